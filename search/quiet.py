@@ -1,0 +1,26 @@
+"""Switching the usage reports of the libraries off, before they are imported: images of patients are near."""
+
+from __future__ import annotations
+
+import os
+
+TELEMETRY_OFF = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # read by ray.init
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # read when mlflow is imported
+    "NO_ALBUMENTATIONS_UPDATE": "1",  # read when albumentations is imported: it asks for the newest version
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # read when huggingface_hub is imported
+    "DO_NOT_TRACK": "1",  # the convention that other libraries honor
+}
+
+
+def silence_telemetry() -> dict[str, str]:
+    """Turns usage reports off for this process and for the processes that it starts.
+
+    To be called before ray, mlflow, albumentations or huggingface_hub are imported, as some of them read the
+    environment only then. A variable that the user has set is kept as it is.
+
+    Returns:
+        The variables with the values that now hold, to be handed to workers on other machines
+        (``ray.init(runtime_env={"env_vars": ...})``).
+    """
+    return {name: os.environ.setdefault(name, value) for name, value in TELEMETRY_OFF.items()}

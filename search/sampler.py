@@ -1,0 +1,254 @@
+"""The searcher: lets an Optuna study propose the trials of Ray Tune, and tells it how each of them ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from search.errors import SearchError
+from search.study import StudyFile
+
+# Names of user attributes of a trial in the study.
+RAY_TRIAL_ID = "ray_trial_id"
+STARTING_POINT = "starting_point"
+REASON = "reason"
+BEST_VALUE = "best_value"
+BEST_EPOCH = "best_epoch"
+
+LOST = "lost in a restart"
+
+_log = logging.getLogger(__name__)
+
+
+class StudySearcher(Searcher):
+    """A searcher of Ray Tune over an Optuna study that stays right through stops, failures and restarts.
+
+    How a trial ends in the study:
+
+    - it had all its epochs: COMPLETE, with the best value over them, as checkpoints are chosen by best epoch;
+    - it was stopped before (by the scheduler, or as time ran out): PRUNED, with its curve;
+    - it raised, or its last value is not finite: FAIL, with the user attribute ``reason``.
+
+    Ended trials that have a curve carry ``best_value`` and ``best_epoch``; every trial carries
+    ``ray_trial_id``, and those tried first at the user's wish ``starting_point``, the point's name.
+
+    The study is the one record of the search. Each line of it is on disk before Ray goes on, while Ray's own
+    snapshot is seconds old when a process dies, so after a restart the study is usually ahead:
+
+    - trials that run in the study and that Ray does not know become FAIL, "lost in a restart"; they do not
+      count against ``num_trials``, and a starting point among them is tried again;
+    - trials that ended in the study and that Ray runs again keep their first end (as does a trial whose last
+      checkpoint could not be written, which Ray tells as an error after the end);
+    - epochs that Ray reports again keep their first value.
+    """
+
+    CKPT_FILE_TMPL = "study-searcher-{}.json"
+
+    def __init__(
+        self,
+        study_file: StudyFile,
+        distributions: Mapping[str, BaseDistribution],
+        num_trials: int,
+        max_epochs: int,
+        metric: str = "val_dice",
+        starting_points: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    ) -> None:
+        """Keeps the plan of the search; the study itself is opened when Tune asks for the first trial.
+
+        Args:
+            study_file: The study, with its sampler, seed and direction.
+            distributions: Flat parameter names with their distributions.
+            num_trials: Trials to propose in all, those of earlier runs of this study included.
+            max_epochs: Epochs (``training_iteration``) after which a trial counts as complete.
+            metric: Key of the value in a trial's results.
+            starting_points: Names with the values of points to try first, in this order; parameters that a
+                point leaves out are sampled.
+
+        Raises:
+            SearchError: Two starting points share a name, or one has a parameter that is not searched.
+        """
+        super().__init__(metric=metric, mode=study_file.mode)
+        _check_starting_points(starting_points, distributions)
+        # Absolute, as the process that unpickles this may stand in another folder.
+        self._study_file = replace(study_file, journal=study_file.journal.absolute())
+        self._distributions = dict(distributions)
+        self._num_trials = num_trials
+        self._max_epochs = max_epochs
+        self._starting_points = tuple((name, dict(values)) for name, values in starting_points)
+        self._live: set[str] = set()
+        self._study: optuna.Study | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray's own FINISHED
+        """Proposes a trial: flat parameter names with their values, or FINISHED after ``num_trials``.
+
+        Raises:
+            SearchError: The journal cannot be used, or its trials were drawn from another space.
+        """
+        study = self._open()
+        asked = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+        if sum(trial.user_attrs.get(REASON) != LOST for trial in asked) >= self._num_trials:
+            return str(self.FINISHED)
+        study.sampler = self._study_file.make_sampler(len(asked))
+        trial = study.ask(self._distributions)
+        trial.set_user_attr(RAY_TRIAL_ID, trial_id)
+        self._live.add(trial_id)
+        # Read back, so that a starting point's values have the types that sampled ones have.
+        return dict(study.get_trials(deepcopy=False)[trial.number].params)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keeps a trial's value at an epoch; Tune hands the last one to ``on_trial_complete`` alone."""
+        trial = self._find_running(trial_id)
+        if trial is not None:
+            self._report(trial, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tells the study how a trial ended, by the rules in the class's docstring."""
+        self._live.discard(trial_id)
+        trial = self._find_running(trial_id)
+        if trial is None:
+            return
+        if result:
+            self._report(trial, result)
+        curve = self._read_curve(trial)
+        reason = _name_failure(result, error, curve, str(self.metric))
+        self._set_attrs(trial, curve, reason)
+        study = self._open()
+        if reason is not None:
+            study.tell(trial.number, state=TrialState.FAIL)
+        elif max(*curve, (result or {}).get("training_iteration", 0)) < self._max_epochs:
+            study.tell(trial.number, state=TrialState.PRUNED)
+        else:
+            study.tell(trial.number, self._pick_best(curve)[1])
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what the study does not know: the trials that Ray has under way."""
+        return {"live": sorted(self._live)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes up a state of ``get_state``; the study is opened afresh on its next use."""
+        self._live = set(state["live"])
+        self._study = None
+
+    def save(self, checkpoint_path: str) -> None:
+        """Writes the state as JSON; Tune calls this with each of its snapshots."""
+        Path(checkpoint_path).write_text(json.dumps(self.get_state()), encoding="utf-8")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Takes up a saved state and settles the trials of the study that Ray lost."""
+        self.set_state(json.loads(Path(checkpoint_path).read_text(encoding="utf-8")))
+        self._open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the open study out: Tune pickles the searcher, and its reader opens the journal itself."""
+        return {**self.__dict__, "_study": None}
+
+    def _open(self) -> optuna.Study:
+        if self._study is None:
+            study = self._study_file.open()
+            self._check_space(study)
+            _fail_lost_trials(study, known=self._live)
+            self._enqueue_starting_points(study)
+            self._study = study
+        return self._study
+
+    def _check_space(self, study: optuna.Study) -> None:
+        for trial in study.get_trials(deepcopy=False):
+            for name, distribution in trial.distributions.items():
+                if self._distributions.get(name) != distribution:
+                    raise SearchError(
+                        f"study {self._study_file.name!r} in {self._study_file.journal} searched {name} over "
+                        f"{distribution}, but now it is {self._distributions.get(name, 'not searched')}; "
+                        "a changed space needs a new search"
+                    )
+
+    def _enqueue_starting_points(self, study: optuna.Study) -> None:
+        trials = study.get_trials(deepcopy=False)
+        tried = {t.user_attrs.get(STARTING_POINT) for t in trials if t.user_attrs.get(REASON) != LOST}
+        for name, values in self._starting_points:
+            if name not in tried:
+                study.enqueue_trial(values, user_attrs={STARTING_POINT: name})
+
+    def _find_running(self, trial_id: str) -> FrozenTrial | None:
+        for trial in self._open().get_trials(deepcopy=False):
+            if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id:
+                if not trial.state.is_finished():
+                    return trial
+                _log.info("trial %s ended before as %s; ignored what came after", trial_id, trial.state.name)
+                return None
+        _log.warning("trial %s is not in the study; ignored its result", trial_id)
+        return None
+
+    def _report(self, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
+        value, epoch = result.get(str(self.metric), math.nan), result.get("training_iteration")
+        if epoch is None or not _is_finite(value) or int(epoch) in trial.intermediate_values:
+            return
+        _thaw(self._open(), trial).report(float(value), step=int(epoch))
+
+    def _read_curve(self, trial: FrozenTrial) -> dict[int, float]:
+        return dict(self._open().get_trials(deepcopy=False)[trial.number].intermediate_values)
+
+    def _pick_best(self, curve: Mapping[int, float]) -> tuple[int, float]:
+        sign = 1 if self.mode == "max" else -1
+        return max(sorted(curve.items()), key=lambda point: sign * point[1])  # the earliest of equals
+
+    def _set_attrs(self, trial: FrozenTrial, curve: Mapping[int, float], reason: str | None) -> None:
+        writer = _thaw(self._open(), trial)
+        if curve:
+            epoch, value = self._pick_best(curve)
+            writer.set_user_attr(BEST_VALUE, value)
+            writer.set_user_attr(BEST_EPOCH, epoch)
+        if reason is not None:
+            writer.set_user_attr(REASON, reason)
+
+
+def _check_starting_points(
+    points: Sequence[tuple[str, Mapping[str, Any]]], distributions: Mapping[str, BaseDistribution]
+) -> None:
+    names = [name for name, _ in points]
+    for name, values in points:
+        if names.count(name) > 1:
+            raise SearchError(f"starting points need different names, but two are called {name!r}")
+        if unknown := ", ".join(sorted(set(values) - set(distributions))):
+            raise SearchError(f"starting point {name!r} sets {unknown}, which the space does not search")
+
+
+def _fail_lost_trials(study: optuna.Study, known: set[str]) -> None:
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.user_attrs.get(RAY_TRIAL_ID) not in known:
+            _thaw(study, trial).set_user_attr(REASON, LOST)
+            study.tell(trial.number, state=TrialState.FAIL)
+            _log.warning("trial %d was running when the last run ended; it was %s", trial.number, LOST)
+
+
+def _thaw(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
+    # Optuna hands a writable trial out only when it is asked for one, so that of an earlier process is built.
+    return optuna.Trial(study, trial._trial_id)
+
+
+def _name_failure(
+    result: Mapping[str, Any] | None, error: bool, curve: Mapping[int, float], metric: str
+) -> str | None:
+    if error:
+        return "the trial raised an error"
+    if result and metric in result and not _is_finite(result[metric]):
+        return f"{metric} is {result[metric]} at epoch {result.get('training_iteration')}"
+    return None if curve else "stopped before its first result"
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False

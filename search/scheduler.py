@@ -1,0 +1,65 @@
+"""Which trials may go on: the schedulers of Ray Tune, by name."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from search.errors import SearchError
+
+SchedulerKind = Literal["asha", "none"]
+
+
+def make_scheduler(
+    kind: SchedulerKind,
+    max_epochs: int,
+    grace_period: int = 1,
+    reduction_factor: int = 3,
+    metric: str = "val_dice",
+    mode: Literal["max", "min"] = "max",
+) -> TrialScheduler:
+    """Builds the scheduler of a search.
+
+    ``asha`` is asynchronous successive halving (Li et al. 2018, arXiv 1810.05934) with one bracket: a trial
+    is judged at epochs ``grace_period * reduction_factor ** k`` and goes on only if it is among the best
+    ``1 / reduction_factor`` of those that came there before it (the first to come always goes on); at
+    ``max_epochs`` every trial ends. ``none`` stops nothing, not even at ``max_epochs``: the run's own stop
+    rule has to do that.
+
+    The scheduler holds the metric itself, so ``TuneConfig`` must not be given metric and mode again (Tune
+    refuses two). ASHA never stops a trial whose metric is NaN, nor does such a trial move the bar for others;
+    a trainable has to raise on NaN, as nothing else ends it before ``max_epochs``. Tune does not save what
+    ASHA has seen: after a resume the rungs start empty.
+
+    Args:
+        kind: ``asha`` or ``none``.
+        max_epochs: Epochs that a trial may have, at least 1.
+        grace_period: Epochs that every trial gets, from 1 to ``max_epochs``.
+        reduction_factor: One in this many trials passes a rung, at least 2.
+        metric: Name of the value by which trials are compared.
+        mode: Whether a larger (``max``) or a smaller (``min``) value is better.
+
+    Raises:
+        SearchError: A kind that does not exist, or a number outside its bounds.
+    """
+    if kind not in get_args(SchedulerKind):
+        known = ", ".join(get_args(SchedulerKind))
+        raise SearchError(f"scheduler kind must be one of {known}, but got {kind!r}")
+    if kind == "none":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    if not 1 <= grace_period <= max_epochs:
+        raise SearchError(
+            "1 <= grace_period <= max_epochs must hold, "
+            f"but got (grace_period={grace_period}, max_epochs={max_epochs})"
+        )
+    if reduction_factor < 2:
+        raise SearchError(f"reduction_factor must be at least 2, but got {reduction_factor}")
+    return AsyncHyperBandScheduler(
+        time_attr="training_iteration",
+        metric=metric,
+        mode=mode,
+        max_t=max_epochs,
+        grace_period=grace_period,
+        reduction_factor=reduction_factor,
+    )

@@ -1,0 +1,263 @@
+"""What a search may vary: kinds of parameters, how a space file writes them, and Optuna's distributions.
+
+Bounds include both ends, in the file, in these classes and in Optuna; only this file converts them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from search.yaml_lines import YamlNode, describe, spell_number
+from trainables.recipe import FieldRule, Scalar, check_value, list_rules, suggest_name
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+MAX_STEPS = 1_000_000
+
+_RANGE_KEYS = ("low", "high", "log", "step")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values, in no order.
+
+    Attributes:
+        values: At least two, all different and of one type.
+    """
+
+    values: tuple[Scalar, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns what a space file would say."""
+        return {"choice": list(self.values)}
+
+
+@dataclass(frozen=True)
+class IntRange:
+    """Whole numbers from ``low`` to ``high``, both included.
+
+    Attributes:
+        low: Least value; at least 1 with ``log``.
+        high: Greatest value, above ``low``.
+        log: Whether equal factors, rather than equal differences, are equally likely.
+        step: Distance between values; divides ``high - low``. Is 1 with ``log``.
+    """
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns what a space file would say."""
+        return {"low": self.low, "high": self.high} | _list_options(
+            self.log, None if self.step == 1 else self.step
+        )
+
+
+@dataclass(frozen=True)
+class FloatRange:
+    """Real numbers from ``low`` to ``high``, both included.
+
+    Attributes:
+        low: Least value; above 0 with ``log``.
+        high: Greatest value, above ``low``.
+        log: Whether equal factors, rather than equal differences, are equally likely.
+        step: Distance between values; divides ``high - low``. None for any value, as it is with ``log``.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns what a space file would say."""
+        return {"low": self.low, "high": self.high} | _list_options(self.log, self.step)
+
+
+Parameter = Choice | IntRange | FloatRange
+
+
+def to_distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistribution]:
+    """Returns Optuna's distribution of every parameter; it draws the values that ``contains`` accepts."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    distributions: dict[str, BaseDistribution] = {}
+    for name, parameter in space.items():
+        if isinstance(parameter, Choice):
+            distributions[name] = CategoricalDistribution(parameter.values)
+        elif isinstance(parameter, IntRange):
+            distributions[name] = IntDistribution(
+                parameter.low, parameter.high, log=parameter.log, step=parameter.step
+            )
+        else:
+            distributions[name] = FloatDistribution(
+                parameter.low, parameter.high, log=parameter.log, step=parameter.step
+            )
+    return distributions
+
+
+def contains(parameter: Parameter, value: object) -> bool:
+    """Returns whether a search over the parameter can draw the value; a whole number counts as a float."""
+    if isinstance(parameter, Choice):
+        # True == 1 in Python, but not in a recipe.
+        return any(
+            value == one and isinstance(value, bool) == isinstance(one, bool) for one in parameter.values
+        )
+    accepted = (int,) if isinstance(parameter, IntRange) else (int, float)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, accepted)
+        or not parameter.low <= value <= parameter.high
+    ):
+        return False
+    if not parameter.step:
+        return True
+    steps = (value - parameter.low) / parameter.step
+    return abs(steps - round(steps)) < 1e-8
+
+
+def read_space(node: YamlNode) -> dict[str, Parameter]:
+    """Reads the ``space`` of a file; problems are reported, and their parameters left out."""
+    names = node.read_mapping()
+    if isinstance(node.value, dict) and not names:
+        node.report(
+            "the space is empty", "name at least one parameter, such as optim.lr: {low: 1.0e-4, high: 1.0e-2}"
+        )
+    parameters = {name: read_parameter(name, child) for name, child in names.items()}
+    return {name: parameter for name, parameter in parameters.items() if parameter}
+
+
+def read_parameter(name: str, node: YamlNode) -> Parameter | None:
+    """Reads one parameter of a space; reports every problem and then returns None."""
+    if name not in list_rules():
+        _report_unknown_name(name, node)
+        return None
+    if not isinstance(node.value, dict) or not node.value:
+        fix = "write {choice: [...]} or {low: ..., high: ...}, or put a single value under fixed"
+        node.report(f"must be a mapping, but got {describe(node.value)}", fix)
+        return None
+    n_problems = len(node.problems)
+    entries = node.read_mapping(("choice", *_RANGE_KEYS))
+    if len(node.problems) > n_problems and "choice" not in entries and not {"low", "high"} <= entries.keys():
+        # The mistyped key is the missing one.
+        return None
+    if "choice" in entries and len(entries) > 1:
+        others = ", ".join(key for key in entries if key != "choice")
+        node.report(f"has choice and {others}", "give either choice, or low and high")
+        return None
+    parameter = (
+        _read_choice(name, entries["choice"]) if "choice" in entries else _read_range(name, node, entries)
+    )
+    return parameter if len(node.problems) == n_problems else None
+
+
+def read_value(name: str, node: YamlNode) -> Scalar | None:
+    """Reads a value of one recipe field; reports what the recipe cannot hold and then returns None."""
+    if name not in list_rules():
+        _report_unknown_name(name, node)
+        return None
+    rule = list_rules()[name]
+    value = node.value
+    finding = check_value(name, value)
+    if finding is None:
+        assert isinstance(value, (bool, int, float, str))
+        return float(value) if rule.kind is float else value
+    spelled = spell_number(value, rule.kind) if isinstance(value, str) and rule.kind in (int, float) else None
+    if spelled:
+        what = f"{name} must be {rule.kind.__name__}, but {value!r} is text in YAML 1.1"
+        node.report(what, f"write {spelled}, without quotes")
+    elif value is None or isinstance(value, (dict, list)):
+        node.report(f"{name} must be {rule.kind.__name__}, but got {describe(value)}", rule.help)
+    else:
+        node.report(finding.what, finding.fix)
+    return None
+
+
+def _read_choice(name: str, node: YamlNode) -> Choice | None:
+    items = node.read_list()
+    values = [value for item in items if (value := read_value(name, item)) is not None]
+    if not items and isinstance(node.value, list):
+        node.report("the choice is empty", "give at least two values, or leave the parameter out")
+    if len(values) < len(items) or not items:
+        return None
+    repeated = {repr(value) for value in values if values.count(value) > 1}
+    if repeated:
+        node.report(f"the choice holds {', '.join(sorted(repeated))} more than once", "keep one of each")
+    elif len(values) == 1:
+        shown = str(values[0]).lower() if isinstance(values[0], bool) else values[0]
+        node.report("the choice has a single value", f"put it under fixed, as {name}: {shown}")
+    return Choice(tuple(values))
+
+
+def _read_range(name: str, node: YamlNode, entries: Mapping[str, YamlNode]) -> IntRange | FloatRange | None:
+    rule = list_rules()[name]
+    if rule.kind not in (int, float):
+        words = rule.choices or ("true", "false")
+        node.report(
+            f"{name} is {rule.kind.__name__} and has no range", f"write {{choice: [{', '.join(words)}]}}"
+        )
+        return None
+    for key in ("low", "high"):
+        if key not in entries:
+            node.report(f"has no {key}", f"give low and high, or {{choice: [...]}} ({rule.help})")
+    low, high = (read_value(name, entries[key]) if key in entries else None for key in ("low", "high"))
+    log = entries["log"].read_bool(False) if "log" in entries else False
+    step = _read_step(rule, entries["step"]) if "step" in entries else None
+    if low is None or high is None:
+        return None
+    # Text and truth values were refused by the rule of a numeric field.
+    assert isinstance(low, (int, float)) and isinstance(high, (int, float))
+    _check_range(name, node, low, high, log, step)
+    if isinstance(low, int) and isinstance(high, int):
+        return IntRange(low, high, log, 1 if step is None else int(step))
+    return FloatRange(float(low), float(high), log, step)
+
+
+def _read_step(rule: FieldRule, node: YamlNode) -> float | None:
+    value = node.value
+    accepted = (int,) if rule.kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, accepted) or not 0 < value < math.inf:
+        spelled = spell_number(value, rule.kind) if isinstance(value, str) else None
+        fix = f"write {spelled}, without quotes" if spelled else "give the distance between two values"
+        node.report(f"step must be a positive {rule.kind.__name__}, but got {describe(value)}", fix)
+        return None
+    return value
+
+
+def _check_range(name: str, node: YamlNode, low: float, high: float, log: bool, step: float | None) -> None:
+    if low > high:
+        node.report(f"low <= high must hold, but got low={low}, high={high}", "swap them")
+    elif low == high:
+        node.report(f"low and high are both {low}", f"put it under fixed, as {name}: {low}")
+    if log and low <= 0:
+        node.report(f"log needs low > 0, but got low={low}", "raise low, or leave log out")
+    if log and step is not None:
+        node.report("log and step exclude each other", "leave one out, or list the values as a choice")
+    elif step is not None and low < high:
+        # As written, since 0.3 is no multiple of 0.1 in binary.
+        n_steps = (Fraction(str(high)) - Fraction(str(low))) / Fraction(str(step))
+        if n_steps.denominator != 1:
+            what = f"step={step} does not divide high - low (low={low}, high={high})"
+            node.report(what, "change step, low or high")
+        elif n_steps > MAX_STEPS:
+            node.report(f"step={step} makes over {MAX_STEPS} values", "leave step out")
+
+
+def _report_unknown_name(name: str, node: YamlNode) -> None:
+    sections = {known.split(".")[0] for known in list_rules()}
+    fix = suggest_name(name, list_rules())
+    if name in sections:
+        example = next(known for known in list_rules() if known.startswith(f"{name}."))
+        fix = f"write flat names, such as {example}"
+    node.report(f"unknown recipe field {name!r}", fix)
+
+
+def _list_options(log: bool, step: float | None) -> dict[str, object]:
+    return ({"log": True} if log else {}) | ({} if step is None else {"step": step})

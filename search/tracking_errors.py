@@ -1,0 +1,64 @@
+"""What can go wrong between a search and MLflow: outages, which pass, and refusals, which do not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from search.errors import SearchError
+
+T = TypeVar("T")
+
+# MLflow's answers that a second try cannot change; every other failure may pass.
+_PERMANENT_CODES = frozenset(
+    {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
+)
+
+
+class TrackingError(SearchError):
+    """MLflow refused a record for good: it is malformed, or its run is gone."""
+
+
+class TrackingUnavailable(TrackingError):
+    """MLflow could not be reached or could not write; the same call may succeed later."""
+
+
+@contextmanager
+def translate_errors(action: str) -> Iterator[None]:
+    """Turns whatever MLflow and its parts raise into the two errors of this module."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        told = f"could not {action}: {str(error).strip()[:500] or type(error).__name__}"
+        is_permanent = getattr(error, "error_code", None) in _PERMANENT_CODES
+        if is_permanent or isinstance(error, (TypeError, FileNotFoundError)):
+            raise TrackingError(told) from error
+        raise TrackingUnavailable(told) from error
+
+
+def call_within(timeout_s: float | None, call: Callable[[], T]) -> T:
+    """Returns what the call returns; after `timeout_s` seconds raises :class:`TrackingUnavailable`."""
+    if timeout_s is None:
+        return call()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    # A daemon: a connection that hangs must not keep the process from ending.
+    thread = threading.Thread(target=target, name="mlflow-connect", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TrackingUnavailable(f"no answer within {timeout_s:.0f} s")
+    return results[0]

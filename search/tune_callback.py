@@ -1,0 +1,288 @@
+"""Ray Tune's events as MLflow runs: one nested run a trial, written once, whatever happens in between."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from search.bar import RECORDED_BAR
+from search.outbox import Outbox, Record
+from search.tracking import Tracker
+from search.tracking_errors import TrackingError
+
+# What is logged of a trial's result: these names, and names that begin with these prefixes.
+LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "grad_norm"})
+LOGGED_PREFIXES = ("val_", "train_", "lr/", "seconds/")
+
+TRIAL_ID_TAG = "ray_trial_id"
+RUN_MAP_FILE = "mlflow_runs.json"
+OUTBOX_FILE = "mlflow_outbox.jsonl"
+
+Hook = TypeVar("Hook", bound=Callable[..., None])
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TrialRun:
+    """What is known of one trial's run, kept on disk.
+
+    Attributes:
+        run_id: MLflow's run id; None until MLflow could be reached.
+        last_step: The last epoch logged; 0 before the first.
+        best_val_dice: The highest validation Dice so far in [0, 1].
+        closed: Whether the run has been given its final status.
+    """
+
+    run_id: str | None = None
+    last_step: int = 0
+    best_val_dice: float | None = None
+    closed: bool = False
+
+
+def _never_raise(hook: Hook) -> Hook:
+    """Logs what a hook raises: an exception in a Tune callback would end the whole search."""
+
+    @functools.wraps(hook)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            hook(*args, **kwargs)
+        except Exception:
+            logger.exception("tracking failed in %s; the search goes on", hook.__name__)
+
+    return guarded  # type: ignore[return-value]
+
+
+class TrackingCallback(Callback):
+    """Logs every trial of a search as a child of its parent run.
+
+    Each event is a record that goes to an :class:`~search.outbox.Outbox` in the search's folder before it
+    goes to MLflow. During an outage the records wait there, in order; a later event, the end of the search, or
+    a resume delivers them. The folder also holds the map from trial to run, so that a resumed search goes on in
+    the runs that it has.
+
+    `training_iteration` is the step; a step that a restored trial repeats is not logged again.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        parent: str,
+        zeroshot: Mapping[str, float],
+        max_epochs: int,
+        class_names: Sequence[str],
+        tags: Mapping[str, str],
+        folder: Path,
+        trial_tags: Callable[[str], Mapping[str, str]] | None = None,
+    ) -> None:
+        """Reads the folder's map and outbox, where an earlier run of the search left them.
+
+        Args:
+            tracker: The open experiment.
+            parent: Run id of the search.
+            zeroshot: Measured zero-shot figures: `val_dice` and, where known, `val_dice/<class>`.
+            max_epochs: Epochs of a whole trial; one that ends earlier is tagged `stopped=early`.
+            class_names: Classes whose Dice is also logged as difference from zero-shot.
+            tags: Tags of every trial: trainable, space, data_fingerprint, protocol, protocol_id, git_commit,
+                seed.
+            folder: The search's folder.
+            trial_tags: Gives a trial's own tags by its Ray id, such as starting_point; picklable.
+        """
+        assert "val_dice" in zeroshot, sorted(zeroshot)
+        self._tracker = tracker
+        self._parent = parent
+        self._zeroshot = dict(zeroshot)
+        self._max_epochs = max_epochs
+        self._class_names = tuple(class_names)
+        self._tags = dict(tags)
+        self._folder = folder.absolute()
+        self._trial_tags = trial_tags
+        self._read_folder()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles callbacks when fit() starts and hands that copy to a restore: the folder knows better.
+        return {key: value for key, value in self.__dict__.items() if key not in ("_runs", "_outbox")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._read_folder()
+
+    @property
+    def run_ids(self) -> dict[str, str]:
+        """MLflow's run id by Ray's trial id, for the trials that have reached MLflow."""
+        return {trial_id: run.run_id for trial_id, run in self._runs.items() if run.run_id}
+
+    def flush(self) -> int:
+        """Tries to deliver what waits, now, and returns how many records still wait on disk."""
+        return self._outbox.flush(force=True)
+
+    @_never_raise
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Opens the trial's run, or takes up the one it has."""
+        run = self._find_or_open(trial)
+        if run.closed:
+            run.closed = False
+            self._post(trial.trial_id, "reopen")
+
+    @_never_raise
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Logs one epoch: the result's metrics, the distance from zero-shot, and the bars."""
+        step = int(result["training_iteration"])
+        run = self._find_or_open(trial)
+        if step <= run.last_step:
+            return
+        run.last_step = step
+        val_dice = float(result.get("val_dice", math.nan))
+        if math.isfinite(val_dice):
+            run.best_val_dice = max(val_dice, run.best_val_dice or 0.0)
+        metrics = {**select_metrics(result), **self._compare(result)}
+        if run.best_val_dice is not None:
+            metrics["best_val_dice"] = run.best_val_dice
+        self._post(trial.trial_id, "metrics", metrics=metrics, step=step)
+
+    @_never_raise
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ends the run; `stopped=early` where the scheduler or a budget ended it before its last epoch."""
+        run = self._runs.get(trial.trial_id)
+        if run is not None:  # a trial that is stopped before it starts has none
+            stopped = "early" if run.last_step < self._max_epochs else "no"
+            self._close(trial.trial_id, run, "FINISHED", {"stopped": stopped})
+
+    @_never_raise
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ends the run as failed, with the error's last line as the tag `failure`."""
+        self._close(trial.trial_id, self._find_or_open(trial), "FAILED", {"failure": _tell_failure(trial)})
+
+    @_never_raise
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Ends what is still open, as after an interrupt, and delivers what waits."""
+        for trial_id, run in self._runs.items():
+            self._close(trial_id, run, "KILLED", {"stopped": "interrupted"})
+        left = self.flush()
+        if left:
+            logger.warning(
+                "%d records did not reach MLflow and wait in %s; a resume delivers them",
+                left,
+                self._folder / OUTBOX_FILE,
+            )
+
+    def _compare(self, result: Mapping[str, Any]) -> dict[str, float]:
+        """Returns the bars and the differences from zero-shot, overall and by class."""
+        assert RECORDED_BAR.overall_dice is not None
+        figures = {"bar_recorded": RECORDED_BAR.overall_dice, "bar_zeroshot": self._zeroshot["val_dice"]}
+        names = {"val_dice": "dice_minus_zeroshot"}
+        names |= {f"val_dice/{name}": f"dice_minus_zeroshot/{name}" for name in self._class_names}
+        for source, target in names.items():
+            if source in result and source in self._zeroshot:
+                figures[target] = float(result[source]) - self._zeroshot[source]
+        return figures
+
+    def _find_or_open(self, trial: Trial) -> TrialRun:
+        run = self._runs.get(trial.trial_id)
+        if run is None:
+            run = self._runs[trial.trial_id] = TrialRun()
+            own_tags = self._trial_tags(trial.trial_id) if self._trial_tags else {}
+            tags = {**self._tags, **own_tags, TRIAL_ID_TAG: trial.trial_id}
+            params = {key: _to_json(value) for key, value in trial.config.items()}
+            self._post(trial.trial_id, "start", tags=tags, params=params)
+        return run
+
+    def _close(self, trial_id: str, run: TrialRun, status: str, tags: Mapping[str, str]) -> None:
+        if not run.closed:
+            run.closed = True
+            self._post(trial_id, "finish", status=status, tags=dict(tags))
+
+    def _post(self, trial_id: str, event: str, **content: Any) -> None:
+        # Outbox before map: what a kill leaves between the two is recovered from the outbox.
+        time_ms = int(time.time() * 1000)
+        self._outbox.post({"trial_id": trial_id, "event": event, "time_ms": time_ms, **content})
+        self._write_map()
+        self._outbox.flush()
+
+    def _deliver(self, record: Record) -> None:
+        """Does one record's work in MLflow; a repetition changes nothing."""
+        trial_id, event, time_ms = record["trial_id"], record["event"], record["time_ms"]
+        run = self._runs.setdefault(trial_id, TrialRun())
+        if event == "start":
+            if run.run_id is None:
+                # A create whose answer was lost has left a run: find it before making another.
+                found = self._tracker.find_child(self._parent, {TRIAL_ID_TAG: trial_id})
+                run.run_id = found or self._tracker.start_child(
+                    self._parent, f"trial-{trial_id}", "trial", record["tags"], timestamp_ms=time_ms
+                )
+                self._write_map()
+            self._tracker.log_params(run.run_id, record["params"])
+            return
+        if run.run_id is None:
+            raise TrackingError(f"trial {trial_id} has no run")
+        if event == "metrics":
+            self._tracker.log_metrics(run.run_id, record["metrics"], record["step"], time_ms)
+        elif event == "reopen":
+            self._tracker.reopen(run.run_id)
+        else:
+            assert event == "finish", event
+            self._tracker.set_tags(run.run_id, record["tags"])
+            self._tracker.finish(run.run_id, record["status"], time_ms)
+
+    def _read_folder(self) -> None:
+        path = self._folder / RUN_MAP_FILE
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self._runs = {trial_id: TrialRun(**entry) for trial_id, entry in entries.items()}
+        self._outbox = Outbox(self._folder / OUTBOX_FILE, self._deliver)
+        for record in self._outbox.pending:
+            run = self._runs.setdefault(record["trial_id"], TrialRun())
+            run.last_step = max(run.last_step, record.get("step", 0))
+            run.best_val_dice = record.get("metrics", {}).get("best_val_dice", run.best_val_dice)
+
+    def _write_map(self) -> None:
+        path = self._folder / RUN_MAP_FILE
+        partial = path.with_suffix(".partial")
+        entries = {trial_id: asdict(run) for trial_id, run in self._runs.items()}
+        try:
+            partial.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            logger.warning("could not write %s: %s; a resume may log steps twice", path, error)
+
+
+def select_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numbers of a result that are logged: see :data:`LOGGED_NAMES`, :data:`LOGGED_PREFIXES`."""
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if (name in LOGGED_NAMES or name.startswith(LOGGED_PREFIXES)) and _is_number(value)
+    }
+
+
+def _is_number(value: object) -> bool:
+    # NumPy's scalars have __float__ but are not all floats; booleans and strings are no metrics.
+    return hasattr(value, "__float__") and not isinstance(value, (bool, str))
+
+
+def _to_json(value: object) -> object:
+    """Returns the value in the form that the outbox keeps: plain, nested mappings kept, the rest as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(entry) for key, entry in value.items()}
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _tell_failure(trial: Trial) -> str:
+    try:
+        error = trial.get_error()
+    except Exception:  # the pickled error may need a module that the driver lacks
+        error = None
+    lines = str(error or "unknown, see the trial's error.txt").strip().splitlines()
+    return lines[-1][:500]

@@ -1,0 +1,419 @@
+"""Tests of search.sampler: by hand over real journal files, and inside a real run of Ray Tune."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from search.errors import SearchError
+from search.sampler import LOST, StudySearcher
+from search.scheduler import make_scheduler
+from search.study import StudyFile
+
+SPACE = {
+    "x": FloatDistribution(0.0, 1.0),
+    "n": IntDistribution(1, 4),
+    "kind": CategoricalDistribution(["a", "b"]),
+}
+MAX_EPOCHS = 3
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> StudyFile:
+    return StudyFile(tmp_path / "study.journal", "s", seed=7, startup_trials=3)
+
+
+def make_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
+    plan = {"distributions": SPACE, "num_trials": 5, "max_epochs": MAX_EPOCHS, **changes}
+    return StudySearcher(study_file, **plan)
+
+
+def result(epoch: int, value: float | None) -> dict[str, Any]:
+    return {"training_iteration": epoch, "val_dice": value}
+
+
+def finish(searcher: StudySearcher, trial_id: str, curve: list[float | None], error: bool = False) -> None:
+    """Plays a trial as Tune does: its last result goes to ``on_trial_complete`` alone."""
+    for epoch, value in enumerate(curve[:-1], start=1):
+        searcher.on_trial_result(trial_id, result(epoch, value))
+    searcher.on_trial_complete(trial_id, None if error else result(len(curve), curve[-1]), error=error)
+
+
+def last_trial(study_file: StudyFile) -> FrozenTrial:
+    return study_file.open().trials[-1]
+
+
+def restart(searcher: StudySearcher, snapshot: Path) -> StudySearcher:
+    """What Tune does in a new process: the searcher is unpickled and takes up the newest snapshot."""
+    fresh: StudySearcher = pickle.loads(pickle.dumps(searcher))
+    fresh.restore_from_dir(str(snapshot))
+    return fresh
+
+
+@pytest.mark.parametrize(
+    ("curve", "error", "state", "value", "best", "reason"),
+    [
+        ([0.2, 0.6, 0.5], False, TrialState.COMPLETE, 0.6, (0.6, 2), None),
+        ([0.6, 0.6, 0.6], False, TrialState.COMPLETE, 0.6, (0.6, 1), None),
+        ([0.2, 0.6, 0.5, 0.7], False, TrialState.COMPLETE, 0.7, (0.7, 4), None),
+        ([0.6, 0.4], False, TrialState.PRUNED, 0.4, (0.6, 1), None),
+        ([0.4], False, TrialState.PRUNED, 0.4, (0.4, 1), None),
+        ([0.4, math.nan, 0.5], False, TrialState.COMPLETE, 0.5, (0.5, 3), None),
+        ([0.4, 0.5, math.nan], False, TrialState.FAIL, None, (0.5, 2), "val_dice is nan at epoch 3"),
+        ([math.inf], False, TrialState.FAIL, None, None, "val_dice is inf at epoch 1"),
+        ([None], False, TrialState.FAIL, None, None, "val_dice is None at epoch 1"),
+        ([0.4, 0.5], True, TrialState.FAIL, None, (0.4, 1), "the trial raised an error"),
+    ],
+)
+def test_tells_how_a_trial_ended(
+    study_file: StudyFile,
+    curve: list[float | None],
+    error: bool,
+    state: TrialState,
+    value: float | None,
+    best: tuple[float, int] | None,
+    reason: str | None,
+) -> None:
+    searcher = make_searcher(study_file)
+    config = searcher.suggest("t1")
+    finish(searcher, "t1", curve, error)
+    trial = last_trial(study_file)
+    assert trial.params == config
+    assert (trial.state, trial.value, trial.user_attrs.get("reason")) == (state, value, reason)
+    assert trial.user_attrs["ray_trial_id"] == "t1"
+    assert (trial.user_attrs.get("best_value"), trial.user_attrs.get("best_epoch")) == (best or (None, None))
+    told = curve[:-1] if error else curve
+    assert trial.intermediate_values == {
+        epoch: v for epoch, v in enumerate(told, start=1) if v is not None and math.isfinite(v)
+    }
+
+
+@pytest.mark.parametrize("outcome", [None, {}, {"config/x": 1}])
+def test_a_trial_stopped_before_its_first_result_fails(
+    study_file: StudyFile, outcome: dict[str, Any] | None
+) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    searcher.on_trial_complete("t1", outcome)
+    assert last_trial(study_file).state == TrialState.FAIL
+    assert last_trial(study_file).user_attrs["reason"] == "stopped before its first result"
+
+
+def test_minimizes(tmp_path: Path) -> None:
+    study_file = StudyFile(tmp_path / "j", "s", mode="min")
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    finish(searcher, "t1", [0.5, 0.2, 0.3])
+    assert last_trial(study_file).value == 0.2
+
+
+def test_ends_after_num_trials(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file, num_trials=2)
+    assert isinstance(searcher.suggest("t1"), dict)
+    finish(searcher, "t1", [0.1], error=True)  # a failed trial has had its turn
+    assert isinstance(searcher.suggest("t2"), dict)
+    assert searcher.suggest("t3") == Searcher.FINISHED
+    assert len(study_file.open().trials) == 2
+
+
+@pytest.mark.parametrize("late", [result(2, 0.9), result(9, math.nan), None])
+def test_what_comes_after_the_end_is_ignored(study_file: StudyFile, late: dict[str, Any] | None) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    finish(searcher, "t1", [0.5, 0.4, 0.3])
+    before = last_trial(study_file)
+    if late:
+        searcher.on_trial_result("t1", late)
+    searcher.on_trial_complete("t1", late, error=late is None)
+    searcher.on_trial_complete("never seen", late)
+    assert last_trial(study_file) == before
+
+
+def test_an_epoch_told_twice_keeps_its_first_value(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    for value in (0.5, 0.7):
+        searcher.on_trial_result("t1", result(1, value))
+    assert last_trial(study_file).intermediate_values == {1: 0.5}
+
+
+POINTS = [("plain", {"x": 0.5, "n": 2, "kind": "a"}), ("bold", {"x": 1})]
+
+
+def test_starting_points_come_first_and_once(study_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_searcher(study_file, starting_points=POINTS)
+    assert searcher.suggest("t1") == POINTS[0][1]
+    finish(searcher, "t1", [0.5])
+    searcher.save_to_dir(str(tmp_path))
+    searcher = restart(searcher, tmp_path)
+    bold = searcher.suggest("t2")
+    assert (
+        isinstance(bold, dict)
+        and bold["x"] == 1.0
+        and isinstance(bold["x"], float)
+        and set(bold) == set(SPACE)
+    )
+    searcher.suggest("t3")
+    names = [trial.user_attrs.get("starting_point") for trial in study_file.open().trials]
+    assert names == ["plain", "bold", None]
+
+
+def test_a_lost_starting_point_is_tried_again(study_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_searcher(study_file, starting_points=POINTS[:1])
+    searcher.save_to_dir(str(tmp_path))
+    searcher.suggest("t1")
+    searcher = restart(searcher, tmp_path)
+    assert searcher.suggest("t2") == POINTS[0][1]
+    assert [t.user_attrs.get("reason") for t in study_file.open().trials] == [LOST, None]
+
+
+def test_a_study_ahead_of_the_snapshot(study_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_searcher(study_file, num_trials=4)
+    configs = {name: searcher.suggest(name) for name in ("done later", "running")}
+    searcher.on_trial_result("running", result(1, 0.3))
+    searcher.save_to_dir(str(tmp_path))
+    finish(searcher, "done later", [0.1, 0.2, 0.3])
+    searcher.on_trial_result("running", result(2, 0.4))
+    for name in ("new and done", "new and running"):
+        configs[name] = searcher.suggest(name)
+    finish(searcher, "new and done", [0.5, 0.5, 0.5])
+
+    searcher = restart(searcher, tmp_path)
+    assert [(t.state, t.user_attrs.get("reason")) for t in study_file.open().trials] == [
+        (TrialState.COMPLETE, None),
+        (TrialState.RUNNING, None),
+        (TrialState.COMPLETE, None),
+        (TrialState.FAIL, LOST),
+    ]
+    # Ray runs what it knew as running from the checkpoints it has, and so tells some of it again.
+    finish(searcher, "done later", [0.1, 0.2, 0.9])
+    finish(searcher, "running", [0.3, 0.4, 0.2])
+    again = searcher.suggest("again")
+    assert isinstance(again, dict) and again not in configs.values()
+    assert searcher.suggest("too many") == Searcher.FINISHED
+    trials = study_file.open().trials
+    assert [t.value for t in trials[:3]] == [0.3, 0.4, 0.5]
+    assert trials[1].intermediate_values == {1: 0.3, 2: 0.4, 3: 0.2}
+
+
+def test_a_study_behind_the_snapshot(study_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    searcher.save_to_dir(str(tmp_path))
+    study_file.journal.unlink()
+    searcher = restart(searcher, tmp_path)
+    finish(searcher, "t1", [0.1, 0.2, 0.3])
+    assert isinstance(searcher.suggest("t2"), dict)
+
+
+def test_a_torn_journal_goes_on(study_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    searcher.save_to_dir(str(tmp_path))
+    with study_file.journal.open("ab") as file:
+        file.write(b'{"op_code":7,"worker_id":"x","trial_id":0,"st')
+    searcher = restart(searcher, tmp_path)
+    finish(searcher, "t1", [0.1, 0.2, 0.3])
+    assert last_trial(study_file).value == 0.3
+
+
+def test_proposals_are_the_same_with_and_without_a_restart(tmp_path: Path) -> None:
+    proposals = []
+    for name in ("through", "restarted"):
+        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2)
+        searcher = make_searcher(study_file, num_trials=6)
+        configs: list[Any] = []
+        for number in range(6):
+            configs.append(searcher.suggest(f"t{number}"))
+            finish(searcher, f"t{number}", [0.1 * number] * MAX_EPOCHS)
+            if name == "restarted":
+                searcher.save_to_dir(str(tmp_path / name))
+                searcher = restart(searcher, tmp_path / name)
+        proposals.append(configs)
+    assert proposals[0] == proposals[1]
+    assert len({config["x"] for config in proposals[0]}) == 6
+
+
+def test_refuses_a_changed_space(study_file: StudyFile) -> None:
+    make_searcher(study_file).suggest("t1")
+    changed = {**SPACE, "x": FloatDistribution(0.0, 2.0)}
+    with pytest.raises(SearchError, match="searched x over .* needs a new search"):
+        make_searcher(study_file, distributions=changed).suggest("t2")
+
+
+@pytest.mark.parametrize(
+    ("points", "rule"),
+    [
+        ([("p", {"x": 0.1}), ("p", {"x": 0.2})], "two are called 'p'"),
+        ([("p", {"x": 0.1, "y": 1, "z": 1})], "'p' sets y, z, which"),
+    ],
+)
+def test_refuses_starting_points(
+    study_file: StudyFile, points: list[tuple[str, dict[str, Any]]], rule: str
+) -> None:
+    with pytest.raises(SearchError, match=rule):
+        make_searcher(study_file, starting_points=points)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_a_real_search(ray_cluster: None, study_file: StudyFile, tmp_path: Path) -> None:
+    from ray import tune
+
+    class Curve(tune.Trainable):  # inside the test, so that it travels to the workers by value
+        def setup(self, config: dict[str, Any]) -> None:
+            self.x = config["x"]
+
+        def step(self) -> dict[str, Any]:
+            if self.x == 0.25:
+                raise RuntimeError("no such x")
+            if self.x == 0.75:
+                return {"val_dice": math.nan}
+            return {"val_dice": self.x * (1.0 - 0.1 * (self.iteration == 3))}
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)
+            return True
+
+        def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+            return {"x": self.x}
+
+        def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+            assert checkpoint is not None
+            self.x = checkpoint["x"]
+
+    points = [("good", {"x": 1.0}), ("raises", {"x": 0.25}), ("nan", {"x": 0.75}), ("bad", {"x": 0.0})]
+    searcher = make_searcher(study_file, num_trials=7, max_epochs=4, starting_points=points)
+    grid = tune.Tuner(
+        Curve,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=make_scheduler("asha", 4, grace_period=1, reduction_factor=2),
+            num_samples=-1,
+            max_concurrent_trials=2,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(name="run", storage_path=str(tmp_path / "ray"), verbose=0),
+    ).fit()
+
+    trials = {trial.user_attrs["ray_trial_id"]: trial for trial in study_file.open().trials}
+    assert len(trials) == len(grid) == 7
+    assert [t.user_attrs.get("starting_point") for t in trials.values()][:5] == [
+        name for name, _ in points
+    ] + [None]
+    for outcome in (grid[i] for i in range(len(grid))):
+        # A trial that raised at once has no metrics; its folder is named after its id.
+        trial = trials.pop(Path(outcome.path).name.split("_")[1])
+        if trial.params["x"] in (0.25, 0.75):
+            assert trial.state == TrialState.FAIL
+            continue
+        assert outcome.metrics is not None and outcome.config is not None
+        n_epochs = outcome.metrics["training_iteration"]
+        assert trial.state == (TrialState.COMPLETE if n_epochs == 4 else TrialState.PRUNED)
+        assert sorted(trial.intermediate_values) == list(range(1, n_epochs + 1))
+        assert trial.user_attrs["best_value"] == trial.params["x"] == outcome.config["x"]
+    by_name = {t.user_attrs.get("starting_point"): t for t in study_file.open().trials}
+    assert by_name["good"].state == TrialState.COMPLETE and by_name["good"].value == 1.0
+    assert by_name["bad"].state == TrialState.PRUNED
+    assert by_name["raises"].user_attrs["reason"] == "the trial raised an error"
+    assert by_name["nan"].user_attrs["reason"] == "val_dice is nan at epoch 4"
+    assert not study_file.open().get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+SEARCH_PROGRAM = """
+import sys, time
+from pathlib import Path
+from search.quiet import silence_telemetry
+silence_telemetry()
+import ray
+from optuna.distributions import FloatDistribution
+from ray import tune
+from search.sampler import StudySearcher
+from search.scheduler import make_scheduler
+from search.study import StudyFile
+
+class Curve(tune.Trainable):
+    def setup(self, config):
+        self.x = config["x"]
+    def step(self):
+        time.sleep(0.2)
+        return {"val_dice": self.x}
+    def reset_config(self, new_config):
+        self.x = new_config["x"]
+        return True
+    def save_checkpoint(self, checkpoint_dir):
+        return {"x": self.x}
+    def load_checkpoint(self, checkpoint):
+        self.x = checkpoint["x"]
+
+folder = Path(sys.argv[1])
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+run = folder / "ray" / "run"
+if tune.Tuner.can_restore(str(run)):
+    tuner = tune.Tuner.restore(str(run), Curve)
+else:
+    searcher = StudySearcher(StudyFile(folder / "study.journal", "s"), {"x": FloatDistribution(0, 1)}, 8, 4)
+    tuner = tune.Tuner(
+        Curve,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=make_scheduler("asha", 4, 1, 2),
+            num_samples=8,
+            max_concurrent_trials=2,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=str(folder / "ray"),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+            verbose=0,
+        ),
+    )
+tuner.fit()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on(tmp_path: Path) -> None:
+    study_file = StudyFile(tmp_path / "study.journal", "s")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", SEARCH_PROGRAM, str(tmp_path)]
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60.0
+        while time.monotonic() < deadline and first.poll() is None:
+            # Killed while it works: some trials are done, and the study is seconds ahead of Ray's snapshot.
+            if study_file.journal.exists() and b'"state":1' in study_file.journal.read_bytes():
+                break
+            time.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+        assert first.wait() == -signal.SIGKILL
+        with study_file.journal.open("ab") as journal:
+            journal.write(b'{"op_code":7,"worker')
+        subprocess.run(command, env=env, stdout=log, stderr=log, check=True, timeout=120)
+    trials = study_file.open().trials
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+    assert all(trial.user_attrs["reason"] == LOST for trial in trials if trial.state == TrialState.FAIL)
+    assert len([trial for trial in trials if trial.state != TrialState.FAIL]) == 8
+    assert len({trial.params["x"] for trial in trials if trial.params}) == len(trials)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables.data.bcss import RegionSet, read_regions
+from trainables.data.checks import check_regions, decode_region, examine_regions
+from trainables.data.splits import Split
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+
+
+def write_set(root: Path, masks: dict[str, np.ndarray], classes: str | None = None) -> RegionSet:
+    (root / "images").mkdir()
+    (root / "masks").mkdir()
+    for name, mask in masks.items():
+        Image.new("RGB", (mask.shape[1], mask.shape[0]), "pink").save(root / "images" / name)
+        Image.fromarray(mask).save(root / "masks" / name)
+    if classes is not None:
+        (root / "dataset.yaml").write_text(f"classes: {classes}")
+    return read_regions(root)
+
+
+def fill(*ids: int) -> np.ndarray:
+    return np.resize(np.array(ids, np.uint8), (4, 6))
+
+
+def test_good_regions_have_no_findings_and_tell_their_classes(tmp_path: Path) -> None:
+    report = examine_regions(write_set(tmp_path, {"a.png": fill(0, 1, 18), "b.png": fill(2, 5)}))
+    assert report.findings == report.warn_regions == ()
+    assert report.class_presence == {"a.png": {1, 18}, "b.png": {2}}
+
+
+def test_everything_is_told_at_once_sorted_by_file(tmp_path: Path) -> None:
+    regions = write_set(tmp_path, {f"{name}.png": fill(1) for name in "abcdefg"})
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    (tmp_path / "masks" / "a.png").write_bytes((tmp_path / "masks" / "b.png").read_bytes()[:40])
+    Image.new("RGB", (5, 5)).save(tmp_path / "images" / "b.png")
+    Image.fromarray(fill(0, 7)).save(tmp_path / "masks" / "c.png")
+    Image.fromarray(fill(0, 255)).save(tmp_path / "masks" / "d.png")
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "masks" / "e.png")
+    (tmp_path / "images" / "f.png").unlink()
+    findings = check_regions(regions)
+    told = [
+        ("images/a.png", "0 bytes"),
+        ("images/f.png", "cannot be read"),
+        ("masks/a.png", "cannot be decoded"),
+        ("masks/b.png", "the mask has 6 x 4 pixels (width x height), its image b.png 5 x 5"),
+        ("masks/c.png", "holds none of the classes, only ids 0, 7"),
+        ("masks/d.png", "looks like 0/255"),
+        ("masks/e.png", "colors in place of class ids"),
+    ]
+    assert len(findings) == len(told)
+    for finding, (where, what) in zip(findings, told, strict=True):
+        assert finding.where.endswith(where) and what in finding.what and finding.fix
+    assert set(examine_regions(regions).class_presence) == {"g.png"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "ids", "n_findings", "n_warnings"),
+    [
+        (None, (1, 21), 0, 0),
+        (None, (1, 22), 0, 1),
+        (None, (0, 1, 255), 0, 1),
+        ("{1: nucleus}", (1, 22), 0, 0),
+        ("{255: nucleus}", (0, 255), 0, 0),
+        ("{1: nucleus}", (0, 255), 1, 0),
+        ("{1: nucleus}", (255,), 1, 0),
+        ("{1: nucleus}", (0,), 1, 0),
+        ("{0: background}", (0,), 0, 0),
+    ],
+)
+def test_ids(
+    tmp_path: Path, classes: str | None, ids: tuple[int, ...], n_findings: int, n_warnings: int
+) -> None:
+    report = examine_regions(write_set(tmp_path, {"a.png": fill(*ids)}, classes))
+    assert (len(report.findings), len(report.warn_regions)) == (n_findings, n_warnings)
+
+
+def test_decoded_region_counts_pixels(tmp_path: Path) -> None:
+    regions = write_set(tmp_path, {"a.png": fill(0, 1, 18)})
+    decoded = decode_region(regions.regions[0], regions)
+    assert decoded.pixels[[0, 1, 18]].tolist() == [8, 8, 8] and decoded.pixels.sum() == 24
+    assert decoded.image is not None and decoded.image.shape == (4, 6, 3)
+
+
+def test_split_is_checked_too(tmp_path: Path) -> None:
+    regions = write_set(tmp_path, {"a.png": fill(1), "b.png": fill(1)})
+    split = Split("declared", "", train=("a.png",), val=("c.png",), test=())
+    assert len(check_regions(regions, split)) == 2
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the project")
+@pytest.mark.parametrize("folder", ["he_nuclei", "he_tumour", "bcss_crops"])
+def test_real_data_has_no_findings(folder: str) -> None:
+    report = examine_regions(read_regions(SHARED / folder))
+    assert report.findings == report.warn_regions == ()

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sam2.utils.transforms import SAM2Transforms
+from torchvision.transforms import Resize, ToTensor
+
+from trainables.data.bcss import RegionSet, read_image, read_mask, read_regions
+from trainables.data.splits import make_split
+from trainables.data.store import RegionStore
+from trainables.errors import DataError
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+SIZES = {"a.png": (40, 64), "b.png": (16, 16), "c.png": (70, 33)}
+
+
+def write_set(root: Path, seed: int = 0) -> RegionSet:
+    rng = np.random.default_rng(seed)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for name, (h, w) in SIZES.items():
+        Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)).save(root / "images" / name)
+        Image.fromarray(rng.integers(0, 3, (h, w), np.uint8)).save(root / "masks" / name)
+    (root / "dataset.yaml").write_text("classes: {2: b, 1: a}\nignore: [0]\npatients: {a.png: p, b.png: p}")
+    return read_regions(root)
+
+
+@pytest.fixture(scope="module")
+def regions(tmp_path_factory: pytest.TempPathFactory) -> RegionSet:
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="module")
+def store(regions: RegionSet, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    return RegionStore.build(regions, 32, tmp_path_factory.mktemp("cache"))
+
+
+def test_store_describes_its_regions(store: RegionStore) -> None:
+    assert store.names == tuple(SIZES) and store.patients == ("p", "p", "c") and len(store) == 3
+    assert list(store.classes.items()) == [(1, "a"), (2, "b")] and store.ignore_ids == (0,)
+    assert store.image_size == 32 and len(store.fingerprint) == 12 and int(store.fingerprint, 16) >= 0
+    assert [store.size(store.index(name)) for name in SIZES] == list(SIZES.values())
+    with pytest.raises(KeyError):
+        store.index("d.png")
+
+
+@pytest.mark.parametrize("i", [0, 1, 2, -1])
+def test_pixels_are_those_of_the_files(store: RegionStore, regions: RegionSet, i: int) -> None:
+    pixels, mask = read_image(regions.regions[i].image), read_mask(regions.regions[i].mask)
+    np.testing.assert_array_equal(store.image(i), Resize((32, 32))(ToTensor()(pixels)).numpy())
+    np.testing.assert_array_equal(store.mask(i), mask)
+    nearest = cv2.resize(mask, (32, 32), interpolation=cv2.INTER_NEAREST_EXACT)
+    np.testing.assert_array_equal(store.mask_resized(i), nearest)
+    assert store.class_pixels[i].tolist() == [(mask == 1).sum(), (mask == 2).sum()]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")  # sam2 scripts its transforms
+@pytest.mark.parametrize("i", [0, 1, 2])
+@pytest.mark.parametrize("image_size", [8, 32, 100])
+def test_images_equal_sam2s_own_transforms(
+    regions: RegionSet, tmp_path: Path, image_size: int, i: int
+) -> None:
+    transforms = SAM2Transforms(image_size, mask_threshold=0.0)
+    image = torch.from_numpy(RegionStore.build(regions, image_size, tmp_path).image(i).copy())
+    mean, std = (torch.tensor(one)[:, None, None] for one in (transforms.mean, transforms.std))
+    normalized = (image - mean) / std
+    expected = transforms(read_image(regions.regions[i].image))
+    torch.testing.assert_close(normalized, expected, rtol=0, atol=1e-6)
+
+
+def test_arrays_are_read_only_plain_views(store: RegionStore) -> None:
+    for array in (store.image(0), store.mask(1), store.mask_resized(2), store.class_pixels):
+        assert type(array) is np.ndarray and not array.flags.writeable and array.base is not None
+    with pytest.raises(IndexError):
+        store.mask(3)
+
+
+def test_class_presence_feeds_the_split(store: RegionStore) -> None:
+    assert store.class_presence() == dict.fromkeys(SIZES, frozenset({1, 2}))
+
+
+def test_pickle_carries_the_folder_alone(store: RegionStore) -> None:
+    data = pickle.dumps(store)
+    copy = pickle.loads(data)
+    assert len(data) < 500 and copy.folder == store.folder
+    np.testing.assert_array_equal(copy.image(2), store.image(2))
+
+
+def test_second_build_opens_the_first_unless_something_changed(tmp_path: Path) -> None:
+    regions = write_set(tmp_path / "set")
+    first = RegionStore.build(regions, 16, tmp_path / "cache")
+    stamp = (first.folder / "images.npy").stat().st_mtime_ns
+    again = RegionStore.build(regions, 16, tmp_path / "cache")
+    assert again.folder == first.folder and (again.folder / "images.npy").stat().st_mtime_ns == stamp
+    assert RegionStore.build(regions, 8, tmp_path / "cache").fingerprint == first.fingerprint
+    changed = RegionStore.build(write_set(tmp_path / "set", seed=1), 16, tmp_path / "cache")
+    assert changed.fingerprint != first.fingerprint and (changed.image(0) != first.image(0)).any()
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_fingerprint_ignores_the_folder_and_heeds_the_rest(tmp_path: Path, store: RegionStore) -> None:
+    regions = write_set(tmp_path / "elsewhere")
+    assert RegionStore.build(regions, 8, tmp_path / "cache").fingerprint == store.fingerprint
+    yaml = tmp_path / "elsewhere" / "dataset.yaml"
+    for text in ("classes: {1: a, 2: c}\nignore: [0]", "classes: {1: a, 2: b}"):
+        yaml.write_text(text)
+        other = RegionStore.build(read_regions(yaml.parent), 8, tmp_path / "cache")
+        assert other.fingerprint != store.fingerprint
+    yaml.write_text("classes: {1: a, 2: b}\nignore: [0]")
+    other = RegionStore.build(read_regions(yaml.parent), 8, tmp_path / "cache")
+    assert other.fingerprint == store.fingerprint and other.patients == ("a", "b", "c")
+
+
+def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    regions = write_set(tmp_path / "set")
+    read: list[Path] = []
+    original = Path.read_bytes
+
+    def count(path: Path) -> bytes:
+        read.append(path)
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", count)
+    done: list[tuple[int, int]] = []
+    RegionStore.build(regions, 8, tmp_path / "cache", progress=lambda *counts: done.append(counts))
+    assert len(read) == len(set(read)) == 6 and done == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_build_tells_all_findings_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    regions = write_set(tmp_path / "set")
+    (tmp_path / "set" / "images" / "c.png").write_bytes(b"")
+    Image.new("L", (64, 40), 9).save(tmp_path / "set" / "masks" / "a.png")
+    with pytest.raises(DataError) as caught:
+        RegionStore.build(regions, 8, tmp_path / "cache")
+    assert [Path(finding.where).name for finding in caught.value.findings] == ["c.png", "a.png"]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["no index", "bad index", "old version", "short array", "other shape"])
+def test_damaged_store_is_refused_and_built_again(tmp_path: Path, store: RegionStore, damage: str) -> None:
+    folder = tmp_path / store.folder.name
+    shutil.copytree(store.folder, folder)
+    index, images = folder / "index.json", folder / "images.npy"
+    if damage == "no index":
+        index.unlink()
+    elif damage == "bad index":
+        index.write_text("[1, 2")
+    elif damage == "old version":
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"version": 0}))
+    elif damage == "short array":
+        images.write_bytes(images.read_bytes()[:-1])
+    else:
+        np.save(images, np.zeros((1, 3, 8, 8), np.float32))
+    with pytest.raises(DataError, match="no complete region store"):
+        RegionStore.open(folder)
+    rebuilt = RegionStore.build(write_set(tmp_path / "set"), 32, tmp_path)
+    assert rebuilt.folder == folder
+    np.testing.assert_array_equal(rebuilt.image(0), store.image(0))
+
+
+def test_several_may_build_at_once(tmp_path: Path) -> None:
+    regions = write_set(tmp_path / "set")
+    decoded = threading.Barrier(3)  # nobody publishes before everybody has decoded
+
+    def build(_: int) -> RegionStore:
+        def wait_for_others(done: int, total: int) -> None:
+            if done == total:
+                decoded.wait(30)
+
+        return RegionStore.build(regions, 64, tmp_path / "cache", progress=wait_for_others)
+
+    with ThreadPoolExecutor(3) as pool:
+        stores = list(pool.map(build, range(3)))
+    assert len({store.folder for store in stores}) == len(list((tmp_path / "cache").iterdir())) == 1
+    np.testing.assert_array_equal(stores[0].image(2), stores[2].image(2))
+
+
+@pytest.mark.parametrize(("age_h", "kept"), [(1, True), (100, False)])
+def test_abandoned_builds_are_removed_after_a_while(tmp_path: Path, age_h: float, kept: bool) -> None:
+    left = tmp_path / "cache" / ".building-x"
+    left.mkdir(parents=True)
+    (left / "images.npy").write_bytes(b"x")
+    then = time.time() - age_h * 3600
+    os.utime(left / "images.npy", (then, then))
+    os.utime(left, (then, then))
+    RegionStore.build(write_set(tmp_path / "set"), 8, tmp_path / "cache")
+    assert left.exists() == kept
+
+
+def test_opening_needs_no_torch(store: RegionStore) -> None:
+    code = (
+        "import sys; from pathlib import Path; from trainables.data.store import RegionStore\n"
+        "RegionStore.open(Path(sys.argv[1])).image(0); sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", code, str(store.folder)], cwd=root, timeout=60, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("image_size", [0, -1])
+def test_image_size_must_be_positive(regions: RegionSet, tmp_path: Path, image_size: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        RegionStore.build(regions, image_size, tmp_path)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the project")
+@pytest.mark.parametrize(("folder", "kind"), [("he_tumour", "random"), ("bcss_crops", "random")])
+def test_real_data_is_stored_and_split(tmp_path: Path, folder: str, kind: str) -> None:
+    regions = read_regions(SHARED / folder)
+    store = RegionStore.build(regions, 64, tmp_path)
+    split = make_split(regions, class_presence=store.class_presence())
+    assert split.kind == kind and sum(map(len, split.parts.values())) == len(store)
+    assert (store.class_pixels.sum(axis=1) > 0).all()

@@ -1,0 +1,167 @@
+"""Reads SAM2 weights: nano's own, a ``.pt`` or ``.safetensors`` file, or a hub id; nothing in a file can run code."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from trainables.errors import CheckpointError, Finding
+from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture
+from trainables.recipe import suggest_name
+
+NANO_WEIGHTS = ASSETS / "nano.safetensors"
+
+
+def find_model(name: str) -> ModelSpec:
+    """Returns the model of a name.
+
+    Raises:
+        CheckpointError: If there is none of that name.
+    """
+    if name not in MODELS:
+        raise CheckpointError([Finding(f"--model {name}", "no such model", suggest_name(name, MODELS))])
+    return MODELS[name]
+
+
+def load_model(name: str, checkpoint: str | None) -> SAM2Base:
+    """Builds a model with its weights, on the CPU, in evaluation mode.
+
+    Args:
+        name: ``nano``, ``tiny``, ``small``, ``base_plus`` or ``large``.
+        checkpoint: A file, or a hub id such as ``facebook/sam2.1-hiera-large``; None for nano's own weights.
+
+    Raises:
+        CheckpointError: If there is no such model, or the weights are missing, unreadable or of another size.
+    """
+    spec = find_model(name)
+    model = build_architecture(spec)
+    path = find_weights(spec, checkpoint)
+    load_strictly(model, read_weights(path), spec, path)
+    return model
+
+
+def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
+    """Returns the weights' file; a hub id is fetched into, or found in, the local Hugging Face cache.
+
+    Raises:
+        CheckpointError: If there is no such file, or a stock model was asked for without weights.
+    """
+    if checkpoint is None:
+        if spec.is_demo:
+            return NANO_WEIGHTS
+        raise CheckpointError(
+            [
+                Finding(
+                    f"--model {spec.name}",
+                    "needs weights, and no --checkpoint was given",
+                    f"download sam2.1_hiera_{spec.name}.pt and pass its path, or pass --checkpoint {spec.hub_id}",
+                )
+            ]
+        )
+    path = Path(checkpoint).expanduser()
+    if path.exists():
+        return path.resolve()
+    if checkpoint in HF_MODEL_ID_TO_FILENAMES:
+        return _fetch_from_hub(checkpoint)
+    raise CheckpointError(
+        [Finding(str(checkpoint), "no such file, and not a SAM2 hub id", "check the path given to --checkpoint")]
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads a state dictionary; ``.pt`` files by PyTorch's ``weights_only`` loader.
+
+    Raises:
+        CheckpointError: If the file is truncated, holds code, or holds no ``model`` entry.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            state = content.get("model", content) if isinstance(content, dict) else content
+    except pickle.UnpicklingError as error:
+        raise _refuse(
+            path, "holds more than weights, or is not a checkpoint; it was not opened", "use a file you trust"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
+        size = path.stat().st_size if path.is_file() else 0
+        raise _refuse(
+            path, f"cannot be read as weights ({size:,} bytes; truncated?): {error}", "download it again"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise _refuse(path, "holds no state dictionary under the key 'model'", "pass a SAM2.1 checkpoint")
+    return {name: value.float() for name, value in state.items()}
+
+
+def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
+    """Loads weights whose names and shapes must all fit.
+
+    Raises:
+        CheckpointError: Naming what does not fit, and the model that would.
+    """
+    wanted = model.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    surplus = sorted(set(state) - set(wanted))
+    reshaped = sorted(name for name in set(wanted) & set(state) if wanted[name].shape != state[name].shape)
+    if missing or surplus or reshaped:
+        parts = [
+            f"{len(names)} {what} (first: {names[0]})"
+            for what, names in (
+                ("weights missing", missing),
+                ("weights unknown", surplus),
+                ("weights of another shape", reshaped),
+            )
+            if names
+        ]
+        other = guess_model(state)
+        hint = f"it looks like {other}: pass --model {other}" if other else "pass a SAM2.1 checkpoint of this size"
+        raise _refuse(path, f"does not fit the model {spec.name!r}: {', '.join(parts)}", hint)
+    model.load_state_dict(dict(state))
+
+
+def guess_model(state: Mapping[str, Tensor]) -> str | None:
+    """Returns the name of the model that weights belong to, by the image encoder's width and depth."""
+    patch = state.get("image_encoder.trunk.patch_embed.proj.weight")
+    if patch is None:
+        return None
+    blocks = {name.split(".")[3] for name in state if name.startswith("image_encoder.trunk.blocks.")}
+    known = {
+        (32, 7): "nano",
+        (96, 12): "tiny",
+        (96, 16): "small",
+        (112, 24): "base_plus",
+        (144, 48): "large",
+    }
+    return known.get((patch.shape[0], len(blocks)))
+
+
+def _fetch_from_hub(hub_id: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo_id=hub_id, filename=HF_MODEL_ID_TO_FILENAMES[hub_id][1]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            [
+                Finding(
+                    f"--checkpoint {hub_id}",
+                    f"could not be fetched ({type(error).__name__}), and is not in the local cache",
+                    "download the .pt file on a machine with a connection and pass its path",
+                )
+            ]
+        ) from error
+
+
+def _refuse(path: Path, what: str, fix: str) -> CheckpointError:
+    return CheckpointError([Finding(str(path), what, fix)])

@@ -1,0 +1,146 @@
+"""Generic shapes filled with generic textures: what nano is pretrained on. Nothing here imitates tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+Field = Float[np.ndarray, "h w"]
+
+
+def draw_noise(rng: np.random.Generator, side: int, cell_px: float, octaves: int = 1) -> Field:
+    """Band-limited noise in [0, 1], about one bump every ``cell_px`` pixels; each octave halves that."""
+    field = np.zeros((side, side), np.float32)
+    for octave in range(octaves):
+        cells = max(2, int(round(side * 2**octave / cell_px)) + 1)
+        grid = rng.random((min(cells, side), min(cells, side)), np.float32)
+        field += cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC) * 0.5**octave
+    low, high = float(field.min()), float(field.max())
+    return (field - low) / max(high - low, 1e-6)
+
+
+def _texture_cloud(rng: np.random.Generator, side: int) -> Field:
+    return draw_noise(rng, side, rng.uniform(3, 40), octaves=int(rng.integers(1, 4)))
+
+
+def _texture_stripes(rng: np.random.Generator, side: int) -> Field:
+    angle, period = rng.uniform(0, np.pi), rng.uniform(4, 20)
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    warp = draw_noise(rng, side, rng.uniform(15, 60)) * rng.uniform(0, 3)
+    wave = np.sin(2 * np.pi * ((x * np.cos(angle) + y * np.sin(angle)) / period + warp))
+    return (0.5 + 0.5 * np.clip(wave * rng.uniform(1, 3), -1, 1)).astype(np.float32)
+
+
+def _texture_spots(rng: np.random.Generator, side: int) -> Field:
+    canvas = np.zeros((side, side), np.float32)
+    radius, spread = rng.uniform(1.5, 9), rng.uniform(0.0, 0.5)
+    number = int(rng.uniform(0.15, 0.7) * side**2 / (np.pi * radius**2))
+    centers = rng.uniform(0, side, (number, 2))
+    radii = radius * (1 + spread * rng.standard_normal((number, 2)))
+    shades = rng.uniform(0.6, 1.0, number)
+    for center, axes, shade, angle in zip(centers, radii, shades, rng.uniform(0, 180, number), strict=True):
+        axes_px = (max(1, int(axes[0])), max(1, int(axes[1])))
+        cv2.ellipse(canvas, (int(center[0]), int(center[1])), axes_px, angle, 0, 360, float(shade), -1)
+    return cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 1.2))
+
+
+def _texture_islands(rng: np.random.Generator, side: int) -> Field:
+    field = draw_noise(rng, side, rng.uniform(4, 20), octaves=2)
+    return np.clip((field - rng.uniform(0.35, 0.65)) * rng.uniform(4, 20) + 0.5, 0, 1).astype(np.float32)
+
+
+def _texture_network(rng: np.random.Generator, side: int) -> Field:
+    field = draw_noise(rng, side, rng.uniform(8, 30), octaves=2)
+    return np.clip(1 - np.abs(field - 0.5) * rng.uniform(8, 25), 0, 1).astype(np.float32)
+
+
+def _texture_grain(rng: np.random.Generator, side: int) -> Field:
+    return draw_noise(rng, side, rng.uniform(1.5, 4))
+
+
+TEXTURES: tuple[Callable[[np.random.Generator, int], Field], ...] = (
+    _texture_cloud,
+    _texture_stripes,
+    _texture_spots,
+    _texture_spots,
+    _texture_islands,
+    _texture_network,
+    _texture_grain,
+)
+
+
+def _paint(rng: np.random.Generator, side: int, base: np.ndarray, contrast: float) -> np.ndarray:
+    """One texture in two colors near the scene's base color: the nearer, the more must texture tell."""
+    field = TEXTURES[rng.integers(len(TEXTURES))](rng, side)[..., None]
+    ground = np.clip(base + rng.normal(0, contrast, 3), 0, 1)
+    ink = np.clip(ground + rng.normal(0, 0.25, 3), 0, 1)
+    return (ground * (1 - field) + ink * field).astype(np.float32)
+
+
+def _draw_ragged_partition(rng: np.random.Generator, side: int, number: int) -> Int[np.ndarray, "h w"]:
+    """Several noise fields compete for each pixel: concave, branching areas with islands of one another."""
+    cell = rng.uniform(side / 6, side / 1.5)
+    fields = [draw_noise(rng, side, cell, octaves=int(rng.integers(1, 4))) for _ in range(number)]
+    return np.argmax(np.stack(fields) + rng.uniform(-0.08, 0.08, (number, 1, 1)), axis=0)
+
+
+def _draw_shapes(rng: np.random.Generator, side: int, number: int) -> Int[np.ndarray, "h w"]:
+    """Ellipses, polygons and noise blobs on a ground, each with a rim that noise has gnawed at."""
+    labels = np.zeros((side, side), np.int64)
+    for label in range(1, number):
+        shape = np.zeros((side, side), np.uint8)
+        center, radius = rng.uniform(0.2, 0.8, 2) * side, rng.uniform(0.1, 0.4) * side
+        if rng.random() < 0.4:
+            axes = (int(radius), max(2, int(radius * rng.uniform(0.3, 1))))
+            place = (int(center[0]), int(center[1]))
+            cv2.ellipse(shape, place, axes, rng.uniform(0, 180), 0, 360, 1, -1)
+        else:
+            angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 10))))
+            reach = radius * rng.uniform(0.3, 1.2, len(angles))
+            corners = center + np.stack([np.cos(angles), np.sin(angles)], 1) * reach[:, None]
+            cv2.fillPoly(shape, [corners.astype(np.int32)], 1)
+        rim = draw_noise(rng, side, rng.uniform(5, 25), octaves=2)
+        keep = cv2.GaussianBlur(shape.astype(np.float32), (0, 0), side * rng.uniform(0.005, 0.05))
+        labels[keep + (rim - 0.5) * rng.uniform(0, 0.9) > 0.5] = label
+    return labels
+
+
+def _draw_branches(rng: np.random.Generator, side: int, number: int) -> Int[np.ndarray, "h w"]:
+    """Winding bands along the level lines of noise: objects that fill little of their box."""
+    labels = np.zeros((side, side), np.int64)
+    for label in range(1, number):
+        course = draw_noise(rng, side, rng.uniform(side / 4, side), octaves=int(rng.integers(1, 4)))
+        width = draw_noise(rng, side, rng.uniform(side / 10, side / 3)) * rng.uniform(0.05, 0.25)
+        labels[np.abs(course - rng.uniform(0.35, 0.65)) < width] = label
+    return labels
+
+
+SCENES = (_draw_ragged_partition, _draw_shapes, _draw_branches)
+SCENE_SHARES = (0.45, 0.3, 0.25)
+
+
+def draw_scene(
+    rng: np.random.Generator, side: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    """Draws one square scene of 2 to 5 textured areas.
+
+    Returns:
+        RGB, and each pixel's area (0 is the first area, not a background).
+    """
+    number = int(rng.integers(2, 6))
+    draw = SCENES[rng.choice(len(SCENES), p=SCENE_SHARES)]
+    labels = draw(rng, side, number)
+    base, contrast = rng.uniform(0.15, 0.85, 3), rng.uniform(0.04, 0.3)
+    image = np.zeros((side, side, 3), np.float32)
+    for label in range(number):
+        area = labels == label
+        if area.any():
+            image[area] = _paint(rng, side, base, contrast)[area]
+    image *= 1 + (draw_noise(rng, side, side)[..., None] - 0.5) * rng.uniform(0, 0.3)
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))
+    image += rng.normal(0, rng.uniform(0, 0.04), image.shape).astype(np.float32)
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8), labels.astype(np.uint8)

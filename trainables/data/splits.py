@@ -1,0 +1,236 @@
+"""Which regions train, which validate and which test: declared, the recorded BCSS split, or drawn by seed."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trainables.data.bcss import PARTS, RegionSet, find_tcga_patient
+from trainables.errors import DataError, Finding
+
+KINDS = ("auto", "declared", "bcss", "random")
+BCSS_TEST_HOSPITALS = ("OL", "LL", "E2", "EW", "GM", "S3")
+BCSS_SEED = 42
+_MIN_BCSS_REGIONS = 30  # a handful of TCGA files is not BCSS, whatever its hospitals
+_SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the regions in each part.
+
+    Attributes:
+        kind: ``declared``, ``bcss`` or ``random``.
+        description: One sentence for the screen on where the split comes from and what to know about it.
+        train: Region names.
+        val: Region names.
+        test: Region names.
+    """
+
+    kind: str
+    description: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """Part -> region names, in the order train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def bcss_split(names: Iterable[str]) -> Split:
+    """Reproduces the recorded BCSS split: six whole hospitals test, a fifth of the shuffled rest validates.
+
+    Train and validation names come in shuffled order, test names sorted.
+    """
+    ordered = sorted(names)
+    prefixes = tuple(f"TCGA-{hospital}-" for hospital in BCSS_TEST_HOSPITALS)
+    test = tuple(name for name in ordered if name.startswith(prefixes))
+    held_out = set(test)
+    rest = [name for name in ordered if name not in held_out]
+    np.random.RandomState(BCSS_SEED).shuffle(rest)  # the legacy generator: the recorded one
+    n_val = int(0.2 * len(rest))
+    sizes = f"{len(rest) - n_val} train, {n_val} val, {len(test)} test regions"
+    description = f"The recorded BCSS split (test: hospitals {', '.join(BCSS_TEST_HOSPITALS)}): {sizes}."
+    return Split("bcss", description, train=tuple(rest[n_val:]), val=tuple(rest[:n_val]), test=test)
+
+
+def make_split(
+    regions: RegionSet,
+    kind: str = "auto",
+    seed: int = 0,
+    *,
+    class_presence: Mapping[str, frozenset[int]],
+) -> Split:
+    """Splits regions into three parts.
+
+    Args:
+        regions: What to split.
+        kind: ``declared`` (by ``dataset.yaml``), ``bcss``, ``random``, or ``auto``: the first that fits.
+        seed: Of the random split; the others have no choice to make.
+        class_presence: Region name -> ids of the classes in its mask, for every region.
+
+    Raises:
+        DataError: With every problem: no such kind, names that do not exist or stand twice, an empty part.
+    """
+    where = str(regions.root)
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(KINDS)}"
+        raise DataError([Finding(where, f"no kind of split is called {kind!r}", fix)])
+    names = [region.name for region in regions.regions]
+    chosen = _choose_kind(regions, names) if kind == "auto" else kind
+    if chosen == "declared":
+        split = _take_declared(regions)
+    elif chosen == "bcss":
+        split = bcss_split(names)
+    else:
+        split = _draw_split(regions, seed, class_presence)
+    if findings := find_split_problems(names, split.parts, where):
+        raise DataError(findings)
+    return _add_remarks(split, regions, class_presence)
+
+
+def find_split_problems(
+    names: Iterable[str], parts: Mapping[str, Sequence[str]], where: str
+) -> list[Finding]:
+    """Finds names that are no region, names that stand twice, and empty parts.
+
+    Args:
+        names: Of all regions.
+        parts: Part -> region names.
+        where: What findings call the data set.
+    """
+    known = set(names)
+    stands_in: defaultdict[str, list[str]] = defaultdict(list)
+    findings = []
+    for part in PARTS:
+        if not parts[part]:
+            findings.append(Finding(f"{where} split.{part}", "is empty", "each part needs a region"))
+        for name in parts[part]:
+            stands_in[name].append(part)
+    for name, found_in in stands_in.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            fix = f"did you mean {near[0]}?" if near else "take it out, or add the image"
+            findings.append(Finding(f"{where} split.{found_in[0]}", f"no region is called {name}", fix))
+        if len(found_in) > 1:
+            what = f"{name} stands in {' and '.join(found_in)}"
+            findings.append(Finding(f"{where} split.{found_in[1]}", what, "name it in one part, once"))
+    return findings
+
+
+def _choose_kind(regions: RegionSet, names: list[str]) -> str:
+    if regions.declared_split is not None:
+        return "declared"
+    if len(names) >= _MIN_BCSS_REGIONS and all(find_tcga_patient(name) for name in names):
+        return "bcss" if all(bcss_split(names).parts.values()) else "random"
+    return "random"
+
+
+def _take_declared(regions: RegionSet) -> Split:
+    declared = regions.declared_split
+    if declared is None:
+        fix = "add `split` to dataset.yaml, or choose another kind"
+        raise DataError([Finding(str(regions.root), "declares no split", fix)])
+    parts = {part: tuple(declared.get(part, ())) for part in PARTS}
+    sizes = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
+    return Split("declared", f"The split that dataset.yaml declares: {sizes} regions.", **parts)
+
+
+def _draw_split(regions: RegionSet, seed: int, class_presence: Mapping[str, frozenset[int]]) -> Split:
+    """Deals whole patients to parts, rarest class first (iterative stratification, Sechidis et al. 2011)."""
+    by_patient: defaultdict[str, list[str]] = defaultdict(list)
+    for region in regions.regions:
+        by_patient[region.patient].append(region.name)
+    if len(by_patient) < len(PARTS):
+        what = f"has {len(by_patient)} patient(s), fewer than 3, so that no part can have its own"
+        fix = "add regions of other patients, or declare a split"
+        raise DataError([Finding(str(regions.root), what, fix)])
+    patients = sorted(by_patient)
+    np.random.default_rng(seed).shuffle(patients)
+    patients.sort(key=lambda patient: -len(by_patient[patient]))  # stable; the largest while parts have room
+    counts = {p: Counter(one for name in by_patient[p] for one in class_presence[name]) for p in patients}
+    dealt = _deal_patients(patients, {p: len(by_patient[p]) for p in patients}, counts)
+    parts = {part: tuple(sorted(n for p in dealt[part] for n in by_patient[p])) for part in PARTS}
+    sizes = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
+    shared = len(by_patient) < len(regions.regions)
+    unit = "by patient" if shared else "by region (none are known to share a patient)"
+    description = f"Drawn here with seed {seed}, {unit}, stratified by class: {sizes} regions."
+    return Split("random", description, **parts)
+
+
+def _deal_patients(
+    patients: list[str], n_regions: Mapping[str, int], counts: Mapping[str, Counter[int]]
+) -> dict[str, list[str]]:
+    """Deals patients to parts, those of the rarest class first.
+
+    Args:
+        patients: In the order in which equals are dealt.
+        n_regions: Patient -> number of regions.
+        counts: Patient -> class id -> number of regions with that class.
+    """
+    total, class_totals = sum(n_regions.values()), sum(counts.values(), Counter[int]())
+    room = {part: share * total for part, share in _SHARES.items()}
+    class_room = {part: {c: share * n for c, n in class_totals.items()} for part, share in _SHARES.items()}
+    dealt: dict[str, list[str]] = {part: [] for part in PARTS}
+    waiting = list(patients)
+    while waiting:
+        left = Counter(one for patient in waiting for one in counts[patient])
+        rarest = min(left, key=lambda one: (left[one], one), default=None)
+        patient = next(p for p in waiting if rarest is None or rarest in counts[p])
+        empty = [part for part in PARTS if not dealt[part]]
+        allowed = empty if len(waiting) <= len(empty) else list(PARTS)  # no part may end empty
+        lacking = [part for part in allowed if not any(rarest in counts[one] for one in dealt[part])]
+        wanted = {part: 0.0 if rarest is None else class_room[part][rarest] for part in PARTS}
+        part = _choose_part(allowed, lacking, room, wanted)
+        waiting.remove(patient)
+        dealt[part].append(patient)
+        room[part] -= n_regions[patient]
+        for one, number in counts[patient].items():
+            class_room[part][one] -= number
+    return dealt
+
+
+def _choose_part(
+    allowed: list[str], lacking: list[str], room: Mapping[str, float], class_room: Mapping[str, float]
+) -> str:
+    """Returns the part that gets the next patient: train before val before test while a part lacks the class.
+
+    Args:
+        allowed: Parts to choose from.
+        lacking: Those of them without a region of the class at hand.
+        room: Part -> regions still wanted there.
+        class_room: Part -> regions of that class still wanted there.
+    """
+    if "train" in lacking:
+        return "train"  # even beyond its share: what is never trained on cannot be learned
+    roomy = [part for part in allowed if room[part] >= 0.5] or allowed
+    if wanting := [part for part in lacking if part in roomy]:
+        return wanting[0]
+    return max(roomy, key=lambda part: (class_room[part], room[part], -PARTS.index(part)))
+
+
+def _add_remarks(split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]]) -> Split:
+    """Adds what a reader of scores must know: patients shared by parts, regions unused, classes absent."""
+    parts = split.parts
+    patient_of = {region.name: region.patient for region in regions.regions}
+    seen_in: defaultdict[str, set[str]] = defaultdict(set)
+    for part, names in parts.items():
+        for name in names:
+            seen_in[patient_of[name]].add(part)
+    remarks = []
+    if shared := [patient for patient, found_in in sorted(seen_in.items()) if len(found_in) > 1]:
+        remarks.append(f"{len(shared)} patient(s) stand in more than one part ({', '.join(shared[:3])})")
+    if unused := len(regions.regions) - sum(map(len, parts.values())):
+        remarks.append(f"{unused} region(s) are in no part")
+    for part, names in parts.items():
+        present = frozenset[int]().union(*(class_presence[name] for name in names))
+        if absent := [name for one, name in regions.classes.items() if one not in present]:
+            remarks.append(f"{part} has no {', '.join(absent)}")
+    return replace(split, description="; ".join([split.description.rstrip("."), *remarks]) + ".")

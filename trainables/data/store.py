@@ -1,0 +1,330 @@
+"""The regions of a data set, decoded once into memory-mapped arrays that all trials of a node share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Int64, Shaped, UInt8
+
+from trainables.data.bcss import IdMask, RegionSet, RgbImage, read_bytes
+from trainables.data.checks import decode_region, sort_findings
+from trainables.errors import DataError, Finding
+
+SquareImage = Float32[np.ndarray, "3 side side"]
+SquareMask = UInt8[np.ndarray, "side side"]
+Rows = Shaped[np.ndarray, "rows ..."]
+ClassPixels = Int64[np.ndarray, "regions classes"]
+
+_VERSION = 1  # raised with every change of the layout below
+_INDEX = "index.json"
+_BUILDING = ".building-"  # what folders of unfinished stores begin with
+_ABANDONED_AFTER_S = 24 * 3600
+
+
+class RegionStore:
+    """Images and masks of all regions, memory-mapped: cheap to open, and to send to a worker.
+
+    A store is a folder: ``images.npy`` (float32 [n, 3, S, S]), ``masks.npy`` (uint8, all masks in one row),
+    ``masks_resized.npy`` (uint8 [n, S, S]) and ``index.json``. The arrays it returns are read-only views;
+    copy before ``torch.from_numpy``. Pickling keeps the folder's path alone.
+
+    Attributes:
+        folder: Where the store lies, absolute.
+        names: Region names, sorted; the position of a name here is the region's index everywhere.
+        patients: The patient of each region.
+        classes: Class id -> class name.
+        ignore_ids: Ids whose pixels are neither scored nor trained on.
+        image_size: Side S of the resized images, in pixels.
+        fingerprint: 12 hexadecimal digits over names, file contents, classes and ignored ids.
+        class_pixels: Pixels of each class at the region's own size, [n_regions, n_classes] as ``classes``.
+        warnings: What the build found worth a look.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a store; see ``open``."""
+        self.folder = Path(folder).resolve()
+        try:
+            index = json.loads((self.folder / _INDEX).read_text(encoding="utf-8"))
+            if index["version"] != _VERSION:
+                raise ValueError(f"version {index['version']}, not {_VERSION}")
+            self._read_index(index)
+            n, side = len(self.names), self.image_size
+            self._images = _map(self.folder / "images.npy", (n, 3, side, side))
+            self._resized = _map(self.folder / "masks_resized.npy", (n, side, side))
+            self._masks = _map(self.folder / "masks.npy", (int(self._offsets[-1]),))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            what, fix = f"is no complete region store ({error})", "delete it: the next run builds it again"
+            raise DataError([Finding(str(self.folder), what, fix)]) from error
+
+    @classmethod
+    def open(cls, folder: Path) -> RegionStore:
+        """Opens a built store without reading its pixels.
+
+        Raises:
+            DataError: If the folder holds no complete store of this version.
+        """
+        return cls(folder)
+
+    @classmethod
+    def build(
+        cls,
+        regions: RegionSet,
+        image_size: int,
+        cache_dir: Path,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> RegionStore:
+        """Decodes all regions into a folder below ``cache_dir``, or opens the one that holds them already.
+
+        Every file is read once, and once more only if the cache holds another state of the same files.
+        Processes that build at once do not disturb each other: each works in a folder of its own, and the
+        first that is renamed stays.
+
+        Args:
+            regions: What to decode.
+            image_size: Side of the resized images, in pixels.
+            cache_dir: Created if it is missing.
+            progress: Called after each region with the number done and the number of all.
+
+        Raises:
+            DataError: With all findings of ``decode_region`` over all regions.
+        """
+        if image_size < 1:
+            raise ValueError(f"image_size must be at least 1, got {image_size}")
+        cache_dir = Path(cache_dir).resolve()
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        if (cached := _find_cached(regions, image_size, cache_dir)) is not None:
+            return cached
+        _remove_abandoned(cache_dir)
+        building = cache_dir / f"{_BUILDING}{uuid.uuid4().hex}"  # not mkdtemp: colleagues may share the cache
+        building.mkdir()
+        try:
+            fingerprint = _write_store(regions, image_size, building, progress)
+            return _publish(building, cache_dir / _name_folder(regions, image_size, fingerprint))
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+    def __reduce__(self) -> tuple[type[RegionStore], tuple[Path]]:
+        return RegionStore, (self.folder,)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Returns a region's index. Raises KeyError if no region is called so."""
+        return self._position[name]
+
+    def image(self, i: int) -> SquareImage:
+        """Returns a resized image, RGB in [0, 1]: torchvision's ToTensor and Resize, not normalized."""
+        image: SquareImage = self._images[i]
+        return image
+
+    def mask(self, i: int) -> IdMask:
+        """Returns a mask's class ids at the region's own size."""
+        i = range(len(self.names))[i]
+        return self._masks[self._offsets[i] : self._offsets[i + 1]].reshape(self._sizes[i])
+
+    def mask_resized(self, i: int) -> SquareMask:
+        """Returns a mask's class ids at the size of the resized image, each pixel its nearest one's."""
+        mask: SquareMask = self._resized[i]
+        return mask
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Returns a region's own height and width in pixels."""
+        return self._sizes[i]
+
+    def class_presence(self) -> dict[str, frozenset[int]]:
+        """Returns region name -> ids of the classes that its mask holds."""
+        ids = np.array(list(self.classes))
+        rows = zip(self.names, self.class_pixels, strict=True)
+        return {name: frozenset(ids[row > 0].tolist()) for name, row in rows}
+
+    def _read_index(self, index: dict[str, Any]) -> None:
+        self.names: tuple[str, ...] = tuple(index["names"])
+        self.patients: tuple[str, ...] = tuple(index["patients"])
+        self.classes: dict[int, str] = {int(one): str(name) for one, name in index["classes"]}
+        self.ignore_ids: tuple[int, ...] = tuple(index["ignore_ids"])
+        self.image_size = int(index["image_size"])
+        self.fingerprint = str(index["fingerprint"])
+        self.warnings = tuple(Finding(*one) for one in index["warnings"])
+        self.class_pixels: ClassPixels = np.array(index["class_pixels"], np.int64).reshape(
+            len(self.names), len(self.classes)
+        )
+        self.class_pixels.flags.writeable = False
+        self._sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in index["sizes"]]
+        self._offsets = np.cumsum([0] + [h * w for h, w in self._sizes], dtype=np.int64)
+        self._position = {name: i for i, name in enumerate(self.names)}
+
+
+class _RowWriter:
+    """Writes an .npy file row by row, so that the number of rows may stay open until the end.
+
+    Plain writes rather than a writable memory map: on a full disk they raise, where a map kills the process.
+    """
+
+    def __init__(self, path: Path, dtype: str, row_shape: tuple[int, ...]) -> None:
+        self._dtype, self._row_shape, self._rows = np.dtype(dtype), row_shape, 0
+        self._file = path.open("wb")
+        self._write_header()
+
+    def append(self, rows: Rows) -> None:
+        """Appends [rows, *row_shape] values."""
+        assert rows.shape[1:] == self._row_shape and rows.dtype == self._dtype
+        self._file.write(np.ascontiguousarray(rows).data)
+        self._rows += len(rows)
+
+    def __enter__(self) -> _RowWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if error is None:
+                self._write_header()
+
+    def _write_header(self) -> None:
+        shape = (self._rows, *self._row_shape)
+        descr = np.lib.format.dtype_to_descr(self._dtype)
+        text = repr({"descr": descr, "fortran_order": False, "shape": shape})
+        header = text.ljust(_HEADER_BYTES - 11) + "\n"  # of one length, whatever the number of rows
+        assert len(header) == _HEADER_BYTES - 10
+        self._file.seek(0)
+        self._file.write(np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header.encode())
+
+
+_HEADER_BYTES = 192  # a multiple of 64, as the format asks, with room for any shape
+
+
+def _write_store(
+    regions: RegionSet, image_size: int, folder: Path, progress: Callable[[int, int], None] | None
+) -> str:
+    """Decodes all regions into a folder; returns the fingerprint. Raises DataError with every finding."""
+    digests, sizes, class_pixels = [], [], []
+    findings: list[Finding] = []
+    warnings: list[Finding] = []
+    side = image_size
+    with (
+        _RowWriter(folder / "images.npy", "<f4", (3, side, side)) as images,
+        _RowWriter(folder / "masks.npy", "|u1", ()) as masks,
+        _RowWriter(folder / "masks_resized.npy", "|u1", (side, side)) as masks_resized,
+    ):
+        for done, region in enumerate(regions.regions, start=1):
+            decoded = decode_region(region, regions)
+            findings += decoded.findings
+            warnings += decoded.warnings
+            if not findings:  # after the first the store is lost, and only further findings matter
+                assert decoded.image is not None and decoded.mask is not None
+                images.append(_resize_image(decoded.image, side)[None])
+                masks.append(decoded.mask.ravel())
+                nearest = cv2.resize(decoded.mask, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+                masks_resized.append(nearest[None])
+                digests.append(decoded.sha256)
+                sizes.append(decoded.mask.shape)
+                class_pixels.append([int(decoded.pixels[one]) for one in regions.classes])
+            if progress is not None:
+                progress(done, len(regions.regions))
+    if findings:
+        raise DataError(sort_findings(findings))
+    fingerprint = _compute_fingerprint(regions, digests)
+    index = {
+        "version": _VERSION,
+        "fingerprint": fingerprint,
+        "image_size": image_size,
+        "names": [region.name for region in regions.regions],
+        "patients": [region.patient for region in regions.regions],
+        "classes": list(regions.classes.items()),
+        "ignore_ids": regions.ignore_ids,
+        "sizes": sizes,
+        "class_pixels": class_pixels,
+        "warnings": [(one.where, one.what, one.fix) for one in sort_findings(warnings)],
+    }
+    (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+    return fingerprint
+
+
+def _resize_image(image: RgbImage, side: int) -> SquareImage:
+    """Resizes as SAM2's own transforms do before they normalize; late imports keep opening a store cheap."""
+    import torch
+    from torchvision.transforms import Resize, ToTensor
+
+    with torch.inference_mode():
+        resized: SquareImage = Resize((side, side))(ToTensor()(image)).numpy()
+    return resized
+
+
+def _compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> str:
+    names = [region.name for region in regions.regions]
+    content = [list(regions.classes.items()), sorted(regions.ignore_ids), names, digests]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def _name_folder(regions: RegionSet, image_size: int, fingerprint: str) -> str:
+    """Names a store's folder; the index holds patients, which are no part of the fingerprint."""
+    patients = json.dumps([region.patient for region in regions.regions])
+    return f"{fingerprint}-{image_size}px-{hashlib.sha256(patients.encode()).hexdigest()[:6]}"
+
+
+def _find_cached(regions: RegionSet, image_size: int, cache_dir: Path) -> RegionStore | None:
+    """Opens the store of exactly these files, which are hashed only if one of such names lies there."""
+    names = tuple(region.name for region in regions.regions)
+    candidates = []
+    for index in sorted(cache_dir.glob(f"*-{image_size}px-*/{_INDEX}")):
+        try:
+            candidates.append(RegionStore.open(index.parent))
+        except DataError:
+            continue  # broken, or of another version: it is built again
+    if not any(store.names == names for store in candidates):
+        return None
+    try:
+        digests = [(_hash_file(region.image), _hash_file(region.mask)) for region in regions.regions]
+    except DataError:
+        return None  # the build tells this together with all other findings
+    folder = cache_dir / _name_folder(regions, image_size, _compute_fingerprint(regions, digests))
+    return next((store for store in candidates if store.folder == folder), None)
+
+
+def _remove_abandoned(cache_dir: Path) -> None:
+    """Removes what killed builds left: unfinished folders in which nothing was written for a day."""
+    for folder in cache_dir.glob(f"{_BUILDING}*"):
+        try:
+            written = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        except OSError:
+            continue  # finished or removed by its owner just now
+        if time.time() - written > _ABANDONED_AFTER_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+def _publish(building: Path, folder: Path) -> RegionStore:
+    """Moves a finished store to its place, unless another process was faster."""
+    try:
+        os.rename(building, folder)
+    except OSError:
+        try:
+            return RegionStore.open(folder)
+        except DataError:  # what lies there is broken
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(building, folder)
+    return RegionStore.open(folder)
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> Rows:
+    """Maps an array read-only. Raises ValueError if its shape is another, or the file is cut off."""
+    array: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.shape != shape:
+        raise ValueError(f"{path.name} has shape {array.shape}, not {shape}")
+    return array.view(np.ndarray)

@@ -1,0 +1,143 @@
+"""One epoch of training, in plain PyTorch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from peft import PeftModel
+from torch import Tensor
+
+from trainables.data.batches import Batch
+from trainables.data.store import RegionStore
+from trainables.errors import TrainablesError
+from trainables.evaluate import autocast
+from trainables.losses import LossParts, LossWeights, compute_loss
+from trainables.model.adapters import get_base
+from trainables.model.forward import decode_prompts, encode_images
+from trainables.optim import compute_lr
+from trainables.recipe import LossRecipe, Recipe
+
+
+class DivergedError(TrainablesError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did.
+
+    Attributes:
+        losses: Means over steps: ``total`` and each part before its weight.
+        lr: Learning rate of the last step.
+        images_per_s: Training regions a second, data loading included.
+        step: Optimizer steps since the start of the fine-tune.
+    """
+
+    losses: dict[str, float]
+    lr: float
+    images_per_s: float
+    step: int
+
+
+def count_steps(n_regions: int, batch_size: int) -> int:
+    """Returns the optimizer steps of an epoch; the last batch may be smaller."""
+    return math.ceil(n_regions / batch_size)
+
+
+def weigh_classes(store: RegionStore, names: Iterable[str], strength: float) -> Float[Tensor, " classes"]:
+    """Weighs each class by a power of its inverse pixel frequency in the training regions.
+
+    Strength 1 gives the recorded weights (the most frequent class over this one), 0 weighs all alike. The weights are
+    scaled so that an object of the training set weighs 1 on average, lest they change the learning rate.
+
+    Args:
+        store: Where pixels were counted.
+        names: The training regions.
+        strength: In [0, 1].
+    """
+    pixels = store.class_pixels[[store.index(name) for name in names]]
+    totals = pixels.sum(axis=0).clip(min=1)
+    weights = (totals.max() / totals) ** strength
+    objects = (pixels > 0).sum(axis=0)
+    mean = float((weights * objects).sum() / max(1, objects.sum()))
+    return torch.tensor(weights / mean, dtype=torch.float32)
+
+
+def to_loss_weights(recipe: LossRecipe) -> LossWeights:
+    """Returns the recipe's part weights."""
+    return LossWeights(recipe.focal, recipe.dice, recipe.iou, recipe.objectness, recipe.focal_gamma)
+
+
+def train_epoch(
+    adapted: PeftModel,
+    batches: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    class_weights: Float[Tensor, " classes"],
+    device: torch.device,
+    first_step: int,
+    n_steps: int,
+) -> EpochReport:
+    """Trains the adapters on one pass over the regions.
+
+    Args:
+        adapted: From :func:`trainables.model.adapters.attach_adapters`; left in training mode.
+        batches: From :func:`trainables.data.batches.iterate_batches`.
+        optimizer: Over the trainable parameters.
+        recipe: The fine-tune.
+        class_weights: From :func:`weigh_classes`.
+        device: Where the model lies.
+        first_step: Optimizer steps taken before this epoch.
+        n_steps: Steps of the whole fine-tune, which the learning rate's schedule spans.
+
+    Raises:
+        DivergedError: If the loss is NaN or infinite, with the step and the learning rate.
+    """
+    adapted.train()
+    start, step, n_images, lr = time.perf_counter(), first_step, 0, 0.0
+    sums: dict[str, Tensor] = {}
+    weights = to_loss_weights(recipe.loss)
+    class_weights = class_weights.to(device)
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    for batch in batches:
+        lr = compute_lr(step, n_steps, recipe.optim)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        parts = compute_batch_loss(adapted, batch.to(device), class_weights, weights, device)
+        if not torch.isfinite(parts.total):
+            raise DivergedError(
+                f"the loss became {float(parts.total)} at step {step + 1} of {n_steps} (learning rate {lr:.3g})"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        parts.total.backward()
+        if recipe.optim.grad_clip:
+            torch.nn.utils.clip_grad_norm_(trained, recipe.optim.grad_clip)
+        optimizer.step()
+        for name, value in parts._asdict().items():
+            sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+        step, n_images = step + 1, n_images + len(batch.images)
+    n_taken = max(1, step - first_step)
+    losses = {name: float(value) / n_taken for name, value in sums.items()}
+    return EpochReport(losses, lr, n_images / (time.perf_counter() - start), step)
+
+
+def compute_batch_loss(
+    adapted: PeftModel,
+    batch: Batch,
+    class_weights: Float[Tensor, " classes"],
+    weights: LossWeights,
+    device: torch.device,
+) -> LossParts:
+    """Runs the promptable forward pass and the loss on one batch."""
+    model = get_base(adapted)
+    with autocast(device):
+        features = encode_images(model, batch.images)
+        outputs = decode_prompts(
+            model, features, batch.region_index, batch.points, batch.labels, multimask=True
+        )
+    return compute_loss(outputs, batch.targets, class_weights[batch.class_index], weights)

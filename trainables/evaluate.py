@@ -1,0 +1,288 @@
+"""The one evaluator: scores a model on regions under a protocol, one encoder pass a region."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.components import BoolMask, fill_box, keep_largest_component, list_components
+from trainables.data.store import RegionStore
+from trainables.metrics import Overlap, count_overlap
+from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
+from trainables.prompts import Prompt, draw_prompt, stack_prompts
+from trainables.protocol import Protocol
+
+# Objects decoded at once; bounds memory where a region has hundreds of components.
+MAX_OBJECTS_PER_PASS = 64
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """One class of one region.
+
+    Attributes:
+        file: Name of the region.
+        class_name: Name of the class.
+        patient: Whose tissue it is.
+        overlap: Pixel counts of the prediction against the class.
+        ceiling: Dice of the prompted components' own true pixels: no mask inside the prompt can do better.
+        floor: Dice of the filled boxes of the prompted components: what the box alone already says.
+    """
+
+    file: str
+    class_name: str
+    patient: str
+    overlap: Overlap
+    ceiling: float
+    floor: float
+
+    @property
+    def dice(self) -> float:
+        """Dice of the prediction, in [0, 1]."""
+        return self.overlap.dice
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All pairs of one model on one set of regions, under one protocol."""
+
+    protocol: Protocol
+    pairs: tuple[PairScore, ...]
+
+    @property
+    def dice(self) -> float:
+        """Overall Dice in [0, 1], averaged as the protocol says."""
+        return self._average([pair.overlap.dice for pair in self.pairs], "dice")
+
+    @property
+    def iou(self) -> float:
+        """Overall IoU in [0, 1], averaged as the protocol says."""
+        return self._average([pair.overlap.iou for pair in self.pairs], "iou")
+
+    @property
+    def ceiling(self) -> float:
+        """The Dice that no mask inside the prompts can exceed (mean over pairs)."""
+        return float(np.mean([pair.ceiling for pair in self.pairs]))
+
+    @property
+    def floor(self) -> float:
+        """The Dice of the filled boxes (mean over pairs)."""
+        return float(np.mean([pair.floor for pair in self.pairs]))
+
+    def per_class(self, metric: str = "dice") -> dict[str, float]:
+        """Returns the mean ``dice`` or ``iou`` of each class over its regions."""
+        values: dict[str, list[float]] = defaultdict(list)
+        for pair in self.pairs:
+            values[pair.class_name].append(getattr(pair.overlap, metric))
+        return {name: float(np.mean(each)) for name, each in values.items()}
+
+    def to_flat(self) -> dict[str, float]:
+        """Flattens for logs: ``dice``, ``iou``, ``dice/<class>``, ``iou/<class>``."""
+        flat = {"dice": self.dice, "iou": self.iou}
+        for metric in ("dice", "iou"):
+            flat |= {f"{metric}/{name}": value for name, value in self.per_class(metric).items()}
+        return flat
+
+    def _average(self, values: Sequence[float], metric: str) -> float:
+        if self.protocol.averaging == "pairs":
+            return float(np.mean(values))
+        if self.protocol.averaging == "classes":
+            return float(np.mean(list(self.per_class(metric).values())))
+        pooled: dict[str, Overlap] = defaultdict(lambda: Overlap(0, 0, 0))
+        for pair in self.pairs:
+            pooled[pair.class_name] += pair.overlap
+        return float(np.mean([getattr(overlap, metric) for overlap in pooled.values()]))
+
+
+class _Object(NamedTuple):
+    """One prompted component; ``scale`` brings its prompt to the model's image size."""
+
+    pair: int
+    prompt: Prompt
+    scale: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    class_id: int
+    ceiling: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class _RegionPlan:
+    index: int
+    pairs: tuple[_Pair, ...]
+    objects: tuple[_Object, ...]
+
+
+class EvaluationSet:
+    """Regions with their prompts, drawn once by the protocol's seed and then used for every model."""
+
+    def __init__(self, store: RegionStore, names: Sequence[str], protocol: Protocol) -> None:
+        self.store = store
+        self.protocol = protocol
+        self.plans = tuple(self._plan_region(store.index(name)) for name in names)
+
+    def _plan_region(self, index: int) -> _RegionPlan:
+        mask = self.store.mask(index)
+        valid = find_valid(mask, self.store.ignore_ids, self.protocol)
+        height, width = mask.shape
+        side = self.store.image_size
+        pairs: list[_Pair] = []
+        objects: list[_Object] = []
+        for class_id in self.store.classes:
+            class_mask = mask == class_id
+            components = find_components(class_mask, self.protocol)
+            if not components:
+                continue
+            seed = (self.protocol.prompt_seed, zlib.crc32(self.store.names[index].encode()), class_id)
+            rng = np.random.default_rng(seed)
+            for component in components:
+                prompt = draw_prompt(component, class_mask, self.protocol.prompt, rng)
+                objects.append(_Object(len(pairs), prompt, (side / width, side / height)))
+            reachable = np.logical_or.reduce(components)
+            if self.protocol.keep_largest:
+                reachable = keep_largest_component(reachable)
+            boxes = np.logical_or.reduce([fill_box(component) for component in components])
+            pairs.append(
+                _Pair(
+                    class_id,
+                    count_overlap(reachable, class_mask, valid).dice,
+                    count_overlap(boxes, class_mask, valid).dice,
+                )
+            )
+        return _RegionPlan(index, tuple(pairs), tuple(objects))
+
+
+def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
+    """Returns the parts of a class that the protocol prompts; none where the class is absent."""
+    if not class_mask.any():
+        return []
+    if protocol.components == "whole":
+        return [class_mask]
+    if protocol.components == "largest":
+        return [keep_largest_component(class_mask)]
+    return list_components(class_mask, protocol.min_component_px)
+
+
+def find_valid(mask: np.ndarray, ignore_ids: Sequence[int], protocol: Protocol) -> BoolMask | None:
+    """Returns the pixels that count, or None where all do."""
+    if protocol.count_outside or not ignore_ids:
+        return None
+    valid: BoolMask = ~np.isin(mask, ignore_ids)
+    return valid
+
+
+def clean_mask(mask: BoolMask, protocol: Protocol) -> BoolMask:
+    """Applies the protocol's morphological closing, then its choice of components."""
+    if protocol.closing_px:
+        kernel = np.ones((protocol.closing_px, protocol.closing_px), np.uint8)
+        mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
+    return keep_largest_component(mask) if protocol.keep_largest else mask
+
+
+def evaluate(
+    model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
+) -> Scores:
+    """Scores a model on every (region, class) pair; see :func:`predict_masks`."""
+    store, protocol = regions.store, regions.protocol
+    scores = []
+    for plan, masks in predict_masks(model, regions, device, regions_per_pass):
+        actual = store.mask(plan.index)
+        valid = find_valid(actual, store.ignore_ids, protocol)
+        for pair, mask in zip(plan.pairs, masks, strict=True):
+            scores.append(
+                PairScore(
+                    store.names[plan.index],
+                    store.classes[pair.class_id],
+                    store.patients[plan.index],
+                    count_overlap(mask, actual == pair.class_id, valid),
+                    pair.ceiling,
+                    pair.floor,
+                )
+            )
+    return Scores(protocol, tuple(scores))
+
+
+@torch.no_grad()
+def predict_masks(
+    model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
+) -> Iterator[tuple[_RegionPlan, list[BoolMask]]]:
+    """Yields each region's plan and its cleaned masks, one for each class, at the region's own size.
+
+    The model is put into evaluation mode while this runs, and back into the mode it had.
+
+    Args:
+        model: With adapters on (a candidate) or off (the zero-shot bar).
+        regions: Regions and prompts.
+        device: Where the model lies.
+        regions_per_pass: Regions that the encoder takes at once.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(regions.plans), regions_per_pass):
+            plans = regions.plans[start : start + regions_per_pass]
+            images = np.stack([regions.store.image(plan.index) for plan in plans])
+            with autocast(device):
+                features = encode_images(model, torch.from_numpy(images).to(device))
+            for position, plan in enumerate(plans):
+                yield plan, _predict_region(model, regions, plan, features, position)
+    finally:
+        model.train(was_training)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on CUDA devices that have it, full precision elsewhere."""
+    usable = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=usable)
+
+
+def _predict_region(
+    model: SAM2Base, regions: EvaluationSet, plan: _RegionPlan, features: ImageFeatures, position: int
+) -> list[BoolMask]:
+    size = regions.store.size(plan.index)
+    united = np.zeros((len(plan.pairs), *size), bool)
+    for objects in _group_objects(plan.objects):
+        logits = _decode_objects(model, objects, features, position, regions.protocol.multimask)
+        full = F.interpolate(logits[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+        masks = (full > regions.protocol.threshold).cpu().numpy()
+        for item, mask in zip(objects, masks, strict=True):
+            united[item.pair] |= mask
+    return [clean_mask(mask, regions.protocol) for mask in united]
+
+
+def _group_objects(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
+    """Groups objects of equally many points: padding would change what the decoder sees."""
+    groups: dict[int, list[_Object]] = defaultdict(list)
+    for item in objects:
+        groups[len(item.prompt.labels)].append(item)
+    for group in groups.values():
+        for start in range(0, len(group), MAX_OBJECTS_PER_PASS):
+            yield group[start : start + MAX_OBJECTS_PER_PASS]
+
+
+def _decode_objects(
+    model: SAM2Base, objects: Sequence[_Object], features: ImageFeatures, position: int, multimask: bool
+) -> Float[Tensor, "objects h4 w4"]:
+    device = features.embedding.device
+    batch = stack_prompts([item.prompt for item in objects], [item.scale for item in objects])
+    region_index = torch.full((len(objects),), position, device=device)
+    with autocast(device):
+        outputs = decode_prompts(
+            model, features, region_index, batch.points.to(device), batch.labels.to(device), multimask
+        )
+    return select_best_mask(outputs.logits.float(), outputs.iou.float())
+

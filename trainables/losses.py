@@ -1,0 +1,114 @@
+"""SAM2's training loss: focal and Dice over the best of the candidate masks, predicted IoU, objectness.
+
+The definitions follow ``training/loss_fns.py`` of the SAM2 repository (Ravi et al. 2024, arXiv 2408.00714); focal loss
+is Lin et al. 2017 (arXiv 1708.02002), the soft Dice loss Milletari et al. 2016 (arXiv 1606.04797).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.model.forward import MaskOutputs
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The weight of each part, and the focal loss's two parameters (alpha weighs foreground)."""
+
+    focal: float = 20.0
+    dice: float = 1.0
+    iou: float = 1.0
+    objectness: float = 1.0
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.25
+
+
+class LossParts(NamedTuple):
+    """The weighted total, and each part before its weight; all are means over the objects, scalars."""
+
+    total: Float[Tensor, ""]
+    focal: Float[Tensor, ""]
+    dice: Float[Tensor, ""]
+    iou: Float[Tensor, ""]
+    objectness: Float[Tensor, ""]
+
+
+def focal_loss(
+    logits: Float[Tensor, "*batch h w"], targets: Float[Tensor, "*batch h w"], gamma: float, alpha: float
+) -> Float[Tensor, "*batch"]:
+    """Sigmoid focal loss, averaged over pixels.
+
+    Args:
+        logits: Any range.
+        targets: In [0, 1]; fractions where a low-resolution pixel lies across a border.
+        gamma: How far well-classified pixels are played down; 0 is binary cross-entropy.
+        alpha: Weight of foreground in [0, 1], background gets the rest; below 0 both weigh 1.
+    """
+    probability = logits.sigmoid()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    p_true = probability * targets + (1 - probability) * (1 - targets)
+    # A zero base with a fractional gamma has an infinite slope: keep it off zero.
+    loss = cross_entropy * (1 - p_true).clamp_min(1e-8) ** gamma
+    if alpha >= 0:
+        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    return loss.flatten(-2).mean(-1)
+
+
+def dice_loss(
+    logits: Float[Tensor, "*batch h w"], targets: Float[Tensor, "*batch h w"]
+) -> Float[Tensor, "*batch"]:
+    """One minus soft Dice with one pixel of smoothing, in [0, 1]."""
+    probability, targets = logits.sigmoid().flatten(-2), targets.flatten(-2)
+    overlap = 2 * (probability * targets).sum(-1)
+    return 1 - (overlap + 1) / (probability.sum(-1) + targets.sum(-1) + 1)
+
+
+def measure_iou(
+    logits: Float[Tensor, "*batch h w"], targets: Float[Tensor, "*batch h w"]
+) -> Float[Tensor, "*batch"]:
+    """IoU of the thresholded mask with the thresholded target, in [0, 1]; 0 where both are empty."""
+    predicted, actual = (logits > 0).flatten(-2), (targets > 0.5).flatten(-2)
+    union = (predicted | actual).sum(-1)
+    return (predicted & actual).sum(-1) / union.clamp_min(1)
+
+
+def compute_loss(
+    outputs: MaskOutputs,
+    targets: Float[Tensor, "objects h4 w4"],
+    object_weights: Float[Tensor, " objects"],
+    weights: LossWeights,
+) -> LossParts:
+    """Computes the loss of a batch of objects.
+
+    Only the candidate with the least weighted focal + Dice is trained, so that candidates may specialize; the
+    IoU head learns from all of them. Every object shows something, so objectness is pushed towards 1.
+
+    Args:
+        outputs: From :func:`trainables.model.forward.decode_prompts`.
+        targets: The asked-for masks in [0, 1], averaged down to the logits' resolution.
+        object_weights: Weight of each object (of its class), at least 0; the mean of weighted losses is taken.
+        weights: Weight of each part.
+    """
+    logits = outputs.logits.float()
+    repeated = targets[:, None].expand_as(logits)
+    focal = focal_loss(logits, repeated, weights.focal_gamma, weights.focal_alpha)
+    dice = dice_loss(logits, repeated)
+    best = (weights.focal * focal + weights.dice * dice).argmin(dim=1, keepdim=True)
+    iou_error = (outputs.iou.float() - measure_iou(logits, repeated)).abs().mean(1)
+    objectness = outputs.objectness.float()[:, 0]
+    object_error = F.binary_cross_entropy_with_logits(
+        objectness, torch.ones_like(objectness), reduction="none"
+    )
+    parts = [
+        (part * object_weights).mean()
+        for part in (focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], iou_error, object_error)
+    ]
+    factors = (weights.focal, weights.dice, weights.iou, weights.objectness)
+    total = sum((factor * part for factor, part in zip(factors, parts, strict=True)), start=logits.new_zeros(()))
+    return LossParts(total, *parts)

@@ -1,0 +1,71 @@
+"""Builds a SAM2 model by name and loads its weights: the shipped nano, or a stock size with a user's checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from sam2.build_sam import build_sam2
+from sam2.modeling.sam2_base import SAM2Base
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model that can be asked for by name.
+
+    Attributes:
+        name: What a user types after ``--model``.
+        config: The Hydra config: a path inside the sam2 package, or a file in ``assets/``.
+        hub_id: Where its published weights lie on the Hugging Face hub; None for nano, which ships with them.
+    """
+
+    name: str
+    config: str
+    hub_id: str | None
+
+    @property
+    def is_demo(self) -> bool:
+        """True for the shipped model, whose numbers say nothing about SAM2 as published."""
+        return self.hub_id is None
+
+
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("nano", "sam2_nano.yaml", None),
+        ModelSpec("tiny", "configs/sam2.1/sam2.1_hiera_t.yaml", "facebook/sam2.1-hiera-tiny"),
+        ModelSpec("small", "configs/sam2.1/sam2.1_hiera_s.yaml", "facebook/sam2.1-hiera-small"),
+        ModelSpec("base_plus", "configs/sam2.1/sam2.1_hiera_b+.yaml", "facebook/sam2.1-hiera-base-plus"),
+        ModelSpec("large", "configs/sam2.1/sam2.1_hiera_l.yaml", "facebook/sam2.1-hiera-large"),
+    )
+}
+
+
+@contextmanager
+def nano_config_path() -> Iterator[None]:
+    """Lets Hydra find nano's config while it lasts, then puts sam2's own search path back."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(ASSETS), version_base="1.2"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def build_architecture(spec: ModelSpec, image_size: int | None = None) -> SAM2Base:
+    """Builds the model on the CPU, in evaluation mode, with random weights.
+
+    Args:
+        spec: Which model.
+        image_size: Side of the square that regions are resized to, in pixels; the config's own where None.
+    """
+    overrides = [] if image_size is None else [f"model.image_size={image_size}"]
+    with nano_config_path() if spec.is_demo else nullcontext():
+        return build_sam2(spec.config, None, device="cpu", hydra_overrides_extra=overrides)

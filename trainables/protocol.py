@@ -1,0 +1,113 @@
+"""A protocol says what a Dice means; two numbers can be compared only under one protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+from trainables.errors import TrainablesError
+from trainables.prompts import PROMPT_KINDS, PromptSpec
+
+
+class ProtocolMismatch(TrainablesError):
+    """Two numbers of different protocols were about to be compared."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything between a model and its score.
+
+    Attributes:
+        name: What a user calls it; not part of the id.
+        prompt: What the model is told about each object.
+        components: Which parts of a class are prompted: ``largest`` connected component (the recorded experiments),
+            ``every`` one with at least ``min_component_px`` pixels (their masks are united), or the ``whole`` class
+            as one object.
+        min_component_px: See ``components``.
+        prompt_seed: Seed of points that are drawn.
+        multimask: The decoder offers three masks and the one it holds best is scored; else its single mask.
+        threshold: Mask logits above it are foreground.
+        closing_px: Side of the square of a morphological closing; 0 for none.
+        keep_largest: Whether only the largest component of the prediction is scored.
+        count_outside: Whether pixels outside the annotated region (the data set's ignored ids) count.
+        averaging: ``pairs`` is the mean over (image, class) pairs, ``classes`` the mean of the classes' means, ``pixels``
+            pools the pixel counts of a class over all images and then takes the mean over classes.
+    """
+
+    name: str
+    prompt: PromptSpec
+    components: str = "largest"
+    min_component_px: int = 1
+    prompt_seed: int = 0
+    multimask: bool = True
+    threshold: float = 0.0
+    closing_px: int = 0
+    keep_largest: bool = False
+    count_outside: bool = False
+    averaging: str = "pairs"
+
+    def __post_init__(self) -> None:
+        for field, allowed in (
+            ("components", ("largest", "every", "whole")),
+            ("averaging", ("pairs", "classes", "pixels")),
+        ):
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} must be one of {', '.join(allowed)}, but got {getattr(self, field)!r}")
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns every field, plain enough for YAML and JSON."""
+        return dataclasses.asdict(self)
+
+    @cached_property
+    def id(self) -> str:
+        """Eight hexadecimal digits that change with everything but the name."""
+        fields = {key: value for key, value in self.to_dict().items() if key != "name"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+
+    def describe(self) -> str:
+        """Returns one line for screens."""
+        prompt = ["box"] * self.prompt.box + ["centroid"] * self.prompt.centroid
+        if self.prompt.n_positive:
+            prompt.append(f"{self.prompt.n_positive} positive points")
+        if self.prompt.n_negative:
+            margin = f"{self.prompt.negative_margin_px:g} px away"
+            prompt.append(f"{self.prompt.n_negative} negative points {margin}")
+        which = {"largest": "largest component", "every": "every component", "whole": "whole class"}
+        cleanup = [f"closing {self.closing_px} x {self.closing_px}"] * bool(self.closing_px)
+        cleanup += ["largest component kept"] * self.keep_largest
+        parts = [f"{' + '.join(prompt)} of the {which[self.components]}", *cleanup, f"mean over {self.averaging}"]
+        return f"{self.name} [{self.id}]: {', '.join(parts)}"
+
+
+def require_same_protocol(first: Protocol, second: Protocol) -> None:
+    """Refuses to compare numbers of two protocols.
+
+    Raises:
+        ProtocolMismatch: Naming every field that differs.
+    """
+    if first.id == second.id:
+        return
+    mine, theirs = first.to_dict(), second.to_dict()
+    differing = [
+        f"{key}: {mine[key]} against {theirs[key]}" for key in mine if key != "name" and mine[key] != theirs[key]
+    ]
+    raise ProtocolMismatch(
+        f"numbers under {first.name} [{first.id}] and {second.name} [{second.id}] cannot be compared; "
+        f"they differ in {'; '.join(differing)}"
+    )
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("recorded", PROMPT_KINDS["box-neg"], closing_px=7, keep_largest=True),
+        Protocol("box", PROMPT_KINDS["box"]),
+        Protocol("box-neg", PROMPT_KINDS["box-neg"]),
+        Protocol("centroid", PROMPT_KINDS["centroid"]),
+        Protocol("points", PROMPT_KINDS["points"]),
+        Protocol("components", PROMPT_KINDS["box"], components="every", min_component_px=16),
+    )
+}

@@ -1,0 +1,199 @@
+"""A recipe: every number and choice that one fine-tune is made of, and that a search may vary.
+
+A space file names these fields as ``section.field`` (``adapter.rank``, ``optim.lr``). Each field states its own
+limits, so that a space is refused before it costs anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, get_type_hints
+
+from trainables.errors import Finding, InputError
+
+Scalar = bool | int | float | str
+
+
+class RecipeError(InputError):
+    """Values that no recipe can have."""
+
+
+@dataclass(frozen=True)
+class FieldRule:
+    """What one field may hold.
+
+    Attributes:
+        kind: ``bool``, ``int``, ``float`` or ``str``.
+        help: One line for ``--help`` and the documentation.
+        low: Least value, inclusive; None where there is none.
+        high: Greatest value, inclusive; None where there is none.
+        choices: The words that a string may be.
+    """
+
+    kind: type
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def find_fault(self, value: object) -> str | None:
+        """Returns the rule that the value breaks, in words, or None."""
+        accepted = (int, float) if self.kind is float else (self.kind,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            return f"must be {self.kind.__name__}, but got {value!r} ({type(value).__name__})"
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}, but got {value!r}"
+        if isinstance(value, (int, float)) and self.kind is not bool:
+            if value != value or value in (float("inf"), float("-inf")):
+                return f"must be finite, but got {value!r}"
+            if self.low is not None and value < self.low:
+                return f"must be at least {self.low:g}, but got {value!r}"
+            if self.high is not None and value > self.high:
+                return f"must be at most {self.high:g}, but got {value!r}"
+        return None
+
+
+def _rule(
+    default: Scalar,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    return field(default=default, metadata={"rule": FieldRule(type(default), help, low, high, choices)})
+
+
+@dataclass(frozen=True)
+class AdapterRecipe:
+    """LoRA (Hu et al. 2021, arXiv 2106.09685) through PEFT."""
+
+    rank: int = _rule(8, "rank of the update's two factors", 1, 256)
+    alpha: float = _rule(8.0, "scale: the update is multiplied by alpha / rank", 0.01, 1024)
+    dropout: float = _rule(0.0, "dropout in front of the update", 0.0, 0.9)
+    targets: str = _rule(
+        "both",
+        "where updates sit: attention of the image encoder, of the mask decoder, or both",
+        choices=("image_encoder", "mask_decoder", "both"),
+    )
+    train_heads: bool = _rule(True, "whether the mask decoder's output heads are trained in full")
+
+
+@dataclass(frozen=True)
+class OptimRecipe:
+    """AdamW, linear warm-up by steps, cosine decay."""
+
+    lr: float = _rule(1e-3, "peak learning rate", 1e-8, 1.0)
+    lr_end_fraction: float = _rule(0.1, "learning rate at the end, as a fraction of the peak", 0.0, 1.0)
+    warmup_fraction: float = _rule(0.1, "share of all steps that warm up", 0.0, 0.9)
+    weight_decay: float = _rule(0.01, "AdamW's decoupled weight decay", 0.0, 10.0)
+    grad_clip: float = _rule(1.0, "greatest norm of the gradient; 0 switches clipping off", 0.0, 1e6)
+    batch_size: int = _rule(4, "regions a step", 1, 1024)
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """Weights of SAM2's loss parts, and how rare classes are weighted up."""
+
+    focal: float = _rule(20.0, "weight of the focal loss", 0.0, 1e4)
+    dice: float = _rule(1.0, "weight of the Dice loss", 0.0, 1e4)
+    iou: float = _rule(1.0, "weight of the predicted IoU's L1 error", 0.0, 1e4)
+    objectness: float = _rule(1.0, "weight of the object score's cross-entropy", 0.0, 1e4)
+    focal_gamma: float = _rule(2.0, "focal loss: how far well-classified pixels are played down", 0.0, 10.0)
+    class_weight_strength: float = _rule(
+        0.0, "0 weighs all objects alike, 1 by the inverse of their class's pixel frequency", 0.0, 1.0
+    )
+
+
+@dataclass(frozen=True)
+class AugmentRecipe:
+    """What is done to training regions."""
+
+    kind: str = _rule(
+        "flips",
+        "none; flips (and quarter turns); or flips with color jitter, H&E stain jitter, elastic warps, or all three",
+        choices=("none", "flips", "color", "stain", "elastic", "all"),
+    )
+    strength: float = _rule(0.2, "strength of color, stain and elastic changes", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class PromptRecipe:
+    """What training prompts look like. The evaluation's prompt belongs to the protocol and is never searched."""
+
+    mix: str = _rule(
+        "protocol",
+        "the protocol's own prompt; or one kind; or mixed: an equal share of each kind, anew for each object",
+        choices=("protocol", "box", "box-neg", "centroid", "points", "mixed"),
+    )
+    box_jitter: float = _rule(0.0, "sides of a box move by up to this fraction of its size", 0.0, 0.5)
+    max_objects: int = _rule(5, "objects prompted in one region and step", 1, 64)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One whole fine-tune."""
+
+    adapter: AdapterRecipe = AdapterRecipe()
+    optim: OptimRecipe = OptimRecipe()
+    loss: LossRecipe = LossRecipe()
+    augment: AugmentRecipe = AugmentRecipe()
+    prompts: PromptRecipe = PromptRecipe()
+
+    @staticmethod
+    def from_flat(values: Mapping[str, Scalar]) -> Recipe:
+        """Builds a recipe from ``{"adapter.rank": 8, ...}``; what is not named keeps its default.
+
+        Raises:
+            RecipeError: With every unknown name and every value out of its limits.
+        """
+        findings = [finding for name, value in values.items() if (finding := check_value(name, value))]
+        if findings:
+            raise RecipeError(findings)
+        sections: dict[str, dict[str, Scalar]] = {}
+        for name, value in values.items():
+            section, key = name.split(".")
+            kind = list_rules()[name].kind
+            sections.setdefault(section, {})[key] = float(value) if kind is float else value
+        recipe = Recipe()
+        changed = {
+            section: dataclasses.replace(getattr(recipe, section), **keys) for section, keys in sections.items()
+        }
+        return dataclasses.replace(recipe, **changed)
+
+    def to_flat(self) -> dict[str, Scalar]:
+        """Returns every field as ``section.field``."""
+        return {
+            f"{section}.{key}": value
+            for section, keys in dataclasses.asdict(self).items()
+            for key, value in keys.items()
+        }
+
+
+@cache
+def list_rules() -> Mapping[str, FieldRule]:
+    """Returns the rule of every field by its ``section.field`` name."""
+    sections = get_type_hints(Recipe)
+    return {
+        f"{section}.{item.name}": item.metadata["rule"]
+        for section, kind in sections.items()
+        for item in dataclasses.fields(kind)
+    }
+
+
+def check_value(name: str, value: object, where: str | None = None) -> Finding | None:
+    """Returns what is wrong with one value of a recipe, or None."""
+    rules = list_rules()
+    if name not in rules:
+        return Finding(where or name, f"unknown recipe field {name!r}", suggest_name(name, rules))
+    fault = rules[name].find_fault(value)
+    return Finding(where or name, f"{name} {fault}", rules[name].help) if fault else None
+
+
+def suggest_name(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    """Says which known name is nearest to a mistyped one, or which there are."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known are: {', '.join(known)}"
