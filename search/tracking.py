@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -19,24 +18,37 @@ from urllib.parse import urlparse
 
 from search.bar import RECORDED_BAR
 from search.errors import SearchError
+from search.mlflow_ui import (
+    EXPERIMENT_NOTE,
+    PARENT_TAG,
+    ZEROSHOT_NOTE,
+    clean_name,
+    compose_charts_url,
+    describe_recorded_bar,
+    flatten_params,
+    hide_password,
+)
 from search.tracking_errors import TrackingError, call_within, translate_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 RUN_KIND_TAG = "run_kind"
 RUN_STATUSES = ("FINISHED", "FAILED", "KILLED")
 
 # A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 to 20 s by these.
-HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+# The last one keeps the client from printing two lines whenever a run on a server ends.
+ENVIRONMENT_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 CONNECT_TIMEOUT_S = 12.0
 
 _BATCH_PARAMS = _BATCH_TAGS = 100  # what a tracking server takes in one request
 _MAX_PARAM_CHARS = 6000
 _MAX_TAG_CHARS = 5000
-_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +89,7 @@ class Tracker:
             SearchError: The store cannot be reached (told within about 12 s for a server), cannot be used, or
                 the experiment has been deleted there.
         """
-        for name, value in HTTP_DEFAULTS.items():
+        for name, value in ENVIRONMENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
         uri = resolve_tracking_uri()
         tracker = cls(uri, "")
@@ -91,7 +103,7 @@ class Tracker:
             )
         except TrackingError as error:
             raise SearchError(
-                f"MLflow's store {_hide_password(uri)} cannot be used: {error}. Start the server, or point "
+                f"MLflow's store {hide_password(uri)} cannot be used: {error}. Start the server, or point "
                 "MLFLOW_TRACKING_URI to another store, or unset it to use sqlite in the working directory."
             ) from error
         return tracker
@@ -109,6 +121,10 @@ class Tracker:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_client": None}
+
+    def compose_charts_url(self, parent: str) -> str:
+        """Returns the address of the charts of a search's runs, best first."""
+        return compose_charts_url(self.uri, self.experiment_id, parent)
 
     def start_search(
         self, name: str, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
@@ -151,8 +167,8 @@ class Tracker:
         """Logs parameters; nested mappings become dotted names, long values are cut at 6,000 characters."""
         from mlflow.entities import Param
 
-        flat = _flatten(params)
-        batch = [Param(_clean_name(key), str(value)[:_MAX_PARAM_CHARS]) for key, value in flat.items()]
+        flat = flatten_params(params)
+        batch = [Param(clean_name(key), str(value)[:_MAX_PARAM_CHARS]) for key, value in flat.items()]
         with translate_errors("log parameters"):
             for start in range(0, len(batch), _BATCH_PARAMS):
                 self.client.log_batch(run_id, params=batch[start : start + _BATCH_PARAMS])
@@ -168,7 +184,7 @@ class Tracker:
 
         time_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         batch = [
-            Metric(_clean_name(name), float(value), time_ms, step)
+            Metric(clean_name(name), float(value), time_ms, step)
             for name, value in metrics.items()
             if self._is_loggable(name, float(value), step)
         ]
@@ -226,12 +242,9 @@ class Tracker:
         bar = RECORDED_BAR
         assert bar.overall_dice is not None and bar.overall_iou is not None
         tags = {"dataset": bar.dataset, "protocol": bar.protocol, "split": bar.split}
-        note = (
-            f"**Recorded, not measured here.** {bar.description}: Dice {bar.overall_dice}, IoU "
-            f"{bar.overall_iou} on the {bar.split} split of {bar.dataset}, protocol `{bar.protocol}`. "
-            "Drawn for orientation; the zero-shot run measured in this search is the bar that decides."
+        run_id = self._find_or_start(
+            parent, "recorded-zeroshot", "recorded", {**tags, NOTE_TAG: describe_recorded_bar(bar)}
         )
-        run_id = self._find_or_start(parent, "recorded-zeroshot", "recorded", {**tags, NOTE_TAG: note})
         self.log_metrics(run_id, {"test_dice": bar.overall_dice, "test_iou": bar.overall_iou}, step=0)
         self._log_constants(run_id, {"bar_recorded": bar.overall_dice}, max_epochs)
         self.finish(run_id)
@@ -252,8 +265,7 @@ class Tracker:
             max_epochs: Last step of the constant series.
         """
         assert "val_dice" in figures, sorted(figures)
-        note = "**The bar**: SAM2 without training, scored as every trial of this search is scored."
-        run_id = self._find_or_start(parent, "zeroshot", "zeroshot", {NOTE_TAG: note, **tags})
+        run_id = self._find_or_start(parent, "zeroshot", "zeroshot", {NOTE_TAG: ZEROSHOT_NOTE, **tags})
         self._log_constants(run_id, {**figures, "bar_zeroshot": figures["val_dice"]}, max_epochs)
         self.finish(run_id)
         return run_id
@@ -306,16 +318,6 @@ class Tracker:
         return False
 
 
-EXPERIMENT_NOTE = """\
-Each search is a parent run; nested in it are its trials, the measured zero-shot model and the recorded bar
-(tag `run_kind`: `search`, `trial`, `zeroshot`, `recorded`).
-
-- `val_dice`: Dice on the validation images; the run `zeroshot` is the bar in that chart.
-- `dice_minus_zeroshot`: above 0 the trial beats zero-shot SAM2 on validation.
-- `bar_recorded`: 0.517, zero-shot SAM2 on the *test* images of BCSS, for orientation only.
-"""
-
-
 def resolve_tracking_uri() -> str:
     """Returns the tracking URI in force, relative paths made absolute against the working directory."""
     from mlflow.tracking import get_tracking_uri
@@ -336,24 +338,6 @@ def _quiet_loggers() -> None:
     """Keeps table migrations off the screen, and tracebacks of failures that we tell in our own words."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-
-
-def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _clean_name(name: str) -> str:
-    return _NOT_IN_NAMES.sub("_", name)[:250]
-
-
-def _hide_password(uri: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _now_ms() -> int:

@@ -43,12 +43,14 @@ class TrialRun:
         last_step: The last epoch logged; 0 before the first.
         best_val_dice: The highest validation Dice so far in [0, 1].
         closed: Whether the run has been given its final status.
+        counted: Whether the parent run has counted it among the trials ended; stays so after a reopening.
     """
 
     run_id: str | None = None
     last_step: int = 0
     best_val_dice: float | None = None
     closed: bool = False
+    counted: bool = False
 
 
 def _never_raise(hook: Hook) -> Hook:
@@ -68,11 +70,12 @@ class TrackingCallback(Callback):
     """Logs every trial of a search as a child of its parent run.
 
     Each event is a record that goes to an :class:`~search.outbox.Outbox` in the search's folder before it
-    goes to MLflow. During an outage the records wait there, in order; a later event, the end of the search, or
-    a resume delivers them. The folder also holds the map from trial to run, so that a resumed search goes on in
-    the runs that it has.
+    goes to MLflow. During an outage the records wait there, in order; a later event, the search's end, or a
+    resume delivers them. The folder also holds the map from trial to run, so that a resumed search goes on
+    in the runs that it has.
 
-    `training_iteration` is the step; a step that a restored trial repeats is not logged again.
+    `training_iteration` is the step; a step that a restored trial repeats is not logged again. The parent run
+    shows the best so far over the number of trials ended.
     """
 
     def __init__(
@@ -201,9 +204,26 @@ class TrackingCallback(Callback):
         return run
 
     def _close(self, trial_id: str, run: TrialRun, status: str, tags: Mapping[str, str]) -> None:
-        if not run.closed:
-            run.closed = True
-            self._post(trial_id, "finish", status=status, tags=dict(tags))
+        if run.closed:
+            return
+        run.closed = True
+        self._post(trial_id, "finish", status=status, tags=dict(tags))
+        if status != "KILLED" and not run.counted:
+            run.counted = True
+            self._post(trial_id, "progress", metrics=self._sum_up(), step=self._count_ended())
+
+    def _sum_up(self) -> dict[str, float]:
+        """Returns what the parent run shows after each trial: the best so far beside the bars."""
+        assert RECORDED_BAR.overall_dice is not None
+        bar = self._zeroshot["val_dice"]
+        figures = {"bar_recorded": RECORDED_BAR.overall_dice, "bar_zeroshot": bar}
+        reached = [run.best_val_dice for run in self._runs.values() if run.best_val_dice is not None]
+        if reached:
+            figures |= {"best_val_dice": max(reached), "best_dice_minus_zeroshot": max(reached) - bar}
+        return {**figures, "trials_ended": float(self._count_ended())}
+
+    def _count_ended(self) -> int:
+        return sum(run.counted for run in self._runs.values())
 
     def _post(self, trial_id: str, event: str, **content: Any) -> None:
         # Outbox before map: what a kill leaves between the two is recovered from the outbox.
@@ -226,6 +246,9 @@ class TrackingCallback(Callback):
                 self._write_map()
             self._tracker.log_params(run.run_id, record["params"])
             return
+        if event == "progress":
+            self._tracker.log_metrics(self._parent, record["metrics"], record["step"], time_ms)
+            return
         if run.run_id is None:
             raise TrackingError(f"trial {trial_id} has no run")
         if event == "metrics":
@@ -244,8 +267,11 @@ class TrackingCallback(Callback):
         self._outbox = Outbox(self._folder / OUTBOX_FILE, self._deliver)
         for record in self._outbox.pending:
             run = self._runs.setdefault(record["trial_id"], TrialRun())
-            run.last_step = max(run.last_step, record.get("step", 0))
-            run.best_val_dice = record.get("metrics", {}).get("best_val_dice", run.best_val_dice)
+            if record["event"] == "metrics":
+                run.last_step = max(run.last_step, record["step"])
+                run.best_val_dice = record["metrics"].get("best_val_dice", run.best_val_dice)
+            elif record["event"] == "progress":
+                run.counted = True
 
     def _write_map(self) -> None:
         path = self._folder / RUN_MAP_FILE

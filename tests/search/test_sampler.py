@@ -370,7 +370,8 @@ class Curve(tune.Trainable):
 folder = Path(sys.argv[1])
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 run = folder / "ray" / "run"
-if tune.Tuner.can_restore(str(run)):
+# Not Tuner.can_restore: before Ray's first snapshot it says yes, and then a search of one trial is run.
+if any(run.glob("experiment_state-*.json")):
     tuner = tune.Tuner.restore(str(run), Curve)
 else:
     searcher = StudySearcher(StudyFile(folder / "study.journal", "s"), {"x": FloatDistribution(0, 1)}, 8, 4)

@@ -16,7 +16,8 @@ import pytest
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from search.errors import SearchError
-from search.tracking import PARENT_TAG, Tracker, resolve_tracking_uri
+from search.mlflow_ui import PARENT_TAG
+from search.tracking import Tracker, resolve_tracking_uri
 from search.tracking_errors import TrackingError, TrackingUnavailable, call_within
 
 ZEROSHOT = {"val_dice": 0.5, "val_iou": 0.4, "val_dice/tumor": 0.6}
@@ -245,6 +246,15 @@ class TestCallback:
             runs["stopped"].data.tags["stopped"] == "early" and runs["failed"].data.tags["failure"] == "NaN"
         )
 
+    def test_the_parent_shows_the_best_so_far(self, callback: Any, tracker: Tracker, parent: str) -> None:
+        trials = [make_trial(name) for name in "abc"]
+        for trial, dice in zip(trials, (0.6, 0.4, 0.7), strict=True):
+            self.run_trial(callback, trial, range(1, 3), dice)
+            callback.on_trial_complete(0, trials, trial)
+        n_ended, bests = zip(*read_history(tracker, parent, "best_val_dice"), strict=True)
+        assert n_ended == (1, 2, 3) and bests == pytest.approx((0.62, 0.62, 0.72))
+        assert tracker.client.get_run(parent).data.metrics["best_dice_minus_zeroshot"] == pytest.approx(0.22)
+
     def test_nan_never_becomes_the_best(self, callback: Any, tracker: Tracker) -> None:
         trial = make_trial()
         callback.on_trial_start(0, [trial], trial)
@@ -265,13 +275,13 @@ class TestCallback:
         resumed.on_trial_complete(0, [trial], trial)
         assert resumed.run_ids == callback.run_ids
         assert len(list_runs(tracker, "tags.run_kind = 'trial'")) == 1
-        history = read_history(tracker, run.info.run_id, "val_dice")
-        assert history == [(1, pytest.approx(0.56)), (2, pytest.approx(0.57)), (3, pytest.approx(0.73))]
+        steps, values = zip(*read_history(tracker, run.info.run_id, "val_dice"), strict=True)
+        assert steps == (1, 2, 3) and values == pytest.approx((0.56, 0.57, 0.73))
         assert tracker.client.get_run(run.info.run_id).data.tags["stopped"] == "no"
 
     @pytest.mark.parametrize("killed", [False, True], ids=["same-process", "new-process"])
     def test_an_outage_leaves_no_gap_and_no_double(
-        self, callback: Any, tracker: Tracker, store: Path, killed: bool
+        self, callback: Any, tracker: Tracker, parent: str, store: Path, killed: bool
     ) -> None:
         first, second = make_trial("first"), make_trial("second")
         self.run_trial(callback, first, range(1, 2))
@@ -279,7 +289,7 @@ class TestCallback:
         callback.on_trial_result(0, [first], first, make_result(2))
         self.run_trial(callback, second, range(1, 4))
         callback.on_trial_complete(0, [first, second], second)
-        assert set(callback.run_ids) == {"first"} and callback.flush() == 6
+        assert set(callback.run_ids) == {"first"} and callback.flush() == 7
         if killed:
             callback = pickle.loads(pickle.dumps(callback))
         store.with_name("gone").rename(store)
@@ -291,6 +301,7 @@ class TestCallback:
         assert [[step for step, _ in history] for history in histories] == [[1, 2, 3], [1, 2, 3]]
         assert len(list_runs(tracker, "tags.run_kind = 'trial'")) == 2
         assert tracker.client.get_run(callback.run_ids["second"]).info.status == "FINISHED"
+        assert len(read_history(tracker, parent, "trials_ended")) == 1
 
     def test_records_replayed_after_a_kill_change_nothing(
         self, callback: Any, tracker: Tracker, tmp_path: Path
