@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -16,12 +15,12 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.components import BoolMask, fill_box, keep_largest_component, list_components
+from trainables.components import BoolMask, fill_box, keep_largest_component
 from trainables.data.store import RegionStore
 from trainables.metrics import Overlap, count_overlap
 from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
 from trainables.prompts import Prompt, draw_prompt, stack_prompts
-from trainables.protocol import Protocol
+from trainables.protocol import Protocol, clean_mask, find_components, find_valid
 
 # Objects decoded at once; bounds memory where a region has hundreds of components.
 MAX_OBJECTS_PER_PASS = 64
@@ -105,7 +104,7 @@ class Scores:
         return float(np.mean([getattr(overlap, metric) for overlap in pooled.values()]))
 
 
-class _Object(NamedTuple):
+class ObjectPlan(NamedTuple):
     """One prompted component; ``scale`` brings its prompt to the model's image size."""
 
     pair: int
@@ -114,17 +113,21 @@ class _Object(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Pair:
+class PairPlan:
+    """One class of one region, with the Dice that its prompts allow at best and by their boxes alone."""
+
     class_id: int
     ceiling: float
     floor: float
 
 
 @dataclass(frozen=True)
-class _RegionPlan:
+class RegionPlan:
+    """One region, by its index in the store: its pairs, and the objects that are prompted for them."""
+
     index: int
-    pairs: tuple[_Pair, ...]
-    objects: tuple[_Object, ...]
+    pairs: tuple[PairPlan, ...]
+    objects: tuple[ObjectPlan, ...]
 
 
 class EvaluationSet:
@@ -135,13 +138,13 @@ class EvaluationSet:
         self.protocol = protocol
         self.plans = tuple(self._plan_region(store.index(name)) for name in names)
 
-    def _plan_region(self, index: int) -> _RegionPlan:
+    def _plan_region(self, index: int) -> RegionPlan:
         mask = self.store.mask(index)
         valid = find_valid(mask, self.store.ignore_ids, self.protocol)
         height, width = mask.shape
         side = self.store.image_size
-        pairs: list[_Pair] = []
-        objects: list[_Object] = []
+        pairs: list[PairPlan] = []
+        objects: list[ObjectPlan] = []
         for class_id in self.store.classes:
             class_mask = mask == class_id
             components = find_components(class_mask, self.protocol)
@@ -151,55 +154,35 @@ class EvaluationSet:
             rng = np.random.default_rng(seed)
             for component in components:
                 prompt = draw_prompt(component, class_mask, self.protocol.prompt, rng)
-                objects.append(_Object(len(pairs), prompt, (side / width, side / height)))
+                objects.append(ObjectPlan(len(pairs), prompt, (side / width, side / height)))
             reachable = np.logical_or.reduce(components)
             if self.protocol.keep_largest:
                 reachable = keep_largest_component(reachable)
             boxes = np.logical_or.reduce([fill_box(component) for component in components])
             pairs.append(
-                _Pair(
+                PairPlan(
                     class_id,
                     count_overlap(reachable, class_mask, valid).dice,
                     count_overlap(boxes, class_mask, valid).dice,
                 )
             )
-        return _RegionPlan(index, tuple(pairs), tuple(objects))
-
-
-def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
-    """Returns the parts of a class that the protocol prompts; none where the class is absent."""
-    if not class_mask.any():
-        return []
-    if protocol.components == "whole":
-        return [class_mask]
-    if protocol.components == "largest":
-        return [keep_largest_component(class_mask)]
-    return list_components(class_mask, protocol.min_component_px)
-
-
-def find_valid(mask: np.ndarray, ignore_ids: Sequence[int], protocol: Protocol) -> BoolMask | None:
-    """Returns the pixels that count, or None where all do."""
-    if protocol.count_outside or not ignore_ids:
-        return None
-    valid: BoolMask = ~np.isin(mask, ignore_ids)
-    return valid
-
-
-def clean_mask(mask: BoolMask, protocol: Protocol) -> BoolMask:
-    """Applies the protocol's morphological closing, then its choice of components."""
-    if protocol.closing_px:
-        kernel = np.ones((protocol.closing_px, protocol.closing_px), np.uint8)
-        mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
-    return keep_largest_component(mask) if protocol.keep_largest else mask
+        return RegionPlan(index, tuple(pairs), tuple(objects))
 
 
 def evaluate(
     model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
 ) -> Scores:
     """Scores a model on every (region, class) pair; see :func:`predict_masks`."""
+    return collect_scores(regions, predict_masks(model, regions, device, regions_per_pass))
+
+
+def collect_scores(
+    regions: EvaluationSet, predictions: Iterable[tuple[RegionPlan, list[BoolMask]]]
+) -> Scores:
+    """Counts the overlap of each region's predicted masks (one a class, as planned) with its classes."""
     store, protocol = regions.store, regions.protocol
     scores = []
-    for plan, masks in predict_masks(model, regions, device, regions_per_pass):
+    for plan, masks in predictions:
         actual = store.mask(plan.index)
         valid = find_valid(actual, store.ignore_ids, protocol)
         for pair, mask in zip(plan.pairs, masks, strict=True):
@@ -219,7 +202,7 @@ def evaluate(
 @torch.no_grad()
 def predict_masks(
     model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
-) -> Iterator[tuple[_RegionPlan, list[BoolMask]]]:
+) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields each region's plan and its cleaned masks, one for each class, at the region's own size.
 
     The model is put into evaluation mode while this runs, and back into the mode it had.
@@ -251,7 +234,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def _predict_region(
-    model: SAM2Base, regions: EvaluationSet, plan: _RegionPlan, features: ImageFeatures, position: int
+    model: SAM2Base, regions: EvaluationSet, plan: RegionPlan, features: ImageFeatures, position: int
 ) -> list[BoolMask]:
     size = regions.store.size(plan.index)
     united = np.zeros((len(plan.pairs), *size), bool)
@@ -264,9 +247,9 @@ def _predict_region(
     return [clean_mask(mask, regions.protocol) for mask in united]
 
 
-def _group_objects(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
+def _group_objects(objects: Sequence[ObjectPlan]) -> Iterator[list[ObjectPlan]]:
     """Groups objects of equally many points: padding would change what the decoder sees."""
-    groups: dict[int, list[_Object]] = defaultdict(list)
+    groups: dict[int, list[ObjectPlan]] = defaultdict(list)
     for item in objects:
         groups[len(item.prompt.labels)].append(item)
     for group in groups.values():
@@ -275,7 +258,7 @@ def _group_objects(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
 
 
 def _decode_objects(
-    model: SAM2Base, objects: Sequence[_Object], features: ImageFeatures, position: int, multimask: bool
+    model: SAM2Base, objects: Sequence[ObjectPlan], features: ImageFeatures, position: int, multimask: bool
 ) -> Float[Tensor, "objects h4 w4"]:
     device = features.embedding.device
     batch = stack_prompts([item.prompt for item in objects], [item.scale for item in objects])

@@ -6,8 +6,14 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
+import cv2
+import numpy as np
+
+from trainables.components import BoolMask, keep_largest_component, list_components
 from trainables.errors import TrainablesError
 from trainables.prompts import PROMPT_KINDS, PromptSpec
 
@@ -61,6 +67,11 @@ class Protocol:
         """Returns every field, plain enough for YAML and JSON."""
         return dataclasses.asdict(self)
 
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Protocol:
+        """Builds the protocol that :meth:`to_dict` described."""
+        return Protocol(**{**fields, "prompt": PromptSpec(**fields["prompt"])})
+
     @cached_property
     def id(self) -> str:
         """Eight hexadecimal digits that change with everything but the name."""
@@ -98,6 +109,33 @@ def require_same_protocol(first: Protocol, second: Protocol) -> None:
         f"numbers under {first.name} [{first.id}] and {second.name} [{second.id}] cannot be compared; "
         f"they differ in {'; '.join(differing)}"
     )
+
+
+def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
+    """Returns the parts of a class that the protocol prompts; none where the class is absent."""
+    if not class_mask.any():
+        return []
+    if protocol.components == "whole":
+        return [class_mask]
+    if protocol.components == "largest":
+        return [keep_largest_component(class_mask)]
+    return list_components(class_mask, protocol.min_component_px)
+
+
+def find_valid(mask: np.ndarray, ignore_ids: Sequence[int], protocol: Protocol) -> BoolMask | None:
+    """Returns the pixels that count, or None where all do."""
+    if protocol.count_outside or not ignore_ids:
+        return None
+    valid: BoolMask = ~np.isin(mask, ignore_ids)
+    return valid
+
+
+def clean_mask(mask: BoolMask, protocol: Protocol) -> BoolMask:
+    """Applies the protocol's morphological closing, then its choice of components."""
+    if protocol.closing_px:
+        kernel = np.ones((protocol.closing_px, protocol.closing_px), np.uint8)
+        mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
+    return keep_largest_component(mask) if protocol.keep_largest else mask
 
 
 PROTOCOLS: dict[str, Protocol] = {

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,10 @@ import torch
 from ray import tune
 
 from trainables.checkpoint import load_model
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
 from trainables.data.batches import TrainingRegions, iterate_batches
 from trainables.data.store import RegionStore
+from trainables.device import pick_device
 from trainables.engine import EpochReport, count_steps, train_epoch, weigh_classes
 from trainables.evaluate import EvaluationSet, Scores, evaluate
 from trainables.model.adapters import (
@@ -27,48 +26,14 @@ from trainables.model.adapters import (
 )
 from trainables.model.build import MODELS, build_architecture
 from trainables.optim import build_optimizer
-from trainables.protocol import Protocol
-from trainables.recipe import Recipe, Scalar
-
-ADAPTER_FOLDER = "adapter"
-STATE_FILE = "state.pt"
-
-
-@dataclass(frozen=True)
-class TrialContext:
-    """What all trials of a search share.
-
-    Attributes:
-        model: Name of the SAM2 model.
-        checkpoint: Its weights' file or hub id; None for nano's own.
-        store_folder: The decoded regions, where every node can read them.
-        train: Names of the training regions.
-        val: Names of the validation regions.
-        protocol: How validation is scored.
-        max_epochs: Epochs of a full fine-tune, which the learning rate's schedule spans.
-        seed: Of everything that a trial leaves to chance.
-        fixed: Recipe fields that no trial varies.
-        n_workers: Processes that load and augment ahead of training; 0 for none.
-    """
-
-    model: str
-    checkpoint: str | None
-    store_folder: str
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    protocol: Protocol
-    max_epochs: int
-    seed: int
-    fixed: Mapping[str, Scalar]
-    n_workers: int
-
+from trainables.recipe import Recipe
 
 class SAM2Trainable(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
     """Fine-tunes adapters by a recipe; the config holds the recipe's searched fields by their flat names."""
 
     def setup(self, config: dict[str, Any], context: TrialContext) -> None:
         """Loads the model and the regions once; they serve every trial that this actor runs."""
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        context.use_threads()
         self.context = context
         self.device = pick_device()
         self.store = RegionStore.open(Path(context.store_folder))
@@ -135,7 +100,7 @@ class SAM2Trainable(tune.Trainable):  # type: ignore[misc]  # Ray's classes are 
         """Writes the adapter as PEFT does, and what training needs to go on."""
         folder = Path(checkpoint_dir)
         save_adapters(self.adapted, folder / ADAPTER_FOLDER)
-        (folder / "recipe.json").write_text(json.dumps(self.recipe.to_flat(), indent=1))
+        (folder / RECIPE_FILE).write_text(json.dumps(self.recipe.to_flat(), indent=1))
         state = {"optimizer": self.optimizer.state_dict(), "optimizer_steps": self.optimizer_steps}
         torch.save(state, folder / STATE_FILE)
 
@@ -146,11 +111,6 @@ class SAM2Trainable(tune.Trainable):  # type: ignore[misc]  # Ray's classes are 
         state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer_steps = state["optimizer_steps"]
-
-
-def pick_device() -> torch.device:
-    """Returns this process's GPU, or the CPU; Ray shows a process only the GPUs it was given."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def flatten_report(report: EpochReport) -> dict[str, float]:

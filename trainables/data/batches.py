@@ -16,9 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from trainables.augment import Augmenter
 from trainables.components import BoolMask
 from trainables.data.store import RegionStore
-from trainables.evaluate import find_components
 from trainables.prompts import PROMPT_KINDS, Prompt, PromptSpec, draw_prompt, stack_prompts
-from trainables.protocol import Protocol
+from trainables.protocol import Protocol, find_components
 from trainables.recipe import Recipe
 
 

@@ -1,0 +1,68 @@
+"""What all trials of a search share, and the names of the files in a trial's checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.protocol import Protocol
+from trainables.recipe import Scalar
+
+ADAPTER_FOLDER = "adapter"
+RECIPE_FILE = "recipe.json"
+STATE_FILE = "state.pt"
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What all trials of a search share.
+
+    Attributes:
+        model: Name of the SAM2 model.
+        checkpoint: Its weights' file or hub id; None for nano's own.
+        store_folder: The decoded regions, where every node can read them.
+        train: Names of the training regions.
+        val: Names of the validation regions.
+        protocol: How validation is scored.
+        max_epochs: Epochs of a full fine-tune, which the learning rate's schedule spans.
+        seed: Of everything that a trial leaves to chance.
+        fixed: Recipe fields that no trial varies.
+        n_workers: Processes that load and augment ahead of training; 0 for none.
+    """
+
+    model: str
+    checkpoint: str | None
+    store_folder: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    protocol: Protocol
+    max_epochs: int
+    seed: int
+    fixed: Mapping[str, Scalar]
+    n_workers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns every field, plain enough for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> TrialContext:
+        """Builds the context that :meth:`to_dict` described."""
+        return TrialContext(
+            **{
+                **fields,
+                "train": tuple(fields["train"]),
+                "val": tuple(fields["val"]),
+                "protocol": Protocol.from_dict(fields["protocol"]),
+            }
+        )
+
+    @staticmethod
+    def use_threads() -> None:
+        """Lets PyTorch use the cores that Ray gave this process: it says so in ``OMP_NUM_THREADS``."""
+        import torch
+
+        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))

@@ -1,0 +1,114 @@
+"""Draws a region beside its true classes and what candidates make of it, for eyes and for MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from trainables.components import BoolMask
+from trainables.context import TrialContext
+from trainables.data.store import RegionStore
+from trainables.device import pick_device
+from trainables.evaluate import EvaluationSet, PairPlan, RegionPlan, predict_masks
+from trainables.metrics import count_overlap
+from trainables.protocol import find_valid
+from trainables.scoring import load_candidate
+
+Image = UInt8[np.ndarray, "h w 3"]
+PANEL_PX = 384
+# Okabe and Ito's colors, told apart by color-blind readers and against pink and purple.
+COLORS = ((0, 158, 115), (240, 228, 66), (0, 114, 178), (230, 159, 0), (86, 180, 233), (213, 94, 0), (0, 0, 0))
+
+
+def draw_overlays(
+    context: TrialContext,
+    candidates: Mapping[str, Path | None],
+    names: Sequence[str],
+    folder: Path,
+) -> list[Path]:
+    """Writes one PNG a region: the tissue, the truth, and each candidate's masks with their Dice.
+
+    Args:
+        context: What the trials of the search share.
+        candidates: Checkpoints by the name to print above them; None for zero-shot.
+        names: Which regions.
+        folder: Where to; made if missing.
+
+    Returns:
+        The files, in the order of the names.
+    """
+    context.use_threads()
+    store = RegionStore.open(Path(context.store_folder))
+    regions = EvaluationSet(store, names, context.protocol)
+    predictions = {
+        title: [masks for _, masks in predict_masks(load_candidate(context, path), regions, pick_device())]
+        for title, path in candidates.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for position, plan in enumerate(regions.plans):
+        panels = {title: masks[position] for title, masks in predictions.items()}
+        files.append(folder / f"{Path(store.names[plan.index]).stem}.png")
+        picture = draw_region(store, plan, panels, context)
+        cv2.imwrite(str(files[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return files
+
+
+def draw_region(
+    store: RegionStore, plan: RegionPlan, panels: Mapping[str, Sequence[BoolMask]], context: TrialContext
+) -> Image:
+    """Draws one region as a row of titled panels above a legend."""
+    small = np.ascontiguousarray((store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    tissue = cv2.resize(small, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_CUBIC)
+    actual = store.mask(plan.index)
+    truth = [actual == pair.class_id for pair in plan.pairs]
+    valid = find_valid(actual, store.ignore_ids, context.protocol)
+    row = [_title(tissue, store.names[plan.index])]
+    row.append(_title(_outline(tissue, truth, plan.pairs, store), "truth"))
+    for title, masks in panels.items():
+        dice = [count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True)]
+        heading = f"{title}: Dice {np.mean(dice):.3f}"
+        row.append(_title(_outline(tissue, masks, plan.pairs, store), heading))
+    return np.vstack([np.hstack(row), _legend(plan.pairs, store, PANEL_PX * len(row))])
+
+
+def _outline(
+    tissue: Image, masks: Sequence[BoolMask], pairs: Sequence[PairPlan], store: RegionStore
+) -> Image:
+    """Tints each class a little and draws its outline."""
+    picture = tissue.copy()
+    for mask, pair in zip(masks, pairs, strict=True):
+        color = _color_of(pair.class_id, store)
+        size = (PANEL_PX, PANEL_PX)
+        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        picture[large > 0] = (0.75 * picture[large > 0] + 0.25 * np.asarray(color)).astype(np.uint8)
+        contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, color, 2, cv2.LINE_AA)
+    return picture
+
+
+def _title(picture: Image, text: str) -> Image:
+    bar = np.full((28, PANEL_PX, 3), 255, np.uint8)
+    cv2.putText(bar, text[:44], (6, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA)
+    framed = np.vstack([bar, picture])
+    framed[:, -3:] = 255
+    return framed
+
+
+def _legend(pairs: Sequence[PairPlan], store: RegionStore, width: int) -> Image:
+    bar = np.full((28, width, 3), 255, np.uint8)
+    x = 6
+    for pair in pairs:
+        name = store.classes[pair.class_id]
+        cv2.rectangle(bar, (x, 7), (x + 14, 21), _color_of(pair.class_id, store), -1)
+        cv2.putText(bar, name, (x + 20, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA)
+        x += 40 + 10 * len(name)
+    return bar
+
+
+def _color_of(class_id: int, store: RegionStore) -> tuple[int, int, int]:
+    return COLORS[list(store.classes).index(class_id) % len(COLORS)]
