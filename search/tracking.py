@@ -29,6 +29,7 @@ from search.mlflow_ui import (
     hide_password,
 )
 from search.tracking_errors import TrackingError, call_within, translate_errors
+from search.tracking_uri import make_uri_absolute
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,7 +92,9 @@ class Tracker:
         """
         for name, value in ENVIRONMENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
-        uri = resolve_tracking_uri()
+        from mlflow.tracking import get_tracking_uri
+
+        uri = make_uri_absolute(str(get_tracking_uri()))
         tracker = cls(uri, "")
         location = None if artifact_root is None else artifact_root.resolve().as_uri()
         try:
@@ -316,22 +319,6 @@ class Tracker:
         if self.n_dropped[name] == 1:
             logger.warning("%s is %s at step %d: not sent to MLflow (told once a metric)", name, value, step)
         return False
-
-
-def resolve_tracking_uri() -> str:
-    """Returns the tracking URI in force, relative paths made absolute against the working directory."""
-    from mlflow.tracking import get_tracking_uri
-
-    uri = str(get_tracking_uri())
-    if uri.startswith("sqlite:///"):
-        database = uri[len("sqlite:///") :]
-        in_memory = database in ("", ":memory:")
-        return uri if in_memory else f"sqlite:///{Path(database).absolute()}"
-    if uri.startswith("file:") and not uri.startswith("file:/"):
-        return Path(uri[len("file:") :]).absolute().as_uri()
-    if "://" not in uri and not uri.startswith(("databricks", "file:")):
-        return Path(uri).absolute().as_uri()
-    return uri
 
 
 def _quiet_loggers() -> None:

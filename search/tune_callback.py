@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +17,7 @@ from search.bar import RECORDED_BAR
 from search.outbox import Outbox, Record
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
+from search.trial_runs import TrialRun, read_trial_runs, write_trial_runs
 
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
 LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "grad_norm"})
@@ -32,25 +30,6 @@ OUTBOX_FILE = "mlflow_outbox.jsonl"
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class TrialRun:
-    """What is known of one trial's run, kept on disk.
-
-    Attributes:
-        run_id: MLflow's run id; None until MLflow could be reached.
-        last_step: The last epoch logged; 0 before the first.
-        best_val_dice: The highest validation Dice so far in [0, 1].
-        closed: Whether the run has been given its final status.
-        counted: Whether the parent run has counted it among the trials ended; stays so after a reopening.
-    """
-
-    run_id: str | None = None
-    last_step: int = 0
-    best_val_dice: float | None = None
-    closed: bool = False
-    counted: bool = False
 
 
 def _never_raise(hook: Hook) -> Hook:
@@ -261,9 +240,7 @@ class TrackingCallback(Callback):
             self._tracker.finish(run.run_id, record["status"], time_ms)
 
     def _read_folder(self) -> None:
-        path = self._folder / RUN_MAP_FILE
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        self._runs = {trial_id: TrialRun(**entry) for trial_id, entry in entries.items()}
+        self._runs = read_trial_runs(self._folder / RUN_MAP_FILE)
         self._outbox = Outbox(self._folder / OUTBOX_FILE, self._deliver)
         for record in self._outbox.pending:
             run = self._runs.setdefault(record["trial_id"], TrialRun())
@@ -275,11 +252,8 @@ class TrackingCallback(Callback):
 
     def _write_map(self) -> None:
         path = self._folder / RUN_MAP_FILE
-        partial = path.with_suffix(".partial")
-        entries = {trial_id: asdict(run) for trial_id, run in self._runs.items()}
         try:
-            partial.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-            os.replace(partial, path)
+            write_trial_runs(path, self._runs)
         except OSError as error:
             logger.warning("could not write %s: %s; a resume may log steps twice", path, error)
 

@@ -1,14 +1,15 @@
-"""Reads SAM2 weights: nano's own, a ``.pt`` or ``.safetensors`` file, or a hub id; nothing in a file can run code."""
+"""Reads SAM2 weights: nano's own, a ``.pt`` or ``.safetensors`` file, or a hub id.
+
+Nothing in a file can run code.
+"""
 
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 from sam2.modeling.sam2_base import SAM2Base
@@ -53,7 +54,8 @@ def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
     """Returns the weights' file; a hub id is fetched into, or found in, the local Hugging Face cache.
 
     Raises:
-        CheckpointError: If there is no such file, or a stock model was asked for without weights.
+        CheckpointError: If there is no such file, a stock model was asked for without weights, or the hub id
+            is another model's (told before hundreds of megabytes are fetched).
     """
     if checkpoint is None:
         if spec.is_demo:
@@ -63,7 +65,8 @@ def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
                 Finding(
                     f"--model {spec.name}",
                     "needs weights, and no --checkpoint was given",
-                    f"download sam2.1_hiera_{spec.name}.pt and pass its path, or pass --checkpoint {spec.hub_id}",
+                    f"download sam2.1_hiera_{spec.name}.pt and pass its path, "
+                    f"or pass --checkpoint {spec.hub_id}",
                 )
             ]
         )
@@ -71,17 +74,17 @@ def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
     if path.exists():
         return path.resolve()
     if checkpoint in HF_MODEL_ID_TO_FILENAMES:
-        return _fetch_from_hub(checkpoint)
-    raise CheckpointError(
-        [Finding(str(checkpoint), "no such file, and not a SAM2 hub id", "check the path given to --checkpoint")]
-    )
+        return _fetch_from_hub(spec, checkpoint)
+    fix = "check the path given to --checkpoint"
+    raise CheckpointError([Finding(checkpoint, "no such file, and not a SAM2 hub id", fix)])
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Reads a state dictionary; ``.pt`` files by PyTorch's ``weights_only`` loader.
 
     Raises:
-        CheckpointError: If the file is truncated, holds code, or holds no ``model`` entry.
+        CheckpointError: If the file is missing, truncated, holds code, or holds no state dictionary (under
+            the key ``model``, or bare).
     """
     try:
         if path.suffix == ".safetensors":
@@ -89,18 +92,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
             state = content.get("model", content) if isinstance(content, dict) else content
+    except FileNotFoundError as error:
+        raise _refuse(path, "no such file", "check the path given to --checkpoint") from error
     except pickle.UnpicklingError as error:
         raise _refuse(
             path, "holds more than weights, or is not a checkpoint; it was not opened", "use a file you trust"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
+    except Exception as error:  # on damaged bytes the loaders raise almost anything, IndexError too
         size = path.stat().st_size if path.is_file() else 0
+        reason = str(error) or type(error).__name__
         raise _refuse(
-            path, f"cannot be read as weights ({size:,} bytes; truncated?): {error}", "download it again"
+            path, f"cannot be read as weights ({size:,} bytes; truncated?): {reason}", "download it again"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not _holds_tensors(state):
         raise _refuse(path, "holds no state dictionary under the key 'model'", "pass a SAM2.1 checkpoint")
     return {name: value.float() for name, value in state.items()}
+
+
+def _holds_tensors(state: Mapping[object, object]) -> bool:
+    items = state.items()
+    return bool(state) and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items)
 
 
 def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
@@ -124,7 +135,9 @@ def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec,
             if names
         ]
         other = guess_model(state)
-        hint = f"it looks like {other}: pass --model {other}" if other else "pass a SAM2.1 checkpoint of this size"
+        hint = "pass a SAM2.1 checkpoint of this size (those of SAM2.0 lack weights)"
+        if other and other != spec.name:
+            hint = f"it looks like {other}: pass --model {other}"
         raise _refuse(path, f"does not fit the model {spec.name!r}: {', '.join(parts)}", hint)
     model.load_state_dict(dict(state))
 
@@ -145,12 +158,18 @@ def guess_model(state: Mapping[str, Tensor]) -> str | None:
     return known.get((patch.shape[0], len(blocks)))
 
 
-def _fetch_from_hub(hub_id: str) -> Path:
+def _fetch_from_hub(spec: ModelSpec, hub_id: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    config, filename = HF_MODEL_ID_TO_FILENAMES[hub_id]
+    if config != spec.config:
+        other = next((model.name for model in MODELS.values() if model.config == config), None)
+        fix = f"pass --model {other}" if other else f"pass --checkpoint {spec.hub_id or 'FILE'}"
+        what = f"holds {other or 'SAM2.0'} weights, not those of {spec.name}"
+        raise CheckpointError([Finding(f"--checkpoint {hub_id}", what, fix)])
     try:
-        return Path(hf_hub_download(repo_id=hub_id, filename=HF_MODEL_ID_TO_FILENAMES[hub_id][1]))
+        return Path(hf_hub_download(repo_id=hub_id, filename=filename))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             [

@@ -23,7 +23,7 @@ def list_components(mask: BoolMask, min_area_px: int = 1) -> list[BoolMask]:
 
 
 def keep_largest_component(mask: BoolMask) -> BoolMask:
-    """Keeps the component with most pixels (the first in scan order of several); an empty mask stays empty."""
+    """Keeps the component with most pixels (of equals the first in scan order); an empty mask stays empty."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count <= 1:
         return np.zeros_like(mask)

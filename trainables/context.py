@@ -65,4 +65,6 @@ class TrialContext:
         """Lets PyTorch use the cores that Ray gave this process: it says so in ``OMP_NUM_THREADS``."""
         import torch
 
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        # OpenMP allows a list, one number a level of nesting: the outermost counts.
+        outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+        torch.set_num_threads(max(1, int(outermost)) if outermost.isdecimal() else 1)

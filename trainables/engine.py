@@ -52,8 +52,9 @@ def count_steps(n_regions: int, batch_size: int) -> int:
 def weigh_classes(store: RegionStore, names: Iterable[str], strength: float) -> Float[Tensor, " classes"]:
     """Weighs each class by a power of its inverse pixel frequency in the training regions.
 
-    Strength 1 gives the recorded weights (the most frequent class over this one), 0 weighs all alike. The weights are
-    scaled so that an object of the training set weighs 1 on average, lest they change the learning rate.
+    Strength 1 gives the recorded weights (the most frequent class over this one), 0 weighs all alike. They
+    are scaled so that a (region, class) pair of the training set weighs 1 on average, lest they change the
+    learning rate.
 
     Args:
         store: Where pixels were counted.
@@ -64,7 +65,7 @@ def weigh_classes(store: RegionStore, names: Iterable[str], strength: float) -> 
     totals = pixels.sum(axis=0).clip(min=1)
     weights = (totals.max() / totals) ** strength
     objects = (pixels > 0).sum(axis=0)
-    mean = float((weights * objects).sum() / max(1, objects.sum()))
+    mean = float((weights * objects).sum() / objects.sum()) if objects.any() else 1.0
     return torch.tensor(weights / mean, dtype=torch.float32)
 
 
@@ -97,6 +98,7 @@ def train_epoch(
 
     Raises:
         DivergedError: If the loss is NaN or infinite, with the step and the learning rate.
+        TrainablesError: If no batch holds an object: there is nothing to learn from.
     """
     adapted.train()
     start, step, n_images, lr = time.perf_counter(), first_step, 0, 0.0
@@ -110,19 +112,19 @@ def train_epoch(
             group["lr"] = lr
         parts = compute_batch_loss(adapted, batch.to(device), class_weights, weights, device)
         if not torch.isfinite(parts.total):
-            raise DivergedError(
-                f"the loss became {float(parts.total)} at step {step + 1} of {n_steps} (learning rate {lr:.3g})"
-            )
+            where = f"at step {step + 1} of {n_steps} (learning rate {lr:.3g})"
+            raise DivergedError(f"the loss became {float(parts.total)} {where}")
         optimizer.zero_grad(set_to_none=True)
-        parts.total.backward()
+        torch.autograd.backward(parts.total)
         if recipe.optim.grad_clip:
             torch.nn.utils.clip_grad_norm_(trained, recipe.optim.grad_clip)
         optimizer.step()
         for name, value in parts._asdict().items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
         step, n_images = step + 1, n_images + len(batch.images)
-    n_taken = max(1, step - first_step)
-    losses = {name: float(value) / n_taken for name, value in sums.items()}
+    if step == first_step:
+        raise TrainablesError("no training region shows a class in components that the protocol prompts")
+    losses = {name: float(value) / (step - first_step) for name, value in sums.items()}
     return EpochReport(losses, lr, n_images / (time.perf_counter() - start), step)
 
 
@@ -140,4 +142,4 @@ def compute_batch_loss(
         outputs = decode_prompts(
             model, features, batch.region_index, batch.points, batch.labels, multimask=True
         )
-    return compute_loss(outputs, batch.targets, class_weights[batch.class_index], weights)
+    return compute_loss(outputs, batch.targets, class_weights[batch.class_index], weights, batch.valid)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from trainables.components import BoolMask, fill_box, keep_largest_component
 from trainables.data.store import RegionStore
+from trainables.errors import DataError, Finding
 from trainables.metrics import Overlap, count_overlap
 from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
 from trainables.prompts import Prompt, draw_prompt, stack_prompts
@@ -35,7 +36,7 @@ class PairScore:
         class_name: Name of the class.
         patient: Whose tissue it is.
         overlap: Pixel counts of the prediction against the class.
-        ceiling: Dice of the prompted components' own true pixels: no mask inside the prompt can do better.
+        ceiling: Dice of the prompted components' own true pixels: what perfect answers to the prompts score.
         floor: Dice of the filled boxes of the prompted components: what the box alone already says.
     """
 
@@ -71,7 +72,7 @@ class Scores:
 
     @property
     def ceiling(self) -> float:
-        """The Dice that no mask inside the prompts can exceed (mean over pairs)."""
+        """The Dice of a perfect answer to the prompts (mean over pairs)."""
         return float(np.mean([pair.ceiling for pair in self.pairs]))
 
     @property
@@ -179,7 +180,11 @@ def evaluate(
 def collect_scores(
     regions: EvaluationSet, predictions: Iterable[tuple[RegionPlan, list[BoolMask]]]
 ) -> Scores:
-    """Counts the overlap of each region's predicted masks (one a class, as planned) with its classes."""
+    """Counts the overlap of each region's predicted masks (one a class, as planned) with its classes.
+
+    Raises:
+        DataError: If no region shows a class that the protocol prompts: there is nothing to score.
+    """
     store, protocol = regions.store, regions.protocol
     scores = []
     for plan, masks in predictions:
@@ -196,6 +201,9 @@ def collect_scores(
                     pair.floor,
                 )
             )
+    if not scores:
+        what = "no region to score shows a class in components that the protocol prompts"
+        raise DataError([Finding(str(store.folder), what, "check the classes and the split")])
     return Scores(protocol, tuple(scores))
 
 
@@ -240,10 +248,10 @@ def _predict_region(
     united = np.zeros((len(plan.pairs), *size), bool)
     for objects in _group_objects(plan.objects):
         logits = _decode_objects(model, objects, features, position, regions.protocol.multimask)
-        full = F.interpolate(logits[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-        masks = (full > regions.protocol.threshold).cpu().numpy()
-        for item, mask in zip(objects, masks, strict=True):
-            united[item.pair] |= mask
+        for item, small in zip(objects, logits, strict=True):
+            # One at a time: at full size the masks of a whole pass could fill a GPU.
+            full = F.interpolate(small[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+            united[item.pair] |= (full > regions.protocol.threshold).cpu().numpy()
     return [clean_mask(mask, regions.protocol) for mask in united]
 
 
@@ -268,4 +276,3 @@ def _decode_objects(
             model, features, region_index, batch.points.to(device), batch.labels.to(device), multimask
         )
     return select_best_mask(outputs.logits.float(), outputs.iou.float())
-

@@ -1,7 +1,7 @@
 """SAM2's training loss: focal and Dice over the best of the candidate masks, predicted IoU, objectness.
 
-The definitions follow ``training/loss_fns.py`` of the SAM2 repository (Ravi et al. 2024, arXiv 2408.00714); focal loss
-is Lin et al. 2017 (arXiv 1708.02002), the soft Dice loss Milletari et al. 2016 (arXiv 1606.04797).
+The definitions follow ``training/loss_fns.py`` of the SAM2 repository (Ravi et al. 2024, arXiv 2408.00714);
+focal loss is Lin et al. 2017 (arXiv 1708.02002), the soft Dice loss Milletari et al. 2016 (arXiv 1606.04797).
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ class LossParts(NamedTuple):
 
 
 def focal_loss(
-    logits: Float[Tensor, "*batch h w"], targets: Float[Tensor, "*batch h w"], gamma: float, alpha: float
+    logits: Float[Tensor, "*batch h w"],
+    targets: Float[Tensor, "*batch h w"],
+    gamma: float,
+    alpha: float,
+    valid: Float[Tensor, "*batch h w"] | None = None,
 ) -> Float[Tensor, "*batch"]:
     """Sigmoid focal loss, averaged over pixels.
 
@@ -49,6 +53,7 @@ def focal_loss(
         targets: In [0, 1]; fractions where a low-resolution pixel lies across a border.
         gamma: How far well-classified pixels are played down; 0 is binary cross-entropy.
         alpha: Weight of foreground in [0, 1], background gets the rest; below 0 both weigh 1.
+        valid: Share of each pixel that counts, in [0, 1]; None where all do.
     """
     probability = logits.sigmoid()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -57,23 +62,38 @@ def focal_loss(
     loss = cross_entropy * (1 - p_true).clamp_min(1e-8) ** gamma
     if alpha >= 0:
         loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
-    return loss.flatten(-2).mean(-1)
+    if valid is None:
+        return loss.flatten(-2).mean(-1)
+    return (loss * valid).flatten(-2).sum(-1) / valid.flatten(-2).sum(-1).clamp_min(1)
 
 
 def dice_loss(
-    logits: Float[Tensor, "*batch h w"], targets: Float[Tensor, "*batch h w"]
+    logits: Float[Tensor, "*batch h w"],
+    targets: Float[Tensor, "*batch h w"],
+    valid: Float[Tensor, "*batch h w"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """One minus soft Dice with one pixel of smoothing, in [0, 1]."""
-    probability, targets = logits.sigmoid().flatten(-2), targets.flatten(-2)
+    """One minus soft Dice with one pixel of smoothing, in [0, 1]; ``valid`` as in :func:`focal_loss`."""
+    probability = logits.sigmoid()
+    if valid is not None:
+        probability, targets = probability * valid, targets * valid
+    probability, targets = probability.flatten(-2), targets.flatten(-2)
     overlap = 2 * (probability * targets).sum(-1)
     return 1 - (overlap + 1) / (probability.sum(-1) + targets.sum(-1) + 1)
 
 
 def measure_iou(
-    logits: Float[Tensor, "*batch h w"], targets: Float[Tensor, "*batch h w"]
+    logits: Float[Tensor, "*batch h w"],
+    targets: Float[Tensor, "*batch h w"],
+    valid: Float[Tensor, "*batch h w"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """IoU of the thresholded mask with the thresholded target, in [0, 1]; 0 where both are empty."""
-    predicted, actual = (logits > 0).flatten(-2), (targets > 0.5).flatten(-2)
+    """IoU of the thresholded mask with the thresholded target, in [0, 1]; 0 where both are empty.
+
+    Pixels of which less than a half is valid belong to neither.
+    """
+    predicted, actual = logits > 0, targets > 0.5
+    if valid is not None:
+        predicted, actual = predicted & (valid > 0.5), actual & (valid > 0.5)
+    predicted, actual = predicted.flatten(-2), actual.flatten(-2)
     union = (predicted | actual).sum(-1)
     return (predicted & actual).sum(-1) / union.clamp_min(1)
 
@@ -83,6 +103,7 @@ def compute_loss(
     targets: Float[Tensor, "objects h4 w4"],
     object_weights: Float[Tensor, " objects"],
     weights: LossWeights,
+    valid: Float[Tensor, "objects h4 w4"] | None = None,
 ) -> LossParts:
     """Computes the loss of a batch of objects.
 
@@ -92,15 +113,17 @@ def compute_loss(
     Args:
         outputs: From :func:`trainables.model.forward.decode_prompts`.
         targets: The asked-for masks in [0, 1], averaged down to the logits' resolution.
-        object_weights: Weight of each object (of its class), at least 0; the mean of weighted losses is taken.
+        object_weights: Weight of each object (of its class), at least 0; weighted losses are averaged.
         weights: Weight of each part.
+        valid: Share of each pixel that counts, in [0, 1]; None where all do.
     """
     logits = outputs.logits.float()
     repeated = targets[:, None].expand_as(logits)
-    focal = focal_loss(logits, repeated, weights.focal_gamma, weights.focal_alpha)
-    dice = dice_loss(logits, repeated)
+    counted = None if valid is None else valid[:, None].expand_as(logits)
+    focal = focal_loss(logits, repeated, weights.focal_gamma, weights.focal_alpha, counted)
+    dice = dice_loss(logits, repeated, counted)
     best = (weights.focal * focal + weights.dice * dice).argmin(dim=1, keepdim=True)
-    iou_error = (outputs.iou.float() - measure_iou(logits, repeated)).abs().mean(1)
+    iou_error = (outputs.iou.float() - measure_iou(logits, repeated, counted)).abs().mean(1)
     objectness = outputs.objectness.float()[:, 0]
     object_error = F.binary_cross_entropy_with_logits(
         objectness, torch.ones_like(objectness), reduction="none"
@@ -110,5 +133,7 @@ def compute_loss(
         for part in (focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], iou_error, object_error)
     ]
     factors = (weights.focal, weights.dice, weights.iou, weights.objectness)
-    total = sum((factor * part for factor, part in zip(factors, parts, strict=True)), start=logits.new_zeros(()))
+    total = logits.new_zeros(())
+    for factor, part in zip(factors, parts, strict=True):
+        total = total + factor * part
     return LossParts(total, *parts)

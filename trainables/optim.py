@@ -31,7 +31,8 @@ def compute_lr(step: int, n_steps: int, recipe: OptimRecipe) -> float:
         n_steps: Steps of the whole fine-tune.
         recipe: Peak, end, and share of steps that warm up linearly; a cosine leads from peak to end.
     """
-    lr_warmup_steps = math.ceil(recipe.warmup_fraction * n_steps)
+    # Rounded first: 0.07 * 100 is a little more than 7, and no eighth step is meant.
+    lr_warmup_steps = math.ceil(round(recipe.warmup_fraction * n_steps, 6))
     if step < lr_warmup_steps:
         return recipe.lr * (step + 1) / lr_warmup_steps
     rest = max(1, n_steps - 1 - lr_warmup_steps)

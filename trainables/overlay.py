@@ -21,7 +21,15 @@ from trainables.scoring import load_candidate
 Image = UInt8[np.ndarray, "h w 3"]
 PANEL_PX = 384
 # Okabe and Ito's colors, told apart by color-blind readers and against pink and purple.
-COLORS = ((0, 158, 115), (240, 228, 66), (0, 114, 178), (230, 159, 0), (86, 180, 233), (213, 94, 0), (0, 0, 0))
+COLORS = (
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (230, 159, 0),
+    (86, 180, 233),
+    (213, 94, 0),
+    (0, 0, 0),
+)
 
 
 def draw_overlays(
@@ -40,6 +48,9 @@ def draw_overlays(
 
     Returns:
         The files, in the order of the names.
+
+    Raises:
+        OSError: If a file cannot be written.
     """
     context.use_threads()
     store = RegionStore.open(Path(context.store_folder))
@@ -49,12 +60,13 @@ def draw_overlays(
         for title, path in candidates.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
+    files: list[Path] = []
     for position, plan in enumerate(regions.plans):
         panels = {title: masks[position] for title, masks in predictions.items()}
         files.append(folder / f"{Path(store.names[plan.index]).stem}.png")
         picture = draw_region(store, plan, panels, context)
-        cv2.imwrite(str(files[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        if not cv2.imwrite(str(files[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+            raise OSError(f"{files[-1]} cannot be written")
     return files
 
 

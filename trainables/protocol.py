@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -29,18 +29,18 @@ class Protocol:
     Attributes:
         name: What a user calls it; not part of the id.
         prompt: What the model is told about each object.
-        components: Which parts of a class are prompted: ``largest`` connected component (the recorded experiments),
-            ``every`` one with at least ``min_component_px`` pixels (their masks are united), or the ``whole`` class
-            as one object.
+        components: Which parts of a class are prompted: the ``largest`` connected component (as the recorded
+            experiments did), ``every`` one with at least ``min_component_px`` pixels (the masks are united),
+            or the ``whole`` class as one object.
         min_component_px: See ``components``.
         prompt_seed: Seed of points that are drawn.
         multimask: The decoder offers three masks and the one it holds best is scored; else its single mask.
         threshold: Mask logits above it are foreground.
-        closing_px: Side of the square of a morphological closing; 0 for none.
+        closing_px: Side of the square of a morphological closing, odd; 0 for none.
         keep_largest: Whether only the largest component of the prediction is scored.
         count_outside: Whether pixels outside the annotated region (the data set's ignored ids) count.
-        averaging: ``pairs`` is the mean over (image, class) pairs, ``classes`` the mean of the classes' means, ``pixels``
-            pools the pixel counts of a class over all images and then takes the mean over classes.
+        averaging: ``pairs`` is the mean over (image, class) pairs, ``classes`` the mean of the
+            classes' means, ``pixels`` pools a class's pixel counts over all images, then averages classes.
     """
 
     name: str
@@ -60,8 +60,12 @@ class Protocol:
             ("components", ("largest", "every", "whole")),
             ("averaging", ("pairs", "classes", "pixels")),
         ):
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"{field} must be one of {', '.join(allowed)}, but got {getattr(self, field)!r}")
+            value = getattr(self, field)
+            if value not in allowed:
+                raise ValueError(f"{field} must be one of {', '.join(allowed)}, but got {value!r}")
+        if self.closing_px < 0 or (self.closing_px and self.closing_px % 2 == 0):
+            # An even square has no center: the closed mask would be shifted.
+            raise ValueError(f"closing_px must be 0 or odd, but got {self.closing_px}")
 
     def to_dict(self) -> dict[str, object]:
         """Returns every field, plain enough for YAML and JSON."""
@@ -75,7 +79,7 @@ class Protocol:
     @cached_property
     def id(self) -> str:
         """Eight hexadecimal digits that change with everything but the name."""
-        fields = {key: value for key, value in self.to_dict().items() if key != "name"}
+        fields = _equalize({key: value for key, value in self.to_dict().items() if key != "name"})
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def describe(self) -> str:
@@ -89,7 +93,8 @@ class Protocol:
         which = {"largest": "largest component", "every": "every component", "whole": "whole class"}
         cleanup = [f"closing {self.closing_px} x {self.closing_px}"] * bool(self.closing_px)
         cleanup += ["largest component kept"] * self.keep_largest
-        parts = [f"{' + '.join(prompt)} of the {which[self.components]}", *cleanup, f"mean over {self.averaging}"]
+        asked = f"{' + '.join(prompt)} of the {which[self.components]}"
+        parts = [asked, *cleanup, f"mean over {self.averaging}"]
         return f"{self.name} [{self.id}]: {', '.join(parts)}"
 
 
@@ -103,12 +108,21 @@ def require_same_protocol(first: Protocol, second: Protocol) -> None:
         return
     mine, theirs = first.to_dict(), second.to_dict()
     differing = [
-        f"{key}: {mine[key]} against {theirs[key]}" for key in mine if key != "name" and mine[key] != theirs[key]
+        f"{key}: {mine[key]} against {theirs[key]}"
+        for key in mine
+        if key != "name" and mine[key] != theirs[key]
     ]
     raise ProtocolMismatch(
         f"numbers under {first.name} [{first.id}] and {second.name} [{second.id}] cannot be compared; "
         f"they differ in {'; '.join(differing)}"
     )
+
+
+def _equalize(value: object) -> object:
+    """Makes equal values hash alike: a margin of 10 read from YAML is a margin of 10.0."""
+    if isinstance(value, dict):
+        return {key: _equalize(item) for key, item in value.items()}
+    return float(value) if isinstance(value, (bool, int, float)) else value
 
 
 def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:

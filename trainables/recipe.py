@@ -1,7 +1,7 @@
 """A recipe: every number and choice that one fine-tune is made of, and that a search may vary.
 
-A space file names these fields as ``section.field`` (``adapter.rank``, ``optim.lr``). Each field states its own
-limits, so that a space is refused before it costs anything.
+A space file names these fields as ``section.field`` (``adapter.rank``, ``optim.lr``). Each field states its
+own limits, so that a space is refused before it costs anything.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class AugmentRecipe:
 
     kind: str = _rule(
         "flips",
-        "none; flips (and quarter turns); or flips with color jitter, H&E stain jitter, elastic warps, or all three",
+        "none; flips and quarter turns; flips with color jitter, H&E stain jitter, elastic warps, or all",
         choices=("none", "flips", "color", "stain", "elastic", "all"),
     )
     strength: float = _rule(0.2, "strength of color, stain and elastic changes", 0.0, 1.0)
@@ -122,7 +122,7 @@ class AugmentRecipe:
 
 @dataclass(frozen=True)
 class PromptRecipe:
-    """What training prompts look like. The evaluation's prompt belongs to the protocol and is never searched."""
+    """What training prompts look like. The evaluation's belong to the protocol and are never searched."""
 
     mix: str = _rule(
         "protocol",
@@ -160,7 +160,8 @@ class Recipe:
             sections.setdefault(section, {})[key] = float(value) if kind is float else value
         recipe = Recipe()
         changed = {
-            section: dataclasses.replace(getattr(recipe, section), **keys) for section, keys in sections.items()
+            section: dataclasses.replace(getattr(recipe, section), **keys)
+            for section, keys in sections.items()
         }
         return dataclasses.replace(recipe, **changed)
 

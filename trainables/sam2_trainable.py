@@ -28,10 +28,14 @@ from trainables.model.build import MODELS, build_architecture
 from trainables.optim import build_optimizer
 from trainables.recipe import Recipe
 
-class SAM2Trainable(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
+
+class SAM2Trainable(tune.Trainable):
     """Fine-tunes adapters by a recipe; the config holds the recipe's searched fields by their flat names."""
 
-    def setup(self, config: dict[str, Any], context: TrialContext) -> None:
+    # Ray hands the context over by name (tune.with_parameters), which its own signature does not tell.
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], context: TrialContext
+    ) -> None:
         """Loads the model and the regions once; they serve every trial that this actor runs."""
         context.use_threads()
         self.context = context
@@ -43,7 +47,7 @@ class SAM2Trainable(tune.Trainable):  # type: ignore[misc]  # Ray's classes are 
         self._start_trial(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Starts another trial in this process; sparing the imports saves more than the model costs to rebuild."""
+        """Starts another trial in this process: the imports it spares cost more than a new model."""
         self._start_trial(new_config)
         return True
 
@@ -104,7 +108,7 @@ class SAM2Trainable(tune.Trainable):  # type: ignore[misc]  # Ray's classes are 
         state = {"optimizer": self.optimizer.state_dict(), "optimizer_steps": self.optimizer_steps}
         torch.save(state, folder / STATE_FILE)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # never a dict here
         """Goes on from :meth:`save_checkpoint`."""
         folder = Path(checkpoint_dir)
         load_adapter_weights(self.adapted, folder / ADAPTER_FOLDER)
@@ -114,7 +118,7 @@ class SAM2Trainable(tune.Trainable):  # type: ignore[misc]  # Ray's classes are 
 
 
 def flatten_report(report: EpochReport) -> dict[str, float]:
-    """Names an epoch's training figures for logs: ``train_loss``, ``train_loss/<part>``, ``lr``, ``images_per_s``."""
+    """Names an epoch's figures for logs: ``train_loss``, ``train_loss/<part>``, ``lr``, ``images_per_s``."""
     losses = {f"train_loss/{name}": value for name, value in report.losses.items() if name != "total"}
     return {
         "train_loss": report.losses["total"],

@@ -1,8 +1,8 @@
-"""Scores a model through sam2's own ``SAM2ImagePredictor``: the outside check of this project's forward pass."""
+"""Scores a model by sam2's own ``SAM2ImagePredictor``: the outside check of this project's forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -10,8 +10,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 from trainables.components import BoolMask
-from trainables.evaluate import EvaluationSet, Scores, autocast, collect_scores
-from trainables.evaluate import RegionPlan as Plan
+from trainables.evaluate import EvaluationSet, RegionPlan, Scores, autocast, collect_scores
 from trainables.prompts import BOX_TOP_LEFT, Prompt
 from trainables.protocol import clean_mask
 
@@ -44,25 +43,27 @@ def predict_prompt(
 def score_with_predictor(
     model: SAM2Base, regions: EvaluationSet, read_image: Callable[[str], np.ndarray], device: torch.device
 ) -> Scores:
-    """Scores a model as :func:`trainables.evaluate.evaluate` does, but by the stock predictor.
+    """Scores a model as :func:`trainables.evaluate.evaluate` does, but by the stock predictor."""
+    return collect_scores(regions, predict_with_predictor(model, regions, read_image, device))
+
+
+def predict_with_predictor(
+    model: SAM2Base, regions: EvaluationSet, read_image: Callable[[str], np.ndarray], device: torch.device
+) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
+    """Yields what :func:`trainables.evaluate.predict_masks` does, but from the stock predictor.
 
     Args:
-        model: On the device.
+        model: On the device, in evaluation mode.
         regions: Regions and prompts.
         read_image: Gives a region's own RGB pixels, uint8, by its name.
         device: Where the model lies.
     """
-    predictor = build_predictor(model)
-
-    def predict(plan: Plan) -> list[BoolMask]:
-        size = regions.store.size(plan.index)
-        united = np.zeros((len(plan.pairs), *size), bool)
+    predictor, protocol = build_predictor(model), regions.protocol
+    for plan in regions.plans:
+        united = np.zeros((len(plan.pairs), *regions.store.size(plan.index)), bool)
         with autocast(device):
             predictor.set_image(read_image(regions.store.names[plan.index]))
             for item in plan.objects:
-                united[item.pair] |= predict_prompt(
-                    predictor, item.prompt, regions.protocol.multimask, regions.protocol.threshold
-                )
-        return [clean_mask(mask, regions.protocol) for mask in united]
-
-    return collect_scores(regions, ((plan, predict(plan)) for plan in regions.plans))
+                mask = predict_prompt(predictor, item.prompt, protocol.multimask, protocol.threshold)
+                united[item.pair] |= mask
+        yield plan, [clean_mask(mask, protocol) for mask in united]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from search.scores import read_scores
 from search.statistics import (
     Comparison,
     Interval,
@@ -17,9 +18,7 @@ from search.statistics import (
     decide,
     signed_rank_p_value,
 )
-from search.verdict import read_scores
 
-RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded" / "zeroshot_per_image.csv"
 CLEAR = Comparison(
     mean_difference=0.05,
     interval=Interval(0.03, 0.07, 0.95),
@@ -138,14 +137,15 @@ def test_holm_on_a_worked_example() -> None:
     assert adjust_holm([]) == ()
 
 
-@pytest.mark.skipif(not RECORDED.exists(), reason="needs ../shared/data/recorded/zeroshot_per_image.csv")
 @pytest.mark.parametrize("null", ["flip", "resample"])
 @pytest.mark.parametrize(
     "models", [("dice_box_neg", "dice_box"), ("dice_box", "dice_box_neg"), ("dice_box", "dice_centroid")]
 )
-def test_beaten_is_rare_without_a_difference(null: str, models: tuple[str, str]) -> None:
+def test_beaten_is_rare_without_a_difference(
+    recorded_scores: Path, null: str, models: tuple[str, str]
+) -> None:
     # 2,000 draws are in benchmarks/verdict_power.py; at 5 %, more than 14 of 150 are seen once in 100
-    scores = read_scores(RECORDED, *models)
+    scores = read_scores(recorded_scores, *models)
     difference = scores.candidate - scores.baseline
     difference = difference - difference.mean()
     blocks = [difference[scores.patient == patient] for patient in np.unique(scores.patient)]

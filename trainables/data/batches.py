@@ -17,7 +17,7 @@ from trainables.augment import Augmenter
 from trainables.components import BoolMask
 from trainables.data.store import RegionStore
 from trainables.prompts import PROMPT_KINDS, Prompt, PromptSpec, draw_prompt, stack_prompts
-from trainables.protocol import Protocol, find_components
+from trainables.protocol import Protocol, find_components, find_valid
 from trainables.recipe import Recipe
 
 
@@ -32,6 +32,7 @@ class Batch:
         labels: SAM's point labels, -1 for padding.
         targets: The asked-for masks, averaged down to a quarter of the image size, in [0, 1].
         class_index: For each object, the position of its class in the store's classes.
+        valid: For each object, the share of each low-resolution pixel that counts: ignored ids do not.
     """
 
     images: Float[Tensor, "regions 3 s s"]
@@ -40,22 +41,25 @@ class Batch:
     labels: Int[Tensor, "objects points"]
     targets: Float[Tensor, "objects h4 w4"]
     class_index: Int[Tensor, " objects"]
+    valid: Float[Tensor, "objects h4 w4"]
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on another device."""
         moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=True) for field in dataclasses.fields(self)
+            field.name: getattr(self, field.name).to(device, non_blocking=True)
+            for field in dataclasses.fields(self)
         }
         return Batch(**moved)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One augmented region with its objects; ``image`` has shape 3 x s x s, ``targets`` one s/4 x s/4 map an object."""
+    """One augmented region and its objects, at a quarter of its side where it says h4 and w4."""
 
     image: Float[Tensor, "3 s s"]
     prompts: tuple[Prompt, ...]
     targets: tuple[Float[Tensor, "h4 w4"], ...]
+    valid: Float[Tensor, "h4 w4"]
     class_index: tuple[int, ...]
 
 
@@ -66,7 +70,13 @@ class TrainingRegions(Dataset[Sample]):
     """
 
     def __init__(
-        self, store: RegionStore, names: Sequence[str], protocol: Protocol, recipe: Recipe, seed: int, epoch: int
+        self,
+        store: RegionStore,
+        names: Sequence[str],
+        protocol: Protocol,
+        recipe: Recipe,
+        seed: int,
+        epoch: int,
     ) -> None:
         self.store, self.protocol, self.recipe = store, protocol, recipe
         self.seed, self.epoch = seed, epoch
@@ -88,7 +98,9 @@ class TrainingRegions(Dataset[Sample]):
             targets.append(shrink_mask(component))
             class_index.append(order)
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-        return Sample(tensor, tuple(prompts), tuple(targets), tuple(class_index))
+        valid = find_valid(mask, self.store.ignore_ids, self.protocol)
+        shrunk = shrink_mask(np.ones(mask.shape, bool) if valid is None else valid)
+        return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index))
 
     def _choose_objects(
         self, mask: np.ndarray, rng: np.random.Generator
@@ -117,7 +129,7 @@ def choose_prompt_spec(
         recipe: Its ``prompts.mix`` and ``prompts.box_jitter``.
         protocol: What ``mix: protocol`` stands for.
         rng: Chooses the kind where the mix is ``mixed``.
-        margin_scale: Training pixels a pixel of the region: the negative points' margin shrinks with the region.
+        margin_scale: Training pixels a pixel of the region: the negative points' margin shrinks likewise.
     """
     mix = recipe.prompts.mix
     if mix == "protocol":
@@ -153,6 +165,7 @@ def collate_samples(samples: Sequence[Sample]) -> Batch | None:
         labels,
         torch.stack([target for sample in samples for target in sample.targets]),
         torch.tensor([order for sample in samples for order in sample.class_index]),
+        torch.stack([samples[position].valid for position in index]),
     )
 
 

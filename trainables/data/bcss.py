@@ -1,4 +1,4 @@
-"""The BCSS layout on disk: which regions there are, whose they are, and the pixels of one image or mask.
+"""The BCSS layout on disk: which regions there are, whose they are, and which split the data declare.
 
 BCSS: Amgad et al. 2019, "Structured crowdsourcing enables convolutional segmentation of histology images".
 Layout: ``<root>/images/*`` and ``<root>/masks/*`` with equal stems, and an optional ``<root>/dataset.yaml``::
@@ -15,30 +15,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from jaxtyping import UInt8
-from PIL import Image
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from trainables.errors import DataError, Finding
 
 _Tell = Callable[[str, str, str], None]  # key, what is wrong, what to do
-RgbImage = UInt8[np.ndarray, "h w 3"]
-IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its image until that is checked
 
 PARTS = ("train", "val", "test")
-MAX_PIXELS = 400_000_000
 _BCSS_NAMES = (
     "outside tumor stroma lymphocyte necrosis glandular_secretions blood exclude metaplasia fat plasma_cells "
     "other_immune_infiltrate mucoid_material normal_acinus_or_duct lymphatics undetermined nerve skin_adnexa "
@@ -53,24 +41,6 @@ _MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
 _TCGA_PATIENT = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Za-z0-9])")
 _DEMO_PATIENT = re.compile(r"demo-P\d+(?=-R\d+\.)")
 _CLASS_NAME = re.compile(r"[\w.\- ]+")  # what may stand in the name of a tracked metric
-_READERS: Mapping[bytes, Callable[[BytesIO], ImageFile]] = {
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"\xff\xd8\xff": JpegImageFile,
-    b"II*\0": TiffImageFile,
-    b"MM\0*": TiffImageFile,
-    b"II+\0": TiffImageFile,
-    b"MM\0+": TiffImageFile,
-}
-_ORIENTATION_TAG = 0x0112
-_UNTURN = {  # the inverse of what each orientation asks for
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 @dataclass(frozen=True)
@@ -144,7 +114,8 @@ def read_regions(root: Path) -> RegionSet:
     """
     root = Path(root).resolve()
     if not root.is_dir():
-        raise _refusal(root, "there is no such folder", "give the folder that holds images/ and masks/")
+        what, fix = "there is no such folder", "give the folder that holds images/ and masks/"
+        raise DataError([Finding(str(root), what, fix)])
     findings: list[Finding] = []
     pairs = _pair_files(root, findings)
     settings = _read_settings(root, findings)
@@ -164,129 +135,6 @@ def read_regions(root: Path) -> RegionSet:
         regions=tuple(sorted(regions, key=lambda region: region.name)),
         declared_split=settings.split,
     )
-
-
-def read_image(path: Path) -> RgbImage:
-    """Reads an image file; see ``decode_image``."""
-    return decode_image(read_bytes(path), str(path))
-
-
-def read_mask(path: Path) -> IdMask:
-    """Reads a mask file; see ``decode_mask``."""
-    return decode_mask(read_bytes(path), str(path))
-
-
-def read_bytes(path: Path) -> bytes:
-    """Reads a whole file.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        what = f"cannot be read ({error.strerror or error})"
-        raise _refusal(path, what, "check the file and its rights") from error
-
-
-def decode_image(data: bytes, where: str) -> RgbImage:
-    """Decodes a PNG, JPEG or TIFF to RGB, [h, w, 3] in 0..255.
-
-    Transparent pixels are laid over white, the color of a slide without tissue; grayscale, palette and CMYK
-    become RGB. Orientation tags are ignored, as the mask beside has none: pixels come as they are stored.
-
-    Args:
-        data: The file's bytes.
-        where: What findings call the file.
-
-    Raises:
-        DataError: If the bytes are no such picture, are cut off, hold several pictures, more than 8 bits a
-            channel or more than ``MAX_PIXELS`` pixels.
-    """
-    with _open_picture(data, where) as picture:
-        if picture.mode[0] in "IF" or ";16" in _find_rawmode(picture):
-            raise _refusal(where, "has more than 8 bits a channel", "save it as 8-bit RGB")
-        stored = _load_as_stored(picture)
-        if stored.mode in ("RGBA", "LA", "PA") or "transparency" in stored.info:
-            above = stored.convert("RGBA")
-            stored = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-        return np.array(stored.convert("RGB"))
-
-
-def decode_mask(data: bytes, where: str) -> IdMask:
-    """Decodes a PNG or TIFF to class ids, [h, w] in 0..255.
-
-    Ids are what the file stores: a palette's index rather than its color, a 2- or 4-bit gray value unscaled.
-    Three equal channels count as one, and an alpha channel is left out.
-
-    Args:
-        data: The file's bytes.
-        where: What findings call the file.
-
-    Raises:
-        DataError: As ``decode_image``, and for colors, fractions, ids above 255 and lossy compression.
-    """
-    fix = "save it as an 8-bit gray PNG of class ids"
-    with _open_picture(data, where) as picture:
-        rawmode, mode = _find_rawmode(picture), picture.mode
-        if picture.format == "JPEG" or picture.info.get("compression") == "jpeg":
-            raise _refusal(where, "is JPEG-compressed, which alters class ids", fix)
-        if mode == "F":
-            raise _refusal(where, "holds fractions in place of class ids", fix)
-        if rawmode.startswith("L") and rawmode.endswith("I"):
-            raise _refusal(where, "is stored white-is-zero, which turns class ids around", fix)
-        if ";16" in rawmode and mode[0] != "I":
-            raise _refusal(where, "has 16 bits in several channels", fix)
-        values = np.array(_load_as_stored(picture))
-    if values.ndim == 3:
-        channels = values[..., :1] if mode in ("LA", "PA") else values[..., :3]
-        if mode not in ("LA", "PA", "RGB", "RGBA") or (channels != channels[..., :1]).any():
-            raise _refusal(where, "holds colors in place of class ids", fix)
-        values = channels[..., 0]
-    if values.min() < 0 or values.max() > 255:
-        what = f"holds values from {values.min()} to {values.max()}, but class ids are in 0..255"
-        raise _refusal(where, what, fix)
-    ids: IdMask = values.astype(np.uint8)
-    # Pillow spreads gray values of 2 and 4 bits over 0..255.
-    return ids // (85 if rawmode.startswith("L;2") else 17 if rawmode.startswith("L;4") else 1)
-
-
-@contextmanager
-def _open_picture(data: bytes, where: str) -> Iterator[ImageFile]:
-    """Opens a picture, checks its size and page count, and tells whatever a decoder raises as a finding."""
-    if not data:
-        raise _refusal(where, "is empty (0 bytes)", "copy the file again")
-    # Not Image.open: its pixel limit is a global that whole slides exceed; here MAX_PIXELS is the limit.
-    reader = next((reader for magic, reader in _READERS.items() if data.startswith(magic)), None)
-    if reader is None:
-        raise _refusal(where, "is no PNG, JPEG or TIFF, whatever its name says", "convert it")
-    try:
-        with reader(BytesIO(data)) as picture:
-            width, height = picture.size
-            if not 0 < width * height <= MAX_PIXELS:
-                rule = f"cut it into regions of at most {MAX_PIXELS // 10**6} megapixels"
-                raise _refusal(where, f"has {width} x {height} pixels", rule)
-            if (pages := getattr(picture, "n_frames", 1)) > 1:
-                what = f"holds {pages} pictures (animated, or of several pages)"
-                raise _refusal(where, what, "save one picture a file")
-            yield picture
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise nearly anything on broken bytes
-        raise _refusal(where, f"cannot be decoded ({error})", "copy or export the file again") from error
-
-
-def _find_rawmode(picture: ImageFile) -> str:
-    """Returns how the file stores a pixel (``RGB;16B``, ``L;4``), which Pillow's mode no longer tells."""
-    args = picture.tile[0][3] if picture.tile else None
-    return str(args[0] if isinstance(args, tuple) and args else args or "")
-
-
-def _load_as_stored(picture: ImageFile) -> Image.Image:
-    """Decodes, and turns back what Pillow has turned: it obeys orientation tags in TIFF, and there alone."""
-    orientation = picture.getexif().get(_ORIENTATION_TAG, 1) if picture.format == "TIFF" else 1
-    picture.load()
-    return picture.transpose(_UNTURN[orientation]) if orientation in _UNTURN else picture
 
 
 def _pair_files(root: Path, findings: list[Finding]) -> list[tuple[Path, Path]]:
@@ -455,7 +303,3 @@ def _suggest(given: Any, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]}?"
     return f"use one of {', '.join(known)}" if len(known) <= len(_KEYS) else "correct or remove it"
-
-
-def _refusal(where: str | Path, what: str, fix: str) -> DataError:
-    return DataError([Finding(str(where), what, fix)])

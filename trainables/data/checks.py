@@ -9,16 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from trainables.data.bcss import (
-    BCSS_IDS,
-    IdMask,
-    Region,
-    RegionSet,
-    RgbImage,
-    decode_image,
-    decode_mask,
-    read_bytes,
-)
+from trainables.data.bcss import BCSS_IDS, Region, RegionSet
+from trainables.data.images import IdMask, RgbImage, decode_image, decode_mask, read_bytes
 from trainables.data.splits import Split, find_split_problems
 from trainables.errors import DataError, Finding
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 Field = Float[np.ndarray, "h w"]
+Labels = Int[np.ndarray, "h w"]
 
 
 def draw_noise(rng: np.random.Generator, side: int, cell_px: float, octaves: int = 1) -> Field:
@@ -17,9 +18,10 @@ def draw_noise(rng: np.random.Generator, side: int, cell_px: float, octaves: int
     for octave in range(octaves):
         cells = max(2, int(round(side * 2**octave / cell_px)) + 1)
         grid = rng.random((min(cells, side), min(cells, side)), np.float32)
-        field += cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC) * 0.5**octave
+        field += cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC) * np.float32(0.5**octave)
     low, high = float(field.min()), float(field.max())
-    return (field - low) / max(high - low, 1e-6)
+    scaled: Field = (field - low) / max(high - low, 1e-6)
+    return scaled
 
 
 def _texture_cloud(rng: np.random.Generator, side: int) -> Field:
@@ -31,7 +33,8 @@ def _texture_stripes(rng: np.random.Generator, side: int) -> Field:
     y, x = np.mgrid[:side, :side].astype(np.float32)
     warp = draw_noise(rng, side, rng.uniform(15, 60)) * rng.uniform(0, 3)
     wave = np.sin(2 * np.pi * ((x * np.cos(angle) + y * np.sin(angle)) / period + warp))
-    return (0.5 + 0.5 * np.clip(wave * rng.uniform(1, 3), -1, 1)).astype(np.float32)
+    stripes: Field = (0.5 + 0.5 * np.clip(wave * rng.uniform(1, 3), -1, 1)).astype(np.float32)
+    return stripes
 
 
 def _texture_spots(rng: np.random.Generator, side: int) -> Field:
@@ -72,22 +75,26 @@ TEXTURES: tuple[Callable[[np.random.Generator, int], Field], ...] = (
 )
 
 
-def _paint(rng: np.random.Generator, side: int, base: np.ndarray, contrast: float) -> np.ndarray:
+def _paint(
+    rng: np.random.Generator, side: int, base: np.ndarray, contrast: float
+) -> Float[np.ndarray, "h w 3"]:
     """One texture in two colors near the scene's base color: the nearer, the more must texture tell."""
     field = TEXTURES[rng.integers(len(TEXTURES))](rng, side)[..., None]
     ground = np.clip(base + rng.normal(0, contrast, 3), 0, 1)
     ink = np.clip(ground + rng.normal(0, 0.25, 3), 0, 1)
-    return (ground * (1 - field) + ink * field).astype(np.float32)
+    painted: Float[np.ndarray, "h w 3"] = (ground * (1 - field) + ink * field).astype(np.float32)
+    return painted
 
 
-def _draw_ragged_partition(rng: np.random.Generator, side: int, number: int) -> Int[np.ndarray, "h w"]:
+def _draw_ragged_partition(rng: np.random.Generator, side: int, number: int) -> Labels:
     """Several noise fields compete for each pixel: concave, branching areas with islands of one another."""
     cell = rng.uniform(side / 6, side / 1.5)
     fields = [draw_noise(rng, side, cell, octaves=int(rng.integers(1, 4))) for _ in range(number)]
-    return np.argmax(np.stack(fields) + rng.uniform(-0.08, 0.08, (number, 1, 1)), axis=0)
+    labels: Labels = np.argmax(np.stack(fields) + rng.uniform(-0.08, 0.08, (number, 1, 1)), axis=0)
+    return labels
 
 
-def _draw_shapes(rng: np.random.Generator, side: int, number: int) -> Int[np.ndarray, "h w"]:
+def _draw_shapes(rng: np.random.Generator, side: int, number: int) -> Labels:
     """Ellipses, polygons and noise blobs on a ground, each with a rim that noise has gnawed at."""
     labels = np.zeros((side, side), np.int64)
     for label in range(1, number):
@@ -108,7 +115,7 @@ def _draw_shapes(rng: np.random.Generator, side: int, number: int) -> Int[np.nda
     return labels
 
 
-def _draw_branches(rng: np.random.Generator, side: int, number: int) -> Int[np.ndarray, "h w"]:
+def _draw_branches(rng: np.random.Generator, side: int, number: int) -> Labels:
     """Winding bands along the level lines of noise: objects that fill little of their box."""
     labels = np.zeros((side, side), np.int64)
     for label in range(1, number):
@@ -134,7 +141,7 @@ def draw_scene(
     draw = SCENES[rng.choice(len(SCENES), p=SCENE_SHARES)]
     labels = draw(rng, side, number)
     base, contrast = rng.uniform(0.15, 0.85, 3), rng.uniform(0.04, 0.3)
-    image = np.zeros((side, side, 3), np.float32)
+    image: np.ndarray = np.zeros((side, side, 3), np.float32)
     for label in range(number):
         area = labels == label
         if area.any():

@@ -10,20 +10,20 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
-from trainables.data.bcss import IdMask, RegionSet, RgbImage, read_bytes
+from trainables.data.bcss import RegionSet
 from trainables.data.checks import decode_region, sort_findings
+from trainables.data.images import IdMask, RgbImage, read_bytes
+from trainables.data.row_writer import Rows, RowWriter
 from trainables.errors import DataError, Finding
 
 SquareImage = Float32[np.ndarray, "3 side side"]
 SquareMask = UInt8[np.ndarray, "side side"]
-Rows = Shaped[np.ndarray, "rows ..."]
 ClassPixels = Int64[np.ndarray, "regions classes"]
 
 _VERSION = 1  # raised with every change of the layout below
@@ -166,46 +166,6 @@ class RegionStore:
         self._position = {name: i for i, name in enumerate(self.names)}
 
 
-class _RowWriter:
-    """Writes an .npy file row by row, so that the number of rows may stay open until the end.
-
-    Plain writes rather than a writable memory map: on a full disk they raise, where a map kills the process.
-    """
-
-    def __init__(self, path: Path, dtype: str, row_shape: tuple[int, ...]) -> None:
-        self._dtype, self._row_shape, self._rows = np.dtype(dtype), row_shape, 0
-        self._file = path.open("wb")
-        self._write_header()
-
-    def append(self, rows: Rows) -> None:
-        """Appends [rows, *row_shape] values."""
-        assert rows.shape[1:] == self._row_shape and rows.dtype == self._dtype
-        self._file.write(np.ascontiguousarray(rows).data)
-        self._rows += len(rows)
-
-    def __enter__(self) -> _RowWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._file:
-            if error is None:
-                self._write_header()
-
-    def _write_header(self) -> None:
-        shape = (self._rows, *self._row_shape)
-        descr = np.lib.format.dtype_to_descr(self._dtype)
-        text = repr({"descr": descr, "fortran_order": False, "shape": shape})
-        header = text.ljust(_HEADER_BYTES - 11) + "\n"  # of one length, whatever the number of rows
-        assert len(header) == _HEADER_BYTES - 10
-        self._file.seek(0)
-        self._file.write(np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header.encode())
-
-
-_HEADER_BYTES = 192  # a multiple of 64, as the format asks, with room for any shape
-
-
 def _write_store(
     regions: RegionSet, image_size: int, folder: Path, progress: Callable[[int, int], None] | None
 ) -> str:
@@ -215,9 +175,9 @@ def _write_store(
     warnings: list[Finding] = []
     side = image_size
     with (
-        _RowWriter(folder / "images.npy", "<f4", (3, side, side)) as images,
-        _RowWriter(folder / "masks.npy", "|u1", ()) as masks,
-        _RowWriter(folder / "masks_resized.npy", "|u1", (side, side)) as masks_resized,
+        RowWriter(folder / "images.npy", "<f4", (3, side, side)) as images,
+        RowWriter(folder / "masks.npy", "|u1", ()) as masks,
+        RowWriter(folder / "masks_resized.npy", "|u1", (side, side)) as masks_resized,
     ):
         for done, region in enumerate(regions.regions, start=1):
             decoded = decode_region(region, regions)

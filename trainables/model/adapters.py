@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,8 @@ def list_attention_layers(model: SAM2Base, targets: str) -> list[str]:
 
     Args:
         model: The bare model.
-        targets: ``image_encoder`` (fused qkv and output projection of each Hiera block), ``mask_decoder`` (q, k, v and
-            output projections of its two-way transformer) or ``both``.
+        targets: ``image_encoder`` (fused qkv and output projection of each Hiera block), ``mask_decoder`` (q,
+            k, v and output projections of its two-way transformer) or ``both``.
     """
     encoder = [
         f"image_encoder.trunk.blocks.{index}.attn.{layer}"
@@ -51,12 +52,12 @@ def list_output_heads(model: SAM2Base) -> list[str]:
 
 
 def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> PeftModel:
-    """Wraps the model's attention in LoRA; everything else is frozen, but for the heads where the recipe says so.
+    """Wraps the model's attention in LoRA; all else is frozen, but for the heads where the recipe says so.
 
     At first the adapted model equals the base exactly, as each update's second factor is zero.
 
     Args:
-        model: The bare model; it is changed in place, and :func:`detach_adapters` changes it back.
+        model: The bare model; it is changed in place.
         recipe: Rank, alpha, dropout, targets, heads.
         seed: Of the updates' random first factors; PyTorch's global generator is left as it was.
     """
@@ -68,7 +69,7 @@ def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> PeftMo
         modules_to_save=list_output_heads(model) if recipe.train_heads else None,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs as well
         adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)
     return adapted
@@ -89,7 +90,7 @@ def adapters_off(adapted: PeftModel) -> Iterator[SAM2Base]:
 
 
 def merge_adapters(adapted: PeftModel) -> SAM2Base:
-    """Adds the updates to the weights; returns a stock model with the stock keys. The adapted one is used up."""
+    """Adds the updates to the weights; returns a stock model with stock keys. The adapted one is used up."""
     merged = adapted.merge_and_unload()
     assert isinstance(merged, SAM2Base)
     return merged
@@ -106,18 +107,26 @@ def load_adapter_weights(adapted: PeftModel, folder: Path) -> None:
     Only safetensors are read: a folder from a stranger cannot run code.
 
     Raises:
-        FileNotFoundError: If the folder holds no ``adapter_model.safetensors``.
-        ValueError: If the saved adapter has weights that this one lacks, or the other way round.
+        FileNotFoundError: If the folder holds no ``adapter_model.safetensors`` or ``adapter_config.json``.
+        ValueError: If the saved adapter has weights that this one lacks, or the other way round, or has
+            another rank or alpha (which its weights do not tell).
     """
     state = load_file(folder / "adapter_model.safetensors")
     expected = get_peft_model_state_dict(adapted)
+    wrong = f"{folder} is of another adapter"
     if set(state) != set(expected):
         odd = sorted(set(state) ^ set(expected))
-        raise ValueError(f"{folder} is of another adapter: {len(odd)} weights differ in name (first: {odd[0]})")
+        raise ValueError(f"{wrong}: {len(odd)} weights differ in name (first: {odd[0]})")
+    saved = json.loads((folder / "adapter_config.json").read_text())
+    config = adapted.active_peft_config
+    assert isinstance(config, LoraConfig)
+    for key, mine in (("r", config.r), ("lora_alpha", config.lora_alpha)):
+        if saved[key] != mine:
+            raise ValueError(f"{wrong}: {key} must be {mine}, but got {saved[key]}")
     set_peft_model_state_dict(adapted, state)
 
 
 def count_parameters(adapted: PeftModel) -> tuple[int, int]:
-    """Returns how many parameters are trained, and how many there are in all (adapters and heads' copies too)."""
+    """Returns how many parameters are trained, and how many there are (adapters and heads' copies too)."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in adapted.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)

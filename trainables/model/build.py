@@ -1,9 +1,9 @@
-"""Builds a SAM2 model by name and loads its weights: the shipped nano, or a stock size with a user's checkpoint."""
+"""Builds a SAM2 model by name, with random weights: the project's nano, or one of the stock sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,11 @@ def nano_config_path() -> Iterator[None]:
         GlobalHydra.instance().hydra = before
 
 
+def config_path(spec: ModelSpec) -> AbstractContextManager[None]:
+    """Lets Hydra find a model's config while it lasts; ``build_sam2`` looks it up by name."""
+    return nano_config_path() if spec.is_demo else nullcontext()
+
+
 def build_architecture(spec: ModelSpec, image_size: int | None = None) -> SAM2Base:
     """Builds the model on the CPU, in evaluation mode, with random weights.
 
@@ -67,5 +72,5 @@ def build_architecture(spec: ModelSpec, image_size: int | None = None) -> SAM2Ba
         image_size: Side of the square that regions are resized to, in pixels; the config's own where None.
     """
     overrides = [] if image_size is None else [f"model.image_size={image_size}"]
-    with nano_config_path() if spec.is_demo else nullcontext():
+    with config_path(spec):
         return build_sam2(spec.config, None, device="cpu", hydra_overrides_extra=overrides)

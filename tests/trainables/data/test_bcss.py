@@ -1,21 +1,14 @@
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import tifffile
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from trainables.data import bcss
-from trainables.data.bcss import BCSS_CLASSES, BCSS_IDS, read_image, read_mask, read_regions
+from trainables.data.bcss import BCSS_CLASSES, BCSS_IDS, read_regions
 from trainables.errors import DataError
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the project")
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 IDS = np.random.default_rng(1).integers(0, 4, (6, 9), np.uint8)
 
@@ -159,151 +152,9 @@ def test_yml_is_named(tmp_path: Path) -> None:
     assert "rename it to dataset.yaml" in find_all(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA"])
-def test_image_modes_become_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
-    image = Image.fromarray(RGB).convert(mode)
-    image.save(path := tmp_path / f"a.{suffix}")
-    pixels = read_image(path)
-    assert pixels.dtype == np.uint8 and pixels.flags.writeable
-    np.testing.assert_array_equal(pixels, np.array(image.convert("RGB")))
-
-
-def test_cmyk_jpeg_becomes_rgb(tmp_path: Path) -> None:
-    Image.new("CMYK", (9, 6), (0, 255, 255, 0)).save(path := tmp_path / "a.jpg", quality=100)
-    assert np.abs(read_image(path).astype(int) - (255, 0, 0)).max() <= 3
-
-
-def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
-    Image.new("RGBA", (9, 6), (200, 0, 100, 0)).save(path := tmp_path / "a.png")
-    assert (read_image(path) == 255).all()
-    Image.new("RGB", (9, 6), (1, 2, 3)).save(path, transparency=(1, 2, 3))
-    assert (read_image(path) == 255).all()
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "tif", "png"])
-def test_orientation_is_ignored(tmp_path: Path, suffix: str, orientation: int) -> None:
-    ramp = np.repeat(np.arange(0, 240, 20, dtype=np.uint8)[None] + np.arange(8, dtype=np.uint8)[:, None], 3)
-    ramp = ramp.reshape(8, 12, 3)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(ramp).save(path := tmp_path / f"a.{suffix}", exif=exif, quality=100)
-    assert np.abs(read_image(path).astype(int) - ramp).max() <= 4
-
-
-@pytest.mark.parametrize("pixels", [RGB.astype(np.uint16) * 257, RGB[..., 0].astype(np.uint16)])
-@pytest.mark.parametrize("suffix", ["tif", "png"])
-def test_16_bit_image_is_refused(tmp_path: Path, suffix: str, pixels: np.ndarray) -> None:
-    path = tmp_path / f"a.{suffix}"
-    if suffix == "tif":
-        tifffile.imwrite(path, pixels)
-    else:
-        cv2.imwrite(str(path), pixels)
-    with pytest.raises(DataError, match="8 bits|cannot be decoded"):
-        read_image(path)
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_several_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
-    pages = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
-    pages[0].save(path := tmp_path / f"a.{suffix}", save_all=True, append_images=pages[1:])
-    with pytest.raises(DataError, match="2 pictures"):
-        read_image(path)
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9])
-def test_cut_off_files_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(path := tmp_path / f"a.{suffix}")
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DataError, match=f"a.{suffix}"):
-        read_image(path)
-
-
-def test_other_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(RGB).save(tmp_path / "a.bmp")
-    (tmp_path / "a.bmp").rename(path := tmp_path / "a.png")
-    with pytest.raises(DataError, match="no PNG, JPEG or TIFF"):
-        read_image(path)
-    with pytest.raises(DataError, match="cannot be read"):
-        read_image(tmp_path / "none.png")
-
-
-def test_pixel_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(RGB).save(path := tmp_path / "a.png")
-    monkeypatch.setattr(bcss, "MAX_PIXELS", 54)
-    assert read_image(path).shape == (6, 9, 3)
-    monkeypatch.setattr(bcss, "MAX_PIXELS", 53)
-    with pytest.raises(DataError, match="9 x 6 pixels"):
-        read_image(path)
-
-
-def test_images_beyond_pillows_own_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    Image.fromarray(RGB).save(path := tmp_path / "a.png")
-    assert read_image(path).shape == (6, 9, 3)
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-@pytest.mark.parametrize("form", ["L", "P", "I;16", "RGB", "RGBA", "LA"])
-def test_mask_forms_keep_ids(tmp_path: Path, form: str, suffix: str) -> None:
-    if form == "P":
-        mask = Image.fromarray(IDS).convert("L")
-        mask.putpalette([250, 0, 0, 0, 250, 0, 0, 0, 250, 9, 9, 9] + [0] * 756)
-    elif form == "I;16":
-        mask = Image.fromarray(IDS.astype(np.uint16))
-    else:
-        mask = Image.fromarray(IDS).convert(form)
-    mask.save(path := tmp_path / f"a.{suffix}")
-    ids = read_mask(path)
-    assert ids.dtype == np.uint8
-    np.testing.assert_array_equal(ids, IDS)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4])
-def test_gray_png_of_few_bits_is_not_scaled(tmp_path: Path, bits: int) -> None:
-    ids = np.arange(8, dtype=np.uint8)[None] % 2**bits
-    path = tmp_path / "a.png"
-    packed = np.packbits(np.unpackbits(ids[0][:, None], axis=1)[:, 8 - bits :].ravel()).tobytes()
-    with path.open("wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        PngImagePlugin.putchunk(file, b"IHDR", struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0))
-        PngImagePlugin.putchunk(file, b"IDAT", zlib.compress(b"\0" + packed))
-        PngImagePlugin.putchunk(file, b"IEND", b"")
-    np.testing.assert_array_equal(read_mask(path), ids)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "told"),
-    [
-        (RGB, "colors"),
-        (RGB[..., 0].astype(np.uint16) * 2 + 1, "0..255"),
-        (np.int32(-1) * np.ones((6, 9), np.int32), "-1 to -1"),
-        (np.full((6, 9), 0.5, np.float32), "fractions"),
-    ],
-)
-def test_masks_that_hold_no_ids_are_refused(tmp_path: Path, pixels: np.ndarray, told: str) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", pixels)
-    with pytest.raises(DataError, match=told):
-        read_mask(tmp_path / "a.tif")
-
-
-def test_white_is_zero_and_jpeg_masks_are_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", IDS, photometric="miniswhite")
-    with pytest.raises(DataError, match="white-is-zero"):
-        read_mask(tmp_path / "a.tif")
-    Image.fromarray(IDS).save(tmp_path / "b.tif", compression="jpeg")
-    with pytest.raises(DataError, match="alters class ids"):
-        read_mask(tmp_path / "b.tif")
-
-
-@needs_shared
 @pytest.mark.parametrize(("folder", "count"), [("he_nuclei", 107), ("he_tumour", 12), ("bcss_crops", 6)])
-def test_real_data_is_listed(folder: str, count: int) -> None:
-    regions = read_regions(SHARED / folder)
+def test_real_data_is_listed(shared_data: Path, folder: str, count: int) -> None:
+    regions = read_regions(shared_data / folder)
     assert len(regions.regions) == count
     assert regions.is_bcss == (folder == "bcss_crops")
     assert (regions.declared_split is None) == (folder != "he_nuclei")

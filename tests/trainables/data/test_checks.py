@@ -10,8 +10,6 @@ from trainables.data.bcss import RegionSet, read_regions
 from trainables.data.checks import check_regions, decode_region, examine_regions
 from trainables.data.splits import Split
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
-
 
 def write_set(root: Path, masks: dict[str, np.ndarray], classes: str | None = None) -> RegionSet:
     (root / "images").mkdir()
@@ -93,8 +91,7 @@ def test_split_is_checked_too(tmp_path: Path) -> None:
     assert len(check_regions(regions, split)) == 2
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the project")
 @pytest.mark.parametrize("folder", ["he_nuclei", "he_tumour", "bcss_crops"])
-def test_real_data_has_no_findings(folder: str) -> None:
-    report = examine_regions(read_regions(SHARED / folder))
+def test_real_data_has_no_findings(shared_data: Path, folder: str) -> None:
+    report = examine_regions(read_regions(shared_data / folder))
     assert report.findings == report.warn_regions == ()

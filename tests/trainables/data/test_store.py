@@ -19,12 +19,12 @@ from PIL import Image
 from sam2.utils.transforms import SAM2Transforms
 from torchvision.transforms import Resize, ToTensor
 
-from trainables.data.bcss import RegionSet, read_image, read_mask, read_regions
+from trainables.data.bcss import RegionSet, read_regions
+from trainables.data.images import read_image, read_mask
 from trainables.data.splits import make_split
 from trainables.data.store import RegionStore
 from trainables.errors import DataError
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 SIZES = {"a.png": (40, 64), "b.png": (16, 16), "c.png": (70, 33)}
 
 
@@ -217,10 +217,9 @@ def test_image_size_must_be_positive(regions: RegionSet, tmp_path: Path, image_s
         RegionStore.build(regions, image_size, tmp_path)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the project")
 @pytest.mark.parametrize(("folder", "kind"), [("he_tumour", "random"), ("bcss_crops", "random")])
-def test_real_data_is_stored_and_split(tmp_path: Path, folder: str, kind: str) -> None:
-    regions = read_regions(SHARED / folder)
+def test_real_data_is_stored_and_split(shared_data: Path, tmp_path: Path, folder: str, kind: str) -> None:
+    regions = read_regions(shared_data / folder)
     store = RegionStore.build(regions, 64, tmp_path)
     split = make_split(regions, class_presence=store.class_presence())
     assert split.kind == kind and sum(map(len, split.parts.values())) == len(store)

@@ -23,22 +23,14 @@ ALLOWED_IDS = {*DEMO_CLASSES, 21}
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo as users get it."""
-    root = tmp_path_factory.mktemp("data") / "demo"
-    write_demo(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def split(demo: Path) -> dict[str, list[str]]:
-    parts: dict[str, list[str]] = yaml.safe_load((demo / "dataset.yaml").read_text())["split"]
+def split(demo_root: Path) -> dict[str, list[str]]:
+    parts: dict[str, list[str]] = yaml.safe_load((demo_root / "dataset.yaml").read_text())["split"]
     return parts
 
 
 @pytest.fixture(scope="module")
-def masks(demo: Path) -> dict[str, np.ndarray]:
-    return {path.name: np.asarray(Image.open(path)) for path in sorted((demo / "masks").iterdir())}
+def masks(demo_root: Path) -> dict[str, np.ndarray]:
+    return {path.name: np.asarray(Image.open(path)) for path in sorted((demo_root / "masks").iterdir())}
 
 
 def score_box(mask: np.ndarray, class_id: int) -> tuple[float, float]:
@@ -118,14 +110,14 @@ def test_a_patient_has_two_or_three_regions(n_regions: int) -> None:
         assert sum(counts) == n_regions and set(counts) <= {2, 3}
 
 
-def test_the_demo_has_the_layout_of_bcss(demo: Path, split: dict[str, list[str]]) -> None:
-    declared = yaml.safe_load((demo / "dataset.yaml").read_text())
+def test_the_demo_has_the_layout_of_bcss(demo_root: Path, split: dict[str, list[str]]) -> None:
+    declared = yaml.safe_load((demo_root / "dataset.yaml").read_text())
     assert declared["name"] == "demo" and declared["classes"] == DEMO_CLASSES
     names = [name for part in split.values() for name in part]
     assert {part: len(listed) for part, listed in split.items()} == DEMO_COUNTS
-    assert sorted(names) == sorted(path.name for path in (demo / "images").iterdir())
-    assert sorted(names) == sorted(path.name for path in (demo / "masks").iterdir())
-    assert {path.name for path in demo.iterdir()} == {"images", "masks", "dataset.yaml"}
+    assert sorted(names) == sorted(path.name for path in (demo_root / "images").iterdir())
+    assert sorted(names) == sorted(path.name for path in (demo_root / "masks").iterdir())
+    assert {path.name for path in demo_root.iterdir()} == {"images", "masks", "dataset.yaml"}
 
 
 def test_no_patient_stands_in_two_parts(split: dict[str, list[str]]) -> None:
@@ -155,19 +147,19 @@ def test_the_box_is_no_answer_and_its_component_nearly_all(masks: dict[str, np.n
     assert ceilings.mean() >= 0.95 and ceilings.min() >= 0.85
 
 
-def test_every_class_has_texture(demo: Path, masks: dict[str, np.ndarray]) -> None:
+def test_every_class_has_texture(demo_root: Path, masks: dict[str, np.ndarray]) -> None:
     for name, mask in masks.items():
-        gray = np.asarray(Image.open(demo / "images" / name).convert("L"), np.float32)
+        gray = np.asarray(Image.open(demo_root / "images" / name).convert("L"), np.float32)
         detail = gray - cv2.GaussianBlur(gray, (0, 0), 4)
         for class_id in DEMO_CLASSES:
             if np.count_nonzero(mask == class_id) > 500:
                 assert detail[mask == class_id].std() > 4, (name, class_id)
 
 
-def test_patients_differ_in_stain_more_than_their_regions(demo: Path, split: dict[str, list[str]]) -> None:
+def test_patients_differ_in_stain_more_than_their_regions(demo_root: Path, split: dict[str, list[str]]) -> None:
     means: dict[str, list[np.ndarray]] = {}
     for name in (name for part in split.values() for name in part):
-        image = np.asarray(Image.open(demo / "images" / name), np.float32)
+        image = np.asarray(Image.open(demo_root / "images" / name), np.float32)
         hue = np.log(256) - np.log(image + 1)  # ratios of optical densities: independent of how much tissue
         means.setdefault(name.rsplit("-R", 1)[0], []).append(hue.mean((0, 1)) / hue.mean())
     within = np.mean([np.std(regions, axis=0) for regions in means.values()])

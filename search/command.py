@@ -1,0 +1,41 @@
+"""What all commands have in common: exit codes, and how errors are told."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from search.errors import ConfigError, SearchError
+from trainables.errors import Finding, InputError, TrainablesError
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def run_command(action: Callable[[], None]) -> int:
+    """Runs a command's action and returns its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    try:
+        action()
+    except (ConfigError, InputError) as error:
+        print_findings(error.findings)
+        return WRONG_INPUT
+    except (SearchError, TrainablesError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return DONE
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Prints every finding: where, what, and what to do."""
+    plural = "s" if len(findings) > 1 else ""
+    print(f"error: {len(findings)} problem{plural}; nothing was started", file=sys.stderr)
+    for finding in findings:
+        print(f"  {finding.where}\n    {finding.what}\n    -> {finding.fix}", file=sys.stderr)
+
+
+def add_storage_option(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--storage``."""
+    parser.add_argument("--storage", default="runs", help="folder of all searches (default: runs)")

@@ -1,0 +1,94 @@
+"""What a search was: written into its folder before the first trial, read by export and by whoever asks later."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.errors import ConfigError
+from search.study import StudyFile
+from trainables.context import TrialContext
+from trainables.errors import Finding
+
+RECORD_FILE = "search.json"
+TRIALS_FOLDER = "trials"
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """The resolved configuration and origin of a search.
+
+    Attributes:
+        search_id: Name of the search and of its folder.
+        experiment: Of MLflow.
+        parent_run_id: Its parent run in MLflow.
+        data_root: Folder of the data set.
+        split: Names of the regions that train, validate and test.
+        split_description: How the split came about.
+        data_fingerprint: Of the pixels and classes.
+        demo: What of it is a demo; empty for real data and model.
+        config: The space file with the command line's changes.
+        context: What all trials share; see :class:`trainables.context.TrialContext`.
+        environment: Versions, git commit, platform, command line.
+    """
+
+    search_id: str
+    experiment: str
+    parent_run_id: str
+    data_root: str
+    split: dict[str, list[str]]
+    split_description: str
+    data_fingerprint: str
+    demo: str
+    config: dict[str, Any]
+    context: dict[str, Any]
+    environment: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Writes ``search.json``."""
+        (folder / RECORD_FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @staticmethod
+    def read(folder: Path) -> SearchRecord:
+        """Reads ``search.json``.
+
+        Raises:
+            ConfigError: If the folder holds no search.
+        """
+        path = folder / RECORD_FILE
+        if not path.is_file():
+            raise ConfigError([Finding(str(folder), f"holds no {RECORD_FILE}", "pass the folder of a search")])
+        return SearchRecord(**json.loads(path.read_text()))
+
+    def make_context(self) -> TrialContext:
+        """Returns what all trials shared."""
+        return TrialContext.from_dict(self.context)
+
+
+def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
+    """Returns where the search's Optuna study lies and how it samples."""
+    sampler = record.config["sampler"]
+    return StudyFile(
+        folder / "study.journal",
+        record.search_id,
+        sampler["kind"],
+        record.context["seed"],
+        sampler.get("startup_trials", 0),
+    )
+
+
+def find_run(storage: Path, run: str) -> Path:
+    """Returns the folder of a search, given its path or its name below the storage.
+
+    Raises:
+        ConfigError: If there is none, with the names that there are.
+    """
+    for candidate in (Path(run).expanduser(), storage / run):
+        if (candidate / RECORD_FILE).is_file():
+            return candidate.resolve()
+    known = sorted(path.parent.name for path in storage.glob(f"*/{RECORD_FILE}"))
+    hint = f"known are: {', '.join(known)}" if known else f"{storage} holds no searches"
+    raise ConfigError([Finding(f"--run {run}", "no such search", hint)])

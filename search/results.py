@@ -1,0 +1,152 @@
+"""What came out of a search: how its trials ended, the winner, the winner's comparison on test."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from search.errors import SearchError
+from search.sampler import BEST_VALUE, RAY_TRIAL_ID, STARTING_POINT
+from search.scores import pair_scores
+from search.study import StudyFile
+from search.verdict import Verdict, judge
+from trainables.context import RECIPE_FILE
+from trainables.evaluate import Scores
+from trainables.protocol import require_same_protocol
+
+STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The trial and epoch with the highest validation Dice.
+
+    Attributes:
+        trial_id: Ray's id of the trial.
+        checkpoint: Folder of the checkpoint of its best epoch.
+        epoch: That epoch, counted from 1.
+        val_dice: Its Dice on validation, in [0, 1].
+        params: Its whole recipe, flat.
+    """
+
+    trial_id: str
+    checkpoint: Path
+    epoch: int
+    val_dice: float
+    params: Mapping[str, Any]
+
+
+def name_trial_folder(trial: Any) -> str:
+    """Names a trial's folder: short and without its parameters, which lie inside."""
+    return f"trial-{trial.trial_id}"
+
+
+def read_trials(study_file: StudyFile) -> list[optuna.trial.FrozenTrial]:
+    """Returns the search's trials as the study has them."""
+    return study_file.open().get_trials(deepcopy=False)
+
+
+def count_states(trials: list[optuna.trial.FrozenTrial]) -> dict[str, int]:
+    """Counts trials by how they ended: complete, stopped (early), failed, unfinished."""
+    return dict(Counter(STATE_NAMES.get(trial.state.name, trial.state.name.lower()) for trial in trials))
+
+
+def find_starting_point(study_file: StudyFile, trial_id: str) -> dict[str, str]:
+    """Returns the tag that names a trial's starting point; nothing for a sampled one."""
+    for trial in read_trials(study_file):
+        if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id and STARTING_POINT in trial.user_attrs:
+            return {"starting_point": str(trial.user_attrs[STARTING_POINT])}
+    return {}
+
+
+def rank_trials(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> list[Winner]:
+    """Returns every trial that left a checkpoint, at its best epoch, the best first."""
+    ranked = []
+    for trial in trials:
+        trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
+        if trial_id is None or BEST_VALUE not in trial.user_attrs:
+            continue
+        folder = trials_folder / f"trial-{trial_id}"
+        curve = dict(_read_curve(folder))
+        kept = [
+            (curve[epoch], -epoch, path) for epoch, path in _list_checkpoints(folder) if epoch in curve
+        ]
+        if kept:
+            dice, negative_epoch, path = max(kept)
+            params = json.loads((path / RECIPE_FILE).read_text())
+            ranked.append(Winner(trial_id, path, -negative_epoch, dice, params))
+    return sorted(ranked, key=lambda each: -each.val_dice)
+
+
+def find_winner(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> Winner:
+    """Returns the best trial.
+
+    Raises:
+        SearchError: If no trial left a checkpoint, with the reasons that the trials gave.
+    """
+    ranked = rank_trials(trials, trials_folder)
+    if ranked:
+        return ranked[0]
+    reasons = Counter(str(trial.user_attrs.get("reason", trial.state.name)) for trial in trials)
+    told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+    raise SearchError(f"no trial left a checkpoint in {trials_folder} ({told or 'no trial was started'})")
+
+
+def _read_curve(folder: Path) -> Iterator[tuple[int, float]]:
+    path = folder / "result.json"
+    if not path.is_file():
+        return
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        if "val_dice" in row:
+            yield int(row["training_iteration"]), float(row["val_dice"])
+
+
+def _list_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Yields epoch and folder; Ray numbers a checkpoint of each epoch from 0."""
+    for path in sorted(folder.glob("checkpoint_*")):
+        if (path / RECIPE_FILE).is_file():
+            yield int(path.name.rsplit("_", 1)[-1]) + 1, path
+
+
+def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
+    """Compares winner and zero-shot on the same (image, class) pairs.
+
+    Raises:
+        ProtocolMismatch: If the two were not scored under one protocol.
+    """
+    require_same_protocol(candidate.protocol, baseline.protocol)
+    pairs = [(pair.file, pair.class_name) for pair in candidate.pairs]
+    assert pairs == [(pair.file, pair.class_name) for pair in baseline.pairs]
+    return judge(
+        pair_scores(
+            [file for file, _ in pairs],
+            [name for _, name in pairs],
+            [pair.dice for pair in candidate.pairs],
+            [pair.dice for pair in baseline.pairs],
+            patient=[pair.patient for pair in candidate.pairs],
+            names=("winner", "zeroshot"),
+        ),
+        seed,
+    )
+
+
+def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
+    """Writes one row an (image, class) pair with a Dice column a model: what ``search.verdict`` reads."""
+    first = next(iter(scores.values()))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling"])
+        for index, pair in enumerate(first.pairs):
+            dice = [f"{each.pairs[index].dice:.6f}" for each in scores.values()]
+            limits = [f"{pair.floor:.6f}", f"{pair.ceiling:.6f}"]
+            writer.writerow(
+                [pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits]
+            )

@@ -1,0 +1,102 @@
+"""A search that has begun: its plan, what its trials share, its place in MLflow and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from search.cluster import TrialResources
+from search.plan import SearchPlan
+from search.provenance import describe_environment
+from search.record import RECORD_FILE, SearchRecord
+from search.tracking import Tracker
+from search.tracking_errors import TrackingError
+from trainables.context import TrialContext
+from trainables.sam2_trainable import SAM2Trainable
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the stages of a running search hand to each other.
+
+    Attributes:
+        plan: What was asked for.
+        record: What was written down of it.
+        context: What all trials share.
+        resources: What a trial is given.
+        tracker: The MLflow experiment.
+        tags: MLflow's tags of every run of this search.
+        console: Where progress is told.
+    """
+
+    plan: SearchPlan
+    record: SearchRecord
+    context: TrialContext
+    resources: TrialResources
+    tracker: Tracker
+    tags: dict[str, str]
+    console: Console
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def track(self, write: Callable[[], object]) -> None:
+        """Writes to MLflow; an outage is told and does not stop the search."""
+        try:
+            write()
+        except TrackingError as error:
+            self.say(f"MLflow: {error}")
+
+
+def open_session(
+    plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console
+) -> Session:
+    """Opens the parent run and writes the search's record into its folder."""
+    context = TrialContext(
+        model=plan.model,
+        checkpoint=plan.checkpoint,
+        store_folder=str(plan.store.folder),
+        train=plan.split.train,
+        val=plan.split.val,
+        protocol=plan.protocol,
+        max_epochs=plan.config.max_epochs,
+        seed=plan.seed,
+        fixed=dict(plan.config.fixed),
+        n_workers=resources.n_workers,
+    )
+    environment = describe_environment()
+    tags = {
+        "trainable": SAM2Trainable.__name__,
+        "space": plan.config.name,
+        "model": plan.model,
+        "data": plan.regions.name,
+        "data_fingerprint": plan.store.fingerprint,
+        "protocol": plan.protocol.name,
+        "protocol_id": plan.protocol.id,
+        "git_commit": str(environment["git_commit"]),
+        "seed": str(plan.seed),
+        "demo": plan.demo_words or "no",
+    }
+    settings = {key: value for key, value in plan.config.to_dict().items() if key not in ("space", "start_from")}
+    parent = tracker.start_search(plan.name, tags, settings)
+    plan.folder.mkdir(parents=True)
+    record = SearchRecord(
+        search_id=plan.name,
+        experiment=plan.experiment,
+        parent_run_id=parent,
+        data_root=str(plan.regions.root),
+        split={part: list(names) for part, names in plan.split.parts.items()},
+        split_description=plan.split.description,
+        data_fingerprint=plan.store.fingerprint,
+        demo=plan.demo_words,
+        config=plan.config.to_dict(),
+        context=context.to_dict(),
+        environment=environment,
+    )
+    record.write(plan.folder)
+    session = Session(plan, record, context, resources, tracker, tags, console)
+    session.track(lambda: tracker.log_artifact(parent, plan.folder / RECORD_FILE))
+    return session

@@ -1,0 +1,190 @@
+"""The main job, stage by stage: the bar, the trials, the test set opened once, the export, the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import optuna
+import ray
+from rich.console import Console
+
+from search.bar import RECORDED_BAR
+from search.cluster import call_with_resources, share_resources, start_ray
+from search.export import export_run
+from search.mlflow_ui import compose_charts_url
+from search.plan import SearchPlan
+from search.record import TRIALS_FOLDER, make_study_file
+from search.results import count_states, judge_on_test, rank_trials, read_trials, find_winner, write_scores
+from search.runner import run_trials
+from search.session import Session, open_session
+from search.summary import SUMMARY_FILE, Summary
+from search.tracking import Tracker
+from search.verdict import Verdict
+from trainables.evaluate import Scores
+from trainables.overlay import draw_overlays
+from trainables.sam2_trainable import flatten_scores
+from trainables.scoring import score_candidate
+
+# Regions and trials that are drawn for the eye.
+N_OVERLAY_REGIONS = 4
+N_OVERLAY_TRIALS = 3
+
+
+def run_search(
+    plan: SearchPlan,
+    console: Console,
+    address: str | None = None,
+    gpus_per_trial: float | None = None,
+    max_concurrent: int | None = None,
+) -> Summary:
+    """Runs a search to its end and returns its summary, which also lies in its folder.
+
+    Args:
+        plan: From :func:`search.plan.make_plan`.
+        console: Where progress is told.
+        address: Of a Ray cluster to join; None starts Ray here.
+        gpus_per_trial: GPUs of one trial, fractions too; None for 1 where there are any.
+        max_concurrent: Trials at once; None for as many as fit.
+
+    Raises:
+        ConfigError: If more GPUs are asked for than there are.
+        SearchError: If MLflow cannot be reached at the start, or no trial left a checkpoint.
+    """
+    started = time.monotonic()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    start_ray(address)
+    try:
+        resources = share_resources(ray.cluster_resources(), gpus_per_trial, max_concurrent)
+        session = open_session(plan, resources, Tracker.connect(plan.experiment), console)
+        try:
+            return _run_stages(session, started)
+        except BaseException as error:
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            session.track(lambda: session.tracker.finish(session.record.parent_run_id, status))
+            raise
+    finally:
+        ray.shutdown()
+
+
+def _run_stages(session: Session, started: float) -> Summary:
+    folder = session.plan.folder
+    zeroshot = _measure_bar(session)
+    run_trials(session, zeroshot)
+    trials = read_trials(make_study_file(folder, session.record))
+    winner = find_winner(trials, folder / TRIALS_FOLDER)
+    verdict, summary = _open_test(session, zeroshot, started)
+    session.say("exporting the winner; stock SAM2ImagePredictor scores the export ...")
+    call_with_resources(session.resources, export_run, folder, folder / "export")
+    overlays = _draw_best(session)
+    summary = dataclasses.replace(
+        Summary.read(folder) or summary, wall_seconds=round(time.monotonic() - started, 1)
+    )
+    summary.write(folder)
+    session.track(lambda: _finish_tracking(session, winner.trial_id, summary, verdict, overlays))
+    for line in summary.to_lines(verdict.reason):
+        session.say(line)
+    tracker, parent = session.tracker, session.record.parent_run_id
+    session.say(f"  export: {summary.export}")
+    session.say(f"  compare the trials: run `mlflow ui` in {Path.cwd()} and open")
+    session.say(f"  {compose_charts_url(tracker.uri, tracker.experiment_id, parent)}")
+    return summary
+
+
+def _measure_bar(session: Session) -> Scores:
+    """Scores zero-shot on validation, before any trial, and logs it beside the recorded figure."""
+    plan, tracker, parent = session.plan, session.tracker, session.record.parent_run_id
+    session.say("measuring the zero-shot bar on validation ...")
+    scores = call_with_resources(session.resources, score_candidate, session.context, None, plan.split.val)
+    write_scores(plan.folder / "scores_val_zeroshot.csv", {"zeroshot": scores})
+    session.say(
+        f"  zero-shot Dice {scores.dice:.3f} (IoU {scores.iou:.3f}), filled prompt box {scores.floor:.3f}, "
+        f"ceiling {scores.ceiling:.3f}"
+    )
+    if scores.dice < scores.floor:
+        session.say("  below the filled box: here the zero-shot model adds nothing to its prompt")
+    figures = {**flatten_scores(scores, "val"), "val_floor": scores.floor, "val_ceiling": scores.ceiling}
+    tracker.log_recorded_bar(parent, plan.config.max_epochs)
+    tracker.log_zeroshot_bar(parent, figures, {**session.tags, "split": "val"}, plan.config.max_epochs)
+    return scores
+
+
+def _open_test(session: Session, zeroshot_val: Scores, started: float) -> tuple[Verdict, Summary]:
+    """Scores winner and zero-shot on the test regions, once, and compares them pair by pair."""
+    plan = session.plan
+    trials = read_trials(make_study_file(plan.folder, session.record))
+    winner = find_winner(trials, plan.folder / TRIALS_FOLDER)
+    session.say("scoring the winner and zero-shot on the test regions, once ...")
+    scores = {
+        name: call_with_resources(session.resources, score_candidate, session.context, path, plan.split.test)
+        for name, path in (("winner", winner.checkpoint), ("zeroshot", None))
+    }
+    write_scores(plan.folder / "scores_test.csv", scores)
+    verdict = judge_on_test(scores["winner"], scores["zeroshot"], plan.seed)
+    summary = Summary(
+        search_id=plan.name,
+        demo=plan.demo_words,
+        trials=count_states(trials),
+        best_trial=winner.trial_id,
+        best_params=dict(winner.params),
+        best_epoch=winner.epoch,
+        val_dice=winner.val_dice,
+        zeroshot_val_dice=zeroshot_val.dice,
+        val_floor=zeroshot_val.floor,
+        val_ceiling=zeroshot_val.ceiling,
+        test_dice=scores["winner"].dice,
+        zeroshot_test_dice=scores["zeroshot"].dice,
+        verdict=verdict.word,
+        protocol=plan.protocol.name,
+        protocol_id=plan.protocol.id,
+        data_fingerprint=plan.store.fingerprint,
+        seed=plan.seed,
+        parent_run_id=session.record.parent_run_id,
+        wall_seconds=round(time.monotonic() - started, 1),
+        bar_recorded_comparable=_is_recorded_setting(plan),
+    )
+    summary.write(plan.folder)
+    return verdict, summary
+
+
+def _is_recorded_setting(plan: SearchPlan) -> bool:
+    """Whether test figures of this search stand on the recorded images, model and protocol."""
+    return (
+        plan.split.kind == "bcss"
+        and len(plan.split.test) == 45
+        and plan.model == "large"
+        and plan.protocol.name == RECORDED_BAR.protocol
+    )
+
+
+def _draw_best(session: Session) -> Path:
+    """Draws the first validation regions with zero-shot and the best trials side by side."""
+    plan = session.plan
+    trials = read_trials(make_study_file(plan.folder, session.record))
+    best = rank_trials(trials, plan.folder / TRIALS_FOLDER)[:N_OVERLAY_TRIALS]
+    candidates: dict[str, Path | None] = {"zero-shot": None}
+    candidates |= {f"trial {each.trial_id}": each.checkpoint for each in best}
+    folder = plan.folder / "overlays"
+    names = plan.split.val[:N_OVERLAY_REGIONS]
+    call_with_resources(session.resources, draw_overlays, session.context, candidates, names, folder)
+    return folder
+
+
+def _finish_tracking(
+    session: Session, trial_id: str, summary: Summary, verdict: Verdict, overlays: Path
+) -> None:
+    """Adds what is known at the end to the parent run and the winner's."""
+    plan, tracker, parent = session.plan, session.tracker, session.record.parent_run_id
+    tracker.log_metrics(parent, summary.to_metrics(), plan.config.max_epochs)
+    tracker.set_tags(parent, {"verdict": verdict.word, "best_trial": trial_id})
+    tracker.log_text(parent, verdict.to_text(), "verdict.txt")
+    for file in [*sorted(plan.folder.glob("*.csv")), plan.folder / SUMMARY_FILE]:
+        tracker.log_artifact(parent, file)
+    tracker.log_artifact(parent, overlays, "overlays")
+    run_id = tracker.find_child(parent, {"ray_trial_id": trial_id})
+    if run_id is not None:
+        tracker.set_tags(run_id, {"winner": "yes", "verdict": verdict.word})
+        tracker.log_artifact(run_id, Path(summary.export), "export")
+        tracker.log_artifact(run_id, overlays, "overlays")
+    tracker.finish(parent)

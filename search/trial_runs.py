@@ -1,0 +1,46 @@
+"""The map from Ray's trials to MLflow's runs, kept in the search's folder so that a resume finds the runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass
+class TrialRun:
+    """What is known of one trial's run, kept on disk.
+
+    Attributes:
+        run_id: MLflow's run id; None until MLflow could be reached.
+        last_step: The last epoch logged; 0 before the first.
+        best_val_dice: The highest validation Dice so far in [0, 1].
+        closed: Whether the run has been given its final status.
+        counted: Whether the parent run has counted it among the trials ended; stays so after a reopening.
+    """
+
+    run_id: str | None = None
+    last_step: int = 0
+    best_val_dice: float | None = None
+    closed: bool = False
+    counted: bool = False
+
+
+def read_trial_runs(path: Path) -> dict[str, TrialRun]:
+    """Returns the runs by Ray's trial id; none where there is no file yet."""
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {trial_id: TrialRun(**entry) for trial_id, entry in entries.items()}
+
+
+def write_trial_runs(path: Path, runs: Mapping[str, TrialRun]) -> None:
+    """Writes the map whole or not at all.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    partial = path.with_suffix(".partial")
+    entries = {trial_id: asdict(run) for trial_id, run in runs.items()}
+    partial.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,36 @@
+"""Fixtures of several test files: a few small regions of synthetic tissue, and their store at nano's size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from trainables.data.bcss import read_regions
+from trainables.data.store import RegionStore
+from trainables.data.tissue import DEMO_CLASSES, make_region
+
+N_TISSUE_REGIONS = 5
+
+
+@pytest.fixture(scope="session")
+def tissue_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five regions of 160 px, ``r0.png`` to ``r4.png``, in the layout of BCSS."""
+    root = tmp_path_factory.mktemp("tissue")
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+    for seed in range(N_TISSUE_REGIONS):
+        image, mask = make_region(np.random.default_rng(seed), side_px=160)
+        Image.fromarray(image).save(root / "images" / f"r{seed}.png", compress_level=1)
+        Image.fromarray(mask).save(root / "masks" / f"r{seed}.png")
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tissue_store(tissue_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    """The regions, resized to nano's 256 px."""
+    return RegionStore.build(read_regions(tissue_root), 256, tmp_path_factory.mktemp("stores"))

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from trainables.prompts import PromptSpec
+from trainables.protocol import (
+    PROTOCOLS,
+    Protocol,
+    ProtocolMismatch,
+    clean_mask,
+    find_components,
+    find_valid,
+    require_same_protocol,
+)
+
+RECORDED = PROTOCOLS["recorded"]
+# For each field another value than the recorded protocol has.
+OTHER_VALUES: dict[str, object] = {
+    "prompt": PromptSpec(centroid=True),
+    "components": "whole",
+    "min_component_px": 7,
+    "prompt_seed": 1,
+    "multimask": False,
+    "threshold": 0.5,
+    "closing_px": 5,
+    "keep_largest": False,
+    "count_outside": True,
+    "averaging": "classes",
+}
+OTHER_PROMPTS: dict[str, object] = {
+    "box": False,
+    "centroid": True,
+    "n_positive": 1,
+    "n_negative": 4,
+    "negative_margin_px": 9.5,
+    "box_jitter": 0.1,
+}
+
+
+def test_the_id_does_not_depend_on_the_name() -> None:
+    assert dataclasses.replace(RECORDED, name="mine").id == RECORDED.id
+    assert len(RECORDED.id) == 8 and int(RECORDED.id, 16) >= 0
+
+
+def test_every_field_is_tried_below() -> None:
+    assert {field.name for field in dataclasses.fields(Protocol)} == {"name", *OTHER_VALUES}
+    assert {field.name for field in dataclasses.fields(PromptSpec)} == set(OTHER_PROMPTS)
+
+
+@pytest.mark.parametrize("field", sorted(OTHER_VALUES))
+def test_the_id_changes_with_every_field_and_the_error_names_it(field: str) -> None:
+    other = dataclasses.replace(RECORDED, **{field: OTHER_VALUES[field]})
+    assert other.id != RECORDED.id
+    with pytest.raises(ProtocolMismatch) as caught:
+        require_same_protocol(RECORDED, other)
+    told = str(caught.value).split("they differ in ")[1]
+    assert told.startswith(f"{field}: ") and ";" not in told
+    assert RECORDED.id in str(caught.value) and other.id in str(caught.value)
+
+
+@pytest.mark.parametrize("field", sorted(OTHER_PROMPTS))
+def test_the_id_changes_with_every_field_of_the_prompt(field: str) -> None:
+    prompt = dataclasses.replace(RECORDED.prompt, centroid=True)  # so that the box can be left out
+    before = dataclasses.replace(RECORDED, prompt=prompt)
+    value = False if field == "centroid" else OTHER_PROMPTS[field]
+    after = dataclasses.replace(RECORDED, prompt=dataclasses.replace(prompt, **{field: value}))
+    assert before.id != after.id
+
+
+def test_all_fields_that_differ_are_named() -> None:
+    other = dataclasses.replace(RECORDED, closing_px=0, keep_largest=False)
+    with pytest.raises(ProtocolMismatch, match=r"closing_px: 7 against 0; keep_largest: True against False"):
+        require_same_protocol(RECORDED, other)
+
+
+def test_names_alone_are_no_difference() -> None:
+    require_same_protocol(RECORDED, dataclasses.replace(RECORDED, name="mine"))
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_protocols_survive_json(name: str) -> None:
+    again = Protocol.from_dict(json.loads(json.dumps(PROTOCOLS[name].to_dict())))
+    assert again == PROTOCOLS[name] and again.id == PROTOCOLS[name].id
+
+
+def test_equal_protocols_have_equal_ids_however_their_numbers_are_written() -> None:
+    fields = RECORDED.to_dict()
+    fields |= {"threshold": 0, "keep_largest": 1, "prompt": {**fields["prompt"], "negative_margin_px": 10}}  # type: ignore[dict-item]
+    again = Protocol.from_dict(fields)
+    assert again == RECORDED and again.id == RECORDED.id
+    require_same_protocol(again, RECORDED)
+
+
+def test_the_named_protocols_are_those_of_the_record() -> None:
+    assert set(PROTOCOLS) == {"recorded", "box", "box-neg", "centroid", "points", "components"}
+    assert len({protocol.id for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
+    prompt = RECORDED.prompt
+    assert prompt.box and prompt.n_negative == 5 and prompt.negative_margin_px == 10
+    assert RECORDED.components == "largest" and RECORDED.averaging == "pairs" and not RECORDED.count_outside
+    assert RECORDED.closing_px == 7 and RECORDED.keep_largest
+    bare = dataclasses.replace(RECORDED, closing_px=0, keep_largest=False)
+    assert bare.id == PROTOCOLS["box-neg"].id
+    assert PROTOCOLS["components"].components == "every"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "recorded",
+            "box + 5 negative points 10 px away of the largest component, closing 7 x 7, "
+            "largest component kept, mean over pairs",
+        ),
+        ("centroid", "centroid of the largest component, mean over pairs"),
+        ("components", "box of the every component, mean over pairs"),
+    ],
+)
+def test_a_protocol_describes_itself_in_one_line(name: str, text: str) -> None:
+    protocol = PROTOCOLS[name]
+    assert protocol.describe() == f"{name} [{protocol.id}]: {text}"
+
+
+def test_what_is_out_of_the_ordinary_is_described_too() -> None:
+    text = dataclasses.replace(
+        RECORDED, multimask=False, threshold=0.5, count_outside=True, prompt_seed=3
+    ).describe()
+    for part in ("single mask", "threshold 0.5", "pixels outside count", "prompt seed 3"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("components", "all"), ("averaging", "mean"), ("closing_px", 4), ("closing_px", -1)]
+)
+def test_values_that_no_protocol_has_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be .* got {value!r}"):
+        dataclasses.replace(RECORDED, **{field: value})
+
+
+BLOCK, DOT, GAP = np.s_[8:20, 8:20], np.s_[30, 30], np.s_[8:20, 13:16]
+
+
+def draw_class() -> np.ndarray:
+    """A block with a gap 3 pixels wide that cuts it in two, and a dot."""
+    mask = np.zeros((40, 40), bool)
+    mask[BLOCK] = mask[DOT] = True
+    mask[GAP] = False
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("components", "min_component_px", "areas"),
+    [("largest", 1, [60]), ("every", 1, [60, 48, 1]), ("every", 49, [60]), ("whole", 99, [109])],
+)
+def test_components_are_found_by_their_kind(components: str, min_component_px: int, areas: list[int]) -> None:
+    protocol = dataclasses.replace(RECORDED, components=components, min_component_px=min_component_px)
+    assert [int(part.sum()) for part in find_components(draw_class(), protocol)] == areas
+    assert find_components(np.zeros((4, 4), bool), protocol) == []
+
+
+@pytest.mark.parametrize(
+    ("closing_px", "keep_largest", "area"),
+    [(0, False, 109), (0, True, 60), (3, False, 109), (5, True, 144), (7, False, 145), (7, True, 144)],
+)
+def test_masks_are_closed_first_and_then_cut_to_the_largest(
+    closing_px: int, keep_largest: bool, area: int
+) -> None:
+    protocol = dataclasses.replace(RECORDED, closing_px=closing_px, keep_largest=keep_largest)
+    mask = draw_class()
+    assert clean_mask(mask, protocol).sum() == area
+    assert np.array_equal(mask, draw_class())
+
+
+def test_closing_neither_moves_a_mask_nor_eats_its_edge() -> None:
+    mask = np.zeros((12, 12), bool)
+    mask[:5, 4:] = True
+    assert np.array_equal(clean_mask(mask, RECORDED), mask)
+
+
+def test_ignored_ids_do_not_count_unless_the_protocol_says_so() -> None:
+    mask = np.array([[0, 1, 7]], np.uint8)
+    valid = find_valid(mask, (0, 7), RECORDED)
+    assert valid is not None and valid.tolist() == [[False, True, False]]
+    assert find_valid(mask, (), RECORDED) is None
+    assert find_valid(mask, (0, 7), dataclasses.replace(RECORDED, count_outside=True)) is None
