@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Callable, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -38,6 +43,27 @@ class TrialResources:
         return min(self.cpus - 1, MAX_WORKERS_PER_TRIAL) if self.gpus else 0
 
 
+@contextmanager
+def _home_without_cloud() -> Iterator[None]:
+    """Keeps Ray's processes from asking the network which cloud they are in.
+
+    Ray does so even with its usage reports off, unless the cluster's configuration lies in the home directory
+    (seen in ray 2.60, ``get_cluster_config_to_report``): an empty one is enough, in a home of its own.
+    """
+    home = os.environ.get("HOME")
+    private = tempfile.mkdtemp(prefix="ray-home-")
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    (Path(private) / "ray_bootstrap_config.yaml").write_text("{}\n")
+    os.environ["HOME"] = private
+    try:
+        yield
+    finally:
+        if home is None:
+            del os.environ["HOME"]
+        else:
+            os.environ["HOME"] = home
+
+
 def start_ray(address: str | None) -> None:
     """Starts Ray on this machine, on loopback alone, or joins a cluster."""
     environment = silence_telemetry()
@@ -47,7 +73,8 @@ def start_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer reporter prints a banner even when told to be quiet
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+        with _home_without_cloud():
+            ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
     else:
         ray.init(address=address, runtime_env={"env_vars": environment}, **options)
 

@@ -6,6 +6,8 @@ import os
 
 TELEMETRY_OFF = {
     "RAY_USAGE_STATS_ENABLED": "0",  # read by ray.init
+    # A head started by hand reports that reports are off; discard port, so that this stays here too.
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # read when mlflow is imported
     "NO_ALBUMENTATIONS_UPDATE": "1",  # read when albumentations is imported: it asks for the newest version
     "HF_HUB_DISABLE_TELEMETRY": "1",  # read when huggingface_hub is imported

@@ -16,7 +16,7 @@ from search.export import export_run
 from search.mlflow_ui import compose_charts_url
 from search.plan import SearchPlan
 from search.record import TRIALS_FOLDER, make_study_file
-from search.results import count_states, judge_on_test, rank_trials, read_trials, find_winner, write_scores
+from search.results import count_states, find_winner, judge_on_test, rank_trials, read_trials, write_scores
 from search.runner import run_trials
 from search.session import Session, open_session
 from search.summary import SUMMARY_FILE, Summary

@@ -13,6 +13,8 @@ import pytest
 from search.errors import ConfigError
 from search.scores import pair_scores, read_scores
 from search.verdict import judge, main
+
+
 @pytest.mark.parametrize(
     ("candidate", "baseline", "word", "mean_difference"),
     [

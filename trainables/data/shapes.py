@@ -75,15 +75,27 @@ TEXTURES: tuple[Callable[[np.random.Generator, int], Field], ...] = (
 )
 
 
+def _draw_palette(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Ground, ink and speck color of a scene (3 x 3), and how far areas depart from them.
+
+    The less they depart, the more must texture tell areas apart.
+    """
+    ground = rng.uniform(0.15, 0.95, 3)
+    inks = ground + rng.normal(0, 0.35, (2, 3))
+    return np.clip(np.vstack([ground, inks]), 0, 1), float(rng.choice([0.03, 0.08, 0.2]))
+
+
 def _paint(
-    rng: np.random.Generator, side: int, base: np.ndarray, contrast: float
+    rng: np.random.Generator, side: int, palette: np.ndarray, departure: float
 ) -> Float[np.ndarray, "h w 3"]:
-    """One texture in two colors near the scene's base color: the nearer, the more must texture tell."""
-    field = TEXTURES[rng.integers(len(TEXTURES))](rng, side)[..., None]
-    ground = np.clip(base + rng.normal(0, contrast, 3), 0, 1)
-    ink = np.clip(ground + rng.normal(0, 0.25, 3), 0, 1)
-    painted: Float[np.ndarray, "h w 3"] = (ground * (1 - field) + ink * field).astype(np.float32)
-    return painted
+    """One texture in two colors near the scene's palette; half of the time specks of a third lie on it."""
+    ground, ink, speck = np.clip(palette + rng.normal(0, departure, (3, 3)), 0, 1)
+    field = TEXTURES[rng.integers(len(TEXTURES))](rng, side)[..., None] * rng.uniform(0.3, 1.0)
+    painted = ground * (1 - field) + ink * field
+    if rng.random() < 0.5:
+        specks = _texture_spots(rng, side)[..., None]
+        painted = painted * (1 - specks) + speck * specks
+    return painted.astype(np.float32)
 
 
 def _draw_ragged_partition(rng: np.random.Generator, side: int, number: int) -> Labels:
@@ -140,12 +152,12 @@ def draw_scene(
     number = int(rng.integers(2, 6))
     draw = SCENES[rng.choice(len(SCENES), p=SCENE_SHARES)]
     labels = draw(rng, side, number)
-    base, contrast = rng.uniform(0.15, 0.85, 3), rng.uniform(0.04, 0.3)
+    palette, departure = _draw_palette(rng)
     image: np.ndarray = np.zeros((side, side, 3), np.float32)
     for label in range(number):
         area = labels == label
         if area.any():
-            image[area] = _paint(rng, side, base, contrast)[area]
+            image[area] = _paint(rng, side, palette, departure)[area]
     image *= 1 + (draw_noise(rng, side, side)[..., None] - 0.5) * rng.uniform(0, 0.3)
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))

@@ -50,18 +50,24 @@ def build_bare(state: dict[str, Tensor]) -> SAM2Base:
 
 
 def predict(model: SAM2Base) -> Tensor:
-    """Logits, IoU estimates and object scores of three prompts in two images, in one row."""
+    """Logits, IoU estimates and object scores of three prompts in two images, in one row.
+
+    With three candidate masks and with one: the single mask has an output head of its own.
+    """
     images = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(1))
     points = torch.tensor([[[40.0, 50], [200, 180]], [[20, 30], [90, 90]], [[0, 0], [255, 255]]])
     labels = torch.tensor([[2, 3]] * 3, dtype=torch.int32)
     features = encode_images(model, images)
-    outputs = decode_prompts(model, features, torch.tensor([0, 1, 1]), points, labels, multimask=True)
-    return torch.cat([part.flatten() for part in outputs])
+    parts: list[Tensor] = []
+    for multimask in (True, False):
+        parts += decode_prompts(model, features, torch.tensor([0, 1, 1]), points, labels, multimask)
+    return torch.cat([part.flatten() for part in parts])
 
 
 def train_steps(adapted: PeftModel, n_steps: int) -> Iterator[dict[str, float]]:
     """Takes AdamW steps and yields, for each, the greatest gradient of every trained parameter."""
     trained = {name: value for name, value in adapted.named_parameters() if value.requires_grad}
+    adapted.train()
     optimizer = torch.optim.AdamW(trained.values(), lr=1e-2, weight_decay=0.0)
     for _ in range(n_steps):
         optimizer.zero_grad(set_to_none=True)
