@@ -52,7 +52,8 @@ def _describe_scores(
     else:
         rows += [
             f"| this model | {winner.val_dice:.4f} | {summary.test_dice:.4f} |",
-            f"| zero-shot, measured alike | {summary.zeroshot_val_dice:.4f} | {summary.zeroshot_test_dice:.4f} |",
+            f"| zero-shot, measured alike | {summary.zeroshot_val_dice:.4f} | "
+            f"{summary.zeroshot_test_dice:.4f} |",
             f"| filled prompt box (floor) | {summary.val_floor:.4f} | |",
             f"| best mask inside the prompt (ceiling) | {summary.val_ceiling:.4f} | |",
         ]
@@ -64,9 +65,9 @@ def _describe_scores(
         else ""
     )
     return (
-        "## Dice\n\n" + "\n".join(rows) + f"\n\nProtocol `{protocol.describe()}`.{verdict}\n\nFor orientation: "
-        f"the recorded bar is {RECORDED_BAR.overall_dice} (SAM2.1 Hiera-L, zero-shot, BCSS test set, protocol "
-        "`recorded`); it can be compared only with figures on those images."
+        "## Dice\n\n" + "\n".join(rows) + f"\n\nProtocol `{protocol.describe()}`.{verdict}\n\n"
+        f"For orientation: the recorded bar is {RECORDED_BAR.overall_dice} (SAM2.1 Hiera-L, zero-shot, BCSS "
+        f"test set, protocol `{RECORDED_BAR.protocol}`); it can be compared only with figures on those images."
     )
 
 
@@ -95,7 +96,8 @@ def _describe_use(record: SearchRecord) -> str:
     else:
         lines.append(f'model = build_sam2("{spec.config}", "sam2.pt")')
     return (
-        "## Use\n\n`sam2.pt` holds the merged weights under stock keys; `adapter/` is the PEFT adapter alone.\n\n"
+        "## Use\n\n`sam2.pt` holds the merged weights under stock keys; `adapter/` is the PEFT adapter "
+        "alone.\n\n"
         "```python\n" + "\n".join(lines) + "\n```"
     )
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayTaskError
 
-from search.errors import ConfigError
+from search.errors import ConfigError, SearchError
 from search.quiet import silence_telemetry
-from trainables.errors import Finding
+from trainables.errors import Finding, TrainablesError
 
 T = TypeVar("T")
 # More loaders than this feed no GPU faster: one core augments about 30 regions a second.
@@ -79,12 +80,19 @@ def start_ray(address: str | None) -> None:
         ray.init(address=address, runtime_env={"env_vars": environment}, **options)
 
 
+def list_resources() -> dict[str, float]:
+    """Returns what the whole cluster has, CPUs and GPUs by Ray's names."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
+
+
 def share_resources(
     available: Mapping[str, float], gpus_per_trial: float | None, max_concurrent: int | None
 ) -> TrialResources:
     """Shares a machine's or a cluster's resources out.
 
-    Every GPU is used, one trial each unless said otherwise; without GPUs every core is, one trial each.
+    Every GPU is used, one trial each unless said otherwise; without GPUs every core is, one trial each. Where
+    fewer trials run at once than there are cores, each has several.
 
     Args:
         available: From ``ray.cluster_resources()``.
@@ -96,24 +104,48 @@ def share_resources(
     """
     total_cpus, total_gpus = int(available.get("CPU", 1)), available.get("GPU", 0.0)
     gpus = gpus_per_trial if gpus_per_trial is not None else float(total_gpus >= 1)
-    if gpus > total_gpus:
-        raise ConfigError(
-            [
-                Finding(
-                    f"--gpus-per-trial {gpus:g}",
-                    f"{total_gpus:g} GPUs are here",
-                    "ask for fewer, leave the option out, or join a cluster with --address",
-                )
-            ]
-        )
-    # A GPU is shared by whole trials: 0.4 of a GPU lets two in, not two and a half.
-    fitting = int(total_gpus) * int(1 / gpus) if 0 < gpus < 1 else int(total_gpus / gpus) if gpus else total_cpus
+    if findings := check_gpus(gpus, total_gpus):
+        raise ConfigError(findings)
+    fitting = _count_fitting(total_cpus, total_gpus, gpus)
     concurrent = max(1, min(fitting, total_cpus, max_concurrent or fitting))
-    return TrialResources(max(1, total_cpus // concurrent) if gpus else 1, gpus, concurrent)
+    # A trial lives on one node: what is left over on the others is no use to it.
+    n_nodes = sum(name.startswith("node:") and name != "node:__internal_head__" for name in available)
+    cpus = min(total_cpus // concurrent, total_cpus // max(1, n_nodes))
+    if gpus:
+        # Nothing beyond the loaders would use them, and a node's cores need not be in proportion to its GPUs.
+        cpus = min(cpus, MAX_WORKERS_PER_TRIAL + 1)
+    return TrialResources(max(1, cpus), gpus, concurrent)
+
+
+def check_gpus(gpus_per_trial: float | None, total_gpus: float) -> list[Finding]:
+    """Returns what is wrong with the GPUs that are asked for."""
+    if gpus_per_trial is None or gpus_per_trial <= total_gpus:
+        return []
+    what = f"{total_gpus:g} GPU{'' if total_gpus == 1 else 's'} can be seen here"
+    fix = "ask for fewer, leave the option out, or join a cluster with --address"
+    return [Finding(f"--gpus-per-trial {gpus_per_trial:g}", what, fix)]
+
+
+def _count_fitting(total_cpus: int, total_gpus: float, gpus: float) -> int:
+    """Returns how many trials fit, going by GPUs where trials have any."""
+    if not gpus:
+        return total_cpus
+    # A GPU is shared by whole trials: 0.4 of a GPU lets two in, not two and a half.
+    return int(total_gpus) * int(1 / gpus) if gpus < 1 else int(total_gpus / gpus)
 
 
 def call_with_resources(resources: TrialResources, function: Callable[..., T], *arguments: Any) -> T:
-    """Runs a function in a worker that is given what a trial is given, and waits for its answer."""
+    """Runs a function in a worker that is given what a trial is given, and waits for its answer.
+
+    Raises:
+        SearchError: Likewise TrainablesError, if the function raised it; anything else is Ray's RayTaskError.
+    """
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(function)
-    answer: T = ray.get(task.remote(*arguments))
+    try:
+        answer: T = ray.get(task.remote(*arguments))
+    except RayTaskError as error:
+        # Ray's own text is the worker's traceback; errors raised on purpose say all in a line.
+        if isinstance(error.cause, (SearchError, TrainablesError)):
+            raise error.cause from error
+        raise
     return answer

@@ -12,18 +12,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
+from search.cluster import check_gpus
 from search.config import SearchConfig, find_space, load_config
 from search.errors import ConfigError
 from trainables.checkpoint import find_model, find_weights, load_model
 from trainables.data.bcss import RegionSet, read_regions
+from trainables.data.checks import check_regions
 from trainables.data.splits import Split, make_split
 from trainables.data.store import RegionStore
 from trainables.data.tissue import write_demo
 from trainables.errors import Finding, InputError
+from trainables.model.build import ModelSpec
 from trainables.protocol import PROTOCOLS, Protocol
 from trainables.recipe import suggest_name
 
 T = TypeVar("T")
+# Decoded regions and the demo, shared by all searches of a storage.
+CACHE_FOLDER = ".cache"
 # Words that mean a single folder below the storage, wherever the file system lies.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -64,7 +71,7 @@ class SearchPlan:
 
     @property
     def demo_words(self) -> str:
-        """What a screen must say so that no demo number is taken for another; empty for real data and model."""
+        """What a screen must say so that no demo number is taken for another; empty for the real thing."""
         parts = ["demo data (synthetic tissue)"] * self.is_demo
         parts += [f"demo model ({self.model}, 2.5 M parameters)"] * find_model(self.model).is_demo
         return " and ".join(parts)
@@ -79,8 +86,8 @@ class SearchPlan:
             f"search   {self.name}: {config.num_trials} trials of up to {config.max_epochs} epochs, "
             f"{len(config.space)} parameters, in {self.folder}",
             f"model    {self.model} ({self.checkpoint or 'shipped weights'})",
-            f"data     {self.regions.name}: {counts} regions, classes {', '.join(self.store.classes.values())}, "
-            f"fingerprint {self.store.fingerprint}",
+            f"data     {self.regions.name}: {counts} regions, "
+            f"classes {', '.join(self.store.classes.values())}, fingerprint {self.store.fingerprint}",
             f"split    {self.split.description}",
             f"protocol {self.protocol.describe()}",
         ]
@@ -95,21 +102,21 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
     findings: list[Finding] = []
     storage = Path(arguments.storage).expanduser().resolve()
     config = _collect(findings, lambda: _read_config(arguments))
-    stem = config.name if config else "search"
-    name = arguments.name or f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    findings += _check_folder(storage, name)
+    name = _name_search(config) if arguments.name is None else arguments.name
+    findings += _check_name(storage, name)
+    storage_findings = _check_storage(storage)
+    findings += storage_findings
+    if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
+        findings += check_gpus(arguments.gpus_per_trial, torch.cuda.device_count())
     protocol = _collect(findings, lambda: _find_protocol(arguments, config))
     spec = _collect(findings, lambda: find_model(arguments.model))
     checkpoint = _collect(findings, lambda: _check_weights(arguments)) if spec else None
-    regions = store = split = None
-    if not any(finding.where.startswith("--storage") for finding in findings):
-        root = _collect(findings, lambda: _find_data(arguments.data, storage))
-        regions = _collect(findings, lambda: read_regions(root)) if root else None
-    if regions and spec:
-        size = 256 if spec.is_demo else 1024
+    cache = None if storage_findings else storage / CACHE_FOLDER
+    regions = _collect(findings, lambda: _read_data(arguments.data, cache))
+    store = split = None
+    if regions is not None:
         found = regions
-        store = _collect(findings, lambda: RegionStore.build(found, size, storage / ".cache"))
-    if regions and store:
+        store = _collect(findings, lambda: _build_store(found, spec, cache))
         split = _collect(findings, lambda: _make_split(arguments, found, store))
     if findings or not (config and protocol and regions and store and split):
         raise ConfigError(findings)
@@ -136,7 +143,16 @@ def _collect(findings: list[Finding], read: Callable[[], T]) -> T | None:
         return read()
     except (ConfigError, InputError) as error:
         findings += error.findings
-        return None
+    except OSError as error:
+        what, fix = error.strerror or str(error), "check the path, its permissions and the room on the disk"
+        findings.append(Finding(str(error.filename or "reading the input"), what, fix))
+    return None
+
+
+def _name_search(config: SearchConfig | None) -> str:
+    """Names a search after its space, whose name may be any text, and the time."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", config.name if config else "").strip("-._")
+    return f"{stem[:60] or 'search'}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _read_config(arguments: argparse.Namespace) -> SearchConfig:
@@ -167,29 +183,50 @@ def _check_weights(arguments: argparse.Namespace) -> str:
     return "" if arguments.checkpoint is None else str(path)
 
 
-def _find_data(data: str | None, storage: Path) -> Path:
+def _read_data(data: str | None, cache: Path | None) -> RegionSet | None:
+    """Lists the user's regions, or the demo's, which are made in the cache; None where there is no cache."""
     if data is not None:
-        return Path(data).expanduser().resolve()
-    root = storage / ".cache" / "demo-tissue"
-    write_demo(root)
-    return root
+        root = Path(data).expanduser().resolve()
+        if root.is_file():
+            fix = "give the folder that holds images/ and masks/"
+            raise ConfigError([Finding(f"--data {data}", "is a file, not a folder", fix)])
+        return read_regions(root)
+    if cache is None:
+        return None
+    write_demo(cache / "demo-tissue")
+    return read_regions(cache / "demo-tissue")
 
 
-def _make_split(arguments: argparse.Namespace, regions: RegionSet, store: RegionStore) -> Split:
-    return make_split(regions, arguments.split, arguments.seed, class_presence=store.class_presence())
+def _build_store(regions: RegionSet, spec: ModelSpec | None, cache: Path | None) -> RegionStore | None:
+    """Decodes all regions; where there is no model or no cache to decode for, only to tell what is wrong."""
+    if spec is not None and cache is not None:
+        return RegionStore.build(regions, 256 if spec.is_demo else 1024, cache)
+    if problems := check_regions(regions):
+        raise ConfigError(problems)
+    return None
 
 
-def _check_folder(storage: Path, name: str) -> list[Finding]:
+def _make_split(arguments: argparse.Namespace, regions: RegionSet, store: RegionStore | None) -> Split:
+    """Splits the regions; without a store only to tell what is wrong with the split."""
+    nothing: dict[str, frozenset[int]] = {region.name: frozenset() for region in regions.regions}
+    presence = store.class_presence() if store else nothing
+    return make_split(regions, arguments.split, arguments.seed, class_presence=presence)
+
+
+def _check_name(storage: Path, name: str) -> list[Finding]:
+    fix = "choose another name"
     if not _NAME.fullmatch(name):
-        return [
-            Finding(f"--name {name}", "must be 1 to 100 letters, digits, '.', '_' or '-'", "choose another name")
-        ]
+        return [Finding(f"--name {name}", "must be 1 to 100 letters, digits, '.', '_' or '-'", fix)]
+    if (storage / name).exists():
+        return [Finding(f"--name {name}", f"{storage / name} exists already", fix)]
+    return []
+
+
+def _check_storage(storage: Path) -> list[Finding]:
     try:
         storage.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return [Finding(f"--storage {storage}", f"cannot be made: {error.strerror}", "choose another folder")]
     if not os.access(storage, os.W_OK):
         return [Finding(f"--storage {storage}", "cannot be written to", "choose another folder")]
-    if (storage / name).exists():
-        return [Finding(f"--name {name}", f"{storage / name} exists already", "choose another name")]
     return []

@@ -11,9 +11,16 @@ from pathlib import Path
 PACKAGES = ("torch", "torchvision", "sam2", "ray", "optuna", "peft", "mlflow", "albumentations", "numpy")
 
 
-def find_git_commit() -> str:
-    """Returns the commit of this project's checkout, with ``-dirty`` where files differ; ``unknown`` outside one."""
-    folder = Path(__file__).parent.parent
+PROJECT = Path(__file__).parent.parent
+
+
+def find_git_commit(folder: Path = PROJECT) -> str:
+    """Returns a checkout's commit, with ``-dirty`` where tracked files differ; ``unknown`` outside one.
+
+    Args:
+        folder: Top of the checkout. Installed as a package this project has none, though the environment
+            around it may lie in somebody else's.
+    """
     if not (folder / ".git").exists():
         return "unknown"
     try:

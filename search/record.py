@@ -1,4 +1,4 @@
-"""What a search was: written into its folder before the first trial, read by export and by whoever asks later."""
+"""What a search was: written into its folder before the first trial, read by export and whoever asks later."""
 
 from __future__ import annotations
 
@@ -48,20 +48,27 @@ class SearchRecord:
     environment: dict[str, Any]
 
     def write(self, folder: Path) -> None:
-        """Writes ``search.json``."""
-        (folder / RECORD_FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        """Writes ``search.json``, whole or not at all."""
+        partial = folder / f"{RECORD_FILE}.partial"
+        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        partial.replace(folder / RECORD_FILE)
 
     @staticmethod
     def read(folder: Path) -> SearchRecord:
         """Reads ``search.json``.
 
         Raises:
-            ConfigError: If the folder holds no search.
+            ConfigError: If the folder holds no search, or a record that cannot be read.
         """
         path = folder / RECORD_FILE
         if not path.is_file():
-            raise ConfigError([Finding(str(folder), f"holds no {RECORD_FILE}", "pass the folder of a search")])
-        return SearchRecord(**json.loads(path.read_text()))
+            what = f"holds no {RECORD_FILE}"
+            raise ConfigError([Finding(str(folder), what, "pass the folder of a search")])
+        try:
+            return SearchRecord(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            what, fix = f"cannot be read: {error}", "it is damaged, or of another version of this project"
+            raise ConfigError([Finding(str(path), what, fix)]) from error
 
     def make_context(self) -> TrialContext:
         """Returns what all trials shared."""

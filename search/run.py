@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 
@@ -21,7 +22,7 @@ def parse_duration(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if not seconds:
+    if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"must be seconds, or like 90s, 15m, 2h, but got {text!r}")
     return seconds
 
@@ -32,14 +33,20 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {2**32 - 1}, but got {text!r}")
+    return int(text)
+
+
 def _gpu_share(text: str) -> float:
     try:
         share = float(text)
     except ValueError:
         share = -1.0
-    if not 0 <= share < 1e4 or (share > 1 and share != int(share)):
+    if share != 0 and not 0.01 <= share <= 1 and not (1 < share < 1e4 and share == int(share)):
         raise argparse.ArgumentTypeError(
-            f"must be 0, a fraction below 1, or a whole number of GPUs, but got {text!r}"
+            f"must be 0, a fraction from 0.01 to 1, or a whole number of GPUs, but got {text!r}"
         )
     return share
 
@@ -48,12 +55,12 @@ def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m search.run",
-        description="Searches LoRA fine-tunes of SAM2 for one that beats zero-shot. Without --data it runs on "
-        "built-in synthetic tissue, without --model on the shipped 2.5 M-parameter nano: a demo.",
+        description="Searches LoRA fine-tunes of SAM2 for one that beats zero-shot. Without --data it runs "
+        "on built-in synthetic tissue, without --model on the shipped 2.5 M-parameter nano: a demo.",
     )
     parser.add_argument("--space", required=True, help="a shipped space (lora.yaml) or a file of your own")
     data = parser.add_argument_group("data and model")
-    data.add_argument("--data", metavar="DIR", help="folder with images/, masks/ and, optionally, dataset.yaml")
+    data.add_argument("--data", metavar="DIR", help="folder with images/, masks/, perhaps dataset.yaml")
     data.add_argument(
         "--split",
         default="auto",
@@ -64,16 +71,20 @@ def make_parser() -> argparse.ArgumentParser:
     data.add_argument("--checkpoint", metavar="FILE", help="weights of the model, or a hub id")
     data.add_argument("--protocol", help="evaluation protocol; the space's own by default")
     effort = parser.add_argument_group("effort")
-    effort.add_argument("--num-trials", type=_at_least_one, metavar="N", help="trials; the space's own by default")
+    effort.add_argument(
+        "--num-trials", type=_at_least_one, metavar="N", help="trials; the space's own by default"
+    )
     effort.add_argument("--max-epochs", type=_at_least_one, metavar="N", help="epochs of a whole trial")
     effort.add_argument("--time-budget", type=parse_duration, metavar="T", help="like 90s, 15m, 2h")
-    effort.add_argument("--seed", type=int, default=0, help="of everything left to chance (default: 0)")
+    effort.add_argument("--seed", type=_seed, default=0, help="of everything left to chance (default: 0)")
     where = parser.add_argument_group("where")
-    where.add_argument("--gpus-per-trial", type=_gpu_share, metavar="G", help="fractions too; default 1, or 0 without")
+    where.add_argument(
+        "--gpus-per-trial", type=_gpu_share, metavar="G", help="fractions too; default 1, or 0 without GPUs"
+    )
     where.add_argument("--max-concurrent", type=_at_least_one, metavar="N", help="trials at once")
     where.add_argument("--address", help="of a Ray cluster to join, such as auto or ray://host:10001")
     add_storage_option(where)
-    where.add_argument("--name", help="of this search and its folder; the space's name and the time by default")
+    where.add_argument("--name", help="of this search and its folder; default: space and time")
     where.add_argument("--experiment", help="of MLflow; the space's name by default")
     where.add_argument("--json", action="store_true", help="print summary.json as the last line")
     return parser
@@ -91,18 +102,17 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    console = Console()
-    console.print("reading space, data and model ...", highlight=False)
+    # Names and paths are printed as they are: [ab12] is no style, :a: no emoji.
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print("reading space, data and model ...")
     from search.plan import make_plan
 
     plan = make_plan(arguments)
     for line in plan.to_lines():
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     from search.stages import run_search
 
-    summary = run_search(
-        plan, console, arguments.address, arguments.gpus_per_trial, arguments.max_concurrent
-    )
+    summary = run_search(plan, console, arguments.address, arguments.gpus_per_trial, arguments.max_concurrent)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(summary)))
 

@@ -41,7 +41,7 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
             {"cpu": session.resources.cpus, "gpu": session.resources.gpus},
         ),
         tune_config=_make_tune_config(session, study_file),
-        run_config=_make_run_config(session, [screen, tracking, JsonLoggerCallback()]),
+        run_config=_make_run_config(session, [screen, tracking, _make_result_logger()]),
     )
     try:
         tuner.fit()
@@ -50,6 +50,11 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
         waiting = tracking.flush()
     if waiting:
         session.say(f"MLflow could not be reached: {waiting} records wait in {session.plan.folder}")
+
+
+def _make_result_logger() -> JsonLoggerCallback:
+    """Keeps each trial's epochs in ``result.json``: without it Tune remembers the last one only."""
+    return JsonLoggerCallback()  # type: ignore[no-untyped-call]
 
 
 def _make_screen(session: Session, zeroshot: Scores) -> ProgressCallback:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from search.errors import SearchError
 
-SchedulerKind = Literal["asha", "none"]
+SCHEDULER_KINDS = ("asha", "none")
 
 
 def make_scheduler(
-    kind: SchedulerKind,
+    kind: str,
     max_epochs: int,
     grace_period: int = 1,
     reduction_factor: int = 3,
@@ -43,9 +43,8 @@ def make_scheduler(
     Raises:
         SearchError: A kind that does not exist, or a number outside its bounds.
     """
-    if kind not in get_args(SchedulerKind):
-        known = ", ".join(get_args(SchedulerKind))
-        raise SearchError(f"scheduler kind must be one of {known}, but got {kind!r}")
+    if kind not in SCHEDULER_KINDS:
+        raise SearchError(f"scheduler kind must be one of {', '.join(SCHEDULER_KINDS)}, but got {kind!r}")
     if kind == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     if not 1 <= grace_period <= max_epochs:

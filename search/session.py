@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
 from search.cluster import TrialResources
+from search.errors import SearchError
 from search.plan import SearchPlan
 from search.provenance import describe_environment
 from search.record import RECORD_FILE, SearchRecord
@@ -40,8 +42,8 @@ class Session:
     console: Console
 
     def say(self, text: str) -> None:
-        """Prints a line."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        """Prints a line as it is: no markup in names or paths, no wrapping of links."""
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def track(self, write: Callable[[], object]) -> None:
         """Writes to MLflow; an outage is told and does not stop the search."""
@@ -54,7 +56,12 @@ class Session:
 def open_session(
     plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console
 ) -> Session:
-    """Opens the parent run and writes the search's record into its folder."""
+    """Makes the search's folder, opens its parent run and writes its record.
+
+    Raises:
+        SearchError: If the folder cannot be made, as when another search just took the name, or MLflow fails.
+    """
+    _make_folder(plan.folder)
     context = TrialContext(
         model=plan.model,
         checkpoint=plan.checkpoint,
@@ -80,9 +87,13 @@ def open_session(
         "seed": str(plan.seed),
         "demo": plan.demo_words or "no",
     }
-    settings = {key: value for key, value in plan.config.to_dict().items() if key not in ("space", "start_from")}
-    parent = tracker.start_search(plan.name, tags, settings)
-    plan.folder.mkdir(parents=True)
+    left_out = ("space", "start_from")  # they fill pages; search.json holds them
+    settings = {key: value for key, value in plan.config.to_dict().items() if key not in left_out}
+    try:
+        parent = tracker.start_search(plan.name, tags, settings)
+    except TrackingError:
+        plan.folder.rmdir()  # still empty: the name stays free for a second try
+        raise
     record = SearchRecord(
         search_id=plan.name,
         experiment=plan.experiment,
@@ -100,3 +111,10 @@ def open_session(
     session = Session(plan, record, context, resources, tracker, tags, console)
     session.track(lambda: tracker.log_artifact(parent, plan.folder / RECORD_FILE))
     return session
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise SearchError(f"the search's folder {folder} cannot be made: {error.strerror}") from error

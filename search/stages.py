@@ -11,7 +11,7 @@ import ray
 from rich.console import Console
 
 from search.bar import RECORDED_BAR
-from search.cluster import call_with_resources, share_resources, start_ray
+from search.cluster import call_with_resources, list_resources, share_resources, start_ray
 from search.export import export_run
 from search.mlflow_ui import compose_charts_url
 from search.plan import SearchPlan
@@ -56,7 +56,7 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start_ray(address)
     try:
-        resources = share_resources(ray.cluster_resources(), gpus_per_trial, max_concurrent)
+        resources = share_resources(list_resources(), gpus_per_trial, max_concurrent)
         session = open_session(plan, resources, Tracker.connect(plan.experiment), console)
         try:
             return _run_stages(session, started)

@@ -33,7 +33,7 @@ class Summary:
         zeroshot_test_dice: Zero-shot's.
         verdict: ``beaten``, ``not beaten`` or ``undecided``, on test.
         bar_recorded: The recorded figure, on the BCSS test set.
-        bar_recorded_comparable: Whether this search's test figures stand on the same data, model and protocol.
+        bar_recorded_comparable: Whether the test figures stand on the bar's data, model and protocol.
         protocol: Name of the protocol of every figure here but the recorded one.
         protocol_id: Its id.
         data_fingerprint: Of the data set.
@@ -114,7 +114,8 @@ class Summary:
         ]
         if not self.bar_recorded_comparable:
             lines.append(
-                f"  the recorded bar {self.bar_recorded} was measured elsewhere: SAM2.1 Hiera-L on the BCSS test set"
+                f"  the recorded bar {self.bar_recorded} was measured elsewhere: "
+                "SAM2.1 Hiera-L on the BCSS test set"
             )
         else:
             lines.append(f"  the recorded bar on the same test set: {self.bar_recorded}")

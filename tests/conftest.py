@@ -1,4 +1,4 @@
-"""What holds for all tests: no usage reports, one thread a library, and the data that several folders need."""
+"""What holds for all tests: no usage reports, one thread a library, and data that several folders need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from search.quiet import silence_telemetry
 
 silence_telemetry()  # before a test file imports ray, mlflow or albumentations
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; small tensors gain nothing from more
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; tests gain nothing from more
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,8 @@ def _paint(
     if rng.random() < 0.5:
         specks = _texture_spots(rng, side)[..., None]
         painted = painted * (1 - specks) + speck * specks
-    return painted.astype(np.float32)
+    layered: Float[np.ndarray, "h w 3"] = painted.astype(np.float32)
+    return layered
 
 
 def _draw_ragged_partition(rng: np.random.Generator, side: int, number: int) -> Labels:
