@@ -14,15 +14,17 @@ from rich.text import Text
 
 from search.bar import RECORDED_BAR
 
+# In the order in which they get room.
 SHOWN_PARAMETERS = {
-    "adapter.rank": "rank",
-    "adapter.targets": "targets",
     "optim.lr": "lr",
-    "optim.batch_size": "batch",
     "loss.focal": "focal",
     "loss.dice": "dice",
+    "adapter.rank": "rank",
+    "optim.batch_size": "batch",
     "augment.kind": "augment",
+    "adapter.targets": "targets",
 }
+SCORE_COLUMNS_WIDTH = 56
 
 
 @dataclass
@@ -162,6 +164,7 @@ class ProgressCallback(Callback):
                 f"best val Dice {row.best:.3f} ({gain:+.3f})  {done}/{self.progress.num_trials} done, "
                 f"{self.describe_time_left()}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def _redraw(self) -> None:
@@ -179,7 +182,7 @@ class ProgressCallback(Callback):
         table = Table(show_edge=False, pad_edge=False, header_style="bold")
         for title in ("trial", "state", "epoch", "val Dice", "best", "vs zero-shot"):
             table.add_column(title, justify="right", no_wrap=True)
-        shown = [name for name in SHOWN_PARAMETERS if any(name in row.config for row in progress.rows.values())]
+        shown = self._choose_parameters()
         for name in shown:
             table.add_column(SHOWN_PARAMETERS[name], justify="right", no_wrap=True, style="dim")
         # The best first: a long search does not fit a screen, and these are the rows that matter.
@@ -203,6 +206,18 @@ class ProgressCallback(Callback):
             + ("" if ended >= progress.num_trials else f", {self.describe_time_left()}")
         )
         return Group(Text(self.heading, style="bold"), table, Text(below))
+
+
+    def _choose_parameters(self) -> list[str]:
+        """Names the parameters whose columns fit beside the scores: a squeezed column tells nothing."""
+        room, shown = self.console.width - SCORE_COLUMNS_WIDTH, []
+        for name, title in SHOWN_PARAMETERS.items():
+            cells = [_format_value(row.config[name]) for row in self.progress.rows.values() if name in row.config]
+            width = 3 + max([len(title), *map(len, cells)])
+            if cells and width <= room:
+                shown.append(name)
+                room -= width
+        return shown
 
 
 def format_seconds(seconds: float) -> str:

@@ -112,6 +112,8 @@ class Summary:
             f"  all Dice under protocol {self.protocol} [{self.protocol_id}], data {self.data_fingerprint}, "
             f"seed {self.seed}",
         ]
+        if self.val_dice < self.val_floor:
+            lines.append("  the best trial is below the filled prompt box: it adds nothing to its prompt here")
         if not self.bar_recorded_comparable:
             lines.append(
                 f"  the recorded bar {self.bar_recorded} was measured elsewhere: "
