@@ -66,18 +66,31 @@ def _home_without_cloud() -> Iterator[None]:
 
 
 def start_ray(address: str | None) -> None:
-    """Starts Ray on this machine, on loopback alone, or joins a cluster."""
+    """Starts Ray on this machine, on loopback alone, or joins a cluster.
+
+    Raises:
+        ConfigError: If no cluster answers at the address.
+    """
     environment = silence_telemetry()
     # Relative paths of a user mean the folder that the command was given in, also inside workers.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer reporter prints a banner even when told to be quiet
+    # The newer reporter prints a banner even when told to be quiet.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune would end the trials and return as if all were well; an interrupted search must not go on to the test.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
         with _home_without_cloud():
-            ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
-    else:
-        ray.init(address=address, runtime_env={"env_vars": environment}, **options)
+            # "local", as without an address Ray would join whatever RAY_ADDRESS names.
+            ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+        return
+    try:
+        ray.init(address, runtime_env={"env_vars": environment}, **options)
+    except (ConnectionError, ValueError) as error:
+        what = f"no Ray cluster answers there ({str(error).splitlines()[0]})"
+        fix = "start one with `ray start --head`, or leave the option out to run on this machine"
+        raise ConfigError([Finding(f"--address {address}", what, fix)]) from error
 
 
 def list_resources() -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import optuna
 
 from search.errors import SearchError
-from search.sampler import BEST_VALUE, RAY_TRIAL_ID, STARTING_POINT
+from search.sampler import RAY_TRIAL_ID, REASON, STARTING_POINT
 from search.scores import pair_scores
 from search.study import StudyFile
 from search.verdict import Verdict, judge
@@ -55,7 +56,11 @@ def read_trials(study_file: StudyFile) -> list[optuna.trial.FrozenTrial]:
 
 def count_states(trials: list[optuna.trial.FrozenTrial]) -> dict[str, int]:
     """Counts trials by how they ended: complete, stopped (early), failed, unfinished."""
-    return dict(Counter(STATE_NAMES.get(trial.state.name, trial.state.name.lower()) for trial in trials))
+    return dict(Counter(_name_state(trial) for trial in trials))
+
+
+def _name_state(trial: optuna.trial.FrozenTrial) -> str:
+    return STATE_NAMES.get(trial.state.name, trial.state.name.lower())
 
 
 def find_starting_point(study_file: StudyFile, trial_id: str) -> dict[str, str]:
@@ -67,17 +72,15 @@ def find_starting_point(study_file: StudyFile, trial_id: str) -> dict[str, str]:
 
 
 def rank_trials(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> list[Winner]:
-    """Returns every trial that left a checkpoint, at its best epoch, the best first."""
+    """Returns every trial that left a checkpoint, at the best epoch of which one is left, the best first."""
     ranked = []
     for trial in trials:
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
-        if trial_id is None or BEST_VALUE not in trial.user_attrs:
+        if trial_id is None:
             continue
         folder = trials_folder / f"trial-{trial_id}"
         curve = dict(_read_curve(folder))
-        kept = [
-            (curve[epoch], -epoch, path) for epoch, path in _list_checkpoints(folder) if epoch in curve
-        ]
+        kept = [(curve[epoch], -epoch, path) for epoch, path in _list_checkpoints(folder) if epoch in curve]
         if kept:
             dice, negative_epoch, path = max(kept)
             params = json.loads((path / RECIPE_FILE).read_text())
@@ -94,19 +97,24 @@ def find_winner(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> 
     ranked = rank_trials(trials, trials_folder)
     if ranked:
         return ranked[0]
-    reasons = Counter(str(trial.user_attrs.get("reason", trial.state.name)) for trial in trials)
+    reasons = Counter(str(trial.user_attrs.get(REASON, _name_state(trial))) for trial in trials)
     told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     raise SearchError(f"no trial left a checkpoint in {trials_folder} ({told or 'no trial was started'})")
 
 
 def _read_curve(folder: Path) -> Iterator[tuple[int, float]]:
+    """Yields epoch and Dice; a line that a kill tore, or that stands behind a torn one, is left out."""
     path = folder / "result.json"
     if not path.is_file():
         return
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        if "val_dice" in row:
-            yield int(row["training_iteration"]), float(row["val_dice"])
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            epoch, dice = int(row["training_iteration"]), float(row["val_dice"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        if math.isfinite(dice):
+            yield epoch, dice
 
 
 def _list_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
@@ -141,12 +149,10 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
 def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
     """Writes one row an (image, class) pair with a Dice column a model: what ``search.verdict`` reads."""
     first = next(iter(scores.values()))
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling"])
         for index, pair in enumerate(first.pairs):
             dice = [f"{each.pairs[index].dice:.6f}" for each in scores.values()]
             limits = [f"{pair.floor:.6f}", f"{pair.ceiling:.6f}"]
-            writer.writerow(
-                [pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits]
-            )
+            writer.writerow([pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits])

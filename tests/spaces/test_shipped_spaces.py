@@ -40,5 +40,5 @@ def test_starting_points_are_recipes_that_differ(name: str) -> None:
 
 def test_lora_starts_from_whole_points_that_search_everything() -> None:
     config = load_config(find_space("lora"), PROTOCOLS)
-    assert [point.name for point in config.start_from] == ["plain-lora", "bold-lora"]
+    assert [point.name for point in config.start_from] == ["plain-lora", "dice-led"]
     assert all(set(point.values) == set(config.space) for point in config.start_from)

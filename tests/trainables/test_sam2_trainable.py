@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray import tune
+from torch import Tensor
+
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
+from trainables.data.store import RegionStore
+from trainables.engine import DivergedError
+from trainables.protocol import PROTOCOLS
+from trainables.recipe import RecipeError
+from trainables.sam2_trainable import SAM2Trainable
+
+# Everything that leaves something to chance is on: dropout, augmentation, mixed prompts, a last batch that is smaller.
+CONFIG: dict[str, Any] = {
+    "adapter.rank": 4,
+    "adapter.dropout": 0.3,
+    "adapter.targets": "both",
+    "augment.kind": "all",
+    "augment.strength": 0.5,
+    "prompts.mix": "mixed",
+    "prompts.box_jitter": 0.1,
+    "optim.lr": 3e-3,
+    "loss.class_weight_strength": 0.5,
+}
+OTHER: dict[str, Any] = {
+    "adapter.rank": 2,
+    "adapter.targets": "mask_decoder",
+    "adapter.train_heads": False,
+    "augment.kind": "flips",
+    "prompts.mix": "box",
+    "optim.lr": 1e-3,
+}
+Start = Callable[[dict[str, Any]], SAM2Trainable]
+
+
+@pytest.fixture
+def context(tissue_store: RegionStore) -> TrialContext:
+    return TrialContext(
+        model="nano",
+        checkpoint=None,
+        store_folder=str(tissue_store.folder),
+        train=tissue_store.names[:3],
+        val=tissue_store.names[3:],
+        protocol=PROTOCOLS["recorded"],
+        max_epochs=3,
+        seed=7,
+        fixed={"optim.batch_size": 2, "optim.grad_clip": 1.0},
+        n_workers=0,
+    )
+
+
+@pytest.fixture
+def start(context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Starts trials as Ray's actors do, in this process."""
+    # Ray gives a trial that has no storage a folder below the home directory.
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    trainable = tune.with_parameters(SAM2Trainable, context=context)
+    return lambda config: trainable(dict(config))
+
+
+def take_figures(metrics: dict[str, Any]) -> dict[str, float]:
+    """Everything that one epoch measured, but for the time it took."""
+    wanted = ("train_loss", "val_", "lr", "trained_parameters")
+    return {name: value for name, value in metrics.items() if name.startswith(wanted)}
+
+
+def copy_weights(trial: SAM2Trainable) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trial.adapted.state_dict().items()}
+
+
+def disturb_global_generator() -> None:
+    torch.manual_seed(123)
+    torch.rand(17)
+
+
+def test_a_step_reports_finite_figures_by_their_names(start: Start, context: TrialContext) -> None:
+    trial = start(CONFIG)
+    metrics = trial.step()
+    classes = {pair.class_id for plan in trial.val_set.plans for pair in plan.pairs}
+    names = {trial.store.classes[class_id] for class_id in classes}
+    assert set(metrics) == {
+        "train_loss",
+        *(f"train_loss/{part}" for part in ("focal", "dice", "iou", "objectness")),
+        "lr",
+        "images_per_s",
+        "val_dice",
+        "val_iou",
+        *(f"val_{metric}/{name}" for metric in ("dice", "iou") for name in names),
+        "trained_parameters",
+        "seconds/train",
+        "seconds/validate",
+    }
+    assert len(names) >= 3 and all(math.isfinite(value) for value in metrics.values())
+    assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("val_"))
+    assert trial.optimizer_steps == 2  # three regions, two a step
+
+
+def test_an_epoch_trains_the_adapters_and_not_the_base(start: Start) -> None:
+    trial = start(CONFIG)
+    before = copy_weights(trial)
+    base = {name: value.clone() for name, value in trial.base_state.items()}
+    trial.train()
+    changed = [name for name, value in trial.adapted.state_dict().items() if not torch.equal(value, before[name])]
+    assert any("lora_A" in name for name in changed) and any("modules_to_save" in name for name in changed)
+    assert all("lora_" in name or "modules_to_save" in name for name in changed)
+    assert all(torch.equal(value, base[name]) for name, value in trial.base_state.items())
+
+
+def test_a_resumed_trial_goes_on_exactly_as_an_uninterrupted_one(start: Start, tmp_path: Path) -> None:
+    whole = start(CONFIG)
+    whole_metrics = [whole.train() for _ in range(3)]
+
+    first = start(CONFIG)
+    for expected in whole_metrics[:2]:
+        disturb_global_generator()
+        assert take_figures(first.train()) == take_figures(expected)
+    saved = first.save(str(tmp_path / "checkpoint"))
+
+    second = start(CONFIG)
+    disturb_global_generator()
+    second.restore(saved)
+    assert second.iteration == 2
+    assert take_figures(second.train()) == take_figures(whole_metrics[2])
+    resumed, uninterrupted = copy_weights(second), copy_weights(whole)
+    assert all(torch.equal(value, uninterrupted[name]) for name, value in resumed.items())
+    assert second.optimizer_steps == whole.optimizer_steps
+
+
+def test_loading_workers_change_nothing(
+    start: Start, context: TrialContext, tmp_path: Path
+) -> None:
+    trial = start(CONFIG)
+    expected = take_figures(trial.train())
+    fields = {**vars(context), "n_workers": 1}
+    loaded = tune.with_parameters(SAM2Trainable, context=TrialContext(**fields))(dict(CONFIG))
+    assert take_figures(loaded.train()) == expected
+
+
+def test_a_reset_trial_starts_as_a_fresh_one(start: Start, tmp_path: Path) -> None:
+    reused = start(CONFIG)
+    reused.train()
+    assert reused.reset(dict(OTHER))
+    fresh = start(OTHER)
+    ours, theirs = copy_weights(reused), copy_weights(fresh)
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    for _ in range(2):
+        disturb_global_generator()
+        assert take_figures(reused.train()) == take_figures(fresh.train())
+    ours, theirs = copy_weights(reused), copy_weights(fresh)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_reset_trial_can_be_restored(start: Start, tmp_path: Path) -> None:
+    whole = start(CONFIG)
+    whole.train()
+    saved = whole.save(str(tmp_path / "checkpoint"))
+    reused = start(OTHER)
+    reused.train()
+    reused.reset(dict(CONFIG))
+    reused.restore(saved)
+    assert take_figures(reused.train()) == take_figures(whole.train())
+
+
+def test_a_checkpoint_holds_the_adapter_the_recipe_and_the_optimizer(start: Start, tmp_path: Path) -> None:
+    trial = start(CONFIG)
+    trial.train()
+    trial.save_checkpoint(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} >= {ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE}
+    assert set(torch.load(tmp_path / STATE_FILE, weights_only=True)) == {"optimizer", "optimizer_steps"}
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(start: Start, tmp_path: Path) -> None:
+    start(CONFIG).save_checkpoint(str(tmp_path))
+    with pytest.raises(ValueError, match="of another adapter"):
+        start(OTHER).load_checkpoint(str(tmp_path))
+
+
+def test_searched_values_go_before_fixed_ones(start: Start) -> None:
+    assert start({}).recipe.optim.batch_size == 2
+    assert start({"optim.batch_size": 3}).recipe.optim.batch_size == 3
+
+
+def test_a_config_that_is_no_recipe_is_refused(start: Start) -> None:
+    with pytest.raises(RecipeError, match="adapter.rank"):
+        start({"adapter.rnak": 4})
+
+
+def test_divergence_ends_the_trial_with_step_and_learning_rate(start: Start) -> None:
+    trial = start({"optim.lr": 1.0, "optim.warmup_fraction": 0.0, "adapter.alpha": 1024.0, "optim.grad_clip": 0.0})
+    told = r"the loss became (nan|inf) at step [2-6] of 6 \(learning rate [\d.e-]+\)"
+    with pytest.raises(DivergedError, match=told):
+        for _ in range(3):
+            trial.train()

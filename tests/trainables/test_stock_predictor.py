@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+
+from trainables.checkpoint import load_model
+from trainables.components import BoolMask
+from trainables.data.bcss import read_image, read_regions
+from trainables.data.store import RegionStore
+from trainables.evaluate import EvaluationSet, evaluate, predict_masks
+from trainables.model.build import MODELS, build_architecture
+from trainables.prompts import PROMPT_KINDS
+from trainables.protocol import PROTOCOLS, Protocol
+from trainables.stock_predictor import build_predictor, predict_with_predictor, score_with_predictor
+
+CPU = torch.device("cpu")
+RAW = {  # every prompt of the registry, as the decoder answers it
+    **{name: Protocol(name, spec) for name, spec in PROMPT_KINDS.items()},
+    "single mask": Protocol("single mask", PROMPT_KINDS["box"], multimask=False),
+    "threshold": Protocol("threshold", PROMPT_KINDS["box-neg"], threshold=0.5),
+}
+
+
+@pytest.fixture(scope="module", params=["nano", "tiny"])
+def model(request: pytest.FixtureRequest) -> SAM2Base:
+    """nano as shipped, and tiny with random weights at nano's image size."""
+    if request.param == "nano":
+        return load_model("nano", None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_architecture(MODELS["tiny"], 256)
+
+
+def compute_iou(first: BoolMask, second: BoolMask) -> float:
+    union = (first | second).sum()
+    return float((first & second).sum() / union) if union else 1.0
+
+
+def compare(model: SAM2Base, regions: EvaluationSet, root: Path) -> list[float]:
+    """IoU of each predicted mask with the stock predictor's."""
+    stock = predict_with_predictor(model, regions, lambda name: read_image(root / "images" / name), CPU)
+    ious = []
+    for (plan, masks), (stock_plan, stock_masks) in zip(
+        predict_masks(model, regions, CPU, regions_per_pass=3), stock, strict=True
+    ):
+        assert plan is stock_plan
+        assert all(mask.shape == regions.store.size(plan.index) for mask in masks)
+        ious += [compute_iou(*pair) for pair in zip(masks, stock_masks, strict=True)]
+    return ious
+
+
+@pytest.mark.parametrize("protocol", [*RAW.values(), *PROTOCOLS.values()], ids=lambda one: one.name)
+def test_the_evaluator_gives_the_stock_predictor_s_masks(
+    model: SAM2Base, tissue_store: RegionStore, tissue_root: Path, protocol: Protocol
+) -> None:
+    regions = EvaluationSet(tissue_store, tissue_store.names[:4], protocol)
+    ious = compare(model, regions, tissue_root)
+    assert len(ious) >= 8 and min(ious) >= 0.999
+
+
+def test_the_evaluator_gives_the_stock_predictor_s_masks_of_real_tissue(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    root = shared_data / "he_nuclei"
+    every = read_regions(root)
+    chosen = (*every.regions[:3], every.regions[-1])
+    store = RegionStore.build(dataclasses.replace(every, regions=chosen), 256, tmp_path)
+    regions = EvaluationSet(store, store.names, PROTOCOLS["components"])
+    images = {region.name: region.image for region in chosen}
+    nano = load_model("nano", None)
+    stock = predict_with_predictor(nano, regions, lambda name: read_image(images[name]), CPU)
+    for (_, masks), (_, stock_masks) in zip(predict_masks(nano, regions, CPU), stock, strict=True):
+        for mask, stock_mask in zip(masks, stock_masks, strict=True):
+            assert mask.any() and compute_iou(mask, stock_mask) >= 0.999
+
+
+def test_scores_through_the_stock_predictor_agree(tissue_store: RegionStore, tissue_root: Path) -> None:
+    nano = load_model("nano", None)
+    regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
+    scores = evaluate(nano, regions, CPU)
+    stock = score_with_predictor(nano, regions, lambda name: read_image(tissue_root / "images" / name), CPU)
+    assert [(pair.file, pair.class_name) for pair in stock.pairs] == [
+        (pair.file, pair.class_name) for pair in scores.pairs
+    ]
+    assert stock.dice == pytest.approx(scores.dice, abs=1e-4)
+    assert stock.iou == pytest.approx(scores.iou, abs=1e-4)
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def test_build_predictor_fits_the_model_s_image_size(side: int) -> None:
+    predictor = build_predictor(build_architecture(MODELS["nano"], side))
+    predictor.set_image(np.zeros((50, 80, 3), np.uint8))
+    masks, _, low_res = predictor.predict(box=np.array([5, 5, 30, 40]))
+    assert masks.shape == (3, 50, 80) and low_res.shape == (3, side // 4, side // 4)
