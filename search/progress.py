@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,8 @@ SHOWN_PARAMETERS = {
     "augment.kind": "augment",
     "adapter.targets": "targets",
 }
-SCORE_COLUMNS_WIDTH = 56
+SCORE_COLUMNS = ("trial", "state", "epoch", "val Dice", "best", "vs zero-shot")
+_GAP = 3  # characters between two columns of a table without edges
 
 
 @dataclass
@@ -34,7 +36,6 @@ class TrialRow:
     number: int
     config: dict[str, Any]
     started: float
-    label: str = ""
     epoch: int = 0
     dice: float = float("nan")
     best: float = float("nan")
@@ -64,22 +65,37 @@ class SearchProgress:
     rows: dict[str, TrialRow] = field(default_factory=dict)
 
     def estimate_seconds_left(self, now: float) -> float | None:
-        """Estimates the time left from the trials that ended, early or not; None before there is anything to go by."""
-        ended = [row for row in self.rows.values() if row.ended is not None]
+        """Estimates the time left, from the trials that ended, early or not, or from the pace of the running.
+
+        Args:
+            now: By ``time.monotonic``.
+
+        Returns:
+            Seconds until the last trial ends; None before there is anything to go by.
+        """
+        ended = [row.ended - row.started for row in self.rows.values() if row.ended is not None]
         running = [row for row in self.rows.values() if row.ended is None]
         if ended:
-            mean = sum(row.ended - row.started for row in ended if row.ended is not None) / len(ended)
+            mean = sum(ended) / len(ended)
         else:
             paces = [(now - row.started) / row.epoch for row in running if row.epoch]
             if not paces:
                 return None
             mean = sum(paces) / len(paces) * self.max_epochs
-        waiting = self.num_trials - len(self.rows)
-        rest = sum(max(0.0, mean - (now - row.started)) for row in running)
-        left = (rest + waiting * mean) / max(1, self.concurrent)
+        rests = [self._estimate_rest(row, mean, now) for row in running]
+        waiting = max(0, self.num_trials - len(self.rows))
+        # The last trials leave cores idle: the search takes as long as the longest of them.
+        left = max([(sum(rests) + waiting * mean) / max(1, self.concurrent), *rests])
         if self.time_budget_s is not None:
             left = min(left, max(0.0, self.time_budget_s - (now - self.started)))
         return left
+
+    def _estimate_rest(self, row: TrialRow, mean: float, now: float) -> float:
+        elapsed = now - row.started
+        if elapsed < mean or not row.epoch:
+            return max(0.0, mean - elapsed)
+        # It outlived the others, so it may well go on to its last epoch.
+        return elapsed / row.epoch * max(0, self.max_epochs - row.epoch)
 
     @property
     def best(self) -> TrialRow | None:
@@ -89,7 +105,11 @@ class SearchProgress:
 
 
 class ProgressCallback(Callback):
-    """Shows the trials while they run: a table that redraws itself on a terminal, else a line an ended trial."""
+    """Shows the trials while they run: on a terminal a table that redraws itself, else a line an ended trial.
+
+    All text is printed as it is (no markup) and no line is wrapped: a terminal does that itself, a file needs
+    no wrapping.
+    """
 
     def __init__(self, progress: SearchProgress, heading: str, console: Console) -> None:
         """Takes what to show.
@@ -117,35 +137,33 @@ class ProgressCallback(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Adds a row."""
-        rows = self.progress.rows
-        if trial.trial_id not in rows:
-            rows[trial.trial_id] = TrialRow(len(rows), dict(trial.config), time.monotonic())
+        self._find_row(trial)
         self._redraw()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Updates the trial's row after an epoch."""
-        row = self.progress.rows.get(trial.trial_id)
-        if row is None or "val_dice" not in result:
+        if "val_dice" not in result:
             return
+        row = self._find_row(trial)
         row.epoch, row.dice = result["training_iteration"], result["val_dice"]
         row.best = row.dice if row.best != row.best else max(row.best, row.dice)
         self._redraw()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Marks the row as complete, or as stopped before its last epoch."""
-        row = self.progress.rows[trial.trial_id]
+        row = self._find_row(trial)
         self._end(row, "complete" if row.epoch >= self.progress.max_epochs else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Marks the row as failed."""
-        self._end(self.progress.rows[trial.trial_id], "failed")
+        self._end(self._find_row(trial), "failed")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Closes the live table and leaves the last one on the screen."""
         self.close()
-        self.console.print(self.render())
+        self._print(self.render())
 
     def close(self) -> None:
         """Gives the screen back."""
@@ -153,19 +171,25 @@ class ProgressCallback(Callback):
             self._live.stop()
             self._live = None
 
+    def _find_row(self, trial: Any) -> TrialRow:
+        """Returns the trial's row; Tune ends trials that it never started, when setup fails or time is up."""
+        rows = self.progress.rows
+        return rows.setdefault(trial.trial_id, TrialRow(len(rows), dict(trial.config), time.monotonic()))
+
     def _end(self, row: TrialRow, state: str) -> None:
         row.state, row.ended = state, time.monotonic()
         self._redraw()
         if self._live is None:
-            gain = row.best - self.progress.zeroshot_dice
-            done = sum(1 for each in self.progress.rows.values() if each.ended is not None)
-            self.console.print(
+            score = "no score"
+            if row.best == row.best:
+                score = f"best val Dice {row.best:.3f} ({row.best - self.progress.zeroshot_dice:+.3f})"
+            self._print(
                 f"trial {row.number:3d} {state:8s} epoch {row.epoch:2d}/{self.progress.max_epochs}  "
-                f"best val Dice {row.best:.3f} ({gain:+.3f})  {done}/{self.progress.num_trials} done, "
-                f"{self.describe_time_left()}",
-                highlight=False,
-                soft_wrap=True,
+                f"{score}  {self._describe_count()}"
             )
+
+    def _print(self, content: str | Group) -> None:
+        self.console.print(content, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def _redraw(self) -> None:
         if self._live is not None:
@@ -177,47 +201,73 @@ class ProgressCallback(Callback):
         return "estimating time left" if seconds is None else f"about {format_seconds(seconds)} left"
 
     def render(self) -> Group:
-        """Returns heading, table and the line below it."""
-        progress = self.progress
-        table = Table(show_edge=False, pad_edge=False, header_style="bold")
-        for title in ("trial", "state", "epoch", "val Dice", "best", "vs zero-shot"):
-            table.add_column(title, justify="right", no_wrap=True)
-        shown = self._choose_parameters()
-        for name in shown:
-            table.add_column(SHOWN_PARAMETERS[name], justify="right", no_wrap=True, style="dim")
+        """Returns heading, table and the lines below it."""
+        return Group(Text(self.heading, style="bold"), self._make_table(), Text("\n".join(self._list_notes())))
+
+    def _list_notes(self) -> list[str]:
+        hidden = len(self.progress.rows) - self._count_shown()
+        return [
+            *([f"... and {hidden} more trials, none better"] if hidden else []),
+            f"bar: zero-shot val Dice {self.progress.zeroshot_dice:.3f} (measured here)",
+            f"     {RECORDED_BAR.overall_dice} is recorded on the BCSS test set",
+            self._describe_count(),
+        ]
+
+    def _describe_count(self) -> str:
+        total = self.progress.num_trials
+        ended = sum(row.ended is not None for row in self.progress.rows.values())
+        return f"{ended}/{total} trials ended" + (f", {self.describe_time_left()}" if ended < total else "")
+
+    def _count_shown(self) -> int:
+        """Returns how many rows fit the screen; a file takes them all."""
+        room = max(5, self.console.size.height - 10) if self.console.is_terminal else len(self.progress.rows)
+        return min(len(self.progress.rows), room)
+
+    def _make_table(self) -> Table:
         # The best first: a long search does not fit a screen, and these are the rows that matter.
-        rows = sorted(progress.rows.values(), key=lambda row: -row.best if row.best == row.best else 9.0)
-        for row in rows[: max(5, self.console.size.height - 8)]:
-            gain = row.best - progress.zeroshot_dice
-            table.add_row(
-                f"{row.number}",
-                Text(row.state, style={"running": "cyan", "failed": "red"}.get(row.state, "")),
-                f"{row.epoch}/{progress.max_epochs}",
-                _format_dice(row.dice),
-                _format_dice(row.best),
-                Text(f"{gain:+.3f}" if gain == gain else "", style="green" if gain > 0 else "red"),
-                *(_format_value(row.config.get(name, "")) for name in shown),
-            )
-        ended = sum(1 for row in progress.rows.values() if row.ended is not None)
-        below = (
-            f"bar: zero-shot val Dice {progress.zeroshot_dice:.3f} (measured here); "
-            f"{RECORDED_BAR.overall_dice} is recorded on the BCSS test set\n"
-            f"{ended}/{progress.num_trials} trials ended"
-            + ("" if ended >= progress.num_trials else f", {self.describe_time_left()}")
-        )
-        return Group(Text(self.heading, style="bold"), table, Text(below))
+        rows = sorted(self.progress.rows.values(), key=lambda row: -row.best if row.best == row.best else 9.0)
+        cells = [self._list_cells(row) for row in rows[: self._count_shown()]]
+        table = Table(show_edge=False, pad_edge=False, header_style="bold")
+        titles = _choose_columns(cells, self.console.width)
+        for title in titles:
+            style = "dim" if title in SHOWN_PARAMETERS.values() else ""
+            table.add_column(title, justify="right", no_wrap=True, style=style)
+        for row in cells:
+            table.add_row(*(row[title] for title in titles))
+        return table
+
+    def _list_cells(self, row: TrialRow) -> dict[str, Text]:
+        """Returns a row's cells by the titles of their columns."""
+        gain = row.best - self.progress.zeroshot_dice
+        state_style = {"running": "cyan", "failed": "red"}.get(row.state, "")
+        values = {
+            title: Text(_format_value(row.config[name]) if name in row.config else "")
+            for name, title in SHOWN_PARAMETERS.items()
+        }
+        return {
+            "trial": Text(str(row.number)),
+            "state": Text(row.state, style=state_style),
+            "epoch": Text(f"{row.epoch}/{self.progress.max_epochs}"),
+            "val Dice": Text(_format_dice(row.dice)),
+            "best": Text(_format_dice(row.best)),
+            "vs zero-shot": Text(f"{gain:+.3f}" if gain == gain else "", style="green" if gain > 0 else "red"),
+            **values,
+        }
 
 
-    def _choose_parameters(self) -> list[str]:
-        """Names the parameters whose columns fit beside the scores: a squeezed column tells nothing."""
-        room, shown = self.console.width - SCORE_COLUMNS_WIDTH, []
-        for name, title in SHOWN_PARAMETERS.items():
-            cells = [_format_value(row.config[name]) for row in self.progress.rows.values() if name in row.config]
-            width = 3 + max([len(title), *map(len, cells)])
-            if cells and width <= room:
-                shown.append(name)
-                room -= width
-        return shown
+def _choose_columns(rows: Sequence[Mapping[str, Text]], width: int) -> list[str]:
+    """Returns the titles whose columns fit side by side; parameters that do not fit are left out."""
+    chosen, used = list(SCORE_COLUMNS), -_GAP
+    used += sum(max(len(title), *(len(row[title]) for row in rows), 0) + _GAP for title in SCORE_COLUMNS)
+    for title in SHOWN_PARAMETERS.values():
+        widest = max((len(row[title]) for row in rows), default=0)
+        if not widest:
+            continue  # this search does not vary it
+        needed = max(len(title), widest) + _GAP
+        if used + needed <= width:  # a squeezed column tells nothing
+            chosen.append(title)
+            used += needed
+    return chosen
 
 
 def format_seconds(seconds: float) -> str:

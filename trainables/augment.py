@@ -102,7 +102,9 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
         gain = 2 * math.sqrt(3 * math.pi) * sigma_px
         alpha = ELASTIC_SPREAD * strength * side_px * gain
         border = cv2.BORDER_REFLECT_101  # the default would let black in, with the class id 0
-        steps.append(A.ElasticTransform(alpha=alpha, sigma=sigma_px, border_mode=border, p=0.5))
+        steps.append(
+            A.ElasticTransform(alpha, sigma_px, noise_distribution="uniform", border_mode=border, p=0.5)
+        )
     return A.Compose(steps, seed=0)
 
 

@@ -120,7 +120,7 @@ def _draw_box(
 ) -> tuple[float, float, float, float]:
     x_min, y_min, x_max, y_max = find_box(component)
     if not jitter:
-        return x_min, y_min, x_max, y_max
+        return float(x_min), float(y_min), float(x_max), float(y_max)
     height, width = component.shape
     box_width, box_height = x_max - x_min + 1, y_max - y_min + 1
     shifts = rng.uniform(-jitter, jitter, 4) * (box_width, box_height, box_width, box_height)

@@ -83,18 +83,26 @@ class Protocol:
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def describe(self) -> str:
-        """Returns one line for screens."""
+        """Returns one line for screens, with all that is out of the ordinary."""
         prompt = ["box"] * self.prompt.box + ["centroid"] * self.prompt.centroid
         if self.prompt.n_positive:
             prompt.append(f"{self.prompt.n_positive} positive points")
         if self.prompt.n_negative:
             margin = f"{self.prompt.negative_margin_px:g} px away"
             prompt.append(f"{self.prompt.n_negative} negative points {margin}")
-        which = {"largest": "largest component", "every": "every component", "whole": "whole class"}
+        which = {
+            "largest": "the largest component",
+            "every": f"every component of {self.min_component_px} px or more",
+            "whole": "the whole class",
+        }
         cleanup = [f"closing {self.closing_px} x {self.closing_px}"] * bool(self.closing_px)
         cleanup += ["largest component kept"] * self.keep_largest
-        asked = f"{' + '.join(prompt)} of the {which[self.components]}"
-        parts = [asked, *cleanup, f"mean over {self.averaging}"]
+        odd = [f"prompt seed {self.prompt_seed}"] * bool(self.prompt_seed)
+        odd += ["single mask"] * (not self.multimask)
+        odd += [f"threshold {self.threshold:g}"] * bool(self.threshold)
+        odd += ["pixels outside count"] * self.count_outside
+        asked = f"{' + '.join(prompt)} of {which[self.components]}"
+        parts = [asked, *cleanup, *odd, f"mean over {self.averaging}"]
         return f"{self.name} [{self.id}]: {', '.join(parts)}"
 
 

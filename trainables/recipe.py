@@ -36,8 +36,8 @@ class FieldRule:
 
     kind: type
     help: str
-    low: float | None = None
-    high: float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
     choices: tuple[str, ...] = ()
 
     def find_fault(self, value: object) -> str | None:
@@ -60,8 +60,8 @@ class FieldRule:
 def _rule(
     default: Scalar,
     help: str,
-    low: float | None = None,
-    high: float | None = None,
+    low: int | float | None = None,
+    high: int | float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
     return field(default=default, metadata={"rule": FieldRule(type(default), help, low, high, choices)})

@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--stages",
-        default="128:18:12:3:0.003:0.1:1.0,256:45:8:3:0.002:0.6:0.2",
+        default="128:15:12:3:0.003:0.1:1,256:30:8:3:0.002:0.6:0.2,256:38:8:3:0.0015:0.8:0.2,256:24:8:3:0.001:0.9:0.2",
         help="comma-separated side:minutes:regions:objects:lr:decay_share:compact_share (see Stage)",
     )
     arguments = parser.parse_args()

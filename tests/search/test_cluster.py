@@ -1,0 +1,137 @@
+"""How a machine's or a cluster's cores and GPUs are shared out, and what a worker's errors look like."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from search.cluster import (
+    TrialResources,
+    call_with_resources,
+    check_gpus,
+    list_resources,
+    share_resources,
+    start_ray,
+)
+from search.errors import ConfigError, SearchError
+from trainables.errors import CheckpointError, Finding
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "per_trial", "at_most", "expected"),
+    [
+        # No GPU: a core a trial, several cores where fewer trials run at once.
+        (2, 0, None, None, TrialResources(1, 0, 2)),
+        (16, 0, None, None, TrialResources(1, 0, 16)),
+        (16, 0, None, 4, TrialResources(4, 0, 4)),
+        (16, 0, None, 3, TrialResources(5, 0, 3)),
+        (2, 0, None, 8, TrialResources(1, 0, 2)),
+        (1, 0, 0.0, None, TrialResources(1, 0, 1)),
+        # A GPU a trial; cores are split, but no more than a trial's loaders can use.
+        (8, 1, None, None, TrialResources(5, 1, 1)),
+        (16, 4, None, None, TrialResources(4, 1, 4)),
+        (64, 8, None, None, TrialResources(5, 1, 8)),
+        (64, 8, None, 2, TrialResources(5, 1, 2)),
+        # Shared GPUs hold whole trials.
+        (16, 1, 0.5, None, TrialResources(5, 0.5, 2)),
+        (16, 4, 0.5, None, TrialResources(2, 0.5, 8)),
+        (16, 1, 0.4, None, TrialResources(5, 0.4, 2)),
+        (16, 4, 0.25, None, TrialResources(1, 0.25, 16)),
+        (16, 2, 0.1, None, TrialResources(1, 0.1, 16)),
+        # Several GPUs a trial; what is left over idles.
+        (16, 8, 2.0, None, TrialResources(4, 2, 4)),
+        (16, 8, 3.0, None, TrialResources(5, 3, 2)),
+        (16, 8, 8.0, None, TrialResources(5, 8, 1)),
+        # Fewer cores than GPUs: each trial needs one.
+        (2, 4, None, None, TrialResources(1, 1, 2)),
+        # GPUs may be left alone.
+        (4, 2, 0.0, None, TrialResources(1, 0, 4)),
+    ],
+)
+def test_resources_are_shared_out(
+    cpus: int, gpus: int, per_trial: float | None, at_most: int | None, expected: TrialResources
+) -> None:
+    available = {"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {}), "node:127.0.0.1": 1.0}
+    shared = share_resources(available, per_trial, at_most)
+    assert shared == expected
+    assert shared.cpus * shared.concurrent <= cpus
+    assert shared.gpus * shared.concurrent <= gpus
+
+
+def test_a_trial_is_never_wider_than_a_node() -> None:
+    nodes = {f"node:10.0.0.{number}": 1.0 for number in range(4)}
+    available = {"CPU": 16.0, **nodes, "node:__internal_head__": 1.0}
+    assert share_resources(available, None, 1) == TrialResources(4, 0, 1)
+
+
+@pytest.mark.parametrize(("gpus", "asked"), [(0, 1.0), (0, 0.5), (1, 2.0), (8, 9.0)])
+def test_more_gpus_than_there_are_are_refused(gpus: int, asked: float) -> None:
+    with pytest.raises(ConfigError, match=f"--gpus-per-trial {asked:g}: {gpus} GPUs? can be seen here"):
+        share_resources({"CPU": 4.0, "GPU": float(gpus)}, asked, None)
+
+
+@pytest.mark.parametrize("asked", [None, 0.0, 0.5, 2.0])
+def test_gpus_that_are_there_are_no_finding(asked: float | None) -> None:
+    assert check_gpus(asked, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "expected"), [(4, 0.0, 0), (1, 1.0, 0), (2, 0.5, 1), (5, 1.0, 4), (9, 1.0, 4)]
+)
+def test_loaders_run_beside_a_gpu_only(cpus: int, gpus: float, expected: int) -> None:
+    assert TrialResources(cpus, gpus, 1).n_workers == expected
+
+
+def test_an_address_without_a_cluster_is_wrong_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match="--address auto: no Ray cluster answers there"):
+        start_ray("auto")
+    assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    before = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = "127.0.0.1:9"  # of no cluster: a local start must not look there
+    start_ray(None)
+    yield
+    ray.shutdown()
+    del os.environ["RAY_ADDRESS"]
+    if before is not None:
+        os.environ["RAY_ADDRESS"] = before
+
+
+def raise_search_error() -> None:
+    raise SearchError("the worker's own words")
+
+
+def raise_checkpoint_error() -> None:
+    raise CheckpointError([Finding("a.pt", "is broken", "mend it")])
+
+
+def raise_bug() -> None:
+    raise KeyError("a bug")
+
+
+def test_a_worker_has_what_a_trial_is_given(local_ray: None) -> None:
+    resources = share_resources(list_resources(), 0.0, None)
+    threads, gpus = call_with_resources(resources, lambda: (os.environ.get("OMP_NUM_THREADS"), ray.get_gpu_ids()))
+    assert (threads, gpus) == (str(resources.cpus), [])
+
+
+def test_errors_on_purpose_come_back_as_they_were_raised(local_ray: None) -> None:
+    resources = TrialResources(1, 0, 1)
+    with pytest.raises(SearchError) as caught:
+        call_with_resources(resources, raise_search_error)
+    assert str(caught.value) == "the worker's own words"
+    with pytest.raises(CheckpointError) as refused:
+        call_with_resources(resources, raise_checkpoint_error)
+    assert refused.value.findings == (Finding("a.pt", "is broken", "mend it"),)
+
+
+def test_bugs_keep_the_workers_traceback(local_ray: None) -> None:
+    with pytest.raises(ray.exceptions.RayTaskError, match="raise_bug"):
+        call_with_resources(TrialResources(1, 0, 1), raise_bug)

@@ -1,0 +1,71 @@
+"""Exit codes of all commands, and how errors are told."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import pytest
+
+from search.command import add_storage_option, print_findings, run_command
+from search.errors import ConfigError, SearchError
+from search.tracking_errors import TrackingUnavailable
+from trainables.errors import CheckpointError, DataError, Finding, InputError, TrainablesError
+from trainables.protocol import ProtocolMismatch
+
+FINDINGS = [Finding("lora.yaml:3", "unknown key", "did you mean 'space'?"), Finding("a.png", "unreadable", "export it")]
+
+
+def raiser(error: BaseException) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def test_a_command_that_does_its_work_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: None) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [ConfigError, InputError, DataError, CheckpointError])
+def test_wrong_input_exits_with_2_and_tells_every_finding(
+    kind: type[ConfigError | InputError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(raiser(kind(FINDINGS))) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: 2 problems; nothing was started\n")
+    for finding in FINDINGS:
+        assert f"  {finding.where}\n    {finding.what}\n    -> {finding.fix}\n" in said.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SearchError("it broke"), TrackingUnavailable("it broke"), TrainablesError("it broke"), ProtocolMismatch("it broke")],
+)
+def test_failures_exit_with_1(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(raiser(error)) == 1
+    assert capsys.readouterr().err == "error: it broke\n"
+
+
+def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(raiser(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_bugs_are_not_hidden() -> None:
+    with pytest.raises(KeyError):
+        run_command(raiser(KeyError("a bug")))
+
+
+def test_one_problem_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings(FINDINGS[:1])
+    assert capsys.readouterr().err.startswith("error: 1 problem;")
+
+
+def test_searches_lie_in_runs_unless_said_otherwise() -> None:
+    parser = argparse.ArgumentParser()
+    add_storage_option(parser)
+    assert parser.parse_args([]).storage == "runs"
+    assert parser.parse_args(["--storage", "else"]).storage == "else"

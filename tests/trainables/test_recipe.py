@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from trainables.recipe import (
+    AdapterRecipe,
+    Recipe,
+    RecipeError,
+    Scalar,
+    check_value,
+    list_rules,
+    suggest_name,
+)
+
+DEFAULTS = Recipe().to_flat()
+
+
+def test_every_field_has_a_rule_and_a_line_of_help() -> None:
+    assert set(DEFAULTS) == set(list_rules())
+    assert all(rule.help for rule in list_rules().values())
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_each_default_keeps_its_own_rule(name: str) -> None:
+    assert check_value(name, DEFAULTS[name]) is None
+    assert type(DEFAULTS[name]) is list_rules()[name].kind
+
+
+@pytest.mark.parametrize("name", sorted(name for name, rule in list_rules().items() if rule.low is not None))
+def test_both_limits_are_inclusive(name: str) -> None:
+    rule = list_rules()[name]
+    assert rule.low is not None and rule.high is not None
+    step = 1 if rule.kind is int else 1e-9 + 1e-6 * rule.high
+    assert check_value(name, rule.kind(rule.low)) is None and check_value(name, rule.kind(rule.high)) is None
+    for value, word in ((rule.low - step, "at least"), (rule.high + step, "at most")):
+        finding = check_value(name, rule.kind(value))
+        assert finding is not None and f"{name} must be {word}" in finding.what and finding.fix == rule.help
+
+
+@pytest.mark.parametrize("name", sorted(name for name, rule in list_rules().items() if rule.choices))
+def test_each_choice_is_accepted_and_no_other_word(name: str) -> None:
+    choices = list_rules()[name].choices
+    assert all(check_value(name, choice) is None for choice in choices)
+    finding = check_value(name, "nonsense")
+    assert finding is not None and choices[-1] in finding.what and "'nonsense'" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("adapter.rank", True),
+        ("adapter.rank", 8.0),
+        ("adapter.rank", "8"),
+        ("optim.lr", True),
+        ("optim.lr", "1e-3"),
+        ("optim.lr", None),
+        ("optim.lr", math.nan),
+        ("loss.focal", math.inf),
+        ("adapter.train_heads", 1),
+        ("adapter.targets", True),
+    ],
+)
+def test_values_of_another_kind_are_refused(name: str, value: object) -> None:
+    finding = check_value(name, value)
+    assert finding is not None and repr(value) in finding.what
+
+
+def test_a_whole_number_serves_as_a_fraction() -> None:
+    alpha = Recipe.from_flat({"adapter.alpha": 16}).adapter.alpha
+    assert alpha == 16.0 and isinstance(alpha, float)
+
+
+def test_what_is_not_named_keeps_its_default() -> None:
+    recipe = Recipe.from_flat({"adapter.rank": 4, "augment.kind": "none"})
+    assert recipe.adapter == AdapterRecipe(rank=4) and recipe.augment.kind == "none"
+    assert {**DEFAULTS, "adapter.rank": 4, "augment.kind": "none"} == recipe.to_flat()
+    assert Recipe.from_flat({}) == Recipe()
+
+
+def test_a_recipe_survives_json() -> None:
+    changed: dict[str, Scalar] = {
+        "adapter.train_heads": False,
+        "optim.lr": 3e-4,
+        "prompts.mix": "mixed",
+        "prompts.max_objects": 2,
+    }
+    recipe = Recipe.from_flat(changed)
+    assert Recipe.from_flat(json.loads(json.dumps(recipe.to_flat()))) == recipe != Recipe()
+
+
+def test_all_findings_are_told_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_flat({"adapter.rnak": 4, "optim.lr": -1.0, "adapter.rank": 0, "loss.dice": 1.0})
+    assert [finding.where for finding in caught.value.findings] == ["adapter.rnak", "optim.lr", "adapter.rank"]
+    assert caught.value.findings[0].fix == "did you mean 'adapter.rank'?"
+
+
+def test_a_finding_stands_where_the_caller_says() -> None:
+    finding = check_value("optim.lr", 2.0, "lora.yaml:12 fixed.optim.lr")
+    assert finding is not None and finding.where == "lora.yaml:12 fixed.optim.lr"
+
+
+def test_without_a_near_name_all_are_told() -> None:
+    assert suggest_name("zzz", ("mask", "box")) == "known are: mask, box"
+    assert suggest_name("boxx", ("mask", "box")) == "did you mean 'box'?"
