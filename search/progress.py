@@ -123,11 +123,13 @@ class ProgressCallback(Callback):
         self._live: Live | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles callbacks with its state; a screen cannot be pickled and is opened anew.
-        return {"progress": self.progress, "heading": self.heading}
+        # Tune pickles callbacks before it runs them; a screen cannot be pickled and is opened anew.
+        width = None if self.console.is_terminal else self.console.width
+        return {"progress": self.progress, "heading": self.heading, "width": width}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, console=Console(stderr=True), _live=None)
+        self.progress, self.heading = state["progress"], state["heading"]
+        self.console, self._live = Console(width=state["width"]), None
 
     def setup(self, *args: Any, **kwargs: Any) -> None:
         """Opens the live table; called once, when the search starts."""

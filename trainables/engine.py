@@ -113,7 +113,7 @@ def train_epoch(
         parts = compute_batch_loss(adapted, batch.to(device), class_weights, weights, device)
         if not torch.isfinite(parts.total):
             where = f"at step {step + 1} of {n_steps} (learning rate {lr:.3g})"
-            raise DivergedError(f"the loss became {float(parts.total)} {where}")
+            raise DivergedError(f"the loss became {float(parts.total.detach())} {where}")
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(parts.total)
         if recipe.optim.grad_clip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +35,25 @@ def tissue_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tissue_store(tissue_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
     """The regions, resized to nano's 256 px."""
     return RegionStore.build(read_regions(tissue_root), 256, tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture
+def write_store(tmp_path: Path) -> Callable[..., RegionStore]:
+    """Makes stores of masks drawn by hand: name -> mask, class ids and names, ignored ids, side of the model."""
+
+    def write(
+        masks: Mapping[str, np.ndarray], classes: Mapping[int, str], ignore: tuple[int, ...] = (), side: int = 64
+    ) -> RegionStore:
+        root = tmp_path / "drawn"
+        for folder in ("images", "masks"):
+            (root / folder).mkdir(parents=True)
+        for seed, (name, mask) in enumerate(masks.items()):
+            noise = np.random.default_rng(seed).integers(0, 120, (*mask.shape, 1), np.uint8)
+            image = 60 + noise + (mask[..., None] * np.array([9, 5, 7])).clip(0, 70).astype(np.uint8)
+            Image.fromarray(image).save(root / "images" / f"{name}.png")
+            Image.fromarray(mask.astype(np.uint8)).save(root / "masks" / f"{name}.png")
+        settings = {"classes": dict(classes), "ignore": list(ignore)}
+        (root / "dataset.yaml").write_text(yaml.safe_dump(settings))
+        return RegionStore.build(read_regions(root), side, tmp_path / "store")
+
+    return write

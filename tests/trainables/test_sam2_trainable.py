@@ -133,9 +133,7 @@ def test_a_resumed_trial_goes_on_exactly_as_an_uninterrupted_one(start: Start, t
     assert second.optimizer_steps == whole.optimizer_steps
 
 
-def test_loading_workers_change_nothing(
-    start: Start, context: TrialContext, tmp_path: Path
-) -> None:
+def test_loading_workers_change_nothing(start: Start, context: TrialContext) -> None:
     trial = start(CONFIG)
     expected = take_figures(trial.train())
     fields = {**vars(context), "n_workers": 1}
@@ -143,7 +141,7 @@ def test_loading_workers_change_nothing(
     assert take_figures(loaded.train()) == expected
 
 
-def test_a_reset_trial_starts_as_a_fresh_one(start: Start, tmp_path: Path) -> None:
+def test_a_reset_trial_starts_as_a_fresh_one(start: Start) -> None:
     reused = start(CONFIG)
     reused.train()
     assert reused.reset(dict(OTHER))

@@ -10,7 +10,8 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.checkpoint import load_model
 from trainables.components import BoolMask
-from trainables.data.bcss import read_image, read_regions
+from trainables.data.bcss import read_regions
+from trainables.data.images import read_image
 from trainables.data.store import RegionStore
 from trainables.evaluate import EvaluationSet, evaluate, predict_masks
 from trainables.model.build import MODELS, build_architecture

@@ -159,7 +159,7 @@ def draw_scene(
         area = labels == label
         if area.any():
             image[area] = _paint(rng, side, palette, departure)[area]
-    image *= 1 + (draw_noise(rng, side, side)[..., None] - 0.5) * rng.uniform(0, 0.3)
+    image *= 1 + (draw_noise(rng, side, float(side))[..., None] - 0.5) * rng.uniform(0, 0.3)
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))
     image += rng.normal(0, rng.uniform(0, 0.04), image.shape).astype(np.float32)

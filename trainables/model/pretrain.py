@@ -187,7 +187,7 @@ def train_step(model: SAM2Base, batch: Batch, optimizers: list[torch.optim.Optim
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     parts = {"focal": loss.focal, "dice": loss.dice, "all": all_masks, "iou": loss.iou, "grouping": grouping}
-    return {name: float(value) for name, value in parts.items()}
+    return {name: float(value.detach()) for name, value in parts.items()}
 
 
 @torch.no_grad()

@@ -1,0 +1,105 @@
+"""What a search was, written and read back, and found again by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.config import find_space, load_config
+from search.errors import ConfigError
+from search.record import RECORD_FILE, SearchRecord, find_run, make_study_file
+from trainables.context import TrialContext
+from trainables.protocol import PROTOCOLS
+
+CONTEXT = TrialContext(
+    model="nano",
+    checkpoint=None,
+    store_folder="/store",
+    train=("a.png", "b.png"),
+    val=("c.png",),
+    protocol=PROTOCOLS["recorded"],
+    max_epochs=8,
+    seed=7,
+    fixed={"optim.grad_clip": 1.0, "augment.kind": "none", "adapter.train_heads": True},
+    n_workers=2,
+)
+
+
+def make_record(**changes: Any) -> SearchRecord:
+    record = SearchRecord(
+        search_id="first",
+        experiment="lora",
+        parent_run_id="run",
+        data_root="/data",
+        split={"train": ["a.png", "b.png"], "val": ["c.png"], "test": ["d.png"]},
+        split_description="Drawn here.",
+        data_fingerprint="0123456789ab",
+        demo="",
+        config=load_config(find_space("lora.yaml"), PROTOCOLS).to_dict(),
+        context=CONTEXT.to_dict(),
+        environment={"git_commit": "unknown", "packages": {"torch": "2.9"}},
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def write_record(folder: Path, **changes: Any) -> SearchRecord:
+    folder.mkdir(parents=True)
+    record = make_record(**changes)
+    record.write(folder)
+    return record
+
+
+def test_a_written_record_is_read_back(tmp_path: Path) -> None:
+    record = write_record(tmp_path / "first")
+    read = SearchRecord.read(tmp_path / "first")
+    assert read.make_context() == CONTEXT
+    assert json.dumps(dataclasses.asdict(read)) == json.dumps(dataclasses.asdict(record))
+    assert [path.name for path in (tmp_path / "first").iterdir()] == [RECORD_FILE]
+
+
+def test_the_study_is_found_again_with_its_sampler(tmp_path: Path) -> None:
+    study_file = make_study_file(tmp_path, make_record())
+    assert (study_file.name, study_file.sampler, study_file.seed) == ("first", "tpe", 7)
+    assert study_file.startup_trials == load_config(find_space("lora.yaml"), PROTOCOLS).sampler.startup_trials
+    assert study_file.journal.parent == tmp_path
+
+
+def test_a_random_sampler_has_no_startup(tmp_path: Path) -> None:
+    config = {**make_record().config, "sampler": {"kind": "random"}}
+    study_file = make_study_file(tmp_path, make_record(config=config))
+    assert (study_file.sampler, study_file.startup_trials) == ("random", 0)
+    study_file.open()
+
+
+def test_a_folder_without_a_record_is_no_search(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no search.json"):
+        SearchRecord.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"search_id": "a"}', '{"surplus": 1}'])
+def test_a_damaged_record_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / RECORD_FILE).write_text(content)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        SearchRecord.read(tmp_path)
+
+
+def test_a_search_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(tmp_path / "runs" / "first")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "first"
+    assert find_run(tmp_path / "runs", "first") == folder
+    assert find_run(tmp_path / "runs", str(folder)) == folder
+    assert find_run(tmp_path / "elsewhere", "runs/first") == folder
+
+
+def test_an_unknown_search_is_told_with_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--run nine: no such search -> .* holds no searches"):
+        find_run(tmp_path, "nine")
+    for name in ("second", "first"):
+        write_record(tmp_path / name)
+    with pytest.raises(ConfigError, match="known are: first, second"):
+        find_run(tmp_path, "nine")

@@ -1,0 +1,96 @@
+"""A search that begins: its folder, its record and its parent run belong together."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from search.cluster import TrialResources
+from search.errors import SearchError
+from search.plan import SearchPlan, make_plan
+from search.record import SearchRecord
+from search.run import make_parser
+from search.session import Session, open_session
+from search.tracking import Tracker
+from search.tracking_errors import TrackingError
+
+RESOURCES = TrialResources(cpus=5, gpus=1.0, concurrent=1)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> SearchPlan:
+    root = tmp_path / "data"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(np.full((64, 64, 3), 100, np.uint8)).save(root / "images" / f"{number}.png")
+        Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
+    options = ["--space", "lora", "--data", str(root), "--storage", str(tmp_path / "runs"), "--name", "first"]
+    return make_plan(make_parser().parse_args([*options, "--seed", "4"]))
+
+
+def make_console(width: int = 40) -> Console:
+    return Console(file=io.StringIO(), width=width)
+
+
+def read_screen(session: Session) -> str:
+    file = session.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_folder_record_and_parent_run_are_made(plan: SearchPlan, tracker: Tracker) -> None:
+    session = open_session(plan, RESOURCES, tracker, make_console())
+    assert SearchRecord.read(plan.folder).make_context() == session.context
+    assert (session.context.train, session.context.val) == (plan.split.train, plan.split.val)
+    assert (session.context.seed, session.context.n_workers) == (4, 4)
+    run = tracker.client.get_run(session.record.parent_run_id)
+    assert run.info.run_name == "first"
+    tags = run.data.tags
+    assert (tags["run_kind"], tags["space"], tags["trainable"], tags["seed"]) == ("search", "lora", "SAM2Trainable", "4")
+    assert (tags["data_fingerprint"], tags["protocol"]) == (plan.store.fingerprint, "recorded")
+    assert tags["demo"].startswith("demo model")
+    assert tags["git_commit"]
+    assert run.data.params["max_epochs"] == str(plan.config.max_epochs)
+    assert not any(name.startswith("space") for name in run.data.params)
+    artifacts = [item.path for item in tracker.client.list_artifacts(run.info.run_id)]
+    assert artifacts == ["search.json"]
+
+
+def test_a_name_that_another_search_just_took_is_refused(plan: SearchPlan, tracker: Tracker) -> None:
+    plan.folder.mkdir(parents=True)
+    with pytest.raises(SearchError, match="cannot be made: File exists"):
+        open_session(plan, RESOURCES, tracker, make_console())
+    assert tracker.client.search_runs([tracker.experiment_id]) == []
+
+
+def test_a_store_that_fails_leaves_no_folder(plan: SearchPlan, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    dead = Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", "1")
+    with pytest.raises(TrackingError):
+        open_session(plan, RESOURCES, dead, make_console())
+    assert not plan.folder.exists()
+
+
+def test_lines_are_printed_as_they_are(plan: SearchPlan, tracker: Tracker) -> None:
+    session = open_session(plan, RESOURCES, tracker, make_console(width=20))
+    line = "http://127.0.0.1:5000/#/experiments/1?search=[ab12cd34]&order=:smile: and [/b] a long path /a/b/c"
+    session.say(line)
+    assert read_screen(session) == line + "\n"
+
+
+def test_an_outage_is_told_and_stops_nothing(plan: SearchPlan, tracker: Tracker) -> None:
+    session = open_session(plan, RESOURCES, tracker, make_console())
+    session.track(lambda: tracker.finish("no-such-run"))
+    assert "MLflow: could not finish the run" in read_screen(session)
+
+
+def test_errors_of_our_own_are_not_taken_for_an_outage(plan: SearchPlan, tracker: Tracker) -> None:
+    session = open_session(plan, RESOURCES, tracker, make_console())
+    with pytest.raises(ZeroDivisionError):
+        session.track(lambda: 1 / 0)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+
+import trainables.evaluate
+from trainables.checkpoint import load_model
+from trainables.components import fill_box
+from trainables.data.store import RegionStore
+from trainables.errors import DataError
+from trainables.evaluate import EvaluationSet, PairScore, Scores, collect_scores, evaluate, predict_masks
+from trainables.metrics import Overlap
+from trainables.protocol import PROTOCOLS, find_components
+
+CPU = torch.device("cpu")
+BOX = PROTOCOLS["box"]
+CLASSES = {1: "tumor", 2: "stroma"}
+
+
+@pytest.fixture(scope="module")
+def nano() -> SAM2Base:
+    return load_model("nano", None)
+
+
+def draw_masks() -> dict[str, np.ndarray]:
+    """``a``: a block of tumor with a satellite, a bar of stroma, ignored pixels. ``b``: tumor alone, oblong."""
+    a = np.zeros((40, 40), np.uint8)
+    a[4:14, 4:14] = a[4:6, 30:40] = 1  # 100 and 20 pixels
+    a[20:24] = 2
+    a[30:] = 9
+    b = np.zeros((30, 60), np.uint8)
+    b[5:25, 10:50] = 1
+    b[5:15, 10:30] = 0
+    return {"a": a, "b": b}
+
+
+def answer(regions: EvaluationSet, kind: str) -> Iterator[tuple[object, list[np.ndarray]]]:
+    """Masks that need no model: the prompted components themselves, their filled boxes, all or nothing."""
+    for plan in regions.plans:
+        mask = regions.store.mask(plan.index)
+        masks = []
+        for pair in plan.pairs:
+            parts = find_components(mask == pair.class_id, regions.protocol)
+            shapes = {
+                "components": np.logical_or.reduce(parts),
+                "boxes": np.logical_or.reduce([fill_box(part) for part in parts]),
+                "everything": np.ones(mask.shape, bool),
+                "nothing": np.zeros(mask.shape, bool),
+            }
+            masks.append(shapes[kind])
+        yield plan, masks
+
+
+@pytest.fixture
+def drawn(write_store: Callable[..., RegionStore]) -> RegionStore:
+    return write_store(draw_masks(), CLASSES, ignore=(9,))
+
+
+@pytest.mark.parametrize("name", ["box", "recorded", "components"])
+def test_perfect_answers_score_the_ceiling_and_filled_boxes_the_floor(drawn: RegionStore, name: str) -> None:
+    regions = EvaluationSet(drawn, drawn.names, PROTOCOLS[name])
+    perfect = collect_scores(regions, answer(regions, "components"))
+    boxes = collect_scores(regions, answer(regions, "boxes"))
+    assert [pair.dice for pair in perfect.pairs] == [pair.ceiling for pair in perfect.pairs]
+    assert [pair.dice for pair in boxes.pairs] == [pair.floor for pair in boxes.pairs]
+    assert perfect.dice == pytest.approx(perfect.ceiling) and boxes.dice == pytest.approx(boxes.floor)
+
+
+def test_ceiling_and_floor_by_hand(drawn: RegionStore) -> None:
+    pairs = EvaluationSet(drawn, ["a.png", "b.png"], BOX).plans
+    # a, tumor: 100 of 120 pixels are prompted. b, tumor: 600 pixels in a box of 800.
+    assert [pair.ceiling for pair in pairs[0].pairs] == pytest.approx([200 / 220, 1])
+    assert [pair.floor for pair in pairs[0].pairs] == pytest.approx([200 / 220, 1])
+    assert pairs[1].pairs[0].ceiling == 1 and pairs[1].pairs[0].floor == pytest.approx(1200 / 1400)
+
+
+def test_a_class_that_a_region_lacks_makes_no_pair(drawn: RegionStore) -> None:
+    regions = EvaluationSet(drawn, ["b.png", "a.png"], BOX)
+    pairs = collect_scores(regions, answer(regions, "nothing")).pairs
+    assert [(pair.file, pair.class_name, pair.dice) for pair in pairs] == [
+        ("b.png", "tumor", 0),
+        ("a.png", "tumor", 0),
+        ("a.png", "stroma", 0),
+    ]
+
+
+@pytest.mark.parametrize(("count_outside", "predicted"), [(False, 1200), (True, 1600)])
+def test_ignored_ids_count_only_where_the_protocol_says_so(
+    drawn: RegionStore, count_outside: bool, predicted: int
+) -> None:
+    protocol = dataclasses.replace(BOX, count_outside=count_outside)
+    regions = EvaluationSet(drawn, ["a.png"], protocol)
+    first = collect_scores(regions, answer(regions, "everything")).pairs[0]
+    assert first.overlap == Overlap(shared=120, predicted=predicted, actual=120)
+
+
+def test_nothing_to_score_is_an_error(write_store: Callable[..., RegionStore]) -> None:
+    mask = np.zeros((20, 20), np.uint8)
+    mask[:2, :3] = 1
+    store = write_store({"a": mask}, CLASSES)
+    regions = EvaluationSet(store, store.names, PROTOCOLS["components"])  # 6 pixels are too few for it
+    with pytest.raises(DataError, match="no region to score"):
+        collect_scores(regions, answer(regions, "nothing"))
+
+
+def to_pair(file: str, class_name: str, shared: int, predicted: int, actual: int) -> PairScore:
+    return PairScore(file, class_name, "patient", Overlap(shared, predicted, actual), 1.0, 0.5)
+
+
+PAIRS = (
+    to_pair("a", "tumor", 100, 100, 100),  # Dice 1, IoU 1
+    to_pair("b", "tumor", 0, 10, 10),  # Dice 0, IoU 0
+    to_pair("a", "stroma", 10, 20, 20),  # Dice 1/2, IoU 1/3
+    to_pair("b", "vessel", 5, 5, 15),  # Dice 1/2, IoU 1/3
+)
+
+
+@pytest.mark.parametrize(
+    ("averaging", "dice", "iou"),
+    [
+        ("pairs", (1 + 0 + 1 / 2 + 1 / 2) / 4, (1 + 0 + 1 / 3 + 1 / 3) / 4),
+        ("classes", (1 / 2 + 1 / 2 + 1 / 2) / 3, (1 / 2 + 1 / 3 + 1 / 3) / 3),
+        ("pixels", (200 / 220 + 1 / 2 + 1 / 2) / 3, (100 / 120 + 1 / 3 + 1 / 3) / 3),
+    ],
+)
+def test_scores_are_averaged_as_the_protocol_says(averaging: str, dice: float, iou: float) -> None:
+    scores = Scores(dataclasses.replace(BOX, averaging=averaging), PAIRS)
+    assert (scores.dice, scores.iou) == pytest.approx((dice, iou))
+    assert scores.per_class() == {"tumor": 0.5, "stroma": 0.5, "vessel": 0.5}
+    assert (scores.ceiling, scores.floor) == (1.0, 0.5)
+
+
+def test_scores_flatten_for_logs() -> None:
+    flat = Scores(BOX, PAIRS).to_flat()
+    assert set(flat) == {"dice", "iou"} | {
+        f"{metric}/{name}" for metric in ("dice", "iou") for name in ("tumor", "stroma", "vessel")
+    }
+    assert flat["iou/stroma"] == pytest.approx(1 / 3)
+
+
+def test_prompts_depend_on_seed_and_region_and_not_on_company(tissue_store: RegionStore) -> None:
+    protocol = PROTOCOLS["points"]
+
+    def list_points(names: list[str], seed: int = 0) -> list[list[list[float]]]:
+        regions = EvaluationSet(tissue_store, names, dataclasses.replace(protocol, prompt_seed=seed))
+        return [item.prompt.points.tolist() for item in regions.plans[-1].objects]
+
+    alone = list_points(["r2.png"])
+    assert alone == list_points(["r0.png", "r1.png", "r2.png"]) and alone != list_points(["r2.png"], seed=1)
+
+
+def list_masks(model: SAM2Base, regions: EvaluationSet, regions_per_pass: int = 4) -> list[np.ndarray]:
+    return [np.stack(masks) for _, masks in predict_masks(model, regions, CPU, regions_per_pass)]
+
+
+@pytest.mark.parametrize("name", ["recorded", "components"])
+def test_evaluation_is_bit_repeatable(nano: SAM2Base, tissue_store: RegionStore, name: str) -> None:
+    first, second = (
+        list_masks(nano, EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS[name])) for _ in range(2)
+    )
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+    assert any(one.any() for one in first)
+
+
+def test_masks_have_each_region_s_own_size(nano: SAM2Base, write_store: Callable[..., RegionStore]) -> None:
+    store = write_store(draw_masks(), CLASSES, side=256)
+    masks = list_masks(nano, EvaluationSet(store, store.names, BOX))
+    assert [one.shape for one in masks] == [(2, 40, 40), (1, 30, 60)]
+
+
+@pytest.mark.parametrize("regions_per_pass", [1, 2, 100])
+def test_regions_per_pass_change_no_mask(
+    nano: SAM2Base, tissue_store: RegionStore, regions_per_pass: int
+) -> None:
+    regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
+    for one, other in zip(list_masks(nano, regions), list_masks(nano, regions, regions_per_pass), strict=True):
+        # Batched convolutions add in another order: a pixel on the threshold may turn.
+        assert (one != other).mean() < 1e-4
+
+
+def test_many_objects_are_decoded_in_chunks_alike(
+    nano: SAM2Base, tissue_store: RegionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions = EvaluationSet(tissue_store, ["r0.png", "r1.png"], PROTOCOLS["components"])
+    assert max(len(plan.objects) for plan in regions.plans) > 2
+    whole = list_masks(nano, regions)
+    monkeypatch.setattr(trainables.evaluate, "MAX_OBJECTS_PER_PASS", 2)
+    for one, other in zip(whole, list_masks(nano, regions), strict=True):
+        assert (one != other).mean() < 1e-4
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_gets_its_mode_back_and_gradients_stay_on_for_others(
+    nano: SAM2Base, tissue_store: RegionStore, training: bool
+) -> None:
+    nano.train(training)
+    try:
+        for _ in predict_masks(nano, EvaluationSet(tissue_store, ["r0.png"], BOX), CPU):
+            assert not nano.training and torch.is_grad_enabled()
+        assert nano.training is training
+    finally:
+        nano.eval()
+
+
+def test_evaluate_scores_every_pair(nano: SAM2Base, tissue_store: RegionStore) -> None:
+    regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
+    scores = evaluate(nano, regions, CPU)
+    present = tissue_store.class_presence()
+    assert len(scores.pairs) == sum(len(ids) for ids in present.values())
+    assert 0 < scores.iou < scores.dice < scores.ceiling <= 1
