@@ -47,7 +47,7 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
         tuner.fit()
     finally:
         screen.close()
-        waiting = tracking.flush()
+        waiting = tracking.settle()
     if waiting:
         session.say(f"MLflow could not be reached: {waiting} records wait in {session.plan.folder}")
 

@@ -109,6 +109,19 @@ class TrackingCallback(Callback):
         """Tries to deliver what waits, now, and returns how many records still wait on disk."""
         return self._outbox.flush(force=True)
 
+    def settle(self) -> int:
+        """Ends what an interrupt left open, delivers what waits, and returns how many records still wait.
+
+        For the caller of ``fit()``: Tune runs copies of its callbacks, so this one first reads what they wrote.
+        """
+        self._read_folder()
+        return self._end_all()
+
+    def _end_all(self) -> int:
+        for trial_id, run in self._runs.items():
+            self._close(trial_id, run, "KILLED", {"stopped": "interrupted"})
+        return self.flush()
+
     @_never_raise
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Opens the trial's run, or takes up the one it has."""
@@ -150,10 +163,8 @@ class TrackingCallback(Callback):
 
     @_never_raise
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Ends what is still open, as after an interrupt, and delivers what waits."""
-        for trial_id, run in self._runs.items():
-            self._close(trial_id, run, "KILLED", {"stopped": "interrupted"})
-        left = self.flush()
+        """Ends what is still open and delivers what waits."""
+        left = self._end_all()
         if left:
             logger.warning(
                 "%d records did not reach MLflow and wait in %s; a resume delivers them",

@@ -15,6 +15,7 @@ from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.evaluate import EvaluationSet, PairPlan, RegionPlan, predict_masks
 from trainables.metrics import count_overlap
+from trainables.prompts import BOX_TOP_LEFT, NEGATIVE, POSITIVE
 from trainables.protocol import find_valid
 from trainables.scoring import load_candidate
 
@@ -73,19 +74,47 @@ def draw_overlays(
 def draw_region(
     store: RegionStore, plan: RegionPlan, panels: Mapping[str, Sequence[BoolMask]], context: TrialContext
 ) -> Image:
-    """Draws one region as a row of titled panels above a legend."""
+    """Draws one region as a row of titled panels above a legend.
+
+    The first panel shows the prompts, the second the truth; pixels that do not count are paled in all others.
+    """
     small = np.ascontiguousarray((store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8))
     tissue = cv2.resize(small, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_CUBIC)
     actual = store.mask(plan.index)
     truth = [actual == pair.class_id for pair in plan.pairs]
     valid = find_valid(actual, store.ignore_ids, context.protocol)
-    row = [_title(tissue, store.names[plan.index])]
-    row.append(_title(_outline(tissue, truth, plan.pairs, store), "truth"))
+    row = [_title(_draw_prompts(tissue, plan, store), store.names[plan.index])]
+    paled = tissue if valid is None else _pale(tissue, ~valid)
+    row.append(_title(_outline(paled, truth, plan.pairs, store), "truth"))
     for title, masks in panels.items():
         dice = [count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True)]
-        heading = f"{title}: Dice {np.mean(dice):.3f}"
-        row.append(_title(_outline(tissue, masks, plan.pairs, store), heading))
+        heading = f"{title}: Dice {np.mean(dice):.3f}" if dice else f"{title}: no class to score"
+        row.append(_title(_outline(paled, masks, plan.pairs, store), heading))
     return np.vstack([np.hstack(row), _legend(plan.pairs, store, PANEL_PX * len(row))])
+
+
+def _draw_prompts(tissue: Image, plan: RegionPlan, store: RegionStore) -> Image:
+    """Draws boxes and positive points (dots) in their class's color, negative points as crosses."""
+    picture = tissue.copy()
+    for item in plan.objects:
+        color = _color_of(plan.pairs[item.pair].class_id, store)
+        places = np.round(item.prompt.points * np.array(item.scale) * PANEL_PX / store.image_size).astype(int)
+        labels = item.prompt.labels
+        for place in places[labels == POSITIVE].tolist():
+            cv2.circle(picture, place, 4, color, -1, cv2.LINE_AA)
+        for place in places[labels == NEGATIVE].tolist():
+            cv2.drawMarker(picture, place, color, cv2.MARKER_TILTED_CROSS, 8, 2)
+        corners = places[labels >= BOX_TOP_LEFT].tolist()
+        if corners:
+            cv2.rectangle(picture, corners[0], corners[1], color, 2)
+    return picture
+
+
+def _pale(tissue: Image, where: BoolMask) -> Image:
+    picture = tissue.copy()
+    large = cv2.resize(where.astype(np.uint8), (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_NEAREST) > 0
+    picture[large] = (0.4 * picture[large] + 0.6 * 255).astype(np.uint8)
+    return picture
 
 
 def _outline(

@@ -40,12 +40,9 @@ def test_wrong_input_exits_with_2_and_tells_every_finding(
         assert f"  {finding.where}\n    {finding.what}\n    -> {finding.fix}\n" in said.err
 
 
-@pytest.mark.parametrize(
-    "error",
-    [SearchError("it broke"), TrackingUnavailable("it broke"), TrainablesError("it broke"), ProtocolMismatch("it broke")],
-)
-def test_failures_exit_with_1(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(raiser(error)) == 1
+@pytest.mark.parametrize("kind", [SearchError, TrackingUnavailable, TrainablesError, ProtocolMismatch])
+def test_failures_exit_with_1(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(raiser(kind("it broke"))) == 1
     assert capsys.readouterr().err == "error: it broke\n"
 
 

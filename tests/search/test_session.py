@@ -52,8 +52,8 @@ def test_folder_record_and_parent_run_are_made(plan: SearchPlan, tracker: Tracke
     run = tracker.client.get_run(session.record.parent_run_id)
     assert run.info.run_name == "first"
     tags = run.data.tags
-    assert (tags["run_kind"], tags["space"], tags["trainable"], tags["seed"]) == ("search", "lora", "SAM2Trainable", "4")
-    assert (tags["data_fingerprint"], tags["protocol"]) == (plan.store.fingerprint, "recorded")
+    assert (tags["run_kind"], tags["space"], tags["trainable"]) == ("search", "lora", "SAM2Trainable")
+    assert (tags["data_fingerprint"], tags["protocol"], tags["seed"]) == (plan.store.fingerprint, "recorded", "4")
     assert tags["demo"].startswith("demo model")
     assert tags["git_commit"]
     assert run.data.params["max_epochs"] == str(plan.config.max_epochs)

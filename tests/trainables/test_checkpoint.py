@@ -129,6 +129,7 @@ def test_zero_bytes_are_told_as_such(tmp_path: Path) -> None:
         read_weights(tmp_path / "w.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("seed", range(8))
 def test_damaged_bytes_raise_nothing_else(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "w.pt"
@@ -161,6 +162,7 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
         read_weights(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("write", ["torch", "torch old", "pickle"])
 def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path, write: str) -> None:
     path, mark = tmp_path / "w.pt", tmp_path / "mark"
