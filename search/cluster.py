@@ -55,6 +55,10 @@ def _home_without_cloud() -> Iterator[None]:
     private = tempfile.mkdtemp(prefix="ray-home-")
     atexit.register(shutil.rmtree, private, ignore_errors=True)
     (Path(private) / "ray_bootstrap_config.yaml").write_text("{}\n")
+    # Ray's access token stays where it is: a process that starts Ray twice must find the same one.
+    token_folder = Path.home() / ".ray"
+    token_folder.mkdir(parents=True, exist_ok=True)
+    (Path(private) / ".ray").symlink_to(token_folder)
     os.environ["HOME"] = private
     try:
         yield

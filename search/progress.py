@@ -83,9 +83,11 @@ class SearchProgress:
                 return None
             mean = sum(paces) / len(paces) * self.max_epochs
         rests = [self._estimate_rest(row, mean, now) for row in running]
-        waiting = max(0, self.num_trials - len(self.rows))
+        # Trials that are stopped early end first: by themselves they would promise too early an end.
+        whole = [*ended, *(rest + now - row.started for row, rest in zip(running, rests, strict=True))]
+        waiting = max(0, self.num_trials - len(self.rows)) * sum(whole) / len(whole)
         # The last trials leave cores idle: the search takes as long as the longest of them.
-        left = max([(sum(rests) + waiting * mean) / max(1, self.concurrent), *rests])
+        left = max([(sum(rests) + waiting) / max(1, self.concurrent), *rests])
         if self.time_budget_s is not None:
             left = min(left, max(0.0, self.time_budget_s - (now - self.started)))
         return left

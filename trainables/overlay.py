@@ -19,8 +19,10 @@ from trainables.prompts import BOX_TOP_LEFT, NEGATIVE, POSITIVE
 from trainables.protocol import find_valid
 from trainables.scoring import load_candidate
 
-Image = UInt8[np.ndarray, "h w 3"]
+# Named apart from the axes of masks: those have the region's own size.
+Image = UInt8[np.ndarray, "height width 3"]
 PANEL_PX = 384
+BAR_PX = 28  # height of titles and of each row of the legend
 # Okabe and Ito's colors, told apart by color-blind readers and against pink and purple.
 COLORS = (
     (0, 158, 115),
@@ -132,23 +134,35 @@ def _outline(
     return picture
 
 
-def _title(picture: Image, text: str) -> Image:
-    bar = np.full((28, PANEL_PX, 3), 255, np.uint8)
-    cv2.putText(bar, text[:44], (6, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA)
+def _title(picture: Image, text: str) -> UInt8[np.ndarray, "titled width 3"]:
+    bar = np.full((BAR_PX, PANEL_PX, 3), 255, np.uint8)
+    _write(bar, text[:44], 6)
     framed = np.vstack([bar, picture])
     framed[:, -3:] = 255
     return framed
 
 
 def _legend(pairs: Sequence[PairPlan], store: RegionStore, width: int) -> Image:
-    bar = np.full((28, width, 3), 255, np.uint8)
-    x = 6
+    """Names the classes' colors, in as many rows as they need."""
+    bar = np.full((BAR_PX, width, 3), 255, np.uint8)
+    bars, x = [bar], 6
     for pair in pairs:
         name = store.classes[pair.class_id]
-        cv2.rectangle(bar, (x, 7), (x + 14, 21), _color_of(pair.class_id, store), -1)
-        cv2.putText(bar, name, (x + 20, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA)
-        x += 40 + 10 * len(name)
-    return bar
+        step = 40 + 10 * len(name)
+        if x + step > width and x > 6:
+            bars.append(np.full_like(bar, 255))
+            x = 6
+        cv2.rectangle(bars[-1], (x, 7), (x + 14, 21), _color_of(pair.class_id, store), -1)
+        cv2.putText(
+            bars[-1], name, (x + 20, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA
+        )
+        x += step
+    return np.vstack(bars)
+
+
+def _write(bar: Image, text: str, x: int) -> None:
+    """Writes into a bar, in place."""
+    cv2.putText(bar, text, (x, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA)
 
 
 def _color_of(class_id: int, store: RegionStore) -> tuple[int, int, int]:

@@ -98,6 +98,14 @@ def test_a_trial_that_outlives_the_others_takes_its_own_pace() -> None:
     assert progress.estimate_seconds_left(now=50.0) == pytest.approx(40)
 
 
+def test_trials_stopped_early_do_not_promise_an_early_end() -> None:
+    progress = make_progress(num_trials=3, max_epochs=8, concurrent=1)
+    add_row(progress, 0.0, ended=10.0, epoch=1)
+    add_row(progress, 0.0, epoch=1)
+    # 70 s for the one that runs; the one that waits takes the mean of 10 s and 80 s
+    assert progress.estimate_seconds_left(now=10.0) == pytest.approx(115)
+
+
 @pytest.mark.parametrize(("now", "expected"), [(40.0, 20.0), (59.0, 1.0), (61.0, 0.0)])
 def test_the_time_budget_bounds_the_estimate(now: float, expected: float) -> None:
     progress = make_progress(num_trials=100, time_budget_s=60.0)

@@ -39,10 +39,13 @@ def tissue_store(tissue_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def write_store(tmp_path: Path) -> Callable[..., RegionStore]:
-    """Makes stores of masks drawn by hand: name -> mask, class ids and names, ignored ids, side of the model."""
+    """Makes stores of masks drawn by hand: masks by name, classes, ignored ids, side of the model."""
 
     def write(
-        masks: Mapping[str, np.ndarray], classes: Mapping[int, str], ignore: tuple[int, ...] = (), side: int = 64
+        masks: Mapping[str, np.ndarray],
+        classes: Mapping[int, str],
+        ignore: tuple[int, ...] = (),
+        side: int = 64,
     ) -> RegionStore:
         root = tmp_path / "drawn"
         for folder in ("images", "masks"):

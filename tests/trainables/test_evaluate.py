@@ -13,7 +13,15 @@ from trainables.checkpoint import load_model
 from trainables.components import fill_box
 from trainables.data.store import RegionStore
 from trainables.errors import DataError
-from trainables.evaluate import EvaluationSet, PairScore, Scores, collect_scores, evaluate, predict_masks
+from trainables.evaluate import (
+    EvaluationSet,
+    PairScore,
+    RegionPlan,
+    Scores,
+    collect_scores,
+    evaluate,
+    predict_masks,
+)
 from trainables.metrics import Overlap
 from trainables.protocol import PROTOCOLS, find_components
 
@@ -28,7 +36,7 @@ def nano() -> SAM2Base:
 
 
 def draw_masks() -> dict[str, np.ndarray]:
-    """``a``: a block of tumor with a satellite, a bar of stroma, ignored pixels. ``b``: tumor alone, oblong."""
+    """``a``: a block of tumor with a satellite, a bar of stroma, ignored pixels; ``b``: tumor alone."""
     a = np.zeros((40, 40), np.uint8)
     a[4:14, 4:14] = a[4:6, 30:40] = 1  # 100 and 20 pixels
     a[20:24] = 2
@@ -39,7 +47,7 @@ def draw_masks() -> dict[str, np.ndarray]:
     return {"a": a, "b": b}
 
 
-def answer(regions: EvaluationSet, kind: str) -> Iterator[tuple[object, list[np.ndarray]]]:
+def answer(regions: EvaluationSet, kind: str) -> Iterator[tuple[RegionPlan, list[np.ndarray]]]:
     """Masks that need no model: the prompted components themselves, their filled boxes, all or nothing."""
     for plan in regions.plans:
         mask = regions.store.mask(plan.index)
@@ -178,7 +186,9 @@ def test_regions_per_pass_change_no_mask(
     nano: SAM2Base, tissue_store: RegionStore, regions_per_pass: int
 ) -> None:
     regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
-    for one, other in zip(list_masks(nano, regions), list_masks(nano, regions, regions_per_pass), strict=True):
+    for one, other in zip(
+        list_masks(nano, regions), list_masks(nano, regions, regions_per_pass), strict=True
+    ):
         # Batched convolutions add in another order: a pixel on the threshold may turn.
         assert (one != other).mean() < 1e-4
 

@@ -94,7 +94,11 @@ def test_a_recipe_survives_json() -> None:
 def test_all_findings_are_told_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.from_flat({"adapter.rnak": 4, "optim.lr": -1.0, "adapter.rank": 0, "loss.dice": 1.0})
-    assert [finding.where for finding in caught.value.findings] == ["adapter.rnak", "optim.lr", "adapter.rank"]
+    assert [finding.where for finding in caught.value.findings] == [
+        "adapter.rnak",
+        "optim.lr",
+        "adapter.rank",
+    ]
     assert caught.value.findings[0].fix == "did you mean 'adapter.rank'?"
 
 

@@ -22,7 +22,7 @@ from trainables.stock_predictor import build_predictor, predict_with_predictor, 
 CPU = torch.device("cpu")
 MORE_PROTOCOLS = (
     Protocol("single-mask", PROMPT_KINDS["box"], multimask=False),
-    Protocol("threshold", PROMPT_KINDS["box-neg"], threshold=0.5),
+    Protocol("threshold", PROMPT_KINDS["box-neg"], threshold=0.05),
 )
 
 

@@ -43,8 +43,8 @@ SPECS = (
 COMPACT_FILL = 0.45
 SPEC_SHARES = (0.3, 0.4, 0.15, 0.1, 0.05)
 WEIGHTS = LossWeights(focal=5.0, dice=1.0, iou=1.5, objectness=0.05, focal_alpha=0.5)
-# Weight of a Dice loss that all candidate masks bear, not the best alone: else those that are not trained on an
-# object drift so far that a slip of the IoU head costs 0.2 of Dice.
+# Weight of a Dice loss that all candidate masks bear, not the best alone: else those that are not trained on
+# an object drift so far that a slip of the IoU head costs 0.2 of Dice.
 ALL_MASKS_WEIGHT = 0.3
 
 

@@ -157,9 +157,7 @@ def test_pixels_of_ignored_ids_are_marked(
 
 
 def make_sample(fill: float, n_points: tuple[int, ...], class_index: tuple[int, ...]) -> Sample:
-    prompts = tuple(
-        Prompt(np.full((n, 2), fill, np.float32), np.ones(n, np.int32)) for n in n_points
-    )
+    prompts = tuple(Prompt(np.full((n, 2), fill, np.float32), np.ones(n, np.int32)) for n in n_points)
     targets = tuple(torch.full((4, 4), float(fill + i)) for i in range(len(n_points)))
     image, valid = torch.full((3, 16, 16), float(fill)), torch.full((4, 4), float(fill))
     return Sample(image, prompts, targets, valid, class_index)
