@@ -80,8 +80,6 @@ def start_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     # The newer reporter prints a banner even when told to be quiet.
-    # Ctrl-C ends the command with its own exit code; Tune would go on as if the search were done.
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would end the trials and return as if all were well; an interrupted search must not go on to the test.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
