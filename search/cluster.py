@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayTaskError
@@ -22,6 +24,7 @@ from trainables.errors import Finding, TrainablesError
 T = TypeVar("T")
 # More loaders than this feed no GPU faster: one core augments about 30 regions a second.
 MAX_WORKERS_PER_TRIAL = 4
+CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,25 @@ def start_ray(address: str | None) -> None:
             ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
         return
     try:
+        _reach(address)
         ray.init(address, runtime_env={"env_vars": environment}, **options)
-    except (ConnectionError, ValueError) as error:
-        what = f"no Ray cluster answers there ({str(error).splitlines()[0]})"
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        what = f"no Ray cluster answers there ({reason})"
         fix = "start one with `ray start --head`, or leave the option out to run on this machine"
         raise ConfigError([Finding(f"--address {address}", what, fix)]) from error
+
+
+def _reach(address: str) -> None:
+    """Tries to connect: to a host that is down, Ray would try for ten minutes.
+
+    Raises:
+        OSError: If nothing listens at the address.
+        ValueError: If its port is none.
+    """
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname and place.port:  # a word such as auto is left to Ray
+        socket.create_connection((place.hostname, place.port), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def list_resources() -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -85,10 +86,13 @@ def test_loaders_run_beside_a_gpu_only(cpus: int, gpus: float, expected: int) ->
     assert TrialResources(cpus, gpus, 1).n_workers == expected
 
 
-def test_an_address_without_a_cluster_is_wrong_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ConfigError, match="--address auto: no Ray cluster answers there"):
-        start_ray("auto")
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "127.0.0.1:{}0000"])
+def test_an_address_without_a_cluster_is_wrong_input(form: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        address = form.format(unused.getsockname()[1])
+        with pytest.raises(ConfigError, match=f"--address {address}: no Ray cluster answers there"):
+            start_ray(address)
     assert not ray.is_initialized()
 
 
