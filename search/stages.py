@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
 import ray
+from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from search.bar import RECORDED_BAR
@@ -16,7 +18,15 @@ from search.export import export_run
 from search.mlflow_ui import compose_charts_url
 from search.plan import SearchPlan
 from search.record import TRIALS_FOLDER, make_study_file
-from search.results import count_states, find_winner, judge_on_test, rank_trials, read_trials, write_scores
+from search.results import (
+    Winner,
+    count_states,
+    find_winner,
+    judge_on_test,
+    rank_trials,
+    read_trials,
+    write_scores,
+)
 from search.runner import run_trials
 from search.session import Session, open_session
 from search.summary import SUMMARY_FILE, Summary
@@ -74,10 +84,10 @@ def _run_stages(session: Session, started: float) -> Summary:
     run_trials(session, zeroshot)
     trials = read_trials(make_study_file(folder, session.record))
     winner = find_winner(trials, folder / TRIALS_FOLDER)
-    verdict, summary = _open_test(session, zeroshot, started)
+    verdict, summary = _open_test(session, trials, winner, zeroshot, started)
     session.say("exporting the winner; stock SAM2ImagePredictor scores the export ...")
     call_with_resources(session.resources, export_run, folder, folder / "export")
-    overlays = _draw_best(session)
+    overlays = _draw_best(session, rank_trials(trials, folder / TRIALS_FOLDER)[:N_OVERLAY_TRIALS])
     summary = dataclasses.replace(
         Summary.read(folder) or summary, wall_seconds=round(time.monotonic() - started, 1)
     )
@@ -110,11 +120,11 @@ def _measure_bar(session: Session) -> Scores:
     return scores
 
 
-def _open_test(session: Session, zeroshot_val: Scores, started: float) -> tuple[Verdict, Summary]:
+def _open_test(
+    session: Session, trials: list[FrozenTrial], winner: Winner, zeroshot_val: Scores, started: float
+) -> tuple[Verdict, Summary]:
     """Scores winner and zero-shot on the test regions, once, and compares them pair by pair."""
     plan = session.plan
-    trials = read_trials(make_study_file(plan.folder, session.record))
-    winner = find_winner(trials, plan.folder / TRIALS_FOLDER)
     session.say("scoring the winner and zero-shot on the test regions, once ...")
     scores = {
         name: call_with_resources(session.resources, score_candidate, session.context, path, plan.split.test)
@@ -158,11 +168,9 @@ def _is_recorded_setting(plan: SearchPlan) -> bool:
     )
 
 
-def _draw_best(session: Session) -> Path:
+def _draw_best(session: Session, best: Sequence[Winner]) -> Path:
     """Draws the first validation regions with zero-shot and the best trials side by side."""
     plan = session.plan
-    trials = read_trials(make_study_file(plan.folder, session.record))
-    best = rank_trials(trials, plan.folder / TRIALS_FOLDER)[:N_OVERLAY_TRIALS]
     candidates: dict[str, Path | None] = {"zero-shot": None}
     candidates |= {f"trial {each.trial_id}": each.checkpoint for each in best}
     folder = plan.folder / "overlays"
