@@ -11,11 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from search.condition_reader import read_conditions
 from search.errors import ConfigError
-from search.space import Parameter, contains, read_space, read_value
+from search.space import Parameter, read_space, read_value
+from search.starting_points import StartingPoint, read_start_from
 from search.yaml_lines import YamlNode, read_yaml
 from trainables.errors import Finding
-from trainables.recipe import Scalar, list_rules, suggest_name
+from trainables.recipe import Scalar
 
 SCHEDULER_KINDS = ("asha", "none")
 SAMPLER_KINDS = ("tpe", "random")
@@ -58,25 +60,13 @@ class SamplerConfig:
 
 
 @dataclass(frozen=True)
-class StartingPoint:
-    """A trial to try before any that is sampled.
-
-    Attributes:
-        name: What the trial is called in tables; unique in its file.
-        values: Of searched fields by their flat names, all inside the space; missing fields are sampled.
-    """
-
-    name: str
-    values: Mapping[str, Scalar]
-
-
-@dataclass(frozen=True)
 class SearchConfig:
     """One search.
 
     Attributes:
         name: Names the search where nothing else is said; the file's stem by default.
-        space: What is searched, by flat recipe name (``optim.lr``); not empty.
+        space: What is searched, by flat recipe name (``optim.lr``); not empty. A parameter whose conditions
+            do not hold is not drawn, and the trial keeps the recipe's default.
         description: One line for people.
         protocol: Name of the evaluation protocol, the same for all trials.
         num_trials: How many trials are started; at least 1.
@@ -156,7 +146,10 @@ def load_config(path: Path, known_protocols: Collection[str]) -> SearchConfig:
     """
     top = read_yaml(path)
     entries = top.read_mapping([item.name for item in dataclasses.fields(SearchConfig)])
-    space = read_space(entries["space"]) if "space" in entries else {}
+    fixed = _read_fixed(entries["fixed"]) if "fixed" in entries else {}
+    space: Mapping[str, Parameter] = {}
+    if "space" in entries:
+        space = read_conditions(entries["space"], read_space(entries["space"]), entries.get("fixed"), fixed)
     readers: dict[str, Callable[[YamlNode], Any]] = {
         "name": lambda node: node.read_text(path.stem),
         "space": lambda node: space,
@@ -166,8 +159,8 @@ def load_config(path: Path, known_protocols: Collection[str]) -> SearchConfig:
         "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1),
         "scheduler": _read_scheduler,
         "sampler": _read_sampler,
-        "fixed": _read_fixed,
-        "start_from": lambda node: _read_start_from(node, space, entries.get("space")),
+        "fixed": lambda node: fixed,
+        "start_from": lambda node: read_start_from(node, space, entries.get("space")),
     }
     values = {key: readers[key](node) for key, node in entries.items()}
     config = SearchConfig(**({"name": path.stem, "space": space} | values))
@@ -219,43 +212,6 @@ def _report_ignored(entries: Mapping[str, YamlNode], kind: str, needed: str) -> 
 def _read_fixed(node: YamlNode) -> dict[str, Scalar]:
     values = {name: read_value(name, child) for name, child in node.read_mapping().items()}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _read_start_from(
-    node: YamlNode, space: Mapping[str, Parameter], space_node: YamlNode | None
-) -> tuple[StartingPoint, ...]:
-    searched = space_node.value if space_node and isinstance(space_node.value, dict) else {}
-    points: list[StartingPoint] = []
-    for number, item in enumerate(node.read_list(), start=1):
-        entries = item.read_mapping()
-        name_node = entries.pop("name", None)
-        name = name_node.read_text(f"start-{number}") if name_node else f"start-{number}"
-        if any(name == point.name for point in points):
-            (name_node or item).report(f"another starting point is named {name!r}", "give each its own name")
-        if not entries and isinstance(item.value, dict):
-            item.report(
-                "the starting point has no values",
-                "name a parameter of the space, or leave it out",
-            )
-        values: dict[str, Scalar] = {}
-        for key, child in entries.items():
-            if key not in searched:
-                _report_not_searched(key, child, tuple(searched))
-            # A parameter that is wrong itself has been reported.
-            elif key in space and (value := read_value(key, child)) is not None:
-                values[key] = value
-                if not contains(space[key], value):
-                    inside = ", ".join(f"{word}: {bound}" for word, bound in space[key].to_dict().items())
-                    child.report(f"{value!r} lies outside the space", f"keep to {inside}, or widen the space")
-        points.append(StartingPoint(name, values))
-    return tuple(points)
-
-
-def _report_not_searched(name: str, node: YamlNode, searched: tuple[str, ...]) -> None:
-    if name in list_rules():
-        node.report(f"{name} is not in the space", "put it under fixed, or add it to the space")
-    else:
-        node.report(f"unknown parameter {name!r}", suggest_name(name, searched))
 
 
 def _check_fixed_or_searched(entries: Mapping[str, YamlNode]) -> None:

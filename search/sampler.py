@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from search.conditions import Conditions, list_applying, sort_parents_first, suggest_applying
 from search.errors import SearchError
 from search.study import StudyFile
 
@@ -62,6 +63,7 @@ class StudySearcher(Searcher):
         max_epochs: int,
         metric: str = "val_dice",
         starting_points: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        conditions: Mapping[str, Conditions] | None = None,
     ) -> None:
         """Keeps the plan of the search; the study itself is opened when Tune asks for the first trial.
 
@@ -73,15 +75,22 @@ class StudySearcher(Searcher):
             metric: Key of the value in a trial's results.
             starting_points: Names with the values of points to try first, in this order; parameters that a
                 point leaves out are sampled.
+            conditions: Of the parameters that apply only where others have certain values; a parameter that
+                does not apply is not sampled, and the trial does not have it.
 
         Raises:
-            SearchError: Two starting points share a name, or one has a parameter that is not searched.
+            SearchError: Two starting points share a name, one has a parameter that is not searched or does
+                not apply with the point's other values, or conditions name what is not searched or form a
+                circle.
         """
         super().__init__(metric=metric, mode=study_file.mode)
-        _check_starting_points(starting_points, distributions)
+        conditions = conditions or {}
+        order = sort_parents_first(distributions, conditions)
+        _check_starting_points(starting_points, distributions, conditions)
         # Absolute, as the process that unpickles this may stand in another folder.
         self._study_file = replace(study_file, journal=study_file.journal.absolute())
-        self._distributions = dict(distributions)
+        self._distributions = {name: distributions[name] for name in order}
+        self._conditions = dict(conditions)
         self._num_trials = num_trials
         self._max_epochs = max_epochs
         self._starting_points = tuple((name, dict(values)) for name, values in starting_points)
@@ -98,8 +107,9 @@ class StudySearcher(Searcher):
         asked = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
         if sum(trial.user_attrs.get(REASON) != LOST for trial in asked) >= self._num_trials:
             return str(self.FINISHED)
-        study.sampler = self._study_file.make_sampler(len(asked))
-        trial = study.ask(self._distributions)
+        study.sampler = self._study_file.make_sampler(len(asked), conditional=bool(self._conditions))
+        trial = study.ask()
+        suggest_applying(trial, self._distributions, self._conditions)
         trial.set_user_attr(RAY_TRIAL_ID, trial_id)
         self._live.add(trial_id)
         # Read back, so that a starting point's values have the types that sampled ones have.
@@ -172,6 +182,19 @@ class StudySearcher(Searcher):
                         f"{distribution}, but now it is {self._distributions.get(name, 'not searched')}; "
                         "a changed space needs a new search"
                     )
+            self._check_conditions(trial)
+
+    def _check_conditions(self, trial: FrozenTrial) -> None:
+        if RAY_TRIAL_ID not in trial.user_attrs:
+            return  # waiting, or lost while its parameters were drawn
+        for name in self._conditions:
+            applies = name in list_applying([name], self._conditions, trial.params)
+            if applies != (name in trial.params):
+                raise SearchError(
+                    f"trial {trial.number} of study {self._study_file.name!r} in {self._study_file.journal} has "
+                    f"{'no ' if applies else ''}{name}, which by its conditions now it should"
+                    f"{'' if applies else ' not'} have; a changed space needs a new search"
+                )
 
     def _enqueue_starting_points(self, study: optuna.Study) -> None:
         trials = study.get_trials(deepcopy=False)
@@ -214,7 +237,9 @@ class StudySearcher(Searcher):
 
 
 def _check_starting_points(
-    points: Sequence[tuple[str, Mapping[str, Any]]], distributions: Mapping[str, BaseDistribution]
+    points: Sequence[tuple[str, Mapping[str, Any]]],
+    distributions: Mapping[str, BaseDistribution],
+    conditions: Mapping[str, Conditions],
 ) -> None:
     names = [name for name, _ in points]
     for name, values in points:
@@ -222,6 +247,8 @@ def _check_starting_points(
             raise SearchError(f"starting points need different names, but two are called {name!r}")
         if unknown := ", ".join(sorted(set(values) - set(distributions))):
             raise SearchError(f"starting point {name!r} sets {unknown}, which the space does not search")
+        if surplus := ", ".join(sorted(set(values) - set(list_applying(list(values), conditions, values)))):
+            raise SearchError(f"starting point {name!r} sets {surplus}, which its other values do not let apply")
 
 
 def _fail_lost_trials(study: optuna.Study, known: set[str]) -> None:

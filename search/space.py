@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from search.conditions import Conditions, spell_when
 from search.yaml_lines import YamlNode, describe, spell_number
 from trainables.recipe import FieldRule, Scalar, check_value, list_rules, suggest_name
 
@@ -28,13 +29,15 @@ class Choice:
 
     Attributes:
         values: At least two, all different and of one type.
+        when: Where the parameter applies: where all of these hold.
     """
 
     values: tuple[Scalar, ...]
+    when: Conditions = ()
 
     def to_dict(self) -> dict[str, object]:
         """Returns what a space file would say."""
-        return {"choice": list(self.values)}
+        return {"choice": list(self.values)} | spell_when(self.when)
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,19 @@ class IntRange:
         high: Greatest value, above ``low``.
         log: Whether equal factors, rather than equal differences, are equally likely.
         step: Distance between values; divides ``high - low``. Is 1 with ``log``.
+        when: Where the parameter applies: where all of these hold.
     """
 
     low: int
     high: int
     log: bool = False
     step: int = 1
+    when: Conditions = ()
 
     def to_dict(self) -> dict[str, object]:
         """Returns what a space file would say."""
-        return {"low": self.low, "high": self.high} | _list_options(
-            self.log, None if self.step == 1 else self.step
-        )
+        step = None if self.step == 1 else self.step
+        return {"low": self.low, "high": self.high} | _list_options(self.log, step) | spell_when(self.when)
 
 
 @dataclass(frozen=True)
@@ -69,23 +73,28 @@ class FloatRange:
         high: Greatest value, above ``low``.
         log: Whether equal factors, rather than equal differences, are equally likely.
         step: Distance between values; divides ``high - low``. None for any value, as it is with ``log``.
+        when: Where the parameter applies: where all of these hold.
     """
 
     low: float
     high: float
     log: bool = False
     step: float | None = None
+    when: Conditions = ()
 
     def to_dict(self) -> dict[str, object]:
         """Returns what a space file would say."""
-        return {"low": self.low, "high": self.high} | _list_options(self.log, self.step)
+        return {"low": self.low, "high": self.high} | _list_options(self.log, self.step) | spell_when(self.when)
 
 
 Parameter = Choice | IntRange | FloatRange
 
 
 def to_distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistribution]:
-    """Returns Optuna's distribution of every parameter; it draws the values that ``contains`` accepts."""
+    """Returns Optuna's distribution of every parameter; it draws the values that ``contains`` accepts.
+
+    Where a parameter applies is not Optuna's to say: see ``list_conditions``.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     distributions: dict[str, BaseDistribution] = {}
@@ -101,6 +110,23 @@ def to_distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistributi
                 parameter.low, parameter.high, log=parameter.log, step=parameter.step
             )
     return distributions
+
+
+def list_conditions(space: Mapping[str, Parameter]) -> dict[str, Conditions]:
+    """Returns the conditions by the names of the parameters that have any.
+
+    Conditions on fixed fields are left out: a file in which one does not hold is refused.
+    """
+    searched = {
+        name: tuple(condition for condition in parameter.when if condition.name in space)
+        for name, parameter in space.items()
+    }
+    return {name: conditions for name, conditions in searched.items() if conditions}
+
+
+def spell_bounds(parameter: Parameter) -> str:
+    """Returns the values of a parameter as a space file would say them: ``low: 1, high: 4``."""
+    return ", ".join(f"{word}: {bound}" for word, bound in parameter.to_dict().items() if word != "when")
 
 
 def contains(parameter: Parameter, value: object) -> bool:
@@ -124,7 +150,7 @@ def contains(parameter: Parameter, value: object) -> bool:
 
 
 def read_space(node: YamlNode) -> dict[str, Parameter]:
-    """Reads the ``space`` of a file; problems are reported, and their parameters left out."""
+    """Reads the ``space`` of a file, but for its conditions; problems are reported, and their parameters left out."""
     names = node.read_mapping()
     if isinstance(node.value, dict) and not names:
         node.report(
@@ -135,7 +161,7 @@ def read_space(node: YamlNode) -> dict[str, Parameter]:
 
 
 def read_parameter(name: str, node: YamlNode) -> Parameter | None:
-    """Reads one parameter of a space; reports every problem and then returns None."""
+    """Reads one parameter of a space, but for its conditions; reports every problem and then returns None."""
     if name not in list_rules():
         _report_unknown_name(name, node)
         return None
@@ -144,7 +170,8 @@ def read_parameter(name: str, node: YamlNode) -> Parameter | None:
         node.report(f"must be a mapping, but got {describe(node.value)}", fix)
         return None
     n_problems = len(node.problems)
-    entries = node.read_mapping(("choice", *_RANGE_KEYS))
+    entries = node.read_mapping(("choice", *_RANGE_KEYS, "when"))
+    entries.pop("when", None)
     if len(node.problems) > n_problems and "choice" not in entries and not {"low", "high"} <= entries.keys():
         # The mistyped key is the missing one.
         return None
@@ -178,6 +205,14 @@ def read_value(name: str, node: YamlNode) -> Scalar | None:
     else:
         node.report(finding.what, finding.fix)
     return None
+
+
+def report_not_searched(name: str, node: YamlNode, searched: tuple[str, ...]) -> None:
+    """Reports a name that the file should search, and does not."""
+    if name in list_rules():
+        node.report(f"{name} is not in the space", "put it under fixed, or add it to the space")
+    else:
+        node.report(f"unknown parameter {name!r}", suggest_name(name, searched))
 
 
 def _read_choice(name: str, node: YamlNode) -> Choice | None:

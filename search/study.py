@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -50,23 +51,27 @@ class StudyFile:
         """Opens the study, or makes it; see ``open_study``."""
         return open_study(self.journal, self.name, self.make_sampler(0), self.mode)
 
-    def make_sampler(self, trial_number: int) -> optuna.samplers.BaseSampler:
+    def make_sampler(self, trial_number: int, conditional: bool = False) -> optuna.samplers.BaseSampler:
         """Makes the sampler that proposes one trial.
 
         Each trial has its own seed, so a proposal follows from the seed, its number and the study's past
         alone: a search that was killed and resumed does not draw its first points again, as it would with a
-        sampler seeded afresh.
+        sampler seeded afresh. See ``make_sampler`` for ``conditional``.
         """
         seed = int(np.random.SeedSequence([self.seed, trial_number]).generate_state(1)[0])
-        return make_sampler(self.sampler, seed, self.startup_trials)
+        return make_sampler(self.sampler, seed, self.startup_trials, conditional)
 
 
-def make_sampler(kind: SamplerKind, seed: int, startup_trials: int = 10) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    kind: SamplerKind, seed: int, startup_trials: int = 10, conditional: bool = False
+) -> optuna.samplers.BaseSampler:
     """Makes a seeded sampler.
 
     ``tpe`` is the tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023, arXiv 2304.11127),
     over all parameters jointly, with running trials counted as bad ones (constant liar) so that parallel
-    trials differ.
+    trials differ. With ``conditional`` the parameters are split into groups that are drawn together in the
+    trials so far (all that apply always, all that apply with LoRA, ...), and those of one group are modelled
+    jointly; otherwise only the parameters of every trial would be.
 
     Raises:
         SearchError: A kind that does not exist, or a negative number.
@@ -80,9 +85,12 @@ def make_sampler(kind: SamplerKind, seed: int, startup_trials: int = 10) -> optu
         )
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(
-        n_startup_trials=startup_trials, seed=seed, multivariate=True, group=False, constant_liar=True
-    )
+    with warnings.catch_warnings():
+        # Optuna calls groups experimental since 2.8, and would say so for every trial.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            n_startup_trials=startup_trials, seed=seed, multivariate=True, group=conditional, constant_liar=True
+        )
 
 
 def open_study(

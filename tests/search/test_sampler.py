@@ -18,6 +18,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from search.conditions import Condition
 from search.errors import SearchError
 from search.sampler import LOST, StudySearcher
 from search.scheduler import make_scheduler
@@ -266,6 +267,99 @@ def test_refuses_starting_points(
 ) -> None:
     with pytest.raises(SearchError, match=rule):
         make_searcher(study_file, starting_points=points)
+
+
+CONDITIONS = {"x": (Condition("kind", ("a",)),), "n": (Condition("kind", ("a", "b")), Condition("on", (True,)))}
+CONDITIONAL_SPACE = {**SPACE, "on": CategoricalDistribution([True, False])}
+
+
+def make_conditional_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
+    return make_searcher(
+        study_file, **{"distributions": CONDITIONAL_SPACE, "conditions": CONDITIONS, "num_trials": 24, **changes}
+    )
+
+
+def list_expected(config: dict[str, Any]) -> set[str]:
+    """Says by hand what the conditions above mean."""
+    return {"kind", "on"} | ({"x"} if config["kind"] == "a" else set()) | ({"n"} if config["on"] else set())
+
+
+def test_a_trial_has_only_what_applies(study_file: StudyFile) -> None:
+    searcher = make_conditional_searcher(study_file)
+    for number in range(24):
+        config = searcher.suggest(f"t{number}")
+        assert isinstance(config, dict) and set(config) == list_expected(config)
+        assert last_trial(study_file).params == config
+        finish(searcher, f"t{number}", [0.1 * len(config)] * (1 + number % MAX_EPOCHS))
+    assert len({frozenset(trial.params) for trial in study_file.open().trials}) == 4
+
+
+def test_starting_points_leave_out_what_does_not_apply(study_file: StudyFile) -> None:
+    points = [("bare", {"kind": "b", "on": False}), ("part", {"kind": "a", "on": True, "x": 1}), ("open", {"on": True})]
+    searcher = make_conditional_searcher(study_file, starting_points=points)
+    bare, part, opened = (searcher.suggest(f"t{number}") for number in range(3))
+    assert bare == points[0][1]
+    assert isinstance(part, dict) and part == {**points[1][1], "n": part["n"]} and isinstance(part["x"], float)
+    assert isinstance(opened, dict) and set(opened) == list_expected(opened) and opened["on"] is True
+    names = [trial.user_attrs.get("starting_point") for trial in study_file.open().trials]
+    assert names == ["bare", "part", "open"]
+
+
+def test_conditions_survive_restarts(tmp_path: Path) -> None:
+    proposals = []
+    for name in ("through", "restarted"):
+        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2)
+        searcher = make_conditional_searcher(study_file)
+        configs: list[Any] = []
+        for number in range(10):
+            configs.append(searcher.suggest(f"t{number}"))
+            finish(searcher, f"t{number}", [0.1 * number] * MAX_EPOCHS)
+            if name == "restarted":
+                searcher.save_to_dir(str(tmp_path / name))
+                searcher = restart(searcher, tmp_path / name)
+        proposals.append(configs)
+    assert proposals[0] == proposals[1]
+    assert all(set(config) == list_expected(config) for config in proposals[0])
+
+
+def test_a_trial_lost_while_it_was_drawn_is_settled(study_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_conditional_searcher(study_file, num_trials=1)
+    searcher.save_to_dir(str(tmp_path))
+    # Killed between two parameters: "on" is missing, and "n" would need it.
+    study_file.open().ask({"kind": CONDITIONAL_SPACE["kind"]})
+    searcher = restart(searcher, tmp_path)
+    config = searcher.suggest("t1")
+    assert isinstance(config, dict) and set(config) == list_expected(config)
+    assert study_file.open().trials[0].user_attrs["reason"] == LOST
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ({"kind": "a", "on": True}, {"x": (Condition("kind", ("b",)),)}, "has x, which .* should not have"),
+        ({"kind": "b", "on": True}, {"x": (Condition("kind", ("b",)),)}, "has no x, which .* should have"),
+    ],
+)
+def test_refuses_changed_conditions(
+    study_file: StudyFile, before: dict[str, Any], after: dict[str, Any], words: str
+) -> None:
+    make_conditional_searcher(study_file, starting_points=[("p", before)]).suggest("t1")
+    with pytest.raises(SearchError, match=words):
+        make_conditional_searcher(study_file, conditions={**CONDITIONS, **after}).suggest("t2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"starting_points": [("p", {"kind": "b", "x": 0.1})]}, "'p' sets x, which its other values do not"),
+        ({"starting_points": [("p", {"n": 1})]}, "'p' sets n, which its other values do not"),
+        ({"conditions": {"x": (Condition("y", (1,)),)}}, "x depends on y, which the space does not search"),
+        ({"conditions": {"x": (Condition("n", (1,)),), "n": (Condition("x", (1,)),)}}, "depend on each other"),
+    ],
+)
+def test_refuses_what_conditions_rule_out(study_file: StudyFile, changes: dict[str, Any], rule: str) -> None:
+    with pytest.raises(SearchError, match=rule):
+        make_conditional_searcher(study_file, **changes)
 
 
 @pytest.fixture(scope="module")

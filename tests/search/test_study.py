@@ -123,21 +123,22 @@ def test_opens_at_once_past_a_stale_lock(journal: Path) -> None:
     assert time.monotonic() - start < 5.0
 
 
-def propose(source: StudyFile, n_past: int) -> list[dict[str, float]]:
+def propose(source: StudyFile, n_past: int, conditional: bool) -> list[dict[str, float]]:
     study = source.open()
     for number in range(n_past):
-        study.sampler = source.make_sampler(number)
+        study.sampler = source.make_sampler(number, conditional)
         fill(study, 1)
     return [trial.params for trial in study.trials]
 
 
 @pytest.mark.parametrize("kind", ["tpe", "random"])
-def test_proposals_follow_from_the_seed(tmp_path: Path, kind: SamplerKind) -> None:
+@pytest.mark.parametrize("conditional", [False, True])
+def test_proposals_follow_from_the_seed(tmp_path: Path, kind: SamplerKind, conditional: bool) -> None:
     make = {
         name: StudyFile(tmp_path / name, "s", kind, seed, 3)
         for name, seed in zip("abc", (1, 1, 2), strict=True)
     }
-    a, b, c = (propose(make[name], 6) for name in "abc")
+    a, b, c = (propose(make[name], 6, conditional) for name in "abc")
     assert a == b
     assert all(mine != other for mine, other in zip(a, c, strict=True))
     assert len({params["x"] for params in a}) == 6
