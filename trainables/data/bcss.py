@@ -103,6 +103,12 @@ def find_tcga_patient(name: str) -> str | None:
     return match.group() if match else None
 
 
+def find_tcga_hospital(patient: str) -> str | None:
+    """Returns the second field of a TCGA barcode (``A1``: where the tissue was taken), or None without one."""
+    barcode = find_tcga_patient(patient)
+    return barcode.split("-")[1] if barcode else None
+
+
 def read_regions(root: Path) -> RegionSet:
     """Lists the regions of a data set; decodes no pixels.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainables.data.bcss import PARTS, RegionSet, find_tcga_patient
+from trainables.data.bcss import PARTS, Region, RegionSet, find_tcga_patient
 from trainables.errors import DataError, Finding
 
 KINDS = ("auto", "declared", "bcss", "random")
@@ -41,6 +41,27 @@ class Split:
     def parts(self) -> dict[str, tuple[str, ...]]:
         """Part -> region names, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the choice of a part for the next patient may look at; nothing here is to be changed.
+
+    Attributes:
+        n_regions: Of the patient.
+        n_regions_after: Of all patients who wait still.
+        allowed: Parts to choose from.
+        lacking: Those of them without a region of the rarest class that waits, which the patient has.
+        room: Part -> regions still wanted there.
+        class_room: Part -> regions of that class still wanted there; 0 if no class waits.
+    """
+
+    n_regions: int
+    n_regions_after: int
+    allowed: Sequence[str]
+    lacking: Sequence[str]
+    room: Mapping[str, float]
+    class_room: Mapping[str, float]
 
 
 def bcss_split(names: Iterable[str]) -> Split:
@@ -144,20 +165,13 @@ def _take_declared(regions: RegionSet) -> Split:
 
 
 def _draw_split(regions: RegionSet, seed: int, class_presence: Mapping[str, frozenset[int]]) -> Split:
-    """Deals whole patients to parts, rarest class first (iterative stratification, Sechidis et al. 2011)."""
-    by_patient: defaultdict[str, list[str]] = defaultdict(list)
-    for region in regions.regions:
-        by_patient[region.patient].append(region.name)
+    """Deals whole patients to parts, stratified by class."""
+    by_patient = group_by_patient(regions.regions)
     if len(by_patient) < len(PARTS):
         what = f"has {len(by_patient)} patient(s), fewer than 3, so that no part can have its own"
         fix = "add regions of other patients, or declare a split"
         raise DataError([Finding(str(regions.root), what, fix)])
-    patients = sorted(by_patient)
-    np.random.default_rng(seed).shuffle(patients)
-    patients.sort(key=lambda patient: -len(by_patient[patient]))  # stable; the largest while parts have room
-    counts = {p: Counter(one for name in by_patient[p] for one in class_presence[name]) for p in patients}
-    dealt = _deal_patients(patients, {p: len(by_patient[p]) for p in patients}, counts)
-    parts = {part: tuple(sorted(n for p in dealt[part] for n in by_patient[p])) for part in PARTS}
+    parts = deal_patients(by_patient, _SHARES, seed, class_presence, _choose_part)
     sizes = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
     shared = len(by_patient) < len(regions.regions)
     unit = "by patient" if shared else "by region (none are known to share a patient)"
@@ -165,68 +179,83 @@ def _draw_split(regions: RegionSet, seed: int, class_presence: Mapping[str, froz
     return Split("random", description, **parts)
 
 
-def _deal_patients(
-    patients: list[str], n_regions: Mapping[str, int], counts: Mapping[str, Counter[int]]
-) -> dict[str, list[str]]:
-    """Deals patients to parts, those of the rarest class first.
+def group_by_patient(regions: Iterable[Region]) -> dict[str, list[str]]:
+    """Returns patient -> names of the patient's regions, both in the order in which they come."""
+    by_patient: defaultdict[str, list[str]] = defaultdict(list)
+    for region in regions:
+        by_patient[region.patient].append(region.name)
+    return dict(by_patient)
+
+
+def deal_patients(
+    by_patient: Mapping[str, Sequence[str]],
+    shares: Mapping[str, float],
+    seed: int,
+    class_presence: Mapping[str, frozenset[int]],
+    choose: Callable[[Turn], str],
+) -> dict[str, tuple[str, ...]]:
+    """Deals whole patients to parts, those of the rarest class first, and among them the largest.
+
+    This is the iterative stratification of Sechidis et al. 2011 ("On the stratification of multi-label data"):
+    a region holds several classes, so that no single label could stand for it.
 
     Args:
-        patients: In the order in which equals are dealt.
-        n_regions: Patient -> number of regions.
-        counts: Patient -> class id -> number of regions with that class.
+        by_patient: Patient -> names of the patient's regions; at least as many patients as parts.
+        shares: Part -> share of all regions that it should get.
+        seed: Decides between patients that are alike.
+        class_presence: Region name -> ids of the classes in its mask.
+        choose: Returns the part that gets the next patient, one of ``Turn.allowed``.
+
+    Returns:
+        Part -> region names, sorted; no part is empty.
     """
-    total, class_totals = sum(n_regions.values()), sum(counts.values(), Counter[int]())
-    room = {part: share * total for part, share in _SHARES.items()}
-    class_room = {part: {c: share * n for c, n in class_totals.items()} for part, share in _SHARES.items()}
-    dealt: dict[str, list[str]] = {part: [] for part in PARTS}
-    waiting = list(patients)
+    assert len(by_patient) >= len(shares)
+    waiting = sorted(by_patient)
+    np.random.default_rng(seed).shuffle(waiting)
+    waiting.sort(key=lambda patient: -len(by_patient[patient]))  # stable; the largest while parts have room
+    counts = {p: Counter(one for name in names for one in class_presence[name]) for p, names in by_patient.items()}
+    total, class_totals = sum(map(len, by_patient.values())), sum(counts.values(), Counter[int]())
+    room = {part: share * total for part, share in shares.items()}
+    class_room = {part: {c: share * n for c, n in class_totals.items()} for part, share in shares.items()}
+    dealt: dict[str, list[str]] = {part: [] for part in shares}
     while waiting:
         left = Counter(one for patient in waiting for one in counts[patient])
         rarest = min(left, key=lambda one: (left[one], one), default=None)
         patient = next(p for p in waiting if rarest is None or rarest in counts[p])
-        empty = [part for part in PARTS if not dealt[part]]
-        allowed = empty if len(waiting) <= len(empty) else list(PARTS)  # no part may end empty
-        lacking = [part for part in allowed if not any(rarest in counts[one] for one in dealt[part])]
-        wanted = {part: 0.0 if rarest is None else class_room[part][rarest] for part in PARTS}
-        part = _choose_part(allowed, lacking, room, wanted)
+        empty = [part for part in shares if not dealt[part]]
+        allowed = empty if len(waiting) <= len(empty) else list(shares)  # no part may end empty
         waiting.remove(patient)
+        part = choose(
+            Turn(
+                n_regions=len(by_patient[patient]),
+                n_regions_after=sum(len(by_patient[one]) for one in waiting),
+                allowed=allowed,
+                lacking=[part for part in allowed if not any(rarest in counts[one] for one in dealt[part])],
+                room=room,
+                class_room={part: 0.0 if rarest is None else class_room[part][rarest] for part in shares},
+            )
+        )
         dealt[part].append(patient)
-        room[part] -= n_regions[patient]
+        room[part] -= len(by_patient[patient])
         for one, number in counts[patient].items():
             class_room[part][one] -= number
-    return dealt
+    return {part: tuple(sorted(n for p in patients for n in by_patient[p])) for part, patients in dealt.items()}
 
 
-def _choose_part(
-    allowed: list[str], lacking: list[str], room: Mapping[str, float], class_room: Mapping[str, float]
-) -> str:
-    """Returns the part that gets the next patient: train before val before test while a part lacks the class.
-
-    Args:
-        allowed: Parts to choose from.
-        lacking: Those of them without a region of the class at hand.
-        room: Part -> regions still wanted there.
-        class_room: Part -> regions of that class still wanted there.
-    """
-    if "train" in lacking:
+def _choose_part(turn: Turn) -> str:
+    """Chooses train before val before test while a part lacks the class."""
+    if "train" in turn.lacking:
         return "train"  # even beyond its share: what is never trained on cannot be learned
-    roomy = [part for part in allowed if room[part] >= 0.5] or allowed
-    if wanting := [part for part in lacking if part in roomy]:
+    roomy = [part for part in turn.allowed if turn.room[part] >= 0.5] or turn.allowed
+    if wanting := [part for part in turn.lacking if part in roomy]:
         return wanting[0]
-    return max(roomy, key=lambda part: (class_room[part], room[part], -PARTS.index(part)))
+    return max(roomy, key=lambda part: (turn.class_room[part], turn.room[part], -PARTS.index(part)))
 
 
 def _add_remarks(split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]]) -> Split:
-    """Adds what a reader of scores must know: patients shared by parts, regions unused, classes absent."""
+    """Adds what a reader of scores must know: regions unused, classes absent."""
     parts = split.parts
-    patient_of = {region.name: region.patient for region in regions.regions}
-    seen_in: defaultdict[str, set[str]] = defaultdict(set)
-    for part, names in parts.items():
-        for name in names:
-            seen_in[patient_of[name]].add(part)
     remarks = []
-    if shared := [patient for patient, found_in in sorted(seen_in.items()) if len(found_in) > 1]:
-        remarks.append(f"{len(shared)} patient(s) stand in more than one part ({', '.join(shared[:3])})")
     if unused := len(regions.regions) - sum(map(len, parts.values())):
         remarks.append(f"{unused} region(s) are in no part")
     for part, names in parts.items():

@@ -26,7 +26,7 @@ SquareImage = Float32[np.ndarray, "3 side side"]
 SquareMask = UInt8[np.ndarray, "side side"]
 ClassPixels = Int64[np.ndarray, "regions classes"]
 
-_VERSION = 1  # raised with every change of the layout below
+_VERSION = 2  # raised with every change of the layout below
 _INDEX = "index.json"
 _BUILDING = ".building-"  # what folders of unfinished stores begin with
 _ABANDONED_AFTER_S = 24 * 3600
@@ -47,6 +47,7 @@ class RegionStore:
         ignore_ids: Ids whose pixels are neither scored nor trained on.
         image_size: Side S of the resized images, in pixels.
         fingerprint: 12 hexadecimal digits over names, file contents, classes and ignored ids.
+        pixel_digests: Of each region's image; equal where the pixels are, however stored, turned or mirrored.
         class_pixels: Pixels of each class at the region's own size, [n_regions, n_classes] as ``classes``.
         warnings: What the build found worth a look.
     """
@@ -156,6 +157,7 @@ class RegionStore:
         self.ignore_ids: tuple[int, ...] = tuple(index["ignore_ids"])
         self.image_size = int(index["image_size"])
         self.fingerprint = str(index["fingerprint"])
+        self.pixel_digests: tuple[str, ...] = tuple(index["pixel_digests"])
         self.warnings = tuple(Finding(*one) for one in index["warnings"])
         self.class_pixels: ClassPixels = np.array(index["class_pixels"], np.int64).reshape(
             len(self.names), len(self.classes)
@@ -170,7 +172,7 @@ def _write_store(
     regions: RegionSet, image_size: int, folder: Path, progress: Callable[[int, int], None] | None
 ) -> str:
     """Decodes all regions into a folder; returns the fingerprint. Raises DataError with every finding."""
-    digests, sizes, class_pixels = [], [], []
+    digests, pixel_digests, sizes, class_pixels = [], [], [], []
     findings: list[Finding] = []
     warnings: list[Finding] = []
     side = image_size
@@ -190,6 +192,7 @@ def _write_store(
                 nearest = cv2.resize(decoded.mask, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
                 masks_resized.append(nearest[None])
                 digests.append(decoded.sha256)
+                pixel_digests.append(decoded.pixel_digest)
                 sizes.append(decoded.mask.shape)
                 class_pixels.append([int(decoded.pixels[one]) for one in regions.classes])
             if progress is not None:
@@ -206,6 +209,7 @@ def _write_store(
         "classes": list(regions.classes.items()),
         "ignore_ids": regions.ignore_ids,
         "sizes": sizes,
+        "pixel_digests": pixel_digests,  # no part of the fingerprint, which the files' bytes tell
         "class_pixels": class_pixels,
         "warnings": [(one.where, one.what, one.fix) for one in sort_findings(warnings)],
     }

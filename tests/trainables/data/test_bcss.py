@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.bcss import BCSS_CLASSES, BCSS_IDS, read_regions
+from trainables.data.bcss import BCSS_CLASSES, BCSS_IDS, find_tcga_hospital, read_regions
 from trainables.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -158,3 +158,17 @@ def test_real_data_is_listed(shared_data: Path, folder: str, count: int) -> None
     assert len(regions.regions) == count
     assert regions.is_bcss == (folder == "bcss_crops")
     assert (regions.declared_split is None) == (folder != "he_nuclei")
+
+
+@pytest.mark.parametrize(
+    ("patient", "hospital"),
+    [
+        ("TCGA-A1-A0SK", "A1"),
+        ("TCGA-OL-A5RY-DX1_xmin1.png", "OL"),
+        ("TCGA-A1-A0SKX", None),
+        ("demo-P01", None),
+        ("", None),
+    ],
+)
+def test_hospital_is_the_barcodes_second_field(patient: str, hospital: str | None) -> None:
+    assert find_tcga_hospital(patient) == hospital

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from trainables.data.bcss import RegionSet, read_regions
-from trainables.data.checks import check_regions, decode_region, examine_regions
+from trainables.data.checks import check_regions, decode_region, digest_pixels, examine_regions
 from trainables.data.splits import Split
 
 
@@ -95,3 +95,47 @@ def test_split_is_checked_too(tmp_path: Path) -> None:
 def test_real_data_has_no_findings(shared_data: Path, folder: str) -> None:
     report = examine_regions(read_regions(shared_data / folder))
     assert report.findings == report.warn_regions == ()
+
+
+def turn_eightfold(image: np.ndarray) -> list[np.ndarray]:
+    return [np.rot90(one, turns) for one in (image, image[:, ::-1]) for turns in range(4)]
+
+
+@pytest.mark.parametrize("low", [0, 255])  # 255: all rows tie until the last pixels
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 7), (5, 5), (4, 9), (9, 4)])
+def test_turned_and_mirrored_pixels_have_one_digest(h: int, w: int, low: int) -> None:
+    image = np.random.default_rng(h).integers(low, 256, (h, w, 3), np.uint8)
+    image[-1, -1] = 7
+    assert len({digest_pixels(one) for one in turn_eightfold(image)}) == 1
+
+
+def test_other_pixels_have_another_digest() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    changed = image.copy()
+    changed[3, 4, 1] ^= 1
+    others = [image, changed, image[..., ::-1], image.reshape(4, 12, 3), image[:-1], 255 - image]
+    assert len({digest_pixels(one) for one in others}) == len(others)
+
+
+def test_digest_does_not_depend_on_the_file(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "images" / "a.png", compress_level=0)
+    image.save(tmp_path / "images" / "b.png", compress_level=9)
+    image.save(tmp_path / "images" / "c.tif")
+    image.save(tmp_path / "images" / "d.tiff", compression="tiff_lzw")
+    image.convert("RGBA").save(tmp_path / "images" / "e.png")
+    for name in "abcde":
+        Image.fromarray(np.resize(fill(1, 2), (6, 8))).save(tmp_path / "masks" / f"{name}.png")
+    regions = read_regions(tmp_path)
+    decoded = [decode_region(region, regions) for region in regions.regions]
+    assert {one.pixel_digest for one in decoded} == {digest_pixels(pixels)}
+    assert len({one.sha256[0] for one in decoded}) == 5
+
+
+def test_image_that_cannot_be_decoded_has_no_digest(tmp_path: Path) -> None:
+    regions = write_set(tmp_path, {"a.png": fill(1)})
+    regions.regions[0].image.write_bytes(b"no picture")
+    assert decode_region(regions.regions[0], regions).pixel_digest == ""

@@ -20,6 +20,7 @@ from sam2.utils.transforms import SAM2Transforms
 from torchvision.transforms import Resize, ToTensor
 
 from trainables.data.bcss import RegionSet, read_regions
+from trainables.data.checks import digest_pixels
 from trainables.data.images import read_image, read_mask
 from trainables.data.splits import make_split
 from trainables.data.store import RegionStore
@@ -87,6 +88,22 @@ def test_arrays_are_read_only_plain_views(store: RegionStore) -> None:
         assert type(array) is np.ndarray and not array.flags.writeable and array.base is not None
     with pytest.raises(IndexError):
         store.mask(3)
+
+
+def test_pixel_digests_are_those_of_the_images(store: RegionStore, regions: RegionSet) -> None:
+    assert store.pixel_digests == tuple(digest_pixels(read_image(region.image)) for region in regions.regions)
+    assert len(set(store.pixel_digests)) == 3
+
+
+def test_store_without_digests_is_built_again_in_place(tmp_path: Path, store: RegionStore) -> None:
+    folder = tmp_path / store.folder.name
+    shutil.copytree(store.folder, folder)
+    index = json.loads((folder / "index.json").read_text())
+    del index["pixel_digests"]
+    (folder / "index.json").write_text(json.dumps(index | {"version": 1}))
+    rebuilt = RegionStore.build(write_set(tmp_path / "set"), 32, tmp_path)
+    assert rebuilt.folder == folder and rebuilt.fingerprint == store.fingerprint
+    assert rebuilt.pixel_digests == store.pixel_digests
 
 
 def test_class_presence_feeds_the_split(store: RegionStore) -> None:
