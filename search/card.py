@@ -2,106 +2,124 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 from search.bar import RECORDED_BAR
+from search.chosen import Chosen
 from search.record import SearchRecord
-from search.results import Winner
 from search.summary import Summary
 from trainables.model.build import MODELS
 
 
-def write_card(
-    path: Path, record: SearchRecord, winner: Winner, summary: Summary | None, stock_dice: float
-) -> None:
-    """Writes the card as Markdown.
+@dataclass(frozen=True)
+class Card:
+    """The card of one export.
 
-    Args:
-        path: File to write.
+    Attributes:
         record: The search.
-        winner: The exported trial.
+        chosen: What is exported.
         summary: The search's outcome; None where it did not come that far.
-        stock_dice: Validation Dice of the merged file by stock SAM2ImagePredictor.
+        stock_dice: Dice of the merged file by stock SAM2ImagePredictor, on the split's validation regions.
     """
-    parts = [
-        _describe_model(record, winner),
-        _describe_scores(record, winner, summary, stock_dice),
-        _describe_data(record),
-        _describe_use(record),
-        _describe_recipe(winner),
-    ]
-    path.write_text("\n\n".join(parts) + "\n")
 
+    record: SearchRecord
+    chosen: Chosen
+    summary: Summary | None
+    stock_dice: float
 
-def _describe_model(record: SearchRecord, winner: Winner) -> str:
-    context = record.make_context()
-    warning = f"\n\n**Made with {record.demo}: its numbers say nothing about tissue.**" if record.demo else ""
-    return (
-        f"# SAM2 `{context.model}` with LoRA, from search `{record.search_id}`{warning}\n\n"
-        f"Trial `{winner.trial_id}`, epoch {winner.epoch}, the highest validation Dice of its search."
-    )
-
-
-def _describe_scores(
-    record: SearchRecord, winner: Winner, summary: Summary | None, stock_dice: float
-) -> str:
-    protocol = record.make_context().protocol
-    rows = ["| | validation | test, opened once |", "|---|---|---|"]
-    if summary is None:
-        rows.append(f"| this model | {winner.val_dice:.4f} | not scored |")
-    else:
-        rows += [
-            f"| this model | {winner.val_dice:.4f} | {summary.test_dice:.4f} |",
-            f"| zero-shot, measured alike | {summary.zeroshot_val_dice:.4f} | "
-            f"{summary.zeroshot_test_dice:.4f} |",
-            f"| filled prompt box (floor) | {summary.val_floor:.4f} | |",
-            f"| best mask inside the prompt (ceiling) | {summary.val_ceiling:.4f} | |",
+    def to_markdown(self) -> str:
+        """Returns the whole card."""
+        parts = [
+            self._describe_model(),
+            self._describe_scores(),
+            self._describe_data(),
+            self._describe_use(),
+            self._describe_recipe(),
         ]
-    rows.append(f"| this file by stock `SAM2ImagePredictor` | {stock_dice:.4f} | |")
-    verdict = (
-        f"\n\nAgainst zero-shot on test: **{summary.verdict}**. Validation chose this model among "
-        f"{sum(summary.trials.values())} trials, so its validation figure is optimistic."
-        if summary
-        else ""
-    )
-    return (
-        "## Dice\n\n" + "\n".join(rows) + f"\n\nProtocol `{protocol.describe()}`.{verdict}\n\n"
-        f"For orientation: the recorded bar is {RECORDED_BAR.overall_dice} (SAM2.1 Hiera-L, zero-shot, BCSS "
-        f"test set, protocol `{RECORDED_BAR.protocol}`); it can be compared only with figures on those images."
-    )
+        return "\n\n".join(parts) + "\n"
 
+    def _describe_model(self) -> str:
+        record, chosen = self.record, self.chosen
+        caveats = self.summary.caveats if self.summary else record.caveats
+        marks = [f"Made with {record.demo}: its numbers say nothing about tissue."] if record.demo else []
+        marks += [f"{caveat[0].upper()}{caveat[1:]}." for caveat in caveats]
+        told = "".join(f"\n\n**{mark}**" for mark in marks)
+        seeds = (
+            f"It was the best of {chosen.n_finalists} configurations by mean validation Dice over {chosen.n_seeds} "
+            f"seeds ({chosen.seeds_mean:.4f}, standard deviation {chosen.seeds_std:.4f})."
+            if chosen.n_finalists
+            else "It was not confirmed with other seeds."
+        )
+        refit = " It was then trained on all training and validation regions together." if chosen.refit else ""
+        scale = (
+            f"The change of the weights is multiplied by {chosen.scale:g} (WiSE-FT, Wortsman et al. 2022; 1 is the "
+            "fine-tune as trained, 0 is zero-shot), the best of several scales on validation."
+        )
+        return (
+            f"# SAM2 `{record.context['model']}`, fine-tuned by search `{record.search_id}`{told}\n\n"
+            f"Configuration of trial `{chosen.trial_id}`, seed {chosen.seed}, epoch {chosen.epoch}. {seeds}{refit} "
+            f"{scale}"
+        )
 
-def _describe_data(record: SearchRecord) -> str:
-    counts = ", ".join(f"{len(names)} {part}" for part, names in record.split.items())
-    versions = ", ".join(f"{name} {version}" for name, version in record.environment["packages"].items())
-    return (
-        f"## Data and origin\n\nData fingerprint `{record.data_fingerprint}`; regions: {counts}. "
-        f"{record.split_description}\n\nSeed {record.context['seed']}, git commit "
-        f"`{record.environment['git_commit']}`, {versions}."
-    )
+    def _describe_scores(self) -> str:
+        summary, chosen = self.summary, self.chosen
+        protocol = self.record.make_context().protocol
+        validation = "cross-validation" if chosen.refit else "validation"
+        rows = [f"| | {validation} | test, opened once |", "|---|---|---|"]
+        if summary is None:
+            rows.append(f"| this model | {chosen.val_dice:.4f} | not scored |")
+        else:
+            rows += [
+                f"| this model | {chosen.val_dice:.4f} | {summary.test_dice:.4f} |",
+                f"| zero-shot, measured alike | {summary.zeroshot_val_dice:.4f} | "
+                f"{summary.zeroshot_test_dice:.4f} |",
+                f"| filled prompt box (floor) | {summary.val_floor:.4f} | |",
+                f"| best mask inside the prompt (ceiling) | {summary.val_ceiling:.4f} | |",
+            ]
+        where = " (regions that the refit trained on)" if chosen.refit else ""
+        rows.append(f"| this file by stock `SAM2ImagePredictor`{where} | {self.stock_dice:.4f} | |")
+        verdict = (
+            f"\n\nAgainst zero-shot on test: **{summary.verdict}**. Validation chose this model among "
+            f"{sum(summary.trials.values())} trials, so its validation figure is optimistic."
+            if summary
+            else ""
+        )
+        return (
+            "## Dice\n\n" + "\n".join(rows) + f"\n\nProtocol `{protocol.describe()}`.{verdict}\n\n"
+            f"For orientation: the recorded bar is {RECORDED_BAR.overall_dice} (SAM2.1 Hiera-L, zero-shot, BCSS "
+            f"test set, protocol `{RECORDED_BAR.protocol}`); it can be compared only with figures on those images."
+        )
 
+    def _describe_data(self) -> str:
+        record = self.record
+        counts = ", ".join(f"{len(names)} {part}" for part, names in record.split.items())
+        versions = ", ".join(f"{name} {version}" for name, version in record.environment["packages"].items())
+        return (
+            f"## Data and origin\n\nData fingerprint `{record.data_fingerprint}`; regions: {counts}. "
+            f"{record.split_description}\n\nSeed of the search {record.context['seed']}, git commit "
+            f"`{record.environment['git_commit']}`, {versions}."
+        )
 
-def _describe_use(record: SearchRecord) -> str:
-    spec = MODELS[record.context["model"]]
-    lines = ["from sam2.build_sam import build_sam2"]
-    if spec.is_demo:
-        lines += [
-            "from hydra import initialize_config_dir",
-            "from hydra.core.global_hydra import GlobalHydra",
-            "",
-            "GlobalHydra.instance().clear()  # nano's config lies beside this card, not inside sam2",
-            'with initialize_config_dir("/absolute/path/of/this/folder", version_base="1.2"):',
-            f'    model = build_sam2("{spec.config}", "sam2.pt", device="cpu")',
-        ]
-    else:
-        lines.append(f'model = build_sam2("{spec.config}", "sam2.pt")')
-    return (
-        "## Use\n\n`sam2.pt` holds the merged weights under stock keys; `adapter/` is the PEFT adapter "
-        "alone.\n\n"
-        "```python\n" + "\n".join(lines) + "\n```"
-    )
+    def _describe_use(self) -> str:
+        spec = MODELS[self.record.context["model"]]
+        lines = ["from sam2.build_sam import build_sam2"]
+        if spec.is_demo:
+            lines += [
+                "from hydra import initialize_config_dir",
+                "from hydra.core.global_hydra import GlobalHydra",
+                "",
+                "GlobalHydra.instance().clear()  # nano's config lies beside this card, not inside sam2",
+                'with initialize_config_dir("/absolute/path/of/this/folder", version_base="1.2"):',
+                f'    model = build_sam2("{spec.config}", "sam2.pt", device="cpu")',
+            ]
+        else:
+            lines.append(f'model = build_sam2("{spec.config}", "sam2.pt")')
+        return (
+            "## Use\n\n`sam2.pt` holds the merged weights under stock keys; `adapter/` is the PEFT adapter "
+            "alone.\n\n"
+            "```python\n" + "\n".join(lines) + "\n```"
+        )
 
-
-def _describe_recipe(winner: Winner) -> str:
-    rows = [f"| `{name}` | {value} |" for name, value in winner.params.items()]
-    return "## Recipe\n\n| field | value |\n|---|---|\n" + "\n".join(rows)
+    def _describe_recipe(self) -> str:
+        rows = [f"| `{name}` | {value} |" for name, value in self.chosen.params.items()]
+        return "## Recipe\n\n| field | value |\n|---|---|\n" + "\n".join(rows)

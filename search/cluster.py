@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,12 +174,23 @@ def call_with_resources(resources: TrialResources, function: Callable[..., T], *
     Raises:
         SearchError: Likewise TrainablesError, if the function raised it; anything else is Ray's RayTaskError.
     """
+    return map_with_resources(resources, function, [arguments])[0]
+
+
+def map_with_resources(
+    resources: TrialResources, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]
+) -> list[T]:
+    """Runs a function once for each tuple of arguments, as many at once as trials would; answers in order.
+
+    Raises:
+        SearchError: As :func:`call_with_resources`.
+    """
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(function)
     try:
-        answer: T = ray.get(task.remote(*arguments))
+        answers: list[T] = ray.get([task.remote(*arguments) for arguments in calls])
     except RayTaskError as error:
         # Ray's own text is the worker's traceback; errors raised on purpose say all in a line.
         if isinstance(error.cause, (SearchError, TrainablesError)):
             raise error.cause from error
         raise
-    return answer
+    return answers

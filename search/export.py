@@ -1,7 +1,7 @@
 """Exports a search's winner: PEFT adapter, merged stock SAM2 checkpoint, config, card.
 
 ``python -m search.export --run NAME --out DIR``. The merged file is scored again by stock ``SAM2ImagePredictor``; an
-export whose validation Dice is not the trial's fails.
+export that does not score there what the search's own evaluator gives fails.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.card import write_card
+from search.card import Card
+from search.chosen import Chosen, read_chosen
 from search.command import add_storage_option, run_command
 from search.errors import ConfigError, SearchError
-from search.record import TRIALS_FOLDER, SearchRecord, find_run, make_study_file
-from search.results import Winner, find_winner, read_trials
+from search.record import SearchRecord, find_run
 from search.summary import Summary
 from trainables.errors import Finding
 
-# Dice by which the exported file may differ from the trial: rounding of merged weights, no more.
+# Dice by which the exported file may differ from the chosen model: rounding of merged weights, no more.
 TOLERANCE = 0.001
 
 
@@ -33,17 +33,17 @@ class ExportReport:
 
     Attributes:
         folder: Where to.
-        trial_dice: The trial's Dice on validation.
-        stock_dice: The merged file's, by stock SAM2ImagePredictor.
+        own_dice: Dice of the chosen model, as this project scores it, on the regions that validated the search.
+        stock_dice: The merged file's, by stock SAM2ImagePredictor, on the same regions.
     """
 
     folder: Path
-    trial_dice: float
+    own_dice: float
     stock_dice: float
 
 
 def export_run(run_folder: Path, out: Path) -> ExportReport:
-    """Exports the winner of a search.
+    """Exports what a search chose.
 
     Args:
         run_folder: The search's folder.
@@ -51,23 +51,23 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
 
     Raises:
         ConfigError: If ``out`` holds files, or the run folder no search.
-        SearchError: If the search has no winner, or the export's Dice is not the trial's.
+        SearchError: If the search has no winner, or the exported file does not score what the winner does.
     """
     record = SearchRecord.read(run_folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError([Finding(f"--out {out}", "exists and is not empty", "name a new folder")])
-    winner = find_winner(read_trials(make_study_file(run_folder, record)), run_folder / TRIALS_FOLDER)
+    chosen = read_chosen(run_folder, record)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        stock_dice = _write_model(record, winner, partial)
-        report = ExportReport(out, winner.val_dice, stock_dice)
-        if not abs(report.trial_dice - report.stock_dice) <= TOLERANCE:
+        own_dice, stock_dice = _write_model(record, chosen, chosen.locate(run_folder), partial)
+        if not abs(own_dice - stock_dice) <= TOLERANCE:
             raise SearchError(
-                f"the exported model scores {stock_dice:.4f} by stock SAM2ImagePredictor, the trial scored "
-                f"{winner.val_dice:.4f}: they may differ by {TOLERANCE} at most; nothing was exported"
+                f"the exported model scores {stock_dice:.4f} by stock SAM2ImagePredictor, and {own_dice:.4f} as "
+                f"the search scores it: they may differ by {TOLERANCE} at most; nothing was exported"
             )
-        write_card(partial / "README.md", record, winner, Summary.read(run_folder), stock_dice)
+        card = Card(record, chosen, Summary.read(run_folder), stock_dice)
+        (partial / "README.md").write_text(card.to_markdown())
         if out.exists():
             out.rmdir()
         partial.chmod(0o755)
@@ -78,17 +78,21 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
     summary = Summary.read(run_folder)
     if summary is not None:
         dataclasses.replace(summary, export=str(out), export_val_dice=stock_dice).write(run_folder)
-    return report
+    return ExportReport(out, own_dice, stock_dice)
 
 
-def _write_model(record: SearchRecord, winner: Winner, folder: Path) -> float:
-    """Writes adapter, merged weights and config; returns the merged file's validation Dice by the stock predictor."""
+def _write_model(
+    record: SearchRecord, chosen: Chosen, checkpoint: Path, folder: Path
+) -> tuple[float, float]:
+    """Writes adapter, merged weights, config and recipe; returns the Dice by our evaluator and by the stock one."""
     from trainables.merged import score_merged, write_merged
+    from trainables.scoring import score_candidate
 
     context = record.make_context()
-    write_merged(context, winner.checkpoint, folder)
-    (folder / "recipe.json").write_text(json.dumps(dict(winner.params), indent=1) + "\n")
-    return score_merged(context, folder, Path(record.data_root)).dice
+    write_merged(context, checkpoint, folder, chosen.scale)
+    (folder / "recipe.json").write_text(json.dumps(dict(chosen.params), indent=1) + "\n")
+    own = score_candidate(context, checkpoint, context.val, chosen.scale)
+    return own.dice, score_merged(context, folder, Path(record.data_root)).dice
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         run_folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
         report = export_run(run_folder, arguments.out.expanduser().resolve())
         print(f"exported to {report.folder}")
-        print(f"  validation Dice: trial {report.trial_dice:.4f}, stock SAM2ImagePredictor {report.stock_dice:.4f}")
+        print(f"  validation Dice: {report.own_dice:.4f}, by stock SAM2ImagePredictor {report.stock_dice:.4f}")
 
     return run_command(export)
 

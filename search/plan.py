@@ -17,9 +17,12 @@ import torch
 from search.cluster import check_gpus
 from search.config import SearchConfig, find_space, load_config
 from search.errors import ConfigError
+from search.naming import NamingSettings, check_naming
 from trainables.checkpoint import find_model, find_weights, load_model
 from trainables.data.bcss import RegionSet, read_regions
 from trainables.data.checks import check_regions
+from trainables.data.folds import Fold, make_folds
+from trainables.data.leaks import describe_hospitals, find_duplicates, find_leaks
 from trainables.data.splits import Split, make_split
 from trainables.data.store import RegionStore
 from trainables.data.tissue import write_demo
@@ -53,6 +56,12 @@ class SearchPlan:
         experiment: Of MLflow.
         seed: Of all that the search leaves to chance.
         time_budget_s: Seconds after which running trials are ended; None for no limit.
+        folds: Folds of a cross-validation; empty where one split validates.
+        n_confirm: How many of the best configurations are trained again; 0 for none.
+        n_seeds: With how many seeds each of them is.
+        naming: What names the zero-shot masks, or the line that says why nothing does.
+        remarks: What the screen says of the data: shared hospitals, copies.
+        caveats: What every artifact must say: leaks that were allowed.
     """
 
     name: str
@@ -68,6 +77,12 @@ class SearchPlan:
     experiment: str
     seed: int
     time_budget_s: float | None
+    folds: tuple[Fold, ...]
+    n_confirm: int
+    n_seeds: int
+    naming: NamingSettings | str
+    remarks: tuple[str, ...]
+    caveats: tuple[str, ...]
 
     @property
     def demo_words(self) -> str:
@@ -89,7 +104,20 @@ class SearchPlan:
             f"data     {self.regions.name}: {counts} regions, "
             f"classes {', '.join(self.store.classes.values())}, fingerprint {self.store.fingerprint}",
             f"split    {self.split.description}",
+            *self._describe_folds(),
+            *(f"note     {remark}" for remark in self.remarks),
+            *(f"CAVEAT   {caveat}" for caveat in self.caveats),
             f"protocol {self.protocol.describe()}",
+        ]
+
+    def _describe_folds(self) -> list[str]:
+        if not self.folds:
+            return []
+        sizes = ", ".join(str(len(fold.val)) for fold in self.folds)
+        pool = sum(len(fold.val) for fold in self.folds)
+        return [
+            f"folds    {len(self.folds)}-fold cross-validation by patient over the {pool} train and val regions "
+            f"({sizes} validate); the chosen configuration is trained once more on all of them"
         ]
 
 
@@ -118,7 +146,16 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
         found = regions
         store = _collect(findings, lambda: _build_store(found, spec, cache))
         split = _collect(findings, lambda: _make_split(arguments, found, store))
-    if findings or not (config and protocol and regions and store and split):
+    classes = tuple(regions.classes.values()) if regions else None
+    naming = _collect(findings, lambda: check_naming(arguments, classes))
+    leaks: list[Finding] = []
+    folds: tuple[Fold, ...] | None = ()
+    if regions and store and split:
+        leaks = find_leaks(split, regions, store)
+        findings += [] if arguments.allow_leak else leaks
+        built, parted, listed = store, split, regions
+        folds = _collect(findings, lambda: _make_folds(arguments, parted, listed, built))
+    if findings or not (config and protocol and regions and store and split and naming) or folds is None:
         raise ConfigError(findings)
     return SearchPlan(
         name=name,
@@ -134,6 +171,12 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
         experiment=arguments.experiment or config.name,
         seed=arguments.seed,
         time_budget_s=arguments.time_budget,
+        folds=folds,
+        n_confirm=arguments.confirm,
+        n_seeds=arguments.confirm_seeds,
+        naming=naming,
+        remarks=_list_remarks(split, regions, store),
+        caveats=_describe_leaks(leaks),
     )
 
 
@@ -211,6 +254,29 @@ def _make_split(arguments: argparse.Namespace, regions: RegionSet, store: Region
     nothing: dict[str, frozenset[int]] = {region.name: frozenset() for region in regions.regions}
     presence = store.class_presence() if store else nothing
     return make_split(regions, arguments.split, arguments.seed, class_presence=presence)
+
+
+def _make_folds(
+    arguments: argparse.Namespace, split: Split, regions: RegionSet, store: RegionStore
+) -> tuple[Fold, ...]:
+    if arguments.folds is None:
+        return ()
+    return make_folds(split, regions, arguments.folds, arguments.seed, store.class_presence())
+
+
+def _list_remarks(split: Split, regions: RegionSet, store: RegionStore) -> tuple[str, ...]:
+    """Returns what is worth a look and stops nothing."""
+    hospitals = describe_hospitals(split, regions)
+    warnings = [*store.warnings, *find_duplicates(store)]
+    return (*filter(None, [hospitals]), *(f"{each.where}: {each.what}; {each.fix}" for each in warnings))
+
+
+def _describe_leaks(leaks: list[Finding]) -> tuple[str, ...]:
+    """Returns the one sentence that marks all artifacts of a search that goes on in spite of leaks."""
+    if not leaks:
+        return ()
+    more = f", and {len(leaks) - 1} more" if len(leaks) > 1 else ""
+    return (f"leak allowed by --allow-leak: {leaks[0].what}{more}; its scores are too good",)
 
 
 def _check_name(storage: Path, name: str) -> list[Finding]:

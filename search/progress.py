@@ -14,9 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from search.bar import RECORDED_BAR
+from search.list_searcher import FROM_TRIAL
+from trainables.context import SEED_KEY
 
 # In the order in which they get room.
 SHOWN_PARAMETERS = {
+    FROM_TRIAL: "of trial",
+    SEED_KEY: "seed",
     "optim.lr": "lr",
     "loss.focal": "focal",
     "loss.dice": "dice",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class SearchRecord:
         config: The space file with the command line's changes.
         context: What all trials share; see :class:`trainables.context.TrialContext`.
         environment: Versions, git commit, platform, command line.
+        caveats: What every artifact of the search must tell its reader, such as a leak that was allowed.
     """
 
     search_id: str
@@ -46,6 +47,7 @@ class SearchRecord:
     config: dict[str, Any]
     context: dict[str, Any]
     environment: dict[str, Any]
+    caveats: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Writes ``search.json``, whole or not at all."""

@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 
-from search.errors import SearchError
+from search.errors import ConfigError, SearchError
 from search.sampler import RAY_TRIAL_ID, REASON, STARTING_POINT
 from search.scores import pair_scores
 from search.study import StudyFile
 from search.verdict import Verdict, judge
 from trainables.context import RECIPE_FILE
+from trainables.errors import Finding
 from trainables.evaluate import Scores
 from trainables.protocol import require_same_protocol
 
@@ -78,13 +79,10 @@ def rank_trials(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> 
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
         if trial_id is None:
             continue
-        folder = trials_folder / f"trial-{trial_id}"
-        curve = dict(_read_curve(folder))
-        kept = [(curve[epoch], -epoch, path) for epoch, path in _list_checkpoints(folder) if epoch in curve]
-        if kept:
-            dice, negative_epoch, path = max(kept)
-            params = json.loads((path / RECIPE_FILE).read_text())
-            ranked.append(Winner(trial_id, path, -negative_epoch, dice, params))
+        best = read_best_epoch(trials_folder / f"trial-{trial_id}")
+        if best is not None:
+            params = json.loads((best.path / RECIPE_FILE).read_text())
+            ranked.append(Winner(trial_id, best.path, best.epoch, best.val_dice, params))
     return sorted(ranked, key=lambda each: -each.val_dice)
 
 
@@ -100,6 +98,24 @@ def find_winner(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> 
     reasons = Counter(str(trial.user_attrs.get(REASON, _name_state(trial))) for trial in trials)
     told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     raise SearchError(f"no trial left a checkpoint in {trials_folder} ({told or 'no trial was started'})")
+
+
+class BestEpoch(NamedTuple):
+    """The best epoch of which a trial kept the checkpoint: its folder, number from 1, and validation Dice."""
+
+    path: Path
+    epoch: int
+    val_dice: float
+
+
+def read_best_epoch(folder: Path) -> BestEpoch | None:
+    """Returns the best epoch of a trial's folder, the first among equals; None where no checkpoint is left."""
+    curve = dict(_read_curve(folder))
+    kept = [(curve[epoch], -epoch, path) for epoch, path in _list_checkpoints(folder) if epoch in curve]
+    if not kept:
+        return None
+    dice, negative_epoch, path = max(kept)
+    return BestEpoch(path, -negative_epoch, dice)
 
 
 def _read_curve(folder: Path) -> Iterator[tuple[int, float]]:
@@ -146,13 +162,34 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
     )
 
 
-def write_scores(path: Path, scores: Mapping[str, Scores]) -> None:
-    """Writes one row an (image, class) pair with a Dice column a model: what ``search.verdict`` reads."""
+def find_trial(ranked: list[Winner], trial_id: str) -> Winner:
+    """Returns a trial by its id.
+
+    Raises:
+        ConfigError: If none of that id left a checkpoint, with those that did.
+    """
+    for trial in ranked:
+        if trial.trial_id == trial_id:
+            return trial
+    known = ", ".join(trial.trial_id for trial in ranked) or "none"
+    raise ConfigError([Finding(f"--trial {trial_id}", "no such trial left a checkpoint", f"those that did: {known}")])
+
+
+def write_scores(path: Path, scores: Mapping[str, Scores], marks: Mapping[str, str] | None = None) -> None:
+    """Writes one row an (image, class) pair with a Dice column a model: what ``search.verdict`` reads.
+
+    Args:
+        path: The file.
+        scores: Of the same pairs under one protocol, by the column's name.
+        marks: Further columns that say the same in every row.
+    """
+    marks = marks or {}
     first = next(iter(scores.values()))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling"])
+        writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling", *marks])
         for index, pair in enumerate(first.pairs):
             dice = [f"{each.pairs[index].dice:.6f}" for each in scores.values()]
             limits = [f"{pair.floor:.6f}", f"{pair.ceiling:.6f}"]
-            writer.writerow([pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits])
+            told = [pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits]
+            writer.writerow([*told, *marks.values()])

@@ -33,6 +33,10 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    return 0 if text.strip() == "0" else _at_least_one(text)
+
+
 def _seed(text: str) -> int:
     if not re.fullmatch(r"\d+", text) or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {2**32 - 1}, but got {text!r}")
@@ -67,15 +71,50 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("auto", "declared", "bcss", "random"),
         help="auto: the declared one, else bcss for TCGA names, else drawn by --seed, stratified by class",
     )
+    data.add_argument(
+        "--folds",
+        type=_at_least_one,
+        metavar="K",
+        help="cross-validate by patient over train and val in place of the one split; K times the work",
+    )
+    data.add_argument(
+        "--allow-leak",
+        action="store_true",
+        help="go on where parts share patients or pixels, and mark every result with it",
+    )
     data.add_argument("--model", default="nano", help="nano (default), tiny, small, base_plus or large")
     data.add_argument("--checkpoint", metavar="FILE", help="weights of the model, or a hub id")
     data.add_argument("--protocol", help="evaluation protocol; the space's own by default")
+    naming = parser.add_argument_group("naming", "CLIP names the masks of zero-shot SAM2; only with --clip-weights")
+    naming.add_argument(
+        "--clip-weights",
+        metavar="FILE_OR_HUB_ID",
+        help="weights of an open_clip model: a file, a folder with open_clip_config.json, or a hub id",
+    )
+    naming.add_argument(
+        "--clip-model", metavar="NAME", help="which open_clip model; default: what comes with the weights, or ViT-B-32"
+    )
+    naming.add_argument(
+        "--prompt-texts", metavar="FILE", help="YAML, class name to texts; shipped for BCSS's five classes"
+    )
     effort = parser.add_argument_group("effort")
     effort.add_argument(
         "--num-trials", type=_at_least_one, metavar="N", help="trials; the space's own by default"
     )
     effort.add_argument("--max-epochs", type=_at_least_one, metavar="N", help="epochs of a whole trial")
-    effort.add_argument("--time-budget", type=parse_duration, metavar="T", help="like 90s, 15m, 2h")
+    effort.add_argument(
+        "--confirm",
+        type=_count,
+        default=3,
+        metavar="K",
+        help="train the best K configurations again before test is opened; 0 for none (default: 3)",
+    )
+    effort.add_argument(
+        "--confirm-seeds", type=_at_least_one, default=3, metavar="N", help="with N new seeds each (default: 3)"
+    )
+    effort.add_argument(
+        "--time-budget", type=parse_duration, metavar="T", help="of the search's trials, like 90s, 15m, 2h"
+    )
     effort.add_argument("--seed", type=_seed, default=0, help="of everything left to chance (default: 0)")
     where = parser.add_argument_group("where")
     where.add_argument(

@@ -1,55 +1,149 @@
-"""Builds the Ray Tune run of a search and runs it: sampler, scheduler, callbacks, checkpoints."""
+"""Builds the Ray Tune runs of a search and runs them: sampler, scheduler, callbacks, checkpoints."""
 
 from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
+from search.list_searcher import ListSearcher
 from search.progress import ProgressCallback, SearchProgress
 from search.record import TRIALS_FOLDER, make_study_file
 from search.results import find_starting_point, name_trial_folder
 from search.sampler import StudySearcher
 from search.scheduler import make_scheduler
 from search.session import Session
-from search.space import to_distributions
+from search.space import list_conditions, to_distributions
 from search.study import StudyFile
 from search.tune_callback import TrackingCallback
+from trainables.context import TrialContext
 from trainables.evaluate import Scores
 from trainables.sam2_trainable import SAM2Trainable, flatten_scores
 
 
+@dataclass(frozen=True)
+class ListedTrial:
+    """A trial of a known configuration that has ended.
+
+    Attributes:
+        config: What it was started with.
+        folder: Its folder, with ``result.json`` and checkpoints.
+        failure: The last line of its error; empty where there was none.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    failure: str
+
+
 def run_trials(session: Session, zeroshot: Scores) -> None:
-    """Runs all trials; what came of them lies in the study, the trials' folders and MLflow."""
+    """Runs the trials of the search; what came of them lies in the study, the trials' folders and MLflow."""
+    config = session.plan.config
     study_file = make_study_file(session.plan.folder, session.record)
-    screen = _make_screen(session, zeroshot)
-    tracking = TrackingCallback(
+    screen = _make_screen(
+        session, zeroshot, config.num_trials, config.max_epochs, "", session.plan.time_budget_s
+    )
+    starting_point = functools.partial(find_starting_point, study_file)
+    tracking = _make_tracking(session, zeroshot, "trial", config.max_epochs, starting_point)
+    tuner = tune.Tuner(
+        _make_trainable(session, session.context),
+        tune_config=_make_tune_config(session, study_file),
+        run_config=_make_run_config(
+            session, TRIALS_FOLDER, config.max_epochs, [screen, tracking, _make_result_logger()]
+        ),
+    )
+    _fit(session, tuner, screen, tracking)
+
+
+def run_listed(
+    session: Session,
+    zeroshot: Scores,
+    configs: Sequence[Mapping[str, Any]],
+    kind: str,
+    context: TrialContext | None = None,
+    epochs: int | None = None,
+) -> list[ListedTrial]:
+    """Trains known configurations to their end, none stopped early.
+
+    Args:
+        session: The search.
+        zeroshot: Its bar on validation.
+        configs: Whole recipes by flat names, each with ``seed`` and ``from_trial``.
+        kind: Names the folder of these trials and their kind in MLflow: ``confirmation`` or ``refit``.
+        context: What they train and validate on; None for what the search's own trials did.
+        epochs: After how many they end; None for the search's number, which the schedule spans anyway.
+
+    Returns:
+        One a configuration, in the order of their end.
+    """
+    epochs = epochs or session.plan.config.max_epochs
+    screen = _make_screen(session, zeroshot, len(configs), epochs, f"{kind} - ")
+    tracking = _make_tracking(session, zeroshot, kind, epochs)
+    tune_config = tune.TuneConfig(
+        num_samples=len(configs),
+        search_alg=ListSearcher(configs),
+        max_concurrent_trials=session.resources.concurrent,
+        reuse_actors=True,
+        trial_dirname_creator=name_trial_folder,
+    )
+    callbacks = [screen, tracking, _make_result_logger()]
+    tuner = tune.Tuner(
+        _make_trainable(session, context or session.context),
+        tune_config=tune_config,
+        run_config=_make_run_config(session, kind, epochs, callbacks, scored=context is None),
+    )
+    results = _fit(session, tuner, screen, tracking)
+    return [
+        ListedTrial(result.config or {}, Path(result.path), _read_failure(result.error))
+        for result in (results[index] for index in range(len(results)))
+    ]
+
+
+def _read_failure(error: Exception | None) -> str:
+    lines = str(error).strip().splitlines() if error else []
+    return lines[-1] if lines else ""
+
+
+def _fit(
+    session: Session, tuner: tune.Tuner, screen: ProgressCallback, tracking: TrackingCallback
+) -> tune.ResultGrid:
+    try:
+        return tuner.fit()
+    finally:
+        screen.close()
+        if waiting := tracking.settle():
+            session.say(
+                f"MLflow could not be reached: {waiting} records wait in {session.plan.folder}"
+            )
+
+
+def _make_trainable(session: Session, context: TrialContext) -> Any:
+    return tune.with_resources(
+        tune.with_parameters(SAM2Trainable, context=context),
+        {"cpu": session.resources.cpus, "gpu": session.resources.gpus},
+    )
+
+
+def _make_tracking(
+    session: Session, zeroshot: Scores, kind: str, epochs: int, trial_tags: Any = None
+) -> TrackingCallback:
+    return TrackingCallback(
         session.tracker,
         session.record.parent_run_id,
         flatten_scores(zeroshot, "val"),
-        session.plan.config.max_epochs,
+        epochs,
         list(session.plan.store.classes.values()),
         session.tags,
         session.plan.folder,
-        trial_tags=functools.partial(find_starting_point, study_file),
+        trial_tags=trial_tags,
+        run_kind=kind,
     )
-    tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(SAM2Trainable, context=session.context),
-            {"cpu": session.resources.cpus, "gpu": session.resources.gpus},
-        ),
-        tune_config=_make_tune_config(session, study_file),
-        run_config=_make_run_config(session, [screen, tracking, _make_result_logger()]),
-    )
-    try:
-        tuner.fit()
-    finally:
-        screen.close()
-        waiting = tracking.settle()
-    if waiting:
-        session.say(f"MLflow could not be reached: {waiting} records wait in {session.plan.folder}")
 
 
 def _make_result_logger() -> JsonLoggerCallback:
@@ -57,17 +151,24 @@ def _make_result_logger() -> JsonLoggerCallback:
     return JsonLoggerCallback()  # type: ignore[no-untyped-call]
 
 
-def _make_screen(session: Session, zeroshot: Scores) -> ProgressCallback:
+def _make_screen(
+    session: Session,
+    zeroshot: Scores,
+    num_trials: int,
+    epochs: int,
+    prefix: str,
+    time_budget_s: float | None = None,
+) -> ProgressCallback:
     plan = session.plan
     progress = SearchProgress(
-        plan.config.num_trials,
-        plan.config.max_epochs,
+        num_trials,
+        epochs,
         session.resources.concurrent,
         zeroshot.dice,
         time.monotonic(),
-        plan.time_budget_s,
+        time_budget_s,
     )
-    heading = f"{plan.name} - {plan.demo_words or plan.regions.name} - protocol {plan.protocol.name}"
+    heading = f"{prefix}{plan.name} - {plan.demo_words or plan.regions.name} - protocol {plan.protocol.name}"
     return ProgressCallback(progress, heading, session.console)
 
 
@@ -79,6 +180,7 @@ def _make_tune_config(session: Session, study_file: StudyFile) -> tune.TuneConfi
         config.num_trials,
         config.max_epochs,
         starting_points=[(point.name, point.values) for point in config.start_from[: config.num_trials]],
+        conditions=list_conditions(config.space),
     )
     scheduler = make_scheduler(
         config.scheduler.kind,
@@ -98,19 +200,21 @@ def _make_tune_config(session: Session, study_file: StudyFile) -> tune.TuneConfi
     )
 
 
-def _make_run_config(session: Session, callbacks: list[tune.Callback]) -> tune.RunConfig:
+def _make_run_config(
+    session: Session, name: str, epochs: int, callbacks: list[tune.Callback], scored: bool = True
+) -> tune.RunConfig:
+    # The best epoch and the last one are kept; without a validation, the last one.
+    best = {"checkpoint_score_attribute": "val_dice", "checkpoint_score_order": "max"} if scored else {}
     return tune.RunConfig(
-        name=TRIALS_FOLDER,
+        name=name,
         storage_path=str(session.plan.folder),
-        stop={"training_iteration": session.plan.config.max_epochs},
+        stop={"training_iteration": epochs},
         callbacks=callbacks,
-        # The best epoch and the last one are kept.
         checkpoint_config=tune.CheckpointConfig(
             num_to_keep=1,
-            checkpoint_score_attribute="val_dice",
-            checkpoint_score_order="max",
             checkpoint_frequency=1,
             checkpoint_at_end=True,
+            **best,  # type: ignore[arg-type]
         ),
         verbose=0,
     )

@@ -73,6 +73,7 @@ def open_session(
         seed=plan.seed,
         fixed=dict(plan.config.fixed),
         n_workers=resources.n_workers,
+        folds=plan.folds,
     )
     environment = describe_environment()
     tags = {
@@ -87,6 +88,8 @@ def open_session(
         "seed": str(plan.seed),
         "demo": plan.demo_words or "no",
     }
+    if plan.caveats:
+        tags["caveats"] = "; ".join(plan.caveats)
     left_out = ("space", "start_from")  # they fill pages; search.json holds them
     settings = {key: value for key, value in plan.config.to_dict().items() if key not in left_out}
     try:
@@ -106,6 +109,7 @@ def open_session(
         config=plan.config.to_dict(),
         context=context.to_dict(),
         environment=environment,
+        caveats=list(plan.caveats),
     )
     record.write(plan.folder)
     session = Session(plan, record, context, resources, tracker, tags, console)

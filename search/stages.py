@@ -13,16 +13,29 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from search.bar import RECORDED_BAR
-from search.cluster import call_with_resources, list_resources, share_resources, start_ray
+from search.bar_runs import log_recorded_bar, log_zeroshot_bar
+from search.chosen import CHOSEN_FILE, Chosen
+from search.cluster import (
+    call_with_resources,
+    list_resources,
+    map_with_resources,
+    share_resources,
+    start_ray,
+)
+from search.confirm import choose_on_validation
 from search.export import export_run
+from search.finalists import CONFIRMATION_FILE
+from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url
+from search.naming import flatten_naming, name_regions, write_naming
+from search.openings import OPENINGS_FILE
 from search.plan import SearchPlan
+from search.recorded_runs import log_recorded_experiments
 from search.record import TRIALS_FOLDER, make_study_file
 from search.results import (
     Winner,
     count_states,
     find_winner,
-    judge_on_test,
     rank_trials,
     read_trials,
     write_scores,
@@ -35,7 +48,7 @@ from search.verdict import Verdict
 from trainables.evaluate import Scores
 from trainables.overlay import draw_overlays
 from trainables.sam2_trainable import flatten_scores
-from trainables.scoring import score_candidate
+from trainables.scoring import Candidate, score_candidate
 
 # Regions and trials that are drawn for the eye.
 N_OVERLAY_REGIONS = 4
@@ -81,19 +94,25 @@ def run_search(
 def _run_stages(session: Session, started: float) -> Summary:
     folder = session.plan.folder
     zeroshot = _measure_bar(session)
+    naming = _name_masks(session, "val", session.context.scored)
     run_trials(session, zeroshot)
     trials = read_trials(make_study_file(folder, session.record))
+    ranked = rank_trials(trials, folder / TRIALS_FOLDER)
     winner = find_winner(trials, folder / TRIALS_FOLDER)
-    verdict, summary = _open_test(session, trials, winner, zeroshot, started)
+    chosen = choose_on_validation(session, ranked, zeroshot)
+    result = _open_test(session, chosen)
+    naming |= _name_masks(session, "test", session.plan.split.test)
+    summary = _summarize(session, trials, winner, chosen, zeroshot, result, naming, started)
+    summary.write(folder)
     session.say("exporting the winner; stock SAM2ImagePredictor scores the export ...")
     call_with_resources(session.resources, export_run, folder, folder / "export")
-    overlays = _draw_best(session, rank_trials(trials, folder / TRIALS_FOLDER)[:N_OVERLAY_TRIALS])
+    overlays = _draw_best(session, chosen, ranked[:N_OVERLAY_TRIALS])
     summary = dataclasses.replace(
         Summary.read(folder) or summary, wall_seconds=round(time.monotonic() - started, 1)
     )
     summary.write(folder)
-    session.track(lambda: _finish_tracking(session, winner.trial_id, summary, verdict, overlays))
-    for line in summary.to_lines(verdict.reason):
+    session.track(lambda: _finish_tracking(session, summary, result.verdict, overlays))
+    for line in summary.to_lines(result.verdict.reason):
         session.say(line)
     tracker, parent = session.tracker, session.record.parent_run_id
     session.say(f"  export: {summary.export}")
@@ -106,7 +125,7 @@ def _measure_bar(session: Session) -> Scores:
     """Scores zero-shot on validation, before any trial, and logs it beside the recorded figure."""
     plan, tracker, parent = session.plan, session.tracker, session.record.parent_run_id
     session.say("measuring the zero-shot bar on validation ...")
-    scores = call_with_resources(session.resources, score_candidate, session.context, None, plan.split.val)
+    scores = call_with_resources(session.resources, score_candidate, session.context, None, session.context.scored)
     write_scores(plan.folder / "scores_val_zeroshot.csv", {"zeroshot": scores})
     session.say(
         f"  zero-shot Dice {scores.dice:.3f} (IoU {scores.iou:.3f}), filled prompt box {scores.floor:.3f}, "
@@ -115,37 +134,76 @@ def _measure_bar(session: Session) -> Scores:
     if scores.dice < scores.floor:
         session.say("  below the filled box: here the zero-shot model adds nothing to its prompt")
     figures = {**flatten_scores(scores, "val"), "val_floor": scores.floor, "val_ceiling": scores.ceiling}
-    tracker.log_recorded_bar(parent, plan.config.max_epochs)
-    tracker.log_zeroshot_bar(parent, figures, {**session.tags, "split": "val"}, plan.config.max_epochs)
+    log_recorded_bar(tracker, parent, plan.config.max_epochs)
+    session.track(lambda: log_recorded_experiments(tracker))
+    log_zeroshot_bar(tracker, parent, figures, {**session.tags, "split": "val"}, plan.config.max_epochs)
     return scores
 
 
-def _open_test(
-    session: Session, trials: list[FrozenTrial], winner: Winner, zeroshot_val: Scores, started: float
-) -> tuple[Verdict, Summary]:
-    """Scores winner and zero-shot on the test regions, once, and compares them pair by pair."""
-    plan = session.plan
+def _name_masks(session: Session, part: str, names: Sequence[str]) -> dict[str, float]:
+    """Lets CLIP and a probe name the zero-shot masks of some regions, where there are weights for it."""
+    settings = session.plan.naming
+    if isinstance(settings, str):
+        if part == "val":
+            session.say(settings)
+        return {}
+    session.say(f"naming the zero-shot masks on {part} ...")
+    report = call_with_resources(session.resources, name_regions, session.context, settings, tuple(names))
+    folder = session.plan.folder / "naming"
+    write_naming(report, folder, part)
+    session.say(report.to_text())
+    figures, parent = flatten_naming(report, part), session.record.parent_run_id
+    session.track(lambda: session.tracker.log_metrics(parent, figures, session.plan.config.max_epochs))
+    session.track(lambda: session.tracker.log_artifact(parent, folder, "naming"))
+    return figures
+
+
+def _open_test(session: Session, chosen: Chosen) -> HeldOutResult:
+    """Scores the chosen model and zero-shot on the test regions, and compares them pair by pair."""
     session.say("scoring the winner and zero-shot on the test regions, once ...")
-    scores = {
-        name: call_with_resources(session.resources, score_candidate, session.context, path, plan.split.test)
-        for name, path in (("winner", winner.checkpoint), ("zeroshot", None))
-    }
-    write_scores(plan.folder / "scores_test.csv", scores)
-    verdict = judge_on_test(scores["winner"], scores["zeroshot"], plan.seed)
-    summary = Summary(
+    folder = session.plan.folder
+    return open_test(
+        folder,
+        session.record,
+        chosen.locate(folder),
+        chosen.scale,
+        f"trial {chosen.trial_id}, seed {chosen.seed}, epoch {chosen.epoch}, scale {chosen.scale:g}",
+        lambda calls: map_with_resources(session.resources, score_candidate, calls),
+    )
+
+
+def _summarize(
+    session: Session,
+    trials: list[FrozenTrial],
+    winner: Winner,
+    chosen: Chosen,
+    zeroshot: Scores,
+    result: HeldOutResult,
+    naming: dict[str, float],
+    started: float,
+) -> Summary:
+    plan = session.plan
+    return Summary(
         search_id=plan.name,
         demo=plan.demo_words,
         trials=count_states(trials),
-        best_trial=winner.trial_id,
-        best_params=dict(winner.params),
-        best_epoch=winner.epoch,
-        val_dice=winner.val_dice,
-        zeroshot_val_dice=zeroshot_val.dice,
-        val_floor=zeroshot_val.floor,
-        val_ceiling=zeroshot_val.ceiling,
-        test_dice=scores["winner"].dice,
-        zeroshot_test_dice=scores["zeroshot"].dice,
-        verdict=verdict.word,
+        best_trial=chosen.trial_id,
+        best_params=dict(chosen.params),
+        best_epoch=chosen.epoch,
+        best_seed=chosen.seed,
+        best_scale=chosen.scale,
+        n_finalists=chosen.n_finalists,
+        seeds=chosen.n_seeds,
+        seeds_mean=chosen.seeds_mean,
+        seeds_std=chosen.seeds_std,
+        search_val_dice=winner.val_dice,
+        val_dice=chosen.val_dice,
+        zeroshot_val_dice=zeroshot.dice,
+        val_floor=zeroshot.floor,
+        val_ceiling=zeroshot.ceiling,
+        test_dice=result.candidate_dice,
+        zeroshot_test_dice=result.zeroshot_dice,
+        verdict=result.verdict.word,
         protocol=plan.protocol.name,
         protocol_id=plan.protocol.id,
         data_fingerprint=plan.store.fingerprint,
@@ -153,9 +211,10 @@ def _open_test(
         parent_run_id=session.record.parent_run_id,
         wall_seconds=round(time.monotonic() - started, 1),
         bar_recorded_comparable=_is_recorded_setting(plan),
+        caveats=list(plan.caveats),
+        test_openings=result.opening,
+        naming=naming,
     )
-    summary.write(plan.folder)
-    return verdict, summary
 
 
 def _is_recorded_setting(plan: SearchPlan) -> bool:
@@ -168,29 +227,32 @@ def _is_recorded_setting(plan: SearchPlan) -> bool:
     )
 
 
-def _draw_best(session: Session, best: Sequence[Winner]) -> Path:
-    """Draws the first validation regions with zero-shot and the best trials side by side."""
-    plan = session.plan
-    candidates: dict[str, Path | None] = {"zero-shot": None}
-    candidates |= {f"trial {each.trial_id}": each.checkpoint for each in best}
+def _draw_best(session: Session, chosen: Chosen, best: Sequence[Winner]) -> Path:
+    """Draws the first validation regions with zero-shot, the chosen model and the best trials side by side."""
+    plan, context = session.plan, session.context
+    candidates: dict[str, Candidate] = {
+        "zero-shot": Candidate(None),
+        "winner": Candidate(chosen.locate(plan.folder), chosen.scale),
+    }
+    for each in best:
+        candidates[f"trial {each.trial_id}"] = Candidate(context.locate_fold(each.checkpoint, 0))
     folder = plan.folder / "overlays"
-    names = plan.split.val[:N_OVERLAY_REGIONS]
-    call_with_resources(session.resources, draw_overlays, session.context, candidates, names, folder)
+    names = context.list_folds()[0].val[:N_OVERLAY_REGIONS]
+    call_with_resources(session.resources, draw_overlays, context, candidates, names, folder)
     return folder
 
 
-def _finish_tracking(
-    session: Session, trial_id: str, summary: Summary, verdict: Verdict, overlays: Path
-) -> None:
+def _finish_tracking(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> None:
     """Adds what is known at the end to the parent run and the winner's."""
     plan, tracker, parent = session.plan, session.tracker, session.record.parent_run_id
     tracker.log_metrics(parent, summary.to_metrics(), plan.config.max_epochs)
-    tracker.set_tags(parent, {"verdict": verdict.word, "best_trial": trial_id})
+    tracker.set_tags(parent, {"verdict": verdict.word, "best_trial": summary.best_trial})
     tracker.log_text(parent, verdict.to_text(), "verdict.txt")
-    for file in [*sorted(plan.folder.glob("*.csv")), plan.folder / SUMMARY_FILE]:
+    files = [plan.folder / name for name in (SUMMARY_FILE, CHOSEN_FILE, CONFIRMATION_FILE, OPENINGS_FILE)]
+    for file in [*sorted(plan.folder.glob("*.csv")), *files]:
         tracker.log_artifact(parent, file)
     tracker.log_artifact(parent, overlays, "overlays")
-    run_id = tracker.find_child(parent, {"ray_trial_id": trial_id})
+    run_id = tracker.find_child(parent, {"ray_trial_id": summary.best_trial})
     if run_id is not None:
         tracker.set_tags(run_id, {"winner": "yes", "verdict": verdict.word})
         tracker.log_artifact(run_id, Path(summary.export), "export")

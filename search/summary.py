@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,17 @@ class Summary:
         search_id: Name of the search.
         demo: What of it is a demo; empty for real data and model.
         trials: Number of trials by state: complete, stopped, failed.
-        best_trial: Ray's id of the winner.
-        best_params: The winner's whole recipe, flat.
-        best_epoch: Its best epoch, counted from 1.
-        val_dice: The winner's Dice on validation.
+        best_trial: Ray's id of the trial whose configuration was chosen.
+        best_params: Its whole recipe, flat.
+        best_epoch: The exported epoch, counted from 1.
+        best_seed: The exported training's seed.
+        best_scale: What the fine-tune's change of the weights is multiplied by; 0 is zero-shot.
+        n_finalists: Configurations that were trained again with several seeds; 0 where none was.
+        seeds: With how many.
+        seeds_mean: Mean over seeds of the chosen configuration's validation Dice, at scale 1.
+        seeds_std: Its standard deviation.
+        search_val_dice: Best validation Dice of the search's trials: of many, so optimistic.
+        val_dice: The chosen model's Dice on validation, at its scale; cross-validated where there are folds.
         zeroshot_val_dice: Zero-shot's, by the same evaluator and protocol.
         val_floor: Dice of the filled prompt boxes on validation.
         val_ceiling: Dice that no mask inside the prompts can exceed.
@@ -42,6 +49,9 @@ class Summary:
         export: Folder of the exported winner; empty until it has been exported.
         export_val_dice: The export's Dice on validation by stock SAM2ImagePredictor.
         wall_seconds: From the start of the search to its end.
+        caveats: What a reader of the figures must know: an allowed leak, a test set opened again.
+        test_openings: How often the test set was opened.
+        naming: Figures of naming the zero-shot masks, such as ``val_naming_clip_accuracy``.
     """
 
     search_id: str
@@ -50,6 +60,13 @@ class Summary:
     best_trial: str
     best_params: dict[str, Any]
     best_epoch: int
+    best_seed: int
+    best_scale: float
+    n_finalists: int
+    seeds: int
+    seeds_mean: float
+    seeds_std: float
+    search_val_dice: float
     val_dice: float
     zeroshot_val_dice: float
     val_floor: float
@@ -67,6 +84,9 @@ class Summary:
     bar_recorded: float = RECORDED_BAR.overall_dice or 0.0
     export: str = ""
     export_val_dice: float | None = None
+    caveats: list[str] = field(default_factory=list)
+    test_openings: int = 1
+    naming: dict[str, float] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Writes ``summary.json``, whole or not at all."""
@@ -83,7 +103,11 @@ class Summary:
     def to_metrics(self) -> dict[str, float]:
         """Returns the figures for MLflow's parent run."""
         return {
-            "best_val_dice": self.val_dice,
+            "best_val_dice": self.search_val_dice,
+            "chosen_val_dice": self.val_dice,
+            "chosen_scale": self.best_scale,
+            "chosen_seeds_mean": self.seeds_mean,
+            "chosen_seeds_std": self.seeds_std,
             "bar_zeroshot": self.zeroshot_val_dice,
             "dice_minus_zeroshot": self.val_dice - self.zeroshot_val_dice,
             "bar_recorded": self.bar_recorded,
@@ -103,9 +127,9 @@ class Summary:
         lines = [
             f"{self.search_id} - {self.demo or 'real data and model'} - {trials} trials "
             f"in {format_seconds(self.wall_seconds)}",
-            f"  validation: best trial {self.val_dice:.3f} at epoch {self.best_epoch}, zero-shot "
-            f"{self.zeroshot_val_dice:.3f} ({gain:+.3f}); filled box {self.val_floor:.3f}, "
-            f"ceiling {self.val_ceiling:.3f}",
+            f"  validation: winner {self.val_dice:.3f}, zero-shot {self.zeroshot_val_dice:.3f} ({gain:+.3f}); "
+            f"filled box {self.val_floor:.3f}, ceiling {self.val_ceiling:.3f}",
+            f"  winner: {self._describe_winner()}",
             f"  test, opened once: winner {self.test_dice:.3f}, zero-shot {self.zeroshot_test_dice:.3f} "
             f"({test_gain:+.3f})",
             f"  verdict on test: zero-shot is {self.verdict.upper()} ({reason})",
@@ -113,7 +137,7 @@ class Summary:
             f"seed {self.seed}",
         ]
         if self.val_dice < self.val_floor:
-            lines.append("  the best trial is below the filled prompt box: it adds nothing to its prompt here")
+            lines.append("  the winner is below the filled prompt box: it adds nothing to its prompt here")
         if not self.bar_recorded_comparable:
             lines.append(
                 f"  the recorded bar {self.bar_recorded} was measured elsewhere: "
@@ -121,4 +145,17 @@ class Summary:
             )
         else:
             lines.append(f"  the recorded bar on the same test set: {self.bar_recorded}")
-        return lines
+        return [*lines, *(f"  CAVEAT: {caveat}" for caveat in self.caveats)]
+
+    def _describe_winner(self) -> str:
+        """Says which model it is that was scored on test and exported."""
+        seeds = (
+            f"the best of {self.n_finalists} configurations over {self.seeds} seeds "
+            f"({self.seeds_mean:.3f} +/- {self.seeds_std:.3f}, {self.search_val_dice:.3f} at best in the search)"
+            if self.n_finalists
+            else "the best of the search, not confirmed with other seeds"
+        )
+        scale = {0.0: "0, which is zero-shot itself", 1.0: "1, as trained"}.get(
+            self.best_scale, f"{self.best_scale:g}"
+        )
+        return f"trial {self.best_trial}, {seeds}; seed {self.best_seed}, epoch {self.best_epoch}, scale {scale}"

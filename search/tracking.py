@@ -7,51 +7,46 @@ uses MLflow's fluent API, whose active run is global state.
 from __future__ import annotations
 
 import logging
-import math
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from search.bar import RECORDED_BAR
 from search.errors import SearchError
-from search.mlflow_ui import (
-    EXPERIMENT_NOTE,
-    PARENT_TAG,
-    ZEROSHOT_NOTE,
-    clean_name,
-    compose_charts_url,
-    describe_recorded_bar,
-    flatten_params,
-    hide_password,
-)
+from search.mlflow_limits import fit_params, fit_tags, split_batches, split_finite
+from search.mlflow_ui import EXPERIMENT_NOTE, NOTE_TAG, PARENT_TAG, RUN_KIND_TAG, hide_password
 from search.tracking_errors import TrackingError, call_within, translate_errors
+from search.tracking_store import find_or_create_experiment, quiet_loggers, set_environment_defaults
 from search.tracking_uri import make_uri_absolute
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-NOTE_TAG = "mlflow.note.content"
-RUN_KIND_TAG = "run_kind"
 RUN_STATUSES = ("FINISHED", "FAILED", "KILLED")
 
-# A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 to 20 s by these.
-# The last one keeps the client from printing two lines whenever a run on a server ends.
-ENVIRONMENT_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 CONNECT_TIMEOUT_S = 12.0
 
-_BATCH_PARAMS = _BATCH_TAGS = 100  # what a tracking server takes in one request
-_MAX_PARAM_CHARS = 6000
-_MAX_TAG_CHARS = 5000
-
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run as the store holds it.
+
+    Attributes:
+        run_id: MLflow's run id.
+        status: `RUNNING`, `FINISHED`, `FAILED` or `KILLED`.
+        start_ms: When it began, in milliseconds since 1970.
+        tags: Its tags, MLflow's own among them.
+    """
+
+    run_id: str
+    status: str
+    start_ms: int
+    tags: Mapping[str, str]
 
 
 class Tracker:
@@ -90,8 +85,7 @@ class Tracker:
             SearchError: The store cannot be reached (told within about 12 s for a server), cannot be used, or
                 the experiment has been deleted there.
         """
-        for name, value in ENVIRONMENT_DEFAULTS.items():
-            os.environ.setdefault(name, value)
+        set_environment_defaults()
         from mlflow.tracking import get_tracking_uri
 
         uri = make_uri_absolute(str(get_tracking_uri()))
@@ -101,8 +95,9 @@ class Tracker:
             is_server = urlparse(uri).scheme in ("http", "https")
             # Making a sqlite store takes seconds of migrations on a slow disk: no deadline there.
             timeout_s = CONNECT_TIMEOUT_S if is_server else None
+            tags = {NOTE_TAG: EXPERIMENT_NOTE}
             tracker.experiment_id = call_within(
-                timeout_s, lambda: tracker._find_or_create_experiment(experiment, location)
+                timeout_s, lambda: find_or_create_experiment(tracker.client, experiment, tags, location)
             )
         except TrackingError as error:
             raise SearchError(
@@ -118,22 +113,29 @@ class Tracker:
             with translate_errors("open the store"):
                 from mlflow import MlflowClient
 
-                _quiet_loggers()
+                quiet_loggers()
                 self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_client": None}
 
-    def compose_charts_url(self, parent: str) -> str:
-        """Returns the address of the charts of a search's runs, best first."""
-        return compose_charts_url(self.uri, self.experiment_id, parent)
+    def open_experiment(self, name: str, tags: Mapping[str, str]) -> Tracker:
+        """Returns the tracker of another experiment of the same store; `tags` are for one that is new.
+
+        Raises:
+            ExperimentDeleted: The experiment is there, but deleted.
+        """
+        other = Tracker(self.uri, "")
+        other._client = self.client
+        other.experiment_id = find_or_create_experiment(self.client, name, tags, None)
+        return other
 
     def start_search(
         self, name: str, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
     ) -> str:
         """Opens the parent run of a search and returns its run id."""
-        return self._start_run(name, {**(tags or {}), RUN_KIND_TAG: "search"}, params or {}, None)
+        return self.start_run(name, "search", tags, params)
 
     def start_child(
         self,
@@ -154,27 +156,57 @@ class Tracker:
             params: Parameters; MLflow never lets them change.
             timestamp_ms: When the run began, in milliseconds since 1970; None is now.
         """
-        child_tags = {**(tags or {}), RUN_KIND_TAG: run_kind, PARENT_TAG: parent}
-        return self._start_run(name, child_tags, params or {}, timestamp_ms)
+        return self.start_run(name, run_kind, {**(tags or {}), PARENT_TAG: parent}, params, timestamp_ms)
+
+    def start_run(
+        self,
+        name: str,
+        run_kind: str,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> str:
+        """Opens a run that is nested in no other and returns its run id; arguments as `start_child` has them."""
+        start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
+        all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
+        if "git_commit" in all_tags:
+            all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
+        with translate_errors("open a run"):
+            run = self.client.create_run(self.experiment_id, start_ms, all_tags, run_name=name)
+        run_id = str(run.info.run_id)
+        if params:
+            self.log_params(run_id, params)
+        return run_id
 
     def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
         """Returns the run id of the parent's first child that carries these tags, or None."""
-        wanted = {PARENT_TAG: parent, **tags}
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
+        found = self.find_runs({PARENT_TAG: parent, **tags}, max_results=1)
+        return found[0].run_id if found else None
+
+    def find_runs(self, tags: Mapping[str, str], max_results: int = 1000) -> list[FoundRun]:
+        """Returns the experiment's runs that carry these tags and are not deleted, oldest first."""
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         with translate_errors("search the runs"):
             order = ["attributes.start_time ASC"]
-            runs = self.client.search_runs([self.experiment_id], query, max_results=1, order_by=order)
-        return runs[0].info.run_id if runs else None
+            runs = self.client.search_runs([self.experiment_id], query, max_results=max_results, order_by=order)
+        return [
+            FoundRun(run.info.run_id, run.info.status, int(run.info.start_time), dict(run.data.tags))
+            for run in runs
+        ]
+
+    def read_start_ms(self, run_id: str) -> int:
+        """Returns when a run began, in milliseconds since 1970."""
+        with translate_errors("read the run"):
+            return int(self.client.get_run(run_id).info.start_time)
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Logs parameters; nested mappings become dotted names, long values are cut at 6,000 characters."""
         from mlflow.entities import Param
 
-        flat = flatten_params(params)
-        batch = [Param(clean_name(key), str(value)[:_MAX_PARAM_CHARS]) for key, value in flat.items()]
+        batch = [Param(key, value) for key, value in fit_params(params).items()]
         with translate_errors("log parameters"):
-            for start in range(0, len(batch), _BATCH_PARAMS):
-                self.client.log_batch(run_id, params=batch[start : start + _BATCH_PARAMS])
+            for part in split_batches(batch):
+                self.client.log_batch(run_id, params=part)
 
     def log_metrics(
         self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int | None = None
@@ -186,11 +218,9 @@ class Tracker:
         from mlflow.entities import Metric
 
         time_ms = _now_ms() if timestamp_ms is None else timestamp_ms
-        batch = [
-            Metric(clean_name(name), float(value), time_ms, step)
-            for name, value in metrics.items()
-            if self._is_loggable(name, float(value), step)
-        ]
+        finite, dropped = split_finite(metrics)
+        self._tell_dropped(dropped, step)
+        batch = [Metric(name, value, time_ms, step) for name, value in finite.items()]
         if batch:
             with translate_errors("log metrics"):
                 self.client.log_batch(run_id, metrics=batch)
@@ -217,10 +247,10 @@ class Tracker:
         """Sets tags, over earlier values; values are cut at 5,000 characters."""
         from mlflow.entities import RunTag
 
-        batch = [RunTag(key, str(value)[:_MAX_TAG_CHARS]) for key, value in tags.items()]
+        batch = [RunTag(key, value) for key, value in fit_tags(tags).items()]
         with translate_errors("set tags"):
-            for start in range(0, len(batch), _BATCH_TAGS):
-                self.client.log_batch(run_id, tags=batch[start : start + _BATCH_TAGS])
+            for part in split_batches(batch):
+                self.client.log_batch(run_id, tags=part)
 
     def reopen(self, run_id: str) -> None:
         """Marks a run as running again, as after a resume."""
@@ -233,98 +263,18 @@ class Tracker:
         with translate_errors("finish the run"):
             self.client.set_terminated(run_id, status, timestamp_ms)
 
-    def log_recorded_bar(self, parent: str, max_epochs: int = 1) -> str:
-        """Logs the recorded zero-shot figure as a run of its own and returns its run id.
+    def delete(self, run_id: str) -> None:
+        """Puts a run in the store's bin, where the UI does not show it."""
+        with translate_errors("delete the run"):
+            self.client.delete_run(run_id)
 
-        A second call for the same parent, as after a resume, finds the first one's run.
-
-        Args:
-            parent: Run id of the search.
-            max_epochs: Last step of the constant series `bar_recorded`, so that charts draw a line.
-        """
-        bar = RECORDED_BAR
-        assert bar.overall_dice is not None and bar.overall_iou is not None
-        tags = {"dataset": bar.dataset, "protocol": bar.protocol, "split": bar.split}
-        run_id = self._find_or_start(
-            parent, "recorded-zeroshot", "recorded", {**tags, NOTE_TAG: describe_recorded_bar(bar)}
-        )
-        self.log_metrics(run_id, {"test_dice": bar.overall_dice, "test_iou": bar.overall_iou}, step=0)
-        self._log_constants(run_id, {"bar_recorded": bar.overall_dice}, max_epochs)
-        self.finish(run_id)
-        return run_id
-
-    def log_zeroshot_bar(
-        self, parent: str, figures: Mapping[str, float], tags: Mapping[str, str], max_epochs: int = 1
-    ) -> str:
-        """Logs the zero-shot figures measured in this search as a run of its own and returns its run id.
-
-        The figures are constant series over the trials' epochs: in the chart of `val_dice` the bar is a
-        horizontal line among the trials' curves.
-
-        Args:
-            parent: Run id of the search.
-            figures: `val_dice`, `val_iou`, `val_dice/<class>` and whatever else was measured.
-            tags: Data, protocol and the like.
-            max_epochs: Last step of the constant series.
-        """
-        assert "val_dice" in figures, sorted(figures)
-        run_id = self._find_or_start(parent, "zeroshot", "zeroshot", {NOTE_TAG: ZEROSHOT_NOTE, **tags})
-        self._log_constants(run_id, {**figures, "bar_zeroshot": figures["val_dice"]}, max_epochs)
-        self.finish(run_id)
-        return run_id
-
-    def _find_or_create_experiment(self, name: str, location: str | None) -> str:
-        with translate_errors("open the experiment"):
-            experiment = self.client.get_experiment_by_name(name)
-            if experiment is None:
-                # The kind opens the table and charts of training runs; without it the UI asks the user first.
-                tags = {"mlflow.experimentKind": "custom_model_development", NOTE_TAG: EXPERIMENT_NOTE}
-                return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
-        if experiment.lifecycle_stage != "active":
-            raise TrackingError(
-                f"experiment '{name}' has been deleted there; restore it (mlflow experiments restore "
-                f"-x {experiment.experiment_id}) or name another"
-            )
-        return str(experiment.experiment_id)
-
-    def _find_or_start(self, parent: str, name: str, run_kind: str, tags: Mapping[str, str]) -> str:
-        found = self.find_child(parent, {RUN_KIND_TAG: run_kind})
-        return found or self.start_child(parent, name, run_kind, tags)
-
-    def _start_run(
-        self, name: str, tags: Mapping[str, str], params: Mapping[str, object], timestamp_ms: int | None
-    ) -> str:
-        start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
-        all_tags = {key: str(value)[:_MAX_TAG_CHARS] for key, value in tags.items()}
-        if "git_commit" in all_tags:
-            all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
-        with translate_errors("open a run"):
-            run = self.client.create_run(self.experiment_id, start_ms, all_tags, run_name=name)
-        run_id = str(run.info.run_id)
-        if params:
-            self.log_params(run_id, params)
-        return run_id
-
-    def _log_constants(self, run_id: str, figures: Mapping[str, float], last_step: int) -> None:
-        # The run's own start is the timestamp: a repeated call writes the same rows, not more of them.
-        with translate_errors("read the run"):
-            start_ms = int(self.client.get_run(run_id).info.start_time)
-        for step in sorted({0, last_step}):
-            self.log_metrics(run_id, figures, step, start_ms)
-
-    def _is_loggable(self, name: str, value: float, step: int) -> bool:
-        if math.isfinite(value):
-            return True
-        self.n_dropped[name] += 1
-        if self.n_dropped[name] == 1:
-            logger.warning("%s is %s at step %d: not sent to MLflow (told once a metric)", name, value, step)
-        return False
-
-
-def _quiet_loggers() -> None:
-    """Keeps table migrations off the screen, and tracebacks of failures that we tell in our own words."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    def _tell_dropped(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.n_dropped[name] += 1
+            if self.n_dropped[name] == 1:
+                logger.warning(
+                    "%s is %s at step %d: not sent to MLflow (told once a metric)", name, value, step
+                )
 
 
 def _now_ms() -> int:

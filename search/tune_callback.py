@@ -17,7 +17,9 @@ from search.bar import RECORDED_BAR
 from search.outbox import Outbox, Record
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
+from search.list_searcher import FROM_TRIAL
 from search.trial_runs import TrialRun, read_trial_runs, write_trial_runs
+from trainables.context import SEED_KEY
 
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
 LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "grad_norm"})
@@ -67,6 +69,7 @@ class TrackingCallback(Callback):
         tags: Mapping[str, str],
         folder: Path,
         trial_tags: Callable[[str], Mapping[str, str]] | None = None,
+        run_kind: str = "trial",
     ) -> None:
         """Reads the folder's map and outbox, where an earlier run of the search left them.
 
@@ -80,6 +83,8 @@ class TrackingCallback(Callback):
                 seed.
             folder: The search's folder.
             trial_tags: Gives a trial's own tags by its Ray id, such as starting_point; picklable.
+            run_kind: `trial`; or, for trials that are no part of the search itself and do not count in what the
+                parent run shows, `confirmation` or `refit`.
         """
         assert "val_dice" in zeroshot, sorted(zeroshot)
         self._tracker = tracker
@@ -90,6 +95,7 @@ class TrackingCallback(Callback):
         self._tags = dict(tags)
         self._folder = folder.absolute()
         self._trial_tags = trial_tags
+        self._run_kind = run_kind
         self._read_folder()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,7 +196,8 @@ class TrackingCallback(Callback):
             own_tags = self._trial_tags(trial.trial_id) if self._trial_tags else {}
             tags = {**self._tags, **own_tags, TRIAL_ID_TAG: trial.trial_id}
             params = {key: _to_json(value) for key, value in trial.config.items()}
-            self._post(trial.trial_id, "start", tags=tags, params=params)
+            name = name_run(self._run_kind, trial.trial_id, trial.config)
+            self._post(trial.trial_id, "start", name=name, run_kind=self._run_kind, tags=tags, params=params)
         return run
 
     def _close(self, trial_id: str, run: TrialRun, status: str, tags: Mapping[str, str]) -> None:
@@ -198,7 +205,7 @@ class TrackingCallback(Callback):
             return
         run.closed = True
         self._post(trial_id, "finish", status=status, tags=dict(tags))
-        if status != "KILLED" and not run.counted:
+        if status != "KILLED" and not run.counted and self._run_kind == "trial":
             run.counted = True
             self._post(trial_id, "progress", metrics=self._sum_up(), step=self._count_ended())
 
@@ -231,7 +238,7 @@ class TrackingCallback(Callback):
                 # A create whose answer was lost has left a run: find it before making another.
                 found = self._tracker.find_child(self._parent, {TRIAL_ID_TAG: trial_id})
                 run.run_id = found or self._tracker.start_child(
-                    self._parent, f"trial-{trial_id}", "trial", record["tags"], timestamp_ms=time_ms
+                    self._parent, record["name"], record["run_kind"], record["tags"], timestamp_ms=time_ms
                 )
                 self._write_map()
             self._tracker.log_params(run.run_id, record["params"])
@@ -276,6 +283,13 @@ def select_metrics(result: Mapping[str, Any]) -> dict[str, float]:
         for name, value in result.items()
         if (name in LOGGED_NAMES or name.startswith(LOGGED_PREFIXES)) and _is_number(value)
     }
+
+
+def name_run(run_kind: str, trial_id: str, config: Mapping[str, Any]) -> str:
+    """Names a trial's run; one that trains a trial's configuration again is named after that trial."""
+    if FROM_TRIAL not in config:
+        return f"{run_kind}-{trial_id}"
+    return f"{run_kind}-{config[FROM_TRIAL]}-seed{config[SEED_KEY]}"
 
 
 def _is_number(value: object) -> bool:

@@ -30,3 +30,29 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "demo"
     write_demo(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of 32 px as a folder that open_clip loads: its configuration, and random weights."""
+    import json
+
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("clip") / "tiny"
+    folder.mkdir()
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    prepared = {"mean": [0.5, 0.25, 0.75], "std": [0.25, 0.25, 0.25]}
+    settings = {"model_cfg": config, "preprocess_cfg": prepared}
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = open_clip.CLIP(**config)
+    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
+    return folder

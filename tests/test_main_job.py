@@ -18,6 +18,7 @@ import torch
 
 GUARD = Path(__file__).parent / "network_guard"
 NUM_TRIALS, MAX_EPOCHS = 3, 2
+N_CONFIRM, N_SEEDS = 1, 2
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
         folder,
         *("-m", "search.run", "--space", "lora.yaml", "--name", "job", "--json"),
         *("--num-trials", str(NUM_TRIALS), "--max-epochs", str(MAX_EPOCHS)),
+        *("--confirm", str(N_CONFIRM), "--confirm-seeds", str(N_SEEDS)),
     )
     assert code == 0, screen
     return FinishedJob(folder, code, screen, log)
@@ -120,6 +122,24 @@ def test_export_is_scored_alike_by_the_stock_predictor(job: FinishedJob) -> None
     assert job.summary["export_val_dice"] == pytest.approx(job.summary["val_dice"], abs=0.001)
 
 
+def test_the_winner_was_confirmed_and_is_no_worse_than_zeroshot_on_validation(job: FinishedJob) -> None:
+    finalists = json.loads((job.run / "confirmation.json").read_text())
+    assert [len(each["runs"]) for each in finalists] == [N_SEEDS] * N_CONFIRM
+    by_scale = finalists[0]["runs"][0]["by_scale"]
+    assert by_scale["0.0"] == job.summary["zeroshot_val_dice"]  # the very same figure
+    assert set(by_scale) == {"0.0", "0.25", "0.5", "0.75", "1.0", "1.25"}
+    seeds = {run["seed"] for run in finalists[0]["runs"]}
+    assert job.summary["seed"] not in seeds and job.summary["best_seed"] in seeds
+    assert job.summary["val_dice"] >= job.summary["zeroshot_val_dice"]
+
+
+def test_the_test_set_was_opened_once(job: FinishedJob) -> None:
+    assert len(json.loads((job.run / "test_openings.json").read_text())) == 1
+    rows = (job.run / "scores_test.csv").read_text().splitlines()
+    assert rows[0].endswith(",test_opening,caveats")
+    assert all(row.endswith(",1,") for row in rows[1:])
+
+
 def test_export_loads_strictly_in_stock_sam2(job: FinishedJob) -> None:
     from sam2.build_sam import build_sam2
 
@@ -133,7 +153,7 @@ def test_export_loads_strictly_in_stock_sam2(job: FinishedJob) -> None:
     with config_path(MODELS["nano"]):
         model = build_sam2(MODELS["nano"].config, str(merged), device="cpu")
     changed = [name for name, value in model.state_dict().items() if not value.equal(base.state_dict()[name])]
-    assert changed
+    assert bool(changed) == (job.summary["best_scale"] > 0)
     assert all(name.startswith(("image_encoder.trunk.blocks.", "sam_mask_decoder.")) for name in changed)
 
 
@@ -191,8 +211,10 @@ def _of_kind(runs: list[Any], kind: str) -> list[Any]:
 
 
 def test_mlflow_holds_one_search_its_bars_and_its_trials(job: FinishedJob, runs: list[Any]) -> None:
-    counts = {kind: len(_of_kind(runs, kind)) for kind in ("search", "zeroshot", "recorded", "trial")}
-    assert counts == {"search": 1, "zeroshot": 1, "recorded": 1, "trial": NUM_TRIALS}
+    kinds = ("search", "zeroshot", "recorded", "trial", "confirmation")
+    counts = {kind: len(_of_kind(runs, kind)) for kind in kinds}
+    confirmations = N_CONFIRM * N_SEEDS
+    assert counts == {"search": 1, "zeroshot": 1, "recorded": 1, "trial": NUM_TRIALS, "confirmation": confirmations}
     parent = _of_kind(runs, "search")[0].info.run_id
     nested = [run for run in runs if run.data.tags["run_kind"] != "search"]
     assert all(run.data.tags["mlflow.parentRunId"] == parent for run in nested)
@@ -225,3 +247,31 @@ def test_starting_points_come_first_by_name(runs: list[Any]) -> None:
     named = [run.data.tags.get("starting_point") for run in _of_kind(runs, "trial")]
     assert sorted(name for name in named if name)
     assert len([name for name in named if name]) == 2
+
+
+def test_a_second_opening_of_the_test_set_marks_every_artifact(job: FinishedJob, runs: list[Any]) -> None:
+    """Comes last: it changes what the job has left."""
+    trial, before = job.summary["best_trial"], job.summary
+    code, screen, _ = run_python(job.folder, "-m", "search.open_test", "--run", "job", "--trial", trial)
+    assert code == 0, screen
+    told = "the test set was opened 2 times"
+    assert told in screen
+    after = job.summary
+    assert (after["test_openings"], after["test_dice"]) == (2, before["test_dice"])
+    assert any(told in caveat for caveat in after["caveats"])
+    assert told in (job.run / "export" / "README.md").read_text().replace("The test", "the test")
+    rows = (job.run / "scores_test_2.csv").read_text().splitlines()
+    assert all(told in row for row in rows[1:])
+    from mlflow import MlflowClient
+
+    parent = MlflowClient(f"sqlite:///{job.folder / 'mlflow.db'}").get_run(before["parent_run_id"])
+    assert parent.data.tags["test_openings"] == "2"
+    assert told in parent.data.tags["caveat_test"]
+
+
+def test_an_unknown_trial_does_not_open_the_test_set(job: FinishedJob) -> None:
+    before = (job.run / "test_openings.json").read_text()
+    code, screen, _ = run_python(job.folder, "-m", "search.open_test", "--run", "job", "--trial", "nobody")
+    assert code == 2
+    assert "no such trial left a checkpoint" in screen
+    assert (job.run / "test_openings.json").read_text() == before

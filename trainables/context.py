@@ -6,14 +6,17 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from trainables.data.folds import Fold
 from trainables.protocol import Protocol
 from trainables.recipe import Scalar
 
 ADAPTER_FOLDER = "adapter"
 RECIPE_FILE = "recipe.json"
 STATE_FILE = "state.pt"
+SEED_KEY = "seed"
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,11 @@ class TrialContext:
         val: Names of the validation regions.
         protocol: How validation is scored.
         max_epochs: Epochs of a full fine-tune, which the learning rate's schedule spans.
-        seed: Of everything that a trial leaves to chance.
+        seed: Of everything that a trial leaves to chance; a trial's config may give another (``seed``).
         fixed: Recipe fields that no trial varies.
         n_workers: Processes that load and augment ahead of training; 0 for none.
+        folds: Where trials are cross-validated, the folds, whose regions ``train`` and ``val`` together name;
+            empty for the one split into ``train`` and ``val``.
     """
 
     model: str
@@ -43,6 +48,16 @@ class TrialContext:
     seed: int
     fixed: Mapping[str, Scalar]
     n_workers: int
+    folds: tuple[Fold, ...] = ()
+
+    def list_folds(self) -> tuple[Fold, ...]:
+        """Returns the folds, one of them where nothing is cross-validated."""
+        return self.folds or (Fold(self.train, self.val),)
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the regions on which candidates are compared: all folds' validation regions."""
+        return tuple(name for fold in self.list_folds() for name in fold.val)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns every field, plain enough for JSON."""
@@ -57,8 +72,15 @@ class TrialContext:
                 "train": tuple(fields["train"]),
                 "val": tuple(fields["val"]),
                 "protocol": Protocol.from_dict(fields["protocol"]),
+                "folds": tuple(
+                    Fold(tuple(fold["train"]), tuple(fold["val"])) for fold in fields.get("folds", ())
+                ),
             }
         )
+
+    def locate_fold(self, checkpoint: Path, index: int) -> Path:
+        """Returns the folder of one fold's adapter inside a trial's checkpoint."""
+        return checkpoint / f"fold-{index}" if self.folds else checkpoint
 
     @staticmethod
     def use_threads() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,7 +21,16 @@ from trainables.errors import DataError, Finding
 from trainables.metrics import Overlap, count_overlap
 from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
 from trainables.prompts import Prompt, draw_prompt, stack_prompts
-from trainables.protocol import Protocol, clean_mask, find_components, find_valid
+from trainables.protocol import (
+    Protocol,
+    clean_mask,
+    find_components,
+    find_scored_size,
+    find_valid,
+    require_same_protocol,
+    resize_mask,
+)
+from trainables.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 
 # Objects decoded at once; bounds memory where a region has hundreds of components.
 MAX_OBJECTS_PER_PASS = 64
@@ -36,7 +45,9 @@ class PairScore:
         class_name: Name of the class.
         patient: Whose tissue it is.
         overlap: Pixel counts of the prediction against the class.
-        ceiling: Dice of the prompted components' own true pixels: what perfect answers to the prompts score.
+        ceiling: The best Dice within the prompt. With boxes, that of the class's pixels inside them, which no
+            other mask inside them exceeds. Without boxes that of the prompted components, and where only the
+            largest component is kept that of the largest of these: what perfect answers to the prompts score.
         floor: Dice of the filled boxes of the prompted components: what the box alone already says.
     """
 
@@ -72,7 +83,7 @@ class Scores:
 
     @property
     def ceiling(self) -> float:
-        """The Dice of a perfect answer to the prompts (mean over pairs)."""
+        """The best Dice within the prompts (mean over pairs)."""
         return float(np.mean([pair.ceiling for pair in self.pairs]))
 
     @property
@@ -103,6 +114,13 @@ class Scores:
         for pair in self.pairs:
             pooled[pair.class_name] += pair.overlap
         return float(np.mean([getattr(overlap, metric) for overlap in pooled.values()]))
+
+
+def join_scores(parts: Sequence[Scores]) -> Scores:
+    """Joins scores of different regions under one protocol, as of the folds of a cross-validation."""
+    for part in parts[1:]:
+        require_same_protocol(parts[0].protocol, part.protocol)
+    return Scores(parts[0].protocol, tuple(pair for part in parts for pair in part.pairs))
 
 
 class ObjectPlan(NamedTuple):
@@ -139,8 +157,16 @@ class EvaluationSet:
         self.protocol = protocol
         self.plans = tuple(self._plan_region(store.index(name)) for name in names)
 
+    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """Returns a region's class ids at the size at which the protocol scores it."""
+        return resize_mask(self.store.mask(index), self.protocol)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns height and width at which the protocol scores a region."""
+        return find_scored_size(self.store.size(index), self.protocol)
+
     def _plan_region(self, index: int) -> RegionPlan:
-        mask = self.store.mask(index)
+        mask = self.mask(index)
         valid = find_valid(mask, self.store.ignore_ids, self.protocol)
         height, width = mask.shape
         side = self.store.image_size
@@ -156,10 +182,8 @@ class EvaluationSet:
             for component in components:
                 prompt = draw_prompt(component, class_mask, self.protocol.prompt, rng)
                 objects.append(ObjectPlan(len(pairs), prompt, (side / width, side / height)))
-            reachable = np.logical_or.reduce(components)
-            if self.protocol.keep_largest:
-                reachable = keep_largest_component(reachable)
             boxes = np.logical_or.reduce([fill_box(component) for component in components])
+            reachable = self._find_reachable(class_mask, components, boxes)
             pairs.append(
                 PairPlan(
                     class_id,
@@ -168,6 +192,18 @@ class EvaluationSet:
                 )
             )
         return RegionPlan(index, tuple(pairs), tuple(objects))
+
+    def _find_reachable(
+        self, class_mask: BoolMask, components: Sequence[BoolMask], boxes: BoolMask
+    ) -> BoolMask:
+        """Returns the best answer to the prompts of a class; see :attr:`PairScore.ceiling`."""
+        if self.protocol.keep_largest:
+            return keep_largest_component(np.logical_or.reduce(components))
+        # A box does not say which of the class's parts inside it are meant: all may be answered.
+        reachable: BoolMask = (
+            class_mask & boxes if self.protocol.prompt.box else np.logical_or.reduce(components)
+        )
+        return reachable
 
 
 def evaluate(
@@ -188,7 +224,7 @@ def collect_scores(
     store, protocol = regions.store, regions.protocol
     scores = []
     for plan, masks in predictions:
-        actual = store.mask(plan.index)
+        actual = regions.mask(plan.index)
         valid = find_valid(actual, store.ignore_ids, protocol)
         for pair, mask in zip(plan.pairs, masks, strict=True):
             scores.append(
@@ -211,9 +247,10 @@ def collect_scores(
 def predict_masks(
     model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
-    """Yields each region's plan and its cleaned masks, one for each class, at the region's own size.
+    """Yields each region's plan and its cleaned masks, one for each class, at the size that is scored.
 
-    The model is put into evaluation mode while this runs, and back into the mode it had.
+    The encoder sees each region once under each view of the protocol's test-time augmentation. The model is put
+    into evaluation mode while this runs, and back into the mode it had.
 
     Args:
         model: With adapters on (a candidate) or off (the zero-shot bar).
@@ -226,9 +263,11 @@ def predict_masks(
     try:
         for start in range(0, len(regions.plans), regions_per_pass):
             plans = regions.plans[start : start + regions_per_pass]
-            images = np.stack([regions.store.image(plan.index) for plan in plans])
+            images = torch.from_numpy(np.stack([regions.store.image(plan.index) for plan in plans])).to(device)
             with autocast(device):
-                features = encode_images(model, torch.from_numpy(images).to(device))
+                features = {
+                    view: encode_images(model, transform_maps(images, view)) for view in regions.protocol.tta
+                }
             for position, plan in enumerate(plans):
                 yield plan, _predict_region(model, regions, plan, features, position)
     finally:
@@ -242,17 +281,23 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def _predict_region(
-    model: SAM2Base, regions: EvaluationSet, plan: RegionPlan, features: ImageFeatures, position: int
+    model: SAM2Base,
+    regions: EvaluationSet,
+    plan: RegionPlan,
+    features: Mapping[str, ImageFeatures],
+    position: int,
 ) -> list[BoolMask]:
-    size = regions.store.size(plan.index)
+    size, protocol = regions.size(plan.index), regions.protocol
     united = np.zeros((len(plan.pairs), *size), bool)
     for objects in _group_objects(plan.objects):
-        logits = _decode_objects(model, objects, features, position, regions.protocol.multimask)
+        logits = select_best_mask(
+            *decode_objects(model, objects, features, position, size, protocol.multimask)
+        )
         for item, small in zip(objects, logits, strict=True):
             # One at a time: at full size the masks of a whole pass could fill a GPU.
             full = F.interpolate(small[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-            united[item.pair] |= (full > regions.protocol.threshold).cpu().numpy()
-    return [clean_mask(mask, regions.protocol) for mask in united]
+            united[item.pair] |= (full > protocol.threshold).cpu().numpy()
+    return [clean_mask(mask, protocol) for mask in united]
 
 
 def _group_objects(objects: Sequence[ObjectPlan]) -> Iterator[list[ObjectPlan]]:
@@ -265,14 +310,39 @@ def _group_objects(objects: Sequence[ObjectPlan]) -> Iterator[list[ObjectPlan]]:
             yield group[start : start + MAX_OBJECTS_PER_PASS]
 
 
-def _decode_objects(
-    model: SAM2Base, objects: Sequence[ObjectPlan], features: ImageFeatures, position: int, multimask: bool
-) -> Float[Tensor, "objects h4 w4"]:
-    device = features.embedding.device
-    batch = stack_prompts([item.prompt for item in objects], [item.scale for item in objects])
-    region_index = torch.full((len(objects),), position, device=device)
-    with autocast(device):
-        outputs = decode_prompts(
-            model, features, region_index, batch.points.to(device), batch.labels.to(device), multimask
+def decode_objects(
+    model: SAM2Base,
+    objects: Sequence[ObjectPlan],
+    features: Mapping[str, ImageFeatures],
+    position: int,
+    size: tuple[int, int],
+    multimask: bool,
+) -> tuple[Float[Tensor, "objects masks h4 w4"], Float[Tensor, "objects masks"]]:
+    """Returns logits and predicted IoU of one region's objects, upright, averaged over the views.
+
+    Candidates are averaged one by one: the decoder's n-th under one view with its n-th under the others.
+
+    Args:
+        model: The model that made the features.
+        objects: With prompts of equally many points, in pixels of the scored mask.
+        features: By view: those of the region as it is seen under that view.
+        position: The region among those that were encoded together.
+        size: Height and width of the scored mask.
+        multimask: Three candidate masks instead of one.
+    """
+
+    def decode(view: str) -> tuple[Tensor, Tensor]:
+        seen = features[view]
+        device = seen.embedding.device
+        batch = stack_prompts(
+            [transform_prompt(item.prompt, size, view) for item in objects],
+            [transform_pair(item.scale, view) for item in objects],
         )
-    return select_best_mask(outputs.logits.float(), outputs.iou.float())
+        region_index = torch.full((len(objects),), position, device=device)
+        with autocast(device):
+            outputs = decode_prompts(
+                model, seen, region_index, batch.points.to(device), batch.labels.to(device), multimask
+            )
+        return restore_maps(outputs.logits.float(), view), outputs.iou.float()
+
+    return average_views(features, decode)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peft import PeftConfig, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
 
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.data.bcss import read_regions
@@ -15,31 +21,83 @@ from trainables.data.images import read_image
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.evaluate import EvaluationSet, Scores
+from trainables.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
 from trainables.model.adapters import merge_adapters, save_adapters
-from trainables.model.build import ASSETS, MODELS, config_path
-from trainables.scoring import load_adapted
+from trainables.model.build import ASSETS, MODELS, build_architecture, config_path
+from trainables.scoring import load_adapted_with_base
 from trainables.stock_predictor import score_with_predictor
 
 MERGED_FILE = "sam2.pt"
 CONFIG_FILE = "config.txt"
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-def write_merged(context: TrialContext, checkpoint: Path, folder: Path) -> None:
+@dataclass(frozen=True)
+class MergedExport:
+    """What :func:`write_merged` wrote.
+
+    Attributes:
+        merged: The checkpoint for stock SAM2.
+        adapter: PEFT's folder, which makes the same model of the base.
+        config: The name of SAM2's config that both need.
+        scale: What the fine-tune's change of the weights was multiplied by, in both.
+    """
+
+    merged: Path
+    adapter: Path
+    config: str
+    scale: float
+
+
+def write_merged(
+    context: TrialContext, checkpoint: Path, folder: Path, scale: float = 1.0
+) -> MergedExport:
     """Writes ``adapter/``, ``sam2.pt`` (one key, ``model``, as published checkpoints have) and the config.
 
     Args:
         context: What the trials of the search share.
         checkpoint: The trial's checkpoint.
         folder: An existing folder.
+        scale: What the fine-tune's change of the weights is multiplied by; at 0 ``sam2.pt`` holds the zero-shot
+            weights bit for bit. At 1 the adapter is the trial's own.
+
+    Raises:
+        InputError: If the scale is negative or not finite.
+        TrainablesError: If the adapter cannot be merged, or not be written at this scale.
     """
-    adapted = load_adapted(context, checkpoint)
+    check_scale(scale)
+    base_state, adapted = load_adapted_with_base(context, checkpoint)
     save_adapters(adapted, folder / ADAPTER_FOLDER)
-    merged = merge_adapters(adapted)
-    torch.save({"model": merged.state_dict()}, folder / MERGED_FILE)
+    model = merge_adapters(adapted)
+    tuned_state = model.state_dict()
+    if scale != 1:
+        _rescale_adapter(context, folder / ADAPTER_FOLDER, base_state, tuned_state, scale)
+    torch.save({"model": interpolate_weights(base_state, tuned_state, scale)}, folder / MERGED_FILE)
     spec = MODELS[context.model]
     (folder / CONFIG_FILE).write_text(spec.config + "\n")
     if spec.is_demo:
         shutil.copy(ASSETS / spec.config, folder / spec.config)
+    return MergedExport(folder / MERGED_FILE, folder / ADAPTER_FOLDER, spec.config, scale)
+
+
+def _rescale_adapter(
+    context: TrialContext,
+    folder: Path,
+    base_state: Mapping[str, Tensor],
+    tuned_state: Mapping[str, Tensor],
+    scale: float,
+) -> None:
+    """Overwrites PEFT's folder with the adapter at a scale."""
+    config = PeftConfig.from_pretrained(str(folder))
+    initial_state = None
+    if is_pissa(config):
+        bare = build_architecture(MODELS[context.model])
+        bare.load_state_dict(dict(base_state))
+        initial_state = get_peft_model_state_dict(get_peft_model(bare, config))
+    weights = load_file(folder / ADAPTER_WEIGHTS_FILE)
+    state, config = interpolate_adapter(weights, config, base_state, tuned_state, scale, initial_state)
+    save_file(state, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
 
 
 def load_merged(context: TrialContext, folder: Path) -> SAM2Base:

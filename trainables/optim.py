@@ -1,41 +1,114 @@
-"""AdamW, and a learning rate that warms up by steps and then follows a cosine."""
+"""AdamW with layer-wise decay, and a learning rate that warms up by steps and then follows a cosine."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from trainables.recipe import OptimRecipe
 
-
-def build_optimizer(parameters: Iterable[nn.Parameter], recipe: OptimRecipe) -> torch.optim.AdamW:
-    """Builds AdamW (Loshchilov and Hutter 2019); vectors and scalars (biases, norms) are not decayed."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.ndim > 1]
-    vectors = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.lr)
+_BLOCK = re.compile(r"(?:^|\.)image_encoder\.trunk\.blocks\.(\d+)\.")
+_TRUNK = re.compile(r"(?:^|\.)image_encoder\.trunk\.")
 
 
-def compute_lr(step: int, n_steps: int, recipe: OptimRecipe) -> float:
-    """Returns the learning rate of one step.
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of a whole fine-tune: up linearly to the peak, down along a cosine.
+
+    Attributes:
+        peak: Greatest learning rate.
+        end: That of the last step.
+        lr_warmup_steps: Steps that lead to the peak. If there are no more steps than these, the peak is not reached.
+        n_steps: Steps of the whole fine-tune.
+    """
+
+    peak: float
+    end: float
+    lr_warmup_steps: int
+    n_steps: int
+
+
+def build_schedule(recipe: OptimRecipe, n_steps: int, n_epochs: int) -> Schedule:
+    """Returns the learning rate's schedule.
 
     Args:
-        step: Counted from 0.
+        recipe: Peak, end, and for how long to warm up: in steps, in epochs, or as a share of all steps.
         n_steps: Steps of the whole fine-tune.
-        recipe: Peak, end, and share of steps that warm up linearly; a cosine leads from peak to end.
+        n_epochs: Epochs of the whole fine-tune, of equally many steps each.
     """
+    if recipe.warmup_steps:
+        warmup: float = recipe.warmup_steps
+    elif recipe.warmup_epochs:
+        warmup = recipe.warmup_epochs * n_steps / n_epochs
+    else:
+        warmup = recipe.warmup_fraction * n_steps
     # Rounded first: 0.07 * 100 is a little more than 7, and no eighth step is meant.
-    lr_warmup_steps = math.ceil(round(recipe.warmup_fraction * n_steps, 6))
+    lr_warmup_steps = math.ceil(round(warmup, 6))
+    return Schedule(recipe.lr, recipe.lr * recipe.lr_end_fraction, lr_warmup_steps, n_steps)
+
+
+def compute_lr(step: int, schedule: Schedule) -> float:
+    """Returns the learning rate of one step, counted from 0."""
+    peak, end, lr_warmup_steps = schedule.peak, schedule.end, schedule.lr_warmup_steps
     if step < lr_warmup_steps:
-        return recipe.lr * (step + 1) / lr_warmup_steps
-    rest = max(1, n_steps - 1 - lr_warmup_steps)
+        return peak * (step + 1) / lr_warmup_steps
+    rest = max(1, schedule.n_steps - 1 - lr_warmup_steps)
     progress = min(1.0, (step - lr_warmup_steps) / rest)
-    end = recipe.lr * recipe.lr_end_fraction
-    return end + (recipe.lr - end) * 0.5 * (1 + math.cos(math.pi * progress))
+    return end + (peak - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Gives each group of parameters the learning rate times the group's ``lr_scale``, 1 where it has none."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+def build_optimizer(model: nn.Module, recipe: OptimRecipe) -> torch.optim.AdamW:
+    """Builds AdamW (Loshchilov and Hutter 2019); vectors and scalars (biases, norms) are not decayed.
+
+    Each group carries ``lr_scale``, by which :func:`set_lr` multiplies its learning rate.
+
+    Args:
+        model: A SAM2 model, bare or adapted; what does not require a gradient is left out.
+        recipe: Learning rate, weight decay and layer-wise decay.
+    """
+    scales = list_lr_scales(model, recipe.layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((scales[name], parameter.ndim > 1), []).append(parameter)
+    # Highest rate first, matrices before vectors: an order that depends on nothing but the groups themselves.
+    return torch.optim.AdamW(
+        [
+            {
+                "params": groups[scale, is_matrix],
+                "weight_decay": recipe.weight_decay if is_matrix else 0.0,
+                "lr": recipe.lr * scale,
+                "lr_scale": scale,
+            }
+            for scale, is_matrix in sorted(groups, reverse=True)
+        ],
+        lr=recipe.lr,
+    )
+
+
+def list_lr_scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
+    """Returns the factor of each parameter's learning rate, by its name, in (0, 1].
+
+    As BEiT (Bao et al. 2022) and MAE (He et al. 2022) are fine-tuned: the last of the image encoder's n blocks has
+    ``layer_decay``, the one below it its square, the first its n-th power; patch and position embeddings, which lie
+    below the blocks, have the power n + 1. All else (neck, prompt encoder, mask decoder) has 1.
+
+    Args:
+        model: A SAM2 model, bare or adapted: adapters belong to the block in which they sit.
+        layer_decay: In (0, 1]; 1 scales nothing.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    blocks = {name: int(match[1]) for name in names if (match := _BLOCK.search(name))}
+    n_blocks = max(blocks.values(), default=-1) + 1
+    depths = {name: n_blocks - blocks.get(name, -1) if _TRUNK.search(name) else 0 for name in names}
+    return {name: layer_decay**depth for name, depth in depths.items()}

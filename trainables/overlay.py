@@ -17,7 +17,7 @@ from trainables.evaluate import EvaluationSet, PairPlan, RegionPlan, predict_mas
 from trainables.metrics import count_overlap
 from trainables.prompts import BOX_TOP_LEFT, NEGATIVE, POSITIVE
 from trainables.protocol import find_valid
-from trainables.scoring import load_candidate
+from trainables.scoring import Candidate, load_candidate
 
 # Named apart from the axes of masks: those have the region's own size.
 Image = UInt8[np.ndarray, "height width 3"]
@@ -37,7 +37,7 @@ COLORS = (
 
 def draw_overlays(
     context: TrialContext,
-    candidates: Mapping[str, Path | None],
+    candidates: Mapping[str, Candidate],
     names: Sequence[str],
     folder: Path,
 ) -> list[Path]:
@@ -45,7 +45,7 @@ def draw_overlays(
 
     Args:
         context: What the trials of the search share.
-        candidates: Checkpoints by the name to print above them; None for zero-shot.
+        candidates: What to draw, by the name to print above it.
         names: Which regions.
         folder: Where to; made if missing.
 
@@ -59,32 +59,38 @@ def draw_overlays(
     store = RegionStore.open(Path(context.store_folder))
     regions = EvaluationSet(store, names, context.protocol)
     predictions = {
-        title: [masks for _, masks in predict_masks(load_candidate(context, path), regions, pick_device())]
-        for title, path in candidates.items()
+        title: [
+            masks
+            for _, masks in predict_masks(
+                load_candidate(context, each.checkpoint, each.scale), regions, pick_device()
+            )
+        ]
+        for title, each in candidates.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     for position, plan in enumerate(regions.plans):
         panels = {title: masks[position] for title, masks in predictions.items()}
         files.append(folder / f"{Path(store.names[plan.index]).stem}.png")
-        picture = draw_region(store, plan, panels, context)
+        picture = draw_region(regions, plan, panels)
         if not cv2.imwrite(str(files[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{files[-1]} cannot be written")
     return files
 
 
 def draw_region(
-    store: RegionStore, plan: RegionPlan, panels: Mapping[str, Sequence[BoolMask]], context: TrialContext
+    regions: EvaluationSet, plan: RegionPlan, panels: Mapping[str, Sequence[BoolMask]]
 ) -> Image:
     """Draws one region as a row of titled panels above a legend.
 
     The first panel shows the prompts, the second the truth; pixels that do not count are paled in all others.
     """
+    store = regions.store
     small = np.ascontiguousarray((store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8))
     tissue = cv2.resize(small, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_CUBIC)
-    actual = store.mask(plan.index)
+    actual = regions.mask(plan.index)
     truth = [actual == pair.class_id for pair in plan.pairs]
-    valid = find_valid(actual, store.ignore_ids, context.protocol)
+    valid = find_valid(actual, store.ignore_ids, regions.protocol)
     row = [_title(_draw_prompts(tissue, plan, store), store.names[plan.index])]
     paled = tissue if valid is None else _pale(tissue, ~valid)
     row.append(_title(_outline(paled, truth, plan.pairs, store), "truth"))

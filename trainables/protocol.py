@@ -12,10 +12,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from trainables.components import BoolMask, keep_largest_component, list_components
 from trainables.errors import TrainablesError
 from trainables.prompts import PROMPT_KINDS, PromptSpec
+from trainables.tta import IDENTITY, VIEWS
+
+# Below it regions lose whole classes, and a closing of 7 px joins what is far apart.
+MIN_SCORE_PX = 16
 
 
 class ProtocolMismatch(TrainablesError):
@@ -41,6 +46,10 @@ class Protocol:
         count_outside: Whether pixels outside the annotated region (the data set's ignored ids) count.
         averaging: ``pairs`` is the mean over (image, class) pairs, ``classes`` the mean of the
             classes' means, ``pixels`` pools a class's pixel counts over all images, then averages classes.
+        score_px: Side of the square that the true mask is brought to (nearest pixel) before anything else:
+            components, prompts, margins, clean-up and overlap are all of that size; 0 for the region's own.
+        tta: Flips and quarter turns (elements of D4) under which a region is seen, in any order; logits and
+            predicted IoU are averaged over them.
     """
 
     name: str
@@ -54,6 +63,8 @@ class Protocol:
     keep_largest: bool = False
     count_outside: bool = False
     averaging: str = "pairs"
+    score_px: int = 0
+    tta: tuple[str, ...] = (IDENTITY,)
 
     def __post_init__(self) -> None:
         for field, allowed in (
@@ -66,6 +77,12 @@ class Protocol:
         if self.closing_px < 0 or (self.closing_px and self.closing_px % 2 == 0):
             # An even square has no center: the closed mask would be shifted.
             raise ValueError(f"closing_px must be 0 or odd, but got {self.closing_px}")
+        if self.score_px != 0 and self.score_px < MIN_SCORE_PX:
+            raise ValueError(f"score_px must be 0 or at least {MIN_SCORE_PX}, but got {self.score_px}")
+        if not self.tta or len(set(self.tta)) < len(self.tta) or not set(self.tta) <= set(VIEWS):
+            raise ValueError(f"tta must be one or more of {', '.join(VIEWS)}, each once, but got {self.tta!r}")
+        # One order for equal sets: the id, and the sum of the logits to its last bit, do not depend on it.
+        object.__setattr__(self, "tta", tuple(view for view in VIEWS if view in self.tta))
 
     def to_dict(self) -> dict[str, object]:
         """Returns every field, plain enough for YAML and JSON."""
@@ -74,7 +91,10 @@ class Protocol:
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> Protocol:
         """Builds the protocol that :meth:`to_dict` described."""
-        return Protocol(**{**fields, "prompt": PromptSpec(**fields["prompt"])})
+        settled: dict[str, Any] = {"prompt": PromptSpec(**fields["prompt"])}
+        if "tta" in fields:
+            settled["tta"] = tuple(fields["tta"])  # JSON and YAML have lists alone
+        return Protocol(**{**fields, **settled})
 
     @cached_property
     def id(self) -> str:
@@ -101,6 +121,8 @@ class Protocol:
         odd += ["single mask"] * (not self.multimask)
         odd += [f"threshold {self.threshold:g}"] * bool(self.threshold)
         odd += ["pixels outside count"] * self.count_outside
+        odd += [f"scored at {self.score_px} x {self.score_px}"] * bool(self.score_px)
+        odd += [f"TTA of {' + '.join(self.tta)}"] * (self.tta != (IDENTITY,))
         asked = f"{' + '.join(prompt)} of {which[self.components]}"
         parts = [asked, *cleanup, *odd, f"mean over {self.averaging}"]
         return f"{self.name} [{self.id}]: {', '.join(parts)}"
@@ -144,6 +166,23 @@ def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
     return list_components(class_mask, protocol.min_component_px)
 
 
+def find_scored_size(size: tuple[int, int], protocol: Protocol) -> tuple[int, int]:
+    """Returns height and width at which a region of a height and width is scored."""
+    return (protocol.score_px, protocol.score_px) if protocol.score_px else size
+
+
+def resize_mask(
+    mask: UInt8[np.ndarray, "h w"], protocol: Protocol
+) -> UInt8[np.ndarray, "scored_h scored_w"]:
+    """Brings a region's true mask to the size at which it is scored; of that size already, the very mask."""
+    height, width = find_scored_size((mask.shape[0], mask.shape[1]), protocol)
+    if mask.shape == (height, width):
+        return mask
+    # The plain nearest mode of OpenCV takes the pixel up and to the left: it would shift the mask.
+    resized: np.ndarray = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return resized
+
+
 def find_valid(mask: np.ndarray, ignore_ids: Sequence[int], protocol: Protocol) -> BoolMask | None:
     """Returns the pixels that count, or None where all do."""
     if protocol.count_outside or not ignore_ids:
@@ -160,10 +199,12 @@ def clean_mask(mask: BoolMask, protocol: Protocol) -> BoolMask:
     return keep_largest_component(mask) if protocol.keep_largest else mask
 
 
+_RECORDED = Protocol("recorded", PROMPT_KINDS["box-neg"], closing_px=7, keep_largest=True)
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        Protocol("recorded", PROMPT_KINDS["box-neg"], closing_px=7, keep_largest=True),
+        _RECORDED,
+        dataclasses.replace(_RECORDED, name="recorded-tta", tta=(IDENTITY, "rot90", "hflip", "vflip")),
         Protocol("box", PROMPT_KINDS["box"]),
         Protocol("box-neg", PROMPT_KINDS["box-neg"]),
         Protocol("centroid", PROMPT_KINDS["centroid"]),

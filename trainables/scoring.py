@@ -1,22 +1,38 @@
-"""Scores one candidate (zero-shot, or a trial's checkpoint) from what lies on disk, wherever it is called."""
+"""Scores candidates (zero-shot, or a trial's checkpoint at a scale) from what lies on disk, wherever it is called."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
 
 from trainables.checkpoint import load_model
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.evaluate import EvaluationSet, Scores, evaluate
-from trainables.model.adapters import attach_adapters, get_base, load_adapter_weights
+from trainables.interpolation import SCALES, check_scale, interpolate_weights
+from trainables.model.adapters import attach_adapters, get_base, load_adapter_weights, merge_adapters
 from trainables.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that can be scored.
+
+    Attributes:
+        checkpoint: A trial's checkpoint, or one fold's in it; None for zero-shot.
+        scale: What the fine-tune's change of the weights is multiplied by; see :mod:`trainables.interpolation`.
+    """
+
+    checkpoint: Path | None
+    scale: float = 1.0
 
 
 def load_adapted(context: TrialContext, checkpoint: Path) -> PeftModel:
@@ -24,33 +40,109 @@ def load_adapted(context: TrialContext, checkpoint: Path) -> PeftModel:
 
     Args:
         context: What the trials of the search share.
-        checkpoint: A folder that :meth:`SAM2Trainable.save_checkpoint` wrote.
+        checkpoint: A folder that :meth:`trainables.fine_tune.FineTune.save` wrote.
     """
-    recipe = Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
+    return _adapt(load_model(context.model, context.checkpoint), context, checkpoint)
+
+
+def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], PeftModel]:
+    """Returns a copy of the zero-shot weights, and what :func:`load_adapted` does; the file is read once."""
     bare = load_model(context.model, context.checkpoint)
+    base_state = {name: value.clone() for name, value in bare.state_dict().items()}
+    return base_state, _adapt(bare, context, checkpoint)
+
+
+def _adapt(bare: SAM2Base, context: TrialContext, checkpoint: Path) -> PeftModel:
+    recipe = Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
     adapted = attach_adapters(bare, recipe.adapter, context.seed)
     load_adapter_weights(adapted, checkpoint / ADAPTER_FOLDER)
     return adapted
 
 
-def load_candidate(context: TrialContext, checkpoint: Path | None) -> SAM2Base:
-    """Returns the zero-shot model, or a trial's, ready for the forward pass, on this process's device."""
-    if checkpoint is None:
+def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float = 1.0) -> SAM2Base:
+    """Returns a candidate, ready for the forward pass, on this process's device.
+
+    At scale 1 it is the model as training scores it, its adapter beside the weights: the same bits give the same
+    scores, and adapters that cannot be merged are served. At scale 0 it is zero-shot, bit for bit. At all others its
+    adapter is merged into the weights before these are interpolated, as in what is exported. Merged and unmerged
+    differ by rounding alone, in the sixth digit of a logit in float32, in the third where CUDA computes in bfloat16.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: A trial's checkpoint, or one fold's in it; None for zero-shot, whatever the scale.
+        scale: What the fine-tune's change of the weights is multiplied by.
+
+    Raises:
+        InputError: If the scale is negative or not finite.
+        TrainablesError: If the adapter cannot be merged, and the scale is neither 0 nor 1.
+    """
+    check_scale(scale)
+    if checkpoint is None or scale == 0:
         return load_model(context.model, context.checkpoint).to(pick_device())
-    return get_base(load_adapted(context, checkpoint)).to(pick_device())
+    if scale == 1:
+        return get_base(load_adapted(context, checkpoint)).to(pick_device())
+    base_state, adapted = load_adapted_with_base(context, checkpoint)
+    model = merge_adapters(adapted)
+    model.load_state_dict(interpolate_weights(base_state, model.state_dict(), scale))
+    return model.to(pick_device())
 
 
-def score_candidate(context: TrialContext, checkpoint: Path | None, names: Sequence[str]) -> Scores:
+def score_candidate(
+    context: TrialContext, checkpoint: Path | None, names: Sequence[str], scale: float = 1.0
+) -> Scores:
     """Scores a candidate on regions under the search's protocol.
 
     Args:
         context: What the trials of the search share.
-        checkpoint: A trial's checkpoint; None for zero-shot.
+        checkpoint: As for :func:`load_candidate`.
         names: Which regions.
+        scale: As for :func:`load_candidate`.
+
+    Raises:
+        InputError: If the scale is negative or not finite.
+        TrainablesError: If the adapter cannot be merged, and the scale is neither 0 nor 1.
     """
-    context.use_threads()
-    store = RegionStore.open(Path(context.store_folder))
-    regions = EvaluationSet(store, names, context.protocol)
-    model = load_candidate(context, checkpoint)
+    regions = _open_regions(context, names)
     with torch.inference_mode():
-        return evaluate(model, regions, pick_device())
+        return evaluate(load_candidate(context, checkpoint, scale), regions, pick_device())
+
+
+def score_scales(
+    context: TrialContext, checkpoint: Path, names: Sequence[str], scales: Sequence[float] = SCALES
+) -> dict[float, Scores]:
+    """Scores a trial's checkpoint at several scales; the model is built once.
+
+    Each scale's scores equal those of :func:`score_candidate` exactly; those of scale 0 are zero-shot's.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: A trial's checkpoint, or one fold's in it.
+        names: Which regions.
+        scales: What the fine-tune's change of the weights is multiplied by.
+
+    Returns:
+        Scores by scale, in the order of the scales.
+
+    Raises:
+        InputError: If a scale is negative or not finite.
+    """
+    for scale in scales:
+        check_scale(scale)
+    regions, device = _open_regions(context, names), pick_device()
+    base_state, adapted = load_adapted_with_base(context, checkpoint)
+    found: dict[float, Scores] = {}
+    with torch.inference_mode():
+        if 1.0 in scales:  # first, as merging uses the adapter up
+            found[1.0] = evaluate(get_base(adapted).to(device), regions, device)
+        model = merge_adapters(adapted.cpu())
+        tuned_state = {name: value.clone() for name, value in model.state_dict().items()}
+        model.to(device)
+        for scale in (each for each in scales if each != 1):
+            model.load_state_dict(interpolate_weights(base_state, tuned_state, scale))
+            found[scale] = evaluate(model, regions, device)
+    return {scale: found[scale] for scale in scales}
+
+
+def _open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
+    context.use_threads()
+    return EvaluationSet(RegionStore.open(Path(context.store_folder)), names, context.protocol)

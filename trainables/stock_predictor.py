@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_image_predictor import SAM2ImagePredictor
+from torch import Tensor
 
 from trainables.components import BoolMask
 from trainables.evaluate import EvaluationSet, RegionPlan, Scores, autocast, collect_scores
 from trainables.prompts import BOX_TOP_LEFT, Prompt
-from trainables.protocol import clean_mask
+from trainables.protocol import Protocol, clean_mask
+from trainables.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 
 
 def build_predictor(model: SAM2Base) -> SAM2ImagePredictor:
@@ -24,9 +27,9 @@ def build_predictor(model: SAM2Base) -> SAM2ImagePredictor:
 
 
 def predict_prompt(
-    predictor: SAM2ImagePredictor, prompt: Prompt, multimask: bool, threshold: float
-) -> BoolMask:
-    """Returns the best mask of one prompt, at the size of the image that the predictor was given."""
+    predictor: SAM2ImagePredictor, prompt: Prompt, multimask: bool
+) -> tuple[Float[Tensor, "masks h w"], Float[Tensor, " masks"]]:
+    """Returns logits, at the size of the image that the predictor was given, and predicted IoU of one prompt."""
     box = prompt.points[:2].reshape(4) if prompt.labels[0] == BOX_TOP_LEFT else None
     points, labels = (prompt.points, prompt.labels) if box is None else (prompt.points[2:], prompt.labels[2:])
     logits, iou, _ = predictor.predict(
@@ -36,8 +39,7 @@ def predict_prompt(
         multimask_output=multimask,
         return_logits=True,
     )
-    mask: BoolMask = logits[int(np.argmax(iou))] > threshold
-    return mask
+    return torch.from_numpy(logits), torch.from_numpy(iou)
 
 
 def score_with_predictor(
@@ -58,12 +60,40 @@ def predict_with_predictor(
         read_image: Gives a region's own RGB pixels, uint8, by its name.
         device: Where the model lies.
     """
-    predictor, protocol = build_predictor(model), regions.protocol
+    protocol = regions.protocol
+    predictors = {view: build_predictor(model) for view in protocol.tta}
     for plan in regions.plans:
-        united = np.zeros((len(plan.pairs), *regions.store.size(plan.index)), bool)
+        size = regions.size(plan.index)
+        united = np.zeros((len(plan.pairs), *size), bool)
         with autocast(device):
-            predictor.set_image(read_image(regions.store.names[plan.index]))
+            image = read_image(regions.store.names[plan.index])
+            for view, predictor in predictors.items():
+                _set_image(predictor, image, size, view)
             for item in plan.objects:
-                mask = predict_prompt(predictor, item.prompt, protocol.multimask, protocol.threshold)
-                united[item.pair] |= mask
+                united[item.pair] |= _predict_object(predictors, item.prompt, size, protocol)
         yield plan, [clean_mask(mask, protocol) for mask in united]
+
+
+def _set_image(
+    predictor: SAM2ImagePredictor, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], view: str
+) -> None:
+    """Gives the predictor an image as it is seen under a view."""
+    seen = transform_maps(torch.from_numpy(image).permute(2, 0, 1), view).permute(1, 2, 0)
+    predictor.set_image(np.ascontiguousarray(seen.numpy()))
+    # Prompts come, and masks go, at the size that is scored, which may not be the image's own.
+    predictor._orig_hw = [transform_pair(size, view)]
+
+
+def _predict_object(
+    predictors: Mapping[str, SAM2ImagePredictor], prompt: Prompt, size: tuple[int, int], protocol: Protocol
+) -> BoolMask:
+    """Returns the best mask of one prompt, of what the predictors say of their views on the average."""
+
+    def predict(view: str) -> tuple[Tensor, Tensor]:
+        seen = transform_prompt(prompt, size, view)
+        logits, iou = predict_prompt(predictors[view], seen, protocol.multimask)
+        return restore_maps(logits, view), iou
+
+    logits, iou = average_views(predictors, predict)
+    mask: BoolMask = (logits[int(iou.argmax())] > protocol.threshold).numpy()
+    return mask

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from search.bar import CLASS_NAMES, RECORDED_BAR, RECORDED_EXPERIMENTS, RecordedExperiment
+from search.bar import CLASS_NAMES, RECORDED_BAR, RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
 
 BY_NAME = {experiment.name: experiment for experiment in RECORDED_EXPERIMENTS}
 
@@ -41,6 +41,16 @@ def test_figures_are_possible(experiment: RecordedExperiment) -> None:
 )
 def test_gain_is_told_only_under_one_protocol(name: str, gain: float | None) -> None:
     assert BY_NAME[name].compute_gain() == (None if gain is None else pytest.approx(gain, abs=1e-9))
+
+
+def test_each_protocol_has_one_bar() -> None:
+    assert {bar.protocol: bar.overall_dice for bar in RECORDED_BARS} == {
+        "recorded": 0.517,
+        "centroid": 0.335,
+        "box-neg+tta": 0.566,
+    }
+    assert RECORDED_BARS[0] is RECORDED_BAR
+    assert all(bar.compute_gain() == 0 for bar in RECORDED_BARS)
 
 
 def test_a_recorded_figure_cannot_be_changed() -> None:

@@ -13,37 +13,29 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from search.card import write_card
+from search.card import Card
+from search.chosen import Chosen
 from search.record import SearchRecord
-from search.results import Winner
 from search.summary import Summary
 from trainables.checkpoint import load_model
 from trainables.context import TrialContext
 from trainables.model.build import ASSETS, MODELS
 from trainables.protocol import PROTOCOLS
 
-WINNER = Winner("abc", Path("/checkpoint"), 5, 0.71234, {"adapter.rank": 8, "optim.lr": 0.001})
-SUMMARY = Summary(
-    search_id="first",
-    demo="",
-    trials={"complete": 3, "stopped": 13},
-    best_trial="abc",
-    best_params={},
-    best_epoch=5,
+CHOSEN = Chosen(
+    trial_id="abc",
+    seed=2,
+    checkpoint="confirmation/trial-x/checkpoint_000004",
+    epoch=5,
+    scale=0.75,
     val_dice=0.71234,
-    zeroshot_val_dice=0.60001,
-    val_floor=0.5123,
-    val_ceiling=0.9321,
-    test_dice=0.6812,
-    zeroshot_test_dice=0.6134,
-    verdict="undecided",
-    protocol="recorded",
-    protocol_id="-",
-    data_fingerprint="0123456789ab",
-    seed=3,
-    parent_run_id="run",
-    wall_seconds=1.0,
-    bar_recorded_comparable=False,
+    val_dice_at_1=0.7,
+    seeds_mean=0.7012,
+    seeds_std=0.0123,
+    n_seeds=4,
+    n_finalists=3,
+    refit=False,
+    params={"adapter.rank": 8, "optim.lr": 0.001},
 )
 
 
@@ -57,45 +49,57 @@ def make_record(model: str = "nano", demo: str = "") -> SearchRecord:
     )
 
 
-def read_card(folder: Path, record: SearchRecord, summary: Summary | None = SUMMARY) -> str:
-    write_card(folder / "README.md", record, WINNER, summary, stock_dice=0.71229)
-    return (folder / "README.md").read_text()
+def read_card(record: SearchRecord, summary: Summary | None = None, **changes: Any) -> str:
+    return Card(record, dataclasses.replace(CHOSEN, **changes), summary, stock_dice=0.71229).to_markdown()
 
 
-def test_figures_stand_beside_the_bar_under_their_protocol(tmp_path: Path) -> None:
-    card = read_card(tmp_path, make_record())
+def test_figures_stand_beside_the_bar_under_their_protocol(summary: Summary) -> None:
+    card = read_card(make_record(), dataclasses.replace(summary, verdict="undecided"))
     for part in (
         *("| this model | 0.7123 | 0.6812 |", "| zero-shot, measured alike | 0.6000 | 0.6134 |"),
         *("| 0.5123 |", "| 0.9321 |", "stock `SAM2ImagePredictor` | 0.7123 |", "**undecided**", "16 trials"),
+        *("best of 3 configurations", "over 4 seeds (0.7012, standard deviation 0.0123)", "multiplied by 0.75"),
         *(PROTOCOLS["recorded"].describe(), "0.517", "BCSS test set", "2 train, 1 val, 3 test"),
-        *("0123456789ab", "Drawn here with seed 3.", "Seed 3", "c0ffee", "torch 2.14.1"),
-        *("`first`", "`abc`", "epoch 5", "| `adapter.rank` | 8 |", "| `optim.lr` | 0.001 |"),
+        *("0123456789ab", "Drawn here with seed 3.", "Seed of the search 3", "c0ffee", "torch 2.14.1"),
+        *("`first`", "`abc`", "seed 2, epoch 5", "| `adapter.rank` | 8 |", "| `optim.lr` | 0.001 |"),
     ):
         assert part in card, part
 
 
-def test_a_demo_is_marked_and_real_data_are_not(tmp_path: Path) -> None:
+def test_a_demo_is_marked_and_real_data_are_not() -> None:
     demo = "demo data (synthetic tissue)"
-    assert f"**Made with {demo}: its numbers say nothing about tissue.**" in read_card(tmp_path, make_record(demo=demo))
-    assert "demo" not in read_card(tmp_path, make_record(model="large")).lower()
+    assert f"**Made with {demo}: its numbers say nothing about tissue.**" in read_card(make_record(demo=demo))
+    assert "demo" not in read_card(make_record(model="large")).lower()
 
 
-def test_without_a_summary_there_is_no_test_figure_and_no_verdict(tmp_path: Path) -> None:
-    card = read_card(tmp_path, make_record(), summary=None)
+def test_without_a_summary_there_is_no_test_figure_and_no_verdict() -> None:
+    card = read_card(make_record())
     assert "| this model | 0.7123 | not scored |" in card
     assert "Against zero-shot" not in card
 
 
-def test_every_verdict_is_told_as_it_is(tmp_path: Path) -> None:
-    card = read_card(tmp_path, make_record(), dataclasses.replace(SUMMARY, verdict="not beaten"))
+def test_every_verdict_is_told_as_it_is(summary: Summary) -> None:
+    card = read_card(make_record(), dataclasses.replace(summary, verdict="not beaten"))
     assert "**not beaten**" in card
 
 
 @pytest.mark.parametrize("model", sorted(set(MODELS) - {"nano"}))
-def test_stock_models_are_built_by_their_stock_config(tmp_path: Path, model: str) -> None:
-    card = read_card(tmp_path, make_record(model))
+def test_stock_models_are_built_by_their_stock_config(model: str) -> None:
+    card = read_card(make_record(model))
     assert f'build_sam2("{MODELS[model].config}", "sam2.pt"' in card
     assert "initialize_config_dir" not in card
+
+
+def test_caveats_stand_at_the_top(summary: Summary) -> None:
+    caveat = "leak allowed by --allow-leak: patient X stands in 2 parts"
+    card = read_card(make_record(), dataclasses.replace(summary, caveats=[caveat]))
+    assert f"**L{caveat[1:]}.**" in card.split("## Dice")[0]
+
+
+def test_a_refit_says_which_regions_its_check_stands_on(summary: Summary) -> None:
+    card = read_card(make_record(), summary, refit=True)
+    assert "| | cross-validation |" in card
+    assert "regions that the refit trained on" in card
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def test_the_example_for_nano_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     base = load_model("nano", None)
     torch.save({"model": base.state_dict()}, tmp_path / "sam2.pt")
     shutil.copy(ASSETS / MODELS["nano"].config, tmp_path)
-    code = re.findall(r"```python\n(.*?)```", read_card(tmp_path, make_record()), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", read_card(make_record()), re.DOTALL)
     assert len(code) == 1
     assert "/absolute/path/of/this/folder" in code[0]
     monkeypatch.chdir(tmp_path)

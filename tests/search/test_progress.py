@@ -172,8 +172,12 @@ def run_hooks(callback: ProgressCallback, n_trials: int) -> str:
     return read_screen(callback)
 
 
+# Trials of the search itself have neither a seed of their own nor a trial that they come from.
+RECIPE_TITLES = [title for name, title in SHOWN_PARAMETERS.items() if "." in name]
+
+
 @pytest.mark.parametrize("terminal", [False, True])
-@pytest.mark.parametrize(("width", "n_parameters"), [(80, 2), (100, 5), (160, len(SHOWN_PARAMETERS))])
+@pytest.mark.parametrize(("width", "n_parameters"), [(80, 2), (100, 5), (160, len(RECIPE_TITLES))])
 def test_the_table_keeps_only_what_fits(width: int, n_parameters: int, terminal: bool) -> None:
     screen = run_hooks(make_callback(6, width, terminal), 6)
     assert "…" not in screen
@@ -181,7 +185,7 @@ def test_the_table_keeps_only_what_fits(width: int, n_parameters: int, terminal:
     titles = [title.strip() for title in last[0].split("┃")]
     assert titles == [
         *("trial", "state", "epoch", "val Dice", "best", "vs zero-shot"),
-        *list(SHOWN_PARAMETERS.values())[:n_parameters],
+        *RECIPE_TITLES[:n_parameters],
     ]
     assert all(len(line) <= width for line in last)
     first = [cell.strip() for cell in last[2].split("│")]

@@ -28,7 +28,7 @@ def plan(tmp_path: Path) -> SearchPlan:
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     for number in range(3):
-        Image.fromarray(np.full((64, 64, 3), 100, np.uint8)).save(root / "images" / f"{number}.png")
+        Image.fromarray(np.full((64, 64, 3), 100 + number, np.uint8)).save(root / "images" / f"{number}.png")
         Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
     options = ["--space", "lora", "--data", str(root), "--storage", str(tmp_path / "runs"), "--name", "first"]
     return make_plan(make_parser().parse_args([*options, "--seed", "4"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,15 +12,9 @@ from search.mlflow_ui import PARENT_TAG
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError, TrackingUnavailable
 
-ZEROSHOT = {"val_dice": 0.5, "val_iou": 0.4, "val_dice/tumor": 0.6}
-
 
 def read_history(tracker: Tracker, run_id: str, metric: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, metric)]
-
-
-def list_runs(tracker: Tracker, query: str = "") -> list[Any]:
-    return list(tracker.client.search_runs([tracker.experiment_id], query))
 
 
 class TestConnect:
@@ -94,16 +87,3 @@ class TestRuns:
         store.rename(store.with_name("gone"))
         with pytest.raises(TrackingUnavailable):
             tracker.log_metrics(run_id, {"a": 1.0}, 1)
-
-    def test_bars_are_logged_once_and_as_lines(self, tracker: Tracker) -> None:
-        parent = tracker.start_search("s")
-        for _ in range(2):
-            recorded = tracker.log_recorded_bar(parent, max_epochs=8)
-            zeroshot = tracker.log_zeroshot_bar(parent, ZEROSHOT, {"protocol": "recorded"}, max_epochs=8)
-        assert len(list_runs(tracker)) == 3
-        run = tracker.client.get_run(recorded)
-        assert run.data.metrics == {"test_dice": 0.517, "test_iou": 0.374, "bar_recorded": 0.517}
-        expected = {"dataset": "BCSS", "protocol": "recorded", "split": "test", "run_kind": "recorded"}
-        assert expected.items() <= run.data.tags.items()
-        assert read_history(tracker, zeroshot, "val_dice") == [(0, 0.5), (8, 0.5)]
-        assert tracker.client.get_run(zeroshot).info.status == "FINISHED"

@@ -13,6 +13,7 @@ from trainables.data.store import RegionStore
 from trainables.evaluate import EvaluationSet
 from trainables.overlay import BAR_PX, COLORS, PANEL_PX, draw_overlays, draw_region
 from trainables.protocol import PROTOCOLS, Protocol
+from trainables.scoring import Candidate
 
 INNER = slice(BAR_PX, BAR_PX + PANEL_PX)
 
@@ -35,10 +36,11 @@ def drawn(write_store: Callable[..., RegionStore]) -> RegionStore:
 
 
 def draw(store: RegionStore, protocol: Protocol = PROTOCOLS["box"]) -> np.ndarray:
-    (plan,) = EvaluationSet(store, store.names, protocol).plans
-    mask = draw_mask()
+    regions = EvaluationSet(store, store.names, protocol)
+    (plan,) = regions.plans
+    mask = regions.mask(plan.index)
     panels = {"right": [mask == 1, mask == 2], "nothing": [mask == 0, mask == 0]}
-    return draw_region(store, plan, panels, make_context(store, protocol))
+    return draw_region(regions, plan, panels)
 
 
 def get_panel(picture: np.ndarray, number: int) -> np.ndarray:
@@ -100,12 +102,22 @@ def test_the_first_panel_shows_the_prompts_where_they_are(drawn: RegionStore) ->
     assert find_color(dots, COLORS[0])[189, 93]  # x = 15.5, y = 31.5 of 64
 
 
+@pytest.mark.parametrize("score_px", [32, 128])
+def test_what_is_scored_at_another_size_is_drawn_in_the_same_places(drawn: RegionStore, score_px: int) -> None:
+    own, other = draw(drawn), draw(drawn, dataclasses.replace(PROTOCOLS["box"], score_px=score_px))
+    for number in range(1, 4):  # the boxes' corners are pixels of the scored mask, and so differ a little
+        assert np.array_equal(get_panel(own, number), get_panel(other, number))
+    for color in COLORS[:2]:
+        places = [np.argwhere(find_color(get_panel(one, 0), color)) for one in (own, other)]
+        assert np.abs(places[0].max(axis=0) - places[1].max(axis=0)).max() <= PANEL_PX // 32
+
+
 def test_colors_differ_and_do_not_run_out(write_store: Callable[..., RegionStore]) -> None:
     assert len(set(COLORS)) == len(COLORS)
     mask = np.repeat(np.arange(1, 10, dtype=np.uint8), 8)[:, None] * np.ones((1, 72), np.uint8)
     store = write_store({"a": mask}, {number: f"class {number}" for number in range(1, 10)})
-    (plan,) = EvaluationSet(store, store.names, PROTOCOLS["box"]).plans
-    picture = draw_region(store, plan, {}, make_context(store))
+    regions = EvaluationSet(store, store.names, PROTOCOLS["box"])
+    picture = draw_region(regions, regions.plans[0], {})
     assert picture.shape[1] == 2 * PANEL_PX and picture.shape[0] > PANEL_PX + 2 * BAR_PX  # the legend wraps
     legend = picture[BAR_PX + PANEL_PX :]
     assert find_color(legend, COLORS[0]).any(axis=1).sum() == 2 * 15  # the color of classes 1 and 8: two rows
@@ -117,14 +129,14 @@ def test_a_region_without_a_class_to_score_is_drawn_all_the_same(
     specks = np.zeros((64, 64), np.uint8)
     specks[5, 5:9] = 1
     store = write_store({"a": specks}, {1: "tumor"})
-    (plan,) = EvaluationSet(store, store.names, PROTOCOLS["components"]).plans
-    picture = draw_region(store, plan, {"model": []}, make_context(store))
+    regions = EvaluationSet(store, store.names, PROTOCOLS["components"])
+    picture = draw_region(regions, regions.plans[0], {"model": []})
     assert picture.shape[1] == 3 * PANEL_PX
 
 
 def test_one_png_a_region_is_written(tissue_store: RegionStore, tmp_path: Path) -> None:
     context = make_context(tissue_store, PROTOCOLS["recorded"])
-    files = draw_overlays(context, {"zero-shot": None}, ["r3.png", "r1.png"], tmp_path / "new" / "overlays")
+    files = draw_overlays(context, {"zero-shot": Candidate(None)}, ["r3.png", "r1.png"], tmp_path / "new" / "overlays")
     assert [file.name for file in files] == ["r3.png", "r1.png"]
     for file in files:
         picture = cv2.imread(str(file))

@@ -13,9 +13,12 @@ from trainables.protocol import (
     ProtocolMismatch,
     clean_mask,
     find_components,
+    find_scored_size,
     find_valid,
     require_same_protocol,
+    resize_mask,
 )
+from trainables.tta import VIEWS
 
 RECORDED = PROTOCOLS["recorded"]
 # For each field another value than the recorded protocol has.
@@ -30,6 +33,8 @@ OTHER_VALUES: dict[str, object] = {
     "keep_largest": False,
     "count_outside": True,
     "averaging": "classes",
+    "score_px": 256,
+    "tta": ("identity", "hflip"),
 }
 OTHER_PROMPTS: dict[str, object] = {
     "box": False,
@@ -87,6 +92,11 @@ def test_protocols_survive_json(name: str) -> None:
     assert again == PROTOCOLS[name] and again.id == PROTOCOLS[name].id
 
 
+def test_records_from_before_a_field_was_there_are_read_as_its_default() -> None:
+    fields = {key: value for key, value in RECORDED.to_dict().items() if key not in ("tta", "score_px")}
+    assert Protocol.from_dict(fields) == RECORDED
+
+
 def test_equal_protocols_have_equal_ids_however_their_numbers_are_written() -> None:
     whole = dataclasses.replace(RECORDED, prompt=dataclasses.replace(RECORDED.prompt))
     # As a YAML file's 10 would; past the constructor, whose types are checked in some runs.
@@ -96,7 +106,9 @@ def test_equal_protocols_have_equal_ids_however_their_numbers_are_written() -> N
 
 
 def test_the_named_protocols_are_those_of_the_record() -> None:
-    assert set(PROTOCOLS) == {"recorded", "box", "box-neg", "centroid", "points", "components"}
+    assert set(PROTOCOLS) == {
+        *("recorded", "recorded-tta", "box", "box-neg", "centroid", "points", "components"),
+    }
     assert len({protocol.id for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
     prompt = RECORDED.prompt
     assert prompt.box and prompt.n_negative == 5 and prompt.negative_margin_px == 10
@@ -105,6 +117,10 @@ def test_the_named_protocols_are_those_of_the_record() -> None:
     bare = dataclasses.replace(RECORDED, closing_px=0, keep_largest=False)
     assert bare.id == PROTOCOLS["box-neg"].id
     assert PROTOCOLS["components"].components == "every"
+    seen = PROTOCOLS["recorded-tta"]
+    assert seen.tta == ("identity", "rot90", "hflip", "vflip")
+    assert dataclasses.replace(seen, tta=("identity",)).id == RECORDED.id
+    assert all(one.score_px == 0 and one.tta == ("identity",) for one in PROTOCOLS.values() if one is not seen)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +130,11 @@ def test_the_named_protocols_are_those_of_the_record() -> None:
             "recorded",
             "box + 5 negative points 10 px away of the largest component, closing 7 x 7, "
             "largest component kept, mean over pairs",
+        ),
+        (
+            "recorded-tta",
+            "box + 5 negative points 10 px away of the largest component, closing 7 x 7, "
+            "largest component kept, TTA of identity + rot90 + hflip + vflip, mean over pairs",
         ),
         ("centroid", "centroid of the largest component, mean over pairs"),
         ("components", "box of every component of 16 px or more, mean over pairs"),
@@ -126,18 +147,65 @@ def test_a_protocol_describes_itself_in_one_line(name: str, text: str) -> None:
 
 def test_what_is_out_of_the_ordinary_is_described_too() -> None:
     text = dataclasses.replace(
-        RECORDED, multimask=False, threshold=0.5, count_outside=True, prompt_seed=3
+        RECORDED,
+        multimask=False,
+        threshold=0.5,
+        count_outside=True,
+        prompt_seed=3,
+        score_px=256,
+        tta=("hflip",),
     ).describe()
-    for part in ("single mask", "threshold 0.5", "pixels outside count", "prompt seed 3"):
+    for part in (
+        *("single mask", "threshold 0.5", "pixels outside count", "prompt seed 3"),
+        *("scored at 256 x 256", "TTA of hflip"),
+    ):
         assert part in text
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("components", "all"), ("averaging", "mean"), ("closing_px", 4), ("closing_px", -1)]
+    ("field", "value"),
+    [
+        ("components", "all"),
+        ("averaging", "mean"),
+        *(("closing_px", value) for value in (4, -1)),
+        *(("score_px", value) for value in (15, 1, -1)),
+    ],
 )
 def test_values_that_no_protocol_has_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} must be .* got {value!r}"):
         dataclasses.replace(RECORDED, **{field: value})
+
+
+@pytest.mark.parametrize("tta", [(), ("rot45",), ("identity", "hflip", "hflip")])
+def test_views_that_are_none_unknown_or_repeated_are_refused(tta: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="tta must be one or more of identity, rot90, .*, each once"):
+        dataclasses.replace(RECORDED, tta=tta)
+
+
+def test_the_order_of_views_is_no_difference() -> None:
+    one, other = (dataclasses.replace(RECORDED, tta=views) for views in (VIEWS, VIEWS[::-1]))
+    assert one == other and one.id == other.id and one.tta == other.tta == VIEWS
+
+
+@pytest.mark.parametrize("score_px", [0, 16])
+def test_the_least_sides_are_taken(score_px: int) -> None:
+    protocol = dataclasses.replace(RECORDED, score_px=score_px)
+    assert find_scored_size((40, 70), protocol) == ((16, 16) if score_px else (40, 70))
+
+
+@pytest.mark.parametrize("score_px", [0, 30])
+def test_a_mask_of_the_scored_size_is_left_alone(score_px: int) -> None:
+    mask = np.zeros((30, 30), np.uint8)
+    assert resize_mask(mask, dataclasses.replace(RECORDED, score_px=score_px)) is mask
+
+
+def test_masks_are_resized_to_the_nearest_pixel_and_not_shifted() -> None:
+    ids = np.array([0, 3, 9], np.uint8)
+    mask = np.repeat(np.repeat(ids, 30)[None], 50, axis=0)  # 50 x 90, three stripes
+    small = resize_mask(mask, dataclasses.replace(RECORDED, score_px=18))
+    assert small.dtype == np.uint8 and np.array_equal(small, np.tile(np.repeat(ids, 6), (18, 1)))
+    odd = mask[:, ::-1]
+    assert np.array_equal(resize_mask(odd, dataclasses.replace(RECORDED, score_px=18)), small[:, ::-1])
 
 
 BLOCK, DOT, GAP = np.s_[8:20, 8:20], np.s_[30, 30], np.s_[8:20, 13:16]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from ray import tune
 from torch import Tensor
 
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
+from trainables.data.folds import Fold
 from trainables.data.store import RegionStore
 from trainables.engine import DivergedError
 from trainables.protocol import PROTOCOLS
@@ -72,7 +74,7 @@ def take_figures(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def copy_weights(trial: SAM2Trainable) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in trial.adapted.state_dict().items()}
+    return {name: value.clone() for name, value in trial.fits[0].adapted.state_dict().items()}
 
 
 def disturb_global_generator() -> None:
@@ -83,8 +85,8 @@ def disturb_global_generator() -> None:
 def test_a_step_reports_finite_figures_by_their_names(start: Start, context: TrialContext) -> None:
     trial = start(CONFIG)
     metrics = trial.step()
-    classes = {pair.class_id for plan in trial.val_set.plans for pair in plan.pairs}
-    names = {trial.store.classes[class_id] for class_id in classes}
+    classes = {pair.class_id for plan in trial.val_sets[0].plans for pair in plan.pairs}
+    names = {trial.fits[0].store.classes[class_id] for class_id in classes}
     assert set(metrics) == {
         "train_loss",
         *(f"train_loss/{part}" for part in ("focal", "dice", "iou", "objectness")),
@@ -99,7 +101,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start, context: Tri
     }
     assert len(names) >= 3 and all(math.isfinite(value) for value in metrics.values())
     assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("val_"))
-    assert trial.optimizer_steps == 2  # three regions, two a step
+    assert trial.fits[0].optimizer_steps == 2  # three regions, two a step
 
 
 def test_an_epoch_trains_the_adapters_and_not_the_base(start: Start) -> None:
@@ -107,7 +109,7 @@ def test_an_epoch_trains_the_adapters_and_not_the_base(start: Start) -> None:
     before = copy_weights(trial)
     base = {name: value.clone() for name, value in trial.base_state.items()}
     trial.train()
-    changed = [name for name, value in trial.adapted.state_dict().items() if not torch.equal(value, before[name])]
+    changed = [name for name, value in trial.fits[0].adapted.state_dict().items() if not torch.equal(value, before[name])]
     assert any("lora_A" in name for name in changed) and any("modules_to_save" in name for name in changed)
     assert all("lora_" in name or "modules_to_save" in name for name in changed)
     assert all(torch.equal(value, base[name]) for name, value in trial.base_state.items())
@@ -130,7 +132,7 @@ def test_a_resumed_trial_goes_on_exactly_as_an_uninterrupted_one(start: Start, t
     assert take_figures(second.train()) == take_figures(whole_metrics[2])
     resumed, uninterrupted = copy_weights(second), copy_weights(whole)
     assert all(torch.equal(value, uninterrupted[name]) for name, value in resumed.items())
-    assert second.optimizer_steps == whole.optimizer_steps
+    assert second.fits[0].optimizer_steps == whole.fits[0].optimizer_steps
 
 
 def test_loading_workers_change_nothing(start: Start, context: TrialContext) -> None:
@@ -197,3 +199,52 @@ def test_divergence_ends_the_trial_with_step_and_learning_rate(start: Start) -> 
     with pytest.raises(DivergedError, match=told):
         for _ in range(3):
             trial.train()
+
+
+@pytest.fixture
+def folded(context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Starts trials that are cross-validated over two folds of the five regions."""
+    names = (*context.train, *context.val)
+    folds = (Fold(names[:3], names[3:]), Fold(names[2:], names[:2]))
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    trainable = tune.with_parameters(SAM2Trainable, context=dataclasses.replace(context, folds=folds))
+    return lambda config: trainable(dict(config))
+
+
+def test_folds_are_fine_tuned_apart_and_scored_together(folded: Start, start: Start) -> None:
+    cross, single = folded(CONFIG), start(CONFIG)
+    crossed, alone = cross.step(), single.step()
+    own = cross.fits[0].evaluate()
+    assert own is not None and own.dice == alone["val_dice"]  # the first fold is the single split
+    parts = [scores for fit in cross.fits if (scores := fit.evaluate()) is not None]
+    pairs = [pair.dice for scores in parts for pair in scores.pairs]
+    assert crossed["val_dice"] == pytest.approx(sum(pairs) / len(pairs))
+    assert {pair.file for scores in parts for pair in scores.pairs} <= set(cross.context.scored)
+
+
+def test_a_cross_validated_trial_resumes_exactly(folded: Start, tmp_path: Path) -> None:
+    whole, first = folded(CONFIG), folded(CONFIG)
+    expected = [take_figures(whole.train()) for _ in range(2)]
+    first.train()
+    saved = first.save(str(tmp_path / "checkpoint"))
+    second = folded(CONFIG)
+    second.restore(saved)
+    assert take_figures(second.train()) == expected[1]
+    assert sorted(path.name for path in (tmp_path / "checkpoint").glob("fold-*")) == ["fold-0", "fold-1"]
+
+
+def test_without_validation_regions_an_epoch_reports_no_score(
+    context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    whole = dataclasses.replace(context, val=())
+    metrics = tune.with_parameters(SAM2Trainable, context=whole)(dict(CONFIG)).step()
+    assert not any(name.startswith("val_") for name in metrics)
+    assert math.isfinite(metrics["train_loss"])
+
+
+def test_a_trials_own_seed_takes_the_place_of_the_contexts(start: Start) -> None:
+    same, other = start({**CONFIG, "seed": 7, "from_trial": "abc"}), start({**CONFIG, "seed": 8})
+    first = take_figures(start(CONFIG).step())
+    assert take_figures(same.step()) == first
+    assert take_figures(other.step()) != first

@@ -1,0 +1,91 @@
+"""What a search exports: one configuration, seed, epoch and scale, chosen on validation alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
+from search.results import find_winner, read_trials
+
+CHOSEN_FILE = "chosen.json"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """``chosen.json``.
+
+    Attributes:
+        trial_id: The trial of the search whose configuration it is.
+        seed: Of the training that is exported.
+        checkpoint: Its folder below the search's.
+        epoch: Its epoch, counted from 1.
+        scale: What the fine-tune's change of the weights is multiplied by (WiSE-FT): 1 is the fine-tune as
+            trained, 0 is zero-shot.
+        val_dice: Dice on validation at that scale; cross-validated, where there are folds.
+        val_dice_at_1: The same at scale 1.
+        seeds_mean: Mean over seeds of the validation Dice at scale 1.
+        seeds_std: Its standard deviation.
+        n_seeds: Number of trainings with different seeds; 1 where nothing was confirmed.
+        n_finalists: Configurations that were confirmed.
+        refit: Whether it was trained once more on training and validation regions together, after a
+            cross-validation: then it has no validation score of its own.
+        params: Its whole recipe, flat.
+    """
+
+    trial_id: str
+    seed: int
+    checkpoint: str
+    epoch: int
+    scale: float
+    val_dice: float
+    val_dice_at_1: float
+    seeds_mean: float
+    seeds_std: float
+    n_seeds: int
+    n_finalists: int
+    refit: bool
+    params: Mapping[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Writes ``chosen.json``, whole or not at all."""
+        partial = folder / f"{CHOSEN_FILE}.partial"
+        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        partial.replace(folder / CHOSEN_FILE)
+
+    def locate(self, folder: Path) -> Path:
+        """Returns the checkpoint's folder in a search's folder."""
+        return folder / self.checkpoint
+
+
+def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
+    """Reads what a search chose; of one that did not come so far, takes its best trial as it is.
+
+    Raises:
+        SearchError: If no trial left a checkpoint.
+    """
+    path = folder / CHOSEN_FILE
+    if path.is_file():
+        return Chosen(**json.loads(path.read_text()))
+    winner = find_winner(read_trials(make_study_file(folder, record)), folder / TRIALS_FOLDER)
+    checkpoint = winner.checkpoint.relative_to(folder).as_posix()
+    dice = winner.val_dice
+    return Chosen(
+        trial_id=winner.trial_id,
+        seed=record.context["seed"],
+        checkpoint=checkpoint,
+        epoch=winner.epoch,
+        scale=1.0,
+        val_dice=dice,
+        val_dice_at_1=dice,
+        seeds_mean=dice,
+        seeds_std=0.0,
+        n_seeds=1,
+        n_finalists=0,
+        refit=False,
+        params=winner.params,
+    )

@@ -1,0 +1,178 @@
+"""Trains the best configurations of a search again with several seeds, and chooses what is exported.
+
+The best of many trials on few regions is partly luck. New seeds tell how much: configurations are compared by
+their mean over seeds, and the scale of the update (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903) is chosen by the
+same mean, with zero-shot among the scales. All of it looks at validation alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.chosen import Chosen
+from search.cluster import map_with_resources
+from search.errors import SearchError
+from search.finalists import Finalist, SeedRun, choose_finalist, choose_scale, write_finalists
+from search.list_searcher import FROM_TRIAL
+from search.results import Winner, read_best_epoch
+from search.runner import ListedTrial, run_listed
+from search.session import Session
+from trainables.context import SEED_KEY
+from trainables.evaluate import Scores, join_scores
+from trainables.scoring import score_scales
+
+CONFIRMATION = "confirmation"
+REFIT = "refit"
+
+
+def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> Chosen:
+    """Confirms the best trials, scales the best of them, and writes down what was chosen.
+
+    Args:
+        session: The search, its trials ended.
+        ranked: Trials with a checkpoint, the best first; at least one.
+        zeroshot: The bar on validation.
+
+    Raises:
+        SearchError: If no finalist could be trained with every seed.
+    """
+    plan = session.plan
+    finalists = _confirm(session, ranked, zeroshot)
+    best = choose_finalist(finalists)
+    best = _measure_scales(session, best)
+    write_finalists(plan.folder, [best if each.trial_id == best.trial_id else each for each in finalists])
+    curve = best.average_scales()
+    scale = choose_scale(curve)
+    _tell_scales(session, curve, scale)
+    run = max(best.runs, key=lambda each: each.by_scale[scale])
+    chosen = Chosen(
+        trial_id=best.trial_id,
+        seed=run.seed,
+        checkpoint=Path(run.checkpoint).relative_to(plan.folder).as_posix(),
+        epoch=run.epoch,
+        scale=scale,
+        val_dice=run.by_scale[scale],
+        val_dice_at_1=run.by_scale[1.0],
+        seeds_mean=best.mean_dice,
+        seeds_std=best.std_dice,
+        n_seeds=len(best.runs),
+        n_finalists=len(finalists) if plan.n_confirm else 0,
+        refit=False,
+        params=best.params,
+    )
+    if session.context.folds:
+        chosen = _refit(session, chosen, best, zeroshot)
+    chosen.write(plan.folder)
+    return chosen
+
+
+def _confirm(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> list[Finalist]:
+    plan = session.plan
+    if not plan.n_confirm:
+        return [Finalist.from_search(ranked[0], plan.seed)]
+    finalists, seeds = ranked[: plan.n_confirm], list_seeds(plan.seed, plan.n_seeds)
+    session.say(
+        f"confirming the best {len(finalists)} configurations with {len(seeds)} new seeds each "
+        f"({', '.join(map(str, seeds))}) ..."
+    )
+    configs = [
+        {**each.params, SEED_KEY: seed, FROM_TRIAL: each.trial_id} for each in finalists for seed in seeds
+    ]
+    trials = run_listed(session, zeroshot, configs, CONFIRMATION)
+    confirmed = [gather_finalist(each, seeds, trials) for each in finalists]
+    for finalist in confirmed:
+        session.say(f"  {_describe(finalist, zeroshot.dice)}")
+    return confirmed
+
+
+def list_seeds(seed: int, number: int) -> list[int]:
+    """Returns the seeds of confirmations: those that follow the search's own, which chose the finalists."""
+    return [(seed + 1 + index) % 2**32 for index in range(number)]
+
+
+def gather_finalist(winner: Winner, seeds: Sequence[int], trials: Sequence[ListedTrial]) -> Finalist:
+    """Collects a finalist's trainings from the trials that ran."""
+    mine = {
+        trial.config[SEED_KEY]: trial
+        for trial in trials
+        if trial.config.get(FROM_TRIAL) == winner.trial_id
+    }
+    runs = tuple(_read_run(seed, mine.get(seed)) for seed in seeds)
+    return Finalist(winner.trial_id, winner.val_dice, winner.params, runs)
+
+
+def _read_run(seed: int, trial: ListedTrial | None) -> SeedRun:
+    if trial is None:
+        return SeedRun(seed, "", 0, float("nan"), "was not started")
+    best = read_best_epoch(trial.folder)
+    if trial.failure or best is None:
+        return SeedRun(seed, "", 0, float("nan"), trial.failure or "left no checkpoint")
+    return SeedRun(seed, str(best.path), best.epoch, best.val_dice)
+
+
+def _describe(finalist: Finalist, bar: float) -> str:
+    if not finalist.is_complete:
+        failed = "; ".join(f"seed {run.seed}: {run.failure}" for run in finalist.runs if run.failure)
+        return f"trial {finalist.trial_id}: out, {failed}"
+    dice = ", ".join(f"{run.val_dice:.3f}" for run in finalist.runs)
+    return (
+        f"trial {finalist.trial_id}: val Dice {finalist.mean_dice:.3f} +/- {finalist.std_dice:.3f} over seeds ({dice}), "
+        f"{finalist.mean_dice - bar:+.3f} against zero-shot; {finalist.search_dice:.3f} in the search"
+    )
+
+
+def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
+    """Scores every seed's checkpoint at every scale, on the validation regions of its folds."""
+    session.say("scoring the best configuration at several scales of its update (0 is zero-shot) ...")
+    folds = session.context.list_folds()
+    calls = [
+        (session.context, session.context.locate_fold(Path(run.checkpoint), index), fold.val)
+        for run in finalist.runs
+        for index, fold in enumerate(folds)
+    ]
+    found = map_with_resources(session.resources, score_scales, calls)
+    runs = []
+    for position, run in enumerate(finalist.runs):
+        parts = found[position * len(folds) : (position + 1) * len(folds)]
+        by_scale = {scale: join_scores([part[scale] for part in parts]).dice for scale in parts[0]}
+        runs.append(dataclasses.replace(run, by_scale=by_scale))
+    return dataclasses.replace(finalist, runs=tuple(runs))
+
+
+def _tell_scales(session: Session, curve: Mapping[float, float], scale: float) -> None:
+    figures = ", ".join(f"{each:g}: {dice:.3f}" for each, dice in curve.items())
+    session.say(f"  mean val Dice by scale: {figures}; chosen: {scale:g}")
+    if scale == 0:
+        session.say("  no scale of the update beats zero-shot on validation: the export is zero-shot itself")
+    steps = {round(100 * each): {"val_dice_by_scale_percent": dice} for each, dice in curve.items()}
+    for step, metrics in steps.items():
+        session.track(
+            lambda metrics=metrics, step=step: session.tracker.log_metrics(  # type: ignore[misc]
+                session.record.parent_run_id, metrics, step
+            )
+        )
+
+
+def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -> Chosen:
+    """Trains the chosen configuration on all folds' regions together, as long as was best in cross-validation."""
+    context = session.context
+    pool = tuple(sorted({*context.train, *context.val}))
+    epochs = round(float(np.median([run.epoch for run in best.runs])))
+    session.say(f"training the chosen configuration on all {len(pool)} regions for {epochs} epochs ...")
+    config: dict[str, Any] = {**chosen.params, SEED_KEY: chosen.seed, FROM_TRIAL: chosen.trial_id}
+    whole = dataclasses.replace(context, train=pool, val=(), folds=())
+    trial = run_listed(session, zeroshot, [config], REFIT, whole, epochs)[0]
+    checkpoints = sorted(trial.folder.glob("checkpoint_*"))
+    if trial.failure or not checkpoints:
+        raise SearchError(f"the refit on all regions failed: {trial.failure or 'it left no checkpoint'}")
+    return dataclasses.replace(
+        chosen,
+        checkpoint=checkpoints[-1].relative_to(session.plan.folder).as_posix(),
+        epoch=epochs,
+        refit=True,
+    )

@@ -1,0 +1,120 @@
+"""The finalists of a search: its best configurations, trained again with several seeds, and the one that is chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.errors import SearchError
+from search.results import Winner
+
+CONFIRMATION_FILE = "confirmation.json"
+# Mean validation Dice differs by less: the scale that is nearer to the fine-tune itself is taken.
+_TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """A finalist's configuration trained once more.
+
+    Attributes:
+        seed: Of this training.
+        checkpoint: Folder of its best epoch's checkpoint, absolute; empty where there is none.
+        epoch: That epoch, counted from 1.
+        val_dice: Dice of that epoch on validation.
+        failure: Why it has no checkpoint; empty where it has.
+        by_scale: Dice on validation by the scale of the update; empty where it was not measured.
+    """
+
+    seed: int
+    checkpoint: str
+    epoch: int
+    val_dice: float
+    failure: str = ""
+    by_scale: Mapping[float, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One of the best configurations of a search.
+
+    Attributes:
+        trial_id: The trial of the search that found it.
+        search_dice: That trial's best Dice on validation: the figure that made it a finalist, and thus
+            optimistic.
+        params: Its whole recipe, flat.
+        runs: Its trainings, one a seed.
+    """
+
+    trial_id: str
+    search_dice: float
+    params: Mapping[str, Any]
+    runs: tuple[SeedRun, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all trainings came to their end: a configuration that fails with some seeds is not chosen."""
+        return all(not run.failure for run in self.runs)
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean validation Dice over seeds, each at its best epoch."""
+        return float(np.mean([run.val_dice for run in self.runs]))
+
+    @property
+    def std_dice(self) -> float:
+        """Standard deviation over seeds (n - 1); 0 for a single one."""
+        return float(np.std([run.val_dice for run in self.runs], ddof=1)) if len(self.runs) > 1 else 0.0
+
+    def average_scales(self) -> dict[float, float]:
+        """Returns scale -> mean validation Dice over seeds."""
+        return {
+            scale: float(np.mean([run.by_scale[scale] for run in self.runs]))
+            for scale in self.runs[0].by_scale
+        }
+
+    @staticmethod
+    def from_search(winner: Winner, seed: int) -> Finalist:
+        """Takes a trial of the search as it is, without training it again."""
+        run = SeedRun(seed, str(winner.checkpoint), winner.epoch, winner.val_dice)
+        return Finalist(winner.trial_id, winner.val_dice, winner.params, (run,))
+
+
+def choose_finalist(finalists: Sequence[Finalist]) -> Finalist:
+    """Returns the finalist with the highest mean validation Dice over seeds.
+
+    Raises:
+        SearchError: If every finalist failed with some seed, with the reasons.
+    """
+    complete = [finalist for finalist in finalists if finalist.is_complete]
+    if not complete:
+        reasons = {run.failure for finalist in finalists for run in finalist.runs if run.failure}
+        raise SearchError(f"no finalist could be trained with every seed: {'; '.join(sorted(reasons))}")
+    return max(complete, key=lambda finalist: finalist.mean_dice)
+
+
+def choose_scale(by_scale: Mapping[float, float]) -> float:
+    """Returns the scale with the highest mean validation Dice; among equals the one nearest to 1."""
+    best = max(by_scale.values())
+    return min((s for s, dice in by_scale.items() if dice >= best - _TIE), key=lambda s: (abs(s - 1), s))
+
+
+def write_finalists(folder: Path, finalists: Sequence[Finalist]) -> None:
+    """Writes ``confirmation.json``, whole or not at all."""
+    entries = [
+        {
+            **dataclasses.asdict(finalist),
+            "mean_val_dice": finalist.mean_dice if finalist.is_complete else None,
+            "std_val_dice": finalist.std_dice if finalist.is_complete else None,
+        }
+        for finalist in finalists
+    ]
+    partial = folder / f"{CONFIRMATION_FILE}.partial"
+    partial.write_text(json.dumps(entries, indent=1) + "\n")
+    partial.replace(folder / CONFIRMATION_FILE)

@@ -1,0 +1,69 @@
+"""Scores a candidate and zero-shot on the test regions, notes that it was done, and judges them pair by pair."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.openings import add_opening, describe_openings
+from search.record import SearchRecord
+from search.results import judge_on_test, write_scores
+from search.verdict import Verdict
+from trainables.context import TrialContext
+from trainables.evaluate import Scores
+from trainables.scoring import score_candidate
+
+
+@dataclass(frozen=True)
+class HeldOutResult:
+    """What came of opening the test regions.
+
+    Attributes:
+        opening: Which opening it was, counted from 1.
+        candidate_dice: The candidate's Dice.
+        zeroshot_dice: Zero-shot's.
+        verdict: Their comparison; its notes tell what a reader must know.
+        file: The scores of all pairs.
+    """
+
+    opening: int
+    candidate_dice: float
+    zeroshot_dice: float
+    verdict: Verdict
+    file: Path
+
+
+ScoreAll = Callable[[Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]], list[Scores]]
+
+
+def open_test(
+    folder: Path, record: SearchRecord, checkpoint: Path, scale: float, candidate: str, score_all: ScoreAll
+) -> HeldOutResult:
+    """Scores a candidate and zero-shot on the test regions of a search.
+
+    Args:
+        folder: The search's folder; gets ``scores_test.csv``, or ``scores_test_2.csv`` and so on.
+        record: What the search was.
+        checkpoint: The candidate's.
+        scale: Of its update.
+        candidate: What it is, for the list of openings.
+        score_all: Calls :func:`trainables.scoring.score_candidate` with each tuple of arguments, wherever.
+    """
+    # Noted first: a run that dies in between has looked, or may have.
+    number = add_opening(folder, candidate)
+    context, names = record.make_context(), record.split["test"]
+    found, zeroshot = score_all([(context, checkpoint, names, scale), (context, None, names, 1.0)])
+    verdict = judge_on_test(found, zeroshot, context.seed)
+    caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
+    verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
+    file = folder / ("scores_test.csv" if number == 1 else f"scores_test_{number}.csv")
+    marks = {"test_opening": str(number), "caveats": "; ".join(caveats)}
+    write_scores(file, {"winner": found, "zeroshot": zeroshot}, marks)
+    return HeldOutResult(number, found.dice, zeroshot.dice, verdict, file)
+
+
+def score_here(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]) -> list[Scores]:
+    """Scores in this process, one after the other."""
+    return [score_candidate(*call) for call in calls]

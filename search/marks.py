@@ -1,0 +1,41 @@
+"""Marks what a search has left behind, when its test set has been opened again: summary, card, MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from search.openings import describe_openings
+from search.record import SearchRecord
+from search.summary import SUMMARY_FILE, Summary
+from search.held_out import HeldOutResult
+from search.tracking import Tracker
+from search.tracking_errors import TrackingError
+
+
+def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) -> None:
+    """Writes the number of openings wherever the search's test figures stand.
+
+    Args:
+        folder: The search's folder.
+        record: What the search was.
+        result: Of the latest opening; the first one's figures stay what they were.
+    """
+    text = describe_openings(result.opening)
+    summary = Summary.read(folder)
+    if summary is not None and text:
+        caveats = [each for each in summary.caveats if not each.startswith("the test set was opened")]
+        marked = dataclasses.replace(summary, caveats=[*caveats, text], test_openings=result.opening)
+        marked.write(folder)
+        card = Path(summary.export) / "README.md"
+        if summary.export and card.is_file():
+            card.write_text(f"{card.read_text().rstrip()}\n\n**{text[0].upper()}{text[1:]}.**\n")
+    try:
+        tracker = Tracker.connect(record.experiment)
+        tags = {"test_openings": str(result.opening)}
+        tracker.set_tags(record.parent_run_id, {**tags, **({"caveat_test": text} if text else {})})
+        for file in (result.file, folder / SUMMARY_FILE):
+            if file.is_file():
+                tracker.log_artifact(record.parent_run_id, file)
+    except TrackingError as error:
+        print(f"MLflow: {error}")

@@ -1,0 +1,53 @@
+"""Opens the test set of a finished search again, for another of its trials, and marks every artifact with it.
+
+``python -m search.open_test --run NAME --trial ID``. Test decides once; who looks again should know, and so should
+everyone who reads the figures later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from search.quiet import silence_telemetry
+
+silence_telemetry()
+
+from search.command import add_storage_option, run_command  # noqa: E402
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and opens the test set; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m search.open_test", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
+    parser.add_argument("--trial", required=True, metavar="ID", help="a trial of the search that left a checkpoint")
+    parser.add_argument("--scale", type=float, default=1.0, help="of its update: 0 is zero-shot (default: 1)")
+    add_storage_option(parser)
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: _open(arguments))
+
+
+def _open(arguments: argparse.Namespace) -> None:
+    from search.marks import mark_artifacts
+    from search.record import TRIALS_FOLDER, SearchRecord, find_run, make_study_file
+    from search.results import find_trial, rank_trials, read_trials
+    from search.held_out import open_test, score_here
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
+    record = SearchRecord.read(folder)
+    ranked = rank_trials(read_trials(make_study_file(folder, record)), folder / TRIALS_FOLDER)
+    trial = find_trial(ranked, arguments.trial)
+    checkpoint = record.make_context().locate_fold(trial.checkpoint, 0)
+    candidate = f"trial {trial.trial_id}, epoch {trial.epoch}, scale {arguments.scale:g}"
+    result = open_test(folder, record, checkpoint, arguments.scale, candidate, score_here)
+    mark_artifacts(folder, record, result)
+    print(f"test, opening {result.opening}: {candidate}")
+    print(result.verdict.to_text())
+    print(f"pairs: {result.file}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

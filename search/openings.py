@@ -1,0 +1,50 @@
+"""How often the test regions of a search were looked at: once is a test, every further time is told everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+OPENINGS_FILE = "test_openings.json"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One look at the test regions.
+
+    Attributes:
+        time: When, ISO 8601 in UTC.
+        candidate: What was scored: trial, seed and scale.
+    """
+
+    time: str
+    candidate: str
+
+
+def read_openings(folder: Path) -> list[Opening]:
+    """Returns the looks at a search's test regions, the first one first."""
+    path = folder / OPENINGS_FILE
+    return [Opening(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
+
+
+def add_opening(folder: Path, candidate: str) -> int:
+    """Notes a look at the test regions, before it is taken, and returns its number, counted from 1."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    openings = [*read_openings(folder), Opening(now, candidate)]
+    partial = folder / f"{OPENINGS_FILE}.partial"
+    partial.write_text(json.dumps([dataclasses.asdict(each) for each in openings], indent=1) + "\n")
+    partial.replace(folder / OPENINGS_FILE)
+    return len(openings)
+
+
+def describe_openings(number: int) -> str:
+    """Returns what every artifact says where test was opened more than once; else an empty text."""
+    if number < 2:
+        return ""
+    return (
+        f"the test set was opened {number} times for this search: from the second time on its figures "
+        "no longer are those of regions that nobody has looked at"
+    )

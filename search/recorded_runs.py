@@ -1,0 +1,132 @@
+"""The experiment log as MLflow runs of an experiment of its own, each with the protocol of its figure."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from search.bar import RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
+from search.mlflow_ui import (
+    NOTE_TAG,
+    RECORDED_NOTE,
+    RECORDED_VIEW,
+    RECORDED_VIEW_TAG,
+    RUN_KIND_TAG,
+    describe_recorded_experiment,
+)
+from search.tracking import FoundRun, Tracker
+from search.tracking_store import ExperimentDeleted
+from trainables.protocol import PROTOCOLS
+
+RECORDED_EXPERIMENT = "recorded"
+RECORDED_NAME_TAG = "recorded_name"
+PROTOCOL_ID_TAG = "protocol_id"
+
+logger = logging.getLogger(__name__)
+
+
+def log_recorded_experiments(tracker: Tracker) -> str:
+    """Lists the recorded experiments, and zero-shot's bar under each protocol, as runs of experiment `recorded`.
+
+    Runs that are there are found by their tag `recorded_name` and left as they are, so a second call adds
+    nothing; a run that an earlier call left unfinished is completed. Of two processes that begin at once on a
+    new store, both may open a run for the same row; each then deletes all but the oldest one of a row.
+
+    An experiment `recorded` that somebody has deleted stays so: that is logged, not raised.
+
+    Args:
+        tracker: Any experiment of the store that shall hold them.
+
+    Returns:
+        MLflow's id of the experiment `recorded`, a deleted one's too.
+
+    Raises:
+        TrackingError: The store cannot be reached or refuses.
+    """
+    try:
+        recorded = tracker.open_experiment(
+            RECORDED_EXPERIMENT, {NOTE_TAG: RECORDED_NOTE, RECORDED_VIEW_TAG: RECORDED_VIEW}
+        )
+    except ExperimentDeleted as error:
+        logger.warning("MLflow: %s; the recorded experiments are not listed", error)
+        return error.experiment_id
+    rows = order_rows({row.name: row for row in (*RECORDED_EXPERIMENTS, *RECORDED_BARS)}.values())
+    for row, run in zip(rows, _find_or_open(recorded, rows), strict=True):
+        if run is not None:
+            _complete(recorded, run, row)
+    return recorded.experiment_id
+
+
+def order_rows(rows: Iterable[RecordedExperiment]) -> list[RecordedExperiment]:
+    """Returns the rows protocol by protocol, its bar first, then by Dice; unknown protocols come last."""
+    protocols = [bar.protocol for bar in RECORDED_BARS]
+
+    def rank(row: RecordedExperiment) -> tuple[int, bool, float]:
+        known = row.protocol in protocols
+        place = protocols.index(row.protocol) if known else len(protocols)
+        return place, row not in RECORDED_BARS, -(row.overall_dice or 0.0)
+
+    return sorted(rows, key=rank)
+
+
+def list_metrics(row: RecordedExperiment) -> dict[str, float]:
+    """Returns what the log holds of Dice and IoU, and the gain over zero-shot under the same protocol."""
+    figures = {
+        "test_dice": row.overall_dice,
+        "test_iou": row.overall_iou,
+        "gain_over_zeroshot": row.compute_gain(),
+        **{f"test_dice/{name}": dice for name, dice in row.per_class.items()},
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def list_tags(row: RecordedExperiment) -> dict[str, str]:
+    """Returns the tags of a row's run besides its kind; `protocol_id` where the protocol is one of ours."""
+    tags = {
+        RECORDED_NAME_TAG: row.name,
+        "protocol": row.protocol,
+        "dataset": row.dataset,
+        "split": row.split,
+        "demo": "no",
+        NOTE_TAG: describe_recorded_experiment(row),
+    }
+    protocol = PROTOCOLS.get(row.protocol)
+    return tags if protocol is None else {**tags, PROTOCOL_ID_TAG: protocol.id}
+
+
+def _find_or_open(tracker: Tracker, rows: list[RecordedExperiment]) -> list[FoundRun | None]:
+    """Returns the rows' runs; None for one that another process deleted meanwhile."""
+    found = _find_by_name(tracker)
+    missing = [row for row in rows if row.name not in found]
+    if missing:
+        # MLflow shows the youngest first: a millisecond each keeps the order of the rows.
+        start_ms = int(time.time() * 1000)
+        for row in missing:
+            tags = list_tags(row)
+            tracker.start_run(row.name, "recorded", tags, timestamp_ms=start_ms - rows.index(row))
+        found = _find_by_name(tracker)
+        for double in [run for runs in found.values() for run in runs[1:]]:
+            tracker.delete(double.run_id)
+    return [found[row.name][0] if row.name in found else None for row in rows]
+
+
+def _find_by_name(tracker: Tracker) -> dict[str, list[FoundRun]]:
+    """Returns the recorded runs by name, the oldest of a name first."""
+    found: dict[str, list[FoundRun]] = {}
+    for run in sorted(tracker.find_runs({RUN_KIND_TAG: "recorded"}), key=lambda run: (run.start_ms, run.run_id)):
+        if RECORDED_NAME_TAG in run.tags:
+            found.setdefault(run.tags[RECORDED_NAME_TAG], []).append(run)
+    return found
+
+
+def _complete(tracker: Tracker, run: FoundRun, row: RecordedExperiment) -> None:
+    """Writes what an opened run lacks; a repetition, by another process too, changes nothing."""
+    tags = list_tags(row)
+    if run.status != "FINISHED":
+        tracker.log_params(run.run_id, {"protocol": row.protocol, **row.parameters})
+        tracker.log_metrics(run.run_id, list_metrics(row), step=0, timestamp_ms=run.start_ms)
+        tracker.finish(run.run_id, timestamp_ms=run.start_ms)
+    elif PROTOCOL_ID_TAG in tags and run.tags.get(PROTOCOL_ID_TAG) != tags[PROTOCOL_ID_TAG]:
+        # A protocol that gained a field has another id than when the run was written.
+        tracker.set_tags(run.run_id, {PROTOCOL_ID_TAG: tags[PROTOCOL_ID_TAG]})

@@ -1,0 +1,77 @@
+"""How MLflow's store is opened: patience with servers, quiet loggers, the experiment found or made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from search.tracking_errors import TrackingError, translate_errors
+
+# A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 to 20 s by these.
+# The last one keeps the client from printing two lines whenever a run on a server ends.
+ENVIRONMENT_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+# The kind opens the table and charts of training runs; without it the UI asks the user first.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+class ExperimentDeleted(TrackingError):
+    """The experiment is in the store's bin, and its name cannot be taken before it is restored.
+
+    Attributes:
+        experiment_id: MLflow's id of the deleted experiment.
+    """
+
+    def __init__(self, name: str, experiment_id: str) -> None:
+        self.experiment_id = experiment_id
+        super().__init__(
+            f"experiment '{name}' has been deleted there; restore it (mlflow experiments restore "
+            f"-x {experiment_id}) or name another"
+        )
+
+
+def set_environment_defaults() -> None:
+    """Bounds how long MLflow's client waits for a server, where the user has not said so."""
+    for name, value in ENVIRONMENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def quiet_loggers() -> None:
+    """Keeps table migrations off the screen, and tracebacks of failures that we tell in our own words."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str], location: str | None) -> str:
+    """Returns the id of the experiment of that name, made if missing.
+
+    Args:
+        client: An `MlflowClient`.
+        name: The experiment's name.
+        tags: Tags of a new experiment; one that exists keeps its own.
+        location: URI of the folder for a new experiment's artifacts; None leaves it to MLflow.
+
+    Raises:
+        ExperimentDeleted: The experiment is there, but deleted.
+        TrackingError: The store cannot be reached or refuses.
+    """
+    with translate_errors("open the experiment"):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                all_tags = {**_EXPERIMENT_TAGS, **tags}
+                return str(client.create_experiment(name, artifact_location=location, tags=all_tags))
+            except Exception:
+                # Another process may have made it since; where it has not, the error is the answer.
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+    if experiment.lifecycle_stage != "active":
+        raise ExperimentDeleted(name, str(experiment.experiment_id))
+    return str(experiment.experiment_id)

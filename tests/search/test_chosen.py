@@ -1,0 +1,34 @@
+"""What a search exports is read back as it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.chosen import Chosen, read_chosen
+from search.errors import SearchError
+from search.record import SearchRecord
+from trainables.context import TrialContext
+from trainables.protocol import PROTOCOLS
+
+
+@pytest.fixture
+def record() -> SearchRecord:
+    context = TrialContext("nano", None, "/store", ("a",), ("b",), PROTOCOLS["recorded"], 8, 3, {}, 0)
+    config: dict[str, Any] = {"sampler": {"kind": "random"}}
+    split = {"train": ["a"], "val": ["b"], "test": ["c"]}
+    return SearchRecord("first", "lora", "run", "/data", split, "", "0123", "", config, context.to_dict(), {})
+
+
+def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -> None:
+    chosen = Chosen("abc", 2, "confirmation/t/checkpoint_000001", 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, {"a.b": 1})
+    chosen.write(tmp_path)
+    assert read_chosen(tmp_path, record) == chosen
+    assert chosen.locate(tmp_path) == tmp_path / "confirmation/t/checkpoint_000001"
+
+
+def test_a_search_without_checkpoints_has_no_choice(tmp_path: Path, record: SearchRecord) -> None:
+    with pytest.raises(SearchError, match="no trial left a checkpoint"):
+        read_chosen(tmp_path, record)

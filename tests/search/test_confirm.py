@@ -1,0 +1,62 @@
+"""Finalists gather their seeds' trainings, and what happened to each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search.confirm import gather_finalist, list_seeds
+from search.list_searcher import FROM_TRIAL, ListSearcher
+from search.results import Winner
+from search.runner import ListedTrial
+from trainables.context import RECIPE_FILE, SEED_KEY
+
+WINNER = Winner("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
+
+
+def write_trial(folder: Path, seed: int, *dice: float, failure: str = "") -> ListedTrial:
+    """A trial's folder as Tune leaves it: a row an epoch, and the checkpoint of the best one."""
+    folder.mkdir()
+    rows = [{"training_iteration": epoch, "val_dice": each} for epoch, each in enumerate(dice, start=1)]
+    (folder / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if dice:
+        checkpoint = folder / f"checkpoint_{dice.index(max(dice)):06d}"
+        checkpoint.mkdir()
+        (checkpoint / RECIPE_FILE).write_text("{}")
+    return ListedTrial({"adapter.rank": 8, SEED_KEY: seed, FROM_TRIAL: "abc"}, folder, failure)
+
+
+def test_a_finalist_has_its_seeds_in_order_each_at_its_best_epoch(tmp_path: Path) -> None:
+    trials = [write_trial(tmp_path / "b", 2, 0.3, 0.6, 0.5), write_trial(tmp_path / "a", 1, 0.8)]
+    other = ListedTrial({SEED_KEY: 1, FROM_TRIAL: "other"}, tmp_path, "")
+    finalist = gather_finalist(WINNER, [1, 2], [*trials, other])
+    assert finalist.is_complete
+    assert [(run.seed, run.epoch, run.val_dice) for run in finalist.runs] == [(1, 1, 0.8), (2, 2, 0.6)]
+    assert finalist.search_dice == 0.7
+
+
+def test_failed_and_missing_trainings_keep_their_reasons(tmp_path: Path) -> None:
+    trials = [
+        write_trial(tmp_path / "a", 1, 0.3, failure="DivergedError: the loss became nan"),
+        write_trial(tmp_path / "b", 2),
+    ]
+    finalist = gather_finalist(WINNER, [1, 2, 3], trials)
+    assert not finalist.is_complete
+    assert [run.failure for run in finalist.runs] == [
+        *("DivergedError: the loss became nan", "left no checkpoint", "was not started")
+    ]
+
+
+@pytest.mark.parametrize(("seed", "seeds"), [(0, [1, 2, 3]), (2**32 - 2, [2**32 - 1, 0, 1])])
+def test_confirmations_never_use_the_searchs_own_seed(seed: int, seeds: list[int]) -> None:
+    assert list_seeds(seed, 3) == seeds
+    assert seed not in seeds
+
+
+def test_listed_configurations_are_proposed_once_and_in_order() -> None:
+    searcher = ListSearcher([{"adapter.rank": 4}, {"adapter.rank": 8}])
+    assert [searcher.suggest(str(number)) for number in range(3)] == [
+        *({"adapter.rank": 4}, {"adapter.rank": 8}, searcher.FINISHED)
+    ]

@@ -1,0 +1,105 @@
+"""One fine-tune on one fold, in plain PyTorch: the adapted model, its optimizer, how both are saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
+from trainables.data.batches import TrainingRegions, iterate_batches
+from trainables.data.folds import Fold
+from trainables.data.store import RegionStore
+from trainables.engine import EpochReport, count_steps, train_epoch, weigh_classes
+from trainables.evaluate import EvaluationSet, Scores, evaluate
+from trainables.model.adapters import (
+    attach_adapters,
+    count_parameters,
+    get_base,
+    load_adapter_weights,
+    save_adapters,
+)
+from trainables.model.build import MODELS, build_architecture
+from trainables.optim import build_optimizer
+from trainables.recipe import Recipe
+
+
+class FineTune:
+    """Adapters that learn from a fold's training regions and are scored on its validation regions."""
+
+    def __init__(
+        self,
+        context: TrialContext,
+        fold: Fold,
+        val_set: EvaluationSet | None,
+        base_state: dict[str, Tensor],
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """Builds the adapted model and its optimizer.
+
+        Args:
+            context: What all trials share.
+            fold: Which regions train.
+            val_set: The fold's validation regions; None where there are none.
+            base_state: The bare model's weights; not changed.
+            recipe: The fine-tune.
+            seed: Of adapters, augmentation, prompts and dropout.
+            device: Where the model lies.
+        """
+        self.context, self.fold, self.val_set = context, fold, val_set
+        self.recipe, self.seed, self.device = recipe, seed, device
+        self.store = RegionStore.open(Path(context.store_folder))
+        # A fresh model each time: what PEFT's unload leaves behind depends on the kind of adapter.
+        bare = build_architecture(MODELS[context.model])
+        bare.load_state_dict(base_state)
+        self.adapted = attach_adapters(bare, recipe.adapter, seed).to(device)
+        self.optimizer = build_optimizer(self.adapted.parameters(), recipe.optim)
+        self.class_weights = weigh_classes(self.store, fold.train, recipe.loss.class_weight_strength)
+        self.n_trained = count_parameters(self.adapted)[0]
+        self.optimizer_steps = 0
+
+    def train_epoch(self, epoch: int) -> EpochReport:
+        """Trains one epoch, counted from 0; what it leaves to chance depends on seed and epoch alone."""
+        context = self.context
+        # Dropout draws from the global generator: seeded by epoch, a resumed trial goes on as it would have.
+        torch.manual_seed(self.seed * 1_000_003 + epoch)
+        regions = TrainingRegions(
+            self.store, self.fold.train, context.protocol, self.recipe, self.seed, epoch
+        )
+        n_steps = count_steps(len(regions), self.recipe.optim.batch_size) * context.max_epochs
+        report = train_epoch(
+            self.adapted,
+            iterate_batches(regions, context.n_workers, pin_memory=self.device.type == "cuda"),
+            self.optimizer,
+            self.recipe,
+            self.class_weights,
+            self.device,
+            self.optimizer_steps,
+            n_steps,
+        )
+        self.optimizer_steps = report.step
+        return report
+
+    def evaluate(self) -> Scores | None:
+        """Scores the model on the fold's validation regions; None where there are none."""
+        if self.val_set is None:
+            return None
+        return evaluate(get_base(self.adapted), self.val_set, self.device)
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapter as PEFT does, the recipe, and what training needs to go on."""
+        save_adapters(self.adapted, folder / ADAPTER_FOLDER)
+        (folder / RECIPE_FILE).write_text(json.dumps(self.recipe.to_flat(), indent=1))
+        state = {"optimizer": self.optimizer.state_dict(), "optimizer_steps": self.optimizer_steps}
+        torch.save(state, folder / STATE_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Goes on from :meth:`save`."""
+        load_adapter_weights(self.adapted, folder / ADAPTER_FOLDER)
+        state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer_steps = state["optimizer_steps"]
