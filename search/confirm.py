@@ -23,7 +23,7 @@ from search.results import Winner, read_best_epoch
 from search.runner import ListedTrial, run_listed
 from search.session import Session
 from trainables.context import SEED_KEY
-from trainables.evaluate import Scores, join_scores
+from trainables.scores import Scores, join_scores
 from trainables.scoring import score_scales
 
 CONFIRMATION = "confirmation"
@@ -120,8 +120,9 @@ def _describe(finalist: Finalist, bar: float) -> str:
         failed = "; ".join(f"seed {run.seed}: {run.failure}" for run in finalist.runs if run.failure)
         return f"trial {finalist.trial_id}: out, {failed}"
     dice = ", ".join(f"{run.val_dice:.3f}" for run in finalist.runs)
+    mean = f"{finalist.mean_dice:.3f} +/- {finalist.std_dice:.3f}"
     return (
-        f"trial {finalist.trial_id}: val Dice {finalist.mean_dice:.3f} +/- {finalist.std_dice:.3f} over seeds ({dice}), "
+        f"trial {finalist.trial_id}: val Dice {mean} over seeds ({dice}), "
         f"{finalist.mean_dice - bar:+.3f} against zero-shot; {finalist.search_dice:.3f} in the search"
     )
 

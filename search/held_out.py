@@ -12,7 +12,7 @@ from search.record import SearchRecord
 from search.results import judge_on_test, write_scores
 from search.verdict import Verdict
 from trainables.context import TrialContext
-from trainables.evaluate import Scores
+from trainables.scores import Scores
 from trainables.scoring import score_candidate
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from search.held_out import HeldOutResult
 from search.openings import describe_openings
 from search.record import SearchRecord
 from search.summary import SUMMARY_FILE, Summary
-from search.held_out import HeldOutResult
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
 

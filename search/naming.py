@@ -93,7 +93,8 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
     from trainables.data.store import RegionStore
     from trainables.device import pick_device
     from trainables.errors import DataError
-    from trainables.evaluate import EvaluationSet, predict_masks
+    from trainables.evaluate import predict_masks
+    from trainables.evaluation_set import EvaluationSet
     from trainables.naming import encode_masks, list_predicted_masks, list_true_masks, name_masks
     from trainables.scoring import load_candidate
 

@@ -30,10 +30,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> None:
+    from search.held_out import open_test, score_here
     from search.marks import mark_artifacts
     from search.record import TRIALS_FOLDER, SearchRecord, find_run, make_study_file
     from search.results import find_trial, rank_trials, read_trials
-    from search.held_out import open_test, score_here
 
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)

@@ -20,8 +20,8 @@ from search.study import StudyFile
 from search.verdict import Verdict, judge
 from trainables.context import RECIPE_FILE
 from trainables.errors import Finding
-from trainables.evaluate import Scores
 from trainables.protocol import require_same_protocol
+from trainables.scores import Scores
 
 STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
 

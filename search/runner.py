@@ -23,8 +23,8 @@ from search.space import list_conditions, to_distributions
 from search.study import StudyFile
 from search.tune_callback import TrackingCallback
 from trainables.context import TrialContext
-from trainables.evaluate import Scores
 from trainables.sam2_trainable import SAM2Trainable, flatten_scores
+from trainables.scores import Scores
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from search.confirm import choose_on_validation
 from search.export import export_run
 from search.finalists import CONFIRMATION_FILE
 from search.held_out import HeldOutResult, open_test
-from search.mlflow_ui import compose_charts_url
+from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
 from search.openings import OPENINGS_FILE
 from search.plan import SearchPlan
-from search.recorded_runs import log_recorded_experiments
 from search.record import TRIALS_FOLDER, make_study_file
+from search.recorded_runs import log_recorded_experiments
 from search.results import (
     Winner,
     count_states,
@@ -45,9 +45,9 @@ from search.session import Session, open_session
 from search.summary import SUMMARY_FILE, Summary
 from search.tracking import Tracker
 from search.verdict import Verdict
-from trainables.evaluate import Scores
 from trainables.overlay import draw_overlays
 from trainables.sam2_trainable import flatten_scores
+from trainables.scores import Scores
 from trainables.scoring import Candidate, score_candidate
 
 # Regions and trials that are drawn for the eye.
@@ -94,6 +94,7 @@ def run_search(
 def _run_stages(session: Session, started: float) -> Summary:
     folder = session.plan.folder
     zeroshot = _measure_bar(session)
+    recorded = _log_recorded(session)
     naming = _name_masks(session, "val", session.context.scored)
     run_trials(session, zeroshot)
     trials = read_trials(make_study_file(folder, session.record))
@@ -118,6 +119,9 @@ def _run_stages(session: Session, started: float) -> Summary:
     session.say(f"  export: {summary.export}")
     session.say(f"  compare the trials: run `mlflow ui` in {Path.cwd()} and open")
     session.say(f"  {compose_charts_url(tracker.uri, tracker.experiment_id, parent)}")
+    if recorded:
+        session.say("  the recorded experiments, each under its own protocol:")
+        session.say(f"  {compose_recorded_url(tracker.uri, recorded)}")
     return summary
 
 
@@ -135,9 +139,15 @@ def _measure_bar(session: Session) -> Scores:
         session.say("  below the filled box: here the zero-shot model adds nothing to its prompt")
     figures = {**flatten_scores(scores, "val"), "val_floor": scores.floor, "val_ceiling": scores.ceiling}
     log_recorded_bar(tracker, parent, plan.config.max_epochs)
-    session.track(lambda: log_recorded_experiments(tracker))
     log_zeroshot_bar(tracker, parent, figures, {**session.tags, "split": "val"}, plan.config.max_epochs)
     return scores
+
+
+def _log_recorded(session: Session) -> str:
+    """Lists the recorded experiments in MLflow; returns their experiment's id, empty where MLflow failed."""
+    found: list[str] = []
+    session.track(lambda: found.append(log_recorded_experiments(session.tracker)))
+    return found[0] if found else ""
 
 
 def _name_masks(session: Session, part: str, names: Sequence[str]) -> dict[str, float]:

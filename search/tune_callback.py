@@ -14,10 +14,10 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from search.bar import RECORDED_BAR
+from search.list_searcher import FROM_TRIAL
 from search.outbox import Outbox, Record
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
-from search.list_searcher import FROM_TRIAL
 from search.trial_runs import TrialRun, read_trial_runs, write_trial_runs
 from trainables.context import SEED_KEY
 

@@ -56,3 +56,34 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = open_clip.CLIP(**config)
     save_file(network.state_dict(), folder / "open_clip_model.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sam1_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the first SAM's parts, with an image encoder of width 32 and depth 2 at 256 px."""
+    segment_anything = pytest.importorskip("segment_anything", reason="needs the package segment-anything")
+    from functools import partial
+
+    import torch
+
+    modeling = segment_anything.modeling
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = modeling.ImageEncoderViT(
+            img_size=256,
+            embed_dim=32,
+            depth=2,
+            num_heads=4,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=14,
+            global_attn_indexes=(1,),
+        )
+        prompts = modeling.PromptEncoder(256, (16, 16), (256, 256), 16)
+        decoder = modeling.MaskDecoder(
+            transformer_dim=256, transformer=modeling.TwoWayTransformer(2, 256, 8, 2048), iou_head_hidden_dim=256
+        )
+        network = modeling.Sam(encoder, prompts, decoder)
+    path = tmp_path_factory.mktemp("sam1") / "tiny.pth"
+    torch.save(network.state_dict(), path)
+    return path

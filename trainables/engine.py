@@ -9,18 +9,19 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from trainables.data.batches import Batch
 from trainables.data.store import RegionStore
 from trainables.errors import TrainablesError
 from trainables.evaluate import autocast
-from trainables.losses import LossParts, LossWeights, compute_loss
-from trainables.model.adapters import get_base
-from trainables.model.forward import decode_prompts, encode_images
-from trainables.optim import compute_lr
+from trainables.losses import LossWeights, compute_loss
+from trainables.model.adapters import AdaptedModel, adapters_off, get_base
+from trainables.model.forward import MaskOutputs, decode_prompts, encode_images
+from trainables.optim import Schedule, compute_lr, set_lr
 from trainables.recipe import LossRecipe, Recipe
+from trainables.regularisers import Regularisers
 
 
 class DivergedError(TrainablesError):
@@ -32,7 +33,7 @@ class EpochReport:
     """What one epoch did.
 
     Attributes:
-        losses: Means over steps: ``total`` and each part before its weight.
+        losses: Means over steps: ``total`` and each part before its weight; regularisers only where they have one.
         lr: Learning rate of the last step.
         images_per_s: Training regions a second, data loading included.
         step: Optimizer steps since the start of the fine-tune.
@@ -75,14 +76,15 @@ def to_loss_weights(recipe: LossRecipe) -> LossWeights:
 
 
 def train_epoch(
-    adapted: PeftModel,
+    adapted: AdaptedModel,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     class_weights: Float[Tensor, " classes"],
     device: torch.device,
     first_step: int,
-    n_steps: int,
+    schedule: Schedule,
+    regularisers: Regularisers,
 ) -> EpochReport:
     """Trains the adapters on one pass over the regions.
 
@@ -94,7 +96,8 @@ def train_epoch(
         class_weights: From :func:`weigh_classes`.
         device: Where the model lies.
         first_step: Optimizer steps taken before this epoch.
-        n_steps: Steps of the whole fine-tune, which the learning rate's schedule spans.
+        schedule: The learning rate of the whole fine-tune.
+        regularisers: From :func:`trainables.regularisers.start_regularisers`, of the same recipe.
 
     Raises:
         DivergedError: If the loss is NaN or infinite, with the step and the learning rate.
@@ -103,23 +106,23 @@ def train_epoch(
     adapted.train()
     start, step, n_images, lr = time.perf_counter(), first_step, 0, 0.0
     sums: dict[str, Tensor] = {}
-    weights = to_loss_weights(recipe.loss)
     class_weights = class_weights.to(device)
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     for batch in batches:
-        lr = compute_lr(step, n_steps, recipe.optim)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        parts = compute_batch_loss(adapted, batch.to(device), class_weights, weights, device)
-        if not torch.isfinite(parts.total):
-            where = f"at step {step + 1} of {n_steps} (learning rate {lr:.3g})"
-            raise DivergedError(f"the loss became {float(parts.total.detach())} {where}")
+        lr = compute_lr(step, schedule)
+        set_lr(optimizer, lr)
+        parts = compute_batch_losses(
+            adapted, batch.to(device), class_weights, recipe.loss, regularisers, device, step
+        )
+        if not torch.isfinite(parts["total"]):
+            where = f"at step {step + 1} of {schedule.n_steps} (learning rate {lr:.3g})"
+            raise DivergedError(f"the loss became {float(parts['total'].detach())} {where}")
         optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(parts.total)
+        torch.autograd.backward(parts["total"])
         if recipe.optim.grad_clip:
             torch.nn.utils.clip_grad_norm_(trained, recipe.optim.grad_clip)
         optimizer.step()
-        for name, value in parts._asdict().items():
+        for name, value in parts.items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
         step, n_images = step + 1, n_images + len(batch.images)
     if step == first_step:
@@ -128,18 +131,56 @@ def train_epoch(
     return EpochReport(losses, lr, n_images / (time.perf_counter() - start), step)
 
 
-def compute_batch_loss(
-    adapted: PeftModel,
+def compute_batch_losses(
+    adapted: AdaptedModel,
     batch: Batch,
     class_weights: Float[Tensor, " classes"],
-    weights: LossWeights,
+    recipe: LossRecipe,
+    regularisers: Regularisers,
     device: torch.device,
-) -> LossParts:
-    """Runs the promptable forward pass and the loss on one batch."""
-    model = get_base(adapted)
+    step: int,
+) -> dict[str, Float[Tensor, ""]]:
+    """Runs the promptable forward pass on one batch; returns the ``total`` loss and each part before its weight.
+
+    Args:
+        adapted: In training mode.
+        batch: On the device.
+        class_weights: From :func:`weigh_classes`.
+        recipe: Weights of the loss's parts.
+        regularisers: Weights of the terms against forgetting; those of weight 0 are not computed.
+        device: Where the model lies.
+        step: Optimizer steps since the start of the fine-tune.
+    """
+    weights = regularisers.recipe
+    # First, as taking adapters off and putting them on again must not come between forward and backward pass.
+    zero_shot = segment_zero_shot(adapted, batch, device).logits if weights.distill else None
+    with regularisers.drop_updates(adapted, step):
+        outputs = segment_batch(get_base(adapted), batch, device)
+    object_weights = class_weights[batch.class_index]
+    parts = compute_loss(outputs, batch.targets, object_weights, to_loss_weights(recipe), batch.valid)
+    penalties = regularisers.compute_penalties(adapted, outputs.logits, zero_shot)
+    total = parts.total
+    for name, penalty in penalties.items():
+        total = total + getattr(weights, name) * penalty
+    return {**parts._asdict(), **penalties, "total": total}
+
+
+def segment_batch(model: SAM2Base, batch: Batch, device: torch.device) -> MaskOutputs:
+    """Runs the promptable forward pass: three candidate masks for each object."""
     with autocast(device):
         features = encode_images(model, batch.images)
-        outputs = decode_prompts(
-            model, features, batch.region_index, batch.points, batch.labels, multimask=True
-        )
-    return compute_loss(outputs, batch.targets, class_weights[batch.class_index], weights, batch.valid)
+        return decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
+
+
+def segment_zero_shot(adapted: AdaptedModel, batch: Batch, device: torch.device) -> MaskOutputs:
+    """Runs the same pass on the zero-shot model: the same network, adapters off, without dropout or gradients.
+
+    The images are encoded anew, which adds about a third to a step's time, and nothing to what the backward pass
+    keeps in memory. The model is left in training mode.
+    """
+    adapted.eval()
+    try:
+        with torch.no_grad(), adapters_off(adapted) as base:
+            return segment_batch(base, batch, device)
+    finally:
+        adapted.train()

@@ -1,209 +1,29 @@
-"""The one evaluator: scores a model on regions under a protocol, one encoder pass a region."""
+"""The one evaluator: scores a model on regions under a protocol, one encoder pass a region and view."""
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.components import BoolMask, fill_box, keep_largest_component
-from trainables.data.store import RegionStore
+from trainables.components import BoolMask
 from trainables.errors import DataError, Finding
-from trainables.metrics import Overlap, count_overlap
+from trainables.evaluation_set import EvaluationSet, ObjectPlan, RegionPlan
+from trainables.metrics import count_overlap
 from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
-from trainables.prompts import Prompt, draw_prompt, stack_prompts
-from trainables.protocol import (
-    Protocol,
-    clean_mask,
-    find_components,
-    find_scored_size,
-    find_valid,
-    require_same_protocol,
-    resize_mask,
-)
+from trainables.prompts import stack_prompts
+from trainables.protocol import clean_mask, find_valid
+from trainables.scores import PairScore, Scores
 from trainables.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 
 # Objects decoded at once; bounds memory where a region has hundreds of components.
 MAX_OBJECTS_PER_PASS = 64
-
-
-@dataclass(frozen=True)
-class PairScore:
-    """One class of one region.
-
-    Attributes:
-        file: Name of the region.
-        class_name: Name of the class.
-        patient: Whose tissue it is.
-        overlap: Pixel counts of the prediction against the class.
-        ceiling: The best Dice within the prompt. With boxes, that of the class's pixels inside them, which no
-            other mask inside them exceeds. Without boxes that of the prompted components, and where only the
-            largest component is kept that of the largest of these: what perfect answers to the prompts score.
-        floor: Dice of the filled boxes of the prompted components: what the box alone already says.
-    """
-
-    file: str
-    class_name: str
-    patient: str
-    overlap: Overlap
-    ceiling: float
-    floor: float
-
-    @property
-    def dice(self) -> float:
-        """Dice of the prediction, in [0, 1]."""
-        return self.overlap.dice
-
-
-@dataclass(frozen=True)
-class Scores:
-    """All pairs of one model on one set of regions, under one protocol."""
-
-    protocol: Protocol
-    pairs: tuple[PairScore, ...]
-
-    @property
-    def dice(self) -> float:
-        """Overall Dice in [0, 1], averaged as the protocol says."""
-        return self._average([pair.overlap.dice for pair in self.pairs], "dice")
-
-    @property
-    def iou(self) -> float:
-        """Overall IoU in [0, 1], averaged as the protocol says."""
-        return self._average([pair.overlap.iou for pair in self.pairs], "iou")
-
-    @property
-    def ceiling(self) -> float:
-        """The best Dice within the prompts (mean over pairs)."""
-        return float(np.mean([pair.ceiling for pair in self.pairs]))
-
-    @property
-    def floor(self) -> float:
-        """The Dice of the filled boxes (mean over pairs)."""
-        return float(np.mean([pair.floor for pair in self.pairs]))
-
-    def per_class(self, metric: str = "dice") -> dict[str, float]:
-        """Returns the mean ``dice`` or ``iou`` of each class over its regions."""
-        values: dict[str, list[float]] = defaultdict(list)
-        for pair in self.pairs:
-            values[pair.class_name].append(getattr(pair.overlap, metric))
-        return {name: float(np.mean(each)) for name, each in values.items()}
-
-    def to_flat(self) -> dict[str, float]:
-        """Flattens for logs: ``dice``, ``iou``, ``dice/<class>``, ``iou/<class>``."""
-        flat = {"dice": self.dice, "iou": self.iou}
-        for metric in ("dice", "iou"):
-            flat |= {f"{metric}/{name}": value for name, value in self.per_class(metric).items()}
-        return flat
-
-    def _average(self, values: Sequence[float], metric: str) -> float:
-        if self.protocol.averaging == "pairs":
-            return float(np.mean(values))
-        if self.protocol.averaging == "classes":
-            return float(np.mean(list(self.per_class(metric).values())))
-        pooled: dict[str, Overlap] = defaultdict(lambda: Overlap(0, 0, 0))
-        for pair in self.pairs:
-            pooled[pair.class_name] += pair.overlap
-        return float(np.mean([getattr(overlap, metric) for overlap in pooled.values()]))
-
-
-def join_scores(parts: Sequence[Scores]) -> Scores:
-    """Joins scores of different regions under one protocol, as of the folds of a cross-validation."""
-    for part in parts[1:]:
-        require_same_protocol(parts[0].protocol, part.protocol)
-    return Scores(parts[0].protocol, tuple(pair for part in parts for pair in part.pairs))
-
-
-class ObjectPlan(NamedTuple):
-    """One prompted component; ``scale`` brings its prompt to the model's image size."""
-
-    pair: int
-    prompt: Prompt
-    scale: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class PairPlan:
-    """One class of one region, with the Dice that its prompts allow at best and by their boxes alone."""
-
-    class_id: int
-    ceiling: float
-    floor: float
-
-
-@dataclass(frozen=True)
-class RegionPlan:
-    """One region, by its index in the store: its pairs, and the objects that are prompted for them."""
-
-    index: int
-    pairs: tuple[PairPlan, ...]
-    objects: tuple[ObjectPlan, ...]
-
-
-class EvaluationSet:
-    """Regions with their prompts, drawn once by the protocol's seed and then used for every model."""
-
-    def __init__(self, store: RegionStore, names: Sequence[str], protocol: Protocol) -> None:
-        self.store = store
-        self.protocol = protocol
-        self.plans = tuple(self._plan_region(store.index(name)) for name in names)
-
-    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns a region's class ids at the size at which the protocol scores it."""
-        return resize_mask(self.store.mask(index), self.protocol)
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Returns height and width at which the protocol scores a region."""
-        return find_scored_size(self.store.size(index), self.protocol)
-
-    def _plan_region(self, index: int) -> RegionPlan:
-        mask = self.mask(index)
-        valid = find_valid(mask, self.store.ignore_ids, self.protocol)
-        height, width = mask.shape
-        side = self.store.image_size
-        pairs: list[PairPlan] = []
-        objects: list[ObjectPlan] = []
-        for class_id in self.store.classes:
-            class_mask = mask == class_id
-            components = find_components(class_mask, self.protocol)
-            if not components:
-                continue
-            seed = (self.protocol.prompt_seed, zlib.crc32(self.store.names[index].encode()), class_id)
-            rng = np.random.default_rng(seed)
-            for component in components:
-                prompt = draw_prompt(component, class_mask, self.protocol.prompt, rng)
-                objects.append(ObjectPlan(len(pairs), prompt, (side / width, side / height)))
-            boxes = np.logical_or.reduce([fill_box(component) for component in components])
-            reachable = self._find_reachable(class_mask, components, boxes)
-            pairs.append(
-                PairPlan(
-                    class_id,
-                    count_overlap(reachable, class_mask, valid).dice,
-                    count_overlap(boxes, class_mask, valid).dice,
-                )
-            )
-        return RegionPlan(index, tuple(pairs), tuple(objects))
-
-    def _find_reachable(
-        self, class_mask: BoolMask, components: Sequence[BoolMask], boxes: BoolMask
-    ) -> BoolMask:
-        """Returns the best answer to the prompts of a class; see :attr:`PairScore.ceiling`."""
-        if self.protocol.keep_largest:
-            return keep_largest_component(np.logical_or.reduce(components))
-        # A box does not say which of the class's parts inside it are meant: all may be answered.
-        reachable: BoolMask = (
-            class_mask & boxes if self.protocol.prompt.box else np.logical_or.reduce(components)
-        )
-        return reachable
 
 
 def evaluate(

@@ -13,7 +13,8 @@ from trainables.data.batches import TrainingRegions, iterate_batches
 from trainables.data.folds import Fold
 from trainables.data.store import RegionStore
 from trainables.engine import EpochReport, count_steps, train_epoch, weigh_classes
-from trainables.evaluate import EvaluationSet, Scores, evaluate
+from trainables.evaluate import evaluate
+from trainables.evaluation_set import EvaluationSet
 from trainables.model.adapters import (
     attach_adapters,
     count_parameters,
@@ -22,8 +23,10 @@ from trainables.model.adapters import (
     save_adapters,
 )
 from trainables.model.build import MODELS, build_architecture
-from trainables.optim import build_optimizer
+from trainables.optim import build_optimizer, build_schedule
 from trainables.recipe import Recipe
+from trainables.regularisers import start_regularisers
+from trainables.scores import Scores
 
 
 class FineTune:
@@ -47,7 +50,7 @@ class FineTune:
             val_set: The fold's validation regions; None where there are none.
             base_state: The bare model's weights; not changed.
             recipe: The fine-tune.
-            seed: Of adapters, augmentation, prompts and dropout.
+            seed: Of adapters, augmentation, prompts, dropout and dropped updates.
             device: Where the model lies.
         """
         self.context, self.fold, self.val_set = context, fold, val_set
@@ -57,7 +60,8 @@ class FineTune:
         bare = build_architecture(MODELS[context.model])
         bare.load_state_dict(base_state)
         self.adapted = attach_adapters(bare, recipe.adapter, seed).to(device)
-        self.optimizer = build_optimizer(self.adapted.parameters(), recipe.optim)
+        self.optimizer = build_optimizer(self.adapted, recipe.optim)
+        self.regularisers = start_regularisers(self.adapted, recipe.regularise, seed)
         self.class_weights = weigh_classes(self.store, fold.train, recipe.loss.class_weight_strength)
         self.n_trained = count_parameters(self.adapted)[0]
         self.optimizer_steps = 0
@@ -79,7 +83,8 @@ class FineTune:
             self.class_weights,
             self.device,
             self.optimizer_steps,
-            n_steps,
+            build_schedule(self.recipe.optim, n_steps, context.max_epochs),
+            self.regularisers,
         )
         self.optimizer_steps = report.step
         return report

@@ -16,11 +16,10 @@ from peft import LoraConfig, PeftConfig
 from torch import Tensor
 
 from trainables.errors import Finding, InputError, TrainablesError
+from trainables.model.adapters import PEFT_PREFIX
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 
-# How PEFT names what it saves: this prefix, the stock name, and for adapters the factor.
-PREFIX = "base_model.model."
 # Of each kind's factors the one that is scaled: the update is linear in it. LoHa and LoKr save it whole or in two.
 LINEAR_FACTORS = (".lora_B.weight", ".hada_w1_a", ".lokr_w1", ".lokr_w1_a")
 OTHER_FACTORS = (
@@ -84,20 +83,20 @@ def _interpolate(name: str, base: Tensor, tuned: Tensor, scale: float) -> Tensor
 
 def interpolate_adapter(
     adapter_state: Mapping[str, Tensor],
-    config: PeftConfig,
+    config: PeftConfig | None,
     base_state: Mapping[str, Tensor],
     tuned_state: Mapping[str, Tensor],
     scale: float,
     initial_state: Mapping[str, Tensor] | None = None,
-) -> tuple[dict[str, Tensor], PeftConfig]:
+) -> tuple[dict[str, Tensor], PeftConfig | None]:
     """Returns an adapter, and its config, that makes of the base what :func:`interpolate_weights` returns.
 
     LoRA's, LoHa's and LoKr's updates are linear in one of their factors. DoRA's are not, but a DoRA of the same rank
     gives their interpolation too. PiSSA becomes a plain LoRA of twice the rank, as it changes the base it sits on.
 
     Args:
-        adapter_state: As PEFT saves it: factors, and modules that were trained in full.
-        config: Of the adapter.
+        adapter_state: As saved: factors by PEFT's names, and the weights that were trained in full.
+        config: Of the adapter; None where nothing but weights that were trained in full is saved.
         base_state: Weights before training.
         tuned_state: Weights after it, merged.
         scale: As for :func:`interpolate_weights`.
@@ -125,14 +124,14 @@ def interpolate_adapter(
     return state, copy.deepcopy(config)
 
 
-def is_pissa(config: PeftConfig) -> bool:
+def is_pissa(config: PeftConfig | None) -> bool:
     """Whether an adapter starts with the base's own principal part, which it takes out of the base."""
     start = config.init_lora_weights if isinstance(config, LoraConfig) else None
     return isinstance(start, str) and start.startswith("pissa")
 
 
 def _scale_factor(name: str, value: Tensor, whole: Mapping[str, Tensor], scale: float) -> Tensor:
-    stock = name.removeprefix(PREFIX)
+    stock = name.removeprefix(PEFT_PREFIX)
     if stock in whole:  # trained in full
         return whole[stock].clone()
     if name.endswith(LINEAR_FACTORS):
@@ -146,7 +145,7 @@ def _check_coverage(
     state: Mapping[str, Tensor], base_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor]
 ) -> None:
     """Refuses an adapter that lacks some of what training changed."""
-    carried = {name.removeprefix(PREFIX) for name in state}
+    carried = {name.removeprefix(PEFT_PREFIX) for name in state}
     suffixes = (*LINEAR_FACTORS, *OTHER_FACTORS, MAGNITUDE)
     carried |= {f"{name.removesuffix(end)}.weight" for name in carried for end in suffixes if name.endswith(end)}
     lost = [
@@ -174,7 +173,7 @@ def _scale_dora(
         if not name.endswith(MAGNITUDE):
             continue
         layer = name.removesuffix(MAGNITUDE)
-        weight = base_state[f"{layer.removeprefix(PREFIX)}.weight"].double()
+        weight = base_state[f"{layer.removeprefix(PEFT_PREFIX)}.weight"].double()
         first = state[f"{layer}.lora_A.weight"].double()
         second = state[f"{layer}.lora_B.weight"].double()
         stretch = magnitude.double() / torch.linalg.norm(weight + factor * second @ first, dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,16 +21,16 @@ from trainables.data.bcss import read_regions
 from trainables.data.images import read_image
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
-from trainables.evaluate import EvaluationSet, Scores
+from trainables.evaluation_set import EvaluationSet
 from trainables.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
-from trainables.model.adapters import merge_adapters, save_adapters
+from trainables.model.adapters import WEIGHTS_FILE, merge_adapters, save_adapters
 from trainables.model.build import ASSETS, MODELS, build_architecture, config_path
+from trainables.scores import Scores
 from trainables.scoring import load_adapted_with_base
 from trainables.stock_predictor import score_with_predictor
 
 MERGED_FILE = "sam2.pt"
 CONFIG_FILE = "config.txt"
-ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class MergedExport:
 
     Attributes:
         merged: The checkpoint for stock SAM2.
-        adapter: PEFT's folder, which makes the same model of the base.
+        adapter: The adapter's folder, which makes the same model of the base.
         config: The name of SAM2's config that both need.
         scale: What the fine-tune's change of the weights was multiplied by, in both.
     """
@@ -68,10 +69,12 @@ def write_merged(
     check_scale(scale)
     base_state, adapted = load_adapted_with_base(context, checkpoint)
     save_adapters(adapted, folder / ADAPTER_FOLDER)
+    has_tuner = adapted.tuner is not None
     model = merge_adapters(adapted)
     tuned_state = model.state_dict()
     if scale != 1:
-        _rescale_adapter(context, folder / ADAPTER_FOLDER, base_state, tuned_state, scale)
+        config = PeftConfig.from_pretrained(str(folder / ADAPTER_FOLDER)) if has_tuner else None
+        _rescale_adapter(context, folder / ADAPTER_FOLDER, config, base_state, tuned_state, scale)
     torch.save({"model": interpolate_weights(base_state, tuned_state, scale)}, folder / MERGED_FILE)
     spec = MODELS[context.model]
     (folder / CONFIG_FILE).write_text(spec.config + "\n")
@@ -83,21 +86,22 @@ def write_merged(
 def _rescale_adapter(
     context: TrialContext,
     folder: Path,
+    config: PeftConfig | None,
     base_state: Mapping[str, Tensor],
     tuned_state: Mapping[str, Tensor],
     scale: float,
 ) -> None:
-    """Overwrites PEFT's folder with the adapter at a scale."""
-    config = PeftConfig.from_pretrained(str(folder))
+    """Overwrites an adapter's folder with the adapter at a scale."""
     initial_state = None
-    if is_pissa(config):
+    if config is not None and is_pissa(config):
         bare = build_architecture(MODELS[context.model])
         bare.load_state_dict(dict(base_state))
-        initial_state = get_peft_model_state_dict(get_peft_model(bare, config))
-    weights = load_file(folder / ADAPTER_WEIGHTS_FILE)
+        initial_state = get_peft_model_state_dict(get_peft_model(bare, copy.deepcopy(config)))
+    weights = load_file(folder / WEIGHTS_FILE)
     state, config = interpolate_adapter(weights, config, base_state, tuned_state, scale, initial_state)
-    save_file(state, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
-    config.save_pretrained(str(folder))
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    if config is not None:
+        config.save_pretrained(str(folder))
 
 
 def load_merged(context: TrialContext, folder: Path) -> SAM2Base:

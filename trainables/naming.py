@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from trainables.clip_model import ClipModel
 from trainables.components import BoolMask
 from trainables.data.store import RegionStore
-from trainables.evaluate import RegionPlan
+from trainables.evaluation_set import RegionPlan
 from trainables.naming_report import EMPTY, NamingReport
 from trainables.protocol import Protocol, find_components, resize_mask
 from trainables.region_crops import Crop, crop_region

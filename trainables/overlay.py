@@ -13,7 +13,8 @@ from trainables.components import BoolMask
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
-from trainables.evaluate import EvaluationSet, PairPlan, RegionPlan, predict_masks
+from trainables.evaluate import predict_masks
+from trainables.evaluation_set import EvaluationSet, PairPlan, RegionPlan
 from trainables.metrics import count_overlap
 from trainables.prompts import BOX_TOP_LEFT, NEGATIVE, POSITIVE
 from trainables.protocol import find_valid

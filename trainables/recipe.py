@@ -16,6 +16,8 @@ from typing import Any, get_type_hints
 from trainables.errors import Finding, InputError
 
 Scalar = bool | int | float | str
+# Kinds of adapters whose update PEFT multiplies by a scale. PiSSA's holds a part of the stock weights as well.
+DROPPABLE_KINDS = ("lora", "rslora", "dora", "loha", "lokr")
 
 
 class RecipeError(InputError):
@@ -69,26 +71,81 @@ def _rule(
 
 @dataclass(frozen=True)
 class AdapterRecipe:
-    """LoRA (Hu et al. 2021, arXiv 2106.09685) through PEFT."""
+    """What is trained: adapters of one kind in chosen layers, and parts of the model in full.
 
-    rank: int = _rule(8, "rank of the update's two factors", 1, 256)
-    alpha: float = _rule(8.0, "scale: the update is multiplied by alpha / rank", 0.01, 1024)
-    dropout: float = _rule(0.0, "dropout in front of the update", 0.0, 0.9)
+    LoRA: Hu et al. 2021 (arXiv 2106.09685); rsLoRA: 2312.03732; DoRA: 2402.09353; PiSSA: 2404.02948; LoHa: FedPara,
+    2108.06098; LoKr: LyCORIS, 2309.14859; bottleneck: Medical SAM Adapter, 2304.12620.
+    """
+
+    kind: str = _rule(
+        "lora",
+        "kind of adapter; none: nothing but the parts that are trained in full; "
+        "bottleneck: small MLPs after attentions and beside MLPs, which no stock checkpoint can hold",
+        choices=("none", "lora", "rslora", "dora", "pissa", "loha", "lokr", "bottleneck"),
+    )
+    rank: int = _rule(8, "rank of the update's factors; bottleneck: its width; no effect on none", 1, 256)
+    alpha: float = _rule(
+        8.0,
+        "scale: the update is multiplied by alpha / rank; rslora: by alpha / sqrt(rank); "
+        "no effect on none and bottleneck",
+        0.01,
+        1024,
+    )
+    dropout: float = _rule(
+        0.0,
+        "dropout in front of the update; loha, lokr: of whole rows of it; no effect on none",
+        0.0,
+        0.9,
+    )
     targets: str = _rule(
         "both",
-        "where updates sit: attention of the image encoder, of the mask decoder, or both",
+        "where adapters sit: in the image encoder, in the mask decoder's attention, or both; no effect on none",
         choices=("image_encoder", "mask_decoder", "both"),
     )
+    layers: str = _rule(
+        "attention",
+        "Linear layers of the image encoder's blocks that get an update: qkv or proj of the attention, both "
+        "(attention), the MLP, or all; no effect on none, bottleneck and in the mask decoder",
+        choices=("qkv", "proj", "attention", "mlp", "all"),
+    )
+    stages: str = _rule(
+        "all",
+        "stages of the image encoder that get adapters: early (1 and 2, strides 4 and 8), late (3 and 4) or all; "
+        "no effect on none",
+        choices=("early", "late", "all"),
+    )
+    last_blocks: int = _rule(
+        0, "only the last n blocks of those stages get adapters; 0 for all; no effect on none", 0, 48
+    )
     train_heads: bool = _rule(True, "whether the mask decoder's output heads are trained in full")
+    train_decoder: bool = _rule(
+        False, "whether the whole mask decoder is trained in full, heads included, in place of adapters inside it"
+    )
+    train_encoder: bool = _rule(
+        False,
+        "whether the whole image encoder is trained in full, in place of adapters inside it; "
+        "takes the memory of a second image encoder",
+    )
 
 
 @dataclass(frozen=True)
 class OptimRecipe:
-    """AdamW, linear warm-up by steps, cosine decay."""
+    """AdamW, linear warm-up by steps, cosine decay; layer-wise decay as in BEiT (Bao et al. 2022, arXiv 2106.08254)."""
 
     lr: float = _rule(1e-3, "peak learning rate", 1e-8, 1.0)
     lr_end_fraction: float = _rule(0.1, "learning rate at the end, as a fraction of the peak", 0.0, 1.0)
-    warmup_fraction: float = _rule(0.1, "share of all steps that warm up", 0.0, 0.9)
+    warmup_fraction: float = _rule(
+        0.1, "share of all steps that warm up; no effect with warmup_steps or warmup_epochs", 0.0, 0.9
+    )
+    warmup_steps: int = _rule(0, "steps that warm up, however many follow; 0 for warmup_fraction", 0, 1_000_000)
+    warmup_epochs: float = _rule(0.0, "epochs that warm up; 0 for warmup_fraction", 0.0, 1000.0)
+    layer_decay: float = _rule(
+        1.0,
+        "the learning rate of the image encoder's blocks shrinks by this factor a block, from the last to the first; "
+        "1 switches it off",
+        0.01,
+        1.0,
+    )
     weight_decay: float = _rule(0.01, "AdamW's decoupled weight decay", 0.0, 10.0)
     grad_clip: float = _rule(1.0, "greatest norm of the gradient; 0 switches clipping off", 0.0, 1e6)
     batch_size: int = _rule(4, "regions a step", 1, 1024)
@@ -105,6 +162,28 @@ class LossRecipe:
     focal_gamma: float = _rule(2.0, "focal loss: how far well-classified pixels are played down", 0.0, 10.0)
     class_weight_strength: float = _rule(
         0.0, "0 weighs all objects alike, 1 by the inverse of their class's pixel frequency", 0.0, 1.0
+    )
+
+
+@dataclass(frozen=True)
+class RegulariseRecipe:
+    """Terms against forgetting what zero-shot SAM2 can do; all off by default."""
+
+    distill: float = _rule(
+        0.0,
+        "weight of the cross-entropy to the zero-shot model's masks; it costs a second image encoding a step",
+        0.0,
+        1e4,
+    )
+    l2_start: float = _rule(
+        0.0, "weight of half the squared distance of all trained parameters to their start", 0.0, 1e4
+    )
+    drop: float = _rule(
+        0.0,
+        "in each training step the adapters' update counts by a random factor between 1 - drop and 1; "
+        "for kinds lora, rslora, dora (its direction), loha and lokr",
+        0.0,
+        1.0,
     )
 
 
@@ -140,6 +219,7 @@ class Recipe:
     adapter: AdapterRecipe = AdapterRecipe()
     optim: OptimRecipe = OptimRecipe()
     loss: LossRecipe = LossRecipe()
+    regularise: RegulariseRecipe = RegulariseRecipe()
     augment: AugmentRecipe = AugmentRecipe()
     prompts: PromptRecipe = PromptRecipe()
 
@@ -148,7 +228,8 @@ class Recipe:
         """Builds a recipe from ``{"adapter.rank": 8, ...}``; what is not named keeps its default.
 
         Raises:
-            RecipeError: With every unknown name and every value out of its limits.
+            RecipeError: With every unknown name and every value out of its limits; or, where each is right by
+                itself, with those that contradict each other.
         """
         findings = [finding for name, value in values.items() if (finding := check_value(name, value))]
         if findings:
@@ -163,7 +244,10 @@ class Recipe:
             section: dataclasses.replace(getattr(recipe, section), **keys)
             for section, keys in sections.items()
         }
-        return dataclasses.replace(recipe, **changed)
+        recipe = dataclasses.replace(recipe, **changed)
+        if conflicts := find_conflicts(recipe):
+            raise RecipeError(conflicts)
+        return recipe
 
     def to_flat(self) -> dict[str, Scalar]:
         """Returns every field as ``section.field``."""
@@ -192,6 +276,28 @@ def check_value(name: str, value: object, where: str | None = None) -> Finding |
         return Finding(where or name, f"unknown recipe field {name!r}", suggest_name(name, rules))
     fault = rules[name].find_fault(value)
     return Finding(where or name, f"{name} {fault}", rules[name].help) if fault else None
+
+
+def find_conflicts(recipe: Recipe) -> list[Finding]:
+    """Returns which values of a recipe contradict each other; each is right by itself."""
+    found, optim = [], recipe.optim
+    warmups = {
+        # The default does not count: it is what the others take the place of.
+        "optim.warmup_fraction": 0.0 if optim.warmup_fraction == OptimRecipe.warmup_fraction else optim.warmup_fraction,
+        "optim.warmup_steps": optim.warmup_steps,
+        "optim.warmup_epochs": optim.warmup_epochs,
+    }
+    given = [f"{name} ({value:g})" for name, value in warmups.items() if value]
+    if len(given) > 1:
+        what = f"the warm-up is given {len(given)} times: {', '.join(given)}"
+        found.append(Finding("optim", what, "keep one of them, and leave out the others or set them to 0"))
+    kind = recipe.adapter.kind
+    if recipe.regularise.drop and kind not in DROPPABLE_KINDS:
+        drop = f"regularise.drop ({recipe.regularise.drop:g})"
+        what = f"{drop} needs an update that can be scaled, but adapter.kind is {kind}"
+        fix = f"set regularise.drop to 0, or adapter.kind to one of {', '.join(DROPPABLE_KINDS)}"
+        found.append(Finding("regularise.drop", what, fix))
+    return found
 
 
 def suggest_name(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:

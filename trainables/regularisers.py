@@ -18,7 +18,8 @@ from peft.tuners.lycoris_utils import LycorisLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.recipe import RegulariseRecipe
+from trainables.errors import Finding
+from trainables.recipe import RecipeError, RegulariseRecipe
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Regularisers:
 
     recipe: RegulariseRecipe
     seed: int
-    start: Mapping[str, Float[Tensor, "..."]]
+    start: Mapping[str, Float[Tensor, ...]]
 
     @contextmanager
     def drop_updates(self, model: nn.Module, step: int) -> Iterator[None]:
@@ -79,8 +80,14 @@ def start_regularisers(model: nn.Module, recipe: RegulariseRecipe, seed: int) ->
             drawn towards is where it once began.
         recipe: The weights.
         seed: Of the random scales.
+
+    Raises:
+        RecipeError: If updates are to be dropped and there are none, as all their layers are trained in full.
     """
-    assert not recipe.drop or list_scaled_layers(model), "nothing to drop: find_conflicts refuses such a recipe"
+    if recipe.drop and not list_scaled_layers(model):
+        what = f"regularise.drop ({recipe.drop:g}) finds no adapter: the parts where it would sit are trained in full"
+        fix = "set regularise.drop to 0, or change adapter.targets, adapter.train_encoder or adapter.train_decoder"
+        raise RecipeError([Finding("regularise.drop", what, fix)])
     trained = model.named_parameters() if recipe.l2_start else ()
     start = {name: value.detach().clone() for name, value in trained if value.requires_grad}
     return Regularisers(recipe, seed, start)
@@ -102,7 +109,7 @@ def distillation_loss(
     return F.binary_cross_entropy_with_logits(logits.float(), probability)
 
 
-def measure_distance(model: nn.Module, start: Mapping[str, Float[Tensor, "..."]]) -> Float[Tensor, ""]:
+def measure_distance(model: nn.Module, start: Mapping[str, Float[Tensor, ...]]) -> Float[Tensor, ""]:
     """Returns half the squared distance of the model's parameters to their start, summed over all of them.
 
     Args:

@@ -16,9 +16,10 @@ from trainables.context import RECIPE_FILE, SEED_KEY, TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.engine import EpochReport
-from trainables.evaluate import EvaluationSet, Scores, join_scores
+from trainables.evaluation_set import EvaluationSet
 from trainables.fine_tune import FineTune
 from trainables.recipe import Recipe
+from trainables.scores import Scores, join_scores
 
 
 class SAM2Trainable(tune.Trainable):

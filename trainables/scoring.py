@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
@@ -16,10 +15,19 @@ from trainables.checkpoint import load_model
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
-from trainables.evaluate import EvaluationSet, Scores, evaluate
+from trainables.evaluate import evaluate
+from trainables.evaluation_set import EvaluationSet
 from trainables.interpolation import SCALES, check_scale, interpolate_weights
-from trainables.model.adapters import attach_adapters, get_base, load_adapter_weights, merge_adapters
+from trainables.model.adapters import (
+    AdaptedModel,
+    attach_adapters,
+    can_merge,
+    get_base,
+    load_adapter_weights,
+    merge_adapters,
+)
 from trainables.recipe import Recipe
+from trainables.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Candidate:
     scale: float = 1.0
 
 
-def load_adapted(context: TrialContext, checkpoint: Path) -> PeftModel:
+def load_adapted(context: TrialContext, checkpoint: Path) -> AdaptedModel:
     """Rebuilds a trial's adapted model from its checkpoint, on the CPU.
 
     Args:
@@ -45,14 +53,14 @@ def load_adapted(context: TrialContext, checkpoint: Path) -> PeftModel:
     return _adapt(load_model(context.model, context.checkpoint), context, checkpoint)
 
 
-def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], PeftModel]:
+def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], AdaptedModel]:
     """Returns a copy of the zero-shot weights, and what :func:`load_adapted` does; the file is read once."""
     bare = load_model(context.model, context.checkpoint)
     base_state = {name: value.clone() for name, value in bare.state_dict().items()}
     return base_state, _adapt(bare, context, checkpoint)
 
 
-def _adapt(bare: SAM2Base, context: TrialContext, checkpoint: Path) -> PeftModel:
+def _adapt(bare: SAM2Base, context: TrialContext, checkpoint: Path) -> AdaptedModel:
     recipe = Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
     adapted = attach_adapters(bare, recipe.adapter, context.seed)
     load_adapter_weights(adapted, checkpoint / ADAPTER_FOLDER)
@@ -121,7 +129,8 @@ def score_scales(
         scales: What the fine-tune's change of the weights is multiplied by.
 
     Returns:
-        Scores by scale, in the order of the scales.
+        Scores by scale, in the order of the scales; without those other than 0 and 1 where the adapter cannot be
+        merged.
 
     Raises:
         InputError: If a scale is negative or not finite.
@@ -134,13 +143,15 @@ def score_scales(
     with torch.inference_mode():
         if 1.0 in scales:  # first, as merging uses the adapter up
             found[1.0] = evaluate(get_base(adapted).to(device), regions, device)
-        model = merge_adapters(adapted.cpu())
-        tuned_state = {name: value.clone() for name, value in model.state_dict().items()}
-        model.to(device)
-        for scale in (each for each in scales if each != 1):
-            model.load_state_dict(interpolate_weights(base_state, tuned_state, scale))
-            found[scale] = evaluate(model, regions, device)
-    return {scale: found[scale] for scale in scales}
+        if can_merge(adapted):
+            model = merge_adapters(adapted.cpu())
+            tuned_state = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+            for scale in (each for each in scales if each != 1):
+                model.load_state_dict(interpolate_weights(base_state, tuned_state, scale))
+                found[scale] = evaluate(model.to(device), regions, device)
+        elif 0.0 in scales:
+            found[0.0] = evaluate(load_candidate(context, None), regions, device)
+    return {scale: found[scale] for scale in scales if scale in found}
 
 
 def _open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:

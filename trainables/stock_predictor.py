@@ -12,9 +12,11 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from torch import Tensor
 
 from trainables.components import BoolMask
-from trainables.evaluate import EvaluationSet, RegionPlan, Scores, autocast, collect_scores
+from trainables.evaluate import autocast, collect_scores
+from trainables.evaluation_set import EvaluationSet, RegionPlan
 from trainables.prompts import BOX_TOP_LEFT, Prompt
 from trainables.protocol import Protocol, clean_mask
+from trainables.scores import Scores
 from trainables.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 
 

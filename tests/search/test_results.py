@@ -26,9 +26,9 @@ from search.sampler import BEST_VALUE, RAY_TRIAL_ID, REASON, STARTING_POINT
 from search.study import StudyFile
 from search.verdict import main as judge_file
 from trainables.context import RECIPE_FILE
-from trainables.evaluate import PairScore, Scores
 from trainables.metrics import Overlap
 from trainables.protocol import PROTOCOLS, Protocol, ProtocolMismatch
+from trainables.scores import PairScore, Scores
 
 
 class Search:

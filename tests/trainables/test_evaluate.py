@@ -17,17 +17,11 @@ from trainables.checkpoint import load_model
 from trainables.components import fill_box
 from trainables.data.store import RegionStore
 from trainables.errors import DataError
-from trainables.evaluate import (
-    EvaluationSet,
-    PairScore,
-    RegionPlan,
-    Scores,
-    collect_scores,
-    evaluate,
-    predict_masks,
-)
+from trainables.evaluate import collect_scores, evaluate, predict_masks
+from trainables.evaluation_set import EvaluationSet, RegionPlan
 from trainables.metrics import Overlap
 from trainables.protocol import PROTOCOLS, find_components
+from trainables.scores import PairScore, Scores
 
 CPU = torch.device("cpu")
 BOX = PROTOCOLS["box"]

@@ -10,7 +10,7 @@ import pytest
 
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
-from trainables.evaluate import EvaluationSet
+from trainables.evaluation_set import EvaluationSet
 from trainables.overlay import BAR_PX, COLORS, PANEL_PX, draw_overlays, draw_region
 from trainables.protocol import PROTOCOLS, Protocol
 from trainables.scoring import Candidate

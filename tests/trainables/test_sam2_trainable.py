@@ -109,7 +109,8 @@ def test_an_epoch_trains_the_adapters_and_not_the_base(start: Start) -> None:
     before = copy_weights(trial)
     base = {name: value.clone() for name, value in trial.base_state.items()}
     trial.train()
-    changed = [name for name, value in trial.fits[0].adapted.state_dict().items() if not torch.equal(value, before[name])]
+    after = trial.fits[0].adapted.state_dict()
+    changed = [name for name, value in after.items() if not torch.equal(value, before[name])]
     assert any("lora_A" in name for name in changed) and any("modules_to_save" in name for name in changed)
     assert all("lora_" in name or "modules_to_save" in name for name in changed)
     assert all(torch.equal(value, base[name]) for name, value in trial.base_state.items())

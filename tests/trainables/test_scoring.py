@@ -9,7 +9,8 @@ from ray import tune
 from trainables.checkpoint import load_model
 from trainables.context import RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
-from trainables.evaluate import EvaluationSet, evaluate
+from trainables.evaluate import evaluate
+from trainables.evaluation_set import EvaluationSet
 from trainables.model.adapters import adapters_off, get_base
 from trainables.protocol import PROTOCOLS
 from trainables.sam2_trainable import SAM2Trainable

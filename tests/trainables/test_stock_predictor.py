@@ -14,7 +14,8 @@ from trainables.components import BoolMask
 from trainables.data.bcss import read_regions
 from trainables.data.images import read_image
 from trainables.data.store import RegionStore
-from trainables.evaluate import EvaluationSet, evaluate, predict_masks
+from trainables.evaluate import evaluate, predict_masks
+from trainables.evaluation_set import EvaluationSet
 from trainables.model.build import MODELS, build_architecture
 from trainables.prompts import PROMPT_KINDS
 from trainables.protocol import PROTOCOLS, Protocol

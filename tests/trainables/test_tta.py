@@ -17,7 +17,8 @@ from trainables.components import find_box
 from trainables.data.bcss import read_regions
 from trainables.data.store import RegionStore
 from trainables.data.tissue import DEMO_CLASSES, make_region
-from trainables.evaluate import EvaluationSet, ObjectPlan, decode_objects, predict_masks
+from trainables.evaluate import decode_objects, predict_masks
+from trainables.evaluation_set import EvaluationSet, ObjectPlan
 from trainables.model.forward import encode_images, select_best_mask
 from trainables.prompts import BOX_TOP_LEFT, PROMPT_KINDS, Prompt, draw_prompt
 from trainables.protocol import PROTOCOLS

@@ -1,132 +1,209 @@
-"""Puts LoRA adapters into a SAM2 model through PEFT, takes them off, merges them."""
+"""Puts adapters into a SAM2 model, takes them off, merges, saves and loads them; one interface for every kind."""
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sam2.modeling.sam2_base import SAM2Base
-from torch import nn
+from torch import Tensor, nn
 
+from trainables.errors import TrainablesError
+from trainables.model.bottleneck import attach_bottlenecks, bottlenecks_off, list_bottleneck_weights
+from trainables.model.original_weights import OriginalWeights
+from trainables.model.peft_config import PEFT_KINDS, build_peft_config, describe_config
+from trainables.model.placement import list_bottleneck_sites, list_layers, list_trained_parts
 from trainables.recipe import AdapterRecipe
 
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+PEFT_PREFIX = "base_model.model."  # what PEFT puts in front of the model's own names
 
-def list_attention_layers(model: SAM2Base, targets: str) -> list[str]:
-    """Names every attention projection that an adapter can sit on.
 
-    Full names, never suffixes: Hiera's ``attn.proj`` and a block's own ``proj`` end alike.
+class AdaptedModel(nn.Module):
+    """A SAM2 model with adapters inside, and what is needed to take them off again.
 
-    Args:
-        model: The bare model.
-        targets: ``image_encoder`` (fused qkv and output projection of each Hiera block), ``mask_decoder`` (q,
-            k, v and output projections of its two-way transformer) or ``both``.
+    Attributes:
+        inner: The model; within PEFT's wrapper where the recipe's kind is one of PEFT's.
+        recipe: What was attached.
+        parts: Names of the modules that are trained in full, in place.
+        trained: Those modules' original weights.
+        altered: Original weights of frozen layers that attaching changed (PiSSA splits them).
     """
-    encoder = [
-        f"image_encoder.trunk.blocks.{index}.attn.{layer}"
-        for index in range(len(model.image_encoder.trunk.blocks))
-        for layer in ("qkv", "proj")
-    ]
-    prefix = "sam_mask_decoder.transformer."
-    decoder = [
-        name
-        for name, module in model.named_modules()
-        if name.startswith(prefix)
-        and isinstance(module, nn.Linear)
-        and name.rsplit(".", 1)[-1] in ("q_proj", "k_proj", "v_proj", "out_proj")
-    ]
-    return {"image_encoder": encoder, "mask_decoder": decoder, "both": encoder + decoder}[targets]
+
+    def __init__(
+        self,
+        inner: PeftModel | SAM2Base,
+        recipe: AdapterRecipe,
+        parts: list[str],
+        trained: OriginalWeights,
+        altered: OriginalWeights,
+    ) -> None:
+        super().__init__()
+        self.inner = inner
+        self.recipe = recipe
+        self.parts = parts
+        self.trained = trained
+        self.altered = altered
+
+    @property
+    def tuner(self) -> PeftModel | None:
+        """PEFT's wrapper, where there is one."""
+        return self.inner if isinstance(self.inner, PeftModel) else None
 
 
-def list_output_heads(model: SAM2Base) -> list[str]:
-    """Names the mask decoder's output heads: hypernetwork MLPs, IoU head, object-score head."""
-    decoder = "sam_mask_decoder"
-    count = len(model.sam_mask_decoder.output_hypernetworks_mlps)
-    heads = [f"{decoder}.output_hypernetworks_mlps.{index}" for index in range(count)]
-    return [*heads, f"{decoder}.iou_prediction_head", f"{decoder}.pred_obj_score_head"]
+def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> AdaptedModel:
+    """Freezes the model, puts adapters into it, and opens the parts that the recipe trains in full.
 
-
-def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> PeftModel:
-    """Wraps the model's attention in LoRA; all else is frozen, but for the heads where the recipe says so.
-
-    At first the adapted model equals the base exactly, as each update's second factor is zero.
+    At first the adapted model equals the base exactly, as each update starts at zero; PiSSA's, which starts from
+    the weights' greatest singular values, equals it within rounding. Parts that are trained in full are kept a
+    second time, frozen: a copy of the whole image encoder (0.9 GB for SAM2.1 large) with ``train_encoder``.
 
     Args:
         model: The bare model; it is changed in place.
-        recipe: Rank, alpha, dropout, targets, heads.
-        seed: Of the updates' random first factors; PyTorch's global generator is left as it was.
+        recipe: Kind, size and place of the adapters, and what is trained besides.
+        seed: Of the adapters' first weights; PyTorch's global generator is left as it was.
     """
-    config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,  # type: ignore[arg-type]  # PEFT only ever divides it by the rank
-        lora_dropout=recipe.dropout,
-        target_modules=list_attention_layers(model, recipe.targets),
-        modules_to_save=list_output_heads(model) if recipe.train_heads else None,
-    )
+    parts = list_trained_parts(model, recipe)
+    layers = list_layers(model, recipe) if recipe.kind in PEFT_KINDS else []
+    trained = OriginalWeights(model, parts)
+    altered = OriginalWeights(model, layers if recipe.kind == "pissa" else [])
+    model.requires_grad_(False)
+    inner: PeftModel | SAM2Base = model
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs as well
-        adapted = get_peft_model(model, config)
-    assert isinstance(adapted, PeftModel)
-    return adapted
+        if layers:
+            wrapped = get_peft_model(model, build_peft_config(recipe, layers))
+            assert isinstance(wrapped, PeftModel)
+            inner = wrapped
+        elif recipe.kind == "bottleneck":
+            sites = list_bottleneck_sites(model, recipe)
+            attach_bottlenecks(model, sites, recipe.rank, recipe.dropout)
+    for value in trained.current().values():
+        value.requires_grad_(True)
+    return AdaptedModel(inner, recipe, parts, trained, altered)
 
 
-def get_base(adapted: PeftModel) -> SAM2Base:
+def get_base(adapted: AdaptedModel) -> SAM2Base:
     """Returns the SAM2 model inside, adapters and all: what the forward pass takes."""
-    base = adapted.get_base_model()
+    base = adapted.inner if adapted.tuner is None else adapted.tuner.get_base_model()
     assert isinstance(base, SAM2Base)
     return base
 
 
 @contextmanager
-def adapters_off(adapted: PeftModel) -> Iterator[SAM2Base]:
-    """While this lasts the model is the zero-shot one again, trained heads included."""
-    with adapted.disable_adapter():
+def adapters_off(adapted: AdaptedModel) -> Iterator[SAM2Base]:
+    """While this lasts the model is the zero-shot one again, bit for bit, parts trained in full included."""
+    with ExitStack() as stack:
+        if adapted.tuner is not None:
+            stack.enter_context(adapted.tuner.disable_adapter())
+        stack.enter_context(bottlenecks_off(get_base(adapted)))
+        stack.enter_context(adapted.trained.put_back())
+        stack.enter_context(adapted.altered.put_back())
         yield get_base(adapted)
 
 
-def merge_adapters(adapted: PeftModel) -> SAM2Base:
-    """Adds the updates to the weights; returns a stock model with stock keys. The adapted one is used up."""
-    merged = adapted.merge_and_unload()
+def can_merge(adapted: AdaptedModel) -> bool:
+    """Says whether the weights of a stock model can hold what was trained; bottleneck adapters cannot be held."""
+    return not list_bottleneck_weights(get_base(adapted))
+
+
+def merge_adapters(adapted: AdaptedModel) -> SAM2Base:
+    """Adds the updates to the weights; returns a stock model with stock keys. The adapted one is used up.
+
+    Raises:
+        TrainablesError: If the kind of adapter cannot be merged; see :func:`can_merge`.
+    """
+    if not can_merge(adapted):
+        raise TrainablesError(
+            f"adapters of kind {adapted.recipe.kind} cannot be merged into a stock SAM2 checkpoint: "
+            "load them by attach_adapters and load_adapter_weights"
+        )
+    adapted.eval()  # in training mode LoHa and LoKr would merge what their dropout left
+    merged = get_base(adapted) if adapted.tuner is None else adapted.tuner.merge_and_unload()
     assert isinstance(merged, SAM2Base)
     return merged
 
 
-def save_adapters(adapted: PeftModel, folder: Path) -> None:
-    """Writes PEFT's folder: ``adapter_config.json`` and ``adapter_model.safetensors``."""
-    adapted.save_pretrained(str(folder), safe_serialization=True)
+def save_adapters(adapted: AdaptedModel, folder: Path) -> None:
+    """Writes ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    Of PEFT's kinds they are as PEFT writes them, parts trained in full under ``modules_to_save``:
+    ``PeftModel.from_pretrained`` loads them onto a stock model. Of the other kinds the weights have their names in
+    the model; without bottleneck adapters these are stock SAM2's own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if adapted.tuner is None:
+        (folder / CONFIG_FILE).write_text(json.dumps(_describe(adapted), indent=2))
+    else:
+        config = copy.copy(adapted.tuner.active_peft_config)
+        config.modules_to_save = adapted.parts or None
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
+    state = {name: value.detach().contiguous() for name, value in _list_saved_weights(adapted).items()}
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
-def load_adapter_weights(adapted: PeftModel, folder: Path) -> None:
+def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
     """Puts the weights of a saved adapter into a model that is wrapped by the same recipe.
 
     Only safetensors are read: a folder from a stranger cannot run code.
 
     Raises:
         FileNotFoundError: If the folder holds no ``adapter_model.safetensors`` or ``adapter_config.json``.
-        ValueError: If the saved adapter has weights that this one lacks, or the other way round, or has
-            another rank or alpha (which its weights do not tell).
+        ValueError: If the saved adapter has weights that this one lacks, or the other way round, or is of another
+            kind, rank or alpha (which its weights do not tell).
     """
-    state = load_file(folder / "adapter_model.safetensors")
-    expected = get_peft_model_state_dict(adapted)
+    state = load_file(folder / WEIGHTS_FILE)
+    expected = _list_saved_weights(adapted)
     wrong = f"{folder} is of another adapter"
     if set(state) != set(expected):
         odd = sorted(set(state) ^ set(expected))
         raise ValueError(f"{wrong}: {len(odd)} weights differ in name (first: {odd[0]})")
-    saved = json.loads((folder / "adapter_config.json").read_text())
-    config = adapted.active_peft_config
-    assert isinstance(config, LoraConfig)
-    for key, mine in (("r", config.r), ("lora_alpha", config.lora_alpha)):
-        if saved[key] != mine:
-            raise ValueError(f"{wrong}: {key} must be {mine}, but got {saved[key]}")
-    set_peft_model_state_dict(adapted, state)
+    saved = json.loads((folder / CONFIG_FILE).read_text())
+    for key, mine in _describe(adapted).items():
+        if saved.get(key) != mine:
+            raise ValueError(f"{wrong}: {key} must be {mine}, but got {saved.get(key)}")
+    own = _list_own_weights(adapted)
+    if adapted.tuner is not None:
+        tuned = {name: value for name, value in state.items() if name not in own}
+        set_peft_model_state_dict(adapted.tuner, tuned)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(state[name])
 
 
-def count_parameters(adapted: PeftModel) -> tuple[int, int]:
-    """Returns how many parameters are trained, and how many there are (adapters and heads' copies too)."""
+def count_parameters(adapted: AdaptedModel) -> tuple[int, int]:
+    """Returns how many parameters are trained, and how many there are (adapters and frozen copies too)."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in adapted.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+def _list_own_weights(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
+    """Returns, by their saved names, the trained weights that PEFT knows nothing of."""
+    prefix = "" if adapted.tuner is None else PEFT_PREFIX
+    own = {**adapted.trained.current(), **list_bottleneck_weights(get_base(adapted))}
+    return {f"{prefix}{name}": value for name, value in own.items()}
+
+
+def _list_saved_weights(adapted: AdaptedModel) -> dict[str, Tensor]:
+    """Returns every trained weight by its saved name."""
+    tuned = {} if adapted.tuner is None else get_peft_model_state_dict(adapted.tuner)
+    return {**tuned, **_list_own_weights(adapted)}
+
+
+def _describe(adapted: AdaptedModel) -> dict[str, object]:
+    """Returns what tells this adapter apart from one whose weights have the same names."""
+    if adapted.tuner is not None:
+        return describe_config(adapted.tuner.active_peft_config)
+    # Without a tuner nothing of PEFT's kinds was placed: only what is trained in full counts.
+    if can_merge(adapted):
+        return {"kind": "none", "parts": adapted.parts}
+    return {"kind": "bottleneck", "rank": adapted.recipe.rank, "parts": adapted.parts}

@@ -1,0 +1,57 @@
+"""Frozen copies of weights that a fine-tune changes in place, so that zero-shot stays at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import nn
+
+
+class OriginalWeights(nn.Module):
+    """Remembers weights of a model as they were; takes as much memory as they do.
+
+    Made before anything is wrapped; the modules that hold the weights stay the same objects under PEFT's wrappers
+    and this project's own.
+    """
+
+    def __init__(self, model: nn.Module, parts: Sequence[str]) -> None:
+        """Copies every parameter of the named modules, buffers excepted (SAM2 changes none by training)."""
+        super().__init__()
+        self.slots = {
+            f"{part}.{inner}.{name}" if inner else f"{part}.{name}": (module, name)
+            for part in parts
+            for inner, module in model.get_submodule(part).named_modules()
+            for name in module._parameters
+            if module._parameters[name] is not None
+        }
+        # Parameters, though frozen, and not buffers: they move along and count as part of the model.
+        self.copies = nn.ParameterList(
+            nn.Parameter(value.detach().clone(), requires_grad=False) for value in self.current().values()
+        )
+
+    def current(self) -> dict[str, nn.Parameter]:
+        """Returns the weights that the model has now, by their stock names."""
+        found = {}
+        for full_name, (module, name) in self.slots.items():
+            value = module._parameters[name]
+            assert value is not None
+            found[full_name] = value
+        return found
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """While this lasts the model has its original weights.
+
+        Whole parameters are exchanged and not their values: the optimizer keeps its own, a backward pass may span
+        this, and autocast, which caches what it casts by parameter, cannot mix them up.
+        """
+        changed = self.current()
+        try:
+            for (module, name), copy, value in zip(self.slots.values(), self.copies, changed.values(), strict=True):
+                copy.data = copy.data.to(value.device)  # the model inside may have been moved alone
+                module._parameters[name] = copy
+            yield
+        finally:
+            for (module, name), value in zip(self.slots.values(), changed.values(), strict=True):
+                module._parameters[name] = value
