@@ -12,11 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from search.condition_reader import read_conditions
+from search.config_checks import (
+    check_conflicts,
+    check_fixed_or_searched,
+    check_grace_period,
+    check_ineffective,
+    check_sections,
+)
 from search.errors import ConfigError
-from search.space import Parameter, read_space, read_value
-from search.starting_points import StartingPoint, read_start_from
+from search.protocol_space import report_protocol_faults
+from search.recorded_spaces import describe_recorded
+from search.space import Parameter, read_fixed, read_space
+from search.starting_points import StartFrom, StartingPoint, read_start_from
 from search.yaml_lines import YamlNode, read_yaml
 from trainables.errors import Finding
+from trainables.protocol import PROTOCOLS
 from trainables.recipe import Scalar
 
 SCHEDULER_KINDS = ("asha", "none")
@@ -61,26 +71,31 @@ class SamplerConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """One search.
+    """One search; without a space a replay, which is a single trial of what is fixed, named as the search.
 
     Attributes:
         name: Names the search where nothing else is said; the file's stem by default.
-        space: What is searched, by flat recipe name (``optim.lr``); not empty. A parameter whose conditions
+        space: What is searched, by flat name (``optim.lr``); empty for a replay. A parameter whose conditions
             do not hold is not drawn, and the trial keeps the recipe's default.
         description: One line for people.
-        protocol: Name of the evaluation protocol, the same for all trials.
-        num_trials: How many trials are started; at least 1.
-        max_epochs: Epochs of a trial that is not stopped early; at least 1.
-        scheduler: When trials are stopped early.
+        train: Whether trials train. Where they do not, what is fixed and searched are parts of the protocol
+            (``protocol.tta``), and the trials' numbers, each under a protocol of its own, are no ranking.
+        protocol: Name of the evaluation protocol, the same for all trials; without training the one whose parts
+            are changed.
+        num_trials: How many trials are started; at least 1, and 1 for a replay.
+        max_epochs: Epochs of a trial that is not stopped early; at least 1, and 0 without training.
+        scheduler: When trials are stopped early; never in a replay or without training.
         sampler: How the next trial's values are chosen.
-        fixed: Recipe fields that are the same in all trials. A field that is neither in ``fixed`` nor in
+        fixed: Fields that are the same in all trials. A field that is neither in ``fixed`` nor in
             ``space`` keeps its default.
         start_from: Trials to try first, in this order.
+        left_out: Names of recorded experiments that ``start_from: recorded`` left out, each with the reason.
     """
 
     name: str
-    space: Mapping[str, Parameter]
+    space: Mapping[str, Parameter] = field(default_factory=dict)
     description: str = ""
+    train: bool = True
     protocol: str = "recorded"
     num_trials: int = 16
     max_epochs: int = 8
@@ -88,21 +103,31 @@ class SearchConfig:
     sampler: SamplerConfig = SamplerConfig()
     fixed: Mapping[str, Scalar] = field(default_factory=dict)
     start_from: tuple[StartingPoint, ...] = ()
+    # What was asked for, not what the search is: a dumped search has the points in full.
+    left_out: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether nothing varies."""
+        return not self.space
 
     def to_dict(self) -> dict[str, object]:
         """Returns the search as a space file would say it: dumped as YAML, it loads as an equal search."""
-        return {
-            "name": self.name,
-            **({"description": self.description} if self.description else {}),
-            "protocol": self.protocol,
-            "num_trials": self.num_trials,
-            "max_epochs": self.max_epochs,
-            "scheduler": self.scheduler.to_dict(),
-            "sampler": self.sampler.to_dict(),
-            "fixed": dict(self.fixed),
-            "space": {name: parameter.to_dict() for name, parameter in self.space.items()},
-            "start_from": [{"name": point.name, **point.values} for point in self.start_from],
-        }
+        said: dict[str, object] = {"name": self.name}
+        said |= {"description": self.description} if self.description else {}
+        said |= {} if self.train else {"train": False}
+        said |= {"protocol": self.protocol, "num_trials": self.num_trials}
+        said |= {"max_epochs": self.max_epochs} if self.train else {}
+        said |= {"scheduler": self.scheduler.to_dict()}
+        said |= {} if self.is_replay else {"sampler": self.sampler.to_dict()}
+        said |= {"fixed": dict(self.fixed)}
+        said |= {"space": {name: parameter.to_dict() for name, parameter in self.space.items()}}
+        if not self.is_replay:
+            said |= {"start_from": [point.to_dict() for point in self.start_from]}
+        return said
+
+
+_KEYS = tuple(item.name for item in dataclasses.fields(SearchConfig) if item.name != "left_out")
 
 
 def list_spaces() -> tuple[str, ...]:
@@ -145,38 +170,76 @@ def load_config(path: Path, known_protocols: Collection[str]) -> SearchConfig:
         ConfigError: With everything that is wrong in the file, by line; or why it cannot be read at all.
     """
     top = read_yaml(path)
-    entries = top.read_mapping([item.name for item in dataclasses.fields(SearchConfig)])
-    fixed = _read_fixed(entries["fixed"]) if "fixed" in entries else {}
-    space: Mapping[str, Parameter] = {}
-    if "space" in entries:
-        space = read_conditions(entries["space"], read_space(entries["space"]), entries.get("fixed"), fixed)
+    entries = top.read_mapping(_KEYS)
+    train = entries["train"].read_bool(SearchConfig.train) if "train" in entries else SearchConfig.train
+    fixed = read_fixed(entries["fixed"]) if "fixed" in entries else {}
+    is_replay = _is_replay(entries, train)
+    space = {} if is_replay else _read_space(entries, fixed)
     readers: dict[str, Callable[[YamlNode], Any]] = {
         "name": lambda node: node.read_text(path.stem),
-        "space": lambda node: space,
         "description": lambda node: node.read_text(""),
         "protocol": lambda node: node.read_word(SearchConfig.protocol, tuple(known_protocols)),
         "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1),
         "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1),
         "scheduler": _read_scheduler,
         "sampler": _read_sampler,
-        "fixed": lambda node: fixed,
-        "start_from": lambda node: read_start_from(node, space, entries.get("space")),
     }
-    values = {key: readers[key](node) for key, node in entries.items()}
-    config = SearchConfig(**({"name": path.stem, "space": space} | values))
-    if "space" not in entries and isinstance(top.value, dict):
-        top.report(
-            "has no space", "say what is searched, such as space: {optim.lr: {low: 1.0e-4, high: 1.0e-2}}"
-        )
+    values = {key: read(entries[key]) for key, read in readers.items() if key in entries}
+    values |= {} if train else {"max_epochs": 0}
+    values |= {} if train and not is_replay else {"scheduler": SchedulerConfig("none")}
+    config = SearchConfig(**({"name": path.stem} | values), train=train, space=space, fixed=fixed)
+    if "space" not in entries and not is_replay and isinstance(top.value, dict):
+        fix = "say what is searched, such as space: {optim.lr: {low: 1.0e-4, high: 1.0e-2}}, or what a replay has fixed"
+        top.report("has no space", fix)
     if "protocol" not in entries and config.protocol not in known_protocols:
         top.report(
             f"has no protocol, and there is no {config.protocol!r}",
             f"known are: {', '.join(known_protocols)}",
         )
-    _check_fixed_or_searched(entries)
-    _check_grace_period(entries, config)
+    check_fixed_or_searched(entries)
+    if train:
+        check_grace_period(entries, config.scheduler.grace_period, config.max_epochs)
+    check_sections(entries, train)
+    check_ineffective(entries, train, is_replay)
+    if not top.problems:
+        _check_values(entries, config)
+    start = StartFrom((), ()) if is_replay else _read_start(top, entries, config)
     top.raise_problems()
-    return config
+    if is_replay:
+        return dataclasses.replace(config, num_trials=1, start_from=(StartingPoint(config.name, {}),))
+    return dataclasses.replace(config, start_from=start.points, left_out=start.left_out)
+
+
+def _is_replay(entries: Mapping[str, YamlNode], train: bool) -> bool:
+    """Says whether nothing varies; a file that trains must at least fix something, or its space was forgotten."""
+    is_empty = "space" not in entries or entries["space"].value == {}
+    return is_empty and (not train or ("fixed" in entries and entries["fixed"].value != {}))
+
+
+def _read_space(entries: Mapping[str, YamlNode], fixed: Mapping[str, Scalar]) -> Mapping[str, Parameter]:
+    if "space" not in entries:
+        return {}
+    return read_conditions(entries["space"], read_space(entries["space"]), entries.get("fixed"), fixed)
+
+
+def _read_start(top: YamlNode, entries: Mapping[str, YamlNode], config: SearchConfig) -> StartFrom:
+    if "start_from" not in entries:
+        return StartFrom((), ())
+
+    def find_recorded() -> list[tuple[str, StartingPoint | str]]:
+        # Where the file has faults there is no space to be inside of.
+        return [] if top.problems else describe_recorded(config.space, config.fixed)
+
+    recorded = find_recorded if config.train else None
+    return read_start_from(entries["start_from"], config.space, entries.get("space"), recorded)
+
+
+def _check_values(entries: Mapping[str, YamlNode], config: SearchConfig) -> None:
+    if config.train:
+        check_conflicts(entries, config.space, config.fixed)
+    elif config.protocol in PROTOCOLS:
+        base = PROTOCOLS[config.protocol]
+        report_protocol_faults(base, config.space, config.fixed, entries.get("space"), entries.get("fixed"))
 
 
 def _read_scheduler(node: YamlNode) -> SchedulerConfig:
@@ -207,33 +270,6 @@ def _report_ignored(entries: Mapping[str, YamlNode], kind: str, needed: str) -> 
     for key, node in entries.items():
         if key != "kind" and kind != needed:
             node.report(f"has no effect with kind: {kind}", f"leave it out, or write kind: {needed}")
-
-
-def _read_fixed(node: YamlNode) -> dict[str, Scalar]:
-    values = {name: read_value(name, child) for name, child in node.read_mapping().items()}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _check_fixed_or_searched(entries: Mapping[str, YamlNode]) -> None:
-    if "fixed" not in entries or "space" not in entries:
-        return
-    fixed, space = entries["fixed"], entries["space"]
-    if not isinstance(fixed.value, dict) or not isinstance(space.value, dict):
-        return
-    for name, node in fixed.read_mapping().items():
-        if name in space.value:
-            line = space.lines[(*space.path, name)]
-            node.report(f"{name} is fixed here and searched in line {line}", "keep one of the two")
-
-
-def _check_grace_period(entries: Mapping[str, YamlNode], config: SearchConfig) -> None:
-    given = entries["max_epochs"].value if "max_epochs" in entries else config.max_epochs
-    if given == config.max_epochs and config.scheduler.grace_period > config.max_epochs:
-        entries["scheduler"].read_mapping()["grace_period"].report(
-            f"grace_period <= max_epochs must hold, but got grace_period={config.scheduler.grace_period}, "
-            f"max_epochs={config.max_epochs}",
-            "lower grace_period, raise max_epochs, or write kind: none",
-        )
 
 
 def _find_spaces_folder() -> Path:

@@ -40,8 +40,10 @@ def _open(arguments: argparse.Namespace) -> None:
     record = SearchRecord.read(folder)
     ranked = rank_trials(read_trials(make_study_file(folder, record)), folder / TRIALS_FOLDER)
     trial = find_trial(ranked, arguments.trial)
-    checkpoint = record.make_context().locate_fold(trial.checkpoint, 0)
-    candidate = f"trial {trial.trial_id}, epoch {trial.epoch}, scale {arguments.scale:g}"
+    context = record.make_context()
+    checkpoint = context.locate_fold(trial.checkpoint, 0)
+    fold = ", its first fold's training" if context.folds else ""
+    candidate = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
     result = open_test(folder, record, checkpoint, arguments.scale, candidate, score_here)
     mark_artifacts(folder, record, result)
     print(f"test, opening {result.opening}: {candidate}")

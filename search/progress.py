@@ -152,11 +152,11 @@ class ProgressCallback(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Updates the trial's row after an epoch."""
-        if "val_dice" not in result:
-            return
         row = self._find_row(trial)
-        row.epoch, row.dice = result["training_iteration"], result["val_dice"]
-        row.best = row.dice if row.best != row.best else max(row.best, row.dice)
+        row.epoch = result.get("training_iteration", row.epoch)
+        if "val_dice" in result:  # a refit on all regions has nothing to validate on
+            row.dice = result["val_dice"]
+            row.best = row.dice if row.best != row.best else max(row.best, row.dice)
         self._redraw()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

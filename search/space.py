@@ -12,8 +12,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from search.conditions import Conditions, spell_when
+from search.fields import check_field, list_fields
 from search.yaml_lines import YamlNode, describe, spell_number
-from trainables.recipe import FieldRule, Scalar, check_value, list_rules, suggest_name
+from trainables.recipe import FieldRule, Scalar, suggest_name
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -162,7 +163,7 @@ def read_space(node: YamlNode) -> dict[str, Parameter]:
 
 def read_parameter(name: str, node: YamlNode) -> Parameter | None:
     """Reads one parameter of a space, but for its conditions; reports every problem and then returns None."""
-    if name not in list_rules():
+    if name not in list_fields():
         _report_unknown_name(name, node)
         return None
     if not isinstance(node.value, dict) or not node.value:
@@ -186,13 +187,13 @@ def read_parameter(name: str, node: YamlNode) -> Parameter | None:
 
 
 def read_value(name: str, node: YamlNode) -> Scalar | None:
-    """Reads a value of one recipe field; reports what the recipe cannot hold and then returns None."""
-    if name not in list_rules():
+    """Reads a value of one field; reports what the field cannot hold and then returns None."""
+    if name not in list_fields():
         _report_unknown_name(name, node)
         return None
-    rule = list_rules()[name]
+    rule = list_fields()[name]
     value = node.value
-    finding = check_value(name, value)
+    finding = check_field(name, value)
     if finding is None:
         assert isinstance(value, (bool, int, float, str))
         return float(value) if rule.kind is float else value
@@ -207,9 +208,15 @@ def read_value(name: str, node: YamlNode) -> Scalar | None:
     return None
 
 
+def read_fixed(node: YamlNode) -> dict[str, Scalar]:
+    """Reads the ``fixed`` of a file; problems are reported, and their fields left out."""
+    values = {name: read_value(name, child) for name, child in node.read_mapping().items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def report_not_searched(name: str, node: YamlNode, searched: tuple[str, ...]) -> None:
     """Reports a name that the file should search, and does not."""
-    if name in list_rules():
+    if name in list_fields():
         node.report(f"{name} is not in the space", "put it under fixed, or add it to the space")
     else:
         node.report(f"unknown parameter {name!r}", suggest_name(name, searched))
@@ -232,7 +239,7 @@ def _read_choice(name: str, node: YamlNode) -> Choice | None:
 
 
 def _read_range(name: str, node: YamlNode, entries: Mapping[str, YamlNode]) -> IntRange | FloatRange | None:
-    rule = list_rules()[name]
+    rule = list_fields()[name]
     if rule.kind not in (int, float):
         words = rule.choices or ("true", "false")
         node.report(
@@ -286,10 +293,10 @@ def _check_range(name: str, node: YamlNode, low: float, high: float, log: bool, 
 
 
 def _report_unknown_name(name: str, node: YamlNode) -> None:
-    sections = {known.split(".")[0] for known in list_rules()}
-    fix = suggest_name(name, list_rules())
+    sections = {known.split(".")[0] for known in list_fields()}
+    fix = suggest_name(name, list_fields())
     if name in sections:
-        example = next(known for known in list_rules() if known.startswith(f"{name}."))
+        example = next(known for known in list_fields() if known.startswith(f"{name}."))
         fix = f"write flat names, such as {example}"
     node.report(f"unknown recipe field {name!r}", fix)
 

@@ -242,7 +242,8 @@ def _draw_best(session: Session, chosen: Chosen, best: Sequence[Winner]) -> Path
     plan, context = session.plan, session.context
     candidates: dict[str, Candidate] = {
         "zero-shot": Candidate(None),
-        "winner": Candidate(chosen.locate(plan.folder), chosen.scale),
+        # A refit has been trained on the regions that are drawn.
+        "winner, refit" if chosen.refit else "winner": Candidate(chosen.locate(plan.folder), chosen.scale),
     }
     for each in best:
         candidates[f"trial {each.trial_id}"] = Candidate(context.locate_fold(each.checkpoint, 0))

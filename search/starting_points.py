@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from search.conditions import Condition
 from search.space import Parameter, contains, read_value, report_not_searched, spell_bounds
-from search.yaml_lines import YamlNode
+from search.yaml_lines import YamlNode, describe
 from trainables.recipe import Scalar
+
+RECORDED = "recorded"
 
 
 @dataclass(frozen=True)
@@ -19,40 +22,85 @@ class StartingPoint:
         name: What the trial is called in tables; unique in its file.
         values: Of searched fields by their flat names, all inside the space, and each applying under the
             others; missing fields are sampled where they apply.
+        note: What a reader should know of it; one line, or empty.
     """
 
     name: str
     values: Mapping[str, Scalar]
+    note: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns what a space file would say."""
+        return {"name": self.name, **({"note": self.note} if self.note else {}), **self.values}
+
+
+class StartFrom(NamedTuple):
+    """The trials to try first, and what ``recorded`` left out, by name with the reason."""
+
+    points: tuple[StartingPoint, ...]
+    left_out: tuple[tuple[str, str], ...]
 
 
 def read_start_from(
-    node: YamlNode, space: Mapping[str, Parameter], space_node: YamlNode | None
-) -> tuple[StartingPoint, ...]:
+    node: YamlNode,
+    space: Mapping[str, Parameter],
+    space_node: YamlNode | None,
+    find_recorded: Callable[[], list[tuple[str, StartingPoint | str]]] | None,
+) -> StartFrom:
     """Reads the starting points of a file; problems are reported.
 
     Args:
-        node: The ``start_from`` of the file.
+        node: The ``start_from`` of the file: a list of points, in which the word ``recorded`` stands for every
+            recorded configuration inside the space; or that word alone.
         space: What could be read of the file's space, with its conditions.
         space_node: The ``space`` of the file, if it has one.
+        find_recorded: Gives each recorded experiment's point in this space, or why it has none; None where
+            nothing is trained, as the recorded configurations are fine-tunes.
     """
     searched = tuple(space_node.value) if space_node and isinstance(space_node.value, dict) else ()
     points: list[StartingPoint] = []
-    for number, item in enumerate(node.read_list(), start=1):
-        entries = item.read_mapping()
-        name_node = entries.pop("name", None)
-        name = name_node.read_text(f"start-{number}") if name_node else f"start-{number}"
-        if any(name == point.name for point in points):
-            (name_node or item).report(f"another starting point is named {name!r}", "give each its own name")
-        if not entries and isinstance(item.value, dict):
-            item.report("the starting point has no values", "name a parameter of the space, or leave it out")
-        values = _read_values(entries, space, searched)
-        for key in values:
-            for condition in space[key].when:
-                # A field that is fixed was compared when the condition was read.
-                if condition.name in searched:
-                    _check_condition(key, condition, entries, values)
-        points.append(StartingPoint(name, values))
-    return tuple(points)
+    left_out: list[tuple[str, str]] = []
+    for number, item in enumerate(_list_items(node), start=1):
+        if item.value == RECORDED and find_recorded is None:
+            what = "the recorded configurations are fine-tunes, and nothing is trained"
+            item.report(what, "list points of your own, such as {name: flips, protocol.tta: flips}")
+        elif item.value == RECORDED and find_recorded is not None:
+            found = find_recorded()
+            points += [point for _, point in found if isinstance(point, StartingPoint)]
+            left_out += [(name, reason) for name, reason in found if isinstance(reason, str)]
+        else:
+            points.append(_read_point(item, number, space, searched))
+        if points and any(points[-1].name == point.name for point in points[:-1]):
+            named = item.read_mapping().get("name", item) if isinstance(item.value, dict) else item
+            named.report(f"another starting point is named {points[-1].name!r}", "give each its own name")
+    return StartFrom(tuple(points), tuple(left_out))
+
+
+def _list_items(node: YamlNode) -> list[YamlNode]:
+    if node.value == RECORDED:
+        return [node]
+    if isinstance(node.value, str):
+        what = f"must be a list, or the word {RECORDED}, but got {describe(node.value)}"
+        node.report(what, f"write {RECORDED}, or [{{optim.lr: 1.0e-3}}]")
+        return []
+    return node.read_list()
+
+
+def _read_point(
+    item: YamlNode, number: int, space: Mapping[str, Parameter], searched: tuple[str, ...]
+) -> StartingPoint:
+    entries = item.read_mapping()
+    name = entries.pop("name").read_text("") if "name" in entries else ""
+    note = entries.pop("note").read_text("") if "note" in entries else ""
+    if not entries and isinstance(item.value, dict):
+        item.report("the starting point has no values", "name a parameter of the space, or leave it out")
+    values = _read_values(entries, space, searched)
+    for key in values:
+        for condition in space[key].when:
+            # A field that is fixed was compared when the condition was read.
+            if condition.name in searched:
+                _check_condition(key, condition, entries, values)
+    return StartingPoint(name or f"start-{number}", values, note)
 
 
 def _read_values(

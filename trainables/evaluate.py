@@ -12,6 +12,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.class_masks import name_pixels, segment_classes
 from trainables.components import BoolMask
 from trainables.errors import DataError, Finding
 from trainables.evaluation_set import EvaluationSet, ObjectPlan, RegionPlan
@@ -50,17 +51,18 @@ def collect_scores(
             scores.append(
                 PairScore(
                     store.names[plan.index],
-                    store.classes[pair.class_id],
+                    regions.find_name(pair.class_id),
                     store.patients[plan.index],
-                    count_overlap(mask, actual == pair.class_id, valid),
+                    count_overlap(mask, regions.find_class(actual, pair.class_id), valid),
                     pair.ceiling,
                     pair.floor,
                 )
             )
-    if not scores:
+    found = Scores(protocol, tuple(scores))
+    if not found.compared:
         what = "no region to score shows a class in components that the protocol prompts"
         raise DataError([Finding(str(store.folder), what, "check the classes and the split")])
-    return Scores(protocol, tuple(scores))
+    return found
 
 
 @torch.no_grad()
@@ -73,7 +75,8 @@ def predict_masks(
     into evaluation mode while this runs, and back into the mode it had.
 
     Args:
-        model: With adapters on (a candidate) or off (the zero-shot bar).
+        model: With adapters on (a candidate) or off (the zero-shot bar); with class prompts where the protocol
+            prompts nothing.
         regions: Regions and prompts.
         device: Where the model lies.
         regions_per_pass: Regions that the encoder takes at once.
@@ -108,6 +111,10 @@ def _predict_region(
     position: int,
 ) -> list[BoolMask]:
     size, protocol = regions.size(plan.index), regions.protocol
+    if protocol.is_auto:
+        with autocast(features[protocol.tta[0]].embedding.device):
+            named = name_pixels(segment_classes(model, features, position), size)
+        return [named == order for order in range(len(plan.pairs))]
     united = np.zeros((len(plan.pairs), *size), bool)
     for objects in _group_objects(plan.objects):
         logits = select_best_mask(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int64, UInt8
 
+from trainables.class_map import BACKGROUND_ID, name_background, split_classes
 from trainables.components import BoolMask, fill_box, keep_largest_component
 from trainables.data.store import RegionStore
-from trainables.metrics import count_overlap
+from trainables.metrics import Overlap, count_overlap
 from trainables.prompts import Prompt, draw_prompt
 from trainables.protocol import Protocol, find_components, find_scored_size, find_valid, resize_mask
 
@@ -27,7 +28,10 @@ class ObjectPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class PairPlan:
-    """One class of one region, with the Dice that its prompts allow at best and by their boxes alone."""
+    """One class of one region, with the Dice that its prompts allow at best and by their boxes alone.
+
+    Where nothing is prompted, every class is planned in every region, background too, under its own id.
+    """
 
     class_id: int
     ceiling: float
@@ -46,10 +50,64 @@ class RegionPlan:
 class EvaluationSet:
     """Regions with their prompts, drawn once by the protocol's seed and then used for every model."""
 
-    def __init__(self, store: RegionStore, names: Sequence[str], protocol: Protocol) -> None:
+    def __init__(
+        self, store: RegionStore, names: Sequence[str], protocol: Protocol, train: Sequence[str] = ()
+    ) -> None:
+        """Plans every region.
+
+        Args:
+            store: Where they lie.
+            names: Which they are.
+            protocol: What is asked of them.
+            train: The training regions, whose most frequent class is the constant answer, the floor where nothing
+                is prompted; without them that of the regions themselves.
+        """
         self.store = store
         self.protocol = protocol
-        self.plans = tuple(self._plan_region(store.index(name)) for name in names)
+        indices = [store.index(name) for name in names]
+        if protocol.is_auto:
+            floors = self._measure_constant(indices, [store.index(name) for name in train] or indices)
+            pairs = tuple(
+                PairPlan(class_id, 1.0, floor) for class_id, floor in zip(self._name_ids(), floors, strict=True)
+            )
+            self.plans = tuple(RegionPlan(index, pairs, ()) for index in indices)
+        else:
+            self.plans = tuple(self._plan_region(index) for index in indices)
+
+    def find_name(self, class_id: int) -> str:
+        """Returns what a planned class is called."""
+        if class_id == BACKGROUND_ID:
+            return name_background(self.store.classes)
+        return self.store.classes[class_id]
+
+    def find_class(self, actual: UInt8[np.ndarray, "h w"], class_id: int) -> BoolMask:
+        """Returns the pixels of a planned class in a region's mask; background is what counts and has no class."""
+        if class_id != BACKGROUND_ID:
+            return actual == class_id
+        background: BoolMask = self._split(actual)[-1]
+        return background
+
+    def _name_ids(self) -> tuple[int, ...]:
+        return (*self.store.classes, BACKGROUND_ID)
+
+    def _split(self, mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "names h w"]:
+        return split_classes(
+            mask, list(self.store.classes), find_valid(mask, self.store.ignore_ids, self.protocol)
+        )
+
+    def _measure_constant(self, indices: Sequence[int], train: Sequence[int]) -> list[float]:
+        """Returns each name's Dice, pooled over the regions, where every pixel gets the name that training shows most."""
+        shown = np.sum([self._count_names(index) for index in train], axis=0)
+        actual = np.sum([self._count_names(index) for index in indices], axis=0)
+        constant = int(np.argmax(shown))
+        return [
+            Overlap(int(pixels), int(actual.sum()), int(pixels)).dice if position == constant else 0.0
+            for position, pixels in enumerate(actual)
+        ]
+
+    def _count_names(self, index: int) -> Int64[np.ndarray, " names"]:
+        counts: np.ndarray = self._split(self.mask(index)).sum(axis=(1, 2), dtype=np.int64)
+        return counts
 
     def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """Returns a region's class ids at the size at which the protocol scores it."""

@@ -19,7 +19,7 @@ PADDING, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """What a prompt is made of.
+    """What a prompt is made of; of nothing where a model that has learned its classes needs none.
 
     Attributes:
         box: Gives the bounding box of the component.
@@ -38,8 +38,13 @@ class PromptSpec:
     negative_margin_px: float = 10.0
     box_jitter: float = 0.0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the model is told nothing."""
+        return not (self.box or self.centroid or self.n_positive or self.n_negative)
+
     def __post_init__(self) -> None:
-        if not (self.box or self.centroid or self.n_positive):
+        if self.n_negative and not (self.box or self.centroid or self.n_positive):
             raise ValueError("a prompt needs a box, the centroid or at least one positive point")
 
 

@@ -36,7 +36,9 @@ class Protocol:
         prompt: What the model is told about each object.
         components: Which parts of a class are prompted: the ``largest`` connected component (as the recorded
             experiments did), ``every`` one with at least ``min_component_px`` pixels (the masks are united),
-            or the ``whole`` class as one object.
+            the ``whole`` class as one object, or ``none``: nothing is prompted, and the model itself names every
+            pixel of a region by a class or as background. With ``none`` the prompt is empty, masks are not cleaned
+            (a pixel has one name), counts are pooled (``pixels``), and ``multimask`` has no effect.
         min_component_px: See ``components``.
         prompt_seed: Seed of points that are drawn.
         multimask: The decoder offers three masks and the one it holds best is scored; else its single mask.
@@ -68,7 +70,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for field, allowed in (
-            ("components", ("largest", "every", "whole")),
+            ("components", ("largest", "every", "whole", "none")),
             ("averaging", ("pairs", "classes", "pixels")),
         ):
             value = getattr(self, field)
@@ -81,8 +83,23 @@ class Protocol:
             raise ValueError(f"score_px must be 0 or at least {MIN_SCORE_PX}, but got {self.score_px}")
         if not self.tta or len(set(self.tta)) < len(self.tta) or not set(self.tta) <= set(VIEWS):
             raise ValueError(f"tta must be one or more of {', '.join(VIEWS)}, each once, but got {self.tta!r}")
+        self._check_prompt()
         # One order for equal sets: the id, and the sum of the logits to its last bit, do not depend on it.
         object.__setattr__(self, "tta", tuple(view for view in VIEWS if view in self.tta))
+
+    def _check_prompt(self) -> None:
+        if not self.is_auto and self.prompt.is_empty:
+            raise ValueError("a prompt needs a box, the centroid or at least one positive point")
+        needed = {"closing_px": 0, "keep_largest": False, "threshold": 0.0, "averaging": "pixels"}
+        odd = [f"{name}={getattr(self, name)!r}" for name, value in needed.items() if getattr(self, name) != value]
+        odd += ["a prompt"] * (not self.prompt.is_empty)
+        if self.is_auto and odd:
+            raise ValueError(f"components none must go with averaging pixels and no clean-up, but got {', '.join(odd)}")
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether nothing is prompted: the model names every pixel by itself."""
+        return self.components == "none"
 
     def to_dict(self) -> dict[str, object]:
         """Returns every field, plain enough for YAML and JSON."""
@@ -123,7 +140,11 @@ class Protocol:
         odd += ["pixels outside count"] * self.count_outside
         odd += [f"scored at {self.score_px} x {self.score_px}"] * bool(self.score_px)
         odd += [f"TTA of {' + '.join(self.tta)}"] * (self.tta != (IDENTITY,))
-        asked = f"{' + '.join(prompt)} of {which[self.components]}"
+        asked = (
+            "no prompt, every pixel named by a class or as background"
+            if self.is_auto
+            else f"{' + '.join(prompt)} of {which[self.components]}"
+        )
         parts = [asked, *cleanup, *odd, f"mean over {self.averaging}"]
         return f"{self.name} [{self.id}]: {', '.join(parts)}"
 
@@ -156,8 +177,8 @@ def _equalize(value: object) -> object:
 
 
 def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
-    """Returns the parts of a class that the protocol prompts; none where the class is absent."""
-    if not class_mask.any():
+    """Returns the parts of a class that the protocol prompts; none where the class is absent, or nothing is prompted."""
+    if protocol.is_auto or not class_mask.any():
         return []
     if protocol.components == "whole":
         return [class_mask]
@@ -210,5 +231,6 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("centroid", PROMPT_KINDS["centroid"]),
         Protocol("points", PROMPT_KINDS["points"]),
         Protocol("components", PROMPT_KINDS["box"], components="every", min_component_px=16),
+        Protocol("auto", PromptSpec(), components="none", averaging="pixels"),
     )
 }

@@ -197,6 +197,21 @@ class AugmentRecipe:
         choices=("none", "flips", "color", "stain", "elastic", "all"),
     )
     strength: float = _rule(0.2, "strength of color, stain and elastic changes", 0.0, 1.0)
+    hue: float = _rule(
+        -1.0,
+        "how far color jitter turns the hue at most, as a fraction of the circle; below 0: a quarter of strength",
+        -1.0,
+        0.5,
+    )
+    rotation_degrees: float = _rule(
+        0.0,
+        "regions are also turned by any angle up to this, either way, mirrored beyond their border; no effect on none",
+        0.0,
+        180.0,
+    )
+    quarter_turns: bool = _rule(
+        True, "whether quarter turns join the flips: without them the tissue's axes stay; no effect on none"
+    )
 
 
 @dataclass(frozen=True)
@@ -205,8 +220,9 @@ class PromptRecipe:
 
     mix: str = _rule(
         "protocol",
-        "the protocol's own prompt; or one kind; or mixed: an equal share of each kind, anew for each object",
-        choices=("protocol", "box", "box-neg", "centroid", "points", "mixed"),
+        "the protocol's own prompt; or one kind; or mixed: an equal share of each kind, anew for each object; "
+        "or half: a box or the centroid, one as likely as the other, with five negative points",
+        choices=("protocol", "box", "box-neg", "centroid", "points", "mixed", "half"),
     )
     box_jitter: float = _rule(0.0, "sides of a box move by up to this fraction of its size", 0.0, 0.5)
     max_objects: int = _rule(5, "objects prompted in one region and step", 1, 64)

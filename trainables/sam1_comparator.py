@@ -103,7 +103,7 @@ def stretch_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> Float[Tensor,
     """
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     resized = F.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=True)
-    levels = resized.clamp(0, 255).floor()
+    levels = (resized + 1e-3).clamp(0, 255).floor()  # as the script cuts off, but not 76.99999 to 76
     low, high = levels.min(), levels.max()
     return (levels - low) / (high - low).clamp(min=1e-8)
 

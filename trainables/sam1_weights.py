@@ -12,19 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor, nn
-
-from trainables.checkpoint import guess_model, read_weights
 from trainables.errors import CheckpointError, Finding
-from trainables.protocol import Protocol
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a command's help shows this module's notes: it is quick to import
     from segment_anything.modeling import Sam
+    from torch import Tensor, nn
+
+    from trainables.protocol import Protocol
 
 PACKAGE = "segment_anything"
 SAM_MED2D_NOTE = (
     "SAM-Med2D (arXiv 2308.16184) cannot be scored: the adapter layers in its image encoder are in no package that "
-    "is kept up, only in its repository; its FT-SAM, 256 px without adapters, can."
+    "is kept up, only in its repository."
 )
 # What stock SAM's prompt encoder and mask decoder are made with, at every size; weights do not tell the heads.
 _EMBEDDING, _MASK_CHANNELS, _DECODER_DEPTH, _DECODER_HEADS, _DECODER_MLP = 256, 16, 2, 8, 2048
@@ -139,6 +138,8 @@ def _require_package(path: Path) -> None:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    from trainables.checkpoint import read_weights
+
     if not path.is_file():
         raise _refuse(path, "no such file", "check the path")
     try:
@@ -177,6 +178,7 @@ def _build_network(architecture: _Architecture) -> Sam:
     Its builders know three sizes, at 1024 px; fine-tunes at other sizes have the same parts.
     """
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+    from torch import nn
 
     side, patch = architecture.image_px, architecture.patch_px
     encoder = ImageEncoderViT(
@@ -209,6 +211,8 @@ def _list_misfits(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 
 def _explain_stranger(state: Mapping[str, Tensor]) -> tuple[str, str]:
     """Says what weights are that are not stock SAM's, and what to do."""
+    from trainables.checkpoint import guess_model
+
     if "image_encoder.trunk.patch_embed.proj.weight" in state:
         name = guess_model(state)
         model = f"--model {name} " if name else ""

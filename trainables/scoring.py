@@ -73,7 +73,7 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
     At scale 1 it is the model as training scores it, its adapter beside the weights: the same bits give the same
     scores, and adapters that cannot be merged are served. At scale 0 it is zero-shot, bit for bit. At all others its
     adapter is merged into the weights before these are interpolated, as in what is exported. Merged and unmerged
-    differ by rounding alone, in the sixth digit of a logit in float32, in the third where CUDA computes in bfloat16.
+    differ by rounding alone: by some 1e-6 of the greatest logit in float32, by more where CUDA computes in bfloat16.
 
     Args:
         context: What the trials of the search share.

@@ -187,7 +187,7 @@ def test_one_fault_is_told_once_with_its_place(tmp_path: Path, text: str, where:
     ("parameter", "where", "words"),
     [
         ("adapter.rnak: {choice: [4, 8]}", "adapter.rnak", "did you mean 'adapter.rank'?"),
-        ("adapter: {rank: {choice: [4, 8]}}", "adapter", "write flat names, such as adapter.rank"),
+        ("adapter: {rank: {choice: [4, 8]}}", "adapter", "write flat names, such as adapter.kind"),
         ("adapter.rank: 8", "adapter.rank", "under fixed"),
         ("adapter.rank: [4, 8]", "adapter.rank", "write {choice: [...]}"),
         ("adapter.rank: {}", "adapter.rank", "must be a mapping"),

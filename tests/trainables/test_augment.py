@@ -146,6 +146,60 @@ def test_the_steps_of_all_have_luck_of_their_own() -> None:
     assert outcomes == {(True, True), (True, False), (False, True), (False, False)}
 
 
+def test_without_quarter_turns_the_axes_stay() -> None:
+    image, mask = draw_region(64)
+    augmenter = Augmenter(AugmentRecipe(kind="flips", quarter_turns=False))
+    pictures = [augmenter(image, mask, seed) for seed in range(40)]
+    upright = (image, image[::-1], image[:, ::-1], image[::-1, ::-1])
+    found = [next(i for i, one in enumerate(upright) if np.array_equal(one, new)) for new, _ in pictures]
+    assert set(found) == {0, 1, 2, 3}
+    assert all(find_symmetry(mask, new_mask) == find_symmetry(image, new) for new, new_mask in pictures)
+
+
+def measure_angle(mask: np.ndarray) -> float:
+    """Direction from the picture's center to the marked pixels' centroid, in degrees."""
+    rows, columns = np.nonzero(mask == 1)
+    center = (mask.shape[0] - 1) / 2
+    return float(np.degrees(np.arctan2(rows.mean() - center, columns.mean() - center)))
+
+
+@pytest.mark.parametrize("limit", [10.0, 90.0])
+def test_turns_reach_any_angle_up_to_the_limit_and_bring_in_no_black(limit: float) -> None:
+    rows, columns = np.mgrid[:101, :101] - 50
+    mask = np.full((101, 101), 2, np.uint8)
+    mask[(rows**2 + (columns - 30) ** 2) < 40] = 1  # a disc to the right, inside the circle that turns in place
+    image = np.where(mask[..., None] == 1, np.uint8(90), np.uint8(200)).repeat(3, axis=2)
+    augmenter = Augmenter(AugmentRecipe(kind="flips", quarter_turns=False, rotation_degrees=limit))
+    angles = []
+    for seed in range(60):
+        new_image, new_mask = augmenter(image, mask, seed)
+        assert set(np.unique(new_mask)) == {1, 2} and new_image.min() >= 89
+        assert ((new_image[..., 0] < 145) == (new_mask == 1)).mean() > 0.99
+        angles.append(measure_angle(new_mask))
+    # A flip sends 0 degrees to 180: what is left is the turn.
+    turns = np.array([(angle + 90) % 180 - 90 for angle in angles])
+    assert np.abs(turns).max() <= limit + 0.5
+    assert turns.min() < -0.7 * limit and turns.max() > 0.7 * limit
+    assert len({round(turn) for turn in turns}) > 8
+
+
+@pytest.mark.parametrize(("hue", "shift"), [(0.0, False), (0.5, True)])
+def test_hue_turns_apart_from_strength(hue: float, shift: bool) -> None:
+    image, mask = np.full((16, 16, 3), (200, 80, 80), np.uint8), np.zeros((16, 16), np.uint8)
+    augmenter = Augmenter(AugmentRecipe(kind="color", strength=0.1, hue=hue))
+    changed = [augmenter(image, mask, seed)[0][0, 0] for seed in range(12)]
+    assert any(color[0] < max(color) for color in changed) == shift  # red leads until the hue turns
+    assert any((color != image[0, 0]).any() for color in changed)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.5])
+def test_hue_is_a_quarter_of_strength_unless_given(strength: float) -> None:
+    image, mask = draw_region(32)
+    plain = Augmenter(AugmentRecipe(kind="color", strength=strength))
+    given = Augmenter(AugmentRecipe(kind="color", strength=strength, hue=strength / 4))
+    assert all(np.array_equal(plain(image, mask, s)[0], given(image, mask, s)[0]) for s in range(5))
+
+
 def test_importing_augment_is_cheap_and_keeps_albumentations_from_asking_for_its_version() -> None:
     code = (
         "import os, sys, trainables.augment as a;"

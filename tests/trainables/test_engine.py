@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
 
 from trainables.checkpoint import load_model
 from trainables.data.batches import Batch, TrainingRegions, iterate_batches
@@ -16,15 +15,18 @@ from trainables.engine import (
     DivergedError,
     EpochReport,
     count_steps,
+    segment_batch,
     to_loss_weights,
     train_epoch,
     weigh_classes,
 )
 from trainables.errors import TrainablesError
-from trainables.model.adapters import attach_adapters
-from trainables.optim import build_optimizer, compute_lr
+from trainables.losses import compute_loss
+from trainables.model.adapters import AdaptedModel, attach_adapters, get_base
+from trainables.optim import build_optimizer, build_schedule, compute_lr
 from trainables.protocol import PROTOCOLS
 from trainables.recipe import LossRecipe, OptimRecipe, Recipe, Scalar
+from trainables.regularisers import start_regularisers
 
 CPU = torch.device("cpu")
 
@@ -86,7 +88,7 @@ def test_a_class_that_training_lacks_leaves_the_others_finite(bcss_like: RegionS
     assert float(weights[0]) == 1 and torch.isfinite(weights).all()
 
 
-def make_adapted(recipe: Recipe) -> PeftModel:
+def make_adapted(recipe: Recipe) -> AdaptedModel:
     return attach_adapters(load_model("nano", None), recipe.adapter, seed=0)
 
 
@@ -102,22 +104,24 @@ def list_batches(store: RegionStore, recipe: Recipe, epoch: int = 0) -> list[Bat
 
 
 def train(
-    adapted: PeftModel,
+    adapted: AdaptedModel,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     batches: list[Batch],
     first_step: int = 0,
     n_steps: int = 8,
 ) -> EpochReport:
+    schedule = build_schedule(recipe.optim, n_steps, n_epochs=1)
+    regularisers = start_regularisers(adapted, recipe.regularise, seed=0)
     weights = torch.ones(5)
-    return train_epoch(adapted, batches, optimizer, recipe, weights, CPU, first_step, n_steps)
+    return train_epoch(adapted, batches, optimizer, recipe, weights, CPU, first_step, schedule, regularisers)
 
 
 def test_the_loss_falls_over_a_few_epochs_of_made_tissue(tissue_store: RegionStore) -> None:
     recipe = make_recipe(loss__dice=10.0)
     torch.manual_seed(0)
     adapted = make_adapted(recipe)
-    optimizer = build_optimizer(adapted.parameters(), recipe.optim)
+    optimizer = build_optimizer(adapted, recipe.optim)
     batches, reports, step = list_batches(tissue_store, recipe), [], 0
     for _ in range(5):
         reports.append(train(adapted, optimizer, recipe, batches, step, n_steps=10))
@@ -131,23 +135,23 @@ def test_the_loss_falls_over_a_few_epochs_of_made_tissue(tissue_store: RegionSto
 def test_a_report_gives_the_mean_of_each_part_and_the_last_learning_rate(tissue_store: RegionStore) -> None:
     recipe = make_recipe()
     adapted = make_adapted(recipe)
-    optimizer = build_optimizer(adapted.parameters(), recipe.optim)
+    optimizer = build_optimizer(adapted, recipe.optim)
     report = train(adapted, optimizer, recipe, list_batches(tissue_store, recipe), first_step=3, n_steps=40)
     losses, loss = report.losses, recipe.loss
     assert list(losses) == ["total", "focal", "dice", "iou", "objectness"]
     total = sum(getattr(loss, part) * losses[part] for part in ("focal", "dice", "iou", "objectness"))
     assert losses["total"] == pytest.approx(total, rel=1e-5)
-    assert report.step == 5 and report.lr == compute_lr(4, 40, recipe.optim)
+    assert report.step == 5 and report.lr == compute_lr(4, build_schedule(recipe.optim, 40, 1))
     assert all(group["lr"] == report.lr for group in optimizer.param_groups)
 
 
 def test_a_loss_that_is_not_finite_ends_training_and_says_when(tissue_store: RegionStore) -> None:
     recipe = make_recipe()
     adapted = make_adapted(recipe)
-    optimizer = build_optimizer(adapted.parameters(), recipe.optim)
+    optimizer = build_optimizer(adapted, recipe.optim)
     good, bad = list_batches(tissue_store, recipe)
     bad = dataclasses.replace(bad, images=torch.full_like(bad.images, math.nan))
-    lr = compute_lr(1, 8, recipe.optim)
+    lr = compute_lr(1, build_schedule(recipe.optim, 8, 1))
     with pytest.raises(DivergedError, match=rf"became nan at step 2 of 8 \(learning rate {lr:.3g}\)"):
         train(adapted, optimizer, recipe, [good, bad])
     assert all(torch.isfinite(parameter).all() for parameter in adapted.parameters())
@@ -157,11 +161,11 @@ def test_an_epoch_without_any_object_is_an_error() -> None:
     recipe = make_recipe()
     adapted = make_adapted(recipe)
     with pytest.raises(TrainablesError, match="no training region shows a class"):
-        train(adapted, build_optimizer(adapted.parameters(), recipe.optim), recipe, [])
+        train(adapted, build_optimizer(adapted, recipe.optim), recipe, [])
 
 
 @pytest.fixture
-def plain_sgd() -> Callable[[PeftModel], torch.optim.Optimizer]:
+def plain_sgd() -> Callable[[AdaptedModel], torch.optim.Optimizer]:
     """Steps as long as the gradient: what clipping does can be read off the weights."""
     return lambda adapted: torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=1.0)
 
@@ -169,7 +173,7 @@ def plain_sgd() -> Callable[[PeftModel], torch.optim.Optimizer]:
 @pytest.mark.parametrize(("grad_clip", "is_clipped"), [(1e-3, True), (0.0, False), (1e6, False)])
 def test_gradients_are_clipped_by_their_norm(
     tissue_store: RegionStore,
-    plain_sgd: Callable[[PeftModel], torch.optim.Optimizer],
+    plain_sgd: Callable[[AdaptedModel], torch.optim.Optimizer],
     grad_clip: float,
     is_clipped: bool,
 ) -> None:
@@ -185,7 +189,7 @@ def test_gradients_are_clipped_by_their_norm(
     assert (moved <= lr * 1e-3 * 1.01) == is_clipped
 
 
-def copy_trained(adapted: PeftModel) -> Iterator[torch.Tensor]:
+def copy_trained(adapted: AdaptedModel) -> Iterator[torch.Tensor]:
     return (p.detach().clone() for p in adapted.parameters() if p.requires_grad)
 
 
@@ -195,8 +199,85 @@ def test_class_weights_reach_the_loss(tissue_store: RegionStore) -> None:
     totals = []
     for factor in (1.0, 3.0):
         adapted = make_adapted(recipe)
-        optimizer = build_optimizer(adapted.parameters(), recipe.optim)
+        optimizer = build_optimizer(adapted, recipe.optim)
         weights = torch.full((5,), factor)
-        report = train_epoch(adapted, [batch], optimizer, recipe, weights, CPU, 0, 8)
+        schedule = build_schedule(recipe.optim, 8, 1)
+        regularisers = start_regularisers(adapted, recipe.regularise, seed=0)
+        report = train_epoch(adapted, [batch], optimizer, recipe, weights, CPU, 0, schedule, regularisers)
         totals.append(report.losses["total"])
     assert totals[1] == pytest.approx(3 * totals[0], rel=1e-4)
+
+
+def test_without_regularisers_a_step_is_the_plain_one_bit_for_bit(tissue_store: RegionStore) -> None:
+    recipe = make_recipe(adapter__dropout=0.3)
+    batches = list_batches(tissue_store, recipe)
+    adapted = make_adapted(recipe)
+    optimizer = build_optimizer(adapted, recipe.optim)
+    encodings = count_encodings(adapted)
+    torch.manual_seed(1)
+    train(adapted, optimizer, recipe, batches)
+    assert len(encodings) == len(batches)
+
+    plain = make_adapted(recipe).train()
+    trained = [parameter for parameter in plain.parameters() if parameter.requires_grad]
+    by_hand = torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.optim.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+    )
+    torch.manual_seed(1)
+    for step, batch in enumerate(batches):
+        for group in by_hand.param_groups:
+            group["lr"] = compute_lr(step, build_schedule(recipe.optim, 8, 1))
+        outputs = segment_batch(get_base(plain), batch, CPU)
+        weights = to_loss_weights(recipe.loss)
+        loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), weights, batch.valid)
+        by_hand.zero_grad()
+        loss.total.backward()
+        torch.nn.utils.clip_grad_norm_(trained, recipe.optim.grad_clip)
+        by_hand.step()
+    for ours, theirs in zip(copy_trained(adapted), copy_trained(plain), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def count_encodings(adapted: AdaptedModel) -> list[None]:
+    """Returns a list that grows by one with each pass of the image encoder."""
+    passes: list[None] = []
+    get_base(adapted).image_encoder.register_forward_hook(lambda *_: passes.append(None))
+    return passes
+
+
+@pytest.mark.parametrize(
+    ("name", "n_encodings"), [("regularise__distill", 2), ("regularise__l2_start", 1), ("regularise__drop", 1)]
+)
+def test_only_distillation_encodes_images_twice(tissue_store: RegionStore, name: str, n_encodings: int) -> None:
+    recipe = make_recipe(**{name: 0.5})
+    adapted = make_adapted(recipe)
+    encodings = count_encodings(adapted)
+    train(adapted, build_optimizer(adapted, recipe.optim), recipe, list_batches(tissue_store, recipe)[:1])
+    assert len(encodings) == n_encodings
+
+
+def test_weighted_terms_are_reported_and_join_the_total(tissue_store: RegionStore) -> None:
+    recipe = make_recipe(regularise__distill=3.0, regularise__l2_start=2.0, optim__lr=1e-2)
+    adapted = make_adapted(recipe)
+    optimizer = build_optimizer(adapted, recipe.optim)
+    losses = train(adapted, optimizer, recipe, list_batches(tissue_store, recipe)).losses
+    assert list(losses) == ["total", "focal", "dice", "iou", "objectness", "distill", "l2_start"]
+    assert losses["distill"] > 0 and losses["l2_start"] > 0
+    total = sum(getattr(recipe.loss, part) * losses[part] for part in ("focal", "dice", "iou", "objectness"))
+    assert losses["total"] == pytest.approx(total + 3 * losses["distill"] + 2 * losses["l2_start"], rel=1e-5)
+
+
+def test_distillation_leaves_the_student_s_chance_alone(tissue_store: RegionStore) -> None:
+    """The zero-shot pass draws no dropout: with a weight next to 0, the first loss is the one without it."""
+    totals = []
+    for weight in (0.0, 1e-30):
+        recipe = make_recipe(adapter__dropout=0.3, regularise__distill=weight, adapter__alpha=64.0)
+        adapted = make_adapted(recipe)
+        torch.manual_seed(1)
+        batches = list_batches(tissue_store, recipe)
+        totals.append(train(adapted, build_optimizer(adapted, recipe.optim), recipe, batches).losses["total"])
+        assert adapted.training
+    assert totals[0] == totals[1]

@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.optim import build_optimizer, compute_lr
-from trainables.recipe import OptimRecipe
+from trainables.checkpoint import load_model
+from trainables.model.adapters import attach_adapters
+from trainables.optim import build_optimizer, build_schedule, compute_lr, list_lr_scales, set_lr
+from trainables.recipe import AdapterRecipe, OptimRecipe
 
 RECIPE = OptimRecipe(lr=1e-3, lr_end_fraction=0.1, warmup_fraction=0.1)
 
 
-def list_lrs(n_steps: int, **changes: float) -> list[float]:
-    recipe = dataclasses.replace(RECIPE, **changes)
-    return [compute_lr(step, n_steps, recipe) for step in range(n_steps)]
+def list_lrs(n_steps: int, n_epochs: int = 1, **changes: float) -> list[float]:
+    schedule = build_schedule(dataclasses.replace(RECIPE, **changes), n_steps, n_epochs)
+    return [compute_lr(step, schedule) for step in range(n_steps)]
 
 
 def test_the_learning_rate_warms_up_linearly_to_its_peak() -> None:
@@ -54,13 +56,45 @@ def test_no_step_more_than_meant_warms_up() -> None:
 
 
 def test_steps_beyond_the_schedule_keep_the_end_rate() -> None:
-    assert compute_lr(500, 100, RECIPE) == pytest.approx(1e-4)
+    assert compute_lr(500, build_schedule(RECIPE, 100, 1)) == pytest.approx(1e-4)
+
+
+def test_the_recorded_v2_s_curve() -> None:
+    # 85 regions, 6 a step: 15 steps an epoch, 1,500 in 100 epochs; 175 steps up to 6e-5, a cosine down to 6e-6.
+    lrs = list_lrs(1500, 100, lr=6e-5, lr_end_fraction=0.1, warmup_steps=175)
+    assert lrs[0] == pytest.approx(6e-5 / 175)
+    assert lrs[:175] == pytest.approx([6e-5 * (step + 1) / 175 for step in range(175)])
+    assert lrs[173] < lrs[174] == lrs[175] == 6e-5 > lrs[176]
+    assert lrs[175:] == sorted(lrs[175:], reverse=True)
+    assert lrs[837] == pytest.approx(3.3e-5)  # half way between steps 175 and 1,499
+    assert lrs[1499] == pytest.approx(6e-6)
+
+
+def test_the_recorded_lora_light_s_curve() -> None:
+    # 85 regions, 4 a step: 22 steps an epoch, 660 in 30 epochs, a quarter of which warm up.
+    lrs = list_lrs(660, 30, lr=5e-6, warmup_fraction=0.25)
+    assert lrs.index(5e-6) == 164 and lrs[:165] == pytest.approx([5e-6 * (step + 1) / 165 for step in range(165)])
+
+
+def test_the_recorded_lora_r8_s_curve() -> None:
+    # 22 steps an epoch, 440 in 20 epochs, of which two warm up; from 1e-4 down to 1e-6.
+    lrs = list_lrs(440, 20, lr=1e-4, lr_end_fraction=0.01, warmup_epochs=2.0)
+    assert lrs.index(1e-4) == 43 and lrs[21] == pytest.approx(5e-5) and lrs[439] == pytest.approx(1e-6)
+
+
+def test_part_of_an_epoch_may_warm_up() -> None:
+    assert list_lrs(40, 4, warmup_epochs=0.5).index(1e-3) == 4
+
+
+def test_a_warm_up_longer_than_the_fine_tune_stays_as_steep() -> None:
+    lrs = list_lrs(10, warmup_steps=175)
+    assert lrs == pytest.approx([1e-3 * (step + 1) / 175 for step in range(10)])
 
 
 def test_only_matrices_are_decayed_and_frozen_parameters_left_out() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     model[2].requires_grad_(False)
-    optimizer = build_optimizer(model.parameters(), OptimRecipe(lr=2e-3, weight_decay=0.3))
+    optimizer = build_optimizer(model, OptimRecipe(lr=2e-3, weight_decay=0.3))
     assert isinstance(optimizer, torch.optim.AdamW)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     expected = {model[0].weight: 0.3, model[0].bias: 0.0, model[1].weight: 0.0, model[1].bias: 0.0}
@@ -69,5 +103,50 @@ def test_only_matrices_are_decayed_and_frozen_parameters_left_out() -> None:
 
 
 def test_matrices_alone_make_one_group() -> None:
-    optimizer = build_optimizer([nn.Parameter(torch.zeros(2, 2))], OptimRecipe())
+    optimizer = build_optimizer(nn.Linear(2, 2, bias=False), OptimRecipe())
     assert len(optimizer.param_groups) == 1
+
+
+def test_layers_decay_block_by_block() -> None:
+    model = load_model("nano", None)
+    n_blocks = len(model.image_encoder.trunk.blocks)
+    scales = list_lr_scales(model, 0.5)
+    trunk = "image_encoder.trunk"
+    assert n_blocks >= 4
+    for index in range(n_blocks):
+        # By hand: the last of n blocks has 1/2, the one below 1/4, the first 1/2 to the n.
+        assert scales[f"{trunk}.blocks.{index}.attn.qkv.weight"] == 0.5 ** (n_blocks - index)
+    embeddings = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed", "pos_embed_window")
+    assert {scales[f"{trunk}.{name}"] for name in embeddings} == {0.5 ** (n_blocks + 1)}
+    rest = {scale for name, scale in scales.items() if not name.startswith(f"{trunk}.")}
+    assert rest == {1.0} and any(name.startswith("image_encoder.neck") for name in scales)
+
+
+@pytest.mark.parametrize("kind", ["lora", "bottleneck", "none"])
+def test_what_is_put_into_a_block_decays_with_it(kind: str) -> None:
+    recipe = AdapterRecipe(kind=kind, train_encoder=kind == "none")
+    adapted = attach_adapters(load_model("nano", None), recipe, seed=0)
+    optimizer = build_optimizer(adapted, OptimRecipe(lr=1e-3, layer_decay=0.5))
+    found = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
+    trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
+    assert len(found) == len(trained)
+    for name, parameter in trained.items():
+        if "trunk.blocks.0." in name:
+            assert found[id(parameter)] == min(found.values()) * (2 if kind == "none" else 1)
+        if "mask_decoder" in name:
+            assert found[id(parameter)] == 1
+    assert any("trunk.blocks.0." in name for name in trained) and any("mask_decoder" in name for name in trained)
+
+
+def test_each_group_gets_its_scale_of_the_learning_rate() -> None:
+    model = load_model("nano", None)
+    optimizer = build_optimizer(model, OptimRecipe(lr=1e-3, layer_decay=0.5))
+    set_lr(optimizer, 0.25)
+    rates = {group["lr"] for group in optimizer.param_groups}
+    n_blocks = len(model.image_encoder.trunk.blocks)
+    assert rates == {0.25 * 0.5**depth for depth in range(n_blocks + 2)}
+
+
+def test_without_layer_decay_there_are_two_groups_at_the_full_rate() -> None:
+    optimizer = build_optimizer(load_model("nano", None), OptimRecipe(lr=1e-3))
+    assert [(group["lr"], group["lr_scale"]) for group in optimizer.param_groups] == [(1e-3, 1.0)] * 2

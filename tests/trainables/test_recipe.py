@@ -6,11 +6,13 @@ import math
 import pytest
 
 from trainables.recipe import (
+    DROPPABLE_KINDS,
     AdapterRecipe,
     Recipe,
     RecipeError,
     Scalar,
     check_value,
+    find_conflicts,
     list_rules,
     suggest_name,
 )
@@ -110,3 +112,43 @@ def test_a_finding_stands_where_the_caller_says() -> None:
 def test_without_a_near_name_all_are_told() -> None:
     assert suggest_name("zzz", ("mask", "box")) == "known are: mask, box"
     assert suggest_name("boxx", ("mask", "box")) == "did you mean 'box'?"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"optim.warmup_steps": 175, "optim.warmup_epochs": 2.0}, "warmup_steps (175), optim.warmup_epochs (2)"),
+        ({"optim.warmup_steps": 175, "optim.warmup_fraction": 0.25}, "warmup_fraction (0.25), optim.warmup_steps (175)"),
+        ({"optim.warmup_epochs": 0.5, "optim.warmup_fraction": 0.2}, "warmup_epochs (0.5)"),
+    ],
+)
+def test_a_warm_up_given_twice_is_refused(values: dict[str, Scalar], named: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_flat(values)
+    (finding,) = caught.value.findings
+    assert named in finding.what and "given 2 times" in finding.what and "keep one" in finding.fix
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optim.warmup_steps": 175},
+        {"optim.warmup_epochs": 2.0},
+        {"optim.warmup_fraction": 0.25},
+        {"optim.warmup_steps": 175, "optim.warmup_fraction": 0.0, "optim.warmup_epochs": 0.0},
+    ],
+)
+def test_a_warm_up_given_once_survives_writing_and_reading(values: dict[str, Scalar]) -> None:
+    recipe = Recipe.from_flat(values)
+    assert Recipe.from_flat(recipe.to_flat()) == recipe and find_conflicts(recipe) == []
+
+
+@pytest.mark.parametrize("kind", list_rules()["adapter.kind"].choices)
+def test_only_updates_with_a_scale_can_be_dropped(kind: str) -> None:
+    values: dict[str, Scalar] = {"adapter.kind": kind, "regularise.drop": 0.5}
+    if kind in DROPPABLE_KINDS:
+        assert Recipe.from_flat(values).regularise.drop == 0.5
+    else:
+        with pytest.raises(RecipeError, match=f"adapter.kind is {kind}"):
+            Recipe.from_flat(values)
+    assert find_conflicts(Recipe.from_flat({"adapter.kind": kind})) == []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,14 +9,17 @@ import torch
 from ray import tune
 
 from trainables.checkpoint import load_model
-from trainables.context import RECIPE_FILE, TrialContext
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
+from trainables.errors import InputError
 from trainables.evaluate import evaluate
 from trainables.evaluation_set import EvaluationSet
-from trainables.model.adapters import adapters_off, get_base
+from trainables.interpolation import SCALES
+from trainables.model.adapters import adapters_off, attach_adapters, get_base, save_adapters
 from trainables.protocol import PROTOCOLS
+from trainables.recipe import Recipe
 from trainables.sam2_trainable import SAM2Trainable
-from trainables.scoring import load_adapted, load_candidate, score_candidate
+from trainables.scoring import load_adapted, load_candidate, score_candidate, score_scales
 
 CONFIG = {"adapter.rank": 4, "adapter.alpha": 12.0, "adapter.dropout": 0.2, "optim.lr": 3e-3}
 
@@ -90,3 +95,65 @@ def test_load_candidate_gives_the_model_inside(
 def test_a_folder_that_is_no_checkpoint_is_told(context: TrialContext, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=RECIPE_FILE):
         load_adapted(context, tmp_path)
+
+
+def test_scales_lead_from_zero_shot_to_the_trial_and_on(
+    context: TrialContext, trial: tuple[dict[str, float], Path]
+) -> None:
+    checkpoint, names = trial[1], context.val[:1]
+    found = score_scales(context, checkpoint, names)
+    assert tuple(found) == SCALES
+    zero_shot = score_candidate(context, None, names)
+    assert [pair.overlap for pair in found[0.0].pairs] == [pair.overlap for pair in zero_shot.pairs]
+    assert found[0.0] == zero_shot
+    assert found[1.0] == score_candidate(context, checkpoint, names)
+    assert len({tuple(pair.overlap for pair in scores.pairs) for scores in found.values()}) > 2
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.25])
+def test_several_scales_score_as_one_alone(
+    context: TrialContext, trial: tuple[dict[str, float], Path], scale: float
+) -> None:
+    names = context.val[:1]
+    both = score_scales(context, trial[1], names, (scale, 1.0))
+    assert both[scale] == score_candidate(context, trial[1], names, scale)
+
+
+def test_zero_shot_is_zero_shot_at_every_scale(
+    context: TrialContext, trial: tuple[dict[str, float], Path]
+) -> None:
+    states = [
+        load_candidate(context, *case).state_dict() for case in ((None, 1.0), (None, 0.5), (trial[1], 0.0))
+    ]
+    for state in states[1:]:
+        assert all(torch.equal(value, states[0][name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize(("scales", "left"), [(SCALES, [0.0, 1.0]), ((0.5, 1.0), [1.0]), ((0.5, 0.0), [0.0])])
+def test_an_adapter_that_cannot_be_merged_has_two_scales(
+    context: TrialContext, tmp_path: Path, scales: Sequence[float], left: list[float]
+) -> None:
+    recipe = Recipe.from_flat({"adapter.kind": "bottleneck", "adapter.rank": 2})
+    adapted = attach_adapters(load_model("nano", None), recipe.adapter, seed=0)
+    with torch.no_grad():
+        for value in adapted.parameters():
+            if value.requires_grad:
+                value += 0.1
+    save_adapters(adapted, tmp_path / ADAPTER_FOLDER)
+    (tmp_path / RECIPE_FILE).write_text(json.dumps(recipe.to_flat()))
+    found = score_scales(context, tmp_path, context.val[:1], scales)
+    assert list(found) == left
+    if 0.0 in left:
+        assert found[0.0] == score_candidate(context, None, context.val[:1])
+    if 1.0 in left:
+        assert found[1.0] != score_candidate(context, None, context.val[:1])
+
+
+@pytest.mark.parametrize("scale", [-1.0, float("nan")])
+def test_a_wrong_scale_is_told(
+    context: TrialContext, trial: tuple[dict[str, float], Path], scale: float
+) -> None:
+    with pytest.raises(InputError, match="0 <= scale"):
+        score_candidate(context, trial[1], context.val, scale)
+    with pytest.raises(InputError, match="0 <= scale"):
+        score_scales(context, trial[1], context.val, (1.0, scale))

@@ -21,6 +21,10 @@ from trainables.protocol import Protocol, find_components, find_valid
 from trainables.recipe import Recipe
 
 
+# What the recorded fine-tunes v2 and v3 were trained with, taken to mean: negative points beside both.
+HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
+
+
 @dataclass(frozen=True)
 class Batch:
     """One step's regions and objects.
@@ -128,7 +132,7 @@ def choose_prompt_spec(
     Args:
         recipe: Its ``prompts.mix`` and ``prompts.box_jitter``.
         protocol: What ``mix: protocol`` stands for.
-        rng: Chooses the kind where the mix is ``mixed``.
+        rng: Chooses the kind where the mix is ``mixed`` or ``half``.
         margin_scale: Training pixels a pixel of the region: the negative points' margin shrinks likewise.
     """
     mix = recipe.prompts.mix
@@ -136,6 +140,8 @@ def choose_prompt_spec(
         spec = protocol.prompt
     elif mix == "mixed":
         spec = PROMPT_KINDS[sorted(PROMPT_KINDS)[rng.integers(len(PROMPT_KINDS))]]
+    elif mix == "half":
+        spec = HALF_MIX[rng.integers(len(HALF_MIX))]
     else:
         spec = PROMPT_KINDS[mix]
     return dataclasses.replace(

@@ -47,10 +47,11 @@ class OriginalWeights(nn.Module):
         this, and autocast, which caches what it casts by parameter, cannot mix them up.
         """
         changed = self.current()
+        if changed:
+            self.to(next(iter(changed.values())).device)  # the model inside may have been moved alone
         try:
-            for (module, name), copy, value in zip(self.slots.values(), self.copies, changed.values(), strict=True):
-                copy.data = copy.data.to(value.device)  # the model inside may have been moved alone
-                module._parameters[name] = copy
+            for (module, name), original in zip(self.slots.values(), self.copies, strict=True):
+                module._parameters[name] = original
             yield
         finally:
             for (module, name), value in zip(self.slots.values(), changed.values(), strict=True):

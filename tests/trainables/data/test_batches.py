@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trainables.data.batches import (
+    HALF_MIX,
     Batch,
     Sample,
     TrainingRegions,
@@ -189,6 +190,13 @@ def test_a_mixed_diet_gives_each_kind_its_equal_share() -> None:
     recipe, rng = Recipe.from_flat({"prompts.mix": "mixed"}), np.random.default_rng(0)
     specs = [choose_prompt_spec(recipe, PROTOCOLS["recorded"], rng, 1.0) for _ in range(400)]
     assert all(70 < specs.count(kind) < 130 for kind in PROMPT_KINDS.values())
+
+
+def test_half_the_prompts_are_boxes_and_half_centroids_each_with_five_negative_points() -> None:
+    recipe, rng = Recipe.from_flat({"prompts.mix": "half"}), np.random.default_rng(0)
+    specs = [choose_prompt_spec(recipe, PROTOCOLS["centroid"], rng, 1.0) for _ in range(400)]
+    assert set(specs) == set(HALF_MIX) and 160 < specs.count(HALF_MIX[0]) < 240
+    assert {(spec.box, spec.centroid, spec.n_negative) for spec in specs} == {(True, False, 5), (False, True, 5)}
 
 
 def test_shrinking_averages_blocks_of_four() -> None:
