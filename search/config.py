@@ -118,8 +118,7 @@ class SearchConfig:
         said |= {} if self.train else {"train": False}
         said |= {"protocol": self.protocol, "num_trials": self.num_trials}
         said |= {"max_epochs": self.max_epochs} if self.train else {}
-        said |= {"scheduler": self.scheduler.to_dict()}
-        said |= {} if self.is_replay else {"sampler": self.sampler.to_dict()}
+        said |= {"scheduler": self.scheduler.to_dict(), "sampler": self.sampler.to_dict()}
         said |= {"fixed": dict(self.fixed)}
         said |= {"space": {name: parameter.to_dict() for name, parameter in self.space.items()}}
         if not self.is_replay:

@@ -52,9 +52,8 @@ def check_ineffective(entries: Mapping[str, YamlNode], train: bool, is_replay: b
         entries["scheduler"].report(f"has no effect on {why}", "leave it out, or write kind: none")
     if not is_replay:
         return
-    for key in ("sampler", "start_from"):
-        if key in entries:
-            entries[key].report("has no effect without a space", "leave it out, or name parameters under space")
+    if "start_from" in entries:
+        entries["start_from"].report("has no effect without a space", "leave it out, or name parameters under space")
     if "num_trials" in entries and entries["num_trials"].value != 1:
         what = "without a space every trial is the same"
         entries["num_trials"].report(what, "leave it out: a replay is one trial; or name parameters under space")

@@ -24,6 +24,7 @@ from search.runner import ListedTrial, run_listed
 from search.session import Session
 from trainables.context import SEED_KEY
 from trainables.scores import Scores, join_scores
+from trainables.interpolation import SCALES
 from trainables.scoring import score_scales
 
 CONFIRMATION = "confirmation"
@@ -128,11 +129,14 @@ def _describe(finalist: Finalist, bar: float) -> str:
 
 
 def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
-    """Scores every seed's checkpoint at every scale, on the validation regions of its folds."""
-    session.say("scoring the best configuration at several scales of its update (0 is zero-shot) ...")
+    """Scores every seed's checkpoint at every scale that there is, on the validation regions of its folds."""
+    # Class prompts have no zero-shot end from which to be scaled.
+    scales = (1.0,) if session.context.protocol.is_auto else SCALES
+    told = "several scales of its update (0 is zero-shot)" if len(scales) > 1 else "scale 1"
+    session.say(f"scoring the best configuration at {told} ...")
     folds = session.context.list_folds()
     calls = [
-        (session.context, session.context.locate_fold(Path(run.checkpoint), index), fold.val)
+        (session.context, session.context.locate_fold(Path(run.checkpoint), index), fold.val, scales)
         for run in finalist.runs
         for index, fold in enumerate(folds)
     ]

@@ -27,9 +27,10 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
         caveats = [each for each in summary.caveats if not each.startswith("the test set was opened")]
         marked = dataclasses.replace(summary, caveats=[*caveats, text], test_openings=result.opening)
         marked.write(folder)
-        card = Path(summary.export) / "README.md"
-        if summary.export and card.is_file():
-            card.write_text(f"{card.read_text().rstrip()}\n\n**{text[0].upper()}{text[1:]}.**\n")
+        # The search's own export, and the one that was made last.
+        for card in {folder / "export" / "README.md", Path(summary.export or folder) / "README.md"}:
+            if card.is_file():
+                card.write_text(f"{card.read_text().rstrip()}\n\n**{text[0].upper()}{text[1:]}.**\n")
     try:
         tracker = Tracker.connect(record.experiment)
         tags = {"test_openings": str(result.opening)}

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from search.class_prompts import check_class_prompts
 from search.cluster import check_gpus
 from search.config import SearchConfig, find_space, load_config
 from search.errors import ConfigError
@@ -137,6 +138,8 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
     if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
         findings += check_gpus(arguments.gpus_per_trial, torch.cuda.device_count())
     protocol = _collect(findings, lambda: _find_protocol(arguments, config))
+    if config and protocol:
+        findings += check_class_prompts(config, protocol, arguments.clip_weights is not None)
     spec = _collect(findings, lambda: find_model(arguments.model))
     checkpoint = _collect(findings, lambda: _check_weights(arguments)) if spec else None
     cache = None if storage_findings else storage / CACHE_FOLDER

@@ -147,15 +147,15 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
         ProtocolMismatch: If the two were not scored under one protocol.
     """
     require_same_protocol(candidate.protocol, baseline.protocol)
-    pairs = [(pair.file, pair.class_name) for pair in candidate.pairs]
-    assert pairs == [(pair.file, pair.class_name) for pair in baseline.pairs]
+    pairs = [(pair.file, pair.class_name) for pair in candidate.compared]
+    assert pairs == [(pair.file, pair.class_name) for pair in baseline.compared]
     return judge(
         pair_scores(
             [file for file, _ in pairs],
             [name for _, name in pairs],
-            [pair.dice for pair in candidate.pairs],
-            [pair.dice for pair in baseline.pairs],
-            patient=[pair.patient for pair in candidate.pairs],
+            [pair.dice for pair in candidate.compared],
+            [pair.dice for pair in baseline.compared],
+            patient=[pair.patient for pair in candidate.compared],
             names=("winner", "zeroshot"),
         ),
         seed,
@@ -184,12 +184,12 @@ def write_scores(path: Path, scores: Mapping[str, Scores], marks: Mapping[str, s
         marks: Further columns that say the same in every row.
     """
     marks = marks or {}
-    first = next(iter(scores.values()))
+    first, compared = next(iter(scores.values())), [each.compared for each in scores.values()]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling", *marks])
-        for index, pair in enumerate(first.pairs):
-            dice = [f"{each.pairs[index].dice:.6f}" for each in scores.values()]
+        for index, pair in enumerate(first.compared):
+            dice = [f"{each[index].dice:.6f}" for each in compared]
             limits = [f"{pair.floor:.6f}", f"{pair.ceiling:.6f}"]
             told = [pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits]
             writer.writerow([*told, *marks.values()])

@@ -15,6 +15,7 @@ from rich.console import Console
 from search.bar import RECORDED_BAR
 from search.bar_runs import log_recorded_bar, log_zeroshot_bar
 from search.chosen import CHOSEN_FILE, Chosen
+from search.class_prompts import NO_ZERO_SHOT
 from search.cluster import (
     call_with_resources,
     list_resources,
@@ -23,7 +24,7 @@ from search.cluster import (
     start_ray,
 )
 from search.confirm import choose_on_validation
-from search.export import export_run
+from search.export import export_run, name_check
 from search.finalists import CONFIRMATION_FILE
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
@@ -105,7 +106,7 @@ def _run_stages(session: Session, started: float) -> Summary:
     naming |= _name_masks(session, "test", session.plan.split.test)
     summary = _summarize(session, trials, winner, chosen, zeroshot, result, naming, started)
     summary.write(folder)
-    session.say("exporting the winner; stock SAM2ImagePredictor scores the export ...")
+    session.say(f"exporting the winner; {name_check(session.plan.protocol)} scores the export ...")
     call_with_resources(session.resources, export_run, folder, folder / "export")
     overlays = _draw_best(session, chosen, ranked[:N_OVERLAY_TRIALS])
     summary = dataclasses.replace(
@@ -132,10 +133,12 @@ def _measure_bar(session: Session) -> Scores:
     scores = call_with_resources(session.resources, score_candidate, session.context, None, session.context.scored)
     write_scores(plan.folder / "scores_val_zeroshot.csv", {"zeroshot": scores})
     session.say(
-        f"  zero-shot Dice {scores.dice:.3f} (IoU {scores.iou:.3f}), filled prompt box {scores.floor:.3f}, "
+        f"  zero-shot Dice {scores.dice:.3f} (IoU {scores.iou:.3f}), {plan.protocol.floor_words} {scores.floor:.3f}, "
         f"ceiling {scores.ceiling:.3f}"
     )
-    if scores.dice < scores.floor:
+    if plan.protocol.is_auto:
+        session.say(f"  {NO_ZERO_SHOT}")
+    elif scores.dice < scores.floor:
         session.say("  below the filled box: here the zero-shot model adds nothing to its prompt")
     figures = {**flatten_scores(scores, "val"), "val_floor": scores.floor, "val_ceiling": scores.ceiling}
     log_recorded_bar(tracker, parent, plan.config.max_epochs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,19 +61,26 @@ def read_start_from(
     points: list[StartingPoint] = []
     left_out: list[tuple[str, str]] = []
     for number, item in enumerate(_list_items(node), start=1):
-        if item.value == RECORDED and find_recorded is None:
+        new: list[StartingPoint] = []
+        if item.value != RECORDED:
+            new = [_read_point(item, number, space, searched)]
+        elif find_recorded is None:
             what = "the recorded configurations are fine-tunes, and nothing is trained"
             item.report(what, "list points of your own, such as {name: flips, protocol.tta: flips}")
-        elif item.value == RECORDED and find_recorded is not None:
-            found = find_recorded()
-            points += [point for _, point in found if isinstance(point, StartingPoint)]
-            left_out += [(name, reason) for name, reason in found if isinstance(reason, str)]
         else:
-            points.append(_read_point(item, number, space, searched))
-        if points and any(points[-1].name == point.name for point in points[:-1]):
-            named = item.read_mapping().get("name", item) if isinstance(item.value, dict) else item
-            named.report(f"another starting point is named {points[-1].name!r}", "give each its own name")
+            found = find_recorded()
+            new = [point for _, point in found if isinstance(point, StartingPoint)]
+            left_out += [(name, reason) for name, reason in found if isinstance(reason, str)]
+        _report_repeated(item, new, taken={point.name for point in points})
+        points += new
     return StartFrom(tuple(points), tuple(left_out))
+
+
+def _report_repeated(item: YamlNode, new: Iterable[StartingPoint], taken: Collection[str]) -> None:
+    repeated = [point.name for point in new if point.name in taken]
+    if repeated:
+        named = item.read_mapping().get("name", item) if isinstance(item.value, dict) else item
+        named.report(f"another starting point is named {repeated[0]!r}", "give each its own name")
 
 
 def _list_items(node: YamlNode) -> list[YamlNode]:

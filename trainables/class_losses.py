@@ -78,7 +78,7 @@ def class_dice_loss(
     targets: Float[Tensor, "regions names h w"],
     name_weights: Float[Tensor, " names"],
 ) -> Float[Tensor, ""]:
-    """One minus soft Dice with one pixel of smoothing, a weighted mean over the names that the batch shows, in [0, 1]."""
+    """One minus soft Dice with one pixel of smoothing: a weighted mean over the names that the batch shows."""
     valid = targets.sum(dim=1, keepdim=True)
     overlap = 2 * (probability * targets).sum((0, 2, 3))
     areas = (probability * valid).sum((0, 2, 3)) + targets.sum((0, 2, 3))

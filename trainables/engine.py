@@ -11,13 +11,16 @@ import torch
 from jaxtyping import Float
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
+from torch.nn import functional as F
 
+from trainables.class_losses import ClassLossParts, compute_class_loss
 from trainables.data.batches import Batch
 from trainables.data.store import RegionStore
 from trainables.errors import TrainablesError
 from trainables.evaluate import autocast
-from trainables.losses import LossWeights, compute_loss
+from trainables.losses import LossParts, LossWeights, compute_loss
 from trainables.model.adapters import AdaptedModel, adapters_off, get_base
+from trainables.model.class_prompts import ClassOutputs, decode_classes, find_class_prompts
 from trainables.model.forward import MaskOutputs, decode_prompts, encode_images
 from trainables.optim import Schedule, compute_lr, set_lr
 from trainables.recipe import LossRecipe, Recipe
@@ -154,10 +157,22 @@ def compute_batch_losses(
     weights = regularisers.recipe
     # First, as taking adapters off and putting them on again must not come between forward and backward pass.
     zero_shot = segment_zero_shot(adapted, batch, device).logits if weights.distill else None
+    base = get_base(adapted)
+    outputs: MaskOutputs | ClassOutputs
+    parts: LossParts | ClassLossParts
     with regularisers.drop_updates(adapted, step):
-        outputs = segment_batch(get_base(adapted), batch, device)
-    object_weights = class_weights[batch.class_index]
-    parts = compute_loss(outputs, batch.targets, object_weights, to_loss_weights(recipe), batch.valid)
+        if find_class_prompts(base) is None:
+            outputs = segment_batch(base, batch, device)
+        else:
+            outputs = name_batch(base, batch, device)
+    if isinstance(outputs, ClassOutputs):
+        targets = batch.targets.view_as(outputs.logits)
+        # Background weighs what a (region, class) pair weighs on average.
+        name_weights = F.pad(class_weights, (0, 1), value=1.0)
+        parts = compute_class_loss(outputs, targets, name_weights, to_loss_weights(recipe))
+    else:
+        object_weights = class_weights[batch.class_index]
+        parts = compute_loss(outputs, batch.targets, object_weights, to_loss_weights(recipe), batch.valid)
     penalties = regularisers.compute_penalties(adapted, outputs.logits, zero_shot)
     total = parts.total
     for name, penalty in penalties.items():
@@ -170,6 +185,12 @@ def segment_batch(model: SAM2Base, batch: Batch, device: torch.device) -> MaskOu
     with autocast(device):
         features = encode_images(model, batch.images)
         return decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
+
+
+def name_batch(model: SAM2Base, batch: Batch, device: torch.device) -> ClassOutputs:
+    """Asks for every class in every region by the model's own class prompts."""
+    with autocast(device):
+        return decode_classes(model, encode_images(model, batch.images))
 
 
 def segment_zero_shot(adapted: AdaptedModel, batch: Batch, device: torch.device) -> MaskOutputs:

@@ -96,7 +96,7 @@ class EvaluationSet:
         )
 
     def _measure_constant(self, indices: Sequence[int], train: Sequence[int]) -> list[float]:
-        """Returns each name's Dice, pooled over the regions, where every pixel gets the name that training shows most."""
+        """Returns each name's Dice, pooled over the regions, where each pixel gets training's most frequent one."""
         shown = np.sum([self._count_names(index) for index in train], axis=0)
         actual = np.sum([self._count_names(index) for index in indices], axis=0)
         constant = int(np.argmax(shown))

@@ -23,6 +23,13 @@ from trainables.model.adapters import (
     save_adapters,
 )
 from trainables.model.build import MODELS, build_architecture
+from trainables.model.class_prompts import (
+    attach_class_prompts,
+    find_class_prompts,
+    load_class_prompts,
+    save_class_prompts,
+    start_class_prompts,
+)
 from trainables.optim import build_optimizer, build_schedule
 from trainables.recipe import Recipe
 from trainables.regularisers import start_regularisers
@@ -30,7 +37,7 @@ from trainables.scores import Scores
 
 
 class FineTune:
-    """Adapters that learn from a fold's training regions and are scored on its validation regions."""
+    """Adapters and class prompts that learn from a fold's training regions and are scored on its validation regions."""
 
     def __init__(
         self,
@@ -60,6 +67,10 @@ class FineTune:
         bare = build_architecture(MODELS[context.model])
         bare.load_state_dict(base_state)
         self.adapted = attach_adapters(bare, recipe.adapter, seed).to(device)
+        if recipe.class_prompts.tokens:
+            base, n_classes = get_base(self.adapted), len(self.store.classes)
+            prompts = start_class_prompts(base, n_classes, recipe.class_prompts.tokens, seed)
+            attach_class_prompts(base, prompts)
         self.optimizer = build_optimizer(self.adapted, recipe.optim)
         self.regularisers = start_regularisers(self.adapted, recipe.regularise, seed)
         self.class_weights = weigh_classes(self.store, fold.train, recipe.loss.class_weight_strength)
@@ -96,8 +107,10 @@ class FineTune:
         return evaluate(get_base(self.adapted), self.val_set, self.device)
 
     def save(self, folder: Path) -> None:
-        """Writes the adapter as PEFT does, the recipe, and what training needs to go on."""
+        """Writes the adapter as PEFT does, class prompts if any, the recipe, and what training needs to go on."""
         save_adapters(self.adapted, folder / ADAPTER_FOLDER)
+        if (prompts := find_class_prompts(get_base(self.adapted))) is not None:
+            save_class_prompts(prompts, folder)
         (folder / RECIPE_FILE).write_text(json.dumps(self.recipe.to_flat(), indent=1))
         state = {"optimizer": self.optimizer.state_dict(), "optimizer_steps": self.optimizer_steps}
         torch.save(state, folder / STATE_FILE)
@@ -105,6 +118,8 @@ class FineTune:
     def load(self, folder: Path) -> None:
         """Goes on from :meth:`save`."""
         load_adapter_weights(self.adapted, folder / ADAPTER_FOLDER)
+        if (prompts := find_class_prompts(get_base(self.adapted))) is not None:
+            prompts.load_state_dict(load_class_prompts(folder).state_dict())
         state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer_steps = state["optimizer_steps"]

@@ -25,6 +25,7 @@ from trainables.evaluation_set import EvaluationSet
 from trainables.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
 from trainables.model.adapters import WEIGHTS_FILE, merge_adapters, save_adapters
 from trainables.model.build import ASSETS, MODELS, build_architecture, config_path
+from trainables.model.class_prompts import detach_class_prompts
 from trainables.scores import Scores
 from trainables.scoring import load_adapted_with_base
 from trainables.stock_predictor import score_with_predictor
@@ -71,6 +72,7 @@ def write_merged(
     save_adapters(adapted, folder / ADAPTER_FOLDER)
     has_tuner = adapted.tuner is not None
     model = merge_adapters(adapted)
+    detach_class_prompts(model)  # stock SAM2 has no place for them: see trainables.class_export
     tuned_state = model.state_dict()
     if scale != 1:
         config = PeftConfig.from_pretrained(str(folder / ADAPTER_FOLDER)) if has_tuner else None

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from trainables.class_map import BACKGROUND_ID
 from trainables.components import BoolMask
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
@@ -90,13 +91,16 @@ def draw_region(
     small = np.ascontiguousarray((store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8))
     tissue = cv2.resize(small, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_CUBIC)
     actual = regions.mask(plan.index)
-    truth = [actual == pair.class_id for pair in plan.pairs]
+    truth = [regions.find_class(actual, pair.class_id) for pair in plan.pairs]
     valid = find_valid(actual, store.ignore_ids, regions.protocol)
     row = [_title(_draw_prompts(tissue, plan, store), store.names[plan.index])]
     paled = tissue if valid is None else _pale(tissue, ~valid)
     row.append(_title(_outline(paled, truth, plan.pairs, store), "truth"))
     for title, masks in panels.items():
-        dice = [count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True)]
+        # Where nothing is prompted, classes are planned that the region does not show: they have no Dice here.
+        dice = [
+            count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True) if true.any()
+        ]
         heading = f"{title}: Dice {np.mean(dice):.3f}" if dice else f"{title}: no class to score"
         row.append(_title(_outline(paled, masks, plan.pairs, store), heading))
     return np.vstack([np.hstack(row), _legend(plan.pairs, store, PANEL_PX * len(row))])
@@ -132,6 +136,8 @@ def _outline(
     """Tints each class a little and draws its outline."""
     picture = tissue.copy()
     for mask, pair in zip(masks, pairs, strict=True):
+        if pair.class_id == BACKGROUND_ID:  # what is left plain
+            continue
         color = _color_of(pair.class_id, store)
         size = (PANEL_PX, PANEL_PX)
         large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
@@ -154,6 +160,8 @@ def _legend(pairs: Sequence[PairPlan], store: RegionStore, width: int) -> Image:
     bar = np.full((BAR_PX, width, 3), 255, np.uint8)
     bars, x = [bar], 6
     for pair in pairs:
+        if pair.class_id == BACKGROUND_ID:
+            continue
         name = store.classes[pair.class_id]
         step = 40 + 10 * len(name)
         if x + step > width and x > 6:

@@ -63,6 +63,10 @@ class Prompt(NamedTuple):
     labels: Int[np.ndarray, " points"]
 
 
+# Where learned class prompts ask.
+NO_PROMPT = Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int32))
+
+
 class PromptBatch(NamedTuple):
     """The prompts of several objects, padded to one length with points labelled -1."""
 

@@ -101,6 +101,11 @@ class Protocol:
         """Whether nothing is prompted: the model names every pixel by itself."""
         return self.components == "none"
 
+    @property
+    def floor_words(self) -> str:
+        """What a score's floor is."""
+        return "one class everywhere" if self.is_auto else "filled prompt box"
+
     def to_dict(self) -> dict[str, object]:
         """Returns every field, plain enough for YAML and JSON."""
         return dataclasses.asdict(self)
@@ -177,7 +182,7 @@ def _equalize(value: object) -> object:
 
 
 def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
-    """Returns the parts of a class that the protocol prompts; none where the class is absent, or nothing is prompted."""
+    """Returns the parts of a class that the protocol prompts, if any; none where the class is absent."""
     if protocol.is_auto or not class_mask.any():
         return []
     if protocol.components == "whole":

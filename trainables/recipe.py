@@ -229,6 +229,20 @@ class PromptRecipe:
 
 
 @dataclass(frozen=True)
+class ClassPromptRecipe:
+    """Learned class prompts in place of drawn ones: SAM-Path, Zhang et al. 2023 (arXiv 2307.09570)."""
+
+    tokens: int = _rule(
+        0,
+        "learned tokens that ask for a class in place of a drawn prompt, for protocol auto; 0 switches them off; "
+        "with them every class is asked for in every region, the prompts section and loss.iou have no effect, and the "
+        "focal loss is taken over classes",
+        0,
+        8,
+    )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One whole fine-tune."""
 
@@ -238,6 +252,7 @@ class Recipe:
     regularise: RegulariseRecipe = RegulariseRecipe()
     augment: AugmentRecipe = AugmentRecipe()
     prompts: PromptRecipe = PromptRecipe()
+    class_prompts: ClassPromptRecipe = ClassPromptRecipe()
 
     @staticmethod
     def from_flat(values: Mapping[str, Scalar]) -> Recipe:
@@ -313,6 +328,10 @@ def find_conflicts(recipe: Recipe) -> list[Finding]:
         what = f"{drop} needs an update that can be scaled, but adapter.kind is {kind}"
         fix = f"set regularise.drop to 0, or adapter.kind to one of {', '.join(DROPPABLE_KINDS)}"
         found.append(Finding("regularise.drop", what, fix))
+    if recipe.regularise.distill and recipe.class_prompts.tokens:
+        distill = f"regularise.distill ({recipe.regularise.distill:g})"
+        what = f"{distill} needs zero-shot masks, and with class_prompts.tokens there are none"
+        found.append(Finding("regularise.distill", what, "set regularise.distill or class_prompts.tokens to 0"))
     return found
 
 

@@ -20,7 +20,7 @@ from trainables.components import BoolMask
 from trainables.evaluate import collect_scores
 from trainables.evaluation_set import EvaluationSet, RegionPlan
 from trainables.prompts import BOX_TOP_LEFT, Prompt
-from trainables.protocol import clean_mask
+from trainables.protocol import ProtocolMismatch, clean_mask
 from trainables.sam1_weights import Sam1Model, Sam1Style
 from trainables.scores import Scores
 from trainables.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
@@ -49,10 +49,18 @@ def predict_sam1(
         regions: Regions and prompts.
         read_image: Gives a region's own RGB pixels, uint8, by its name.
         device: Where to compute.
+
+    Raises:
+        ProtocolMismatch: If the protocol gives no prompts.
     """
     from segment_anything import SamPredictor
 
     protocol, style = regions.protocol, model.style
+    if protocol.prompt.is_empty:
+        raise ProtocolMismatch(
+            f"{style.name} answers prompts, and protocol {protocol.name} [{protocol.id}] gives none: "
+            "it cannot be scored under it"
+        )
     network = model.network.to(device)
     multimask = protocol.multimask and not style.single_mask
     predictors = {view: SamPredictor(network) for view in protocol.tta}

@@ -39,7 +39,7 @@ class SAM2Trainable(tune.Trainable):
         self.device = pick_device()
         store = RegionStore.open(Path(context.store_folder))
         self.val_sets = [
-            EvaluationSet(store, fold.val, context.protocol) if fold.val else None
+            EvaluationSet(store, fold.val, context.protocol, fold.train) if fold.val else None
             for fold in context.list_folds()
         ]
         self.base_state = load_model(context.model, context.checkpoint).state_dict()

@@ -15,6 +15,7 @@ from trainables.checkpoint import load_model
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
+from trainables.errors import TrainablesError
 from trainables.evaluate import evaluate
 from trainables.evaluation_set import EvaluationSet
 from trainables.interpolation import SCALES, check_scale, interpolate_weights
@@ -25,6 +26,12 @@ from trainables.model.adapters import (
     get_base,
     load_adapter_weights,
     merge_adapters,
+)
+from trainables.model.class_prompts import (
+    attach_class_prompts,
+    find_class_prompts,
+    load_class_prompts,
+    start_class_prompts,
 )
 from trainables.recipe import Recipe
 from trainables.scores import Scores
@@ -64,7 +71,22 @@ def _adapt(bare: SAM2Base, context: TrialContext, checkpoint: Path) -> AdaptedMo
     recipe = Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
     adapted = attach_adapters(bare, recipe.adapter, context.seed)
     load_adapter_weights(adapted, checkpoint / ADAPTER_FOLDER)
+    if recipe.class_prompts.tokens:
+        attach_class_prompts(get_base(adapted), load_class_prompts(checkpoint))
     return adapted
+
+
+def load_zero_shot(context: TrialContext) -> SAM2Base:
+    """Returns the bare model, on the CPU.
+
+    Where nothing is prompted, zero-shot SAM2 has no answer of its own: one token a class, as training starts from, is
+    asked in its place.
+    """
+    model = load_model(context.model, context.checkpoint)
+    if context.protocol.is_auto:
+        n_classes = len(RegionStore.open(Path(context.store_folder)).classes)
+        attach_class_prompts(model, start_class_prompts(model, n_classes, 1, context.seed))
+    return model
 
 
 def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float = 1.0) -> SAM2Base:
@@ -86,10 +108,11 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
     """
     check_scale(scale)
     if checkpoint is None or scale == 0:
-        return load_model(context.model, context.checkpoint).to(pick_device())
+        return load_zero_shot(context).to(pick_device())
     if scale == 1:
         return get_base(load_adapted(context, checkpoint)).to(pick_device())
     base_state, adapted = load_adapted_with_base(context, checkpoint)
+    _refuse_scaled_prompts(adapted, scale)
     model = merge_adapters(adapted)
     model.load_state_dict(interpolate_weights(base_state, model.state_dict(), scale))
     return model.to(pick_device())
@@ -139,11 +162,13 @@ def score_scales(
         check_scale(scale)
     regions, device = _open_regions(context, names), pick_device()
     base_state, adapted = load_adapted_with_base(context, checkpoint)
+    for scale in (each for each in scales if each not in (0, 1)):
+        _refuse_scaled_prompts(adapted, scale)
     found: dict[float, Scores] = {}
     with torch.inference_mode():
         if 1.0 in scales:  # first, as merging uses the adapter up
             found[1.0] = evaluate(get_base(adapted).to(device), regions, device)
-        if can_merge(adapted):
+        if set(scales) - {0, 1} and can_merge(adapted):
             model = merge_adapters(adapted.cpu())
             tuned_state = {name: value.cpu().clone() for name, value in model.state_dict().items()}
             for scale in (each for each in scales if each != 1):
@@ -154,6 +179,11 @@ def score_scales(
     return {scale: found[scale] for scale in scales if scale in found}
 
 
+def _refuse_scaled_prompts(adapted: AdaptedModel, scale: float) -> None:
+    if find_class_prompts(get_base(adapted)) is not None:
+        raise TrainablesError(f"class prompts have no start in zero-shot to be scaled from: score 1, not {scale:g}")
+
+
 def _open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
     context.use_threads()
-    return EvaluationSet(RegionStore.open(Path(context.store_folder)), names, context.protocol)
+    return EvaluationSet(RegionStore.open(Path(context.store_folder)), names, context.protocol, context.train)

@@ -53,7 +53,6 @@ def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
         ("fixed: {}\n", "tiny.yaml", "has no space"),
         (REPLAY + "num_trials: 3\n", "tiny.yaml:2 num_trials", "every trial is the same"),
         (REPLAY + "scheduler: {kind: asha}\n", "tiny.yaml:2 scheduler", "has no effect on a single trial"),
-        (REPLAY + "sampler: {kind: random}\n", "tiny.yaml:2 sampler", "no effect without a space"),
         (REPLAY + "start_from: recorded\n", "tiny.yaml:2 start_from", "no effect without a space"),
         (REPLAY + "train: yes please\n", "tiny.yaml:2 train", "must be true or false"),
         ("fixed: {protocol.tta: all}\n", "tiny.yaml:1 fixed.protocol.tta", "choose it by protocol: NAME"),
@@ -68,7 +67,7 @@ def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
         (
             TTA + "  protocol.closing_px: {low: 0, high: 7}\n",
             "tiny.yaml:4 space.protocol.closing_px",
-            "must be 0 or odd, but got 1",
+            "must be 0 or odd, but got 2",
         ),
         (
             TTA + "  protocol.prompt: {choice: [box, points]}\n  protocol.n_positive: {low: 0, high: 3}\n",

@@ -148,6 +148,63 @@ def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
     assert float(loss.total) == pytest.approx(float(total))
 
 
+def test_sam2_s_whole_loss_by_hand() -> None:
+    """Two objects of two pixels, three candidates, SAM2's weights 20:1:1:1, alpha 0.25 and gamma 2.
+
+    Candidates: A (1/2, 1/2), B (3/4, 1/4) and C (1/4, 3/4) in probabilities. For the object (1, 0)
+
+    - focal A: (0.25 + 0.75) (1/2)^2 ln 2 / 2 = ln 2 / 8 = 0.0866; B: (1/4)^2 ln 4/3 / 2 = ln 4/3 / 32 = 0.0090;
+      C: (3/4)^2 ln 4 / 2 = 9 ln 4 / 32 = 0.3899
+    - Dice A: 1 - (1 + 1) / (2 + 1) = 1/3; B: 1 - (3/2 + 1) / 3 = 1/6; C: 1 - (1/2 + 1) / 3 = 1/2
+    - 20 focal + Dice: A 2.066, B 0.346, C 8.298, so that B is trained, although C has the greatest predicted IoU
+    - IoU of logits above 0: A 0 (logits of 0 are background), B 1, C 0; predicted 1/2, 1/4, 3/4: off by 1/2, 3/4, 3/4
+
+    For the object (0, 1) B and C change places: C is trained, and the IoUs are off by 1/2, 1/4, 1/4.
+    """
+    candidates = torch.tensor([[[0.0, 0.0]], [[LN3, -LN3]], [[-LN3, LN3]]])
+    logits = torch.stack([candidates, candidates]).requires_grad_(True)
+    targets = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
+    iou = torch.tensor([[0.5, 0.25, 0.75]]).repeat(2, 1)
+    objectness = torch.full((2, 1), LN3)
+    loss = compute_loss(make_outputs(logits, iou, objectness), targets, torch.ones(2), LossWeights())
+    ln43 = math.log(4 / 3)
+    expected = {
+        "focal": ln43 / 32,
+        "dice": 1 / 6,
+        "iou": (2 / 3 + 1 / 3) / 2,
+        "objectness": ln43,  # sigmoid(ln 3) = 3/4
+        "total": 20 * ln43 / 32 + 1 / 6 + 1 / 2 + ln43,
+    }
+    found = {name: float(value.detach()) for name, value in loss._asdict().items()}
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert found["total"] == pytest.approx(1.13415, rel=1e-6)
+    loss.total.backward()
+    assert logits.grad is not None
+    assert logits.grad.flatten(2).any(-1).tolist() == [[False, True, False], [False, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("focal", "dice", "chosen"),
+    [
+        (1.0, 0.0, "shy"),
+        (0.0, 1.0, "bold"),
+        (1.0, 1.0, "bold"),  # 0.529 against 0.559
+        (5.0, 2.0, "shy"),  # 1.294 against 1.520
+        (20.0, 1.0, "shy"),  # 1.677 against 3.457
+    ],
+)
+def test_the_choice_follows_the_weights_by_hand(focal: float, dice: float, chosen: str) -> None:
+    # Foreground is the first of four pixels. Shy says 1/4 everywhere, bold 3/4 in the first two pixels.
+    # Focal, shy: (0.25 (3/4)^2 ln 4 + 3 0.75 (1/4)^2 ln 4/3) / 4 = 0.0589;
+    # bold: (0.25 (1/4)^2 ln 4/3 + 0.75 (3/4)^2 ln 4 + 2 0.75 (1/4)^2 ln 4/3) / 4 = 0.1541.
+    # Dice, shy: 1 - (2/4 + 1) / (1 + 1 + 1) = 1/2; bold: 1 - (6/4 + 1) / (2 + 1 + 1) = 3/8.
+    logits = torch.tensor([[[[-LN3, -LN3, -LN3, -LN3]], [[LN3, LN3, -LN3, -LN3]]]])
+    target = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    parts = {"shy": (0.0588507, 1 / 2), "bold": (0.1540770, 3 / 8)}
+    loss = compute_loss(make_outputs(logits), target, torch.ones(1), LossWeights(focal=focal, dice=dice))
+    assert (float(loss.focal), float(loss.dice)) == pytest.approx(parts[chosen], rel=1e-5)
+
+
 def test_objects_are_weighted_before_the_mean() -> None:
     logits, target = make_object()
     both = make_outputs(torch.cat([logits, logits.flip(1) * 0.5]))

@@ -64,7 +64,7 @@ def test_the_recorded_v2_s_curve() -> None:
     lrs = list_lrs(1500, 100, lr=6e-5, lr_end_fraction=0.1, warmup_steps=175)
     assert lrs[0] == pytest.approx(6e-5 / 175)
     assert lrs[:175] == pytest.approx([6e-5 * (step + 1) / 175 for step in range(175)])
-    assert lrs[173] < lrs[174] == lrs[175] == 6e-5 > lrs[176]
+    assert lrs[174] == 6e-5 and lrs[173] < lrs[174] and lrs[175] == pytest.approx(6e-5)
     assert lrs[175:] == sorted(lrs[175:], reverse=True)
     assert lrs[837] == pytest.approx(3.3e-5)  # half way between steps 175 and 1,499
     assert lrs[1499] == pytest.approx(6e-6)

@@ -118,7 +118,7 @@ def test_without_a_near_name_all_are_told() -> None:
     ("values", "named"),
     [
         ({"optim.warmup_steps": 175, "optim.warmup_epochs": 2.0}, "warmup_steps (175), optim.warmup_epochs (2)"),
-        ({"optim.warmup_steps": 175, "optim.warmup_fraction": 0.25}, "warmup_fraction (0.25), optim.warmup_steps (175)"),
+        ({"optim.warmup_steps": 175, "optim.warmup_fraction": 0.25}, "fraction (0.25), optim.warmup_steps (175)"),
         ({"optim.warmup_epochs": 0.5, "optim.warmup_fraction": 0.2}, "warmup_epochs (0.5)"),
     ],
 )

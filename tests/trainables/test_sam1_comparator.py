@@ -13,7 +13,7 @@ from trainables.data.images import read_image
 from trainables.data.store import RegionStore
 from trainables.evaluation_set import EvaluationSet
 from trainables.prompts import PROMPT_KINDS, Prompt
-from trainables.protocol import PROTOCOLS, Protocol
+from trainables.protocol import PROTOCOLS, Protocol, ProtocolMismatch
 from trainables.sam1_comparator import predict_prompt, predict_sam1, score_sam1, stretch_image
 from trainables.sam1_weights import STYLES, Sam1Model, load_sam1
 from trainables.tta import VIEWS
@@ -142,6 +142,13 @@ def test_medsam_answers_with_its_single_mask(tiny_sam1_file: Path, draw: Draw) -
         for protocol in (PROTOCOLS["box"], dataclasses.replace(PROTOCOLS["box"], multimask=False))
     ]
     assert all(np.array_equal(first, second) for first, second in zip(*found, strict=True))
+
+
+def test_a_protocol_without_prompts_is_refused(model: Sam1Model, draw: Draw) -> None:
+    store, images = draw((60, 110))
+    regions = EvaluationSet(store, store.names, PROTOCOLS["auto"])
+    with pytest.raises(ProtocolMismatch, match="gives none"):
+        score_sam1(model, regions, read_from(images), CPU)
 
 
 def test_pairs_are_those_of_sam2(model: Sam1Model, tissue_store: RegionStore, tissue_root: Path) -> None:

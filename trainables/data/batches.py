@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.augment import Augmenter
+from trainables.class_map import split_classes
 from trainables.components import BoolMask
 from trainables.data.store import RegionStore
-from trainables.prompts import PROMPT_KINDS, Prompt, PromptSpec, draw_prompt, stack_prompts
+from trainables.prompts import NO_PROMPT, PROMPT_KINDS, Prompt, PromptSpec, draw_prompt, stack_prompts
 from trainables.protocol import Protocol, find_components, find_valid
 from trainables.recipe import Recipe
-
 
 # What the recorded fine-tunes v2 and v3 were trained with, taken to mean: negative points beside both.
 HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
@@ -29,13 +29,16 @@ HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
 class Batch:
     """One step's regions and objects.
 
+    With learned class prompts every class is an object of every region, in order, and background is the last; they
+    have no points.
+
     Attributes:
         images: RGB in [0, 1], of the model's image size.
         region_index: For each object, its region in the batch.
         points: x, y in pixels of the model's image size.
         labels: SAM's point labels, -1 for padding.
         targets: The asked-for masks, averaged down to a quarter of the image size, in [0, 1].
-        class_index: For each object, the position of its class in the store's classes.
+        class_index: For each object, the position of its class in the store's classes; background stands behind.
         valid: For each object, the share of each low-resolution pixel that counts: ignored ids do not.
     """
 
@@ -95,15 +98,19 @@ class TrainingRegions(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, self.epoch, index))
         image = (self.store.image(index).transpose(1, 2, 0) * 255).round().astype(np.uint8)
         image, mask = self.augmenter(image, self.store.mask_resized(index), int(rng.integers(2**31)))
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        valid = find_valid(mask, self.store.ignore_ids, self.protocol)
+        shrunk = shrink_mask(np.ones(mask.shape, bool) if valid is None else valid)
+        if self.recipe.class_prompts.tokens:
+            names = split_classes(mask, list(self.store.classes), valid)
+            asked = tuple(range(len(names)))
+            return Sample(tensor, (NO_PROMPT,) * len(names), tuple(map(shrink_mask, names)), shrunk, asked)
         prompts, targets, class_index = [], [], []
         for order, component, class_mask in self._choose_objects(mask, rng):
             spec = choose_prompt_spec(self.recipe, self.protocol, rng, self._margin_scale(index))
             prompts.append(draw_prompt(component, class_mask, spec, rng))
             targets.append(shrink_mask(component))
             class_index.append(order)
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-        valid = find_valid(mask, self.store.ignore_ids, self.protocol)
-        shrunk = shrink_mask(np.ones(mask.shape, bool) if valid is None else valid)
         return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index))
 
     def _choose_objects(

@@ -187,7 +187,7 @@ def _write_store(
             warnings += decoded.warnings
             if not findings:  # after the first the store is lost, and only further findings matter
                 assert decoded.image is not None and decoded.mask is not None
-                images.append(_resize_image(decoded.image, side)[None])
+                images.append(resize_image(decoded.image, side)[None])
                 masks.append(decoded.mask.ravel())
                 nearest = cv2.resize(decoded.mask, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
                 masks_resized.append(nearest[None])
@@ -217,7 +217,7 @@ def _write_store(
     return fingerprint
 
 
-def _resize_image(image: RgbImage, side: int) -> SquareImage:
+def resize_image(image: RgbImage, side: int) -> SquareImage:
     """Resizes as SAM2's own transforms do before they normalize; late imports keep opening a store cheap."""
     import torch
     from torchvision.transforms import Resize, ToTensor
