@@ -19,7 +19,8 @@ class Card:
         record: The search.
         chosen: What is exported.
         summary: The search's outcome; None where it did not come that far.
-        stock_dice: Dice of the merged file by stock SAM2ImagePredictor, on the split's validation regions.
+        stock_dice: Dice of the exported files, on the split's validation regions: by stock SAM2ImagePredictor, or by
+            this project's evaluator where class prompts are among them.
     """
 
     record: SearchRecord
@@ -73,11 +74,12 @@ class Card:
                 f"| this model | {chosen.val_dice:.4f} | {summary.test_dice:.4f} |",
                 f"| zero-shot, measured alike | {summary.zeroshot_val_dice:.4f} | "
                 f"{summary.zeroshot_test_dice:.4f} |",
-                f"| filled prompt box (floor) | {summary.val_floor:.4f} | |",
+                f"| {protocol.floor_words} (floor) | {summary.val_floor:.4f} | |",
                 f"| best mask inside the prompt (ceiling) | {summary.val_ceiling:.4f} | |",
             ]
         where = " (regions that the refit trained on)" if chosen.refit else ""
-        rows.append(f"| this file by stock `SAM2ImagePredictor`{where} | {self.stock_dice:.4f} | |")
+        check = "these files, read again" if protocol.is_auto else "this file by stock `SAM2ImagePredictor`"
+        rows.append(f"| {check}{where} | {self.stock_dice:.4f} | |")
         verdict = (
             f"\n\nAgainst zero-shot on test: **{summary.verdict}**. Validation chose this model among "
             f"{sum(summary.trials.values())} trials, so its validation figure is optimistic."
@@ -115,9 +117,20 @@ class Card:
         else:
             lines.append(f'model = build_sam2("{spec.config}", "sam2.pt")')
         return (
-            "## Use\n\n`sam2.pt` holds the merged weights under stock keys; `adapter/` is the PEFT adapter "
-            "alone.\n\n"
+            f"## Use\n\n{self._describe_class_prompts()}`sam2.pt` holds the merged weights under stock keys; "
+            "`adapter/` is the PEFT adapter alone.\n\n"
             "```python\n" + "\n".join(lines) + "\n```"
+        )
+
+    def _describe_class_prompts(self) -> str:
+        if not self.record.make_context().protocol.is_auto:
+            return ""
+        return (
+            "This model needs no prompts: it names every pixel by a class or as background. The learned tokens that "
+            "ask for the classes (SAM-Path, Zhang et al. 2023) lie in `class_prompts.safetensors`, in the order of "
+            "`class_prompts.json`; `sam2.pt` cannot hold them, and stock SAM2 predictors cannot take them. Masks of "
+            "new images:\n\n"
+            "```sh\npython -m search.predict --model THIS_FOLDER IMAGE... --out masks/\n```\n\n"
         )
 
     def _describe_recipe(self) -> str:

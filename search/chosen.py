@@ -34,6 +34,7 @@ class Chosen:
         n_finalists: Configurations that were confirmed.
         refit: Whether it was trained once more on training and validation regions together, after a
             cross-validation: then it has no validation score of its own.
+        protocol_id: Under which every figure here was measured.
         params: Its whole recipe, flat.
     """
 
@@ -49,6 +50,7 @@ class Chosen:
     n_seeds: int
     n_finalists: int
     refit: bool
+    protocol_id: str
     params: Mapping[str, Any]
 
     def write(self, folder: Path) -> None:
@@ -87,5 +89,6 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
         n_seeds=1,
         n_finalists=0,
         refit=False,
+        protocol_id=record.make_context().protocol.id,
         params=winner.params,
     )

@@ -11,8 +11,8 @@ from trainables.recipe import ClassPromptRecipe
 TOKENS = "class_prompts.tokens"
 # What the screen says of the bar where nothing is prompted.
 NO_ZERO_SHOT = (
-    "under this protocol zero-shot SAM2 has no answer of its own: it knows no classes. In its place stand one untrained "
-    "token a class on the zero-shot weights"
+    "under this protocol zero-shot SAM2 has no answer of its own, as it knows no classes: in its place stand the "
+    "zero-shot weights with one untrained token a class"
 )
 
 
@@ -29,7 +29,7 @@ def check_class_prompts(config: SearchConfig, protocol: Protocol, names_masks: b
     found: list[Finding] = []
     if not protocol.is_auto:
         if max(tokens):
-            what = f"prompts every object, but {TOKENS} can be {max(tokens)}: class prompts ask for whole classes instead"
+            what = f"prompts every object, but {TOKENS} can be {max(tokens)}: they ask for whole classes instead"
             found.append(Finding(where, what, f"choose protocol auto, or set {TOKENS} to 0"))
         return found
     if not config.train:

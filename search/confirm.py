@@ -23,8 +23,8 @@ from search.results import Winner, read_best_epoch
 from search.runner import ListedTrial, run_listed
 from search.session import Session
 from trainables.context import SEED_KEY
-from trainables.scores import Scores, join_scores
 from trainables.interpolation import SCALES
+from trainables.scores import Scores, join_scores
 from trainables.scoring import score_scales
 
 CONFIRMATION = "confirmation"
@@ -46,7 +46,8 @@ def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: S
     finalists = _confirm(session, ranked, zeroshot)
     best = choose_finalist(finalists)
     best = _measure_scales(session, best)
-    write_finalists(plan.folder, [best if each.trial_id == best.trial_id else each for each in finalists])
+    compared = [best if each.trial_id == best.trial_id else each for each in finalists]
+    write_finalists(plan.folder, compared, plan.protocol.id)
     curve = best.average_scales()
     scale = choose_scale(curve)
     _tell_scales(session, curve, scale)
@@ -64,6 +65,7 @@ def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: S
         n_seeds=len(best.runs),
         n_finalists=len(finalists) if plan.n_confirm else 0,
         refit=False,
+        protocol_id=plan.protocol.id,
         params=best.params,
     )
     if session.context.folds:

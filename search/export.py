@@ -1,7 +1,8 @@
 """Exports a search's winner: PEFT adapter, merged stock SAM2 checkpoint, config, card.
 
 ``python -m search.export --run NAME --out DIR``. The merged file is scored again by stock ``SAM2ImagePredictor``; an
-export that does not score there what the search's own evaluator gives fails.
+export that does not score there what the search's own evaluator gives fails. Class prompts, which stock SAM2 cannot
+take, are exported beside the merged weights, and this project's evaluator scores what was written of both.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from search.errors import ConfigError, SearchError
 from search.record import SearchRecord, find_run
 from search.summary import Summary
 from trainables.errors import Finding
+from trainables.protocol import Protocol
 
 # Dice by which the exported file may differ from the chosen model: rounding of merged weights, no more.
 TOLERANCE = 0.001
@@ -34,12 +36,14 @@ class ExportReport:
     Attributes:
         folder: Where to.
         own_dice: Dice of the chosen model, as this project scores it, on the regions that validated the search.
-        stock_dice: The merged file's, by stock SAM2ImagePredictor, on the same regions.
+        stock_dice: The exported files', on the same regions, by what ``check`` names.
+        check: What scored the export.
     """
 
     folder: Path
     own_dice: float
     stock_dice: float
+    check: str
 
 
 def export_run(run_folder: Path, out: Path) -> ExportReport:
@@ -54,6 +58,7 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
         SearchError: If the search has no winner, or the exported file does not score what the winner does.
     """
     record = SearchRecord.read(run_folder)
+    check = name_check(record.make_context().protocol)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError([Finding(f"--out {out}", "exists and is not empty", "name a new folder")])
     chosen = read_chosen(run_folder, record)
@@ -63,7 +68,7 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
         own_dice, stock_dice = _write_model(record, chosen, chosen.locate(run_folder), partial)
         if not abs(own_dice - stock_dice) <= TOLERANCE:
             raise SearchError(
-                f"the exported model scores {stock_dice:.4f} by stock SAM2ImagePredictor, and {own_dice:.4f} as "
+                f"the exported model scores {stock_dice:.4f} by {check}, and {own_dice:.4f} as "
                 f"the search scores it: they may differ by {TOLERANCE} at most; nothing was exported"
             )
         card = Card(record, chosen, Summary.read(run_folder), stock_dice)
@@ -78,13 +83,21 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
     summary = Summary.read(run_folder)
     if summary is not None:
         dataclasses.replace(summary, export=str(out), export_val_dice=stock_dice).write(run_folder)
-    return ExportReport(out, own_dice, stock_dice)
+    return ExportReport(out, own_dice, stock_dice, check)
+
+
+def name_check(protocol: Protocol) -> str:
+    """Returns what scores an export from its files."""
+    if protocol.is_auto:
+        return "this project's evaluator (stock SAM2 takes no class prompts)"
+    return "stock SAM2ImagePredictor"
 
 
 def _write_model(
     record: SearchRecord, chosen: Chosen, checkpoint: Path, folder: Path
 ) -> tuple[float, float]:
-    """Writes adapter, merged weights, config and recipe; returns the Dice by our evaluator and by the stock one."""
+    """Writes adapter, merged weights, class prompts if any, config and recipe; returns the Dice before and after."""
+    from trainables.class_export import score_class_export, write_class_export
     from trainables.merged import score_merged, write_merged
     from trainables.scoring import score_candidate
 
@@ -92,6 +105,9 @@ def _write_model(
     write_merged(context, checkpoint, folder, chosen.scale)
     (folder / "recipe.json").write_text(json.dumps(dict(chosen.params), indent=1) + "\n")
     own = score_candidate(context, checkpoint, context.val, chosen.scale)
+    if context.protocol.is_auto:
+        write_class_export(context, checkpoint, folder)
+        return own.dice, score_class_export(context, folder).dice
     return own.dice, score_merged(context, folder, Path(record.data_root)).dice
 
 
@@ -107,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         run_folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
         report = export_run(run_folder, arguments.out.expanduser().resolve())
         print(f"exported to {report.folder}")
-        print(f"  validation Dice: {report.own_dice:.4f}, by stock SAM2ImagePredictor {report.stock_dice:.4f}")
+        print(f"  validation Dice: {report.own_dice:.4f}, by {report.check} {report.stock_dice:.4f}")
 
     return run_command(export)
 

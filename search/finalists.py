@@ -105,8 +105,8 @@ def choose_scale(by_scale: Mapping[float, float]) -> float:
     return min((s for s, dice in by_scale.items() if dice >= best - _TIE), key=lambda s: (abs(s - 1), s))
 
 
-def write_finalists(folder: Path, finalists: Sequence[Finalist]) -> None:
-    """Writes ``confirmation.json``, whole or not at all."""
+def write_finalists(folder: Path, finalists: Sequence[Finalist], protocol_id: str) -> None:
+    """Writes ``confirmation.json``, whole or not at all: the finalists, and the protocol of their figures."""
     entries = [
         {
             **dataclasses.asdict(finalist),
@@ -116,5 +116,5 @@ def write_finalists(folder: Path, finalists: Sequence[Finalist]) -> None:
         for finalist in finalists
     ]
     partial = folder / f"{CONFIRMATION_FILE}.partial"
-    partial.write_text(json.dumps(entries, indent=1) + "\n")
+    partial.write_text(json.dumps({"protocol_id": protocol_id, "finalists": entries}, indent=1) + "\n")
     partial.replace(folder / CONFIRMATION_FILE)

@@ -52,8 +52,8 @@ def open_test(
         score_all: Calls :func:`trainables.scoring.score_candidate` with each tuple of arguments, wherever.
     """
     # Noted first: a run that dies in between has looked, or may have.
-    number = add_opening(folder, candidate)
     context, names = record.make_context(), record.split["test"]
+    number = add_opening(folder, candidate, context.protocol.id)
     found, zeroshot = score_all([(context, checkpoint, names, scale), (context, None, names, 1.0)])
     verdict = judge_on_test(found, zeroshot, context.seed)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]

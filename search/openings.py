@@ -18,10 +18,12 @@ class Opening:
     Attributes:
         time: When, ISO 8601 in UTC.
         candidate: What was scored: trial, seed and scale.
+        protocol_id: Under which.
     """
 
     time: str
     candidate: str
+    protocol_id: str
 
 
 def read_openings(folder: Path) -> list[Opening]:
@@ -30,10 +32,10 @@ def read_openings(folder: Path) -> list[Opening]:
     return [Opening(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
 
 
-def add_opening(folder: Path, candidate: str) -> int:
+def add_opening(folder: Path, candidate: str, protocol_id: str) -> int:
     """Notes a look at the test regions, before it is taken, and returns its number, counted from 1."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    openings = [*read_openings(folder), Opening(now, candidate)]
+    openings = [*read_openings(folder), Opening(now, candidate, protocol_id)]
     partial = folder / f"{OPENINGS_FILE}.partial"
     partial.write_text(json.dumps([dataclasses.asdict(each) for each in openings], indent=1) + "\n")
     partial.replace(folder / OPENINGS_FILE)

@@ -10,6 +10,7 @@ from typing import Any
 
 from search.bar import RECORDED_BAR
 from search.progress import format_seconds
+from trainables.protocol import PROTOCOLS
 
 SUMMARY_FILE = "summary.json"
 
@@ -128,7 +129,7 @@ class Summary:
             f"{self.search_id} - {self.demo or 'real data and model'} - {trials} trials "
             f"in {format_seconds(self.wall_seconds)}",
             f"  validation: winner {self.val_dice:.3f}, zero-shot {self.zeroshot_val_dice:.3f} ({gain:+.3f}); "
-            f"filled box {self.val_floor:.3f}, ceiling {self.val_ceiling:.3f}",
+            f"{self._floor_words} {self.val_floor:.3f}, ceiling {self.val_ceiling:.3f}",
             f"  winner: {self._describe_winner()}",
             f"  test, opened once: winner {self.test_dice:.3f}, zero-shot {self.zeroshot_test_dice:.3f} "
             f"({test_gain:+.3f})",
@@ -137,7 +138,10 @@ class Summary:
             f"seed {self.seed}",
         ]
         if self.val_dice < self.val_floor:
-            lines.append("  the winner is below the filled prompt box: it adds nothing to its prompt here")
+            adds = "a constant answer is better here" if self._is_auto else "it adds nothing to its prompt here"
+            lines.append(f"  the winner is below the floor, {self._floor_words}: {adds}")
+        if self._is_auto:
+            lines.append("  zero-shot SAM2 knows no classes: its figures are those of untrained class prompts")
         if not self.bar_recorded_comparable:
             lines.append(
                 f"  the recorded bar {self.bar_recorded} was measured elsewhere: "
@@ -146,6 +150,14 @@ class Summary:
         else:
             lines.append(f"  the recorded bar on the same test set: {self.bar_recorded}")
         return [*lines, *(f"  CAVEAT: {caveat}" for caveat in self.caveats)]
+
+    @property
+    def _is_auto(self) -> bool:
+        return self.protocol in PROTOCOLS and PROTOCOLS[self.protocol].is_auto
+
+    @property
+    def _floor_words(self) -> str:
+        return "one class everywhere" if self._is_auto else "filled box"
 
     def _describe_winner(self) -> str:
         """Says which model it is that was scored on test and exported."""

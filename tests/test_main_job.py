@@ -123,7 +123,7 @@ def test_export_is_scored_alike_by_the_stock_predictor(job: FinishedJob) -> None
 
 
 def test_the_winner_was_confirmed_and_is_no_worse_than_zeroshot_on_validation(job: FinishedJob) -> None:
-    finalists = json.loads((job.run / "confirmation.json").read_text())
+    finalists = json.loads((job.run / "confirmation.json").read_text())["finalists"]
     assert [len(each["runs"]) for each in finalists] == [N_SEEDS] * N_CONFIRM
     by_scale = finalists[0]["runs"][0]["by_scale"]
     assert by_scale["0.0"] == job.summary["zeroshot_val_dice"]  # the very same figure

@@ -1,4 +1,4 @@
-"""The export of learned class prompts: the tokens beside the merged weights, and all that predicting with them needs."""
+"""The export of learned class prompts: tokens beside the merged weights, and what predicting with them needs."""
 
 from __future__ import annotations
 

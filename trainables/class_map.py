@@ -42,7 +42,7 @@ def split_classes(
         valid: Pixels that count: the others are not background either; None where all count.
     """
     classes = np.stack([mask == class_id for class_id in class_ids])
-    background = ~classes.any(axis=0)
-    if valid is not None:
-        background &= valid
-    return np.concatenate([classes, background[None]])
+    named = np.asarray(classes.any(axis=0))
+    background = ~named if valid is None else ~named & valid
+    split: np.ndarray = np.concatenate([classes, background[None]])
+    return split

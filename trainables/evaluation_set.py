@@ -82,10 +82,8 @@ class EvaluationSet:
 
     def find_class(self, actual: UInt8[np.ndarray, "h w"], class_id: int) -> BoolMask:
         """Returns the pixels of a planned class in a region's mask; background is what counts and has no class."""
-        if class_id != BACKGROUND_ID:
-            return actual == class_id
-        background: BoolMask = self._split(actual)[-1]
-        return background
+        found: BoolMask = self._split(actual)[-1] if class_id == BACKGROUND_ID else actual == class_id
+        return found
 
     def _name_ids(self) -> tuple[int, ...]:
         return (*self.store.classes, BACKGROUND_ID)

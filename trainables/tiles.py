@@ -71,7 +71,9 @@ def place_tiles(size_px: int, tile_px: int, cell_side: int) -> list[int]:
     return [round(last * index / n_steps) for index in range(n_steps + 1)] if n_steps else [0]
 
 
-def _pad_to_tile(image: UInt8[np.ndarray, "h w 3"], tile_px: tuple[int, int]) -> UInt8[np.ndarray, "padded_h padded_w 3"]:
+def _pad_to_tile(
+    image: UInt8[np.ndarray, "h w 3"], tile_px: tuple[int, int]
+) -> UInt8[np.ndarray, "padded_h padded_w 3"]:
     """Continues an image that is smaller than a tile by its mirror image, to the right and below."""
     below, right = (max(0, tile - side) for tile, side in zip(tile_px, image.shape[:2], strict=True))
     if not below and not right:

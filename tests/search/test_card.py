@@ -35,6 +35,7 @@ CHOSEN = Chosen(
     n_seeds=4,
     n_finalists=3,
     refit=False,
+    protocol_id="ab12cd34",
     params={"adapter.rank": 8, "optim.lr": 0.001},
 )
 

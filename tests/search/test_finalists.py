@@ -62,8 +62,10 @@ def test_scales_are_averaged_over_seeds() -> None:
 
 def test_what_is_written_tells_means_and_failures(tmp_path: Path) -> None:
     failed = Finalist("failed", 0.9, {}, (SeedRun(1, "", 0, 0.0, "was not started"),))
-    write_finalists(tmp_path, [make_finalist("sound", 0.4, 0.6), failed])
-    sound, other = json.loads((tmp_path / CONFIRMATION_FILE).read_text())
+    write_finalists(tmp_path, [make_finalist("sound", 0.4, 0.6), failed], "ab12cd34")
+    content = json.loads((tmp_path / CONFIRMATION_FILE).read_text())
+    assert content["protocol_id"] == "ab12cd34"
+    sound, other = content["finalists"]
     assert sound["mean_val_dice"] == pytest.approx(0.5)
     assert [run["seed"] for run in sound["runs"]] == [1, 2]
     assert other["mean_val_dice"] is None

@@ -107,9 +107,7 @@ def decode_classes(model: SAM2Base, features: ImageFeatures) -> ClassOutputs:
         high_res_features=[level[index] for level in features.high_res],
     )
     single = logits[:, 0]
-    return ClassOutputs(
-        single.reshape(n_regions, n_names, *single.shape[-2:]), objectness.reshape(n_regions, n_names)
-    )
+    return ClassOutputs(single.reshape(n_regions, n_names, *single.shape[-2:]), objectness.reshape(n_regions, n_names))
 
 
 def save_class_prompts(prompts: ClassPrompts, folder: Path) -> None:

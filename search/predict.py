@@ -1,0 +1,170 @@
+"""Segments images that nobody has annotated, by the export of a search over class prompts.
+
+``python -m search.predict --model best/ IMAGE... --out masks/`` writes for each image a mask of class ids and an
+overlay, and one legend. Images may have any size: tissue keeps the scale that it had in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from search.command import run_command
+from search.errors import ConfigError, SearchError
+from trainables.data.images import read_image
+from trainables.errors import Finding, InputError
+
+if TYPE_CHECKING:
+    from trainables.class_export import ClassExport
+
+OVERLAYS_FOLDER = "overlays"
+LEGEND_FILE = "legend.json"
+
+
+def predict_images(model_folder: Path, images: Sequence[Path], out: Path) -> list[Path]:
+    """Writes masks, overlays and the legend.
+
+    Args:
+        model_folder: What ``search.export`` made of a search over class prompts.
+        images: PNG, JPEG or TIFF files, 8 bits a channel, of any size.
+        out: Made, and only when everything is in it; must not exist, or be an empty folder. It gets ``NAME.png`` for
+            each image (one channel, the data set's class ids), ``overlays/NAME.png``, ``legend.json`` and
+            ``legend.png``.
+
+    Returns:
+        The masks' files, in the order of the images.
+
+    Raises:
+        ConfigError: With every finding: an export that is none or needs prompts, images that cannot be read or whose
+            masks would have one name, an output folder that holds files.
+        SearchError: If something cannot be written.
+    """
+    # Late: they take seconds, which a mistyped option should not.
+    from trainables.class_export import load_class_export
+    from trainables.device import pick_device
+    from trainables.tiles import segment_image
+
+    findings = [*_check_out(out), *_check_names(images)]
+    loaded = None
+    try:
+        loaded = load_class_export(model_folder)
+    except InputError as error:
+        findings += error.findings
+    for path in dict.fromkeys(images):
+        try:
+            read_image(path)  # whole, as a picture can be cut off anywhere; not kept, as there may be many
+        except InputError as error:
+            findings += error.findings
+    if findings or loaded is None:
+        raise ConfigError(findings)
+    export, model = loaded
+    device = pick_device()
+    partial = _make_partial(out)
+    try:
+        (partial / OVERLAYS_FOLDER).mkdir()
+        _write_legend(partial, export)
+        ids = np.array(list(export.names), np.uint8)
+        for path in images:
+            image = read_image(path)
+            named = segment_image(model, image, export.tile_px, device)
+            _write_picture(partial / f"{path.stem}.png", ids[named])
+            _write_picture(partial / OVERLAYS_FOLDER / f"{path.stem}.png", _draw(image, named, len(ids) - 1))
+        if out.exists():
+            out.rmdir()
+        partial.chmod(0o755)
+        partial.rename(out)
+    except OSError as error:
+        raise SearchError(f"{out} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # gone already where all went well
+    return [out / f"{path.stem}.png" for path in images]
+
+
+def _check_out(out: Path) -> list[Finding]:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        return [Finding(f"--out {out}", "exists and is not empty", "name a new folder")]
+    return []
+
+
+def _check_names(images: Sequence[Path]) -> list[Finding]:
+    """Refuses images whose masks would be written to one file, also where case is not told apart."""
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in images:
+        by_name[path.stem.lower()].append(path)
+    return [
+        Finding(str(paths[0]), f"its mask would overwrite that of {paths[1]}", "segment them in separate calls")
+        for paths in by_name.values()
+        if len(paths) > 1
+    ]
+
+
+def _make_partial(out: Path) -> Path:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        fix = "choose another folder"
+        raise ConfigError([Finding(f"--out {out}", f"cannot be made: {error.strerror or error}", fix)]) from error
+
+
+def _write_legend(folder: Path, export: ClassExport) -> None:
+    """Writes what the ids and colors mean, for programs and for eyes."""
+    from trainables.class_overlay import draw_legend, pick_colors
+
+    colors = pick_colors(len(export.names))
+    entries = [
+        {"id": class_id, "name": name, "overlay_color": list(color) if color else None}
+        for (class_id, name), color in zip(export.names.items(), colors, strict=True)
+    ]
+    content = {"classes": entries, "tile_px": list(export.tile_px), "model": export.model}
+    (folder / LEGEND_FILE).write_text(json.dumps(content, indent=1) + "\n")
+    _write_picture(folder / "legend.png", draw_legend(list(export.names.values())))
+
+
+def _draw(image: UInt8[np.ndarray, "h w 3"], named: UInt8[np.ndarray, "h w"], background: int) -> np.ndarray:
+    from trainables.class_overlay import draw_classes
+
+    return draw_classes(image, named, background)
+
+
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    stored = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".png", stored)[1]
+    path.write_bytes(encoded.tobytes())  # imwrite would answer a full disk with False alone
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and segments the images; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m search.predict", description=__doc__.split("\n\n")[0])
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG, JPEG or TIFF, of any size")
+    parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="folder that search.export made")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
+    arguments = parser.parse_args(argv)
+
+    def predict() -> None:
+        masks = predict_images(
+            arguments.model.expanduser(), [path.expanduser() for path in arguments.images], arguments.out.expanduser()
+        )
+        for mask in masks:
+            print(mask)
+        print(
+            f"{len(masks)} masks; ids and colors: {arguments.out / LEGEND_FILE}; overlays: "
+            f"{arguments.out / OVERLAYS_FOLDER}"
+        )
+
+    return run_command(predict)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
