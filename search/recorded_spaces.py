@@ -2,9 +2,9 @@
 
 A recorded configuration lies inside a space if the trial that would start from it trains what was trained then:
 
-1. What is trained must be as recorded. Fields of the section ``adapter`` that have an effect either are searched, and
-   the recorded value lies in their range, or have the recorded value in this space too. A decoder fine-tune does not
-   become a LoRA under its old name.
+1. What is trained must be as recorded. Fields of ``adapter``, ``fusion`` and ``class_prompts`` that have an effect
+   either are searched, and the recorded value lies in their range, or have the recorded value in this space too. A
+   decoder fine-tune does not become a LoRA under its old name.
 2. Every other searched parameter takes the recorded value, or the recipe's default where the replay leaves it; it
    must lie inside as it is, and is never clipped to the nearest end.
 3. How it is trained may differ in fields that this space does not search: they stay the space's own. Each that
@@ -38,6 +38,7 @@ from trainables.recipe import Recipe, Scalar
 
 FOLDER = "recorded"
 N_TRAINING_REGIONS = 85  # of the recorded split of BCSS
+WHAT_IS_TRAINED = ("adapter.", "fusion.", "class_prompts.")
 
 _LAYERS_OF_ADAPTERS = tuple(
     f"adapter.{key}" for key in ("rank", "alpha", "dropout", "targets", "layers", "stages", "last_blocks")
@@ -100,7 +101,7 @@ def place_recorded(
     faults = [
         f"{name} is {_spell(theirs[name])}, here {_spell(mine[name])}"
         for name in theirs
-        if name.startswith("adapter.") and name not in space and name not in idle and theirs[name] != mine[name]
+        if name.startswith(WHAT_IS_TRAINED) and name not in space and name not in idle and theirs[name] != mine[name]
     ]
     values: dict[str, Scalar] = {}
     conditions = list_conditions(space)

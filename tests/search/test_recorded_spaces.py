@@ -118,6 +118,16 @@ start_from: recorded
     }
 
 
+def test_what_is_trained_must_be_as_recorded_where_it_is_not_searched(tmp_path: Path) -> None:
+    space = "space: {optim.lr: {low: 1.0e-6, high: 1.0e-3}}\nstart_from: recorded\n"
+    names = {p.name for p in load(tmp_path, f"fixed: {{adapter.targets: image_encoder}}\n{space}").start_from}
+    assert names == set()  # a dropout of 0.1 belongs to the recorded LoRA
+    fixed = "{adapter.targets: image_encoder, adapter.dropout: 0.1, loss.dice: 7}"
+    (point,) = load(tmp_path, f"fixed: {fixed}\n{space}").start_from
+    assert point.name == "recorded/lora-r8" and point.values == {"optim.lr": 1e-4}
+    assert "loss.dice 7 in place of 1" in point.note and "optim.warmup_epochs 0 in place of 2" in point.note
+
+
 @pytest.mark.parametrize(
     ("name", "share"),
     [("v1", 0.0), ("v2", 175 / 1500), ("v3", 250 / 600), ("lora-light", 0.25), ("lora-r8", 0.1)],
