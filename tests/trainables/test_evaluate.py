@@ -212,16 +212,26 @@ def list_overlaps(model: SAM2Base, regions: EvaluationSet) -> list[Overlap]:
     return [pair.overlap for pair in evaluate(model, regions, CPU).pairs]
 
 
+@pytest.fixture(scope="module")
+def named_nano(tissue_store: RegionStore) -> SAM2Base:
+    """Nano with untrained class prompts, which protocol auto asks and all others leave alone."""
+    model = load_model("nano", None)
+    attach_class_prompts(model, start_class_prompts(model, len(tissue_store.classes), 2, seed=0))
+    return model
+
+
 SCORE_AFRESH = """
 import json, sys, torch
 from pathlib import Path
 from trainables.checkpoint import load_model
 from trainables.data.store import RegionStore
 from trainables.evaluate import EvaluationSet, evaluate
+from trainables.model.class_prompts import attach_class_prompts, start_class_prompts
 from trainables.protocol import PROTOCOLS
 
 torch.set_num_threads(int(sys.argv[2]))
 store, nano, found = RegionStore.open(Path(sys.argv[1])), load_model("nano", None), {}
+attach_class_prompts(nano, start_class_prompts(nano, len(store.classes), 2, seed=0))
 for name, protocol in PROTOCOLS.items():
     scores = evaluate(nano, EvaluationSet(store, store.names, protocol), torch.device("cpu"))
     found[name] = [pair.overlap for pair in scores.pairs]
@@ -240,8 +250,9 @@ def scored_afresh(tissue_store: RegionStore) -> dict[str, list[Overlap]]:
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_every_named_protocol_is_bit_repeatable(
-    nano: SAM2Base, tissue_store: RegionStore, scored_afresh: dict[str, list[Overlap]], name: str
+    named_nano: SAM2Base, tissue_store: RegionStore, scored_afresh: dict[str, list[Overlap]], name: str
 ) -> None:
+    nano = named_nano
     first, rebuilt = (EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS[name]) for _ in range(2))
     counted = list_overlaps(nano, first)
     assert any(overlap.shared for overlap in counted)
@@ -290,9 +301,9 @@ def test_scores_at_another_resolution_by_hand(write_store: Callable[..., RegionS
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_a_region_scored_at_its_own_size_is_scored_as_ever(
-    nano: SAM2Base, tissue_store: RegionStore, name: str
+    named_nano: SAM2Base, tissue_store: RegionStore, name: str
 ) -> None:
-    protocol = PROTOCOLS[name]
+    nano, protocol = named_nano, PROTOCOLS[name]
     own = EvaluationSet(tissue_store, ["r0.png"], protocol)
     same = EvaluationSet(tissue_store, ["r0.png"], dataclasses.replace(protocol, score_px=160))
     assert own.size(0) == (160, 160) and own.protocol.id != same.protocol.id

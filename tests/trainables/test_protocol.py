@@ -107,7 +107,7 @@ def test_equal_protocols_have_equal_ids_however_their_numbers_are_written() -> N
 
 def test_the_named_protocols_are_those_of_the_record() -> None:
     assert set(PROTOCOLS) == {
-        *("recorded", "recorded-tta", "box", "box-neg", "centroid", "points", "components"),
+        *("recorded", "recorded-tta", "box", "box-neg", "centroid", "points", "components", "auto"),
     }
     assert len({protocol.id for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
     prompt = RECORDED.prompt
@@ -138,6 +138,7 @@ def test_the_named_protocols_are_those_of_the_record() -> None:
         ),
         ("centroid", "centroid of the largest component, mean over pairs"),
         ("components", "box of every component of 16 px or more, mean over pairs"),
+        ("auto", "no prompt, every pixel named by a class or as background, mean over pixels"),
     ],
 )
 def test_a_protocol_describes_itself_in_one_line(name: str, text: str) -> None:
@@ -174,6 +175,28 @@ def test_what_is_out_of_the_ordinary_is_described_too() -> None:
 def test_values_that_no_protocol_has_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} must be .* got {value!r}"):
         dataclasses.replace(RECORDED, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"prompt": PromptSpec(box=True)}, "a prompt"),
+        ({"averaging": "pairs"}, "averaging='pairs'"),
+        ({"closing_px": 3, "keep_largest": True}, "closing_px=3, keep_largest=True"),
+        ({"threshold": 0.5}, "threshold=0.5"),
+        ({"components": "largest"}, "a prompt needs a box"),
+    ],
+)
+def test_what_has_no_meaning_without_prompts_is_refused(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        dataclasses.replace(PROTOCOLS["auto"], **changes)
+
+
+def test_without_prompts_no_component_is_asked_for_and_the_floor_is_a_constant_answer() -> None:
+    auto = PROTOCOLS["auto"]
+    assert auto.is_auto and not any(one.is_auto for one in PROTOCOLS.values() if one is not auto)
+    assert find_components(np.ones((4, 4), bool), auto) == []
+    assert {one.floor_words for one in PROTOCOLS.values()} == {"filled prompt box", "one class everywhere"}
 
 
 @pytest.mark.parametrize("tta", [(), ("rot45",), ("identity", "hflip", "hflip")])

@@ -1,0 +1,225 @@
+"""A second, pathology encoder beside SAM2's own, added to its embedding through a gate that starts at zero.
+
+SAM-Path (Zhang et al. 2023, arXiv 2307.09570) sets a pathology encoder beside SAM's; the gate is that of Flamingo
+(Alayrac et al. 2022, arXiv 2204.14198), without its tanh. No stock checkpoint can hold the result: it cannot be
+merged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from sam2.modeling.position_encoding import PositionEmbeddingSine
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.errors import CheckpointError, Finding
+from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
+from trainables.model.pathology_encoder import OPTION, PathologyEncoder, load_encoder
+from trainables.recipe import FusionRecipe
+
+FUSION_FILE = "fusion.json"
+FUSION_WEIGHTS_FILE = "fusion.safetensors"
+_ATTRIBUTE = "pathology_fusion"
+_N_HEADS = 8
+
+
+class ConcatMixer(nn.Module):
+    """``conv1x1([embedding, resampled features])``: each place of SAM2's map sees its own place of the other."""
+
+    def __init__(self, n_channels: int, n_features: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(n_features)
+        self.project = nn.Conv2d(n_channels + n_features, n_channels, 1)
+
+    def forward(
+        self, embedding: Float[Tensor, "regions channels h w"], features: Float[Tensor, "regions features h2 w2"]
+    ) -> Float[Tensor, "regions channels h w"]:
+        """Returns what is to be added to the embedding, before the gate."""
+        normed = self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        resampled = F.interpolate(normed, embedding.shape[-2:], mode="bilinear", align_corners=False)
+        return self.project(torch.cat([embedding, resampled.to(embedding.dtype)], dim=1))  # type: ignore[no-any-return]
+
+
+class AttentionMixer(nn.Module):
+    """Cross-attention from SAM2's map to the other encoder's tokens: each place may look anywhere.
+
+    Both maps get sine positions that span the region, so that places match whatever the sizes of the maps.
+    """
+
+    def __init__(self, n_channels: int, n_features: int) -> None:
+        super().__init__()
+        self.norm_queries = nn.LayerNorm(n_channels)
+        self.norm = nn.LayerNorm(n_features)
+        self.project = nn.Linear(n_features, n_channels)
+        self.positions = PositionEmbeddingSine(n_channels, warmup_cache=False)
+        self.attention = nn.MultiheadAttention(n_channels, _N_HEADS, batch_first=True)
+
+    def forward(
+        self, embedding: Float[Tensor, "regions channels h w"], features: Float[Tensor, "regions features h2 w2"]
+    ) -> Float[Tensor, "regions channels h w"]:
+        """Returns what is to be added to the embedding, before the gate."""
+        queries = self.norm_queries(_flatten(embedding))
+        tokens = self.project(self.norm(_flatten(features)))
+        out, _ = self.attention(
+            queries + _flatten(self.positions(embedding)),
+            tokens + _flatten(self.positions(features)),
+            tokens,
+            need_weights=False,
+        )
+        return out.transpose(1, 2).reshape(embedding.shape)  # type: ignore[no-any-return]
+
+
+class PathologyFusion(nn.Module):
+    """``embedding + gate * mixer(embedding, encoder(image))`` on SAM2's map of stride 16.
+
+    Attributes:
+        recipe: What was asked for.
+        encoder: The second encoder.
+        mixer: Brings its features to SAM2's map.
+        gate: Zero at first, one number or one for each channel: then the sum is the embedding itself.
+        enabled: Whether it adds anything.
+    """
+
+    def __init__(self, recipe: FusionRecipe, encoder: PathologyEncoder, n_channels: int) -> None:
+        super().__init__()
+        self.recipe, self.encoder = recipe, encoder
+        mixer = {"concat": ConcatMixer, "attention": AttentionMixer}[recipe.kind]
+        self.mixer = mixer(n_channels, encoder.n_channels)
+        self.gate = nn.Parameter(torch.zeros(n_channels if recipe.gate == "channel" else 1))
+        self.enabled = True
+
+    def fuse(self, _: nn.Module, args: tuple[Tensor], output: dict[str, Any]) -> dict[str, Any] | None:
+        """Takes part in SAM2's image encoder as its forward hook: once a region, whoever calls it."""
+        if not self.enabled:
+            return None
+        images, embedding = args[0], output["backbone_fpn"][-1]
+        # SAM2 has normalized the images for itself.
+        mean, std = (images.new_tensor(value).view(1, 3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+        features = self.encoder(images * std + mean)
+        update = self.gate.view(1, -1, 1, 1) * self.mixer(embedding, features)
+        fused = embedding + update.to(embedding.dtype)
+        return {**output, "vision_features": fused, "backbone_fpn": [*output["backbone_fpn"][:-1], fused]}
+
+    def describe(self) -> dict[str, object]:
+        """Returns what tells this fusion from others whose weights have the same names."""
+        recipe = self.recipe
+        return {
+            "kind": recipe.kind,
+            "gate": recipe.gate,
+            "encoder": recipe.encoder,
+            "train_encoder": recipe.train_encoder,
+        }
+
+    def list_weights(self) -> dict[str, nn.Parameter]:
+        """Returns what is trained, by its name: never a frozen encoder's weights."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+
+def add_fusion(model: SAM2Base, recipe: FusionRecipe, weights: Mapping[str, str], seed: int) -> None:
+    """Sets the recipe's encoder beside the model's own, in place; does nothing where the recipe has none.
+
+    After :func:`trainables.model.adapters.attach_adapters`, which freezes all that it finds.
+
+    Args:
+        model: The model, adapters and all.
+        recipe: Kind of fusion and name of the encoder.
+        weights: Name of an encoder -> its weights' file or hub id; one that is not named has random weights.
+        seed: Of the mixer's first weights; PyTorch's global generator is left as it was.
+
+    Raises:
+        CheckpointError: If the encoder or its weights cannot be had.
+    """
+    if recipe.kind == "none":
+        return
+    encoder = load_encoder(recipe.encoder, weights.get(recipe.encoder), recipe.train_encoder)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs as well
+        fusion = PathologyFusion(recipe, encoder, model.hidden_dim)
+    model.add_module(_ATTRIBUTE, fusion.to(model.device))
+    model.image_encoder.register_forward_hook(fusion.fuse)
+
+
+def find_fusion(model: SAM2Base) -> PathologyFusion | None:
+    """Returns the model's fusion, or None where it has none."""
+    found = getattr(model, _ATTRIBUTE, None)
+    assert found is None or isinstance(found, PathologyFusion)
+    return found
+
+
+@contextmanager
+def fusion_off(model: SAM2Base) -> Iterator[None]:
+    """While this lasts the image encoder gives what it gave before; the second encoder does not run."""
+    fusion = find_fusion(model)
+    before = fusion is not None and fusion.enabled
+    if fusion is not None:
+        fusion.enabled = False
+    try:
+        yield
+    finally:
+        if fusion is not None:
+            fusion.enabled = before
+
+
+def save_fusion(model: SAM2Base, folder: Path) -> None:
+    """Writes ``fusion.json`` and ``fusion.safetensors``; nothing where the model has no fusion.
+
+    Of a frozen encoder only the fingerprint is written.
+    """
+    fusion = find_fusion(model)
+    if fusion is None:
+        return
+    content = {**fusion.describe(), "encoder_fingerprint": fusion.encoder.fingerprint}
+    (folder / FUSION_FILE).write_text(json.dumps(content, indent=2))
+    state = {name: value.detach().contiguous() for name, value in fusion.list_weights().items()}
+    save_file(state, folder / FUSION_WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def check_fusion(model: SAM2Base, folder: Path) -> None:
+    """Refuses a folder whose fusion is another one than the model's.
+
+    Raises:
+        FileNotFoundError: If ``fusion.safetensors`` is missing.
+        ValueError: If only one of them has a fusion, or they differ in kind or names.
+        CheckpointError: If the encoder began with other weights.
+    """
+    fusion, path = find_fusion(model), folder / FUSION_FILE
+    wrong = f"{folder} is of another adapter"
+    if (fusion is not None) != path.is_file():
+        raise ValueError(f"{wrong}: it has {'no' if fusion is not None else 'a'} fusion")
+    if fusion is None:
+        return
+    saved = json.loads(path.read_text())
+    for key, mine in fusion.describe().items():
+        if saved.get(key) != mine:
+            raise ValueError(f"{wrong}: fusion.{key} must be {mine}, but got {saved.get(key)}")
+    if odd := set(load_file(folder / FUSION_WEIGHTS_FILE)) ^ set(fusion.list_weights()):
+        raise ValueError(f"{wrong}: {len(odd)} weights of the fusion differ in name (first: {min(odd)})")
+    theirs, encoder = saved.get("encoder_fingerprint"), fusion.encoder
+    if theirs != encoder.fingerprint:
+        what = f"was trained beside {encoder.name} with other weights: {theirs}, but got {encoder.fingerprint}"
+        fix = f"pass the same weights by {OPTION} {encoder.name}=FILE (random ones depend on PyTorch's version)"
+        raise CheckpointError([Finding(str(folder), what, fix)])
+
+
+def load_fusion_weights(model: SAM2Base, folder: Path) -> None:
+    """Puts what :func:`save_fusion` wrote into a model with the same fusion; see :func:`check_fusion`."""
+    fusion = find_fusion(model)
+    if fusion is None:
+        return
+    state = load_file(folder / FUSION_WEIGHTS_FILE)
+    with torch.no_grad():
+        for name, parameter in fusion.list_weights().items():
+            parameter.copy_(state[name])
+
+
+def _flatten(image: Float[Tensor, "regions channels h w"]) -> Float[Tensor, "regions places channels"]:
+    return image.flatten(2).transpose(1, 2)

@@ -1,0 +1,306 @@
+"""A second image encoder, trained on pathology: any of timm's, with weights from a file or a hub id.
+
+CTransPath (Wang et al. 2022, Medical Image Analysis 81, 102559) and UNI (Chen et al. 2024, Nature Medicine 30) have
+names of their own. Nothing is fetched unless a hub id is named, and nothing in a file can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from timm.layers import LayerNorm
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.checkpoint import read_weights
+from trainables.errors import CheckpointError, Finding
+from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
+from trainables.recipe import suggest_name
+
+OPTION = "--pathology-weights"
+# Without weights the encoder is drawn by this seed, whatever the trial's: it is the same in every process.
+RANDOM_SEED = 0
+# In the order in which a hub's repository is asked for them.
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_HUB_ID = re.compile(r"(?:hf-hub:)?([\w.-]+/[\w.-]+)")
+_WRAPPERS = ("module.", "backbone.")
+# What published files hold besides the encoder: classifiers, and buffers that the architecture computes itself.
+_SURPLUS = re.compile(r"(head|head_dist|fc|classifier)\..*|.*\.(attn_mask|relative_position_index)")
+_OLD_DOWNSAMPLE = re.compile(r"^layers\.(\d+)\.downsample\.")
+_DEFAULT_STEP_PX = 32
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder that is known by a name of its own.
+
+    Attributes:
+        architecture: timm's name.
+        options: Of the architecture.
+        mean: Of its training images, RGB in [0, 1]; None for what timm says.
+        std: Their standard deviation.
+    """
+
+    architecture: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+class ConvStem(nn.Module):
+    """CTransPath's stem: two 3 x 3 convolutions of stride 2 and a 1 x 1 one, in place of 4 x 4 patches.
+
+    Takes what timm's Swin gives to its patch embedding; the layers have the names of the published weights.
+    """
+
+    def __init__(
+        self, img_size: int = 224, patch_size: int = 4, in_chans: int = 3, embed_dim: int = 96, **_: Any
+    ) -> None:
+        super().__init__()
+        assert patch_size == 4, "two strides of 2"
+        self.grid_size = (img_size // patch_size, img_size // patch_size)
+        layers: list[nn.Module] = []
+        for n_in, n_out in ((in_chans, embed_dim // 8), (embed_dim // 8, embed_dim // 4)):
+            layers += [nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
+        self.proj = nn.Sequential(*layers, nn.Conv2d(embed_dim // 4, embed_dim, 1))
+        self.norm = LayerNorm(embed_dim)
+
+    def forward(self, images: Float[Tensor, "regions 3 s s"]) -> Float[Tensor, "regions h w channels"]:
+        """Returns the tokens of stride 4, channels last."""
+        return self.norm(self.proj(images).permute(0, 2, 3, 1))  # type: ignore[no-any-return]
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    "ctranspath": EncoderSpec(
+        "swin_tiny_patch4_window7_224", {"embed_layer": ConvStem}, IMAGENET_MEAN, IMAGENET_STD
+    ),
+    "uni": EncoderSpec("vit_large_patch16_224", {"init_values": 1e-5}, IMAGENET_MEAN, IMAGENET_STD),
+}
+
+
+class PathologyEncoder(nn.Module):
+    """An encoder that takes regions of SAM2's size and gives one map of features.
+
+    It stays in evaluation mode, also where its weights are trained: batch statistics of a few regions would
+    replace those of its own training.
+
+    Attributes:
+        name: What the recipe calls it.
+        n_channels: Of the map.
+        is_trained: Whether gradients flow into it.
+        fingerprint: Of the weights that it began with.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, network: nn.Module, spec: EncoderSpec, is_trained: bool) -> None:
+        super().__init__()
+        self.name, self.network, self.is_trained = name, network, is_trained
+        config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+        for key, own in (("mean", spec.mean), ("std", spec.std)):
+            value = torch.tensor(own or config[key]).view(1, 3, 1, 1)
+            self.register_buffer(key, value, persistent=False)
+        n_channels = network.num_features
+        assert isinstance(n_channels, int)
+        self.n_channels = n_channels
+        self._fixed_side = _find_fixed_side(network, config)
+        self._step = _find_step(network)
+        self.fingerprint = compute_fingerprint(network)
+        network.requires_grad_(is_trained)
+        self.eval()
+
+    def pick_side(self, side: int) -> int:
+        """Returns the side in pixels to which regions are resized.
+
+        SAM2's own, rounded to what the encoder's patches fill; or the encoder's own where it takes no other.
+        """
+        if self._fixed_side:
+            return self._fixed_side
+        return max(1, round(side / self._step)) * self._step
+
+    def train(self, mode: bool = True) -> PathologyEncoder:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, images: Float[Tensor, "regions 3 s s"]) -> Float[Tensor, "regions channels h w"]:
+        """Returns the map of the last layer; without gradients where the encoder is frozen.
+
+        Args:
+            images: RGB in [0, 1], square; normalized here as the encoder's training images were.
+        """
+        side = self.pick_side(images.shape[-1])
+        if side != images.shape[-1]:
+            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        with torch.set_grad_enabled(self.is_trained and torch.is_grad_enabled()):
+            (features,) = self.network.forward_intermediates(  # type: ignore[operator]
+                (images - self.mean) / self.std, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+            )
+        assert isinstance(features, Tensor)
+        return features
+
+
+def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> PathologyEncoder:
+    """Builds an encoder on the CPU.
+
+    Args:
+        name: ``ctranspath``, ``uni``, or one of timm's names.
+        weights: A ``.safetensors`` file, a file of ``torch.save`` without code, or a hub id such as
+            ``MahmoodLab/UNI``, fetched into, or found in, the local Hugging Face cache. None for random weights,
+            the same ones every time.
+        is_trained: Whether gradients flow into it.
+
+    Raises:
+        CheckpointError: If there is no such encoder, or weights are missing, unreadable, hold code, or do not fit.
+    """
+    spec = find_encoder(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(RANDOM_SEED)  # torch.manual_seed would reseed the GPUs as well
+        network = _build_network(name, spec)
+    if weights is not None:
+        path = find_encoder_weights(name, weights)
+        network.load_state_dict(_fit_weights(name, network, _read_state(path), path))
+    return PathologyEncoder(name, network, spec, is_trained)
+
+
+def find_encoder(name: str) -> EncoderSpec:
+    """Returns what stands behind an encoder's name.
+
+    Raises:
+        CheckpointError: If neither this project nor timm knows it.
+    """
+    if name in ENCODERS:
+        return ENCODERS[name]
+    if not timm.is_model(name):
+        known = (*ENCODERS, *timm.list_models())
+        fix = suggest_name(name, known) if len(name) > 2 else "ctranspath, uni, or a name of timm.list_models()"
+        raise CheckpointError([Finding(f"fusion.encoder {name}", "timm has no such encoder", fix[:200])])
+    return EncoderSpec(name)
+
+
+def find_encoder_weights(name: str, weights: str) -> Path:
+    """Returns the weights' file; a hub id is fetched into, or found in, the local Hugging Face cache.
+
+    Raises:
+        CheckpointError: If there is no such file or repository.
+    """
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return path.resolve()
+    where, hub_id = f"{OPTION} {name}={weights}", _HUB_ID.fullmatch(weights)
+    if hub_id is None or path.suffix in (".pt", ".pth", ".bin", ".safetensors") or path.is_dir():
+        what = "no such file, and no hub id" if not path.is_dir() else "is a folder, not a file"
+        raise CheckpointError([Finding(where, what, "check the path")])
+    return _fetch_from_hub(hub_id[1], where)
+
+
+def compute_fingerprint(network: nn.Module) -> str:
+    """Returns 16 hexadecimal digits that tell weights (buffers too) from others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _build_network(name: str, spec: EncoderSpec) -> nn.Module:
+    """Builds the architecture so that it takes images of any size, where it can."""
+    # Vision transformers, and Swin since timm 1.0.20; Swin before; all that take any size anyway, or one alone.
+    for option in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+        try:
+            network: nn.Module = timm.create_model(
+                spec.architecture, pretrained=False, num_classes=0, **spec.options, **option
+            )
+            break
+        except TypeError:  # it has no such option
+            if not option:
+                raise
+    if not hasattr(network, "forward_intermediates"):
+        what = "gives no map of features (it has no forward_intermediates)"
+        raise CheckpointError([Finding(f"fusion.encoder {name}", what, "choose another of timm's encoders")])
+    return network
+
+
+def _find_fixed_side(network: nn.Module, config: Mapping[str, Any]) -> int:
+    """Returns the one side that the network takes; 0 where it takes others."""
+    if not config.get("fixed_input_size") or getattr(network, "dynamic_img_size", False):
+        return 0
+    embedding = getattr(network, "patch_embed", None)
+    if embedding is None or not getattr(embedding, "strict_img_size", False):
+        return 0  # Swin of older timm, by its option
+    return int(embedding.img_size[0])
+
+
+def _find_step(network: nn.Module) -> int:
+    """Returns of which number of pixels a side must be a multiple."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if patch is None:
+        return _DEFAULT_STEP_PX
+    return int(patch[0]) if isinstance(patch, (tuple, list)) else int(patch)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        state = read_weights(path)
+    except CheckpointError as error:
+        fix = "pass the encoder's state dictionary alone, from someone you trust, best as .safetensors"
+        raise CheckpointError([Finding(each.where, each.what, fix) for each in error.findings]) from error
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): value for name, value in state.items()}
+    return state
+
+
+def _fit_weights(name: str, network: nn.Module, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Returns the weights by the architecture's names; all must be there and nothing that means another one.
+
+    Raises:
+        CheckpointError: Naming what does not fit.
+    """
+    wanted = network.state_dict()
+    if any(each.startswith("layers.0.downsample.") for each in state):
+        # Swin of timm before 0.9, as CTransPath has it: a stage ended with the step down that now begins the next.
+        state = {_OLD_DOWNSAMPLE.sub(_name_next_stage, each): value for each, value in state.items()}
+    odd = {
+        "missing": sorted(set(wanted) - set(state)),
+        "unknown": sorted(each for each in set(state) - set(wanted) if not _SURPLUS.fullmatch(each)),
+        "of another shape": sorted(n for n in set(wanted) & set(state) if wanted[n].shape != state[n].shape),
+    }
+    parts = [f"{len(names)} weights {what} (first: {names[0]})" for what, names in odd.items() if names]
+    if parts:
+        what = f"does not fit the encoder {name}: {', '.join(parts)}"
+        raise CheckpointError([Finding(str(path), what, "name the encoder that these weights belong to")])
+    return {each: state[each] for each in wanted}
+
+
+def _name_next_stage(match: re.Match[str]) -> str:
+    return f"layers.{int(match[1]) + 1}.downsample."
+
+
+def _fetch_from_hub(hub_id: str, where: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        for filename in HUB_WEIGHTS:
+            try:
+                return Path(hf_hub_download(hub_id, filename))
+            except LocalEntryNotFoundError:  # a kind of EntryNotFoundError, but means: no connection
+                if filename == HUB_WEIGHTS[-1]:
+                    raise
+            except EntryNotFoundError:
+                continue
+    except Exception as error:  # of the connection, the hub, the disk, or the right to read: many kinds
+        what = f"could not be fetched ({type(error).__name__}), and is not in the local cache"
+        fix = "check the id and your access to it, or download the weights elsewhere and pass their path"
+        raise CheckpointError([Finding(where, what, fix)]) from error
+    what = f"holds none of {', '.join(HUB_WEIGHTS)}"
+    raise CheckpointError([Finding(where, what, "download the weights and pass their path")])
