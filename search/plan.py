@@ -96,20 +96,30 @@ class SearchPlan:
         """Returns what the screen says before anything starts."""
         lines = [f"DEMO: {self.demo_words}: these numbers say nothing about BCSS."] if self.demo_words else []
         counts = ", ".join(f"{len(names)} {part}" for part, names in self.split.parts.items())
-        config = self.config
         return [
             *lines,
-            f"search   {self.name}: {config.num_trials} trials of up to {config.max_epochs} epochs, "
-            f"{len(config.space)} parameters, in {self.folder}",
+            f"search   {self.name}: {self._describe_trials()}, in {self.folder}",
             f"model    {self.model} ({self.checkpoint or 'shipped weights'})",
             f"data     {self.regions.name}: {counts} regions, "
             f"classes {', '.join(self.store.classes.values())}, fingerprint {self.store.fingerprint}",
             f"split    {self.split.description}",
             *self._describe_folds(),
+            *self._describe_start(),
             *(f"note     {remark}" for remark in self.remarks),
             *(f"CAVEAT   {caveat}" for caveat in self.caveats),
             f"protocol {self.protocol.describe()}",
         ]
+
+    def _describe_trials(self) -> str:
+        config = self.config
+        number = f"{config.num_trials} trial" + "s" * (config.num_trials > 1)
+        varied = f"{len(config.space)} parameters" if config.space else "a replay, nothing varies"
+        return f"{number} of up to {config.max_epochs} epochs, {varied}" if config.train else f"{number}, no training"
+
+    def _describe_start(self) -> list[str]:
+        """Says what is noteworthy about trials that are tried first, and which recorded ones are not."""
+        notes = [f"start    {point.name}: {point.note}" for point in self.config.start_from if point.note]
+        return [*notes, *(f"start    without {name}: {reason}" for name, reason in self.config.left_out)]
 
     def _describe_folds(self) -> list[str]:
         if not self.folds:
@@ -203,6 +213,8 @@ def _name_search(config: SearchConfig | None) -> str:
 
 def _read_config(arguments: argparse.Namespace) -> SearchConfig:
     config = load_config(find_space(arguments.space), PROTOCOLS)
+    if findings := _check_effort(arguments, config):
+        raise ConfigError(findings)
     changes: dict[str, Any] = {}
     if arguments.num_trials is not None:
         changes["num_trials"] = arguments.num_trials
@@ -211,6 +223,18 @@ def _read_config(arguments: argparse.Namespace) -> SearchConfig:
         grace = min(config.scheduler.grace_period, arguments.max_epochs)
         changes["scheduler"] = dataclasses.replace(config.scheduler, grace_period=grace)
     return dataclasses.replace(config, **changes)
+
+
+def _check_effort(arguments: argparse.Namespace, config: SearchConfig) -> list[Finding]:
+    """Returns what the command line asks for and the space cannot use."""
+    findings = []
+    if config.is_replay and (arguments.num_trials or 1) > 1:
+        what = f"{config.name} is a replay: without a space every trial is the same"
+        findings.append(Finding(f"--num-trials {arguments.num_trials}", what, "leave it out"))
+    if not config.train and arguments.max_epochs is not None:
+        what = f"has no effect: {config.name} trains nothing"
+        findings.append(Finding(f"--max-epochs {arguments.max_epochs}", what, "leave it out"))
+    return findings
 
 
 def _find_protocol(arguments: argparse.Namespace, config: SearchConfig | None) -> Protocol | None:

@@ -55,7 +55,7 @@ class SearchProgress:
         num_trials: Trials in all.
         max_epochs: Epochs of a whole trial.
         concurrent: Trials at once.
-        zeroshot_dice: The bar, on validation.
+        zeroshot_dice: The bar, on validation; NaN where trials have protocols of their own, and so no common bar.
         started: When the first trial could begin.
         time_budget_s: Seconds that trials may take; None for no limit.
     """
@@ -190,7 +190,8 @@ class ProgressCallback(Callback):
         if self._live is None:
             score = "no score"
             if row.best == row.best:
-                score = f"best val Dice {row.best:.3f} ({row.best - self.progress.zeroshot_dice:+.3f})"
+                gain = row.best - self.progress.zeroshot_dice
+                score = f"best val Dice {row.best:.3f}" + (f" ({gain:+.3f})" if gain == gain else "")
             self._print(
                 f"trial {row.number:3d} {state:8s} epoch {row.epoch:2d}/{self.progress.max_epochs}  "
                 f"{score}  {self._describe_count()}"
@@ -216,9 +217,14 @@ class ProgressCallback(Callback):
         hidden = len(self.progress.rows) - self._count_shown()
         return [
             *([f"... and {hidden} more trials, none better"] if hidden else []),
+            *(self._describe_bar() if self.progress.zeroshot_dice == self.progress.zeroshot_dice else []),
+            self._describe_count(),
+        ]
+
+    def _describe_bar(self) -> list[str]:
+        return [
             f"bar: zero-shot val Dice {self.progress.zeroshot_dice:.3f} (measured here)",
             f"     {RECORDED_BAR.overall_dice} is recorded on the BCSS test set",
-            self._describe_count(),
         ]
 
     def _describe_count(self) -> str:

@@ -151,9 +151,9 @@ def _run(arguments: argparse.Namespace) -> None:
         console.print(line, soft_wrap=True)
     from search.stages import run_search
 
-    summary = run_search(plan, console, arguments.address, arguments.gpus_per_trial, arguments.max_concurrent)
+    outcome = run_search(plan, console, arguments.address, arguments.gpus_per_trial, arguments.max_concurrent)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(summary)))
+        print(json.dumps(dataclasses.asdict(outcome)))
 
 
 if __name__ == "__main__":

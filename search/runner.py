@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +16,18 @@ from ray.tune.logger import JsonLoggerCallback
 from search.list_searcher import ListSearcher
 from search.progress import ProgressCallback, SearchProgress
 from search.record import TRIALS_FOLDER, make_study_file
-from search.results import find_starting_point, name_trial_folder
-from search.sampler import StudySearcher
+from search.results import find_starting_point, name_trial_folder, read_trials
+from search.sampler import RAY_TRIAL_ID, StudySearcher
 from search.scheduler import make_scheduler
 from search.session import Session
 from search.space import list_conditions, to_distributions
 from search.study import StudyFile
 from search.tune_callback import TrackingCallback
 from trainables.context import TrialContext
+from trainables.protocol import Protocol
+from trainables.protocol_fields import change_protocol
+from trainables.protocol_trainable import ProtocolTrainable
+from trainables.recipe import Scalar
 from trainables.sam2_trainable import SAM2Trainable, flatten_scores
 from trainables.scores import Scores
 
@@ -59,6 +64,41 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
         ),
     )
     _fit(session, tuner, screen, tracking)
+
+
+def run_protocols(session: Session) -> None:
+    """Runs the trials of a search that trains nothing: zero-shot, each trial under a protocol of its own."""
+    config = session.plan.config
+    study_file = make_study_file(session.plan.folder, session.record)
+    screen = _make_screen(session, None, config.num_trials, 1, "", session.plan.time_budget_s)
+    tags = functools.partial(find_protocol_tags, study_file, session.context.protocol, config.fixed)
+    tracking = _make_tracking(session, None, "trial", 1, tags)
+    trainable = tune.with_parameters(ProtocolTrainable, context=session.context)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _list_resources(session)),
+        tune_config=_make_tune_config(session, study_file),
+        run_config=tune.RunConfig(
+            name=TRIALS_FOLDER,
+            storage_path=str(session.plan.folder),
+            stop={"training_iteration": 1},
+            callbacks=[screen, tracking, _make_result_logger()],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # there is nothing to keep
+            verbose=0,
+        ),
+    )
+    _fit(session, tuner, screen, tracking)
+
+
+def find_protocol_tags(
+    study_file: StudyFile, base: Protocol, fixed: Mapping[str, Scalar], trial_id: str
+) -> dict[str, str]:
+    """Returns the tags of a trial that has a protocol of its own: the protocol's name and id, and the point's name."""
+    tags = find_starting_point(study_file, trial_id)
+    for trial in read_trials(study_file):
+        if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id:
+            protocol = change_protocol(base, {**fixed, **trial.params})
+            tags |= {"protocol": protocol.name, "protocol_id": protocol.id}
+    return tags
 
 
 def run_listed(
@@ -125,18 +165,21 @@ def _fit(
 
 def _make_trainable(session: Session, context: TrialContext) -> Any:
     return tune.with_resources(
-        tune.with_parameters(SAM2Trainable, context=context),
-        {"cpu": session.resources.cpus, "gpu": session.resources.gpus},
+        tune.with_parameters(SAM2Trainable, context=context), _list_resources(session)
     )
 
 
+def _list_resources(session: Session) -> dict[str, float]:
+    return {"cpu": session.resources.cpus, "gpu": session.resources.gpus}
+
+
 def _make_tracking(
-    session: Session, zeroshot: Scores, kind: str, epochs: int, trial_tags: Any = None
+    session: Session, zeroshot: Scores | None, kind: str, epochs: int, trial_tags: Any = None
 ) -> TrackingCallback:
     return TrackingCallback(
         session.tracker,
         session.record.parent_run_id,
-        flatten_scores(zeroshot, "val"),
+        flatten_scores(zeroshot, "val") if zeroshot else None,
         epochs,
         list(session.plan.store.classes.values()),
         session.tags,
@@ -153,7 +196,7 @@ def _make_result_logger() -> JsonLoggerCallback:
 
 def _make_screen(
     session: Session,
-    zeroshot: Scores,
+    zeroshot: Scores | None,
     num_trials: int,
     epochs: int,
     prefix: str,
@@ -164,7 +207,7 @@ def _make_screen(
         num_trials,
         epochs,
         session.resources.concurrent,
-        zeroshot.dice,
+        zeroshot.dice if zeroshot else math.nan,
         time.monotonic(),
         time_budget_s,
     )
@@ -178,7 +221,7 @@ def _make_tune_config(session: Session, study_file: StudyFile) -> tune.TuneConfi
         study_file,
         to_distributions(config.space),
         config.num_trials,
-        config.max_epochs,
+        max(1, config.max_epochs),
         starting_points=[(point.name, point.values) for point in config.start_from[: config.num_trials]],
         conditions=list_conditions(config.space),
     )

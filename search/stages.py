@@ -31,6 +31,8 @@ from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
 from search.openings import OPENINGS_FILE
 from search.plan import SearchPlan
+from search.protocol_space import PROTOCOLS_DIFFER
+from search.protocol_table import PROTOCOLS_FILE, ProtocolTable, list_caveats, read_rows
 from search.record import TRIALS_FOLDER, make_study_file
 from search.recorded_runs import log_recorded_experiments
 from search.results import (
@@ -41,7 +43,7 @@ from search.results import (
     read_trials,
     write_scores,
 )
-from search.runner import run_trials
+from search.runner import run_protocols, run_trials
 from search.session import Session, open_session
 from search.summary import SUMMARY_FILE, Summary
 from search.tracking import Tracker
@@ -62,8 +64,8 @@ def run_search(
     address: str | None = None,
     gpus_per_trial: float | None = None,
     max_concurrent: int | None = None,
-) -> Summary:
-    """Runs a search to its end and returns its summary, which also lies in its folder.
+) -> Summary | ProtocolTable:
+    """Runs a search to its end and returns its outcome, which also lies in its folder.
 
     Args:
         plan: From :func:`search.plan.make_plan`.
@@ -92,11 +94,13 @@ def run_search(
         ray.shutdown()
 
 
-def _run_stages(session: Session, started: float) -> Summary:
+def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     folder = session.plan.folder
     zeroshot = _measure_bar(session)
     recorded = _log_recorded(session)
     naming = _name_masks(session, "val", session.context.scored)
+    if not session.plan.config.train:
+        return _compare_protocols(session)
     run_trials(session, zeroshot)
     trials = read_trials(make_study_file(folder, session.record))
     ranked = rank_trials(trials, folder / TRIALS_FOLDER)
@@ -144,6 +148,32 @@ def _measure_bar(session: Session) -> Scores:
     log_recorded_bar(tracker, parent, plan.config.max_epochs)
     log_zeroshot_bar(tracker, parent, figures, {**session.tags, "split": "val"}, plan.config.max_epochs)
     return scores
+
+
+def _compare_protocols(session: Session) -> ProtocolTable:
+    """Scores zero-shot under the trials' protocols: nothing is chosen, no test opened, nothing exported."""
+    plan = session.plan
+    session.say(PROTOCOLS_DIFFER)
+    run_protocols(session)
+    trials = read_trials(make_study_file(plan.folder, session.record))
+    parent = session.record.parent_run_id
+    table = ProtocolTable(
+        search_id=plan.name,
+        demo=plan.demo_words,
+        data_fingerprint=plan.store.fingerprint,
+        seed=plan.seed,
+        parent_run_id=parent,
+        caveats=list_caveats(plan.caveats),
+        rows=read_rows(trials, plan.folder / TRIALS_FOLDER),
+    )
+    table.write(plan.folder)
+    session.track(lambda: session.tracker.log_artifact(parent, plan.folder / PROTOCOLS_FILE))
+    session.track(lambda: session.tracker.set_tags(parent, {"caveats": "; ".join(table.caveats)}))
+    session.track(lambda: session.tracker.finish(parent))
+    for line in table.to_lines():
+        session.say(line)
+    session.say(f"  in MLflow: {compose_charts_url(session.tracker.uri, session.tracker.experiment_id, parent)}")
+    return table
 
 
 def _log_recorded(session: Session) -> str:

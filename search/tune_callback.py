@@ -63,7 +63,7 @@ class TrackingCallback(Callback):
         self,
         tracker: Tracker,
         parent: str,
-        zeroshot: Mapping[str, float],
+        zeroshot: Mapping[str, float] | None,
         max_epochs: int,
         class_names: Sequence[str],
         tags: Mapping[str, str],
@@ -76,7 +76,8 @@ class TrackingCallback(Callback):
         Args:
             tracker: The open experiment.
             parent: Run id of the search.
-            zeroshot: Measured zero-shot figures: `val_dice` and, where known, `val_dice/<class>`.
+            zeroshot: Measured zero-shot figures: `val_dice` and, where known, `val_dice/<class>`. None where
+                trials are scored under protocols of their own, so that no bar stands beside them.
             max_epochs: Epochs of a whole trial; one that ends earlier is tagged `stopped=early`.
             class_names: Classes whose Dice is also logged as difference from zero-shot.
             tags: Tags of every trial: trainable, space, data_fingerprint, protocol, protocol_id, git_commit,
@@ -86,10 +87,10 @@ class TrackingCallback(Callback):
             run_kind: `trial`; or, for trials that are no part of the search itself and do not count in what the
                 parent run shows, `confirmation` or `refit`.
         """
-        assert "val_dice" in zeroshot, sorted(zeroshot)
+        assert zeroshot is None or "val_dice" in zeroshot, zeroshot
         self._tracker = tracker
         self._parent = parent
-        self._zeroshot = dict(zeroshot)
+        self._zeroshot = None if zeroshot is None else dict(zeroshot)
         self._max_epochs = max_epochs
         self._class_names = tuple(class_names)
         self._tags = dict(tags)
@@ -181,6 +182,8 @@ class TrackingCallback(Callback):
     def _compare(self, result: Mapping[str, Any]) -> dict[str, float]:
         """Returns the bars and the differences from zero-shot, overall and by class."""
         assert RECORDED_BAR.overall_dice is not None
+        if self._zeroshot is None:
+            return {}
         figures = {"bar_recorded": RECORDED_BAR.overall_dice, "bar_zeroshot": self._zeroshot["val_dice"]}
         names = {"val_dice": "dice_minus_zeroshot"}
         names |= {f"val_dice/{name}": f"dice_minus_zeroshot/{name}" for name in self._class_names}
@@ -212,6 +215,8 @@ class TrackingCallback(Callback):
     def _sum_up(self) -> dict[str, float]:
         """Returns what the parent run shows after each trial: the best so far beside the bars."""
         assert RECORDED_BAR.overall_dice is not None
+        if self._zeroshot is None:
+            return {"trials_ended": float(self._count_ended())}
         bar = self._zeroshot["val_dice"]
         figures = {"bar_recorded": RECORDED_BAR.overall_dice, "bar_zeroshot": bar}
         reached = [run.best_val_dice for run in self._runs.values() if run.best_val_dice is not None]

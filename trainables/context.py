@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class TrialContext:
         n_workers: Processes that load and augment ahead of training; 0 for none.
         folds: Where trials are cross-validated, the folds, whose regions ``train`` and ``val`` together name;
             empty for the one split into ``train`` and ``val``.
+        pathology_weights: Name of a pathology encoder -> its weights' file or hub id; those that are not named have
+            random weights.
     """
 
     model: str
@@ -49,6 +51,7 @@ class TrialContext:
     fixed: Mapping[str, Scalar]
     n_workers: int
     folds: tuple[Fold, ...] = ()
+    pathology_weights: Mapping[str, str] = field(default_factory=dict)
 
     def list_folds(self) -> tuple[Fold, ...]:
         """Returns the folds, one of them where nothing is cross-validated."""

@@ -30,6 +30,7 @@ from trainables.model.class_prompts import (
     save_class_prompts,
     start_class_prompts,
 )
+from trainables.model.fusion import add_fusion
 from trainables.optim import build_optimizer, build_schedule
 from trainables.recipe import Recipe
 from trainables.regularisers import start_regularisers
@@ -67,6 +68,7 @@ class FineTune:
         bare = build_architecture(MODELS[context.model])
         bare.load_state_dict(base_state)
         self.adapted = attach_adapters(bare, recipe.adapter, seed).to(device)
+        add_fusion(get_base(self.adapted), recipe.fusion, context.pathology_weights, seed)
         if recipe.class_prompts.tokens:
             base, n_classes = get_base(self.adapted), len(self.store.classes)
             prompts = start_class_prompts(base, n_classes, recipe.class_prompts.tokens, seed)

@@ -23,8 +23,8 @@ from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.evaluation_set import EvaluationSet
 from trainables.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
-from trainables.model.adapters import WEIGHTS_FILE, merge_adapters, save_adapters
-from trainables.model.build import ASSETS, MODELS, build_architecture, config_path
+from trainables.model.adapters import WEIGHTS_FILE, can_merge, merge_adapters, save_adapters
+from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture, config_path
 from trainables.model.class_prompts import detach_class_prompts
 from trainables.scores import Scores
 from trainables.scoring import load_adapted_with_base
@@ -40,13 +40,14 @@ class MergedExport:
 
     Attributes:
         merged: The checkpoint for stock SAM2.
-        adapter: The adapter's folder, which makes the same model of the base.
+        adapter: The adapter's folder, which makes the same model of the base; None where that is zero-shot, and
+            its adapter cannot be merged.
         config: The name of SAM2's config that both need.
         scale: What the fine-tune's change of the weights was multiplied by, in both.
     """
 
     merged: Path
-    adapter: Path
+    adapter: Path | None
     config: str
     scale: float
 
@@ -61,7 +62,7 @@ def write_merged(
         checkpoint: The trial's checkpoint.
         folder: An existing folder.
         scale: What the fine-tune's change of the weights is multiplied by; at 0 ``sam2.pt`` holds the zero-shot
-            weights bit for bit. At 1 the adapter is the trial's own.
+            weights bit for bit, whatever the adapter. At 1 the adapter is the trial's own.
 
     Raises:
         InputError: If the scale is negative or not finite.
@@ -69,6 +70,11 @@ def write_merged(
     """
     check_scale(scale)
     base_state, adapted = load_adapted_with_base(context, checkpoint)
+    spec = MODELS[context.model]
+    if scale == 0 and not can_merge(adapted):
+        torch.save({"model": base_state}, folder / MERGED_FILE)
+        write_config(spec, folder)
+        return MergedExport(folder / MERGED_FILE, None, spec.config, scale)
     save_adapters(adapted, folder / ADAPTER_FOLDER)
     has_tuner = adapted.tuner is not None
     model = merge_adapters(adapted)
@@ -78,11 +84,15 @@ def write_merged(
         config = PeftConfig.from_pretrained(str(folder / ADAPTER_FOLDER)) if has_tuner else None
         _rescale_adapter(context, folder / ADAPTER_FOLDER, config, base_state, tuned_state, scale)
     torch.save({"model": interpolate_weights(base_state, tuned_state, scale)}, folder / MERGED_FILE)
-    spec = MODELS[context.model]
+    write_config(spec, folder)
+    return MergedExport(folder / MERGED_FILE, folder / ADAPTER_FOLDER, spec.config, scale)
+
+
+def write_config(spec: ModelSpec, folder: Path) -> None:
+    """Writes the name of SAM2's config; nano's, which does not come inside sam2, as well."""
     (folder / CONFIG_FILE).write_text(spec.config + "\n")
     if spec.is_demo:
         shutil.copy(ASSETS / spec.config, folder / spec.config)
-    return MergedExport(folder / MERGED_FILE, folder / ADAPTER_FOLDER, spec.config, scale)
 
 
 def _rescale_adapter(

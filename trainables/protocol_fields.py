@@ -63,7 +63,7 @@ def change_protocol(base: Protocol, values: Mapping[str, Scalar]) -> Protocol:
     if unknown := sorted(set(values) - set(PROTOCOL_RULES)):
         raise ValueError(f"no parts of a protocol: {', '.join(unknown)}")
     fields: dict[str, Any] = {name.removeprefix(PREFIX): value for name, value in values.items()}
-    words = [f"{key}={value}" for key, value in fields.items()]
+    words = [f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in fields.items()]
     prompt = PROMPT_KINDS[fields.pop("prompt")] if "prompt" in fields else base.prompt
     points = {key: fields.pop(key) for key in ("n_positive", "n_negative") if key in fields}
     if "tta" in fields:

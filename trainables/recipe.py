@@ -243,6 +243,32 @@ class ClassPromptRecipe:
 
 
 @dataclass(frozen=True)
+class FusionRecipe:
+    """A second, pathology encoder beside SAM2's own, behind a gate that starts at zero.
+
+    Its weights are no part of a recipe: where they lie is the machine's affair, and the command line says it.
+    """
+
+    kind: str = _rule(
+        "none",
+        "how a pathology encoder's features join SAM2's embedding: concat (resampled, beside it, by a 1 x 1 "
+        "convolution) or attention (from each place of SAM2's map to all of the encoder's); no stock checkpoint can "
+        "hold either",
+        choices=("none", "concat", "attention"),
+    )
+    encoder: str = _rule(
+        "ctranspath", "ctranspath, uni, or the name of any timm model; no effect on kind none"
+    )
+    train_encoder: bool = _rule(
+        False, "whether the pathology encoder is trained too; else it is frozen; no effect on kind none"
+    )
+    gate: str = _rule(
+        "channel", "the gate: one number for each channel, or a single scalar; no effect on kind none",
+        choices=("channel", "scalar"),
+    )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One whole fine-tune."""
 
@@ -253,6 +279,7 @@ class Recipe:
     augment: AugmentRecipe = AugmentRecipe()
     prompts: PromptRecipe = PromptRecipe()
     class_prompts: ClassPromptRecipe = ClassPromptRecipe()
+    fusion: FusionRecipe = FusionRecipe()
 
     @staticmethod
     def from_flat(values: Mapping[str, Scalar]) -> Recipe:
@@ -322,7 +349,12 @@ def find_conflicts(recipe: Recipe) -> list[Finding]:
     if len(given) > 1:
         what = f"the warm-up is given {len(given)} times: {', '.join(given)}"
         found.append(Finding("optim", what, "keep one of them, and leave out the others or set them to 0"))
-    kind = recipe.adapter.kind
+    adapter, kind = recipe.adapter, recipe.adapter.kind
+    in_full = adapter.train_heads or adapter.train_decoder or adapter.train_encoder
+    if kind == "none" and not in_full and recipe.fusion.kind == "none" and not recipe.class_prompts.tokens:
+        what = "nothing is trained: no adapter, no part of the model, no fusion and no class prompts"
+        fix = "set adapter.kind or one of adapter.train_heads, adapter.train_decoder and adapter.train_encoder"
+        found.append(Finding("adapter", what, fix))
     if recipe.regularise.drop and kind not in DROPPABLE_KINDS:
         drop = f"regularise.drop ({recipe.regularise.drop:g})"
         what = f"{drop} needs an update that can be scaled, but adapter.kind is {kind}"

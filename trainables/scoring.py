@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from trainables.model.class_prompts import (
     load_class_prompts,
     start_class_prompts,
 )
+from trainables.model.fusion import add_fusion
 from trainables.recipe import Recipe
 from trainables.scores import Scores
 
@@ -57,23 +58,44 @@ def load_adapted(context: TrialContext, checkpoint: Path) -> AdaptedModel:
         context: What the trials of the search share.
         checkpoint: A folder that :meth:`trainables.fine_tune.FineTune.save` wrote.
     """
-    return _adapt(load_model(context.model, context.checkpoint), context, checkpoint)
+    bare = load_model(context.model, context.checkpoint)
+    return _adapt(bare, checkpoint, _read_recipe(checkpoint), context.pathology_weights)
 
 
 def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], AdaptedModel]:
     """Returns a copy of the zero-shot weights, and what :func:`load_adapted` does; the file is read once."""
     bare = load_model(context.model, context.checkpoint)
     base_state = {name: value.clone() for name, value in bare.state_dict().items()}
-    return base_state, _adapt(bare, context, checkpoint)
+    return base_state, _adapt(bare, checkpoint, _read_recipe(checkpoint), context.pathology_weights)
 
 
-def _adapt(bare: SAM2Base, context: TrialContext, checkpoint: Path) -> AdaptedModel:
-    recipe = Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
-    adapted = attach_adapters(bare, recipe.adapter, context.seed)
-    load_adapter_weights(adapted, checkpoint / ADAPTER_FOLDER)
+def load_trained(
+    folder: Path, model: str, base_checkpoint: str | None, recipe: Recipe, pathology_weights: Mapping[str, str]
+) -> SAM2Base:
+    """Returns a base with what was trained on it, adapters beside the weights, on the CPU.
+
+    Args:
+        folder: Holds ``adapter/``, and class prompts where the recipe has some.
+        model: Name of the SAM2 model.
+        base_checkpoint: Its weights' file or hub id; None for nano's own.
+        recipe: What was trained.
+        pathology_weights: As in :class:`trainables.context.TrialContext`.
+    """
+    return get_base(_adapt(load_model(model, base_checkpoint), folder, recipe, pathology_weights))
+
+
+def _adapt(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights: Mapping[str, str]) -> AdaptedModel:
+    # Whatever the seed draws is overwritten by what was saved.
+    adapted = attach_adapters(bare, recipe.adapter, seed=0)
+    add_fusion(get_base(adapted), recipe.fusion, pathology_weights, seed=0)
+    load_adapter_weights(adapted, folder / ADAPTER_FOLDER)
     if recipe.class_prompts.tokens:
-        attach_class_prompts(get_base(adapted), load_class_prompts(checkpoint))
+        attach_class_prompts(get_base(adapted), load_class_prompts(folder))
     return adapted
+
+
+def _read_recipe(checkpoint: Path) -> Recipe:
+    return Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
 
 
 def load_zero_shot(context: TrialContext) -> SAM2Base:

@@ -23,7 +23,8 @@ def record() -> SearchRecord:
 
 
 def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -> None:
-    chosen = Chosen("abc", 2, "confirmation/t/checkpoint_000001", 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, "ab12cd34", {"a.b": 1})
+    checkpoint = "confirmation/t/checkpoint_000001"
+    chosen = Chosen("abc", 2, checkpoint, 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, "ab12cd34", {"a.b": 1})
     chosen.write(tmp_path)
     assert read_chosen(tmp_path, record) == chosen
     assert chosen.locate(tmp_path) == tmp_path / "confirmation/t/checkpoint_000001"

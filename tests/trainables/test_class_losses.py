@@ -13,7 +13,7 @@ EVEN = torch.ones(3)
 
 
 def draw_targets() -> torch.Tensor:
-    """Two regions of 2 x 2 pixels and three names; the first shows only two of them, the second has an ignored pixel."""
+    """Two regions of 2 x 2 pixels and three names; each shows two of them, the second has an ignored pixel."""
     targets = torch.zeros(2, 3, 2, 2)
     targets[0, 0, 0] = targets[0, 2, 1] = 1
     targets[1, 1, 0] = targets[1, 2, 1, 0] = 1

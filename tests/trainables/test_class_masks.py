@@ -12,7 +12,6 @@ from trainables.checkpoint import load_model
 from trainables.class_map import BACKGROUND_ID
 from trainables.class_masks import name_pixels
 from trainables.data.store import RegionStore
-from trainables.errors import DataError
 from trainables.evaluate import collect_scores, evaluate
 from trainables.evaluation_set import EvaluationSet
 from trainables.metrics import Overlap
@@ -88,13 +87,6 @@ def test_the_constant_answer_is_training_s_most_frequent_class(write_store: Call
         for train in ((), ("train.png",))
     ]
     assert floors == [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
-
-
-def test_regions_without_a_pixel_that_counts_are_refused(write_store: Callable[..., RegionStore]) -> None:
-    store = write_store({"a": np.zeros((16, 16), np.uint8)}, {1: "tumor"}, ignore=(0,))
-    regions = EvaluationSet(store, store.names, AUTO)
-    with pytest.raises(DataError, match="no region to score"):
-        collect_scores(regions, [(regions.plans[0], [np.ones((16, 16), bool)] * 2)])
 
 
 @pytest.mark.parametrize("tta", [("identity",), ("identity", "rot90")])

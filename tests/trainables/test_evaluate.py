@@ -20,6 +20,7 @@ from trainables.errors import DataError
 from trainables.evaluate import collect_scores, evaluate, predict_masks
 from trainables.evaluation_set import EvaluationSet, RegionPlan
 from trainables.metrics import Overlap
+from trainables.model.class_prompts import attach_class_prompts, start_class_prompts
 from trainables.protocol import PROTOCOLS, find_components
 from trainables.scores import PairScore, Scores
 

@@ -18,7 +18,7 @@ from trainables.class_map import split_classes
 from trainables.components import BoolMask
 from trainables.data.store import RegionStore
 from trainables.prompts import NO_PROMPT, PROMPT_KINDS, Prompt, PromptSpec, draw_prompt, stack_prompts
-from trainables.protocol import Protocol, find_components, find_valid
+from trainables.protocol import Protocol, find_components, find_scored_size, find_valid
 from trainables.recipe import Recipe
 
 # What the recorded fine-tunes v2 and v3 were trained with, taken to mean: negative points beside both.
@@ -127,7 +127,7 @@ class TrainingRegions(Dataset[Sample]):
         return found
 
     def _margin_scale(self, index: int) -> float:
-        height, width = self.store.size(index)
+        height, width = find_scored_size(self.store.size(index), self.protocol)
         return self.store.image_size / max(height, width)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from trainables.errors import TrainablesError
 from trainables.model.bottleneck import attach_bottlenecks, bottlenecks_off, list_bottleneck_weights
+from trainables.model.fusion import check_fusion, find_fusion, fusion_off, load_fusion_weights, save_fusion
 from trainables.model.original_weights import OriginalWeights
 from trainables.model.peft_config import PEFT_KINDS, build_peft_config, describe_config
 from trainables.model.placement import list_bottleneck_sites, list_layers, list_trained_parts
@@ -105,26 +106,36 @@ def adapters_off(adapted: AdaptedModel) -> Iterator[SAM2Base]:
         if adapted.tuner is not None:
             stack.enter_context(adapted.tuner.disable_adapter())
         stack.enter_context(bottlenecks_off(get_base(adapted)))
+        stack.enter_context(fusion_off(get_base(adapted)))
         stack.enter_context(adapted.trained.put_back())
         stack.enter_context(adapted.altered.put_back())
         yield get_base(adapted)
 
 
 def can_merge(adapted: AdaptedModel) -> bool:
-    """Says whether the weights of a stock model can hold what was trained; bottleneck adapters cannot be held."""
-    return not list_bottleneck_weights(get_base(adapted))
+    """Says whether the weights of a stock model can hold what was trained; see :func:`name_unmergeable`."""
+    return not name_unmergeable(adapted)
+
+
+def name_unmergeable(adapted: AdaptedModel) -> str:
+    """Names what no weights of a stock model can hold, bottleneck adapters or a fusion; empty where all can be."""
+    base = get_base(adapted)
+    parts = ["adapters of kind bottleneck"] if list_bottleneck_weights(base) else []
+    if (fusion := find_fusion(base)) is not None:
+        parts.append(f"a fusion with the encoder {fusion.encoder.name}")
+    return " and ".join(parts)
 
 
 def merge_adapters(adapted: AdaptedModel) -> SAM2Base:
     """Adds the updates to the weights; returns a stock model with stock keys. The adapted one is used up.
 
     Raises:
-        TrainablesError: If the kind of adapter cannot be merged; see :func:`can_merge`.
+        TrainablesError: If what was trained cannot be merged; see :func:`can_merge`.
     """
     if not can_merge(adapted):
         raise TrainablesError(
-            f"adapters of kind {adapted.recipe.kind} cannot be merged into a stock SAM2 checkpoint: "
-            "load them by attach_adapters and load_adapter_weights"
+            f"{name_unmergeable(adapted)} cannot be merged into a stock SAM2 checkpoint: "
+            "load the model by trainables.unmerged.load_unmerged"
         )
     adapted.eval()  # in training mode LoHa and LoKr would merge what their dropout left
     merged = get_base(adapted) if adapted.tuner is None else adapted.tuner.merge_and_unload()
@@ -137,7 +148,8 @@ def save_adapters(adapted: AdaptedModel, folder: Path) -> None:
 
     Of PEFT's kinds they are as PEFT writes them, parts trained in full under ``modules_to_save``:
     ``PeftModel.from_pretrained`` loads them onto a stock model. Of the other kinds the weights have their names in
-    the model; without bottleneck adapters these are stock SAM2's own.
+    the model; without bottleneck adapters these are stock SAM2's own. A fusion has two files of its own, so that
+    these stay as they are; see :func:`trainables.model.fusion.save_fusion`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if adapted.tuner is None:
@@ -149,6 +161,7 @@ def save_adapters(adapted: AdaptedModel, folder: Path) -> None:
         config.save_pretrained(str(folder))
     state = {name: value.detach().contiguous() for name, value in _list_saved_weights(adapted).items()}
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    save_fusion(get_base(adapted), folder)
 
 
 def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
@@ -160,6 +173,7 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
         FileNotFoundError: If the folder holds no ``adapter_model.safetensors`` or ``adapter_config.json``.
         ValueError: If the saved adapter has weights that this one lacks, or the other way round, or is of another
             kind, rank or alpha (which its weights do not tell).
+        CheckpointError: If it was trained beside a pathology encoder with other weights.
     """
     state = load_file(folder / WEIGHTS_FILE)
     expected = _list_saved_weights(adapted)
@@ -171,6 +185,7 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
     for key, mine in _describe(adapted).items():
         if saved.get(key) != mine:
             raise ValueError(f"{wrong}: {key} must be {mine}, but got {saved.get(key)}")
+    check_fusion(get_base(adapted), folder)
     own = _list_own_weights(adapted)
     if adapted.tuner is not None:
         tuned = {name: value for name, value in state.items() if name not in own}
@@ -178,6 +193,7 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(state[name])
+    load_fusion_weights(get_base(adapted), folder)
 
 
 def count_parameters(adapted: AdaptedModel) -> tuple[int, int]:
@@ -204,6 +220,6 @@ def _describe(adapted: AdaptedModel) -> dict[str, object]:
     if adapted.tuner is not None:
         return describe_config(adapted.tuner.active_peft_config)
     # Without a tuner nothing of PEFT's kinds was placed: only what is trained in full counts.
-    if can_merge(adapted):
+    if not list_bottleneck_weights(get_base(adapted)):
         return {"kind": "none", "parts": adapted.parts}
     return {"kind": "bottleneck", "rank": adapted.recipe.rank, "parts": adapted.parts}

@@ -16,7 +16,7 @@ from typing import Any
 import timm
 import torch
 from jaxtyping import Float
-from timm.layers import LayerNorm
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,6 +36,7 @@ _WRAPPERS = ("module.", "backbone.")
 _SURPLUS = re.compile(r"(head|head_dist|fc|classifier)\..*|.*\.(attn_mask|relative_position_index)")
 _OLD_DOWNSAMPLE = re.compile(r"^layers\.(\d+)\.downsample\.")
 _DEFAULT_STEP_PX = 32
+_TRIED_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,17 @@ class ConvStem(nn.Module):
     """
 
     def __init__(
-        self, img_size: int = 224, patch_size: int = 4, in_chans: int = 3, embed_dim: int = 96, **_: Any
+        self, img_size: int | tuple[int, int], patch_size: int, in_chans: int, embed_dim: int, **_: Any
     ) -> None:
         super().__init__()
         assert patch_size == 4, "two strides of 2"
-        self.grid_size = (img_size // patch_size, img_size // patch_size)
+        height, width = to_2tuple(img_size)
+        self.patch_size, self.grid_size = (4, 4), (height // 4, width // 4)
         layers: list[nn.Module] = []
         for n_in, n_out in ((in_chans, embed_dim // 8), (embed_dim // 8, embed_dim // 4)):
             layers += [nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
         self.proj = nn.Sequential(*layers, nn.Conv2d(embed_dim // 4, embed_dim, 1))
-        self.norm = LayerNorm(embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, images: Float[Tensor, "regions 3 s s"]) -> Float[Tensor, "regions h w channels"]:
         """Returns the tokens of stride 4, channels last."""
@@ -102,21 +104,21 @@ class PathologyEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, network: nn.Module, spec: EncoderSpec, is_trained: bool) -> None:
+    def __init__(
+        self, name: str, network: nn.Module, spec: EncoderSpec, takes_any_side: bool, is_trained: bool
+    ) -> None:
         super().__init__()
         self.name, self.network, self.is_trained = name, network, is_trained
         config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         for key, own in (("mean", spec.mean), ("std", spec.std)):
             value = torch.tensor(own or config[key]).view(1, 3, 1, 1)
             self.register_buffer(key, value, persistent=False)
-        n_channels = network.num_features
-        assert isinstance(n_channels, int)
-        self.n_channels = n_channels
-        self._fixed_side = _find_fixed_side(network, config)
+        self._fixed_side = 0 if takes_any_side else int(config["input_size"][-1])
         self._step = _find_step(network)
         self.fingerprint = compute_fingerprint(network)
         network.requires_grad_(is_trained)
         self.eval()
+        self.n_channels = self._count_channels()
 
     def pick_side(self, side: int) -> int:
         """Returns the side in pixels to which regions are resized.
@@ -126,6 +128,16 @@ class PathologyEncoder(nn.Module):
         if self._fixed_side:
             return self._fixed_side
         return max(1, round(side / self._step)) * self._step
+
+    def _count_channels(self) -> int:
+        """Tries the encoder on a small region: what timm says of widths is not always what the map has."""
+        try:
+            with torch.no_grad():
+                return self(torch.zeros(1, 3, _TRIED_SIDE, _TRIED_SIDE)).shape[1]
+        except (AttributeError, NotImplementedError, RuntimeError, AssertionError, TypeError, ValueError) as error:
+            what = f"gives no map of features ({type(error).__name__}: {str(error)[:120]})"
+            fix = "choose another of timm's encoders"
+            raise CheckpointError([Finding(f"fusion.encoder {self.name}", what, fix)]) from error
 
     def train(self, mode: bool = True) -> PathologyEncoder:
         """Stays in evaluation mode."""
@@ -164,11 +176,11 @@ def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> Pa
     spec = find_encoder(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(RANDOM_SEED)  # torch.manual_seed would reseed the GPUs as well
-        network = _build_network(name, spec)
+        network, takes_any_side = _build_network(spec)
     if weights is not None:
         path = find_encoder_weights(name, weights)
         network.load_state_dict(_fit_weights(name, network, _read_state(path), path))
-    return PathologyEncoder(name, network, spec, is_trained)
+    return PathologyEncoder(name, network, spec, takes_any_side, is_trained)
 
 
 def find_encoder(name: str) -> EncoderSpec:
@@ -211,8 +223,8 @@ def compute_fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build_network(name: str, spec: EncoderSpec) -> nn.Module:
-    """Builds the architecture so that it takes images of any size, where it can."""
+def _build_network(spec: EncoderSpec) -> tuple[nn.Module, bool]:
+    """Builds the architecture so that it takes images of any size, where it can; also returns whether it does."""
     # Vision transformers, and Swin since timm 1.0.20; Swin before; all that take any size anyway, or one alone.
     for option in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
         try:
@@ -223,20 +235,8 @@ def _build_network(name: str, spec: EncoderSpec) -> nn.Module:
         except TypeError:  # it has no such option
             if not option:
                 raise
-    if not hasattr(network, "forward_intermediates"):
-        what = "gives no map of features (it has no forward_intermediates)"
-        raise CheckpointError([Finding(f"fusion.encoder {name}", what, "choose another of timm's encoders")])
-    return network
-
-
-def _find_fixed_side(network: nn.Module, config: Mapping[str, Any]) -> int:
-    """Returns the one side that the network takes; 0 where it takes others."""
-    if not config.get("fixed_input_size") or getattr(network, "dynamic_img_size", False):
-        return 0
-    embedding = getattr(network, "patch_embed", None)
-    if embedding is None or not getattr(embedding, "strict_img_size", False):
-        return 0  # Swin of older timm, by its option
-    return int(embedding.img_size[0])
+    config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    return network, bool(option) or not config.get("fixed_input_size")
 
 
 def _find_step(network: nn.Module) -> int:

@@ -37,7 +37,7 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize(("n_classes", "n_tokens"), [(1, 1), (5, 3)])
 def test_tokens_start_near_a_positive_point_and_differ(nano: SAM2Base, n_classes: int, n_tokens: int) -> None:
     tokens = start_class_prompts(nano, n_classes, n_tokens, seed=0).tokens
-    positive = nano.sam_prompt_encoder.point_embeddings[1].weight[0]
+    positive = nano.sam_prompt_encoder.point_embeddings[1].weight[0].detach()
     assert tokens.shape == (n_classes + 1, n_tokens, len(positive)) and tokens.requires_grad
     assert float((tokens - positive).detach().std()) == pytest.approx(0.5 * float(positive.std()), rel=0.3)
     assert len({tuple(each) for each in tokens.detach().flatten(0, 1).tolist()}) == (n_classes + 1) * n_tokens

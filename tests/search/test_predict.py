@@ -1,0 +1,115 @@
+"""Masks of images that nobody has annotated: from files to files, and all that stands in the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import search.predict
+from search.errors import ConfigError
+from search.predict import LEGEND_FILE, OVERLAYS_FOLDER, main, predict_images
+from trainables.checkpoint import load_model
+from trainables.class_export import ClassExport
+from trainables.data.images import read_mask
+from trainables.data.tissue import make_region
+from trainables.merged import MERGED_FILE
+from trainables.model.class_prompts import save_class_prompts, start_class_prompts
+
+NAMES = {1: "tumor", 2: "stroma", 18: "vessel", 0: "background"}
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export as a search over class prompts leaves it, of nano before any training."""
+    folder = tmp_path_factory.mktemp("model") / "best"
+    folder.mkdir()
+    nano = load_model("nano", None)
+    torch.save({"model": nano.state_dict()}, folder / MERGED_FILE)
+    save_class_prompts(start_class_prompts(nano, len(NAMES) - 1, 1, seed=0), folder)
+    ClassExport("nano", NAMES, (96, 96)).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of several kinds and sizes."""
+    folder = tmp_path_factory.mktemp("slides")
+    image = Image.fromarray(make_region(np.random.default_rng(0), side_px=160)[0])
+    image.save(folder / "larger.png")
+    image.crop((0, 0, 96, 96)).save(folder / "tile.jpg", quality=95)
+    image.crop((0, 0, 50, 30)).convert("L").save(folder / "smaller.tif")
+    (folder / "broken.png").write_bytes((folder / "larger.png").read_bytes()[:2000])
+    (folder / "text.jpg").write_text("no picture")
+    return folder
+
+
+def test_masks_hold_class_ids_at_the_images_own_sizes(export: Path, slides: Path, tmp_path: Path) -> None:
+    images = [slides / name for name in ("larger.png", "tile.jpg", "smaller.tif")]
+    masks = predict_images(export, images, tmp_path / "masks")
+    assert [mask.name for mask in masks] == ["larger.png", "tile.png", "smaller.png"]
+    for mask, shape in zip(masks, [(160, 160), (96, 96), (30, 50)], strict=True):
+        ids = read_mask(mask)
+        assert ids.shape == shape and set(np.unique(ids)) <= set(NAMES)
+        with Image.open(mask) as picture, Image.open(mask.parent / OVERLAYS_FOLDER / mask.name) as overlay:
+            assert picture.mode == "L" and overlay.mode == "RGB" and overlay.size == picture.size
+    assert len(np.unique(read_mask(masks[0]))) > 1
+    legend = json.loads((tmp_path / "masks" / LEGEND_FILE).read_text())
+    assert {entry["id"]: entry["name"] for entry in legend["classes"]} == NAMES
+    assert [entry["name"] for entry in legend["classes"] if entry["overlay_color"] is None] == ["background"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks"]
+
+
+def test_all_findings_are_told_at_once_and_nothing_is_written(
+    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "masks"
+    out.mkdir()
+    (out / "mine.txt").write_text("kept")
+    images = [str(slides / name) for name in ("larger.png", "broken.png", "text.jpg", "missing.png")]
+    assert main([*images, str(slides / "LARGER.tif"), "--model", str(tmp_path / "none"), "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    for part in (
+        *("exists and is not empty", "no such folder", "would overwrite", "cannot be decoded"),
+        *("is no PNG, JPEG or TIFF", "missing.png", "nothing was started"),
+    ):
+        assert part in told
+    assert [path.name for path in tmp_path.rglob("*")] == ["masks", "mine.txt"]
+
+
+def test_an_export_that_needs_prompts_is_refused(slides: Path, export: Path, tmp_path: Path) -> None:
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / MERGED_FILE).symlink_to(export / MERGED_FILE)
+    with pytest.raises(ConfigError, match="needs prompts"):
+        predict_images(tmp_path / "best", [slides / "larger.png"], tmp_path / "masks")
+
+
+def test_what_fails_half_way_leaves_nothing(
+    export: Path, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = []
+    write = search.predict._write_picture
+
+    def fill_disk(path: Path, picture: np.ndarray) -> None:
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        write(path, picture)
+
+    monkeypatch.setattr(search.predict, "_write_picture", fill_disk)
+    images = [str(slides / "smaller.tif")]
+    assert main([*images, "--model", str(export), "--out", str(tmp_path / "masks")]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert len(written) == 2 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("missing", ["--model", "--out", "IMAGE"])
+def test_what_is_required_is_said(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"--model": ["--model", "best"], "--out": ["--out", "masks"], "IMAGE": ["a.png"]}
+    with pytest.raises(SystemExit) as stopped:
+        main([word for name, words in given.items() if name != missing for word in words])
+    assert stopped.value.code == 2 and missing in capsys.readouterr().err

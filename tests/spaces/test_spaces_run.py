@@ -1,0 +1,57 @@
+"""Every shipped space runs the whole main job on the demo, with one or two trials of one epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.config import find_space, list_spaces, load_config
+from trainables.protocol import PROTOCOLS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One storage for all, so that the demo is drawn and decoded once."""
+    return tmp_path_factory.mktemp("spaces")
+
+
+def run_space(storage: Path, space: str, *options: str) -> dict[str, Any]:
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    name = space.removesuffix(".yaml").replace("/", "-")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "search.run", "--space", space, "--name", name, "--json", *options),
+            *("--storage", str(storage / "runs")),
+        ],
+        cwd=storage,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout
+    outcome: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return outcome
+
+
+@pytest.mark.parametrize("space", list_spaces())
+def test_the_space_runs_to_its_end(storage: Path, space: str) -> None:
+    config = load_config(find_space(space), PROTOCOLS)
+    trials = [] if config.is_replay else ["--num-trials", "2"]
+    if not config.train:
+        outcome = run_space(storage, space, *trials)
+        assert len(outcome["rows"]) == (1 if config.is_replay else 2)
+        return
+    outcome = run_space(storage, space, *trials, "--max-epochs", "1", "--confirm", "0")
+    assert set(outcome["trials"]) == {"complete"}, outcome["trials"]
+    assert outcome["verdict"] in ("beaten", "not beaten", "undecided")
+    assert (Path(outcome["export"]) / "README.md").is_file()

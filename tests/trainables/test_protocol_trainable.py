@@ -1,0 +1,40 @@
+"""A trial without training scores zero-shot under its own protocol, as the evaluator does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+
+from trainables.context import TrialContext
+from trainables.data.store import RegionStore
+from trainables.protocol import PROTOCOLS
+from trainables.protocol_trainable import ProtocolTrainable
+from trainables.scoring import score_candidate
+
+
+@pytest.fixture
+def context(tissue_store: RegionStore) -> TrialContext:
+    names = tissue_store.names
+    fixed: dict[str, Any] = {"protocol.keep_largest": False, "protocol.closing_px": 0}
+    return TrialContext(
+        "nano", None, str(tissue_store.folder), names[:3], names[3:], PROTOCOLS["recorded"], 0, 7, fixed, 0
+    )
+
+
+def test_each_trial_has_its_own_protocol_and_the_evaluators_figures(
+    context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    trial = tune.with_parameters(ProtocolTrainable, context=context)({"protocol.prompt": "box"})
+    first = trial.step()
+    assert (first["protocol"], first["protocol_id"]) == ("box", PROTOCOLS["box"].id)
+    assert trial.reset_config({"protocol.prompt": "centroid"})
+    second = trial.step()
+    assert second["protocol_id"] == PROTOCOLS["centroid"].id
+    for name, metrics in (("box", first), ("centroid", second)):
+        plain = TrialContext(**{**context.__dict__, "protocol": PROTOCOLS[name]})
+        scores = score_candidate(plain, None, context.val)
+        assert (metrics["val_dice"], metrics["val_floor"]) == (scores.dice, scores.floor)

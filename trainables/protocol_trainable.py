@@ -1,0 +1,54 @@
+"""Zero-shot SAM2 under one protocol a trial, as a Ray Tune trainable: a single step, and nothing is trained."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from trainables.checkpoint import load_model
+from trainables.context import TrialContext
+from trainables.data.store import RegionStore
+from trainables.device import pick_device
+from trainables.evaluate import evaluate
+from trainables.evaluation_set import EvaluationSet
+from trainables.protocol_fields import change_protocol
+
+
+class ProtocolTrainable(tune.Trainable):
+    """Scores zero-shot on validation; the config holds parts of the protocol by their flat names."""
+
+    def setup(  # type: ignore[override]  # Ray hands the context over by name
+        self, config: dict[str, Any], context: TrialContext
+    ) -> None:
+        """Loads the model and the regions once; they serve every trial that this actor runs."""
+        context.use_threads()
+        self.context = context
+        self.device = pick_device()
+        self.store = RegionStore.open(Path(context.store_folder))
+        self.model = load_model(context.model, context.checkpoint).to(self.device)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes another trial's protocol."""
+        parts = {name: value for name, value in new_config.items() if "." in name}
+        self.protocol = change_protocol(self.context.protocol, {**self.context.fixed, **parts})
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Scores zero-shot under the trial's protocol; the figures are comparable with no other protocol's."""
+        start = time.perf_counter()
+        regions = EvaluationSet(self.store, self.context.scored, self.protocol)
+        with torch.inference_mode():
+            scores = evaluate(self.model, regions, self.device)
+        return {
+            **{f"val_{name}": value for name, value in scores.to_flat().items()},
+            "val_floor": scores.floor,
+            "val_ceiling": scores.ceiling,
+            "protocol": self.protocol.name,
+            "protocol_id": self.protocol.id,
+            "seconds/validate": time.perf_counter() - start,
+        }
