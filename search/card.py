@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from search.bar import RECORDED_BAR
 from search.chosen import Chosen
@@ -20,13 +21,15 @@ class Card:
         chosen: What is exported.
         summary: The search's outcome; None where it did not come that far.
         stock_dice: Dice of the exported files, on the split's validation regions: by stock SAM2ImagePredictor, or by
-            this project's evaluator where class prompts are among them.
+            this project's evaluator where class prompts are among them, or nothing could be merged.
+        unmergeable: What no stock checkpoint can hold, so that there is no ``sam2.pt``; empty where there is one.
     """
 
     record: SearchRecord
     chosen: Chosen
     summary: Summary | None
     stock_dice: float
+    unmergeable: str = ""
 
     def to_markdown(self) -> str:
         """Returns the whole card."""
@@ -53,8 +56,10 @@ class Card:
         )
         refit = " It was then trained on all training and validation regions together." if chosen.refit else ""
         scale = (
-            f"The change of the weights is multiplied by {chosen.scale:g} (WiSE-FT, Wortsman et al. 2022; 1 is the "
-            "fine-tune as trained, 0 is zero-shot), the best of several scales on validation."
+            "Weights and class prompts are as trained."
+            if record.make_context().protocol.is_auto
+            else f"The change of the weights is multiplied by {chosen.scale:g} (WiSE-FT, Wortsman et al. 2022; 1 is "
+            "the fine-tune as trained, 0 is zero-shot), the best of several scales on validation."
         )
         return (
             f"# SAM2 `{record.context['model']}`, fine-tuned by search `{record.search_id}`{told}\n\n"
@@ -67,18 +72,22 @@ class Card:
         protocol = self.record.make_context().protocol
         validation = "cross-validation" if chosen.refit else "validation"
         rows = [f"| | {validation} | test, opened once |", "|---|---|---|"]
+        zeroshot, ceiling = "zero-shot, measured alike", "best mask inside the prompt"
+        if protocol.is_auto:
+            zeroshot, ceiling = "untrained class prompts (zero-shot SAM2 knows no classes)", "every pixel named right"
         if summary is None:
             rows.append(f"| this model | {chosen.val_dice:.4f} | not scored |")
         else:
             rows += [
                 f"| this model | {chosen.val_dice:.4f} | {summary.test_dice:.4f} |",
-                f"| zero-shot, measured alike | {summary.zeroshot_val_dice:.4f} | "
+                f"| {zeroshot} | {summary.zeroshot_val_dice:.4f} | "
                 f"{summary.zeroshot_test_dice:.4f} |",
                 f"| {protocol.floor_words} (floor) | {summary.val_floor:.4f} | |",
-                f"| best mask inside the prompt (ceiling) | {summary.val_ceiling:.4f} | |",
+                f"| {ceiling} (ceiling) | {summary.val_ceiling:.4f} | |",
             ]
         where = " (regions that the refit trained on)" if chosen.refit else ""
-        check = "these files, read again" if protocol.is_auto else "this file by stock `SAM2ImagePredictor`"
+        stock = not (protocol.is_auto or self.unmergeable)
+        check = "this file by stock `SAM2ImagePredictor`" if stock else "these files, read again"
         rows.append(f"| {check}{where} | {self.stock_dice:.4f} | |")
         verdict = (
             f"\n\nAgainst zero-shot on test: **{summary.verdict}**. Validation chose this model among "
@@ -103,6 +112,8 @@ class Card:
         )
 
     def _describe_use(self) -> str:
+        if self.unmergeable:
+            return self._describe_loading()
         spec = MODELS[self.record.context["model"]]
         lines = ["from sam2.build_sam import build_sam2"]
         if spec.is_demo:
@@ -120,6 +131,26 @@ class Card:
             f"## Use\n\n{self._describe_class_prompts()}`sam2.pt` holds the merged weights under stock keys; "
             "`adapter/` is the PEFT adapter alone.\n\n"
             "```python\n" + "\n".join(lines) + "\n```"
+        )
+
+    def _describe_loading(self) -> str:
+        """Says why there is no checkpoint for stock SAM2, and what loads the folder."""
+        context = self.record.make_context()
+        params, arguments = self.chosen.params, ['"/absolute/path/of/this/folder"']
+        if context.checkpoint is not None:
+            arguments.append(f'checkpoint="/absolute/path/of/{Path(context.checkpoint).name}"')
+        encoder = params.get("fusion.encoder") if params.get("fusion.kind", "none") != "none" else None
+        if encoder in context.pathology_weights:
+            file = Path(context.pathology_weights[str(encoder)]).name
+            arguments.append(f'pathology_weights={{"{encoder}": "/absolute/path/of/{file}"}}')
+        prompts = " It names every pixel by itself, but `search.predict` does not take it." * context.protocol.is_auto
+        return (
+            f"## Use\n\nThere is no `sam2.pt`: {self.unmergeable} cannot be merged into SAM2's weights. This folder "
+            "holds what was trained (`adapter/`) and how (`recipe.json`); this project puts it onto the weights that "
+            "the search began with, which it does not hold:\n\n"
+            "```python\nfrom trainables.unmerged import load_unmerged\n\n"
+            f"model = load_unmerged({', '.join(arguments)})\n```\n\n"
+            f"`SAM2ImagePredictor(model)` takes it like any SAM2 model.{prompts}"
         )
 
     def _describe_class_prompts(self) -> str:

@@ -140,6 +140,9 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     from trainables.sam1_comparator import score_sam1
 
     context = record.make_context()
+    if context.protocol.is_auto:
+        what = "was scored without prompts, and this model answers nothing else"
+        raise ConfigError([Finding(record.search_id, what, "compare it under a search whose protocol prompts")])
     context.use_threads()
     store = RegionStore.open(Path(context.store_folder))
     files = {region.name: region.image for region in read_regions(Path(record.data_root)).regions}

@@ -154,6 +154,8 @@ def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
 def _tell_scales(session: Session, curve: Mapping[float, float], scale: float) -> None:
     figures = ", ".join(f"{each:g}: {dice:.3f}" for each, dice in curve.items())
     session.say(f"  mean val Dice by scale: {figures}; chosen: {scale:g}")
+    if set(curve) == {0.0, 1.0}:
+        session.say("  what was trained cannot be merged into SAM2's weights: there is no scale in between")
     if scale == 0:
         session.say("  no scale of the update beats zero-shot on validation: the export is zero-shot itself")
     steps = {round(100 * each): {"val_dice_by_scale_percent": dice} for each, dice in curve.items()}

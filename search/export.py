@@ -2,7 +2,8 @@
 
 ``python -m search.export --run NAME --out DIR``. The merged file is scored again by stock ``SAM2ImagePredictor``; an
 export that does not score there what the search's own evaluator gives fails. Class prompts, which stock SAM2 cannot
-take, are exported beside the merged weights, and this project's evaluator scores what was written of both.
+take, are exported beside the merged weights, and this project's evaluator scores what was written of both. So it does
+where nothing can be merged (bottleneck adapters, fusions): then the adapter and its recipe are all that is written.
 """
 
 from __future__ import annotations
@@ -38,12 +39,23 @@ class ExportReport:
         own_dice: Dice of the chosen model, as this project scores it, on the regions that validated the search.
         stock_dice: The exported files', on the same regions, by what ``check`` names.
         check: What scored the export.
+        unmergeable: What of the model no stock checkpoint can hold, so that there is no ``sam2.pt``; empty where
+            there is one.
     """
 
     folder: Path
     own_dice: float
     stock_dice: float
     check: str
+    unmergeable: str = ""
+
+    def to_lines(self) -> list[str]:
+        """Returns what the screen says of it."""
+        lines = [f"  validation Dice: {self.own_dice:.4f}, by {self.check} {self.stock_dice:.4f}"]
+        if self.unmergeable:
+            why = f"  no sam2.pt: {self.unmergeable} cannot be merged; README.md shows how to load the adapter"
+            lines.append(why)
+        return lines
 
 
 def export_run(run_folder: Path, out: Path) -> ExportReport:
@@ -58,20 +70,19 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
         SearchError: If the search has no winner, or the exported file does not score what the winner does.
     """
     record = SearchRecord.read(run_folder)
-    check = name_check(record.make_context().protocol)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError([Finding(f"--out {out}", "exists and is not empty", "name a new folder")])
     chosen = read_chosen(run_folder, record)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        own_dice, stock_dice = _write_model(record, chosen, chosen.locate(run_folder), partial)
-        if not abs(own_dice - stock_dice) <= TOLERANCE:
+        report = _write_model(record, chosen, chosen.locate(run_folder), partial)
+        if not abs(report.own_dice - report.stock_dice) <= TOLERANCE:
             raise SearchError(
-                f"the exported model scores {stock_dice:.4f} by {check}, and {own_dice:.4f} as "
+                f"the exported model scores {report.stock_dice:.4f} by {report.check}, and {report.own_dice:.4f} as "
                 f"the search scores it: they may differ by {TOLERANCE} at most; nothing was exported"
             )
-        card = Card(record, chosen, Summary.read(run_folder), stock_dice)
+        card = Card(record, chosen, Summary.read(run_folder), report.stock_dice, report.unmergeable)
         (partial / "README.md").write_text(card.to_markdown())
         if out.exists():
             out.rmdir()
@@ -82,33 +93,44 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
         raise
     summary = Summary.read(run_folder)
     if summary is not None:
-        dataclasses.replace(summary, export=str(out), export_val_dice=stock_dice).write(run_folder)
-    return ExportReport(out, own_dice, stock_dice, check)
+        dataclasses.replace(summary, export=str(out), export_val_dice=report.stock_dice).write(run_folder)
+    return dataclasses.replace(report, folder=out)
 
 
-def name_check(protocol: Protocol) -> str:
+def name_check(protocol: Protocol, unmergeable: str = "") -> str:
     """Returns what scores an export from its files."""
+    if unmergeable:
+        return "this project's evaluator (stock SAM2 cannot hold what was trained)"
     if protocol.is_auto:
         return "this project's evaluator (stock SAM2 takes no class prompts)"
     return "stock SAM2ImagePredictor"
 
 
-def _write_model(
-    record: SearchRecord, chosen: Chosen, checkpoint: Path, folder: Path
-) -> tuple[float, float]:
-    """Writes adapter, merged weights, class prompts if any, config and recipe; returns the Dice before and after."""
+def _write_model(record: SearchRecord, chosen: Chosen, checkpoint: Path, folder: Path) -> ExportReport:
+    """Writes adapter, merged weights where there can be any, class prompts if any, config and recipe; scores them."""
     from trainables.class_export import score_class_export, write_class_export
     from trainables.merged import score_merged, write_merged
     from trainables.scoring import score_candidate
+    from trainables.unmerged import find_unmergeable, score_unmerged, write_unmerged
 
     context = record.make_context()
-    write_merged(context, checkpoint, folder, chosen.scale)
+    # At scale 0 the export is zero-shot itself, which stock SAM2 holds.
+    unmergeable = find_unmergeable(context, checkpoint) if chosen.scale else ""
+    if unmergeable:
+        write_unmerged(context, checkpoint, folder)
+    else:
+        write_merged(context, checkpoint, folder, chosen.scale)
     (folder / "recipe.json").write_text(json.dumps(dict(chosen.params), indent=1) + "\n")
-    own = score_candidate(context, checkpoint, context.val, chosen.scale)
     if context.protocol.is_auto:
         write_class_export(context, checkpoint, folder)
-        return own.dice, score_class_export(context, folder).dice
-    return own.dice, score_merged(context, folder, Path(record.data_root)).dice
+    own = score_candidate(context, checkpoint, context.val, chosen.scale)
+    if unmergeable:
+        found = score_unmerged(context, folder)
+    elif context.protocol.is_auto:
+        found = score_class_export(context, folder)
+    else:
+        found = score_merged(context, folder, Path(record.data_root))
+    return ExportReport(folder, own.dice, found.dice, name_check(context.protocol, unmergeable), unmergeable)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -123,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
         run_folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
         report = export_run(run_folder, arguments.out.expanduser().resolve())
         print(f"exported to {report.folder}")
-        print(f"  validation Dice: {report.own_dice:.4f}, by {report.check} {report.stock_dice:.4f}")
+        print("\n".join(report.to_lines()))
 
     return run_command(export)
 

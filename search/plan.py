@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from search.cluster import check_gpus
 from search.config import SearchConfig, find_space, load_config
 from search.errors import ConfigError
 from search.naming import NamingSettings, check_naming
+from search.pathology import check_pathology, list_random_encoders
 from trainables.checkpoint import find_model, find_weights, load_model
 from trainables.data.bcss import RegionSet, read_regions
 from trainables.data.checks import check_regions
@@ -62,7 +63,8 @@ class SearchPlan:
         n_seeds: With how many seeds each of them is.
         naming: What names the zero-shot masks, or the line that says why nothing does.
         remarks: What the screen says of the data: shared hospitals, copies.
-        caveats: What every artifact must say: leaks that were allowed.
+        caveats: What every artifact must say: leaks that were allowed, encoders that have learned nothing.
+        pathology_weights: Name of a pathology encoder -> its weights' file.
     """
 
     name: str
@@ -84,6 +86,7 @@ class SearchPlan:
     naming: NamingSettings | str
     remarks: tuple[str, ...]
     caveats: tuple[str, ...]
+    pathology_weights: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def demo_words(self) -> str:
@@ -152,6 +155,10 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
         findings += check_class_prompts(config, protocol, arguments.clip_weights is not None)
     spec = _collect(findings, lambda: find_model(arguments.model))
     checkpoint = _collect(findings, lambda: _check_weights(arguments)) if spec else None
+    pathology: dict[str, str] | None = {}
+    if config:
+        space = config
+        pathology = _collect(findings, lambda: check_pathology(space, arguments.pathology_weights))
     cache = None if storage_findings else storage / CACHE_FOLDER
     regions = _collect(findings, lambda: _read_data(arguments.data, cache))
     store = split = None
@@ -170,6 +177,7 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
         folds = _collect(findings, lambda: _make_folds(arguments, parted, listed, built))
     if findings or not (config and protocol and regions and store and split and naming) or folds is None:
         raise ConfigError(findings)
+    assert pathology is not None, "its findings have been raised"
     return SearchPlan(
         name=name,
         folder=storage / name,
@@ -189,7 +197,8 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
         n_seeds=arguments.confirm_seeds,
         naming=naming,
         remarks=_list_remarks(split, regions, store),
-        caveats=_describe_leaks(leaks),
+        caveats=(*_describe_leaks(leaks), *list_random_encoders(config, pathology)),
+        pathology_weights=pathology,
     )
 
 

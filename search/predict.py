@@ -32,7 +32,7 @@ OVERLAYS_FOLDER = "overlays"
 LEGEND_FILE = "legend.json"
 
 
-def predict_images(model_folder: Path, images: Sequence[Path], out: Path) -> list[Path]:
+def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkpoint: str | None = None) -> list[Path]:
     """Writes masks, overlays and the legend.
 
     Args:
@@ -41,6 +41,7 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path) -> lis
         out: Made, and only when everything is in it; must not exist, or be an empty folder. It gets ``NAME.png`` for
             each image (one channel, the data set's class ids), ``overlays/NAME.png``, ``legend.json`` and
             ``legend.png``.
+        checkpoint: The base's weights, for exports whose adapter could not be merged with them; None for nano's own.
 
     Returns:
         The masks' files, in the order of the images.
@@ -58,7 +59,7 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path) -> lis
     findings = [*_check_out(out), *_check_names(images)]
     loaded = None
     try:
-        loaded = load_class_export(model_folder)
+        loaded = load_class_export(model_folder, checkpoint)
     except InputError as error:
         findings += error.findings
     for path in dict.fromkeys(images):
@@ -150,11 +151,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG, JPEG or TIFF, of any size")
     parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="folder that search.export made")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights of the base, for an export without sam2.pt")
     arguments = parser.parse_args(argv)
 
     def predict() -> None:
         masks = predict_images(
-            arguments.model.expanduser(), [path.expanduser() for path in arguments.images], arguments.out.expanduser()
+            arguments.model.expanduser(),
+            [path.expanduser() for path in arguments.images],
+            arguments.out.expanduser(),
+            arguments.checkpoint,
         )
         for mask in masks:
             print(mask)

@@ -132,6 +132,8 @@ def _list_idle(values: Mapping[str, Scalar]) -> set[str]:
         idle |= set(_LAYERS_OF_ADAPTERS)
     if values["adapter.train_decoder"]:
         idle.add("adapter.train_heads")  # they are part of it
+    if values["fusion.kind"] == "none":
+        idle |= {f"fusion.{key}" for key in ("encoder", "train_encoder", "gate")}
     if values["augment.kind"] in ("none", "flips"):
         idle |= {"augment.strength", "augment.hue"}
     return idle

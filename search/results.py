@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -24,6 +25,12 @@ from trainables.protocol import require_same_protocol
 from trainables.scores import Scores
 
 STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
+# What the reader of a verdict must know where nothing is prompted.
+PAIRS_WITHOUT_PROMPTS = (
+    "no prompts: a pair is a class that its image shows; what is seen of a class in an image without it lowers the "
+    "overall Dice, and here only the pairs of the classes that those pixels have; zeroshot stands for untrained class "
+    "prompts, as zero-shot SAM2 knows no classes"
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
     require_same_protocol(candidate.protocol, baseline.protocol)
     pairs = [(pair.file, pair.class_name) for pair in candidate.compared]
     assert pairs == [(pair.file, pair.class_name) for pair in baseline.compared]
-    return judge(
+    verdict = judge(
         pair_scores(
             [file for file, _ in pairs],
             [name for _, name in pairs],
@@ -160,6 +167,8 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
         ),
         seed,
     )
+    notes = (PAIRS_WITHOUT_PROMPTS,) if candidate.protocol.is_auto else ()
+    return dataclasses.replace(verdict, notes=(*verdict.notes, *notes))
 
 
 def find_trial(ranked: list[Winner], trial_id: str) -> Winner:

@@ -84,6 +84,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--model", default="nano", help="nano (default), tiny, small, base_plus or large")
     data.add_argument("--checkpoint", metavar="FILE", help="weights of the model, or a hub id")
+    data.add_argument(
+        "--pathology-weights",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="weights of a pathology encoder that the space fuses with SAM2's, or a hub id; may be repeated; "
+        "without them it has random weights",
+    )
     data.add_argument("--protocol", help="evaluation protocol; the space's own by default")
     naming = parser.add_argument_group("naming", "CLIP names the masks of zero-shot SAM2; only with --clip-weights")
     naming.add_argument(

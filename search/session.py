@@ -74,6 +74,7 @@ def open_session(
         fixed=dict(plan.config.fixed),
         n_workers=resources.n_workers,
         folds=plan.folds,
+        pathology_weights=dict(plan.pathology_weights),
     )
     environment = describe_environment()
     tags = {

@@ -24,7 +24,7 @@ from search.cluster import (
     start_ray,
 )
 from search.confirm import choose_on_validation
-from search.export import export_run, name_check
+from search.export import export_run
 from search.finalists import CONFIRMATION_FILE
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
@@ -110,8 +110,9 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     naming |= _name_masks(session, "test", session.plan.split.test)
     summary = _summarize(session, trials, winner, chosen, zeroshot, result, naming, started)
     summary.write(folder)
-    session.say(f"exporting the winner; {name_check(session.plan.protocol)} scores the export ...")
-    call_with_resources(session.resources, export_run, folder, folder / "export")
+    session.say("exporting the winner, which is scored once more from its files ...")
+    for line in call_with_resources(session.resources, export_run, folder, folder / "export").to_lines():
+        session.say(line)
     overlays = _draw_best(session, chosen, ranked[:N_OVERLAY_TRIALS])
     summary = dataclasses.replace(
         Summary.read(folder) or summary, wall_seconds=round(time.monotonic() - started, 1)

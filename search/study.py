@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 
 from search.errors import SearchError
+from search.objective import Mode
 
 SamplerKind = Literal["tpe", "random"]
 
@@ -37,7 +39,7 @@ class StudyFile:
         sampler: ``tpe`` or ``random``.
         seed: Seed of the whole search, at least 0.
         startup_trials: Finished trials (stopped ones too) before TPE takes over from random sampling.
-        mode: Whether a larger (``max``) or a smaller (``min``) value is better.
+        modes: Whether a larger (``max``) or a smaller (``min``) value is better, one an objective.
     """
 
     journal: Path
@@ -45,11 +47,11 @@ class StudyFile:
     sampler: SamplerKind = "tpe"
     seed: int = 0
     startup_trials: int = 10
-    mode: Literal["max", "min"] = "max"
+    modes: tuple[Mode, ...] = ("max",)
 
     def open(self) -> optuna.Study:
         """Opens the study, or makes it; see ``open_study``."""
-        return open_study(self.journal, self.name, self.make_sampler(0), self.mode)
+        return open_study(self.journal, self.name, self.make_sampler(0), self.modes)
 
     def make_sampler(self, trial_number: int, conditional: bool = False) -> optuna.samplers.BaseSampler:
         """Makes the sampler that proposes one trial.
@@ -97,7 +99,7 @@ def open_study(
     journal: Path,
     name: str,
     sampler: optuna.samplers.BaseSampler,
-    mode: Literal["max", "min"] = "max",
+    modes: Sequence[Mode] = ("max",),
 ) -> optuna.Study:
     """Opens a study in a journal file, or makes it, after mending what a kill can leave behind.
 
@@ -107,11 +109,11 @@ def open_study(
 
     Raises:
         SearchError: The file cannot be read or written, is no journal, is damaged before its last line, or
-            holds a study of that name with the other direction.
+            holds a study of that name with other directions.
     """
     # The lock is a symbolic link to the journal: from a relative path it would point nowhere.
     journal = journal.absolute()
-    direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
+    directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in modes]
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_lock(journal)
@@ -123,17 +125,21 @@ def open_study(
             # The scheduler of Ray Tune decides which trials stop, never Optuna.
             pruner=optuna.pruners.NopPruner(),
             study_name=name,
-            direction=direction,
+            directions=directions,
             load_if_exists=True,
         )
     except OSError as error:
         raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
-    if study.direction != direction:
+    if study.directions != directions:
         raise SearchError(
-            f"study {name!r} in {journal} was made to {study.direction.name.lower()} its value, "
-            f"but is now asked to {direction.name.lower()} it"
+            f"study {name!r} in {journal} was made to {_name_directions(study.directions)} its values, "
+            f"but is now asked to {_name_directions(directions)} them"
         )
     return study
+
+
+def _name_directions(directions: Sequence[StudyDirection]) -> str:
+    return " and ".join(direction.name.lower() for direction in directions)
 
 
 def remove_stale_lock(journal: Path) -> bool:

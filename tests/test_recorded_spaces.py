@@ -158,6 +158,8 @@ def list_trained(name: str, weight: str) -> bool:
     if name == "lora-r8":
         heads = ("output_hypernetworks_mlps", "iou_prediction_head", "pred_obj_score_head")
         return "lora_" in weight or any(head in weight for head in heads)
+    if name == "path-sam2" and weight.startswith("pathology_fusion."):
+        return not weight.startswith("pathology_fusion.encoder.")  # CTransPath stays frozen
     return weight.startswith("sam_mask_decoder.")
 
 

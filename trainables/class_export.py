@@ -13,7 +13,7 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.checkpoint import load_strictly, read_weights
 from trainables.class_map import name_background, pick_background_id
-from trainables.context import TrialContext
+from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.errors import CheckpointError, Finding
@@ -23,6 +23,7 @@ from trainables.merged import MERGED_FILE
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.class_prompts import attach_class_prompts, load_class_prompts, save_class_prompts
 from trainables.scores import Scores
+from trainables.unmerged import load_unmerged
 
 CLASS_EXPORT_FILE = "class_prompts.json"
 
@@ -100,16 +101,24 @@ def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) ->
     ClassExport(context.model, names, (height, width)).write(folder)
 
 
-def load_class_export(folder: Path) -> tuple[ClassExport, SAM2Base]:
-    """Reads an export: merged weights and tokens, as one model on this process's device, in evaluation mode.
+def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[ClassExport, SAM2Base]:
+    """Reads an export: weights and tokens, as one model on this process's device, in evaluation mode.
+
+    Args:
+        folder: Of the export.
+        checkpoint: The base's weights, a file or a hub id, where what was trained cannot be merged with them; None for
+            nano's own.
 
     Raises:
         CheckpointError: If the folder is no export, one without class prompts, or a damaged one.
     """
     export = ClassExport.read(folder)
     spec, path = MODELS[export.model], folder / MERGED_FILE
-    model = build_architecture(spec)
-    load_strictly(model, read_weights(path), spec, path)
+    if not path.exists() and (folder / ADAPTER_FOLDER).is_dir():
+        model = load_unmerged(folder, checkpoint)
+    else:
+        model = build_architecture(spec)
+        load_strictly(model, read_weights(path), spec, path)
     prompts = load_class_prompts(folder)
     if len(prompts.tokens) != len(export.names):
         what = f"has tokens for {len(prompts.tokens)} names, but {CLASS_EXPORT_FILE} lists {len(export.names)}"

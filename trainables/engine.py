@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from trainables.data.store import RegionStore
 from trainables.errors import TrainablesError
 from trainables.evaluate import autocast
 from trainables.losses import LossParts, LossWeights, compute_loss
+from trainables.micro_batches import MicroBatches
 from trainables.model.adapters import AdaptedModel, adapters_off, get_base
 from trainables.model.class_prompts import ClassOutputs, decode_classes, find_class_prompts
 from trainables.model.forward import MaskOutputs, decode_prompts, encode_images
@@ -40,12 +42,14 @@ class EpochReport:
         lr: Learning rate of the last step.
         images_per_s: Training regions a second, data loading included.
         step: Optimizer steps since the start of the fine-tune.
+        regions_per_pass: Regions that went through the model at once, where whole batches did not fit; else None.
     """
 
     losses: dict[str, float]
     lr: float
     images_per_s: float
     step: int
+    regions_per_pass: int | None = None
 
 
 def count_steps(n_regions: int, batch_size: int) -> int:
@@ -88,6 +92,7 @@ def train_epoch(
     first_step: int,
     schedule: Schedule,
     regularisers: Regularisers,
+    micro_batches: MicroBatches,
 ) -> EpochReport:
     """Trains the adapters on one pass over the regions.
 
@@ -101,9 +106,11 @@ def train_epoch(
         first_step: Optimizer steps taken before this epoch.
         schedule: The learning rate of the whole fine-tune.
         regularisers: From :func:`trainables.regularisers.start_regularisers`, of the same recipe.
+        micro_batches: Splits batches that the memory does not hold; remembers how far.
 
     Raises:
         DivergedError: If the loss is NaN or infinite, with the step and the learning rate.
+        OutOfMemoryError: If not even one region fits the GPU.
         TrainablesError: If no batch holds an object: there is nothing to learn from.
     """
     adapted.train()
@@ -114,14 +121,20 @@ def train_epoch(
     for batch in batches:
         lr = compute_lr(step, schedule)
         set_lr(optimizer, lr)
-        parts = compute_batch_losses(
-            adapted, batch.to(device), class_weights, recipe.loss, regularisers, device, step
+        compute_losses = functools.partial(
+            compute_batch_losses,
+            adapted,
+            class_weights=class_weights,
+            recipe=recipe.loss,
+            regularisers=regularisers,
+            device=device,
+            step=step,
         )
+        zero_grad = functools.partial(optimizer.zero_grad, set_to_none=True)
+        parts = micro_batches.backward(batch.to(device), compute_losses, zero_grad)
         if not torch.isfinite(parts["total"]):
             where = f"at step {step + 1} of {schedule.n_steps} (learning rate {lr:.3g})"
             raise DivergedError(f"the loss became {float(parts['total'].detach())} {where}")
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(parts["total"])
         if recipe.optim.grad_clip:
             torch.nn.utils.clip_grad_norm_(trained, recipe.optim.grad_clip)
         optimizer.step()
@@ -131,7 +144,8 @@ def train_epoch(
     if step == first_step:
         raise TrainablesError("no training region shows a class in components that the protocol prompts")
     losses = {name: float(value) / (step - first_step) for name, value in sums.items()}
-    return EpochReport(losses, lr, n_images / (time.perf_counter() - start), step)
+    speed = n_images / (time.perf_counter() - start)
+    return EpochReport(losses, lr, speed, step, micro_batches.regions_per_pass)
 
 
 def compute_batch_losses(

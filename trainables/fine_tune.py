@@ -15,6 +15,7 @@ from trainables.data.store import RegionStore
 from trainables.engine import EpochReport, count_steps, train_epoch, weigh_classes
 from trainables.evaluate import evaluate
 from trainables.evaluation_set import EvaluationSet
+from trainables.micro_batches import MicroBatches
 from trainables.model.adapters import (
     attach_adapters,
     count_parameters,
@@ -77,6 +78,7 @@ class FineTune:
         self.regularisers = start_regularisers(self.adapted, recipe.regularise, seed)
         self.class_weights = weigh_classes(self.store, fold.train, recipe.loss.class_weight_strength)
         self.n_trained = count_parameters(self.adapted)[0]
+        self.micro_batches = MicroBatches()
         self.optimizer_steps = 0
 
     def train_epoch(self, epoch: int) -> EpochReport:
@@ -98,6 +100,7 @@ class FineTune:
             self.optimizer_steps,
             build_schedule(self.recipe.optim, n_steps, context.max_epochs),
             self.regularisers,
+            self.micro_batches,
         )
         self.optimizer_steps = report.step
         return report

@@ -92,6 +92,8 @@ class SAM2Trainable(tune.Trainable):
 def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
     """Names an epoch's figures for logs: ``train_loss``, ``train_loss/<part>``, ``lr``, ``images_per_s``.
 
+    Where batches did not fit the GPU, also ``regions_per_pass``: how many regions went through at once.
+
     Args:
         reports: One a fold, of which losses and speeds are averaged; at least one.
     """
@@ -102,7 +104,9 @@ def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
         for name in ("train_loss", *(part for part in reports[0].losses if part != "total"))
     }
     speed = float(np.mean([report.images_per_s for report in reports]))
-    return {**figures, "lr": reports[0].lr, "images_per_s": speed}
+    told = {**figures, "lr": reports[0].lr, "images_per_s": speed}
+    parts = [report.regions_per_pass for report in reports if report.regions_per_pass]
+    return {**told, "regions_per_pass": float(min(parts))} if parts else told
 
 
 def flatten_scores(scores: Scores, split: str) -> dict[str, float]:

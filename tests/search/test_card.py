@@ -67,6 +67,20 @@ def test_figures_stand_beside_the_bar_under_their_protocol(summary: Summary) -> 
         assert part in card, part
 
 
+def test_class_prompts_are_told_and_how_to_use_them(summary: Summary) -> None:
+    record = make_record()
+    record = dataclasses.replace(record, context={**record.context, "protocol": PROTOCOLS["auto"].to_dict()})
+    card = read_card(record, summary)
+    for part in (
+        *("python -m search.predict --model", "class_prompts.safetensors", "needs no prompts"),
+        *("these files, read again", "one class everywhere (floor)", "untrained class prompts"),
+        "every pixel named right (ceiling)",
+    ):
+        assert part in card
+    assert "WiSE-FT" not in card and "prompt box" not in card
+    assert "search.predict" not in read_card(make_record(), summary)
+
+
 def test_a_demo_is_marked_and_real_data_are_not() -> None:
     demo = "demo data (synthetic tissue)"
     assert f"**Made with {demo}: its numbers say nothing about tissue.**" in read_card(make_record(demo=demo))

@@ -201,6 +201,20 @@ def test_a_protocol_of_another_name_is_the_same_protocol() -> None:
     assert judge_on_test(make_scores(20, protocol=renamed), make_scores(0), seed=0).word == "beaten"
 
 
+def test_without_prompts_only_classes_that_are_shown_are_compared(tmp_path: Path) -> None:
+    def name_alike(dice: int) -> Scores:
+        shown = make_scores(dice, protocol=PROTOCOLS["auto"])
+        absent = PairScore("r0.png", "vessel", "p0", Overlap(0, dice, 0), ceiling=1.0, floor=0.0)
+        return Scores(shown.protocol, (*shown.pairs, absent))
+
+    verdict = judge_on_test(name_alike(20), name_alike(0), seed=0)
+    assert verdict.overall.n_pairs == 24 and "vessel" not in verdict.per_class
+    assert any("untrained class prompts" in note for note in verdict.notes)
+    assert not any("untrained" in note for note in judge_on_test(make_scores(20), make_scores(0), seed=0).notes)
+    write_scores(tmp_path / "scores.csv", {"winner": name_alike(20), "zeroshot": name_alike(0)})
+    assert "vessel" not in (tmp_path / "scores.csv").read_text()
+
+
 def test_written_scores_are_what_the_verdict_command_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

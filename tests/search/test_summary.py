@@ -85,3 +85,10 @@ def test_caveats_are_the_last_lines(summary: Summary) -> None:
     caveats = ["leak allowed by --allow-leak: patient X stands in 2 parts", "the test set was opened 2 times"]
     lines = dataclasses.replace(summary, caveats=caveats).to_lines("")
     assert lines[-2:] == [f"  CAVEAT: {caveat}" for caveat in caveats]
+
+
+def test_without_prompts_the_floor_is_a_constant_answer_and_there_is_no_zero_shot(summary: Summary) -> None:
+    auto = dataclasses.replace(summary, protocol="auto", val_dice=0.1, val_floor=0.2)
+    text = "\n".join(auto.to_lines("reason"))
+    assert "one class everywhere 0.200" in text and "untrained class prompts" in text
+    assert "a constant answer is better here" in text and "box" not in text

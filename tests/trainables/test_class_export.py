@@ -29,6 +29,7 @@ from trainables.protocol import PROTOCOLS
 from trainables.recipe import Recipe
 from trainables.scores import Scores
 from trainables.scoring import load_candidate, score_candidate, score_scales
+from trainables.unmerged import write_unmerged
 
 RECIPE = Recipe.from_flat(
     {
@@ -58,11 +59,11 @@ def context(tissue_store: RegionStore) -> TrialContext:
     )
 
 
-def make_fine_tune(context: TrialContext) -> FineTune:
+def make_fine_tune(context: TrialContext, recipe: Recipe = RECIPE) -> FineTune:
     store = RegionStore.open(Path(context.store_folder))
     regions = EvaluationSet(store, context.val, context.protocol, context.train)
     base_state = load_model("nano", None).state_dict()
-    return FineTune(context, context.list_folds()[0], regions, base_state, RECIPE, 5, torch.device("cpu"))
+    return FineTune(context, context.list_folds()[0], regions, base_state, recipe, 5, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,21 @@ def test_an_export_scores_what_the_checkpoint_does(
     assert prompts is not None and len(prompts.tokens) == len(written.names)
     stock = torch.load(export / MERGED_FILE, weights_only=True)["model"]
     assert set(stock) == set(load_model("nano", None).state_dict())
+
+
+def test_adapters_that_cannot_be_merged_are_exported_with_their_class_prompts(
+    context: TrialContext, tmp_path: Path
+) -> None:
+    recipe = Recipe.from_flat({"adapter.kind": "bottleneck", "adapter.rank": 2, "class_prompts.tokens": 1})
+    fit = make_fine_tune(context, recipe)
+    fit.train_epoch(0)
+    for name in ("checkpoint", "export"):
+        (tmp_path / name).mkdir()
+    fit.save(tmp_path / "checkpoint")
+    write_unmerged(context, tmp_path / "checkpoint", tmp_path / "export")
+    write_class_export(context, tmp_path / "checkpoint", tmp_path / "export")
+    assert not (tmp_path / "export" / MERGED_FILE).exists()
+    assert score_class_export(context, tmp_path / "export") == fit.evaluate()
 
 
 def test_an_export_without_class_prompts_says_that_it_needs_prompts(export: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from trainables.engine import (
 )
 from trainables.errors import TrainablesError
 from trainables.losses import compute_loss
+from trainables.micro_batches import MicroBatches
 from trainables.model.adapters import AdaptedModel, attach_adapters, get_base
 from trainables.optim import build_optimizer, build_schedule, compute_lr
 from trainables.protocol import PROTOCOLS
@@ -114,7 +115,9 @@ def train(
     schedule = build_schedule(recipe.optim, n_steps, n_epochs=1)
     regularisers = start_regularisers(adapted, recipe.regularise, seed=0)
     weights = torch.ones(5)
-    return train_epoch(adapted, batches, optimizer, recipe, weights, CPU, first_step, schedule, regularisers)
+    return train_epoch(
+        adapted, batches, optimizer, recipe, weights, CPU, first_step, schedule, regularisers, MicroBatches()
+    )
 
 
 def test_the_loss_falls_over_a_few_epochs_of_made_tissue(tissue_store: RegionStore) -> None:
@@ -203,7 +206,7 @@ def test_class_weights_reach_the_loss(tissue_store: RegionStore) -> None:
         weights = torch.full((5,), factor)
         schedule = build_schedule(recipe.optim, 8, 1)
         regularisers = start_regularisers(adapted, recipe.regularise, seed=0)
-        report = train_epoch(adapted, [batch], optimizer, recipe, weights, CPU, 0, schedule, regularisers)
+        report = train_epoch(adapted, [batch], optimizer, recipe, weights, CPU, 0, schedule, regularisers, MicroBatches())
         totals.append(report.losses["total"])
     assert totals[1] == pytest.approx(3 * totals[0], rel=1e-4)
 

@@ -143,6 +143,12 @@ def test_a_warm_up_given_once_survives_writing_and_reading(values: dict[str, Sca
     assert Recipe.from_flat(recipe.to_flat()) == recipe and find_conflicts(recipe) == []
 
 
+def test_class_prompts_have_no_zero_shot_masks_to_keep_to() -> None:
+    assert Recipe.from_flat({"class_prompts.tokens": 2, "regularise.l2_start": 0.1}).class_prompts.tokens == 2
+    with pytest.raises(RecipeError, match="zero-shot masks"):
+        Recipe.from_flat({"class_prompts.tokens": 2, "regularise.distill": 0.1})
+
+
 @pytest.mark.parametrize("kind", list_rules()["adapter.kind"].choices)
 def test_only_updates_with_a_scale_can_be_dropped(kind: str) -> None:
     values: dict[str, Scalar] = {"adapter.kind": kind, "regularise.drop": 0.5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -21,6 +22,7 @@ RgbImage = UInt8[np.ndarray, "h w 3"]
 IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its image until that is checked
 
 MAX_PIXELS = 400_000_000
+MAX_FILE_BYTES = 5 * MAX_PIXELS  # RGBA without compression, and room for what else a file says
 
 _READERS: Mapping[bytes, Callable[[BytesIO], ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
@@ -56,9 +58,16 @@ def read_bytes(path: Path) -> bytes:
     """Reads a whole file.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If it cannot be read, is no plain file (a pipe would be waited for, a device never ends), or
+            has more than ``MAX_FILE_BYTES`` bytes.
     """
     try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise _refusal(path, "is no plain file", "put the picture itself there")
+        if state.st_size > MAX_FILE_BYTES:
+            rule = f"cut it into regions of at most {MAX_PIXELS // 10**6} megapixels"
+            raise _refusal(path, f"has {state.st_size:,} bytes, more than {MAX_FILE_BYTES:,}", rule)
         return path.read_bytes()
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"

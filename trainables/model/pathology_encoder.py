@@ -16,7 +16,6 @@ from typing import Any
 import timm
 import torch
 from jaxtyping import Float
-from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -67,7 +66,7 @@ class ConvStem(nn.Module):
     ) -> None:
         super().__init__()
         assert patch_size == 4, "two strides of 2"
-        height, width = to_2tuple(img_size)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.patch_size, self.grid_size = (4, 4), (height // 4, width // 4)
         layers: list[nn.Module] = []
         for n_in, n_out in ((in_chans, embed_dim // 8), (embed_dim // 8, embed_dim // 4)):
@@ -133,7 +132,7 @@ class PathologyEncoder(nn.Module):
         """Tries the encoder on a small region: what timm says of widths is not always what the map has."""
         try:
             with torch.no_grad():
-                return self(torch.zeros(1, 3, _TRIED_SIDE, _TRIED_SIDE)).shape[1]
+                return int(self(torch.zeros(1, 3, _TRIED_SIDE, _TRIED_SIDE)).shape[1])
         except (AttributeError, NotImplementedError, RuntimeError, AssertionError, TypeError, ValueError) as error:
             what = f"gives no map of features ({type(error).__name__}: {str(error)[:120]})"
             fix = "choose another of timm's encoders"
@@ -226,7 +225,8 @@ def compute_fingerprint(network: nn.Module) -> str:
 def _build_network(spec: EncoderSpec) -> tuple[nn.Module, bool]:
     """Builds the architecture so that it takes images of any size, where it can; also returns whether it does."""
     # Vision transformers, and Swin since timm 1.0.20; Swin before; all that take any size anyway, or one alone.
-    for option in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+    options: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for option in options:
         try:
             network: nn.Module = timm.create_model(
                 spec.architecture, pretrained=False, num_classes=0, **spec.options, **option

@@ -87,6 +87,20 @@ def test_batches_have_the_shapes_and_ranges_they_say(tissue_store: RegionStore) 
         assert set(batch.region_index.tolist()) == set(range(len(batch.images)))
 
 
+def test_class_prompts_ask_for_every_name_in_every_region_and_draw_nothing(
+    write_store: Callable[..., RegionStore],
+) -> None:
+    mask = np.ones((64, 64), np.uint8)
+    mask[:, :16], mask[:8, 16:] = 9, 7  # ignored, and of no class
+    store = write_store({"a": mask, "b": np.full((64, 64), 2, np.uint8)}, CLASSES, ignore=(9,))
+    (batch,) = list_batches(make_regions(store, protocol="auto", class_prompts__tokens=3))
+    assert batch.region_index.tolist() == [0, 0, 0, 1, 1, 1] and batch.class_index.tolist() == [0, 1, 2] * 2
+    assert batch.points.shape == (6, 0, 2) and batch.labels.shape == (6, 0)
+    targets = batch.targets.reshape(2, 3, 16, 16)
+    torch.testing.assert_close(targets.sum(1), batch.valid.reshape(2, 3, 16, 16)[:, 0])  # each pixel that counts once
+    assert sorted(targets[:, 1].mean((1, 2)).tolist()) == [0.0, 1.0]  # asked for where it is not, too
+
+
 @pytest.mark.parametrize("protocol", ["recorded", "components"])
 def test_targets_are_the_prompted_parts_of_their_class(tissue_store: RegionStore, protocol: str) -> None:
     regions = make_regions(tissue_store, protocol=protocol, augment__kind="none", prompts__max_objects=64)
