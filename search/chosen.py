@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.objective import Objective
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
 from search.results import find_winner, read_trials
 
@@ -36,6 +37,7 @@ class Chosen:
             cross-validation: then it has no validation score of its own.
         protocol_id: Under which every figure here was measured.
         params: Its whole recipe, flat.
+        objective_value: What the search optimized, on validation at that scale; None where that is the Dice.
     """
 
     trial_id: str
@@ -52,6 +54,7 @@ class Chosen:
     refit: bool
     protocol_id: str
     params: Mapping[str, Any]
+    objective_value: float | None = None
 
     def write(self, folder: Path) -> None:
         """Writes ``chosen.json``, whole or not at all."""
@@ -73,7 +76,8 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     path = folder / CHOSEN_FILE
     if path.is_file():
         return Chosen(**json.loads(path.read_text()))
-    winner = find_winner(read_trials(make_study_file(folder, record)), folder / TRIALS_FOLDER)
+    trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
+    winner = find_winner(trials, folder / TRIALS_FOLDER, objective)
     checkpoint = winner.checkpoint.relative_to(folder).as_posix()
     dice = winner.val_dice
     return Chosen(
@@ -91,4 +95,5 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
         refit=False,
         protocol_id=record.make_context().protocol.id,
         params=winner.params,
+        objective_value=winner.value,
     )

@@ -20,6 +20,7 @@ from search.config_checks import (
     check_sections,
 )
 from search.errors import ConfigError
+from search.objective import Objective, read_objective
 from search.protocol_space import report_protocol_faults
 from search.recorded_spaces import describe_recorded
 from search.space import Parameter, read_fixed, read_space
@@ -82,6 +83,7 @@ class SearchConfig:
             (``protocol.tta``), and the trials' numbers, each under a protocol of its own, are no ranking.
         protocol: Name of the evaluation protocol, the same for all trials; without training the one whose parts
             are changed.
+        objective: What is optimized; without training nothing is.
         num_trials: How many trials are started; at least 1, and 1 for a replay.
         max_epochs: Epochs of a trial that is not stopped early; at least 1, and 0 without training.
         scheduler: When trials are stopped early; never in a replay or without training.
@@ -97,6 +99,7 @@ class SearchConfig:
     description: str = ""
     train: bool = True
     protocol: str = "recorded"
+    objective: Objective = Objective()
     num_trials: int = 16
     max_epochs: int = 8
     scheduler: SchedulerConfig = SchedulerConfig()
@@ -116,7 +119,9 @@ class SearchConfig:
         said: dict[str, object] = {"name": self.name}
         said |= {"description": self.description} if self.description else {}
         said |= {} if self.train else {"train": False}
-        said |= {"protocol": self.protocol, "num_trials": self.num_trials}
+        said |= {"protocol": self.protocol}
+        said |= {"objective": self.objective.to_plain()} if self.train else {}
+        said |= {"num_trials": self.num_trials}
         said |= {"max_epochs": self.max_epochs} if self.train else {}
         said |= {"scheduler": self.scheduler.to_dict(), "sampler": self.sampler.to_dict()}
         said |= {"fixed": dict(self.fixed)}
@@ -178,6 +183,7 @@ def load_config(path: Path, known_protocols: Collection[str]) -> SearchConfig:
         "name": lambda node: node.read_text(path.stem),
         "description": lambda node: node.read_text(""),
         "protocol": lambda node: node.read_word(SearchConfig.protocol, tuple(known_protocols)),
+        "objective": read_objective,
         "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1),
         "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1),
         "scheduler": _read_scheduler,

@@ -47,6 +47,9 @@ def check_ineffective(entries: Mapping[str, YamlNode], train: bool, is_replay: b
     """Reports keys that do nothing in a file that trains nothing, or in a replay: a single, fixed trial."""
     if not train and "max_epochs" in entries:
         entries["max_epochs"].report("has no effect with train: false", "leave it out: zero-shot has no epochs")
+    if not train and "objective" in entries:
+        what = "has no effect with train: false"
+        entries["objective"].report(what, "leave it out: scores under several protocols are no ranking")
     why = "a single trial" if is_replay else "train: false"
     if (is_replay or not train) and "scheduler" in entries and not _is_none(entries["scheduler"]):
         entries["scheduler"].report(f"has no effect on {why}", "leave it out, or write kind: none")

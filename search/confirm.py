@@ -2,13 +2,13 @@
 
 The best of many trials on few regions is partly luck. New seeds tell how much: configurations are compared by
 their mean over seeds, and the scale of the update (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903) is chosen by the
-same mean, with zero-shot among the scales. All of it looks at validation alone.
+same mean, with zero-shot among the scales. All of it goes by the search's objective and looks at validation alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,19 @@ from search.cluster import map_with_resources
 from search.errors import SearchError
 from search.finalists import Finalist, SeedRun, choose_finalist, choose_scale, write_finalists
 from search.list_searcher import FROM_TRIAL
+from search.objective import DICE, Objective
 from search.results import Winner, read_best_epoch
 from search.runner import ListedTrial, run_listed
 from search.session import Session
 from trainables.context import SEED_KEY
 from trainables.interpolation import SCALES
+from trainables.sam2_trainable import flatten_scores
 from trainables.scores import Scores, join_scores
 from trainables.scoring import score_scales
 
 CONFIRMATION = "confirmation"
 REFIT = "refit"
+_DICE = Objective()
 
 
 def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> Chosen:
@@ -48,10 +51,9 @@ def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: S
     best = _measure_scales(session, best)
     compared = [best if each.trial_id == best.trial_id else each for each in finalists]
     write_finalists(plan.folder, compared, plan.protocol.id)
-    curve = best.average_scales()
-    scale = choose_scale(curve)
-    _tell_scales(session, curve, scale)
-    run = max(best.runs, key=lambda each: each.by_scale[scale])
+    scale = choose_scale(best.average_scores())
+    _tell_scales(session, best, scale)
+    run = max(best.runs, key=lambda each: each.score_by_scale[scale])
     chosen = Chosen(
         trial_id=best.trial_id,
         seed=run.seed,
@@ -67,6 +69,7 @@ def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: S
         refit=False,
         protocol_id=plan.protocol.id,
         params=best.params,
+        objective_value=None if run.value is None else run.value_by_scale[scale],
     )
     if session.context.folds:
         chosen = _refit(session, chosen, best, zeroshot)
@@ -87,9 +90,10 @@ def _confirm(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> li
         {**each.params, SEED_KEY: seed, FROM_TRIAL: each.trial_id} for each in finalists for seed in seeds
     ]
     trials = run_listed(session, zeroshot, configs, CONFIRMATION)
-    confirmed = [gather_finalist(each, seeds, trials) for each in finalists]
+    objective = plan.config.objective
+    confirmed = [gather_finalist(each, seeds, trials, objective) for each in finalists]
     for finalist in confirmed:
-        session.say(f"  {_describe(finalist, zeroshot.dice)}")
+        session.say(f"  {_describe(finalist, zeroshot.dice, objective)}")
     return confirmed
 
 
@@ -98,34 +102,38 @@ def list_seeds(seed: int, number: int) -> list[int]:
     return [(seed + 1 + index) % 2**32 for index in range(number)]
 
 
-def gather_finalist(winner: Winner, seeds: Sequence[int], trials: Sequence[ListedTrial]) -> Finalist:
+def gather_finalist(
+    winner: Winner, seeds: Sequence[int], trials: Sequence[ListedTrial], objective: Objective = _DICE
+) -> Finalist:
     """Collects a finalist's trainings from the trials that ran."""
     mine = {
         trial.config[SEED_KEY]: trial
         for trial in trials
         if trial.config.get(FROM_TRIAL) == winner.trial_id
     }
-    runs = tuple(_read_run(seed, mine.get(seed)) for seed in seeds)
+    runs = tuple(_read_run(seed, mine.get(seed), objective) for seed in seeds)
     return Finalist(winner.trial_id, winner.val_dice, winner.params, runs)
 
 
-def _read_run(seed: int, trial: ListedTrial | None) -> SeedRun:
+def _read_run(seed: int, trial: ListedTrial | None, objective: Objective) -> SeedRun:
     if trial is None:
         return SeedRun(seed, "", 0, float("nan"), "was not started")
-    best = read_best_epoch(trial.folder)
+    best = read_best_epoch(trial.folder, objective.metric)
     if trial.failure or best is None:
         return SeedRun(seed, "", 0, float("nan"), trial.failure or "left no checkpoint")
-    return SeedRun(seed, str(best.path), best.epoch, best.val_dice)
+    value = None if objective.metric == DICE else best.value
+    return SeedRun(seed, str(best.path), best.epoch, best.val_dice, value=value)
 
 
-def _describe(finalist: Finalist, bar: float) -> str:
+def _describe(finalist: Finalist, bar: float, objective: Objective) -> str:
     if not finalist.is_complete:
         failed = "; ".join(f"seed {run.seed}: {run.failure}" for run in finalist.runs if run.failure)
         return f"trial {finalist.trial_id}: out, {failed}"
     dice = ", ".join(f"{run.val_dice:.3f}" for run in finalist.runs)
     mean = f"{finalist.mean_dice:.3f} +/- {finalist.std_dice:.3f}"
+    score = "" if objective.metric == DICE else f"mean {objective.label} {finalist.mean_score:.3f}, "
     return (
-        f"trial {finalist.trial_id}: val Dice {mean} over seeds ({dice}), "
+        f"trial {finalist.trial_id}: {score}val Dice {mean} over seeds ({dice}), "
         f"{finalist.mean_dice - bar:+.3f} against zero-shot; {finalist.search_dice:.3f} in the search"
     )
 
@@ -136,7 +144,7 @@ def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
     scales = (1.0,) if session.context.protocol.is_auto else SCALES
     told = "several scales of its update (0 is zero-shot)" if len(scales) > 1 else "scale 1"
     session.say(f"scoring the best configuration at {told} ...")
-    folds = session.context.list_folds()
+    folds, metric = session.context.list_folds(), session.plan.config.objective.metric
     calls = [
         (session.context, session.context.locate_fold(Path(run.checkpoint), index), fold.val, scales)
         for run in finalist.runs
@@ -146,14 +154,17 @@ def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
     runs = []
     for position, run in enumerate(finalist.runs):
         parts = found[position * len(folds) : (position + 1) * len(folds)]
-        by_scale = {scale: join_scores([part[scale] for part in parts]).dice for scale in parts[0]}
-        runs.append(dataclasses.replace(run, by_scale=by_scale))
+        joined = {scale: flatten_scores(join_scores([part[scale] for part in parts]), "val") for scale in parts[0]}
+        by_scale = {scale: figures[DICE] for scale, figures in joined.items()}
+        values = {} if metric == DICE else {scale: figures[metric] for scale, figures in joined.items()}
+        runs.append(dataclasses.replace(run, by_scale=by_scale, value_by_scale=values))
     return dataclasses.replace(finalist, runs=tuple(runs))
 
 
-def _tell_scales(session: Session, curve: Mapping[float, float], scale: float) -> None:
-    figures = ", ".join(f"{each:g}: {dice:.3f}" for each, dice in curve.items())
-    session.say(f"  mean val Dice by scale: {figures}; chosen: {scale:g}")
+def _tell_scales(session: Session, best: Finalist, scale: float) -> None:
+    curve = best.average_scales()
+    figures = ", ".join(f"{each:g}: {score:.3f}" for each, score in best.average_scores().items())
+    session.say(f"  mean {session.plan.config.objective.label} by scale: {figures}; chosen: {scale:g}")
     if set(curve) == {0.0, 1.0}:
         session.say("  what was trained cannot be merged into SAM2's weights: there is no scale in between")
     if scale == 0:

@@ -15,7 +15,7 @@ from search.errors import SearchError
 from search.results import Winner
 
 CONFIRMATION_FILE = "confirmation.json"
-# Mean validation Dice differs by less: the scale that is nearer to the fine-tune itself is taken.
+# Means over seeds differ by less: the scale that is nearer to the fine-tune itself is taken.
 _TIE = 1e-9
 
 
@@ -30,6 +30,8 @@ class SeedRun:
         val_dice: Dice of that epoch on validation.
         failure: Why it has no checkpoint; empty where it has.
         by_scale: Dice on validation by the scale of the update; empty where it was not measured.
+        value: The search's objective at that epoch; None where that is the Dice.
+        value_by_scale: The same by the scale of the update.
     """
 
     seed: int
@@ -38,6 +40,18 @@ class SeedRun:
     val_dice: float
     failure: str = ""
     by_scale: Mapping[float, float] = dataclasses.field(default_factory=dict)
+    value: float | None = None
+    value_by_scale: Mapping[float, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """What finalists are compared by."""
+        return self.val_dice if self.value is None else self.value
+
+    @property
+    def score_by_scale(self) -> Mapping[float, float]:
+        """What scales are compared by."""
+        return self.by_scale if self.value is None else self.value_by_scale
 
 
 @dataclass(frozen=True)
@@ -72,22 +86,32 @@ class Finalist:
         """Standard deviation over seeds (n - 1); 0 for a single one."""
         return float(np.std([run.val_dice for run in self.runs], ddof=1)) if len(self.runs) > 1 else 0.0
 
+    @property
+    def mean_score(self) -> float:
+        """Mean over seeds of what finalists are compared by."""
+        return float(np.mean([run.score for run in self.runs]))
+
     def average_scales(self) -> dict[float, float]:
         """Returns scale -> mean validation Dice over seeds."""
-        return {
-            scale: float(np.mean([run.by_scale[scale] for run in self.runs]))
-            for scale in self.runs[0].by_scale
-        }
+        return _average([run.by_scale for run in self.runs])
+
+    def average_scores(self) -> dict[float, float]:
+        """Returns scale -> mean over seeds of what scales are compared by: the Dice, if nothing else was asked for."""
+        return _average([run.score_by_scale for run in self.runs])
 
     @staticmethod
     def from_search(winner: Winner, seed: int) -> Finalist:
         """Takes a trial of the search as it is, without training it again."""
-        run = SeedRun(seed, str(winner.checkpoint), winner.epoch, winner.val_dice)
+        run = SeedRun(seed, str(winner.checkpoint), winner.epoch, winner.val_dice, value=winner.value)
         return Finalist(winner.trial_id, winner.val_dice, winner.params, (run,))
 
 
+def _average(curves: Sequence[Mapping[float, float]]) -> dict[float, float]:
+    return {scale: float(np.mean([curve[scale] for curve in curves])) for scale in curves[0]}
+
+
 def choose_finalist(finalists: Sequence[Finalist]) -> Finalist:
-    """Returns the finalist with the highest mean validation Dice over seeds.
+    """Returns the finalist with the highest mean over seeds of the search's objective on validation.
 
     Raises:
         SearchError: If every finalist failed with some seed, with the reasons.
@@ -96,11 +120,11 @@ def choose_finalist(finalists: Sequence[Finalist]) -> Finalist:
     if not complete:
         reasons = {run.failure for finalist in finalists for run in finalist.runs if run.failure}
         raise SearchError(f"no finalist could be trained with every seed: {'; '.join(sorted(reasons))}")
-    return max(complete, key=lambda finalist: finalist.mean_dice)
+    return max(complete, key=lambda finalist: finalist.mean_score)
 
 
 def choose_scale(by_scale: Mapping[float, float]) -> float:
-    """Returns the scale with the highest mean validation Dice; among equals the one nearest to 1."""
+    """Returns the scale with the highest mean over seeds; among equals the one nearest to 1."""
     best = max(by_scale.values())
     return min((s for s, dice in by_scale.items() if dice >= best - _TIE), key=lambda s: (abs(s - 1), s))
 

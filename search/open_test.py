@@ -32,13 +32,15 @@ def main(argv: list[str] | None = None) -> int:
 def _open(arguments: argparse.Namespace) -> None:
     from search.held_out import open_test, score_here
     from search.marks import mark_artifacts
+    from search.objective import Objective
     from search.record import TRIALS_FOLDER, SearchRecord, find_run, make_study_file
     from search.results import find_trial, rank_trials, read_trials
 
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
     record = SearchRecord.read(folder)
-    ranked = rank_trials(read_trials(make_study_file(folder, record)), folder / TRIALS_FOLDER)
+    trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
+    ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
     trial = find_trial(ranked, arguments.trial)
     context = record.make_context()
     checkpoint = context.locate_fold(trial.checkpoint, 0)

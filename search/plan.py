@@ -21,11 +21,11 @@ from search.errors import ConfigError
 from search.naming import NamingSettings, check_naming
 from search.pathology import check_pathology, list_random_encoders
 from trainables.checkpoint import find_model, find_weights, load_model
-from trainables.data.bcss import RegionSet, read_regions
-from trainables.data.checks import check_regions
+from trainables.data.bcss import RegionListing, RegionSet, list_regions
+from trainables.data.checks import examine_regions, find_weak_parts
 from trainables.data.folds import Fold, make_folds
 from trainables.data.leaks import describe_hospitals, find_duplicates, find_leaks
-from trainables.data.splits import Split, make_split
+from trainables.data.splits import Split, find_split_problems, make_split
 from trainables.data.store import RegionStore
 from trainables.data.tissue import write_demo
 from trainables.errors import Finding, InputError
@@ -135,13 +135,19 @@ class SearchPlan:
         ]
 
 
-def make_plan(arguments: argparse.Namespace) -> SearchPlan:
+def make_plan(arguments: argparse.Namespace, warn: Callable[[Finding], None] | None = None) -> SearchPlan:
     """Reads and checks the space, the data, the model and the folders.
+
+    Args:
+        arguments: The command line.
+        warn: Called with all that is worth a look and stops nothing, also where findings do; a plan that is
+            returned has it among its remarks.
 
     Raises:
         ConfigError: With every finding.
     """
     findings: list[Finding] = []
+    warnings: list[Finding] = []
     storage = Path(arguments.storage).expanduser().resolve()
     config = _collect(findings, lambda: _read_config(arguments))
     name = _name_search(config) if arguments.name is None else arguments.name
@@ -160,12 +166,16 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
         space = config
         pathology = _collect(findings, lambda: check_pathology(space, arguments.pathology_weights))
     cache = None if storage_findings else storage / CACHE_FOLDER
-    regions = _collect(findings, lambda: _read_data(arguments.data, cache))
+    listing = _collect(findings, lambda: _list_data(arguments.data, cache))
+    regions = listing.regions if listing else None
     store = split = None
-    if regions is not None:
-        found = regions
-        store = _collect(findings, lambda: _build_store(found, spec, cache))
-        split = _collect(findings, lambda: _make_split(arguments, found, store))
+    if listing:
+        findings += listing.findings
+        warnings += listing.warnings
+    if listing and regions:
+        told, found = listing, regions
+        store = _collect(findings, lambda: _build_store(told, found, spec, cache, warnings.append))
+        split = _collect(findings, lambda: _make_split(arguments, told, found, store))
     classes = tuple(regions.classes.values()) if regions else None
     naming = _collect(findings, lambda: check_naming(arguments, classes))
     leaks: list[Finding] = []
@@ -175,6 +185,11 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
         findings += [] if arguments.allow_leak else leaks
         built, parted, listed = store, split, regions
         folds = _collect(findings, lambda: _make_folds(arguments, parted, listed, built))
+        weak = find_weak_parts(split, regions, store.class_presence())
+        warnings += [*store.warnings, *find_duplicates(store), *weak]
+    if warn is not None:
+        for warning in warnings:
+            warn(warning)
     if findings or not (config and protocol and regions and store and split and naming) or folds is None:
         raise ConfigError(findings)
     assert pathology is not None, "its findings have been raised"
@@ -196,7 +211,7 @@ def make_plan(arguments: argparse.Namespace) -> SearchPlan:
         n_confirm=arguments.confirm,
         n_seeds=arguments.confirm_seeds,
         naming=naming,
-        remarks=_list_remarks(split, regions, store),
+        remarks=(*filter(None, [describe_hospitals(split, regions)]), *map(describe_warning, warnings)),
         caveats=(*_describe_leaks(leaks), *list_random_encoders(config, pathology)),
         pathology_weights=pathology,
     )
@@ -262,31 +277,48 @@ def _check_weights(arguments: argparse.Namespace) -> str:
     return "" if arguments.checkpoint is None else str(path)
 
 
-def _read_data(data: str | None, cache: Path | None) -> RegionSet | None:
+def _list_data(data: str | None, cache: Path | None) -> RegionListing | None:
     """Lists the user's regions, or the demo's, which are made in the cache; None where there is no cache."""
     if data is not None:
         root = Path(data).expanduser().resolve()
         if root.is_file():
             fix = "give the folder that holds images/ and masks/"
             raise ConfigError([Finding(f"--data {data}", "is a file, not a folder", fix)])
-        return read_regions(root)
+        return list_regions(root)
     if cache is None:
         return None
     write_demo(cache / "demo-tissue")
-    return read_regions(cache / "demo-tissue")
+    return list_regions(cache / "demo-tissue")
 
 
-def _build_store(regions: RegionSet, spec: ModelSpec | None, cache: Path | None) -> RegionStore | None:
-    """Decodes all regions; where there is no model or no cache to decode for, only to tell what is wrong."""
-    if spec is not None and cache is not None:
-        return RegionStore.build(regions, 256 if spec.is_demo else 1024, cache)
-    if problems := check_regions(regions):
-        raise ConfigError(problems)
+def _build_store(
+    listing: RegionListing,
+    regions: RegionSet,
+    spec: ModelSpec | None,
+    cache: Path | None,
+    warn: Callable[[Finding], None],
+) -> RegionStore | None:
+    """Decodes all regions; where there is nothing to decode for, or files are missing, only to tell what is wrong."""
+    if spec is not None and cache is not None and not listing.findings:
+        return RegionStore.build(regions, 256 if spec.is_demo else 1024, cache, warn=warn)
+    report = examine_regions(regions, listing.has_classes)
+    for warning in report.warn_regions:
+        warn(warning)
+    if report.findings:
+        raise ConfigError(report.findings)
     return None
 
 
-def _make_split(arguments: argparse.Namespace, regions: RegionSet, store: RegionStore | None) -> Split:
-    """Splits the regions; without a store only to tell what is wrong with the split."""
+def _make_split(
+    arguments: argparse.Namespace, listing: RegionListing, regions: RegionSet, store: RegionStore | None
+) -> Split | None:
+    """Splits the regions; without a store only to tell what is wrong with the split, as far as it is declared."""
+    if listing.findings:  # a part may be empty for want of a mask that is told to be missing
+        names = [*(region.name for region in regions.regions), *listing.unpaired]
+        if regions.declared_split and arguments.split in ("auto", "declared"):
+            if problems := find_split_problems(names, regions.declared_split, str(regions.root)):
+                raise ConfigError(problems)
+        return None
     nothing: dict[str, frozenset[int]] = {region.name: frozenset() for region in regions.regions}
     presence = store.class_presence() if store else nothing
     return make_split(regions, arguments.split, arguments.seed, class_presence=presence)
@@ -300,11 +332,9 @@ def _make_folds(
     return make_folds(split, regions, arguments.folds, arguments.seed, store.class_presence())
 
 
-def _list_remarks(split: Split, regions: RegionSet, store: RegionStore) -> tuple[str, ...]:
-    """Returns what is worth a look and stops nothing."""
-    hospitals = describe_hospitals(split, regions)
-    warnings = [*store.warnings, *find_duplicates(store)]
-    return (*filter(None, [hospitals]), *(f"{each.where}: {each.what}; {each.fix}" for each in warnings))
+def describe_warning(warning: Finding) -> str:
+    """Returns a warning as the remark that a plan makes of it."""
+    return f"{warning.where}: {warning.what}; {warning.fix}"
 
 
 def _describe_leaks(leaks: list[Finding]) -> tuple[str, ...]:

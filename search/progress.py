@@ -15,6 +15,7 @@ from rich.text import Text
 
 from search.bar import RECORDED_BAR
 from search.list_searcher import FROM_TRIAL
+from search.objective import DICE, PARAMETERS, Objective
 from trainables.context import SEED_KEY
 
 # In the order in which they get room.
@@ -29,21 +30,21 @@ SHOWN_PARAMETERS = {
     "augment.kind": "augment",
     "adapter.targets": "targets",
 }
-SCORE_COLUMNS = ("trial", "state", "epoch", "val Dice", "best", "vs zero-shot")
 _GAP = 3  # characters between two columns of a table without edges
 
 
 @dataclass
 class TrialRow:
-    """What the table knows of one trial; times are in seconds of ``time.monotonic``."""
+    """What the table knows of one trial, by the first objective; times are in seconds of ``time.monotonic``."""
 
     number: int
     config: dict[str, Any]
     started: float
     epoch: int = 0
-    dice: float = float("nan")
+    value: float = float("nan")
     best: float = float("nan")
     state: str = "running"
+    parameters: int | None = None
     ended: float | None = None
 
 
@@ -55,17 +56,20 @@ class SearchProgress:
         num_trials: Trials in all.
         max_epochs: Epochs of a whole trial.
         concurrent: Trials at once.
-        zeroshot_dice: The bar, on validation; NaN where trials have protocols of their own, and so no common bar.
+        bar: Zero-shot's value of the objective, on validation; NaN where trials have protocols of their own, and so
+            no common bar.
         started: When the first trial could begin.
         time_budget_s: Seconds that trials may take; None for no limit.
+        objective: What is optimized; the table shows it.
     """
 
     num_trials: int
     max_epochs: int
     concurrent: int
-    zeroshot_dice: float
+    bar: float
     started: float
     time_budget_s: float | None = None
+    objective: Objective = Objective()
     rows: dict[str, TrialRow] = field(default_factory=dict)
 
     def estimate_seconds_left(self, now: float) -> float | None:
@@ -105,7 +109,7 @@ class SearchProgress:
 
     @property
     def best(self) -> TrialRow | None:
-        """The row of the highest validation Dice so far."""
+        """The row of the highest value so far."""
         scored = [row for row in self.rows.values() if row.best == row.best]
         return max(scored, key=lambda row: row.best, default=None)
 
@@ -154,9 +158,11 @@ class ProgressCallback(Callback):
         """Updates the trial's row after an epoch."""
         row = self._find_row(trial)
         row.epoch = result.get("training_iteration", row.epoch)
-        if "val_dice" in result:  # a refit on all regions has nothing to validate on
-            row.dice = result["val_dice"]
-            row.best = row.dice if row.best != row.best else max(row.best, row.dice)
+        row.parameters = result.get(PARAMETERS, row.parameters)
+        metric = self.progress.objective.metric
+        if metric in result:  # a refit on all regions has nothing to validate on
+            row.value = result[metric]
+            row.best = row.value if row.best != row.best else max(row.best, row.value)
         self._redraw()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -190,8 +196,9 @@ class ProgressCallback(Callback):
         if self._live is None:
             score = "no score"
             if row.best == row.best:
-                gain = row.best - self.progress.zeroshot_dice
-                score = f"best val Dice {row.best:.3f}" + (f" ({gain:+.3f})" if gain == gain else "")
+                gain = row.best - self.progress.bar
+                score = f"best {self.progress.objective.label} {row.best:.3f}"
+                score += f" ({gain:+.3f})" if gain == gain else ""
             self._print(
                 f"trial {row.number:3d} {state:8s} epoch {row.epoch:2d}/{self.progress.max_epochs}  "
                 f"{score}  {self._describe_count()}"
@@ -217,15 +224,16 @@ class ProgressCallback(Callback):
         hidden = len(self.progress.rows) - self._count_shown()
         return [
             *([f"... and {hidden} more trials, none better"] if hidden else []),
-            *(self._describe_bar() if self.progress.zeroshot_dice == self.progress.zeroshot_dice else []),
+            *(self._describe_bar() if self.progress.bar == self.progress.bar else []),
             self._describe_count(),
         ]
 
     def _describe_bar(self) -> list[str]:
-        return [
-            f"bar: zero-shot val Dice {self.progress.zeroshot_dice:.3f} (measured here)",
-            f"     {RECORDED_BAR.overall_dice} is recorded on the BCSS test set",
-        ]
+        objective = self.progress.objective
+        lines = [f"bar: zero-shot {objective.label} {self.progress.bar:.3f} (measured here)"]
+        if objective.metric == DICE:  # nothing else was recorded
+            lines.append(f"     {RECORDED_BAR.overall_dice} is recorded on the BCSS test set")
+        return lines if objective.is_dice else [*lines, f"optimized: {objective.describe()}"]
 
     def _describe_count(self) -> str:
         total = self.progress.num_trials
@@ -242,7 +250,7 @@ class ProgressCallback(Callback):
         rows = sorted(self.progress.rows.values(), key=lambda row: -row.best if row.best == row.best else 9.0)
         cells = [self._list_cells(row) for row in rows[: self._count_shown()]]
         table = Table(show_edge=False, pad_edge=False, header_style="bold")
-        titles = _choose_columns(cells, self.console.width)
+        titles = _choose_columns(cells, self._list_score_columns(), self.console.width)
         for title in titles:
             style = "dim" if title in SHOWN_PARAMETERS.values() else ""
             table.add_column(title, justify="right", no_wrap=True, style=style)
@@ -250,9 +258,14 @@ class ProgressCallback(Callback):
             table.add_row(*(row[title] for title in titles))
         return table
 
+    def _list_score_columns(self) -> list[str]:
+        objective = self.progress.objective
+        titles = ["trial", "state", "epoch", objective.label, "best", "vs zero-shot"]
+        return [*titles, "trained"] if objective.is_pair else titles
+
     def _list_cells(self, row: TrialRow) -> dict[str, Text]:
         """Returns a row's cells by the titles of their columns."""
-        gain = row.best - self.progress.zeroshot_dice
+        gain = row.best - self.progress.bar
         state_style = {"running": "cyan", "failed": "red"}.get(row.state, "")
         values = {
             title: Text(_format_value(row.config[name]) if name in row.config else "")
@@ -262,17 +275,18 @@ class ProgressCallback(Callback):
             "trial": Text(str(row.number)),
             "state": Text(row.state, style=state_style),
             "epoch": Text(f"{row.epoch}/{self.progress.max_epochs}"),
-            "val Dice": Text(_format_dice(row.dice)),
-            "best": Text(_format_dice(row.best)),
+            self.progress.objective.label: Text(_format_score(row.value)),
+            "trained": Text("" if row.parameters is None else f"{row.parameters:,}"),
+            "best": Text(_format_score(row.best)),
             "vs zero-shot": Text(f"{gain:+.3f}" if gain == gain else "", style="green" if gain > 0 else "red"),
             **values,
         }
 
 
-def _choose_columns(rows: Sequence[Mapping[str, Text]], width: int) -> list[str]:
+def _choose_columns(rows: Sequence[Mapping[str, Text]], score_titles: Sequence[str], width: int) -> list[str]:
     """Returns the titles whose columns fit side by side; parameters that do not fit are left out."""
-    chosen, used = list(SCORE_COLUMNS), -_GAP
-    used += sum(max(len(title), *(len(row[title]) for row in rows), 0) + _GAP for title in SCORE_COLUMNS)
+    chosen, used = list(score_titles), -_GAP
+    used += sum(max(len(title), *(len(row[title]) for row in rows), 0) + _GAP for title in score_titles)
     for title in SHOWN_PARAMETERS.values():
         widest = max((len(row[title]) for row in rows), default=0)
         if not widest:
@@ -294,7 +308,7 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _format_dice(value: float) -> str:
+def _format_score(value: float) -> str:
     return f"{value:.3f}" if value == value else ""
 
 

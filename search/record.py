@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import ConfigError
+from search.objective import Objective
 from search.study import StudyFile
 from trainables.context import TrialContext
 from trainables.errors import Finding
@@ -86,6 +87,7 @@ def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
         sampler["kind"],
         record.context["seed"],
         sampler.get("startup_trials", 0),
+        Objective.from_config(record.config).modes,
     )
 
 

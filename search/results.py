@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import optuna
 
 from search.errors import ConfigError, SearchError
+from search.objective import DICE, PARAMETERS, Objective
 from search.sampler import RAY_TRIAL_ID, REASON, STARTING_POINT
 from search.scores import pair_scores
 from search.study import StudyFile
@@ -25,6 +26,7 @@ from trainables.protocol import require_same_protocol
 from trainables.scores import Scores
 
 STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
+_DEFAULT = Objective()
 # What the reader of a verdict must know where nothing is prompted.
 PAIRS_WITHOUT_PROMPTS = (
     "no prompts: a pair is a class that its image shows; what is seen of a class in an image without it lowers the "
@@ -35,7 +37,7 @@ PAIRS_WITHOUT_PROMPTS = (
 
 @dataclass(frozen=True)
 class Winner:
-    """The trial and epoch with the highest validation Dice.
+    """A trial at its best epoch by the search's objective.
 
     Attributes:
         trial_id: Ray's id of the trial.
@@ -43,6 +45,8 @@ class Winner:
         epoch: That epoch, counted from 1.
         val_dice: Its Dice on validation, in [0, 1].
         params: Its whole recipe, flat.
+        value: The objective at that epoch; None where that is the Dice.
+        trained_parameters: How many numbers it trains; NaN where it does not tell.
     """
 
     trial_id: str
@@ -50,6 +54,13 @@ class Winner:
     epoch: int
     val_dice: float
     params: Mapping[str, Any]
+    value: float | None = None
+    trained_parameters: float = math.nan
+
+    @property
+    def score(self) -> float:
+        """What trials are ranked by."""
+        return self.val_dice if self.value is None else self.value
 
 
 def name_trial_folder(trial: Any) -> str:
@@ -79,27 +90,37 @@ def find_starting_point(study_file: StudyFile, trial_id: str) -> dict[str, str]:
     return {}
 
 
-def rank_trials(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> list[Winner]:
-    """Returns every trial that left a checkpoint, at the best epoch of which one is left, the best first."""
+def rank_trials(
+    trials: list[optuna.trial.FrozenTrial], trials_folder: Path, objective: Objective = _DEFAULT
+) -> list[Winner]:
+    """Returns every trial that left a checkpoint, at the best epoch of which one is left, the best first.
+
+    Epochs and trials are compared by the objective; with two of them by the first.
+    """
     ranked = []
     for trial in trials:
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
         if trial_id is None:
             continue
-        best = read_best_epoch(trials_folder / f"trial-{trial_id}")
+        best = read_best_epoch(trials_folder / f"trial-{trial_id}", objective.metric)
         if best is not None:
             params = json.loads((best.path / RECIPE_FILE).read_text())
-            ranked.append(Winner(trial_id, best.path, best.epoch, best.val_dice, params))
-    return sorted(ranked, key=lambda each: -each.val_dice)
+            value = None if objective.metric == DICE else best.value
+            ranked.append(
+                Winner(trial_id, best.path, best.epoch, best.val_dice, params, value, best.trained_parameters)
+            )
+    return sorted(ranked, key=lambda each: -each.score)
 
 
-def find_winner(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> Winner:
+def find_winner(
+    trials: list[optuna.trial.FrozenTrial], trials_folder: Path, objective: Objective = _DEFAULT
+) -> Winner:
     """Returns the best trial.
 
     Raises:
         SearchError: If no trial left a checkpoint, with the reasons that the trials gave.
     """
-    ranked = rank_trials(trials, trials_folder)
+    ranked = rank_trials(trials, trials_folder, objective)
     if ranked:
         return ranked[0]
     reasons = Counter(str(trial.user_attrs.get(REASON, _name_state(trial))) for trial in trials)
@@ -108,36 +129,55 @@ def find_winner(trials: list[optuna.trial.FrozenTrial], trials_folder: Path) -> 
 
 
 class BestEpoch(NamedTuple):
-    """The best epoch of which a trial kept the checkpoint: its folder, number from 1, and validation Dice."""
+    """The best epoch of which a trial kept the checkpoint, and what was measured there.
+
+    ``path`` is the checkpoint's folder, ``epoch`` counts from 1, ``value`` is the objective, and
+    ``trained_parameters`` is NaN where the trial did not tell them.
+    """
 
     path: Path
     epoch: int
     val_dice: float
+    value: float
+    trained_parameters: float
 
 
-def read_best_epoch(folder: Path) -> BestEpoch | None:
-    """Returns the best epoch of a trial's folder, the first among equals; None where no checkpoint is left."""
-    curve = dict(_read_curve(folder))
-    kept = [(curve[epoch], -epoch, path) for epoch, path in _list_checkpoints(folder) if epoch in curve]
+def read_best_epoch(folder: Path, metric: str = DICE) -> BestEpoch | None:
+    """Returns the best epoch of a trial's folder by a metric, the first among equals.
+
+    None where no checkpoint is left.
+    """
+    curve = {epoch: row for epoch, row in read_epochs(folder).items() if math.isfinite(row.get(metric, math.nan))}
+    kept = [(curve[epoch][metric], -epoch, path) for epoch, path in _list_checkpoints(folder) if epoch in curve]
     if not kept:
         return None
-    dice, negative_epoch, path = max(kept)
-    return BestEpoch(path, -negative_epoch, dice)
+    value, negative_epoch, path = max(kept)
+    row = curve[-negative_epoch]
+    return BestEpoch(path, -negative_epoch, row.get(DICE, math.nan), value, row.get(PARAMETERS, math.nan))
 
 
-def _read_curve(folder: Path) -> Iterator[tuple[int, float]]:
-    """Yields epoch and Dice; a line that a kill tore, or that stands behind a torn one, is left out."""
+def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
+    """Returns what a trial reported, by epoch: its numbers by their names, finite or not.
+
+    A line that a kill tore, or that stands behind a torn one, is left out; of an epoch that was reported twice the
+    last report counts.
+    """
     path = folder / "result.json"
+    found: dict[int, dict[str, float]] = {}
     if not path.is_file():
-        return
+        return found
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-            epoch, dice = int(row["training_iteration"]), float(row["val_dice"])
+            epoch = int(row["training_iteration"])
         except (ValueError, KeyError, TypeError):
             continue
-        if math.isfinite(dice):
-            yield epoch, dice
+        found[epoch] = {
+            name: float(value)
+            for name, value in row.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+    return found
 
 
 def _list_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:

@@ -202,14 +202,15 @@ def _make_screen(
     prefix: str,
     time_budget_s: float | None = None,
 ) -> ProgressCallback:
-    plan = session.plan
+    plan, objective = session.plan, session.plan.config.objective
     progress = SearchProgress(
         num_trials,
         epochs,
         session.resources.concurrent,
-        zeroshot.dice if zeroshot else math.nan,
+        flatten_scores(zeroshot, "val")[objective.metric] if zeroshot else math.nan,
         time.monotonic(),
         time_budget_s,
+        objective,
     )
     heading = f"{prefix}{plan.name} - {plan.demo_words or plan.regions.name} - protocol {plan.protocol.name}"
     return ProgressCallback(progress, heading, session.console)
@@ -222,6 +223,7 @@ def _make_tune_config(session: Session, study_file: StudyFile) -> tune.TuneConfi
         to_distributions(config.space),
         config.num_trials,
         max(1, config.max_epochs),
+        config.objective.metrics,
         starting_points=[(point.name, point.values) for point in config.start_from[: config.num_trials]],
         conditions=list_conditions(config.space),
     )
@@ -230,6 +232,7 @@ def _make_tune_config(session: Session, study_file: StudyFile) -> tune.TuneConfi
         config.max_epochs,
         config.scheduler.grace_period,
         config.scheduler.reduction_factor,
+        config.objective.metric,
     )
     return tune.TuneConfig(
         num_samples=config.num_trials,
@@ -247,7 +250,8 @@ def _make_run_config(
     session: Session, name: str, epochs: int, callbacks: list[tune.Callback], scored: bool = True
 ) -> tune.RunConfig:
     # The best epoch and the last one are kept; without a validation, the last one.
-    best = {"checkpoint_score_attribute": "val_dice", "checkpoint_score_order": "max"} if scored else {}
+    metric = session.plan.config.objective.metric
+    best = {"checkpoint_score_attribute": metric, "checkpoint_score_order": "max"} if scored else {}
     return tune.RunConfig(
         name=name,
         storage_path=str(session.plan.folder),

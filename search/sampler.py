@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from search.conditions import Conditions, list_applying, sort_parents_first, suggest_applying
 from search.errors import SearchError
+from search.objective import DICE
 from search.study import StudyFile
 
 # Names of user attributes of a trial in the study.
@@ -25,6 +26,7 @@ STARTING_POINT = "starting_point"
 REASON = "reason"
 BEST_VALUE = "best_value"
 BEST_EPOCH = "best_epoch"
+CURVE_PREFIX = "curve/"
 
 LOST = "lost in a restart"
 
@@ -42,6 +44,9 @@ class StudySearcher(Searcher):
 
     Ended trials that have a curve carry ``best_value`` and ``best_epoch``; every trial carries
     ``ray_trial_id``, and those tried first at the user's wish ``starting_point``, the point's name.
+
+    With two objectives the best epoch is that of the first, and both values of that epoch are told. Optuna takes no
+    curve of two values: it is kept in user attributes, ``curve/1`` with the values of epoch 1.
 
     The study is the one record of the search. Each line of it is on disk before Ray goes on, while Ray's own
     snapshot is seconds old when a process dies, so after a restart the study is usually ahead:
@@ -61,18 +66,19 @@ class StudySearcher(Searcher):
         distributions: Mapping[str, BaseDistribution],
         num_trials: int,
         max_epochs: int,
-        metric: str = "val_dice",
+        metrics: Sequence[str] = (DICE,),
         starting_points: Sequence[tuple[str, Mapping[str, Any]]] = (),
         conditions: Mapping[str, Conditions] | None = None,
     ) -> None:
         """Keeps the plan of the search; the study itself is opened when Tune asks for the first trial.
 
         Args:
-            study_file: The study, with its sampler, seed and direction.
+            study_file: The study, with its sampler, seed and directions.
             distributions: Flat parameter names with their distributions.
             num_trials: Trials to propose in all, those of earlier runs of this study included.
             max_epochs: Epochs (``training_iteration``) after which a trial counts as complete.
-            metric: Key of the value in a trial's results.
+            metrics: Keys of the objectives in a trial's results, one a direction of the study; the first decides which
+                epoch is best.
             starting_points: Names with the values of points to try first, in this order; parameters that a
                 point leaves out are sampled.
             conditions: Of the parameters that apply only where others have certain values; a parameter that
@@ -83,7 +89,9 @@ class StudySearcher(Searcher):
                 not apply with the point's other values, or conditions name what is not searched or form a
                 circle.
         """
-        super().__init__(metric=metric, mode=study_file.mode)
+        assert len(metrics) == len(study_file.modes), (metrics, study_file.modes)
+        super().__init__(metric=metrics[0], mode=study_file.modes[0])
+        self._metrics = tuple(metrics)
         conditions = conditions or {}
         order = sort_parents_first(distributions, conditions)
         _check_starting_points(starting_points, distributions, conditions)
@@ -132,7 +140,7 @@ class StudySearcher(Searcher):
         if result:
             self._report(trial, result)
         curve = self._read_curve(trial)
-        reason = _name_failure(result, error, curve, str(self.metric))
+        reason = _name_failure(result, error, curve, self._metrics)
         self._set_attrs(trial, curve, reason)
         study = self._open()
         if reason is not None:
@@ -140,7 +148,7 @@ class StudySearcher(Searcher):
         elif max(*curve, (result or {}).get("training_iteration", 0)) < self._max_epochs:
             study.tell(trial.number, state=TrialState.PRUNED)
         else:
-            study.tell(trial.number, self._pick_best(curve)[1])
+            study.tell(trial.number, curve[self._pick_best(curve)])
 
     def get_state(self) -> dict[str, Any]:
         """Returns what the study does not know: the trials that Ray has under way."""
@@ -214,26 +222,39 @@ class StudySearcher(Searcher):
         return None
 
     def _report(self, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
-        value, epoch = result.get(str(self.metric), math.nan), result.get("training_iteration")
-        if epoch is None or not _is_finite(value) or int(epoch) in trial.intermediate_values:
+        values, epoch = [result.get(metric, math.nan) for metric in self._metrics], result.get("training_iteration")
+        if epoch is None or not all(map(_is_finite, values)) or int(epoch) in read_curve(trial):
             return
-        _thaw(self._open(), trial).report(float(value), step=int(epoch))
+        writer = _thaw(self._open(), trial)
+        if len(values) == 1:
+            writer.report(float(values[0]), step=int(epoch))
+        else:  # Optuna's report takes one value only
+            writer.set_user_attr(f"{CURVE_PREFIX}{int(epoch)}", [float(value) for value in values])
 
-    def _read_curve(self, trial: FrozenTrial) -> dict[int, float]:
-        return dict(self._open().get_trials(deepcopy=False)[trial.number].intermediate_values)
+    def _read_curve(self, trial: FrozenTrial) -> dict[int, list[float]]:
+        return read_curve(self._open().get_trials(deepcopy=False)[trial.number])
 
-    def _pick_best(self, curve: Mapping[int, float]) -> tuple[int, float]:
+    def _pick_best(self, curve: Mapping[int, Sequence[float]]) -> int:
         sign = 1 if self.mode == "max" else -1
-        return max(sorted(curve.items()), key=lambda point: sign * point[1])  # the earliest of equals
+        return max(sorted(curve), key=lambda epoch: sign * curve[epoch][0])  # the earliest of equals
 
-    def _set_attrs(self, trial: FrozenTrial, curve: Mapping[int, float], reason: str | None) -> None:
+    def _set_attrs(self, trial: FrozenTrial, curve: Mapping[int, Sequence[float]], reason: str | None) -> None:
         writer = _thaw(self._open(), trial)
         if curve:
-            epoch, value = self._pick_best(curve)
-            writer.set_user_attr(BEST_VALUE, value)
+            epoch = self._pick_best(curve)
+            writer.set_user_attr(BEST_VALUE, curve[epoch][0])
             writer.set_user_attr(BEST_EPOCH, epoch)
         if reason is not None:
             writer.set_user_attr(REASON, reason)
+
+
+def read_curve(trial: FrozenTrial) -> dict[int, list[float]]:
+    """Returns a trial's objectives by epoch, with one objective or two."""
+    curve = {epoch: [value] for epoch, value in trial.intermediate_values.items()}
+    for name, values in trial.user_attrs.items():
+        if name.startswith(CURVE_PREFIX):
+            curve[int(name.removeprefix(CURVE_PREFIX))] = list(values)
+    return curve
 
 
 def _check_starting_points(
@@ -265,12 +286,13 @@ def _thaw(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
 
 
 def _name_failure(
-    result: Mapping[str, Any] | None, error: bool, curve: Mapping[int, float], metric: str
+    result: Mapping[str, Any] | None, error: bool, curve: Mapping[int, Sequence[float]], metrics: Sequence[str]
 ) -> str | None:
     if error:
         return "the trial raised an error"
-    if result and metric in result and not _is_finite(result[metric]):
-        return f"{metric} is {result[metric]} at epoch {result.get('training_iteration')}"
+    for metric in metrics:
+        if result and metric in result and not _is_finite(result[metric]):
+            return f"{metric} is {result[metric]} at epoch {result.get('training_iteration')}"
     return None if curve else "stopped before its first result"
 
 

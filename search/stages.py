@@ -29,6 +29,7 @@ from search.finalists import CONFIRMATION_FILE
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
+from search.objective import PARETO_FILE, describe_pareto, find_pareto, write_pareto
 from search.openings import OPENINGS_FILE
 from search.plan import SearchPlan
 from search.protocol_space import PROTOCOLS_DIFFER
@@ -103,8 +104,11 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
         return _compare_protocols(session)
     run_trials(session, zeroshot)
     trials = read_trials(make_study_file(folder, session.record))
-    ranked = rank_trials(trials, folder / TRIALS_FOLDER)
-    winner = find_winner(trials, folder / TRIALS_FOLDER)
+    objective = session.plan.config.objective
+    ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
+    winner = find_winner(trials, folder / TRIALS_FOLDER, objective)
+    if objective.is_pair:
+        ranked = _tell_pareto(session, ranked, zeroshot)
     chosen = choose_on_validation(session, ranked, zeroshot)
     result = _open_test(session, chosen)
     naming |= _name_masks(session, "test", session.plan.split.test)
@@ -149,6 +153,15 @@ def _measure_bar(session: Session) -> Scores:
     log_recorded_bar(tracker, parent, plan.config.max_epochs)
     log_zeroshot_bar(tracker, parent, figures, {**session.tags, "split": "val"}, plan.config.max_epochs)
     return scores
+
+
+def _tell_pareto(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> list[Winner]:
+    """Returns the trials that no other beats in both objectives, and writes them down."""
+    members = find_pareto(ranked)
+    write_pareto(session.plan.folder, members, session.plan.protocol.id)
+    for line in describe_pareto(members, zeroshot.dice):
+        session.say(line)
+    return members
 
 
 def _compare_protocols(session: Session) -> ProtocolTable:
@@ -258,6 +271,9 @@ def _summarize(
         caveats=list(plan.caveats),
         test_openings=result.opening,
         naming=naming,
+        objective=list(plan.config.objective.metrics),
+        objective_value=chosen.objective_value,
+        zeroshot_objective_value=flatten_scores(zeroshot, "val")[plan.config.objective.metric],
     )
 
 
@@ -294,6 +310,7 @@ def _finish_tracking(session: Session, summary: Summary, verdict: Verdict, overl
     tracker.set_tags(parent, {"verdict": verdict.word, "best_trial": summary.best_trial})
     tracker.log_text(parent, verdict.to_text(), "verdict.txt")
     files = [plan.folder / name for name in (SUMMARY_FILE, CHOSEN_FILE, CONFIRMATION_FILE, OPENINGS_FILE)]
+    files += [plan.folder / PARETO_FILE] if plan.config.objective.is_pair else []
     for file in [*sorted(plan.folder.glob("*.csv")), *files]:
         tracker.log_artifact(parent, file)
     tracker.log_artifact(parent, overlays, "overlays")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.bar import RECORDED_BAR
+from search.objective import DICE, Objective
 from search.progress import format_seconds
 from trainables.protocol import PROTOCOLS
 
@@ -53,6 +54,9 @@ class Summary:
         caveats: What a reader of the figures must know: an allowed leak, a test set opened again.
         test_openings: How often the test set was opened.
         naming: Figures of naming the zero-shot masks, such as ``val_naming_clip_accuracy``.
+        objective: What was optimized, one figure or two; the verdict is one of Dice in any case.
+        objective_value: The first of them, of the chosen model on validation; None where that is the Dice.
+        zeroshot_objective_value: The same of zero-shot.
     """
 
     search_id: str
@@ -88,6 +92,9 @@ class Summary:
     caveats: list[str] = field(default_factory=list)
     test_openings: int = 1
     naming: dict[str, float] = field(default_factory=dict)
+    objective: list[str] = field(default_factory=lambda: [DICE])
+    objective_value: float | None = None
+    zeroshot_objective_value: float | None = None
 
     def write(self, folder: Path) -> None:
         """Writes ``summary.json``, whole or not at all."""
@@ -130,6 +137,7 @@ class Summary:
             f"in {format_seconds(self.wall_seconds)}",
             f"  validation: winner {self.val_dice:.3f}, zero-shot {self.zeroshot_val_dice:.3f} ({gain:+.3f}); "
             f"{self._floor_words} {self.val_floor:.3f}, ceiling {self.val_ceiling:.3f}",
+            *self._describe_objective(),
             f"  winner: {self._describe_winner()}",
             f"  test, opened once: winner {self.test_dice:.3f}, zero-shot {self.zeroshot_test_dice:.3f} "
             f"({test_gain:+.3f})",
@@ -150,6 +158,15 @@ class Summary:
         else:
             lines.append(f"  the recorded bar on the same test set: {self.bar_recorded}")
         return [*lines, *(f"  CAVEAT: {caveat}" for caveat in self.caveats)]
+
+    def _describe_objective(self) -> list[str]:
+        objective = Objective.from_plain(self.objective)
+        if objective.is_dice:
+            return []
+        told = f"  optimized: {objective.describe()}"
+        if self.objective_value is not None and self.zeroshot_objective_value is not None:
+            told += f": winner {self.objective_value:.3f}, zero-shot {self.zeroshot_objective_value:.3f}"
+        return [f"{told}; the verdict is one of Dice"]
 
     @property
     def _is_auto(self) -> bool:

@@ -36,7 +36,8 @@ def compute_class_loss(
 
     Pixels of no name in the targets are ignored ones, and do not count. Dice is taken over the whole batch for each
     name that the batch shows: the Dice of an absent class would say nothing of how much of it was predicted, and
-    cross-entropy punishes that already. Objectness is taught what is there.
+    cross-entropy punishes that already. Objectness is taught what is there. A batch that is trained in parts gets the
+    Dice of each part, which is not quite that of the whole.
 
     Args:
         outputs: From :func:`trainables.model.class_prompts.decode_classes`.

@@ -110,5 +110,9 @@ def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
 
 
 def flatten_scores(scores: Scores, split: str) -> dict[str, float]:
-    """Names scores for logs: ``val_dice``, ``val_iou``, ``val_dice/<class>``, ``val_iou/<class>``."""
-    return {f"{split}_{name}": value for name, value in scores.to_flat().items()}
+    """Names scores for logs: ``val_dice``, ``val_iou``, ``val_dice/<class>``, ``val_iou/<class>``.
+
+    ``val_dice_min_class`` is the Dice of the class that fares worst.
+    """
+    figures = {f"{split}_{name}": value for name, value in scores.to_flat().items()}
+    return {**figures, f"{split}_dice_min_class": min(scores.per_class().values())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,8 +20,11 @@ from search.record import SearchRecord
 from search.summary import Summary
 from trainables.checkpoint import load_model
 from trainables.context import TrialContext
+from trainables.model.adapters import attach_adapters, get_base, save_adapters
 from trainables.model.build import ASSETS, MODELS
+from trainables.model.fusion import add_fusion
 from trainables.protocol import PROTOCOLS
+from trainables.recipe import Recipe
 
 CHOSEN = Chosen(
     trial_id="abc",
@@ -136,3 +140,39 @@ def test_the_example_for_nano_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     names: dict[str, Any] = {}
     exec(code[0].replace("/absolute/path/of/this/folder", str(tmp_path)), names)
     assert all(value.equal(base.state_dict()[name]) for name, value in names["model"].state_dict().items())
+
+
+FUSED = {"fusion.kind": "concat", "fusion.encoder": "test_vit", "adapter.kind": "none"}
+
+
+def read_unmerged_card(params: dict[str, Any], **changes: Any) -> str:
+    record = make_record()
+    record = dataclasses.replace(record, context={**record.context, **changes})
+    chosen = dataclasses.replace(CHOSEN, params=params, scale=1.0)
+    return Card(record, chosen, None, 0.7, "a fusion with the encoder test_vit").to_markdown()
+
+
+def test_what_cannot_be_merged_says_why_and_how_to_load_it() -> None:
+    weights = {"test_vit": "/private/vit.safetensors"}
+    card = read_unmerged_card(FUSED, model="large", checkpoint="/private/sam2.1.pt", pathology_weights=weights)
+    assert "There is no `sam2.pt`: a fusion with the encoder test_vit cannot be merged" in card
+    assert 'checkpoint="/absolute/path/of/sam2.1.pt"' in card
+    assert 'pathology_weights={"test_vit": "/absolute/path/of/vit.safetensors"}' in card
+    assert "these files, read again" in card
+    assert "build_sam2" not in card and "SAM2ImagePredictor` |" not in card and "private" not in card
+    plain = read_unmerged_card({**FUSED, "fusion.kind": "none"}, pathology_weights=weights)
+    assert "pathology_weights=" not in plain
+
+
+def test_the_example_for_what_cannot_be_merged_runs(tmp_path: Path) -> None:
+    recipe = Recipe.from_flat(FUSED)
+    adapted = attach_adapters(load_model("nano", None), recipe.adapter, 0)
+    add_fusion(get_base(adapted), recipe.fusion, {}, 0)
+    save_adapters(adapted, tmp_path / "adapter")
+    (tmp_path / "recipe.json").write_text(json.dumps(FUSED))
+    (tmp_path / "config.txt").write_text(MODELS["nano"].config + "\n")
+    (code,) = re.findall(r"```python\n(.*?)```", read_unmerged_card(FUSED), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("/absolute/path/of/this/folder", str(tmp_path)), names)
+    wanted = get_base(adapted).state_dict()
+    assert all(value.equal(wanted[name]) for name, value in names["model"].state_dict().items())

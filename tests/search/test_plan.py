@@ -263,3 +263,65 @@ def test_every_finding_says_what_to_do(plan: Callable[..., SearchPlan], data: Pa
     with pytest.raises(ConfigError) as caught:
         plan("--name", "a b", "--model", "nanno")
     assert all(isinstance(each, Finding) and each.where and each.what and each.fix for each in caught.value.findings)
+
+
+def leak_patient(data: Path) -> None:
+    """Splits one patient's two regions between training and test."""
+    split = "split: {train: [r0.png, r1.png], val: [r2.png, r3.png], test: [r4.png, r5.png]}\n"
+    patients = "patients: {r0.png: P, r4.png: P}\n"
+    (data / "dataset.yaml").write_text(f"name: small\nclasses: {{1: a, 2: b}}\n{split}{patients}")
+
+
+def test_a_patient_in_two_parts_stops_the_run(refuse: Callable[..., str], data: Path) -> None:
+    leak_patient(data)
+    said = refuse()
+    assert "patient P stands in 2 parts" in said
+    assert "--allow-leak" in said
+
+
+def test_the_same_pixels_under_two_names_stop_the_run_too(refuse: Callable[..., str], data: Path) -> None:
+    (data / "images" / "r4.png").write_bytes((data / "images" / "r0.png").read_bytes())
+    split = "split: {train: [r0.png, r1.png], val: [r2.png, r3.png], test: [r4.png, r5.png]}\n"
+    (data / "dataset.yaml").write_text(f"name: small\nclasses: {{1: a, 2: b}}\n{split}")
+    assert "the same pixels" in refuse()
+
+
+def test_an_allowed_leak_becomes_a_caveat_of_every_artifact(
+    storage: Path, data: Path, plan: Callable[..., SearchPlan]
+) -> None:
+    leak_patient(data)
+    words = ["--space", "lora.yaml", "--data", str(data), "--storage", str(storage), "--allow-leak"]
+    made = make_plan(make_parser().parse_args(words))
+    assert len(made.caveats) == 1
+    assert "leak allowed by --allow-leak: patient P" in made.caveats[0]
+    assert any(line.startswith("CAVEAT   leak allowed") for line in made.to_lines())
+
+
+def test_folds_pool_train_and_val(plan: Callable[..., SearchPlan]) -> None:
+    made = plan("--folds", "2", "--name", "folded")
+    pooled = {*made.split.train, *made.split.val}
+    assert len(made.folds) == 2
+    assert sorted(name for fold in made.folds for name in fold.val) == sorted(pooled)
+    assert any(line.startswith("folds    2-fold") for line in made.to_lines())
+
+
+@pytest.mark.parametrize(("folds", "words"), [("1", "at least 2"), ("99", "patient(s)")])
+def test_folds_that_cannot_be_are_refused(refuse: Callable[..., str], folds: str, words: str) -> None:
+    said = refuse("--folds", folds)
+    assert f"--folds {folds}" in said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("space", "option", "value", "words"),
+    [
+        ("recorded/v2.yaml", "--num-trials", "3", "is a replay"),
+        ("prompts.yaml", "--max-epochs", "3", "trains nothing"),
+    ],
+)
+def test_effort_that_a_space_cannot_use_is_refused(
+    refuse: Callable[..., str], space: str, option: str, value: str, words: str
+) -> None:
+    said = refuse("--space", space, option, value)
+    assert f"{option} {value}" in said
+    assert words in said

@@ -135,7 +135,7 @@ def test_rows_follow_the_hooks() -> None:
     rows = list(callback.progress.rows.values())
     assert [row.state for row in rows] == ["complete", "stopped", "failed", "failed"]
     assert [row.number for row in rows] == [0, 1, 2, 3]
-    assert (rows[0].epoch, rows[0].dice, rows[0].best) == (8, 0.55, 0.6)
+    assert (rows[0].epoch, rows[0].value, rows[0].best) == (8, 0.55, 0.6)
     assert all(row.ended is not None for row in rows)
     assert callback.progress.best is rows[0]
 

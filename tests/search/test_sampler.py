@@ -114,7 +114,7 @@ def test_a_trial_stopped_before_its_first_result_fails(
 
 
 def test_minimizes(tmp_path: Path) -> None:
-    study_file = StudyFile(tmp_path / "j", "s", mode="min")
+    study_file = StudyFile(tmp_path / "j", "s", modes=("min",))
     searcher = make_searcher(study_file)
     searcher.suggest("t1")
     finish(searcher, "t1", [0.5, 0.2, 0.3])

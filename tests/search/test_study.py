@@ -100,8 +100,8 @@ def test_refuses_a_folder(tmp_path: Path) -> None:
 
 
 def test_refuses_the_other_direction(journal: Path) -> None:
-    with pytest.raises(SearchError, match="made to maximize its value, but is now asked to minimize"):
-        StudyFile(journal, "s", mode="min").open()
+    with pytest.raises(SearchError, match="made to maximize its values, but is now asked to minimize them"):
+        StudyFile(journal, "s", modes=("min",)).open()
 
 
 @pytest.mark.parametrize(("age_s", "removed"), [(61.0, True), (30.0, False)])

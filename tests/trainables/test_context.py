@@ -20,6 +20,7 @@ CONTEXT = TrialContext(
     seed=3,
     fixed={"optim.grad_clip": 1.0, "augment.kind": "flips", "adapter.train_heads": True, "adapter.rank": 4},
     n_workers=2,
+    pathology_weights={"uni": "weights/uni.safetensors"},
 )
 
 

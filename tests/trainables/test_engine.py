@@ -206,7 +206,10 @@ def test_class_weights_reach_the_loss(tissue_store: RegionStore) -> None:
         weights = torch.full((5,), factor)
         schedule = build_schedule(recipe.optim, 8, 1)
         regularisers = start_regularisers(adapted, recipe.regularise, seed=0)
-        report = train_epoch(adapted, [batch], optimizer, recipe, weights, CPU, 0, schedule, regularisers, MicroBatches())
+        micro_batches = MicroBatches()
+        report = train_epoch(
+            adapted, [batch], optimizer, recipe, weights, CPU, 0, schedule, regularisers, micro_batches
+        )
         totals.append(report.losses["total"])
     assert totals[1] == pytest.approx(3 * totals[0], rel=1e-4)
 

@@ -158,3 +158,25 @@ def test_only_updates_with_a_scale_can_be_dropped(kind: str) -> None:
         with pytest.raises(RecipeError, match=f"adapter.kind is {kind}"):
             Recipe.from_flat(values)
     assert find_conflicts(Recipe.from_flat({"adapter.kind": kind})) == []
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"adapter.kind": "lora"},
+        {"adapter.train_heads": True},
+        {"adapter.train_encoder": True},
+        {"fusion.kind": "concat"},
+        {"class_prompts.tokens": 1},
+    ],
+)
+def test_something_must_be_trained(what: dict[str, Scalar]) -> None:
+    nothing: dict[str, Scalar] = {"adapter.kind": "none", "adapter.train_heads": False}
+    with pytest.raises(RecipeError, match="nothing is trained"):
+        Recipe.from_flat(nothing)
+    assert find_conflicts(Recipe.from_flat({**nothing, **what})) == []
+
+
+@pytest.mark.parametrize("encoder", ["ctranspath", "uni", "vit_tiny_patch16_224", "any words"])
+def test_an_encoder_s_name_is_free(encoder: str) -> None:
+    assert Recipe.from_flat({"fusion.encoder": encoder}).fusion.encoder == encoder

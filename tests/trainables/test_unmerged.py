@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -44,8 +43,8 @@ def context(tissue_store: RegionStore, tmp_path: Path) -> TrialContext:
         model="nano",
         checkpoint=None,
         store_folder=str(tissue_store.folder),
-        train=tissue_store.names[:2],
-        val=tissue_store.names[3:],
+        train=tissue_store.names[:1],
+        val=tissue_store.names[4:],
         protocol=PROTOCOLS["box"],
         max_epochs=1,
         seed=0,
@@ -81,11 +80,9 @@ def test_the_reloaded_folder_is_the_candidate_itself(
     checkpoint, folder = make_checkpoint(name), tmp_path / "export"
     folder.mkdir()
     write_unmerged(context, checkpoint, folder)
-    shutil.rmtree(tmp_path / "checkpoint" / ADAPTER_FOLDER)
     assert not (folder / MERGED_FILE).exists()
     model = load_unmerged(folder, pathology_weights=context.pathology_weights)
     assert not model.training
-    shutil.copytree(folder / ADAPTER_FOLDER, checkpoint / ADAPTER_FOLDER)
     wanted = load_candidate(context, checkpoint).cpu().state_dict()
     assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
     found, own, bar = (

@@ -353,7 +353,7 @@ def _read_classes(given: Any, tell: _Tell) -> Mapping[int, str] | None:
     if given is None:
         return None
     if not isinstance(given, dict) or not given:
-        tell("classes", f"is {_shorten(repr(given))}", "write id and name of each: {1: tumor, 2: stroma}")
+        tell("classes", f"is {_show(given)}", "write id and name of each: {1: tumor, 2: stroma}")
         return None
     good: dict[int, str] = {}
     for one, name in given.items():
@@ -361,7 +361,7 @@ def _read_classes(given: Any, tell: _Tell) -> Mapping[int, str] | None:
         if not _is_id(one):
             tell(key, "the id is no whole number in 0..255", "write the id that the masks hold")
         elif not isinstance(name, str) or not _CLASS_NAME.fullmatch(name):
-            tell(key, f"the name is {_shorten(repr(name))}", "use letters, digits, _ . - and spaces; quote yes and no")
+            tell(key, f"the name is {_show(name)}", "use letters, digits, _ . - and spaces; quote yes and no")
         elif name in good.values():
             tell(key, f"another class is called {name} too", "rename one")
         else:
@@ -373,7 +373,7 @@ def _read_ignore(given: Any, classes: Mapping[int, str], tell: _Tell) -> tuple[i
     if given is None:
         return None
     if not isinstance(given, list) or not all(_is_id(one) for one in given):
-        tell("ignore", f"is {_shorten(repr(given))}", "write a list of ids in 0..255, such as [0]")
+        tell("ignore", f"is {_show(given)}", "write a list of ids in 0..255, such as [0]")
         return None
     for one in sorted(set(given) & classes.keys()):
         tell("ignore", f"{one} is also the class {classes[one]}", "score it or ignore it")
@@ -384,7 +384,7 @@ def _read_split(given: Any, tell: _Tell) -> Mapping[str, tuple[str, ...]] | None
     if given is None:
         return None
     if not isinstance(given, dict):
-        tell("split", f"is {_shorten(repr(given))}", f"write a list of image file names under each of {', '.join(PARTS)}")
+        tell("split", f"is {_show(given)}", f"write a list of image file names under each of {', '.join(PARTS)}")
         return None
     split: dict[str, tuple[str, ...]] = dict.fromkeys(PARTS, ())
     for part, names in given.items():
@@ -401,11 +401,11 @@ def _read_patients(given: Any, tell: _Tell) -> Mapping[str, str] | None:
     if given is None:
         return None
     if not isinstance(given, dict):
-        tell("patients", f"is {_shorten(repr(given))}", "write file and patient of each: {a.png: patient-1}")
+        tell("patients", f"is {_show(given)}", "write file and patient of each: {a.png: patient-1}")
         return None
     for name, patient in given.items():
         if patient is None or isinstance(patient, (dict, list)):
-            tell(f"patients.{name}", f"is {_shorten(repr(patient))}", "write the patient's name or number")
+            tell(f"patients.{name}", f"is {_show(patient)}", "write the patient's name or number")
     return {str(name): str(patient) for name, patient in given.items()}
 
 
@@ -437,6 +437,10 @@ def _is_id(value: Any) -> bool:
 def _is_near(key: Any, known: str) -> bool:
     """Says whether a key is another one misspelled."""
     return key != known and bool(difflib.get_close_matches(str(key), [known], n=1))
+
+
+def _show(value: Any) -> str:
+    return _shorten(repr(value))
 
 
 def _shorten(text: str) -> str:

@@ -6,15 +6,26 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Int64
 
-from trainables.data.bcss import BCSS_IDS, Region, RegionSet
+from trainables.data.bcss import BCSS_IDS, PARTS, Region, RegionSet
 from trainables.data.images import IdMask, RgbImage, decode_image, decode_mask, read_bytes
 from trainables.data.splits import Split, find_split_problems
 from trainables.errors import DataError, Finding
 
 IdCounts = Int64[np.ndarray, "256"]
+
+# More ids beside the classes than any map of tissue has (BCSS: 22 in all): a picture, or one id an object.
+MAX_STRAY_IDS = 32
+# Ids without any 3 x 3 px of their own: two may be true specks, three are what blurred edges leave.
+_MIN_EDGE_IDS = 3
+# The two-sided signed-rank test on fewer patients cannot reach p < 0.05: 2 / 2**5 = 0.0625.
+MIN_SCORED_PATIENTS = 6
+_LOOK_SIDE_PX = 256
+_STAINED_OD, _COLORED_OD, _GREEN_SLACK_OD = 0.1, 0.08, 0.05
+_MIN_STAINED, _MIN_COLORED, _MIN_PINK = 0.05, 0.02, 0.75
 
 
 @dataclass(frozen=True)
@@ -57,9 +68,16 @@ class RegionReport:
     class_presence: Mapping[str, frozenset[int]]
 
 
-def decode_region(region: Region, regions: RegionSet) -> DecodedRegion:
-    """Reads a region's two files, each once, and checks them. Raises nothing: problems are findings."""
+def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) -> DecodedRegion:
+    """Reads a region's two files, each once, and checks them. Raises nothing: problems are findings.
+
+    Args:
+        region: Which one.
+        regions: The data set that it belongs to.
+        has_classes: Whether the data set's classes are known; otherwise ids are not looked at.
+    """
     findings: list[Finding] = []
+    warnings: list[Finding] = []
     image: RgbImage | None = None
     mask: IdMask | None = None
     image_sha256 = mask_sha256 = ""
@@ -67,6 +85,7 @@ def decode_region(region: Region, regions: RegionSet) -> DecodedRegion:
         data = read_bytes(region.image)
         image_sha256 = hashlib.sha256(data).hexdigest()
         image = decode_image(data, str(region.image))
+        warnings += _find_strange_colors(region, image)
     except DataError as error:
         findings += error.findings
     try:
@@ -78,7 +97,11 @@ def decode_region(region: Region, regions: RegionSet) -> DecodedRegion:
     if image is not None and mask is not None and image.shape[:2] != mask.shape:
         findings.append(_describe_sizes(region, image, mask))
     pixels = np.zeros(256, np.int64) if mask is None else np.bincount(mask.ravel(), minlength=256)
-    findings += _check_ids(region, regions, pixels)
+    if mask is not None and has_classes:
+        id_findings = _check_ids(region, regions, pixels)
+        findings += id_findings
+        warnings += _find_unknown_ids(region, regions, pixels)
+        warnings += [] if id_findings else _find_edge_ids(region, mask, pixels)
     return DecodedRegion(
         region=region,
         image=image,
@@ -87,17 +110,17 @@ def decode_region(region: Region, regions: RegionSet) -> DecodedRegion:
         pixel_digest="" if image is None else digest_pixels(image),
         pixels=pixels.astype(np.int64, copy=False),
         findings=tuple(findings),
-        warnings=tuple(_find_unknown_ids(region, regions, pixels)),
+        warnings=tuple(warnings),
     )
 
 
-def examine_regions(regions: RegionSet) -> RegionReport:
+def examine_regions(regions: RegionSet, has_classes: bool = True) -> RegionReport:
     """Decodes every region, one at a time in memory, and gathers what ``decode_region`` tells."""
     findings: list[Finding] = []
     warnings: list[Finding] = []
     presence: dict[str, frozenset[int]] = {}
     for region in regions.regions:
-        decoded = decode_region(region, regions)
+        decoded = decode_region(region, regions, has_classes)
         findings += decoded.findings
         warnings += decoded.warnings
         if not decoded.findings:
@@ -115,6 +138,34 @@ def check_regions(regions: RegionSet, split: Split | None = None) -> list[Findin
         names = [region.name for region in regions.regions]
         findings += find_split_problems(names, split.parts, str(regions.root))
     return list(sort_findings(findings))
+
+
+def find_weak_parts(
+    split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]]
+) -> list[Finding]:
+    """Finds what a split cannot show: parts of few patients, and classes that a part lacks.
+
+    Args:
+        split: Of the regions.
+        regions: The data set that was split.
+        class_presence: Region name -> ids of the classes in its mask, for every region.
+
+    Returns:
+        Warnings: first of validation and test, then a class each.
+    """
+    patient_of = {region.name: region.patient for region in regions.regions}
+    warnings = []
+    for part in ("val", "test"):
+        n_patients = len({patient_of[name] for name in split.parts[part]})
+        if n_patients < MIN_SCORED_PATIENTS:
+            what = f"{part} has {n_patients} patient{'s' * (n_patients != 1)}: too few for any difference to be shown"
+            fix = f"the signed-rank test needs {MIN_SCORED_PATIENTS}, a difference of 0.01 in Dice hundreds"
+            warnings.append(Finding(f"{regions.root} split.{part}", what, fix))
+    for one, name in regions.classes.items():
+        parts = [part for part in PARTS if any(one in class_presence[each] for each in split.parts[part])]
+        if told := _describe_gap(f"{one} {name}", parts):
+            warnings.append(Finding(f"{regions.root} classes", *told))
+    return warnings
 
 
 def sort_findings(findings: list[Finding]) -> tuple[Finding, ...]:
@@ -148,17 +199,70 @@ def _describe_sizes(region: Region, image: RgbImage, mask: IdMask) -> Finding:
     return Finding(str(region.mask), what, "export both at one size")
 
 
+def _describe_gap(name: str, parts: list[str]) -> tuple[str, str] | None:
+    """Says what a class that stands in these parts alone cannot do, and what to do about it."""
+    if not parts:
+        return f"class {name} is in no mask of the split", "correct `classes` or the masks, or leave the class out"
+    if "train" not in parts:
+        what = f"class {name} is in no region of train, but in {' and '.join(parts)}"
+        return what, "it is scored and cannot be learned: move a region of it to train, or leave the class out"
+    if parts == ["train"]:
+        return f"class {name} is in train alone", "it is learned and never scored: move regions of it to val and test"
+    return None
+
+
 def _check_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:
-    """Finds a mask without any class; an undecoded mask, without any id, has been told already."""
+    """Finds a mask without any class, and one with more ids than classes can explain."""
     ids = [int(one) for one in np.flatnonzero(pixels)]
-    if not ids or any(one in regions.classes for one in ids):
-        return []
     wanted = ", ".join(f"{one} {name}" for one, name in regions.classes.items())
+    strays = [one for one in ids if one not in regions.classes and one not in regions.ignore_ids]
+    if len(strays) > MAX_STRAY_IDS:
+        what = f"holds {len(ids)} different ids, as a blurred (JPEG, resized) mask, a gray picture or one id an object"
+        return [Finding(str(region.mask), what, f"export class ids, without interpolation; the classes are {wanted}")]
+    if any(one in regions.classes for one in ids):
+        return []
     if 255 in ids and set(ids) <= {0, 255}:
         return [Finding(str(region.mask), "looks like 0/255", f"divide it by 255; the classes are {wanted}")]
     found = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
     fix = f"the classes are {wanted}: correct the mask or `classes`, or take the region out"
     return [Finding(str(region.mask), f"holds none of the classes, only ids {found}", fix)]
+
+
+def _find_edge_ids(region: Region, mask: IdMask, pixels: IdCounts) -> list[Finding]:
+    """Finds ids that only line the edges of others: what interpolation or lossy compression leaves between ids."""
+    square = np.ones((3, 3), np.uint8)
+    inner = mask[cv2.erode(mask, square) == cv2.dilate(mask, square)]
+    edges = np.flatnonzero((pixels > 0) & (np.bincount(inner, minlength=256) == 0))
+    if len(edges) < _MIN_EDGE_IDS or not inner.size:
+        return []
+    listed = ", ".join(map(str, edges[:12])) + (", ..." if len(edges) > 12 else "")
+    what = f"ids {listed} stand in lines and specks alone, as in a blurred (JPEG, resized) mask"
+    fix = "export the mask from its source, without interpolation; if they are true specks, leave it"
+    return [Finding(str(region.mask), what, fix)]
+
+
+def _find_strange_colors(region: Region, image: RgbImage) -> list[Finding]:
+    """Finds images that do not look like H&E: a plot, a photograph, an empty part of a slide.
+
+    Hematoxylin and eosin both absorb green the most (their optical densities in Ruifrok and Johnston 2001,
+    "Quantification of histochemical staining by color deconvolution"), so that tissue is blue-purple to pink:
+    in real H&E at least 0.96 of the colored pixels, in photographs 0.01 to 0.5.
+    """
+    step = max(1, round((image.shape[0] * image.shape[1]) ** 0.5 / _LOOK_SIDE_PX))
+    density = -np.log10((image[::step, ::step].astype(np.float32) + 1) / 256)
+    strongest = density.max(axis=2)
+    stained = strongest > _STAINED_OD
+    colored = stained & (strongest - density.min(axis=2) > _COLORED_OD)
+    pink = colored & (density[..., 1] >= strongest - _GREEN_SLACK_OD)
+    if stained.mean() < _MIN_STAINED:
+        what = f"{1 - stained.mean():.0%} of it is as bright as empty glass: no tissue, or a plot"
+    elif colored.sum() < _MIN_COLORED * stained.sum():
+        what = "is gray: no H&E stain"
+    elif (share := pink.sum() / colored.sum()) < _MIN_PINK:
+        what = f"only {share:.0%} of its colored pixels are pink to purple, as H&E is: a photo or another stain"
+    else:
+        return []
+    return [Finding(str(region.image), what, "take it out if it is no H&E tissue")]
 
 
 def _find_unknown_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,7 +25,7 @@ IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its i
 MAX_PIXELS = 400_000_000
 MAX_FILE_BYTES = 5 * MAX_PIXELS  # RGBA without compression, and room for what else a file says
 
-_READERS: Mapping[bytes, Callable[[BytesIO], ImageFile]] = {
+_READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"\xff\xd8\xff": JpegImageFile,
     b"II*\0": TiffImageFile,
@@ -52,6 +53,21 @@ def read_image(path: Path) -> RgbImage:
 def read_mask(path: Path) -> IdMask:
     """Reads a mask file; see ``decode_mask``."""
     return decode_mask(read_bytes(path), str(path))
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Returns a picture's height and width as its header has them, decoding nothing; None where it has none."""
+    if not path.is_file():  # opening a pipe waits
+        return None
+    try:
+        with path.open("rb") as stream:
+            if (reader := _find_reader(stream.read(8))) is None:
+                return None
+            stream.seek(0)
+            with reader(stream) as picture:
+                return picture.height, picture.width
+    except Exception:  # what is wrong with the file is told by its decoding
+        return None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -142,8 +158,7 @@ def _open_picture(data: bytes, where: str) -> Iterator[ImageFile]:
     if not data:
         raise _refusal(where, "is empty (0 bytes)", "copy the file again")
     # Not Image.open: its pixel limit is a global that whole slides exceed; here MAX_PIXELS is the limit.
-    reader = next((reader for magic, reader in _READERS.items() if data.startswith(magic)), None)
-    if reader is None:
+    if (reader := _find_reader(data)) is None:
         raise _refusal(where, "is no PNG, JPEG or TIFF, whatever its name says", "convert it")
     try:
         with reader(BytesIO(data)) as picture:
@@ -159,6 +174,10 @@ def _open_picture(data: bytes, where: str) -> Iterator[ImageFile]:
         raise
     except Exception as error:  # decoders raise nearly anything on broken bytes
         raise _refusal(where, f"cannot be decoded ({error})", "copy or export the file again") from error
+
+
+def _find_reader(data: bytes) -> Callable[[BinaryIO], ImageFile] | None:
+    return next((reader for magic, reader in _READERS.items() if data.startswith(magic)), None)
 
 
 def _find_rawmode(picture: ImageFile) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from trainables.data.bcss import RegionSet
-from trainables.data.checks import decode_region, sort_findings
-from trainables.data.images import IdMask, RgbImage, read_bytes
+from trainables.data.checks import decode_region, examine_regions, sort_findings
+from trainables.data.images import IdMask, RgbImage, read_bytes, read_size
 from trainables.data.row_writer import Rows, RowWriter
 from trainables.errors import DataError, Finding
 
@@ -26,10 +27,12 @@ SquareImage = Float32[np.ndarray, "3 side side"]
 SquareMask = UInt8[np.ndarray, "side side"]
 ClassPixels = Int64[np.ndarray, "regions classes"]
 
-_VERSION = 2  # raised with every change of the layout below
+_VERSION = 3  # raised with every change of the layout below
 _INDEX = "index.json"
 _BUILDING = ".building-"  # what folders of unfinished stores begin with
 _ABANDONED_AFTER_S = 24 * 3600
+_SIZED_REGIONS = 200  # whose headers tell how large the masks are: of 100,000 they cost a minute
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RegionStore:
@@ -84,6 +87,7 @@ class RegionStore:
         image_size: int,
         cache_dir: Path,
         progress: Callable[[int, int], None] | None = None,
+        warn: Callable[[Finding], None] | None = None,
     ) -> RegionStore:
         """Decodes all regions into a folder below ``cache_dir``, or opens the one that holds them already.
 
@@ -96,9 +100,11 @@ class RegionStore:
             image_size: Side of the resized images, in pixels.
             cache_dir: Created if it is missing.
             progress: Called after each region with the number done and the number of all.
+            warn: Called with each warning of a build that fails; a store that is returned has them itself.
 
         Raises:
-            DataError: With all findings of ``decode_region`` over all regions.
+            DataError: With all findings of ``decode_region`` over all regions, and before anything is written
+                if the disk has no room for the store.
         """
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1, got {image_size}")
@@ -107,11 +113,19 @@ class RegionStore:
         if (cached := _find_cached(regions, image_size, cache_dir)) is not None:
             return cached
         _remove_abandoned(cache_dir)
+        if shortage := _find_shortage(regions, image_size, cache_dir):
+            report = examine_regions(regions)
+            _tell(report.warn_regions, warn)
+            raise DataError([shortage, *report.findings])
         building = cache_dir / f"{_BUILDING}{uuid.uuid4().hex}"  # not mkdtemp: colleagues may share the cache
         building.mkdir()
         try:
-            fingerprint = _write_store(regions, image_size, building, progress)
+            fingerprint = _write_store(regions, image_size, building, progress, warn)
             return _publish(building, cache_dir / _name_folder(regions, image_size, fingerprint))
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise DataError([_describe_full_disk(cache_dir, error)]) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -168,8 +182,41 @@ class RegionStore:
         self._position = {name: i for i, name in enumerate(self.names)}
 
 
+def estimate_store_bytes(regions: RegionSet, image_size: int) -> int:
+    """Returns how many bytes a store takes: the resized arrays exactly, the masks after a sample of headers."""
+    sample = regions.regions[:: max(1, len(regions.regions) // _SIZED_REGIONS)]
+    sizes = [height * width for height, width in filter(None, (read_size(region.mask) for region in sample))]
+    mask_bytes = sum(sizes) / len(sizes) if sizes else 0.0
+    return int(len(regions.regions) * ((3 * 4 + 1) * image_size**2 + mask_bytes))
+
+
+def _find_shortage(regions: RegionSet, image_size: int, cache_dir: Path) -> Finding | None:
+    """Finds a disk without room for the store; quotas are seen only in writing."""
+    needed, free = estimate_store_bytes(regions, image_size), shutil.disk_usage(cache_dir).free
+    if needed <= free:
+        return None
+    number = len(regions.regions)
+    what = f"{number:,} regions at {image_size} px need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free"
+    return Finding(str(cache_dir), what, "make room, or choose a storage on a larger disk")
+
+
+def _describe_full_disk(cache_dir: Path, error: OSError) -> Finding:
+    what = f"the decoded regions cannot be written ({error.strerror})"
+    return Finding(str(cache_dir), what, "make room, or choose a storage on a larger disk")
+
+
+def _tell(warnings: Iterable[Finding], warn: Callable[[Finding], None] | None) -> None:
+    if warn is not None:
+        for warning in warnings:
+            warn(warning)
+
+
 def _write_store(
-    regions: RegionSet, image_size: int, folder: Path, progress: Callable[[int, int], None] | None
+    regions: RegionSet,
+    image_size: int,
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
+    warn: Callable[[Finding], None] | None,
 ) -> str:
     """Decodes all regions into a folder; returns the fingerprint. Raises DataError with every finding."""
     digests, pixel_digests, sizes, class_pixels = [], [], [], []
@@ -198,6 +245,7 @@ def _write_store(
             if progress is not None:
                 progress(done, len(regions.regions))
     if findings:
+        _tell(sort_findings(warnings), warn)
         raise DataError(sort_findings(findings))
     fingerprint = _compute_fingerprint(regions, digests)
     index = {

@@ -157,7 +157,7 @@ class Payload:
 
 def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Payload()))
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Payload(), protocol=2))
     with pytest.raises(CheckpointError, match="bad.pth"):
         load_encoder(VIT, "bad.pth")
     assert not Path("ran").exists()

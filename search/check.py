@@ -1,0 +1,110 @@
+"""The pre-flight: everything that could stop a search, before it costs anything. ``python -m search.check``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from search.quiet import silence_telemetry
+
+silence_telemetry()  # before anything imports ray, mlflow or albumentations
+
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import re  # noqa: E402
+from collections import defaultdict  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+
+from search.command import DONE, WRONG_INPUT, run_command  # noqa: E402
+from search.errors import ConfigError  # noqa: E402
+from search.run import make_parser as make_run_parser  # noqa: E402
+from trainables.errors import Finding  # noqa: E402
+
+# Files that are told of one problem; with 100,000 of them the other problems would leave the screen.
+MAX_ALIKE = 8
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser: that of ``search.run``, so that its arguments can be tried as they are."""
+    parser = make_run_parser()
+    parser.prog = "python -m search.check"
+    parser.description = (
+        "Checks everything that search.run would be given, takes the same arguments and starts nothing: no trial, no "
+        "Ray, no MLflow. The decoded regions are kept below --storage, where the search finds them. Exit code 2 if "
+        "something stands in the way, else 0."
+    )
+    parser.conflict_handler = "resolve"
+    parser.add_argument("--json", action="store_true", help="print findings and warnings as one line of JSON")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and checks; returns the exit code: 0 if a search could start, else 2."""
+    arguments = make_parser().parse_args(argv)
+    found = DONE
+
+    def check() -> None:
+        nonlocal found
+        found = _check(arguments)
+
+    return run_command(check) or found
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from search.plan import SearchPlan, describe_warning, make_plan
+
+    findings: Sequence[Finding] = ()
+    warnings: list[Finding] = []
+    plan: SearchPlan | None = None
+    try:
+        plan = make_plan(arguments, warnings.append)
+    except ConfigError as error:
+        findings = error.findings
+    if arguments.json:
+        content = {"findings": findings, "warnings": warnings}
+        print(json.dumps({key: [dataclasses.asdict(each) for each in told] for key, told in content.items()}))
+        return WRONG_INPUT if findings else DONE
+    if plan:
+        told_below = set(map(describe_warning, warnings))
+        remarks = tuple(remark for remark in plan.remarks if remark not in told_below)
+        _print(dataclasses.replace(plan, remarks=remarks).to_lines())
+    if warnings:
+        _print([f"warnings: {len(warnings)}; they stop nothing", *format_findings(warnings)])
+    if findings:
+        _print([f"findings: {len(findings)}; each stops a search", *format_findings(findings)])
+        return WRONG_INPUT
+    _print(["nothing stands in the way of this search"])
+    return DONE
+
+
+def format_findings(findings: Sequence[Finding]) -> list[str]:
+    """Returns the lines that tell findings: those alike, but for numbers and names, under one heading.
+
+    Of more than ``MAX_ALIKE`` alike the first are told and the others counted; ``--json`` has them all.
+    """
+    groups: defaultdict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        kind = re.sub(r"\d+|\b\S+\.\w{3,4}\b", "#", finding.what)
+        groups[kind, re.sub(r"\S+\.\w{3,4}\b", "#", finding.fix)].append(finding)
+    lines = []
+    for alike in groups.values():
+        shown = alike[:MAX_ALIKE]
+        same = len({(each.what, each.fix) for each in alike}) == 1
+        for each in shown[:-1]:
+            lines += [f"  {each.where}"] if same else [f"  {each.where}", f"    {each.what}"]
+        last = shown[-1]
+        lines += [f"  {last.where}"]
+        lines += [f"  ... and {len(alike) - MAX_ALIKE:,} more alike"] if same and len(alike) > MAX_ALIKE else []
+        lines += [f"    {last.what}"]
+        lines += [f"  ... and {len(alike) - MAX_ALIKE:,} more alike"] if not same and len(alike) > MAX_ALIKE else []
+        lines += [f"    -> {last.fix}"]
+    return lines
+
+
+def _print(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
