@@ -127,9 +127,11 @@ class Card:
             ]
         else:
             lines.append(f'model = build_sam2("{spec.config}", "sam2.pt")')
+        files = "`sam2.pt` holds the merged weights under stock keys; `adapter/` is the PEFT adapter alone."
+        if not self.chosen.scale:
+            files = "`sam2.pt` holds the zero-shot weights under stock keys; `adapter/`, if any, adds nothing."
         return (
-            f"## Use\n\n{self._describe_class_prompts()}`sam2.pt` holds the merged weights under stock keys; "
-            "`adapter/` is the PEFT adapter alone.\n\n"
+            f"## Use\n\n{self._describe_class_prompts()}{files}\n\n"
             "```python\n" + "\n".join(lines) + "\n```"
         )
 

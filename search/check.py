@@ -22,18 +22,19 @@ from trainables.errors import Finding  # noqa: E402
 
 # Files that are told of one problem; with 100,000 of them the other problems would leave the screen.
 MAX_ALIKE = 8
+_NAME_OR_NUMBER = re.compile(r"\S*[/\d]\S*|\S+\.\w{3,4}\b")
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser: that of ``search.run``, so that its arguments can be tried as they are."""
-    parser = make_run_parser()
-    parser.prog = "python -m search.check"
-    parser.description = (
-        "Checks everything that search.run would be given, takes the same arguments and starts nothing: no trial, no "
-        "Ray, no MLflow. The decoded regions are kept below --storage, where the search finds them. Exit code 2 if "
-        "something stands in the way, else 0."
+    parser = argparse.ArgumentParser(
+        prog="python -m search.check",
+        description="Checks everything that search.run would be given, takes the same arguments and starts nothing: "
+        "no trial, no Ray, no MLflow. The decoded regions are kept below --storage, where the search finds them. "
+        "Exit code 2 if something stands in the way, else 0.",
+        parents=[make_run_parser()],
+        conflict_handler="resolve",
     )
-    parser.conflict_handler = "resolve"
     parser.add_argument("--json", action="store_true", help="print findings and warnings as one line of JSON")
     return parser
 
@@ -78,32 +79,27 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:
-    """Returns the lines that tell findings: those alike, but for numbers and names, under one heading.
+    """Returns the lines that tell findings; those alike, but for numbers and file names, stand together.
 
     Of more than ``MAX_ALIKE`` alike the first are told and the others counted; ``--json`` has them all.
     """
-    groups: defaultdict[tuple[str, str], list[Finding]] = defaultdict(list)
+    groups: defaultdict[tuple[str, ...], list[Finding]] = defaultdict(list)
     for finding in findings:
-        kind = re.sub(r"\d+|\b\S+\.\w{3,4}\b", "#", finding.what)
-        groups[kind, re.sub(r"\S+\.\w{3,4}\b", "#", finding.fix)].append(finding)
+        groups[tuple(_NAME_OR_NUMBER.sub("#", text) for text in (finding.what, finding.fix))].append(finding)
     lines = []
     for alike in groups.values():
-        shown = alike[:MAX_ALIKE]
-        same = len({(each.what, each.fix) for each in alike}) == 1
-        for each in shown[:-1]:
-            lines += [f"  {each.where}"] if same else [f"  {each.where}", f"    {each.what}"]
-        last = shown[-1]
-        lines += [f"  {last.where}"]
-        lines += [f"  ... and {len(alike) - MAX_ALIKE:,} more alike"] if same and len(alike) > MAX_ALIKE else []
-        lines += [f"    {last.what}"]
-        lines += [f"  ... and {len(alike) - MAX_ALIKE:,} more alike"] if not same and len(alike) > MAX_ALIKE else []
-        lines += [f"    -> {last.fix}"]
+        for each in alike[:MAX_ALIKE]:
+            lines += [f"  {each.where}", f"    {each.what}"]
+        if len(alike) > MAX_ALIKE:
+            lines.append(f"  ... and {len(alike) - MAX_ALIKE:,} more alike; --json tells all")
+        lines.append(f"    -> {alike[0].fix}")
     return lines
 
 
 def _print(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(line.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"))
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:  # a path may hold what a terminal cannot show
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 if __name__ == "__main__":

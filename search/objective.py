@@ -146,7 +146,7 @@ def describe_pareto(members: Sequence[Winner], bar: float) -> list[str]:
         for each in members
     ]
     return [
-        f"Pareto set, {len(members)} trials that no other beats in both Dice and parameters:",
+        f"Pareto set, {len(members)} trial{'s' * (len(members) > 1)} that no other beats in both Dice and parameters:",
         *lines,
         "  the best of them are confirmed; among these the highest mean Dice over seeds is chosen, whatever its size",
     ]

@@ -75,10 +75,11 @@ def read_trials(study_file: StudyFile) -> list[optuna.trial.FrozenTrial]:
 
 def count_states(trials: list[optuna.trial.FrozenTrial]) -> dict[str, int]:
     """Counts trials by how they ended: complete, stopped (early), failed, unfinished."""
-    return dict(Counter(_name_state(trial) for trial in trials))
+    return dict(Counter(name_state(trial) for trial in trials))
 
 
-def _name_state(trial: optuna.trial.FrozenTrial) -> str:
+def name_state(trial: optuna.trial.FrozenTrial) -> str:
+    """Returns how a trial ended, in the user's words: complete, stopped, failed or unfinished."""
     return STATE_NAMES.get(trial.state.name, trial.state.name.lower())
 
 
@@ -123,7 +124,7 @@ def find_winner(
     ranked = rank_trials(trials, trials_folder, objective)
     if ranked:
         return ranked[0]
-    reasons = Counter(str(trial.user_attrs.get(REASON, _name_state(trial))) for trial in trials)
+    reasons = Counter(str(trial.user_attrs.get(REASON, name_state(trial))) for trial in trials)
     told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     raise SearchError(f"no trial left a checkpoint in {trials_folder} ({told or 'no trial was started'})")
 

@@ -137,8 +137,7 @@ class Summary:
             f"in {format_seconds(self.wall_seconds)}",
             f"  validation: winner {self.val_dice:.3f}, zero-shot {self.zeroshot_val_dice:.3f} ({gain:+.3f}); "
             f"{self._floor_words} {self.val_floor:.3f}, ceiling {self.val_ceiling:.3f}",
-            *self._describe_objective(),
-            f"  winner: {self._describe_winner()}",
+            *(f"  {line}" for line in self.describe_choice()),
             f"  test, opened once: winner {self.test_dice:.3f}, zero-shot {self.zeroshot_test_dice:.3f} "
             f"({test_gain:+.3f})",
             f"  verdict on test: zero-shot is {self.verdict.upper()} ({reason})",
@@ -159,11 +158,15 @@ class Summary:
             lines.append(f"  the recorded bar on the same test set: {self.bar_recorded}")
         return [*lines, *(f"  CAVEAT: {caveat}" for caveat in self.caveats)]
 
+    def describe_choice(self) -> list[str]:
+        """Returns what was optimized, where that is not the Dice, and which model was scored on test and exported."""
+        return [*self._describe_objective(), f"winner: {self._describe_winner()}"]
+
     def _describe_objective(self) -> list[str]:
         objective = Objective.from_plain(self.objective)
         if objective.is_dice:
             return []
-        told = f"  optimized: {objective.describe()}"
+        told = f"optimized: {objective.describe()}"
         if self.objective_value is not None and self.zeroshot_objective_value is not None:
             told += f": winner {self.objective_value:.3f}, zero-shot {self.zeroshot_objective_value:.3f}"
         return [f"{told}; the verdict is one of Dice"]

@@ -22,7 +22,7 @@ from search.trial_runs import TrialRun, read_trial_runs, write_trial_runs
 from trainables.context import SEED_KEY
 
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
-LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "regions_per_pass"})
+LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "regions_per_pass", "trained_parameters"})
 LOGGED_PREFIXES = ("val_", "train_", "lr/", "seconds/")
 
 TRIAL_ID_TAG = "ray_trial_id"

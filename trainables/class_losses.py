@@ -42,12 +42,12 @@ def compute_class_loss(
     Args:
         outputs: From :func:`trainables.model.class_prompts.decode_classes`.
         targets: Share of each low-resolution pixel that has each name, background as the last; sums are in [0, 1].
-        name_weights: Weight of each name, above 0.
+        name_weights: Weight of each name in the cross-entropy, above 0.
         weights: Weight of each part; that of the predicted IoU has no effect, as nothing is chosen by it.
     """
     log_probability = outputs.logits.float().log_softmax(dim=1)
     focal = focal_cross_entropy(log_probability, targets, name_weights, weights.focal_gamma)
-    dice = class_dice_loss(log_probability.exp(), targets, name_weights)
+    dice = class_dice_loss(log_probability.exp(), targets)
     present = (targets.flatten(-2).sum(-1) > 0).float()
     objectness = F.binary_cross_entropy_with_logits(outputs.objectness.float(), present)
     total = weights.focal * focal + weights.dice * dice + weights.objectness * objectness
@@ -77,12 +77,14 @@ def focal_cross_entropy(
 def class_dice_loss(
     probability: Float[Tensor, "regions names h w"],
     targets: Float[Tensor, "regions names h w"],
-    name_weights: Float[Tensor, " names"],
 ) -> Float[Tensor, ""]:
-    """One minus soft Dice with one pixel of smoothing: a weighted mean over the names that the batch shows."""
+    """One minus soft Dice with one pixel of smoothing: a mean over the names that the batch shows.
+
+    Rare and frequent names count alike in it as it is: with weights besides, the rarest held up all others.
+    """
     valid = targets.sum(dim=1, keepdim=True)
     overlap = 2 * (probability * targets).sum((0, 2, 3))
     areas = (probability * valid).sum((0, 2, 3)) + targets.sum((0, 2, 3))
     loss = 1 - (overlap + 1) / (areas + 1)
-    shown = name_weights * (targets.sum((0, 2, 3)) > 0)
-    return (shown * loss).sum() / shown.sum().clamp_min(1e-6)
+    shown = targets.sum((0, 2, 3)) > 0
+    return (shown * loss).sum() / shown.sum().clamp_min(1)

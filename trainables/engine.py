@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
-from torch.nn import functional as F
 
 from trainables.class_losses import ClassLossParts, compute_class_loss
 from trainables.data.batches import Batch
@@ -181,8 +180,8 @@ def compute_batch_losses(
             outputs = name_batch(base, batch, device)
     if isinstance(outputs, ClassOutputs):
         targets = batch.targets.view_as(outputs.logits)
-        # Background weighs what a (region, class) pair weighs on average.
-        name_weights = F.pad(class_weights, (0, 1), value=1.0)
+        # Background, whose pixels are not counted, weighs what the most frequent class weighs.
+        name_weights = torch.cat([class_weights, class_weights.min()[None]])
         parts = compute_class_loss(outputs, targets, name_weights, to_loss_weights(recipe))
     else:
         object_weights = class_weights[batch.class_index]

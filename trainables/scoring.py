@@ -59,32 +59,25 @@ def load_adapted(context: TrialContext, checkpoint: Path) -> AdaptedModel:
         checkpoint: A folder that :meth:`trainables.fine_tune.FineTune.save` wrote.
     """
     bare = load_model(context.model, context.checkpoint)
-    return _adapt(bare, checkpoint, _read_recipe(checkpoint), context.pathology_weights)
+    return adapt_model(bare, checkpoint, _read_recipe(checkpoint), context.pathology_weights)
 
 
 def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], AdaptedModel]:
     """Returns a copy of the zero-shot weights, and what :func:`load_adapted` does; the file is read once."""
     bare = load_model(context.model, context.checkpoint)
     base_state = {name: value.clone() for name, value in bare.state_dict().items()}
-    return base_state, _adapt(bare, checkpoint, _read_recipe(checkpoint), context.pathology_weights)
+    return base_state, adapt_model(bare, checkpoint, _read_recipe(checkpoint), context.pathology_weights)
 
 
-def load_trained(
-    folder: Path, model: str, base_checkpoint: str | None, recipe: Recipe, pathology_weights: Mapping[str, str]
-) -> SAM2Base:
-    """Returns a base with what was trained on it, adapters beside the weights, on the CPU.
+def adapt_model(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights: Mapping[str, str]) -> AdaptedModel:
+    """Puts onto a bare model, in place, what was trained on it.
 
     Args:
+        bare: The model with the weights that training began with.
         folder: Holds ``adapter/``, and class prompts where the recipe has some.
-        model: Name of the SAM2 model.
-        base_checkpoint: Its weights' file or hub id; None for nano's own.
         recipe: What was trained.
         pathology_weights: As in :class:`trainables.context.TrialContext`.
     """
-    return get_base(_adapt(load_model(model, base_checkpoint), folder, recipe, pathology_weights))
-
-
-def _adapt(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights: Mapping[str, str]) -> AdaptedModel:
     # Whatever the seed draws is overwritten by what was saved.
     adapted = attach_adapters(bare, recipe.adapter, seed=0)
     add_fusion(get_base(adapted), recipe.fusion, pathology_weights, seed=0)

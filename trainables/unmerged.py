@@ -10,19 +10,21 @@ from pathlib import Path
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 
+from trainables.checkpoint import load_model
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.errors import CheckpointError, Finding
 from trainables.evaluate import evaluate
 from trainables.evaluation_set import EvaluationSet
-from trainables.merged import CONFIG_FILE, write_config
-from trainables.model.adapters import name_unmergeable
-from trainables.model.build import MODELS
+from trainables.model.adapters import get_base, name_unmergeable
 from trainables.model.class_prompts import CLASS_PROMPTS_FILE
+from trainables.model.pathology_encoder import compute_fingerprint
 from trainables.recipe import Recipe
 from trainables.scores import Scores
-from trainables.scoring import load_adapted, load_trained
+from trainables.scoring import adapt_model, load_adapted
+
+BASE_FILE = "base.json"
 
 
 def find_unmergeable(context: TrialContext, checkpoint: Path) -> str:
@@ -31,7 +33,7 @@ def find_unmergeable(context: TrialContext, checkpoint: Path) -> str:
 
 
 def write_unmerged(context: TrialContext, checkpoint: Path, folder: Path) -> None:
-    """Writes ``adapter/``, ``recipe.json``, the config's name, and class prompts if any, but no ``sam2.pt``.
+    """Writes ``adapter/``, ``recipe.json``, ``base.json``, and class prompts if any, but no ``sam2.pt``.
 
     They are the trial's own, at scale 1: what cannot be merged cannot be scaled.
 
@@ -44,7 +46,8 @@ def write_unmerged(context: TrialContext, checkpoint: Path, folder: Path) -> Non
     for name in (RECIPE_FILE, CLASS_PROMPTS_FILE):
         if (checkpoint / name).is_file():
             shutil.copy(checkpoint / name, folder / name)
-    write_config(MODELS[context.model], folder)
+    fingerprint = compute_fingerprint(load_model(context.model, context.checkpoint))
+    (folder / BASE_FILE).write_text(json.dumps({"model": context.model, "fingerprint": fingerprint}) + "\n")
 
 
 def load_unmerged(
@@ -63,13 +66,16 @@ def load_unmerged(
     """
     folder = Path(folder).expanduser()
     try:
-        config = (folder / CONFIG_FILE).read_text().strip()
+        base = json.loads((folder / BASE_FILE).read_text())
         recipe = Recipe.from_flat(json.loads((folder / RECIPE_FILE).read_text()))
-        name = next(spec.name for spec in MODELS.values() if spec.config == config)
-        return load_trained(folder, name, checkpoint, recipe, pathology_weights or {}).eval()
-    except (OSError, ValueError, StopIteration) as error:
-        what = f"is no export with an adapter ({error or type(error).__name__})"
-        fix = "pass the folder that search.export made, and the weights that the search began with"
+        bare = load_model(base["model"], checkpoint)
+        if (found := compute_fingerprint(bare)) != base["fingerprint"]:
+            what = f"was trained on other weights of {base['model']}: {base['fingerprint']}, but got {found}"
+            fix = "pass the weights that the search began with as checkpoint"
+            raise CheckpointError([Finding(str(folder), what, fix)])
+        return get_base(adapt_model(bare, folder, recipe, pathology_weights or {})).eval()
+    except (OSError, ValueError, KeyError) as error:
+        what, fix = f"is no export with an adapter ({error})", "pass the folder that search.export made"
         raise CheckpointError([Finding(str(folder), what, fix)]) from error
 
 

@@ -23,6 +23,7 @@ from trainables.context import TrialContext
 from trainables.model.adapters import attach_adapters, get_base, save_adapters
 from trainables.model.build import ASSETS, MODELS
 from trainables.model.fusion import add_fusion
+from trainables.model.pathology_encoder import compute_fingerprint
 from trainables.protocol import PROTOCOLS
 from trainables.recipe import Recipe
 
@@ -170,9 +171,15 @@ def test_the_example_for_what_cannot_be_merged_runs(tmp_path: Path) -> None:
     add_fusion(get_base(adapted), recipe.fusion, {}, 0)
     save_adapters(adapted, tmp_path / "adapter")
     (tmp_path / "recipe.json").write_text(json.dumps(FUSED))
-    (tmp_path / "config.txt").write_text(MODELS["nano"].config + "\n")
+    base = {"model": "nano", "fingerprint": compute_fingerprint(load_model("nano", None))}
+    (tmp_path / "base.json").write_text(json.dumps(base))
     (code,) = re.findall(r"```python\n(.*?)```", read_unmerged_card(FUSED), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code.replace("/absolute/path/of/this/folder", str(tmp_path)), names)
     wanted = get_base(adapted).state_dict()
     assert all(value.equal(wanted[name]) for name, value in names["model"].state_dict().items())
+
+
+def test_an_export_of_zero_shot_says_so() -> None:
+    assert "`sam2.pt` holds the zero-shot weights" in read_card(make_record(), scale=0.0)
+    assert "zero-shot weights under" not in read_card(make_record())

@@ -97,7 +97,13 @@ def test_everything_that_a_file_says_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [MINIMAL, WHOLE, MINIMAL + "scheduler: {kind: none}\nsampler: {kind: random}\n"]
+    "text",
+    [
+        MINIMAL,
+        WHOLE,
+        MINIMAL + "objective: [val_dice, trained_parameters]\n",
+        MINIMAL + "scheduler: {kind: none}\nsampler: {kind: random}\n",
+    ],
 )
 def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
     config = load(tmp_path, text)

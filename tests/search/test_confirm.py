@@ -9,6 +9,7 @@ import pytest
 
 from search.confirm import gather_finalist, list_seeds
 from search.list_searcher import FROM_TRIAL, ListSearcher
+from search.objective import Objective
 from search.results import Winner
 from search.runner import ListedTrial
 from trainables.context import RECIPE_FILE, SEED_KEY
@@ -35,6 +36,18 @@ def test_a_finalist_has_its_seeds_in_order_each_at_its_best_epoch(tmp_path: Path
     assert finalist.is_complete
     assert [(run.seed, run.epoch, run.val_dice) for run in finalist.runs] == [(1, 1, 0.8), (2, 2, 0.6)]
     assert finalist.search_dice == 0.7
+
+
+def test_seeds_are_taken_at_the_best_epoch_by_the_objective(tmp_path: Path) -> None:
+    trial = write_trial(tmp_path / "a", 1, 0.8, 0.6)
+    rows = [(1, 0.8, 0.1), (2, 0.6, 0.5)]
+    lines = [{"training_iteration": epoch, "val_dice": dice, "val_iou": iou} for epoch, dice, iou in rows]
+    (trial.folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    checkpoint = trial.folder / "checkpoint_000001"
+    checkpoint.mkdir()
+    (checkpoint / RECIPE_FILE).write_text("{}")
+    (run,) = gather_finalist(WINNER, [1], [trial], Objective(("val_iou",))).runs
+    assert (run.epoch, run.val_dice, run.score) == (2, 0.6, 0.5)
 
 
 def test_failed_and_missing_trainings_keep_their_reasons(tmp_path: Path) -> None:

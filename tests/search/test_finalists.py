@@ -60,6 +60,17 @@ def test_scales_are_averaged_over_seeds() -> None:
     assert Finalist("a", 0.8, {}, runs).average_scales() == {0.0: 0.5, 1.0: pytest.approx(0.6)}
 
 
+def test_another_objective_decides_by_its_own_mean() -> None:
+    runs = [SeedRun(1, "/a", 3, 0.9, "", {0.0: 0.5, 1.0: 0.9}, 0.1, {0.0: 0.2, 1.0: 0.1})]
+    lopsided = Finalist("lopsided", 0.9, {}, tuple(runs))
+    even = Finalist("even", 0.6, {}, (SeedRun(1, "/b", 3, 0.6, value=0.4),))
+    assert choose_finalist([lopsided, even]) is even
+    assert choose_scale(lopsided.average_scores()) == 0.0
+    assert lopsided.average_scales() == {0.0: 0.5, 1.0: 0.9}
+    from_search = Finalist.from_search(Winner("abc", Path("/c"), 4, 0.7, {}, value=0.3), seed=5)
+    assert (from_search.mean_score, from_search.mean_dice) == (0.3, 0.7)
+
+
 def test_what_is_written_tells_means_and_failures(tmp_path: Path) -> None:
     failed = Finalist("failed", 0.9, {}, (SeedRun(1, "", 0, 0.0, "was not started"),))
     write_finalists(tmp_path, [make_finalist("sound", 0.4, 0.6), failed], "ab12cd34")

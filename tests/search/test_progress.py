@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from search.objective import PAIR, Objective
 from search.progress import SHOWN_PARAMETERS, ProgressCallback, SearchProgress, TrialRow, format_seconds
 
 CONFIG: dict[str, Any] = {
@@ -138,6 +139,30 @@ def test_rows_follow_the_hooks() -> None:
     assert (rows[0].epoch, rows[0].value, rows[0].best) == (8, 0.55, 0.6)
     assert all(row.ended is not None for row in rows)
     assert callback.progress.best is rows[0]
+
+
+def test_another_objective_is_what_the_table_shows() -> None:
+    callback = make_callback()
+    callback.progress.objective = Objective(("val_dice_min_class",))
+    trial = Trial("a")
+    row = {"training_iteration": 8, "val_dice": 0.9, "val_dice_min_class": 0.55}
+    callback.on_trial_result(1, [], trial, row)
+    callback.on_trial_complete(1, [], trial)
+    callback.on_experiment_end([])
+    text = read_screen(callback)
+    assert "best lowest class Dice 0.550 (+0.050)" in text and "bar: zero-shot lowest class Dice 0.500" in text
+    assert "0.900" not in text and "is recorded" not in text  # the recorded bar is one of Dice
+
+
+def test_with_two_objectives_the_table_tells_the_size() -> None:
+    callback = make_callback()
+    callback.progress.objective = Objective(PAIR)
+    trial = Trial("a")
+    row = {"training_iteration": 8, "val_dice": 0.6, "trained_parameters": 95_520}
+    callback.on_trial_result(1, [], trial, row)
+    callback.on_experiment_end([])
+    text = read_screen(callback)
+    assert "95,520" in text and "optimized: val Dice (up) and trained parameters (down)" in text
 
 
 def test_a_trial_that_time_ran_out_for_may_end_unstarted() -> None:

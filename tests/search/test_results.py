@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.errors import SearchError
+from search.objective import Objective
 from search.results import (
     count_states,
     find_starting_point,
@@ -99,6 +100,21 @@ def test_trials_are_ranked_by_what_is_kept(search: Search) -> None:
 def test_the_earliest_of_equal_epochs_wins(search: Search) -> None:
     search.add_trial("a", [0.2, 0.7, 0.7], kept=[2, 3])
     assert find_winner(search.trials, search.folder).epoch == 2
+
+
+def test_another_objective_chooses_other_epochs_and_trials(search: Search) -> None:
+    for name, rows in {"a": [(0.7, 0.1), (0.6, 0.3)], "b": [(0.5, 0.4)]}.items():
+        folder = search.add_trial(name, [dice for dice, _ in rows], kept=range(1, len(rows) + 1))
+        lines = [
+            {"training_iteration": epoch, "val_dice": dice, "val_dice_min_class": low, "trained_parameters": 80}
+            for epoch, (dice, low) in enumerate(rows, start=1)
+        ]
+        (folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ranked = rank_trials(search.trials, search.folder, Objective(("val_dice_min_class",)))
+    found = [(each.trial_id, each.epoch, each.val_dice, each.score, each.trained_parameters) for each in ranked]
+    assert found == [("b", 1, 0.5, 0.4, 80.0), ("a", 2, 0.6, 0.3, 80.0)]
+    by_dice = rank_trials(search.trials, search.folder)
+    assert [(each.trial_id, each.epoch, each.score) for each in by_dice] == [("a", 1, 0.7), ("b", 1, 0.5)]
 
 
 def test_a_trial_that_broke_later_keeps_its_good_epochs(search: Search) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ray.tune.search import Searcher
 
 from search.conditions import Condition
 from search.errors import SearchError
-from search.sampler import LOST, StudySearcher
+from search.sampler import LOST, StudySearcher, read_curve
 from search.scheduler import make_scheduler
 from search.study import StudyFile
 
@@ -360,6 +361,98 @@ def test_refuses_changed_conditions(
 def test_refuses_what_conditions_rule_out(study_file: StudyFile, changes: dict[str, Any], rule: str) -> None:
     with pytest.raises(SearchError, match=rule):
         make_conditional_searcher(study_file, **changes)
+
+
+@pytest.fixture
+def pair_file(tmp_path: Path) -> StudyFile:
+    return StudyFile(tmp_path / "pair.journal", "s", seed=7, startup_trials=3, modes=("max", "min"))
+
+
+def make_pair_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
+    return make_searcher(study_file, **{"metrics": ("val_dice", "trained_parameters"), "num_trials": 30, **changes})
+
+
+def finish_pair(searcher: StudySearcher, trial_id: str, dice: list[float], size: float, error: bool = False) -> None:
+    rows = [{**result(epoch, value), "trained_parameters": size} for epoch, value in enumerate(dice, start=1)]
+    for row in rows[:-1]:
+        searcher.on_trial_result(trial_id, row)
+    searcher.on_trial_complete(trial_id, None if error else rows[-1], error=error)
+
+
+@pytest.mark.parametrize(
+    ("dice", "size", "error", "state", "values", "reason"),
+    [
+        ([0.2, 0.6, 0.5], 100, False, TrialState.COMPLETE, [0.6, 100.0], None),
+        ([0.6, 0.4], 100, False, TrialState.PRUNED, None, None),
+        ([0.4, 0.5, math.nan], 100, False, TrialState.FAIL, None, "val_dice is nan at epoch 3"),
+        ([0.4, 0.5], math.nan, False, TrialState.FAIL, None, "trained_parameters is nan at epoch 2"),
+        ([0.4, 0.5], 100, True, TrialState.FAIL, None, "the trial raised an error"),
+    ],
+)
+def test_two_objectives_are_told_with_their_curve(
+    pair_file: StudyFile,
+    dice: list[float],
+    size: float,
+    error: bool,
+    state: TrialState,
+    values: list[float] | None,
+    reason: str | None,
+) -> None:
+    searcher = make_pair_searcher(pair_file)
+    searcher.suggest("t1")
+    finish_pair(searcher, "t1", dice, size, error)
+    trial = last_trial(pair_file)
+    assert (trial.state, trial.values, trial.user_attrs.get("reason")) == (state, values, reason)
+    told = dice[:-1] if error else dice
+    finite = {epoch: [v, float(size)] for epoch, v in enumerate(told, start=1) if math.isfinite(v + size)}
+    assert read_curve(trial) == finite
+    assert trial.user_attrs.get("best_value") == (max(v for v, _ in finite.values()) if finite else None)
+
+
+def test_two_objectives_survive_a_restart(pair_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_pair_searcher(pair_file)
+    for name in ("done later", "running"):
+        searcher.suggest(name)
+    searcher.on_trial_result("running", {**result(1, 0.3), "trained_parameters": 9})
+    searcher.save_to_dir(str(tmp_path))
+    finish_pair(searcher, "done later", [0.1, 0.2, 0.3], 5)
+    searcher.suggest("new and running")
+
+    searcher = restart(searcher, tmp_path)
+    finish_pair(searcher, "done later", [0.1, 0.2, 0.9], 5)
+    finish_pair(searcher, "running", [0.8, 0.4, 0.2], 9)
+    done, running, lost = pair_file.open().trials
+    assert done.values == [0.3, 5.0]
+    assert read_curve(running) == {1: [0.3, 9.0], 2: [0.4, 9.0], 3: [0.2, 9.0]}  # epoch 1 keeps its first value
+    assert running.values == [0.4, 9.0]
+    assert (lost.state, lost.user_attrs["reason"]) == (TrialState.FAIL, LOST)
+
+
+@pytest.mark.parametrize("ended", [MAX_EPOCHS, 1], ids=["complete", "stopped"])
+def test_tpe_goes_on_with_two_objectives(tmp_path: Path, ended: int) -> None:
+    """Past the random start, also where all but a few trials were stopped; with running ones beside."""
+    proposals = []
+    for name in ("through", "restarted"):
+        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2, modes=("max", "min"))
+        searcher = make_pair_searcher(study_file)
+        searcher.suggest("kept running")
+        configs = []
+        for number in range(8):
+            config = searcher.suggest(f"t{number}")
+            assert isinstance(config, dict)
+            finish_pair(searcher, f"t{number}", [config["x"]] * (MAX_EPOCHS if number % 4 == 0 else ended), config["n"])
+            configs.append(config)
+            if name == "restarted":
+                searcher.save_to_dir(str(tmp_path / name))
+                searcher = restart(searcher, tmp_path / name)
+        proposals.append(configs)
+    assert proposals[0] == proposals[1]
+
+
+def test_refuses_a_study_of_other_objectives(pair_file: StudyFile) -> None:
+    make_pair_searcher(pair_file).suggest("t1")
+    with pytest.raises(SearchError, match="maximize and minimize its values, but is now asked to maximize them"):
+        make_searcher(replace(pair_file, modes=("max",))).suggest("t2")
 
 
 @pytest.fixture(scope="module")

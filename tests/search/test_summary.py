@@ -92,3 +92,12 @@ def test_without_prompts_the_floor_is_a_constant_answer_and_there_is_no_zero_sho
     text = "\n".join(auto.to_lines("reason"))
     assert "one class everywhere 0.200" in text and "untrained class prompts" in text
     assert "a constant answer is better here" in text and "box" not in text
+
+
+def test_another_objective_is_told_with_its_figures(summary: Summary) -> None:
+    assert "optimized" not in "\n".join(summary.to_lines(""))
+    iou = dataclasses.replace(summary, objective=["val_iou"], objective_value=0.51, zeroshot_objective_value=0.42)
+    said = "\n".join(iou.to_lines(""))
+    assert "optimized: val IoU (val_iou): winner 0.510, zero-shot 0.420; the verdict is one of Dice" in said
+    pair = dataclasses.replace(summary, objective=["val_dice", "trained_parameters"])
+    assert "optimized: val Dice (up) and trained parameters (down); the verdict" in "\n".join(pair.to_lines(""))

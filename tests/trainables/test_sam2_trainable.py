@@ -94,6 +94,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start, context: Tri
         "images_per_s",
         "val_dice",
         "val_iou",
+        "val_dice_min_class",
         *(f"val_{metric}/{name}" for metric in ("dice", "iou") for name in names),
         "trained_parameters",
         "seconds/train",

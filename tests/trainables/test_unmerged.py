@@ -142,7 +142,17 @@ def test_the_encoder_s_weights_are_asked_for(
     assert f"--pathology-weights {VIT}=FILE" in caught.value.findings[0].fix
 
 
-@pytest.mark.parametrize("missing", ["recipe.json", "config.txt", "adapter/adapter_model.safetensors"])
+def test_other_weights_of_the_base_are_refused(context: TrialContext, make_checkpoint: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    write_unmerged(context, make_checkpoint("bottleneck"), folder)
+    state = {name: value + 0.01 for name, value in load_zero_shot(context).state_dict().items()}
+    torch.save({"model": state}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="was trained on other weights of nano"):
+        load_unmerged(folder, str(tmp_path / "other.pt"))
+
+
+@pytest.mark.parametrize("missing", ["recipe.json", "base.json", "adapter/adapter_model.safetensors"])
 def test_a_folder_that_is_no_such_export_is_told(
     context: TrialContext, make_checkpoint: Make, tmp_path: Path, missing: str
 ) -> None:

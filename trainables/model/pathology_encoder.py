@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -188,6 +187,8 @@ def find_encoder(name: str) -> EncoderSpec:
     Raises:
         CheckpointError: If neither this project nor timm knows it.
     """
+    import timm  # late: most models have no second encoder, and the import takes a second
+
     if name in ENCODERS:
         return ENCODERS[name]
     if not timm.is_model(name):
@@ -224,6 +225,8 @@ def compute_fingerprint(network: nn.Module) -> str:
 
 def _build_network(spec: EncoderSpec) -> tuple[nn.Module, bool]:
     """Builds the architecture so that it takes images of any size, where it can; also returns whether it does."""
+    import timm
+
     # Vision transformers, and Swin since timm 1.0.20; Swin before; all that take any size anyway, or one alone.
     options: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
     for option in options:

@@ -1,0 +1,76 @@
+"""A search as one HTML page that needs nothing else: ``python -m search.report --run NAME``.
+
+Verdict, leaderboard, figures and overlays, also of a search that has not ended: then with what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from search.quiet import silence_telemetry
+
+silence_telemetry()
+
+from search.command import add_storage_option, run_command  # noqa: E402
+
+REPORT_FILE = "report.html"
+
+
+def write_report(folder: Path, out: Path) -> Path:
+    """Writes a search's report, whole or not at all.
+
+    Args:
+        folder: The search's folder.
+        out: The file; folders above it are made if missing.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: If the folder holds no search.
+        SearchError: If one of its files is damaged, or the report cannot be written.
+    """
+    import optuna
+
+    from search.errors import SearchError
+    from search.report_data import read_report
+    from search.report_page import render_page
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        page = render_page(read_report(folder))
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(out)
+    except OSError as error:
+        raise SearchError(f"the report {out} cannot be written: {error.strerror}") from error
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and writes the report; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
+    parser.add_argument("--out", metavar="FILE", help=f"default: {REPORT_FILE} in the search's folder")
+    add_storage_option(parser)
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: _report(arguments))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from search.record import find_run
+
+    folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
+    out = Path(arguments.out).expanduser() if arguments.out else folder / REPORT_FILE
+    print(write_report(folder, out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Checkpoints, folders, disks and devices that cannot be used: the finding names them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainables.checkpoint import NANO_WEIGHTS
+from trainables.data import row_writer, store
+
+
+class Harmful:
+    """What a pickle does when it is opened without care."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("harmed",)
+
+
+def save_nano(path: Path, **changes: torch.Tensor | None) -> None:
+    state = load_file(NANO_WEIGHTS) | changes
+    torch.save({"model": {name: value for name, value in state.items() if value is not None}}, path)
+
+
+def save_truncated(path: Path) -> None:
+    save_nano(path)
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def save_truncated_safetensors(path: Path) -> None:
+    path.write_bytes(NANO_WEIGHTS.read_bytes()[:5000])
+
+
+def save_without(path: Path) -> None:
+    save_nano(path, **{"sam_mask_decoder.iou_token.weight": None})
+
+
+def save_other_size(path: Path) -> None:
+    trunk = "image_encoder.trunk"
+    state = {f"{trunk}.blocks.{index}.norm1.weight": torch.zeros(1) for index in range(48)}
+    torch.save({"model": state | {f"{trunk}.patch_embed.proj.weight": torch.zeros(144, 3, 7, 7)}}, path)
+
+
+WEIGHTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "truncated": ("w.pt", save_truncated, "truncated?"),
+    "truncated safetensors": ("w.safetensors", save_truncated_safetensors, "truncated?"),
+    "zero-byte": ("w.pt", lambda path: path.write_bytes(b""), "0 bytes"),
+    "of another size": ("w.pt", save_other_size, "--model large"),
+    "a weight missing": ("w.pt", save_without, "sam_mask_decoder.iou_token.weight"),
+    "not a SAM2": ("w.pt", lambda path: torch.save({"model": {"fc.weight": torch.zeros(2, 2)}}, path), "does not fit"),
+    "no state dictionary": ("w.pt", lambda path: torch.save([torch.zeros(2)], path), "no state dictionary"),
+    "a pickle that would run code": ("w.pt", lambda path: torch.save({"model": Harmful()}, path), "was not opened"),
+    "text": ("w.pt", lambda path: path.write_text("weights"), "not a checkpoint"),
+    "a folder": ("w.pt", lambda path: path.mkdir(), "w.pt"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights(name: str, tmp_path: Path, check: Callable, assert_told: Callable) -> None:
+    file, save, what = WEIGHTS[name]
+    save(tmp_path / file)
+    outcome = check("--checkpoint", str(tmp_path / file))
+    assert outcome.code == 2
+    assert_told(outcome.findings, file, what)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_the_harmful_pickle_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Harmful()}, tmp_path / "w.pt")
+    torch.load(tmp_path / "w.pt", weights_only=False)
+    assert (tmp_path / "harmed").is_dir()
+
+
+def test_weights_of_numbers_in_halves_are_sound(tmp_path: Path, check: Callable) -> None:
+    save_file({name: value.half() for name, value in load_file(NANO_WEIGHTS).items()}, tmp_path / "w.safetensors")
+    assert check("--checkpoint", str(tmp_path / "w.safetensors")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "what"),
+    [
+        (("--data", "nowhere"), "nowhere", "there is no such folder"),
+        (("--data", "file"), "--data", "is a file"),
+        (("--storage", "file"), "--storage", "cannot be made"),
+        (("--storage", "file/below"), "--storage", "cannot be made"),
+        (("--storage", "/proc/runs"), "--storage", "cannot be made"),
+        (("--gpus-per-trial", "64"), "--gpus-per-trial 64", "can be seen here"),
+        (("--space", "lorra.yaml"), "lorra.yaml", "did you mean lora.yaml?"),
+        (("--model", "nanno"), "--model nanno", "did you mean 'nano'?"),
+        (("--model", "large"), "--model large", "sam2.1_hiera_large.pt"),
+        (("--checkpoint", "nowhere.pt"), "nowhere.pt", "no such file"),
+        (("--protocol", "boxes"), "--protocol boxes", "did you mean 'box'?"),
+        (("--folds", "99"), "--folds 99", "give at most 14"),
+        (("--name", "a/b"), "--name a/b", "must be 1 to 100 letters"),
+    ],
+)
+def test_options(options: tuple[str, str], where: str, what: str, check: Callable, assert_told: Callable) -> None:
+    Path("file").write_text("")
+    outcome = check(*options)
+    assert outcome.code == 2
+    assert_told(outcome.findings, where, what)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user other than root, who may write anywhere")
+def test_folder_without_write_permission(tmp_path: Path, check: Callable, assert_told: Callable) -> None:
+    (tmp_path / "runs").mkdir(mode=0o500)
+    assert_told(check().findings, "--storage", "cannot be written to")
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_without_room_is_told_before_decoding(
+    data: Path, check: Callable, assert_told: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - 10**6, 10**6))
+    (data / "masks" / "r03.png").write_bytes(b"")
+    outcome = check()
+    assert_told(outcome.findings, ".cache", "20 regions at 256 px need 0.0 GB")
+    assert_told(outcome.findings, "r03.png", "0 bytes")  # the pixels are looked at all the same
+    assert not any(Path("runs/.cache").iterdir())
+
+
+def test_a_disk_that_fills_up_is_told(
+    check: Callable, assert_told: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, full = row_writer.RowWriter, Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full, a disk that is always full")
+
+    def open_full(path: Path, dtype: str, row_shape: tuple[int, ...]) -> row_writer.RowWriter:
+        return real(full if path.name == "images.npy" else path, dtype, row_shape)
+
+    monkeypatch.setattr(store, "RowWriter", open_full)
+    assert_told(check().findings, ".cache", "No space left on device")
+    assert not any(Path("runs/.cache").iterdir())
