@@ -36,6 +36,8 @@ from trainables.recipe import suggest_name
 T = TypeVar("T")
 # Decoded regions and the demo, shared by all searches of a storage.
 CACHE_FOLDER = ".cache"
+# Remarks on the screen of a search: in a data set of 100,000 regions there may be as many.
+MAX_NOTES = 12
 # Words that mean a single folder below the storage, wherever the file system lies.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -108,7 +110,7 @@ class SearchPlan:
             f"split    {self.split.description}",
             *self._describe_folds(),
             *self._describe_start(),
-            *(f"note     {remark}" for remark in self.remarks),
+            *self._describe_remarks(),
             *(f"CAVEAT   {caveat}" for caveat in self.caveats),
             f"protocol {self.protocol.describe()}",
         ]
@@ -123,6 +125,11 @@ class SearchPlan:
         """Says what is noteworthy about trials that are tried first, and which recorded ones are not."""
         notes = [f"start    {point.name}: {point.note}" for point in self.config.start_from if point.note]
         return [*notes, *(f"start    without {name}: {reason}" for name, reason in self.config.left_out)]
+
+    def _describe_remarks(self) -> list[str]:
+        more = len(self.remarks) - MAX_NOTES
+        lines = [f"note     {remark}" for remark in self.remarks[:MAX_NOTES]]
+        return [*lines, f"note     ... and {more:,} more: python -m search.check tells all"] if more > 0 else lines
 
     def _describe_folds(self) -> list[str]:
         if not self.folds:

@@ -29,7 +29,6 @@ from pathlib import Path
 
 from search.bar import RECORDED_EXPERIMENTS
 from search.conditions import list_applying, sort_parents_first
-from search.fields import list_fields
 from search.space import Choice, Parameter, contains, list_conditions, read_fixed
 from search.starting_points import StartingPoint
 from search.yaml_lines import read_yaml
@@ -55,14 +54,12 @@ class RecordedSpace:
         train: Whether it trained.
         max_epochs: How long; 0 without training.
         fixed: Its recipe; what is not named has its default.
-        missing: Fields that its file names and that no recipe has.
     """
 
     name: str
     train: bool
     max_epochs: int
     fixed: Mapping[str, Scalar]
-    missing: tuple[str, ...]
 
 
 @cache
@@ -90,8 +87,6 @@ def place_recorded(
     """Returns a recorded experiment as a point of a space, by the module's rule, or why it lies outside."""
     if not one.train:
         return "trained nothing"
-    if one.missing:
-        return f"needs {', '.join(one.missing)}, which no recipe has yet"
     theirs = {**Recipe().to_flat(), **one.fixed}
     mine = {**Recipe().to_flat(), **fixed}
     if "optim.warmup_fraction" in space and not space.keys() & (_WARMUP - {"optim.warmup_fraction"}):
@@ -172,7 +167,5 @@ def _read_recorded(path: Path, name: str) -> RecordedSpace:
     entries = top.read_mapping()
     train = entries["train"].read_bool(True) if "train" in entries else True
     fixed = read_fixed(entries["fixed"]) if "fixed" in entries else {}
-    named = entries["fixed"].read_mapping() if "fixed" in entries else {}
-    missing = tuple(key for key in named if key not in list_fields())
     epochs = entries["max_epochs"].read_int(1, low=1) if "max_epochs" in entries else 0
-    return RecordedSpace(name, train, epochs, fixed, missing)
+    return RecordedSpace(name, train, epochs, fixed)

@@ -32,7 +32,7 @@ p { margin: 6px 0; max-width: 80ch; }
 table { border-collapse: collapse; margin: 10px 0; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 14px 4px 0; vertical-align: top; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { text-align: left; font-weight: 600; color: var(--soft); }
-thead th { vertical-align: bottom; border-bottom-width: 2px; }
+thead th { vertical-align: bottom; border-bottom-width: 2px; white-space: normal; }
 td.number, th.number { text-align: right; }
 td.wide { white-space: normal; min-width: 16em; overflow-wrap: anywhere; }
 tr.leading td { font-weight: 600; background: #fdf1ea; }

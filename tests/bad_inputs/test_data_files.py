@@ -16,6 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from search.statistics import MIN_PATIENTS
+from trainables.data.checks import MIN_TEST_PATIENTS
+
 Spoil = Callable[[Path], object]
 IMAGE, MASK = "images/r03.png", "masks/r03.png"
 
@@ -248,7 +251,8 @@ WARNINGS: dict[str, tuple[Spoil, str, str]] = {
     "class without a region in training": (without_class(slice(0, 8), 18), "classes", "no region of train"),
     "class in training alone": (without_class(slice(8, 20), 3), "classes", "3 lymphocyte is in train alone"),
     "class in no mask": (without_class(slice(0, 20), 4), "classes", "4 necrosis is in no mask"),
-    "few regions": (keep(9), "split.test", "too few"),
+    "few regions to choose on": (keep(12), "split.val", "by little more than chance"),
+    "few patients to test on": (keep(12), "split.test", "can only be `undecided`"),
     "copies in one part": (copy("images/r03.png", "images/r04.png"), "r03.png", "same pixels"),
     "a plot": (redraw(IMAGE, to_plot), IMAGE, "as bright as empty glass"),
     "a gray picture": (redraw(IMAGE, lambda image: np.repeat(image[..., :1], 3, axis=2)), IMAGE, "is gray"),
@@ -292,6 +296,10 @@ def test_what_is_sound(name: str, data: Path, check: Callable) -> None:
     SOUND[name](data)
     outcome = check()
     assert (outcome.code, outcome.findings, outcome.warnings) == (0, (), ())
+
+
+def test_as_many_test_patients_are_asked_for_as_a_verdict_needs() -> None:
+    assert MIN_TEST_PATIENTS == MIN_PATIENTS
 
 
 def test_a_fault_in_the_classes_is_not_told_of_each_mask(data: Path, check: Callable) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.check import MAX_ALIKE, format_findings, main
+from search.check import MAX_ALIKE, format_findings, main, make_parser
+from search.plan import MAX_NOTES, make_plan
 from trainables.errors import Finding
 
 
@@ -79,6 +80,15 @@ def test_the_screen_of_a_sound_input_says_what_would_be_searched(
     said = capsys.readouterr().out
     assert "16 trials" in said and "fingerprint" in said and "DEMO" in said
     assert said.endswith("nothing stands in the way of this search\n")
+
+
+def test_a_search_is_told_the_first_remarks_and_how_to_see_all(data: Path, tmp_path: Path) -> None:
+    for path in (data / "images").iterdir():
+        Image.fromarray(np.array(Image.open(path))[..., [1, 0, 1]]).save(path)
+    given = ["--space", "lora.yaml", "--data", str(data), "--storage", str(tmp_path / "runs")]
+    lines = make_plan(make_parser().parse_args(given)).to_lines()
+    notes = [line for line in lines if line.startswith("note ")]
+    assert len(notes) == MAX_NOTES + 1 and f"{20 - MAX_NOTES} more: python -m search.check" in notes[-1]
 
 
 def test_findings_alike_but_for_numbers_and_names_stand_together() -> None:

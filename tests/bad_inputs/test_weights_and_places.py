@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from trainables.checkpoint import NANO_WEIGHTS
 from trainables.data import row_writer, store
+from trainables.data.bcss import read_regions
+from trainables.data.store import RegionStore, estimate_store_bytes
 
 
 class Harmful:
@@ -112,6 +114,14 @@ def test_options(options: tuple[str, str], where: str, what: str, check: Callabl
 def test_folder_without_write_permission(tmp_path: Path, check: Callable, assert_told: Callable) -> None:
     (tmp_path / "runs").mkdir(mode=0o500)
     assert_told(check().findings, "--storage", "cannot be written to")
+
+
+@pytest.mark.parametrize("image_size", [16, 64])
+def test_the_estimated_room_is_what_a_store_takes(sound_root: Path, tmp_path: Path, image_size: int) -> None:
+    regions = read_regions(sound_root)
+    built = RegionStore.build(regions, image_size, tmp_path)
+    taken = sum(path.stat().st_size for path in built.folder.glob("*.npy"))
+    assert 0 <= taken - estimate_store_bytes(regions, image_size) < 1000  # three headers
 
 
 Usage = namedtuple("Usage", "total used free")

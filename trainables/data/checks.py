@@ -21,8 +21,9 @@ IdCounts = Int64[np.ndarray, "256"]
 MAX_STRAY_IDS = 32
 # Ids without any 3 x 3 px of their own: two may be true specks, three are what blurred edges leave.
 _MIN_EDGE_IDS = 3
-# The two-sided signed-rank test on fewer patients cannot reach p < 0.05: 2 / 2**5 = 0.0625.
-MIN_SCORED_PATIENTS = 6
+# The two-sided signed-rank test on fewer patients cannot reach p < 0.05: 2 / 2**5 = 0.0625. So verdicts need them.
+MIN_TEST_PATIENTS = 6
+_MIN_VAL_REGIONS = 6
 _LOOK_SIDE_PX = 256
 _STAINED_OD, _COLORED_OD, _GREEN_SLACK_OD = 0.1, 0.08, 0.05
 _MIN_STAINED, _MIN_COLORED, _MIN_PINK = 0.05, 0.02, 0.75
@@ -151,16 +152,17 @@ def find_weak_parts(
         class_presence: Region name -> ids of the classes in its mask, for every region.
 
     Returns:
-        Warnings: first of validation and test, then a class each.
+        Warnings: first of validation and test, then one a class.
     """
-    patient_of = {region.name: region.patient for region in regions.regions}
     warnings = []
-    for part in ("val", "test"):
-        n_patients = len({patient_of[name] for name in split.parts[part]})
-        if n_patients < MIN_SCORED_PATIENTS:
-            what = f"{part} has {n_patients} patient{'s' * (n_patients != 1)}: too few for any difference to be shown"
-            fix = f"the signed-rank test needs {MIN_SCORED_PATIENTS}, a difference of 0.01 in Dice hundreds"
-            warnings.append(Finding(f"{regions.root} split.{part}", what, fix))
+    if (n_regions := len(split.val)) < _MIN_VAL_REGIONS:
+        what = f"val has {_count(n_regions, 'region')}: trials are told apart by little more than chance"
+        warnings.append(Finding(f"{regions.root} split.val", what, "add regions, or cross-validate with --folds"))
+    patient_of = {region.name: region.patient for region in regions.regions}
+    if (n_patients := len({patient_of[name] for name in split.test})) < MIN_TEST_PATIENTS:
+        what = f"test has {_count(n_patients, 'patient')}: too few, the verdict can only be `undecided`"
+        fix = f"test on at least {MIN_TEST_PATIENTS} patients; dataset.yaml can name whose each region is"
+        warnings.append(Finding(f"{regions.root} split.test", what, fix))
     for one, name in regions.classes.items():
         parts = [part for part in PARTS if any(one in class_presence[each] for each in split.parts[part])]
         if told := _describe_gap(f"{one} {name}", parts):
@@ -209,6 +211,10 @@ def _describe_gap(name: str, parts: list[str]) -> tuple[str, str] | None:
     if parts == ["train"]:
         return f"class {name} is in train alone", "it is learned and never scored: move regions of it to val and test"
     return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _check_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:

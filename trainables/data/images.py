@@ -22,7 +22,7 @@ from trainables.errors import DataError, Finding
 RgbImage = UInt8[np.ndarray, "h w 3"]
 IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its image until that is checked
 
-MAX_PIXELS = 400_000_000
+MAX_PIXELS = 200_000_000  # 3.5 mm a side at 0.25 micrometres; a file that claims more could fill the memory
 MAX_FILE_BYTES = 5 * MAX_PIXELS  # RGBA without compression, and room for what else a file says
 
 _READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
@@ -111,7 +111,7 @@ def decode_image(data: bytes, where: str) -> RgbImage:
         if stored.mode in ("RGBA", "LA", "PA") or "transparency" in stored.info:
             above = stored.convert("RGBA")
             stored = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-        return np.array(stored.convert("RGB"))
+        return np.array(stored if stored.mode == "RGB" else stored.convert("RGB"))  # not one copy more
 
 
 def decode_mask(data: bytes, where: str) -> IdMask:
