@@ -293,6 +293,19 @@ def _list_caveats(folder: Path, record: SearchRecord, summary: Summary | None) -
     return tuple(dict.fromkeys(told))  # each once, in this order
 
 
+def add_leading(data: ReportData) -> PairMeans | None:
+    """Returns the means on validation with the leading trial as ``winner``, where what it reported are such means."""
+    val, best = data.val, data.best
+    if val is None or best is None or data.protocol.averaging != "pairs":
+        return val
+    dice = {name: best.read_best(f"{DICE}/{name}") for name in val.by_class}
+    overall = best.read_best(DICE)
+    if not all(map(math.isfinite, [overall, *dice.values()])):
+        return val
+    by_class = {name: {"winner": dice[name], **row} for name, row in val.by_class.items()}
+    return PairMeans({"winner": overall, **val.overall}, by_class, val.n_pairs)
+
+
 def count_parameters(trial: TrialReport) -> float:
     """Returns how many numbers a trial trains; NaN where it did not tell."""
     return trial.read_best(PARAMETERS)

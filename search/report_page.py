@@ -20,11 +20,18 @@ from search.plots import (
     draw_trials,
     spell_value,
 )
-from search.report_data import MIN_WHOLE_TRIALS, PairMeans, ReportData, TrialReport, count_parameters
+from search.report_data import (
+    MIN_WHOLE_TRIALS,
+    PairMeans,
+    ReportData,
+    TrialReport,
+    add_leading,
+    count_parameters,
+)
 from search.report_html import Markup, join, make_table, show_picture, show_svg, tag, wrap_page
 from search.verdict import ClassComparison
 
-N_COLUMNS = 6  # of parameters in the leaderboard
+N_COLUMNS = 5  # of parameters in the leaderboard
 _VERDICTS = {
     "beaten": ("Yes: zero-shot is beaten", "verdict beaten"),
     "not beaten": ("No: zero-shot is not beaten", "verdict lost"),
@@ -116,13 +123,14 @@ def _find_limits(means: PairMeans | None) -> tuple[float, float]:
 
 
 def _show_classes(data: ReportData) -> Markup:
-    means, where = (data.test, "test") if data.test else (data.val, "validation")
+    means, where = (data.test, "test") if data.test else (add_leading(data), "validation")
     if means is None:
         return Markup()
     caption = f"Dice by class on {where}, mean over its (image, class) pairs; {means.n_pairs} pairs in all."
     if data.protocol.is_auto:
         caption += " Nothing is prompted: the overall Dice pools pixels and is not the mean that is shown here."
-    model = f"winner, trial {data.chosen.trial_id}" if data.chosen else "winner"
+    leading = data.chosen.trial_id if data.chosen and data.test else (data.best.trial_id if data.best else "")
+    model = f"winner, trial {leading}" if data.test else f"trial {leading}, which leads so far"
     figure = show_svg(draw_classes(means, model, data.protocol.floor_words), "Dice by class", caption)
     titles = ["class", *(name for name in ("winner", "zeroshot", "floor", "ceiling") if name in means.overall)]
     compared = data.verdict.per_class if data.verdict else {}
@@ -130,7 +138,8 @@ def _show_classes(data: ReportData) -> Markup:
         [name, *(_format(row[title]) for title in titles[1:]), *_compare_class(compared.get(name))]
         for name, row in means.by_class.items()
     ]
-    titles = [title.replace("zeroshot", "zero-shot") for title in titles]
+    words = {"zeroshot": "zero-shot", "winner": "winner" if data.test else "leads so far"}
+    titles = [words.get(title, title) for title in titles]
     titles += ["difference, 95 % interval", "p (Holm)"] if compared else []
     table = make_table(titles, cells, numbers=range(1, len(titles)))
     return join([tag("h2", "By class"), figure, table])

@@ -107,6 +107,7 @@ def add_trials(folder: Path, record: SearchRecord, dice: Sequence[Sequence[float
             trial.set_user_attr(STARTING_POINT, f"start {EVIL}")
         rows = [
             {"training_iteration": epoch, "val_dice": value, "val_iou": value / 2, "trained_parameters": 10**number}
+            | {f"val_dice/{name}": value / 4 for name in CLASSES}
             for epoch, value in enumerate(curve, start=1)
         ]
         if len(curve) == 3:
@@ -238,6 +239,7 @@ def test_a_search_under_way_is_told_as_far_as_it_came(tmp_path: Path, stage: str
     assert math.isfinite(data.bar) == (stage != "begun")
     assert "has not come to its end" in text and "Not known yet" in text
     assert ("No trial has started yet" in text) == (stage in ("begun", "measured"))
+    assert ("0.165" in text) == (stage in ("running", "ended"))  # the leading trial's Dice of a class
     assert ("So far trial t1 leads on validation: val Dice 0.660" in text) == (stage in ("running", "ended"))
 
 

@@ -100,6 +100,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start, context: Tri
         "seconds/train",
         "seconds/validate",
     }
+    assert metrics["val_dice_min_class"] == min(metrics[f"val_dice/{name}"] for name in names)
     assert len(names) >= 3 and all(math.isfinite(value) for value in metrics.values())
     assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("val_"))
     assert trial.fits[0].optimizer_steps == 2  # three regions, two a step
