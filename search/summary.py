@@ -182,7 +182,7 @@ class Summary:
     def _describe_winner(self) -> str:
         """Says which model it is that was scored on test and exported."""
         seeds = (
-            f"the best of {self.n_finalists} configurations over {self.seeds} seeds "
+            f"the best of {_count(self.n_finalists, 'configuration')} over {_count(self.seeds, 'seed')} "
             f"({self.seeds_mean:.3f} +/- {self.seeds_std:.3f}, {self.search_val_dice:.3f} at best in the search)"
             if self.n_finalists
             else "the best of the search, not confirmed with other seeds"
@@ -191,3 +191,7 @@ class Summary:
             self.best_scale, f"{self.best_scale:g}"
         )
         return f"trial {self.best_trial}, {seeds}; seed {self.best_seed}, epoch {self.best_epoch}, scale {scale}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)

@@ -34,15 +34,6 @@ FILES = {one.name: one for one in list_recorded()}
 TRAINED = [one.name for one in list_recorded() if one.train]
 
 
-def skip_missing(name: str) -> object:
-    """A test parameter that tells which fields its file still waits for."""
-    missing = FILES[name].missing
-    return pytest.param(name, marks=pytest.mark.skip(reason=f"needs {', '.join(missing)}")) if missing else name
-
-
-RUNNABLE = [skip_missing(name) for name in TRAINED]
-
-
 def load(name: str) -> SearchConfig:
     return load_config(find_space(f"recorded/{name}.yaml"), PROTOCOLS)
 
@@ -79,7 +70,7 @@ READERS: Mapping[str, Callable[[Recipe, RecordedSpace], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_files_say_what_the_log_says(name: str) -> None:
     recipe = Recipe.from_flat(FILES[name].fixed)
     for key, value in LOGGED[name].parameters.items():
@@ -89,12 +80,10 @@ def test_the_files_say_what_the_log_says(name: str) -> None:
 
 @pytest.mark.parametrize("one", RECORDED_EXPERIMENTS, ids=lambda one: one.name)
 def test_they_are_scored_as_they_were_and_as_the_bar_where_the_log_is_silent(one: RecordedExperiment) -> None:
-    if FILES[one.name].missing:
-        pytest.skip(f"needs {', '.join(FILES[one.name].missing)}")
     assert load(one.name).protocol == ("recorded" if one.protocol == "unknown" else one.protocol)
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_replay_is_one_trial_that_bears_the_experiments_name(name: str) -> None:
     config = load(name)
     assert config.is_replay and config.num_trials == 1 and not config.space
@@ -163,7 +152,7 @@ def list_trained(name: str, weight: str) -> bool:
     return weight.startswith("sam_mask_decoder.")
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", TRAINED)
 def test_an_epoch_on_tissue_changes_what_was_trained_and_nothing_else(
     name: str, demo_store: RegionStore, base_state: dict[str, torch.Tensor]
 ) -> None:
