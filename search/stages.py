@@ -24,6 +24,7 @@ from search.cluster import (
     start_ray,
 )
 from search.confirm import choose_on_validation
+from search.errors import SearchError
 from search.export import export_run
 from search.finalists import CONFIRMATION_FILE
 from search.held_out import HeldOutResult, open_test
@@ -36,6 +37,7 @@ from search.protocol_space import PROTOCOLS_DIFFER
 from search.protocol_table import PROTOCOLS_FILE, ProtocolTable, list_caveats, read_rows
 from search.record import TRIALS_FOLDER, make_study_file
 from search.recorded_runs import log_recorded_experiments
+from search.report import write_report
 from search.results import (
     Winner,
     count_states,
@@ -54,6 +56,7 @@ from trainables.sam2_trainable import flatten_scores
 from trainables.scores import Scores
 from trainables.scoring import Candidate, score_candidate
 
+REPORT_FILE = "report.html"
 # Regions and trials that are drawn for the eye.
 N_OVERLAY_REGIONS = 4
 N_OVERLAY_TRIALS = 3
@@ -122,11 +125,14 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
         Summary.read(folder) or summary, wall_seconds=round(time.monotonic() - started, 1)
     )
     summary.write(folder)
+    report = _write_report(session)
     session.track(lambda: _finish_tracking(session, summary, result.verdict, overlays))
     for line in summary.to_lines(result.verdict.reason):
         session.say(line)
     tracker, parent = session.tracker, session.record.parent_run_id
     session.say(f"  export: {summary.export}")
+    if report:
+        session.say(f"  report: {report}")
     session.say(f"  compare the trials: run `mlflow ui` in {Path.cwd()} and open")
     session.say(f"  {compose_charts_url(tracker.uri, tracker.experiment_id, parent)}")
     if recorded:
@@ -188,6 +194,16 @@ def _compare_protocols(session: Session) -> ProtocolTable:
         session.say(line)
     session.say(f"  in MLflow: {compose_charts_url(session.tracker.uri, session.tracker.experiment_id, parent)}")
     return table
+
+
+def _write_report(session: Session) -> Path | None:
+    """Writes ``report.html``; what is wrong with it is told, and takes nothing from the search's end."""
+    folder = session.plan.folder
+    try:
+        return write_report(folder, folder / REPORT_FILE)
+    except SearchError as error:
+        session.say(f"no report: {error}")
+        return None
 
 
 def _log_recorded(session: Session) -> str:
@@ -313,6 +329,8 @@ def _finish_tracking(session: Session, summary: Summary, verdict: Verdict, overl
     files += [plan.folder / PARETO_FILE] if plan.config.objective.is_pair else []
     for file in [*sorted(plan.folder.glob("*.csv")), *files]:
         tracker.log_artifact(parent, file)
+    if (plan.folder / REPORT_FILE).is_file():
+        tracker.log_artifact(parent, plan.folder / REPORT_FILE)
     tracker.log_artifact(parent, overlays, "overlays")
     run_id = tracker.find_child(parent, {"ray_trial_id": summary.best_trial})
     if run_id is not None:

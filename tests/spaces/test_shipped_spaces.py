@@ -13,6 +13,7 @@ from trainables.protocol import PROTOCOLS
 from trainables.protocol_fields import change_protocol
 from trainables.recipe import Recipe
 
+
 def test_there_are_shipped_spaces() -> None:
     assert "lora.yaml" in list_spaces()
 
