@@ -18,7 +18,7 @@ from trainables.interpolation import SCALES
 from trainables.model.adapters import adapters_off, attach_adapters, get_base, save_adapters
 from trainables.protocol import PROTOCOLS
 from trainables.recipe import Recipe
-from trainables.sam2_trainable import SAM2Trainable
+from trainables.sam2_trainable import SAM2Trainable, flatten_scores
 from trainables.scoring import load_adapted, load_candidate, score_candidate, score_scales
 
 CONFIG = {"adapter.rank": 4, "adapter.alpha": 12.0, "adapter.dropout": 0.2, "optim.lr": 3e-3}
@@ -61,7 +61,7 @@ def test_a_trial_s_checkpoint_scores_what_the_trial_reported(
     metrics, checkpoint = trial
     scores = score_candidate(context, checkpoint, context.val)
     assert scores.protocol == context.protocol
-    assert {f"val_{name}": value for name, value in scores.to_flat().items()} == {
+    assert flatten_scores(scores, "val") == {
         name: value for name, value in metrics.items() if name.startswith("val_")
     }
 

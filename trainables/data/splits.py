@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,7 @@ KINDS = ("auto", "declared", "bcss", "random")
 BCSS_TEST_HOSPITALS = ("OL", "LL", "E2", "EW", "GM", "S3")
 BCSS_SEED = 42
 _MIN_BCSS_REGIONS = 30  # a handful of TCGA files is not BCSS, whatever its hospitals
+_MAX_COMPARISONS = 20_000  # of names, in search of the nearest: 3 s
 _SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 
@@ -135,9 +136,12 @@ def find_split_problems(
             findings.append(Finding(f"{where} split.{part}", "is empty", "each part needs a region"))
         for name in parts[part]:
             stands_in[name].append(part)
+    ordered, n_unknown = sorted(known), 0
     for name, found_in in stands_in.items():
         if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
+            n_unknown += 1
+            is_cheap = n_unknown * len(ordered) <= _MAX_COMPARISONS
+            near = difflib.get_close_matches(name, ordered, n=1) if is_cheap else []
             fix = f"did you mean {near[0]}?" if near else "take it out, or add the image"
             findings.append(Finding(f"{where} split.{found_in[0]}", f"no region is called {name}", fix))
         if len(found_in) > 1:
@@ -218,24 +222,34 @@ def deal_patients(
     room = {part: share * total for part, share in shares.items()}
     class_room = {part: {c: share * n for c, n in class_totals.items()} for part, share in shares.items()}
     dealt: dict[str, list[str]] = {part: [] for part in shares}
-    while waiting:
-        left = Counter(one for patient in waiting for one in counts[patient])
+    held: dict[str, set[int]] = {part: set() for part in shares}
+    # One queue a class, in the order of `waiting`, so that 100,000 patients are not searched 100,000 times.
+    queues = {one: deque(p for p in waiting if one in counts[p]) for one in class_totals}
+    left = Counter({one: len(queue) for one, queue in queues.items()})
+    everyone, n_waiting, n_regions_left, gone = deque(waiting), len(waiting), total, set[str]()
+    while n_waiting:
         rarest = min(left, key=lambda one: (left[one], one), default=None)
-        patient = next(p for p in waiting if rarest is None or rarest in counts[p])
+        queue = everyone if rarest is None else queues[rarest]
+        while (patient := queue.popleft()) in gone:
+            pass
         empty = [part for part in shares if not dealt[part]]
-        allowed = empty if len(waiting) <= len(empty) else list(shares)  # no part may end empty
-        waiting.remove(patient)
+        allowed = empty if n_waiting <= len(empty) else list(shares)  # no part may end empty
+        gone.add(patient)
+        n_waiting -= 1
+        n_regions_left -= len(by_patient[patient])
+        left = +(left - Counter(counts[patient].keys()))
         part = choose(
             Turn(
                 n_regions=len(by_patient[patient]),
-                n_regions_after=sum(len(by_patient[one]) for one in waiting),
+                n_regions_after=n_regions_left,
                 allowed=allowed,
-                lacking=[part for part in allowed if not any(rarest in counts[one] for one in dealt[part])],
+                lacking=[part for part in allowed if rarest not in held[part]],
                 room=room,
                 class_room={part: 0.0 if rarest is None else class_room[part][rarest] for part in shares},
             )
         )
         dealt[part].append(patient)
+        held[part] |= counts[patient].keys()
         room[part] -= len(by_patient[patient])
         for one, number in counts[patient].items():
             class_room[part][one] -= number
