@@ -14,8 +14,9 @@ from rich.console import Console
 
 from search.bar import RECORDED_BAR
 from search.bar_runs import log_recorded_bar, log_zeroshot_bar
-from search.chosen import CHOSEN_FILE, Chosen
+from search.chosen import Chosen
 from search.class_prompts import NO_ZERO_SHOT
+from search.closing import draw_best, finish_tracking, write_final_report
 from search.cluster import (
     call_with_resources,
     list_resources,
@@ -24,20 +25,16 @@ from search.cluster import (
     start_ray,
 )
 from search.confirm import choose_on_validation
-from search.errors import SearchError
 from search.export import export_run
-from search.finalists import CONFIRMATION_FILE
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
-from search.objective import PARETO_FILE, describe_pareto, find_pareto, write_pareto
-from search.openings import OPENINGS_FILE
+from search.objective import describe_pareto, find_pareto, write_pareto
 from search.plan import SearchPlan
-from search.protocol_space import PROTOCOLS_DIFFER
-from search.protocol_table import PROTOCOLS_FILE, ProtocolTable, list_caveats, read_rows
+from search.protocol_comparison import compare_protocols
+from search.protocol_table import ProtocolTable
 from search.record import TRIALS_FOLDER, make_study_file
 from search.recorded_runs import log_recorded_experiments
-from search.report import write_report
 from search.results import (
     Winner,
     count_states,
@@ -46,20 +43,13 @@ from search.results import (
     read_trials,
     write_scores,
 )
-from search.runner import run_protocols, run_trials
+from search.runner import run_trials
 from search.session import Session, open_session
-from search.summary import SUMMARY_FILE, Summary
+from search.summary import Summary
 from search.tracking import Tracker
-from search.verdict import Verdict
-from trainables.overlay import draw_overlays
 from trainables.sam2_trainable import flatten_scores
 from trainables.scores import Scores
-from trainables.scoring import Candidate, score_candidate
-
-REPORT_FILE = "report.html"
-# Regions and trials that are drawn for the eye.
-N_OVERLAY_REGIONS = 4
-N_OVERLAY_TRIALS = 3
+from trainables.scoring import score_candidate
 
 
 def run_search(
@@ -104,7 +94,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     recorded = _log_recorded(session)
     naming = _name_masks(session, "val", session.context.scored)
     if not session.plan.config.train:
-        return _compare_protocols(session)
+        return compare_protocols(session)
     run_trials(session, zeroshot)
     trials = read_trials(make_study_file(folder, session.record))
     objective = session.plan.config.objective
@@ -120,13 +110,13 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     session.say("exporting the winner, which is scored once more from its files ...")
     for line in call_with_resources(session.resources, export_run, folder, folder / "export").to_lines():
         session.say(line)
-    overlays = _draw_best(session, chosen, ranked[:N_OVERLAY_TRIALS])
+    overlays = draw_best(session, chosen, ranked)
     summary = dataclasses.replace(
         Summary.read(folder) or summary, wall_seconds=round(time.monotonic() - started, 1)
     )
     summary.write(folder)
-    report = _write_report(session)
-    session.track(lambda: _finish_tracking(session, summary, result.verdict, overlays))
+    report = write_final_report(session)
+    session.track(lambda: finish_tracking(session, summary, result.verdict, overlays))
     for line in summary.to_lines(result.verdict.reason):
         session.say(line)
     tracker, parent = session.tracker, session.record.parent_run_id
@@ -168,42 +158,6 @@ def _tell_pareto(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -
     for line in describe_pareto(members, zeroshot.dice):
         session.say(line)
     return members
-
-
-def _compare_protocols(session: Session) -> ProtocolTable:
-    """Scores zero-shot under the trials' protocols: nothing is chosen, no test opened, nothing exported."""
-    plan = session.plan
-    session.say(PROTOCOLS_DIFFER)
-    run_protocols(session)
-    trials = read_trials(make_study_file(plan.folder, session.record))
-    parent = session.record.parent_run_id
-    table = ProtocolTable(
-        search_id=plan.name,
-        demo=plan.demo_words,
-        data_fingerprint=plan.store.fingerprint,
-        seed=plan.seed,
-        parent_run_id=parent,
-        caveats=list_caveats(plan.caveats),
-        rows=read_rows(trials, plan.folder / TRIALS_FOLDER),
-    )
-    table.write(plan.folder)
-    session.track(lambda: session.tracker.log_artifact(parent, plan.folder / PROTOCOLS_FILE))
-    session.track(lambda: session.tracker.set_tags(parent, {"caveats": "; ".join(table.caveats)}))
-    session.track(lambda: session.tracker.finish(parent))
-    for line in table.to_lines():
-        session.say(line)
-    session.say(f"  in MLflow: {compose_charts_url(session.tracker.uri, session.tracker.experiment_id, parent)}")
-    return table
-
-
-def _write_report(session: Session) -> Path | None:
-    """Writes ``report.html``; what is wrong with it is told, and takes nothing from the search's end."""
-    folder = session.plan.folder
-    try:
-        return write_report(folder, folder / REPORT_FILE)
-    except SearchError as error:
-        session.say(f"no report: {error}")
-        return None
 
 
 def _log_recorded(session: Session) -> str:
@@ -301,40 +255,3 @@ def _is_recorded_setting(plan: SearchPlan) -> bool:
         and plan.model == "large"
         and plan.protocol.name == RECORDED_BAR.protocol
     )
-
-
-def _draw_best(session: Session, chosen: Chosen, best: Sequence[Winner]) -> Path:
-    """Draws the first validation regions with zero-shot, the chosen model and the best trials side by side."""
-    plan, context = session.plan, session.context
-    candidates: dict[str, Candidate] = {
-        "zero-shot": Candidate(None),
-        # A refit has been trained on the regions that are drawn.
-        "winner, refit" if chosen.refit else "winner": Candidate(chosen.locate(plan.folder), chosen.scale),
-    }
-    for each in best:
-        candidates[f"trial {each.trial_id}"] = Candidate(context.locate_fold(each.checkpoint, 0))
-    folder = plan.folder / "overlays"
-    names = context.list_folds()[0].val[:N_OVERLAY_REGIONS]
-    call_with_resources(session.resources, draw_overlays, context, candidates, names, folder)
-    return folder
-
-
-def _finish_tracking(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> None:
-    """Adds what is known at the end to the parent run and the winner's."""
-    plan, tracker, parent = session.plan, session.tracker, session.record.parent_run_id
-    tracker.log_metrics(parent, summary.to_metrics(), plan.config.max_epochs)
-    tracker.set_tags(parent, {"verdict": verdict.word, "best_trial": summary.best_trial})
-    tracker.log_text(parent, verdict.to_text(), "verdict.txt")
-    files = [plan.folder / name for name in (SUMMARY_FILE, CHOSEN_FILE, CONFIRMATION_FILE, OPENINGS_FILE)]
-    files += [plan.folder / PARETO_FILE] if plan.config.objective.is_pair else []
-    for file in [*sorted(plan.folder.glob("*.csv")), *files]:
-        tracker.log_artifact(parent, file)
-    if (plan.folder / REPORT_FILE).is_file():
-        tracker.log_artifact(parent, plan.folder / REPORT_FILE)
-    tracker.log_artifact(parent, overlays, "overlays")
-    run_id = tracker.find_child(parent, {"ray_trial_id": summary.best_trial})
-    if run_id is not None:
-        tracker.set_tags(run_id, {"winner": "yes", "verdict": verdict.word})
-        tracker.log_artifact(run_id, Path(summary.export), "export")
-        tracker.log_artifact(run_id, overlays, "overlays")
-    tracker.finish(parent)
