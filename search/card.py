@@ -71,7 +71,7 @@ class Card:
         summary, chosen = self.summary, self.chosen
         protocol = self.record.make_context().protocol
         validation = "cross-validation" if chosen.refit else "validation"
-        rows = [f"| | {validation} | test, opened once |", "|---|---|---|"]
+        rows = [f"| | {validation} | test, first opening |", "|---|---|---|"]
         zeroshot, ceiling = "zero-shot, measured alike", "best mask inside the prompt"
         if protocol.is_auto:
             zeroshot, ceiling = "untrained class prompts (zero-shot SAM2 knows no classes)", "every pixel named right"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.errors import SearchError
 from search.objective import Objective
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
 from search.results import find_winner, read_trials
@@ -77,6 +78,10 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     if path.is_file():
         return Chosen(**json.loads(path.read_text()))
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
+    if record.context.get("folds"):
+        raise SearchError(
+            f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
+        )
     winner = find_winner(trials, folder / TRIALS_FOLDER, objective)
     checkpoint = winner.checkpoint.relative_to(folder).as_posix()
     dice = winner.val_dice

@@ -69,4 +69,3 @@ def finish_tracking(session: Session, summary: Summary, verdict: Verdict, overla
         tracker.set_tags(run_id, {"winner": "yes", "verdict": verdict.word})
         tracker.log_artifact(run_id, Path(summary.export), "export")
         tracker.log_artifact(run_id, overlays, "overlays")
-    tracker.finish(parent)

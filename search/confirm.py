@@ -47,6 +47,7 @@ def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: S
     """
     plan = session.plan
     finalists = _confirm(session, ranked, zeroshot)
+    write_finalists(plan.folder, finalists, plan.protocol.id)
     best = choose_finalist(finalists)
     best = _measure_scales(session, best)
     compared = [best if each.trial_id == best.trial_id else each for each in finalists]
@@ -190,8 +191,13 @@ def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -
     checkpoints = sorted(trial.folder.glob("checkpoint_*"))
     if trial.failure or not checkpoints:
         raise SearchError(f"the refit on all regions failed: {trial.failure or 'it left no checkpoint'}")
+    # The refit is none of the seeds' trainings: what is known of it is their mean.
+    curve, scores = best.average_scales(), best.average_scores()
     return dataclasses.replace(
         chosen,
+        val_dice=curve[chosen.scale],
+        val_dice_at_1=curve[1.0],
+        objective_value=None if chosen.objective_value is None else scores[chosen.scale],
         checkpoint=checkpoints[-1].relative_to(session.plan.folder).as_posix(),
         epoch=epochs,
         refit=True,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from search.errors import SearchError
 from search.held_out import HeldOutResult
 from search.openings import describe_openings
 from search.record import SearchRecord
 from search.summary import SUMMARY_FILE, Summary
 from search.tracking import Tracker
-from search.tracking_errors import TrackingError
 
 
 def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) -> None:
@@ -38,5 +38,5 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
         for file in (result.file, folder / SUMMARY_FILE):
             if file.is_file():
                 tracker.log_artifact(record.parent_run_id, file)
-    except TrackingError as error:
+    except SearchError as error:  # connecting raises it, writing its subclass
         print(f"MLflow: {error}")

@@ -35,6 +35,7 @@ def _open(arguments: argparse.Namespace) -> None:
     from search.objective import Objective
     from search.record import TRIALS_FOLDER, SearchRecord, find_run, make_study_file
     from search.results import find_trial, rank_trials, read_trials
+    from trainables.interpolation import check_scale
 
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
@@ -46,11 +47,12 @@ def _open(arguments: argparse.Namespace) -> None:
     checkpoint = context.locate_fold(trial.checkpoint, 0)
     fold = ", its first fold's training" if context.folds else ""
     candidate = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
+    check_scale(arguments.scale)  # before anything is looked at
     result = open_test(folder, record, checkpoint, arguments.scale, candidate, score_here)
-    mark_artifacts(folder, record, result)
     print(f"test, opening {result.opening}: {candidate}")
     print(result.verdict.to_text())
     print(f"pairs: {result.file}")
+    mark_artifacts(folder, record, result)
 
 
 if __name__ == "__main__":

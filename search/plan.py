@@ -192,6 +192,11 @@ def make_plan(arguments: argparse.Namespace, warn: Callable[[Finding], None] | N
         findings += [] if arguments.allow_leak else leaks
         built, parted, listed = store, split, regions
         folds = _collect(findings, lambda: _make_folds(arguments, parted, listed, built))
+        for fold in folds or ():
+            # Copies that one part of the split holds together can be dealt to different folds.
+            dealt = find_leaks(Split("fold", "", fold.train, fold.val, ()), regions, store)
+            findings += [] if arguments.allow_leak else [leak for leak in dealt if leak not in findings]
+            leaks += [leak for leak in dealt if leak not in leaks]
         weak = find_weak_parts(split, regions, store.class_presence())
         warnings += [*store.warnings, *find_duplicates(store), *weak]
     if warn is not None:

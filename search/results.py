@@ -235,7 +235,8 @@ def write_scores(path: Path, scores: Mapping[str, Scores], marks: Mapping[str, s
     """
     marks = marks or {}
     first, compared = next(iter(scores.values())), [each.compared for each in scores.values()]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling", *marks])
         for index, pair in enumerate(first.compared):
@@ -243,3 +244,4 @@ def write_scores(path: Path, scores: Mapping[str, Scores], marks: Mapping[str, s
             limits = [f"{pair.floor:.6f}", f"{pair.ceiling:.6f}"]
             told = [pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits]
             writer.writerow([*told, *marks.values()])
+    partial.replace(path)

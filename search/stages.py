@@ -30,6 +30,7 @@ from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
 from search.objective import describe_pareto, find_pareto, write_pareto
+from search.openings import describe_openings
 from search.plan import SearchPlan
 from search.protocol_comparison import compare_protocols
 from search.protocol_table import ProtocolTable
@@ -117,6 +118,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     summary.write(folder)
     report = write_final_report(session)
     session.track(lambda: finish_tracking(session, summary, result.verdict, overlays))
+    session.track(lambda: session.tracker.finish(session.record.parent_run_id))
     for line in summary.to_lines(result.verdict.reason):
         session.say(line)
     tracker, parent = session.tracker, session.record.parent_run_id
@@ -238,7 +240,7 @@ def _summarize(
         parent_run_id=session.record.parent_run_id,
         wall_seconds=round(time.monotonic() - started, 1),
         bar_recorded_comparable=_is_recorded_setting(plan),
-        caveats=list(plan.caveats),
+        caveats=[*plan.caveats, *filter(None, [describe_openings(result.opening)])],
         test_openings=result.opening,
         naming=naming,
         objective=list(plan.config.objective.metrics),

@@ -138,7 +138,7 @@ class Summary:
             f"  validation: winner {self.val_dice:.3f}, zero-shot {self.zeroshot_val_dice:.3f} ({gain:+.3f}); "
             f"{self._floor_words} {self.val_floor:.3f}, ceiling {self.val_ceiling:.3f}",
             *(f"  {line}" for line in self.describe_choice()),
-            f"  test, opened once: winner {self.test_dice:.3f}, zero-shot {self.zeroshot_test_dice:.3f} "
+            f"  test, {self._describe_opening()}: winner {self.test_dice:.3f}, zero-shot {self.zeroshot_test_dice:.3f} "
             f"({test_gain:+.3f})",
             f"  verdict on test: zero-shot is {self.verdict.upper()} ({reason})",
             f"  all Dice under protocol {self.protocol} [{self.protocol_id}], data {self.data_fingerprint}, "
@@ -178,6 +178,9 @@ class Summary:
     @property
     def _floor_words(self) -> str:
         return "one class everywhere" if self._is_auto else "filled box"
+
+    def _describe_opening(self) -> str:
+        return "opened once" if self.test_openings == 1 else f"opened {self.test_openings} times"
 
     def _describe_winner(self) -> str:
         """Says which model it is that was scored on test and exported."""

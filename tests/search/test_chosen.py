@@ -33,3 +33,9 @@ def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -
 def test_a_search_without_checkpoints_has_no_choice(tmp_path: Path, record: SearchRecord) -> None:
     with pytest.raises(SearchError, match="no trial left a checkpoint"):
         read_chosen(tmp_path, record)
+
+
+def test_a_cross_validation_without_its_refit_has_nothing_to_export(tmp_path: Path, record: SearchRecord) -> None:
+    record.context["folds"] = [{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]
+    with pytest.raises(SearchError, match="did not come to its refit"):
+        read_chosen(tmp_path, record)

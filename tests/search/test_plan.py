@@ -325,3 +325,10 @@ def test_effort_that_a_space_cannot_use_is_refused(
     said = refuse("--space", space, option, value)
     assert f"{option} {value}" in said
     assert words in said
+
+
+def test_copies_that_folds_would_part_stop_the_run(refuse: Callable[..., str], data: Path) -> None:
+    (data / "images" / "r1.png").write_bytes((data / "images" / "r0.png").read_bytes())
+    split = "split: {train: [r0.png, r1.png, r2.png], val: [r3.png], test: [r4.png, r5.png]}\n"
+    (data / "dataset.yaml").write_text(f"name: small\nclasses: {{1: a, 2: b}}\n{split}")
+    assert "the same pixels" in refuse("--folds", "4")  # each of the four is alone in a fold
