@@ -35,7 +35,7 @@ def log_recorded_bar(tracker: Tracker, parent: str, max_epochs: int = 1) -> str:
     }
     run_id = _find_or_start(tracker, parent, "recorded-zeroshot", "recorded", tags)
     tracker.log_metrics(run_id, {"test_dice": bar.overall_dice, "test_iou": bar.overall_iou}, step=0)
-    _log_constants(tracker, run_id, {"bar_recorded": bar.overall_dice}, max_epochs)
+    log_constants(tracker, run_id, {"bar_recorded": bar.overall_dice}, max_epochs)
     tracker.finish(run_id)
     return run_id
 
@@ -64,7 +64,7 @@ def log_zeroshot_bar(
     """
     assert "val_dice" in figures, sorted(figures)
     run_id = _find_or_start(tracker, parent, "zeroshot", "zeroshot", {NOTE_TAG: ZEROSHOT_NOTE, **tags})
-    _log_constants(tracker, run_id, {**figures, "bar_zeroshot": figures["val_dice"]}, max_epochs)
+    log_constants(tracker, run_id, {**figures, "bar_zeroshot": figures["val_dice"]}, max_epochs)
     tracker.finish(run_id)
     return run_id
 
@@ -76,7 +76,8 @@ def _find_or_start(
     return found or tracker.start_child(parent, name, run_kind, tags)
 
 
-def _log_constants(tracker: Tracker, run_id: str, figures: Mapping[str, float], last_step: int) -> None:
+def log_constants(tracker: Tracker, run_id: str, figures: Mapping[str, float], last_step: int) -> None:
+    """Logs figures at step 0 and at the last one, which is a line among the trials' curves."""
     # The run's own start is the timestamp: a repeated call writes the same rows, not more of them.
     start_ms = tracker.read_start_ms(run_id)
     for step in sorted({0, last_step}):

@@ -13,6 +13,7 @@ from search.errors import SearchError
 from search.objective import Objective
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
 from search.results import find_winner, read_trials
+from search.whole_file import write_whole
 
 CHOSEN_FILE = "chosen.json"
 
@@ -59,9 +60,7 @@ class Chosen:
 
     def write(self, folder: Path) -> None:
         """Writes ``chosen.json``, whole or not at all."""
-        partial = folder / f"{CHOSEN_FILE}.partial"
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-        partial.replace(folder / CHOSEN_FILE)
+        write_whole(folder / CHOSEN_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     def locate(self, folder: Path) -> Path:
         """Returns the checkpoint's folder in a search's folder."""

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.bar_runs import log_constants
 from search.mlflow_ui import NOTE_TAG, RUN_KIND_TAG
 from search.record import SearchRecord
 from search.tracking import Tracker
@@ -49,11 +50,7 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
         "val_ceiling": scores.ceiling,
         "dice_minus_zeroshot": found.verdict.overall.mean_difference,
     }
-    # The run's own start is the timestamp: a repeated call writes the same rows, not more of them. Two steps
-    # make a line among the trials' curves.
-    start_ms = tracker.read_start_ms(run_id)
-    for step in sorted({0, int(record.context["max_epochs"])}):
-        tracker.log_metrics(run_id, figures, step, start_ms)
+    log_constants(tracker, run_id, figures, int(record.context["max_epochs"]))
     tracker.log_artifact(run_id, found.file)
     tracker.log_text(run_id, found.verdict.to_text(), "verdict_val.txt")
     tracker.finish(run_id)

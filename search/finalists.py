@@ -13,6 +13,7 @@ import numpy as np
 
 from search.errors import SearchError
 from search.results import Winner
+from search.whole_file import write_whole
 
 CONFIRMATION_FILE = "confirmation.json"
 # Means over seeds differ by less: the scale that is nearer to the fine-tune itself is taken.
@@ -139,6 +140,5 @@ def write_finalists(folder: Path, finalists: Sequence[Finalist], protocol_id: st
         }
         for finalist in finalists
     ]
-    partial = folder / f"{CONFIRMATION_FILE}.partial"
-    partial.write_text(json.dumps({"protocol_id": protocol_id, "finalists": entries}, indent=1) + "\n")
-    partial.replace(folder / CONFIRMATION_FILE)
+    content = {"protocol_id": protocol_id, "finalists": entries}
+    write_whole(folder / CONFIRMATION_FILE, json.dumps(content, indent=1) + "\n")

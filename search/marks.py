@@ -11,6 +11,7 @@ from search.openings import describe_openings
 from search.record import SearchRecord
 from search.summary import SUMMARY_FILE, Summary
 from search.tracking import Tracker
+from search.whole_file import write_whole
 
 
 def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) -> None:
@@ -30,7 +31,7 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
         # The search's own export, and the one that was made last.
         for card in {folder / "export" / "README.md", Path(summary.export or folder) / "README.md"}:
             if card.is_file():
-                card.write_text(f"{card.read_text().rstrip()}\n\n**{text[0].upper()}{text[1:]}.**\n")
+                write_whole(card, f"{card.read_text().rstrip()}\n\n**{text[0].upper()}{text[1:]}.**\n")
     try:
         tracker = Tracker.connect(record.experiment)
         tags = {"test_openings": str(result.opening)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from search.whole_file import write_whole
 from search.yaml_lines import YamlNode, describe
 from trainables.recipe import suggest_name
 
@@ -128,9 +129,7 @@ def write_pareto(folder: Path, members: Sequence[Winner], protocol_id: str) -> N
         }
         for each in members
     ]
-    partial = folder / f"{PARETO_FILE}.partial"
-    partial.write_text(json.dumps({"protocol_id": protocol_id, "members": entries}, indent=1) + "\n")
-    partial.replace(folder / PARETO_FILE)
+    write_whole(folder / PARETO_FILE, json.dumps({"protocol_id": protocol_id, "members": entries}, indent=1) + "\n")
 
 
 def describe_pareto(members: Sequence[Winner], bar: float) -> list[str]:

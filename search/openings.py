@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from search.whole_file import write_whole
+
 OPENINGS_FILE = "test_openings.json"
 
 
@@ -36,9 +38,7 @@ def add_opening(folder: Path, candidate: str, protocol_id: str) -> int:
     """Notes a look at the test regions, before it is taken, and returns its number, counted from 1."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     openings = [*read_openings(folder), Opening(now, candidate, protocol_id)]
-    partial = folder / f"{OPENINGS_FILE}.partial"
-    partial.write_text(json.dumps([dataclasses.asdict(each) for each in openings], indent=1) + "\n")
-    partial.replace(folder / OPENINGS_FILE)
+    write_whole(folder / OPENINGS_FILE, json.dumps([dataclasses.asdict(each) for each in openings], indent=1) + "\n")
     return len(openings)
 
 

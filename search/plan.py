@@ -188,13 +188,13 @@ def make_plan(arguments: argparse.Namespace, warn: Callable[[Finding], None] | N
     leaks: list[Finding] = []
     folds: tuple[Fold, ...] | None = ()
     if regions and store and split:
-        leaks = find_leaks(split, regions, store)
+        leaks = find_leaks(split.parts, regions, store)
         findings += [] if arguments.allow_leak else leaks
         built, parted, listed = store, split, regions
         folds = _collect(findings, lambda: _make_folds(arguments, parted, listed, built))
         for fold in folds or ():
             # Copies that one part of the split holds together can be dealt to different folds.
-            dealt = find_leaks(Split("fold", "", fold.train, fold.val, ()), regions, store)
+            dealt = find_leaks({"train": fold.train, "val": fold.val}, regions, store)
             findings += [] if arguments.allow_leak else [leak for leak in dealt if leak not in findings]
             leaks += [leak for leak in dealt if leak not in leaks]
         weak = find_weak_parts(split, regions, store.class_presence())

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 
 from search.protocol_space import PROTOCOLS_DIFFER
 from search.sampler import RAY_TRIAL_ID, STARTING_POINT
+from search.whole_file import write_whole
 
 PROTOCOLS_FILE = "protocols.json"
 
@@ -65,9 +66,7 @@ class ProtocolTable:
 
     def write(self, folder: Path) -> None:
         """Writes ``protocols.json``, whole or not at all."""
-        partial = folder / f"{PROTOCOLS_FILE}.partial"
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-        partial.replace(folder / PROTOCOLS_FILE)
+        write_whole(folder / PROTOCOLS_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     def to_lines(self) -> list[str]:
         """Returns what the screen says at the end."""

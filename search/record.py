@@ -11,6 +11,7 @@ from typing import Any
 from search.errors import ConfigError
 from search.objective import Objective
 from search.study import StudyFile
+from search.whole_file import write_whole
 from trainables.context import TrialContext
 from trainables.errors import Finding
 
@@ -52,9 +53,7 @@ class SearchRecord:
 
     def write(self, folder: Path) -> None:
         """Writes ``search.json``, whole or not at all."""
-        partial = folder / f"{RECORD_FILE}.partial"
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-        partial.replace(folder / RECORD_FILE)
+        write_whole(folder / RECORD_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @staticmethod
     def read(folder: Path) -> SearchRecord:

@@ -14,6 +14,7 @@ from search.quiet import silence_telemetry
 silence_telemetry()
 
 from search.command import add_storage_option, run_command  # noqa: E402
+from search.whole_file import write_whole  # noqa: E402
 
 REPORT_FILE = "report.html"
 
@@ -44,11 +45,9 @@ def write_report(folder: Path, out: Path) -> Path:
         page = render_page(read_report(folder))
     finally:
         optuna.logging.set_verbosity(verbosity)
-    partial = out.with_name(f"{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(out)
+        write_whole(out, page)
     except OSError as error:
         raise SearchError(f"the report {out} cannot be written: {error.strerror}") from error
     return out

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from search.sampler import RAY_TRIAL_ID, REASON, STARTING_POINT
 from search.scores import pair_scores
 from search.study import StudyFile
 from search.verdict import Verdict, judge
+from search.whole_file import write_whole
 from trainables.context import RECIPE_FILE
 from trainables.errors import Finding
 from trainables.protocol import require_same_protocol
@@ -121,7 +123,17 @@ def find_winner(
     Raises:
         SearchError: If no trial left a checkpoint, with the reasons that the trials gave.
     """
-    ranked = rank_trials(trials, trials_folder, objective)
+    return pick_winner(rank_trials(trials, trials_folder, objective), trials, trials_folder)
+
+
+def pick_winner(
+    ranked: Sequence[Winner], trials: Sequence[optuna.trial.FrozenTrial], trials_folder: Path
+) -> Winner:
+    """Returns the first of the trials that :func:`rank_trials` has ranked.
+
+    Raises:
+        SearchError: As :func:`find_winner`.
+    """
     if ranked:
         return ranked[0]
     reasons = Counter(str(trial.user_attrs.get(REASON, name_state(trial))) for trial in trials)
@@ -235,13 +247,12 @@ def write_scores(path: Path, scores: Mapping[str, Scores], marks: Mapping[str, s
     """
     marks = marks or {}
     first, compared = next(iter(scores.values())), [each.compared for each in scores.values()]
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling", *marks])
-        for index, pair in enumerate(first.compared):
-            dice = [f"{each[index].dice:.6f}" for each in compared]
-            limits = [f"{pair.floor:.6f}", f"{pair.ceiling:.6f}"]
-            told = [pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits]
-            writer.writerow([*told, *marks.values()])
-    partial.replace(path)
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling", *marks])
+    for index, pair in enumerate(first.compared):
+        dice = [f"{each[index].dice:.6f}" for each in compared]
+        limits = [f"{pair.floor:.6f}", f"{pair.ceiling:.6f}"]
+        told = [pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits]
+        writer.writerow([*told, *marks.values()])
+    write_whole(path, file.getvalue())

@@ -39,7 +39,7 @@ from search.recorded_runs import log_recorded_experiments
 from search.results import (
     Winner,
     count_states,
-    find_winner,
+    pick_winner,
     rank_trials,
     read_trials,
     write_scores,
@@ -100,7 +100,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     trials = read_trials(make_study_file(folder, session.record))
     objective = session.plan.config.objective
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
-    winner = find_winner(trials, folder / TRIALS_FOLDER, objective)
+    winner = pick_winner(ranked, trials, folder / TRIALS_FOLDER)
     if objective.is_pair:
         ranked = _tell_pareto(session, ranked, zeroshot)
     chosen = choose_on_validation(session, ranked, zeroshot)

@@ -11,6 +11,7 @@ from typing import Any
 from search.bar import RECORDED_BAR
 from search.objective import DICE, Objective
 from search.progress import format_seconds
+from search.whole_file import write_whole
 from trainables.protocol import PROTOCOLS
 
 SUMMARY_FILE = "summary.json"
@@ -98,9 +99,7 @@ class Summary:
 
     def write(self, folder: Path) -> None:
         """Writes ``summary.json``, whole or not at all."""
-        partial = folder / f"{SUMMARY_FILE}.partial"
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-        partial.replace(folder / SUMMARY_FILE)
+        write_whole(folder / SUMMARY_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @staticmethod
     def read(folder: Path) -> Summary | None:

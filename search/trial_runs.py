@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from search.whole_file import write_whole
 
 
 @dataclass
@@ -40,7 +41,5 @@ def write_trial_runs(path: Path, runs: Mapping[str, TrialRun]) -> None:
     Raises:
         OSError: If the folder cannot be written.
     """
-    partial = path.with_suffix(".partial")
     entries = {trial_id: asdict(run) for trial_id, run in runs.items()}
-    partial.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(entries, indent=1))

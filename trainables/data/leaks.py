@@ -14,7 +14,7 @@ _ALLOW = "or pass --allow-leak, which marks every result"
 _AT_MOST = 4  # names of one list that a reader wants to see
 
 
-def find_leaks(split: Split, regions: RegionSet, store: RegionStore) -> list[Finding]:
+def find_leaks(parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store: RegionStore) -> list[Finding]:
     """Finds each patient, and each group of equal pixels, that stands in more than one part.
 
     Equal pixels are found whatever the files are called and however they store them, and also where a copy is
@@ -22,7 +22,7 @@ def find_leaks(split: Split, regions: RegionSet, store: RegionStore) -> list[Fin
     merely overlap: that such crops are one patient's must be declared. Regions in no part do not leak.
 
     Args:
-        split: Whose parts are compared.
+        parts_of: Part -> region names: of a split, or of one fold.
         regions: The data set that was split.
         store: The same, decoded.
 
@@ -32,12 +32,12 @@ def find_leaks(split: Split, regions: RegionSet, store: RegionStore) -> list[Fin
     patient_of = {region.name: region.patient for region in regions.regions}
     where = f"{regions.root} split"
     findings = []
-    for patient, parts in _find_shared(split, patient_of).items():
+    for patient, parts in _find_shared(parts_of, patient_of).items():
         what = f"patient {patient} stands in {len(parts)} parts: {_list_parts(parts)}"
         fix = f"put all regions of the patient in one part, {_ALLOW}"
         findings.append(Finding(where, what, fix))
-    digest_of = {name: store.pixel_digests[store.index(name)] for names in split.parts.values() for name in names}
-    for parts in sorted(_find_shared(split, digest_of).values(), key=lambda parts: min(min(parts.values()))):
+    digest_of = {name: store.pixel_digests[store.index(name)] for names in parts_of.values() for name in names}
+    for parts in sorted(_find_shared(parts_of, digest_of).values(), key=lambda parts: min(min(parts.values()))):
         patients = sorted({patient_of[name] for names in parts.values() for name in names})
         owners = f"patient{'s' * (len(patients) > 1)} {_list_names(patients)}"
         what = f"the same pixels, perhaps turned or mirrored, stand in {len(parts)} parts: {_list_parts(parts)}"
@@ -73,7 +73,7 @@ def describe_hospitals(split: Split, regions: RegionSet) -> str:
     hospitals = {region.name: find_tcga_hospital(region.patient) for region in regions.regions}
     known = {name: hospital for name, hospital in hospitals.items() if hospital is not None}
     groups: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-    for hospital, parts in _find_shared(split, known).items():
+    for hospital, parts in _find_shared(split.parts, known).items():
         groups[tuple(parts)].append(hospital)
     if not groups:
         return ""
@@ -83,10 +83,10 @@ def describe_hospitals(split: Split, regions: RegionSet) -> str:
     return "; ".join(told) + "."
 
 
-def _find_shared(split: Split, key_of: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
+def _find_shared(parts_of: Mapping[str, Sequence[str]], key_of: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
     """Returns what stands in several parts, sorted: key -> part -> names of its regions there, sorted."""
     found: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
-    for part, names in split.parts.items():
+    for part, names in parts_of.items():
         for name in sorted(names):
             if name in key_of:
                 found[key_of[name]].setdefault(part, []).append(name)

@@ -39,14 +39,14 @@ def split_by(train: str, val: str, test: str) -> Split:
 
 def test_clean_split_has_no_leak(tmp_path: Path) -> None:
     regions, store = build(tmp_path, {f"{name}.png": PIXELS[name] for name in "abcd"}, {"a.png": "p", "b.png": "p"})
-    assert find_leaks(split_by("a.png b.png", "c.png", "d.png"), regions, store) == []
+    assert find_leaks(split_by("a.png b.png", "c.png", "d.png").parts, regions, store) == []
     assert find_duplicates(store) == []
 
 
 def test_every_leak_is_told_with_names_parts_and_patients(tmp_path: Path) -> None:
     images = {f"{name}.png": PIXELS[name] for name in "abcde"} | {"copy.tif": PIXELS["c"]}
     regions, store = build(tmp_path, images, {"a.png": "p", "b.png": "p", "d.png": "q", "e.png": "q"})
-    found = find_leaks(split_by("a.png c.png d.png", "b.png e.png", "copy.tif"), regions, store)
+    found = find_leaks(split_by("a.png c.png d.png", "b.png e.png", "copy.tif").parts, regions, store)
     told = [
         ["patient p stands in 2 parts: train a.png; val b.png"],
         ["patient q stands in 2 parts: train d.png; val e.png"],
@@ -73,35 +73,35 @@ def test_every_leak_is_told_with_names_parts_and_patients(tmp_path: Path) -> Non
 def test_turned_copies_leak_and_changed_ones_do_not(tmp_path: Path, change: Change, leaks: bool) -> None:
     images = {f"{name}.png": PIXELS[name] for name in "ab"} | {"x.png": np.ascontiguousarray(change(PIXELS["a"]))}
     regions, store = build(tmp_path, images)
-    assert bool(find_leaks(split_by("a.png", "b.png", "x.png"), regions, store)) == leaks
+    assert bool(find_leaks(split_by("a.png", "b.png", "x.png").parts, regions, store)) == leaks
     assert bool(find_duplicates(store)) == leaks
 
 
 def test_a_leak_through_three_parts_is_one_finding(tmp_path: Path) -> None:
     images = {f"{name}.png": PIXELS["a"] for name in "abcd"}
     regions, store = build(tmp_path, images, {"a.png": "p"})
-    (finding,) = find_leaks(split_by("a.png b.png", "c.png", "d.png"), regions, store)
+    (finding,) = find_leaks(split_by("a.png b.png", "c.png", "d.png").parts, regions, store)
     assert "3 parts: train a.png, b.png; val c.png; test d.png" in finding.what
 
 
 def test_regions_in_no_part_do_not_leak(tmp_path: Path) -> None:
     images = {f"{name}.png": PIXELS[name] for name in "abc"} | {"x.png": PIXELS["a"]}
     regions, store = build(tmp_path, images, {"a.png": "p", "x.png": "p"})
-    assert find_leaks(split_by("a.png", "b.png", "c.png"), regions, store) == []
+    assert find_leaks(split_by("a.png", "b.png", "c.png").parts, regions, store) == []
 
 
 def test_many_names_are_cut_short(tmp_path: Path) -> None:
     images = {f"{i}.png": np.full((4, 4, 3), i, np.uint8) for i in range(9)}
     regions, store = build(tmp_path, images, dict.fromkeys(images, "p"))
     split = Split("declared", "", ("0.png", "1.png", "2.png", "3.png", "4.png", "5.png"), ("6.png",), ("7.png",))
-    (finding,) = find_leaks(split, regions, store)
+    (finding,) = find_leaks(split.parts, regions, store)
     assert "train 0.png, 1.png, 2.png, 3.png, and 2 more; val 6.png" in finding.what
 
 
 def test_copies_inside_one_part_are_a_warning_only(tmp_path: Path) -> None:
     images = {f"{name}.png": PIXELS[name] for name in "abc"} | {"x.png": PIXELS["a"], "y.png": PIXELS["a"][::-1]}
     regions, store = build(tmp_path, images)
-    assert find_leaks(split_by("a.png x.png y.png", "b.png", "c.png"), regions, store) == []
+    assert find_leaks(split_by("a.png x.png y.png", "b.png", "c.png").parts, regions, store) == []
     (warning,) = find_duplicates(store)
     assert warning.where == "a.png" and "x.png, y.png" in warning.what
 
@@ -146,5 +146,5 @@ def test_real_crops_have_no_equal_pixels(shared_data: Path, tmp_path: Path) -> N
     regions = read_regions(shared_data / "he_tumour")
     store = RegionStore.build(regions, 64, tmp_path)
     split = make_split(regions, class_presence=store.class_presence())
-    assert find_leaks(split, regions, store) == [] and find_duplicates(store) == []
+    assert find_leaks(split.parts, regions, store) == [] and find_duplicates(store) == []
     assert describe_hospitals(split, regions) == ""
