@@ -41,7 +41,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and checks; returns the exit code: 0 if a search could start, else 2."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.resume is not None:
+        parser.error("--resume: a search that began was checked then; search.run --resume checks it again")
     found = DONE
 
     def check() -> None:

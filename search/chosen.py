@@ -67,6 +67,11 @@ class Chosen:
         return folder / self.checkpoint
 
 
+def discard_choice(folder: Path) -> None:
+    """Forgets what was chosen, as more trials are about to be added to the search."""
+    (folder / CHOSEN_FILE).unlink(missing_ok=True)
+
+
 def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     """Reads what a search chose; of one that did not come so far, takes its best trial as it is.
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from search.chosen import Chosen
+from search.chosen import CHOSEN_FILE, Chosen, read_chosen
 from search.cluster import map_with_resources
 from search.errors import SearchError
 from search.finalists import Finalist, SeedRun, choose_finalist, choose_scale, write_finalists
 from search.list_searcher import FROM_TRIAL
 from search.objective import DICE, Objective
 from search.results import Winner, read_best_epoch
-from search.runner import ListedTrial, run_listed
+from search.runner import ListedTrial, is_same_training, run_listed
 from search.session import Session
 from trainables.context import SEED_KEY
 from trainables.interpolation import SCALES
@@ -46,6 +46,8 @@ def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: S
         SearchError: If no finalist could be trained with every seed.
     """
     plan = session.plan
+    if session.is_resumed and (plan.folder / CHOSEN_FILE).is_file():
+        return read_chosen(plan.folder, session.record)  # the search had come further
     finalists = _confirm(session, ranked, zeroshot)
     write_finalists(plan.folder, finalists, plan.protocol.id)
     best = choose_finalist(finalists)
@@ -187,7 +189,8 @@ def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -
     session.say(f"training the chosen configuration on all {len(pool)} regions for {epochs} epochs ...")
     config: dict[str, Any] = {**chosen.params, SEED_KEY: chosen.seed, FROM_TRIAL: chosen.trial_id}
     whole = dataclasses.replace(context, train=pool, val=(), folds=())
-    trial = run_listed(session, zeroshot, [config], REFIT, whole, epochs)[0]
+    trials = run_listed(session, zeroshot, [config], REFIT, whole, epochs)
+    trial = next(each for each in trials if is_same_training(each.config, config))
     checkpoints = sorted(trial.folder.glob("checkpoint_*"))
     if trial.failure or not checkpoints:
         raise SearchError(f"the refit on all regions failed: {trial.failure or 'it left no checkpoint'}")

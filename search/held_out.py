@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.openings import add_opening, describe_openings
+from search.openings import add_opening, describe_openings, find_opening
 from search.record import SearchRecord
 from search.results import judge_on_test, write_scores
 from search.verdict import Verdict
@@ -39,7 +39,13 @@ ScoreAll = Callable[[Sequence[tuple[TrialContext, Path | None, Sequence[str], fl
 
 
 def open_test(
-    folder: Path, record: SearchRecord, checkpoint: Path, scale: float, candidate: str, score_all: ScoreAll
+    folder: Path,
+    record: SearchRecord,
+    checkpoint: Path,
+    scale: float,
+    candidate: str,
+    score_all: ScoreAll,
+    is_resumed: bool = False,
 ) -> HeldOutResult:
     """Scores a candidate and zero-shot on the test regions of a search.
 
@@ -49,11 +55,14 @@ def open_test(
         checkpoint: The candidate's.
         scale: Of its update.
         candidate: What it is, for the list of openings.
+        is_resumed: Whether a stop may have come after the opening was noted: one of the same candidate is then the
+            same opening.
         score_all: Calls :func:`trainables.scoring.score_candidate` with each tuple of arguments, wherever.
     """
     # Noted first: a run that dies in between has looked, or may have.
     context, names = record.make_context(), record.split["test"]
-    number = add_opening(folder, candidate, context.protocol.id)
+    number = find_opening(folder, candidate, context.protocol.id) if is_resumed else 0
+    number = number or add_opening(folder, candidate, context.protocol.id)
     found, zeroshot = score_all([(context, checkpoint, names, scale), (context, None, names, 1.0)])
     verdict = judge_on_test(found, zeroshot, context.seed)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]

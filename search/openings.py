@@ -42,6 +42,13 @@ def add_opening(folder: Path, candidate: str, protocol_id: str) -> int:
     return len(openings)
 
 
+def find_opening(folder: Path, candidate: str, protocol_id: str) -> int:
+    """Returns the number of the last look at test if it was at this candidate, else 0."""
+    openings = read_openings(folder)
+    is_same = bool(openings) and (openings[-1].candidate, openings[-1].protocol_id) == (candidate, protocol_id)
+    return len(openings) if is_same else 0
+
+
 def describe_openings(number: int) -> str:
     """Returns what every artifact says where test was opened more than once; else an empty text."""
     if number < 2:

@@ -67,6 +67,7 @@ class SearchPlan:
         remarks: What the screen says of the data: shared hospitals, copies.
         caveats: What every artifact must say: leaks that were allowed, encoders that have learned nothing.
         pathology_weights: Name of a pathology encoder -> its weights' file.
+        arguments: The command line that asked for it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class SearchPlan:
     remarks: tuple[str, ...]
     caveats: tuple[str, ...]
     pathology_weights: Mapping[str, str] = field(default_factory=dict)
+    arguments: argparse.Namespace = field(default_factory=argparse.Namespace)
 
     @property
     def demo_words(self) -> str:
@@ -142,13 +144,16 @@ class SearchPlan:
         ]
 
 
-def make_plan(arguments: argparse.Namespace, warn: Callable[[Finding], None] | None = None) -> SearchPlan:
+def make_plan(
+    arguments: argparse.Namespace, warn: Callable[[Finding], None] | None = None, resuming: bool = False
+) -> SearchPlan:
     """Reads and checks the space, the data, the model and the folders.
 
     Args:
         arguments: The command line.
         warn: Called with all that is worth a look and stops nothing, also where findings do; a plan that is
             returned has it among its remarks.
+        resuming: Whether the search's folder must be there already.
 
     Raises:
         ConfigError: With every finding.
@@ -158,7 +163,7 @@ def make_plan(arguments: argparse.Namespace, warn: Callable[[Finding], None] | N
     storage = Path(arguments.storage).expanduser().resolve()
     config = _collect(findings, lambda: _read_config(arguments))
     name = _name_search(config) if arguments.name is None else arguments.name
-    findings += _check_name(storage, name)
+    findings += [] if resuming else _check_name(storage, name)
     storage_findings = _check_storage(storage)
     findings += storage_findings
     if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
@@ -226,6 +231,7 @@ def make_plan(arguments: argparse.Namespace, warn: Callable[[Finding], None] | N
         remarks=(*filter(None, [describe_hospitals(split, regions)]), *map(describe_warning, warnings)),
         caveats=(*_describe_leaks(leaks), *list_random_encoders(config, pathology)),
         pathology_weights=pathology,
+        arguments=arguments,
     )
 
 

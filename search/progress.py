@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune import Callback
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,6 +19,7 @@ from search.bar import RECORDED_BAR
 from search.list_searcher import FROM_TRIAL
 from search.objective import DICE, PARAMETERS, Objective
 from trainables.context import SEED_KEY
+from trainables.sam2_trainable import FAILURE
 
 # In the order in which they get room.
 SHOWN_PARAMETERS = {
@@ -71,6 +74,30 @@ class SearchProgress:
     time_budget_s: float | None = None
     objective: Objective = Objective()
     rows: dict[str, TrialRow] = field(default_factory=dict)
+
+    def add_ended(self, trial_id: str, trial: FrozenTrial, epochs: Mapping[int, Mapping[str, float]]) -> None:
+        """Adds the row of a trial that ended before the search was resumed.
+
+        Args:
+            trial_id: Ray's.
+            trial: As the study has it.
+            epochs: What it reported, by epoch.
+        """
+        now, metric = time.monotonic(), self.objective.metric
+        last = epochs[max(epochs)] if epochs else {}
+        values = [row[metric] for row in epochs.values() if math.isfinite(row.get(metric, math.nan))]
+        states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}
+        self.rows[trial_id] = TrialRow(
+            number=len(self.rows),
+            config=dict(trial.params),
+            started=now - last.get("time_total_s", 0.0),
+            epoch=max(epochs, default=0),
+            value=last.get(metric, math.nan),
+            best=max(values, default=math.nan),
+            state=states.get(trial.state, "failed"),
+            parameters=int(last[PARAMETERS]) if math.isfinite(last.get(PARAMETERS, math.nan)) else None,
+            ended=now,
+        )
 
     def estimate_seconds_left(self, now: float) -> float | None:
         """Estimates the time left, from the trials that ended, early or not, or from the pace of the running.
@@ -168,7 +195,8 @@ class ProgressCallback(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Marks the row as complete, or as stopped before its last epoch."""
         row = self._find_row(trial)
-        self._end(row, "complete" if row.epoch >= self.progress.max_epochs else "stopped")
+        ended = "complete" if row.epoch >= self.progress.max_epochs else "stopped"
+        self._end(row, "failed" if (trial.last_result or {}).get(FAILURE) else ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Marks the row as failed."""

@@ -36,6 +36,8 @@ class SearchRecord:
         context: What all trials share; see :class:`trainables.context.TrialContext`.
         environment: Versions, git commit, platform, command line.
         caveats: What every artifact of the search must tell its reader, such as a leak that was allowed.
+        arguments: Its command line, by which it is resumed.
+        tracking_uri: Where MLflow's store is; empty where the URI holds a password.
     """
 
     search_id: str
@@ -50,6 +52,8 @@ class SearchRecord:
     context: dict[str, Any]
     environment: dict[str, Any]
     caveats: list[str] = field(default_factory=list)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    tracking_uri: str = ""
 
     def write(self, folder: Path) -> None:
         """Writes ``search.json``, whole or not at all."""
@@ -90,7 +94,7 @@ def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
     )
 
 
-def find_run(storage: Path, run: str) -> Path:
+def find_run(storage: Path, run: str, option: str = "--run") -> Path:
     """Returns the folder of a search, given its path or its name below the storage.
 
     Raises:
@@ -101,4 +105,4 @@ def find_run(storage: Path, run: str) -> Path:
             return candidate.resolve()
     known = sorted(path.parent.name for path in storage.glob(f"*/{RECORD_FILE}"))
     hint = f"known are: {', '.join(known)}" if known else f"{storage} holds no searches"
-    raise ConfigError([Finding(f"--run {run}", "no such search", hint)])
+    raise ConfigError([Finding(f"{option} {run}", "no such search", hint)])

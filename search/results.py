@@ -70,6 +70,11 @@ def name_trial_folder(trial: Any) -> str:
     return f"trial-{trial.trial_id}"
 
 
+def locate_trial(trials_folder: Path, trial_id: str) -> Path:
+    """Returns a trial's folder; see :func:`name_trial_folder`."""
+    return trials_folder / f"trial-{trial_id}"
+
+
 def read_trials(study_file: StudyFile) -> list[optuna.trial.FrozenTrial]:
     """Returns the search's trials as the study has them."""
     return study_file.open().get_trials(deepcopy=False)
@@ -105,7 +110,7 @@ def rank_trials(
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
         if trial_id is None:
             continue
-        best = read_best_epoch(trials_folder / f"trial-{trial_id}", objective.metric)
+        best = read_best_epoch(locate_trial(trials_folder, trial_id), objective.metric)
         if best is not None:
             params = json.loads((best.path / RECIPE_FILE).read_text())
             value = None if objective.metric == DICE else best.value
@@ -161,7 +166,7 @@ def read_best_epoch(folder: Path, metric: str = DICE) -> BestEpoch | None:
     None where no checkpoint is left.
     """
     curve = {epoch: row for epoch, row in read_epochs(folder).items() if math.isfinite(row.get(metric, math.nan))}
-    kept = [(curve[epoch][metric], -epoch, path) for epoch, path in _list_checkpoints(folder) if epoch in curve]
+    kept = [(curve[epoch][metric], -epoch, path) for epoch, path in list_checkpoints(folder) if epoch in curve]
     if not kept:
         return None
     value, negative_epoch, path = max(kept)
@@ -188,13 +193,13 @@ def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
         found[epoch] = {
             name: float(value)
             for name, value in row.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            if isinstance(value, (int, float))
         }
     return found
 
 
-def _list_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Yields epoch and folder; Ray numbers a checkpoint of each epoch from 0."""
+def list_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Yields epoch, counted from 1, and folder of each checkpoint; Ray numbers them from 0."""
     for path in sorted(folder.glob("checkpoint_*")):
         if (path / RECIPE_FILE).is_file():
             yield int(path.name.rsplit("_", 1)[-1]) + 1, path

@@ -62,7 +62,14 @@ def make_parser() -> argparse.ArgumentParser:
         description="Searches LoRA fine-tunes of SAM2 for one that beats zero-shot. Without --data it runs "
         "on built-in synthetic tissue, without --model on the shipped 2.5 M-parameter nano: a demo.",
     )
-    parser.add_argument("--space", required=True, help="a shipped space (lora.yaml) or a file of your own")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--space", help="a shipped space (lora.yaml) or a file of your own")
+    what.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a search that stopped: its name below --storage, its folder, or last; a larger --num-trials "
+        "adds trials",
+    )
     data = parser.add_argument_group("data and model")
     data.add_argument("--data", metavar="DIR", help="folder with images/, masks/, perhaps dataset.yaml")
     data.add_argument(
@@ -152,14 +159,24 @@ def _run(arguments: argparse.Namespace) -> None:
     # Names and paths are printed as they are: [ab12] is no style, :a: no emoji.
     console = Console(markup=False, emoji=False, highlight=False)
     console.print("reading space, data and model ...")
-    from search.plan import make_plan
+    resumed = None
+    if arguments.resume is not None:
+        from search.resume import read_resumed
 
-    plan = make_plan(arguments)
+        defaults = vars(make_parser().parse_args(["--resume", arguments.resume]))
+        resumed = read_resumed(arguments, defaults)
+        plan = resumed.plan
+    else:
+        from search.plan import make_plan
+
+        plan = make_plan(arguments)
     for line in plan.to_lines():
         console.print(line, soft_wrap=True)
     from search.stages import run_search
 
-    outcome = run_search(plan, console, arguments.address, arguments.gpus_per_trial, arguments.max_concurrent)
+    outcome = run_search(
+        plan, console, arguments.address, arguments.gpus_per_trial, arguments.max_concurrent, resumed
+    )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(outcome)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -11,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.logger import JsonLoggerCallback
 
+from search.epoch_log import PARAMS_FILE, EpochLog, read_failure
+from search.failures import MAX_RETRIES, StorageGuard
 from search.list_searcher import ListSearcher
 from search.progress import ProgressCallback, SearchProgress
 from search.record import TRIALS_FOLDER, make_study_file
-from search.results import find_starting_point, name_trial_folder, read_trials
-from search.sampler import RAY_TRIAL_ID, StudySearcher
-from search.scheduler import make_scheduler
+from search.results import find_starting_point, locate_trial, name_trial_folder, read_epochs, read_trials
+from search.sampler import RAY_TRIAL_ID, REASON, StudySearcher, read_curve
+from search.scheduler import make_scheduler, replay_curves
 from search.session import Session
 from search.space import list_conditions, to_distributions
 from search.study import StudyFile
+from search.trial_generator import TrialGenerator
 from search.tune_callback import TrackingCallback
+from search.unfinished import UnfinishedTrial, is_diverged, list_unfinished, list_unfinished_listed
 from trainables.context import TrialContext
 from trainables.protocol import Protocol
 from trainables.protocol_fields import change_protocol
@@ -56,12 +60,11 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
     )
     starting_point = functools.partial(find_starting_point, study_file)
     tracking = _make_tracking(session, zeroshot, "trial", config.max_epochs, starting_point)
+    unfinished = _take_up(session, study_file, screen.progress, tracking)
     tuner = tune.Tuner(
         _make_trainable(session, session.context),
-        tune_config=_make_tune_config(session, study_file),
-        run_config=_make_run_config(
-            session, TRIALS_FOLDER, config.max_epochs, [screen, tracking, _make_result_logger()]
-        ),
+        tune_config=_make_tune_config(session, study_file, unfinished),
+        run_config=_make_run_config(session, TRIALS_FOLDER, config.max_epochs, [screen, tracking]),
     )
     _fit(session, tuner, screen, tracking)
 
@@ -73,15 +76,17 @@ def run_protocols(session: Session) -> None:
     screen = _make_screen(session, None, config.num_trials, 1, "", session.plan.time_budget_s)
     tags = functools.partial(find_protocol_tags, study_file, session.context.protocol, config.fixed)
     tracking = _make_tracking(session, None, "trial", 1, tags)
+    unfinished = _take_up(session, study_file, screen.progress, tracking)
     trainable = tune.with_parameters(ProtocolTrainable, context=session.context)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _list_resources(session)),
-        tune_config=_make_tune_config(session, study_file),
+        tune_config=_make_tune_config(session, study_file, unfinished),
         run_config=tune.RunConfig(
             name=TRIALS_FOLDER,
             storage_path=str(session.plan.folder),
             stop={"training_iteration": 1},
-            callbacks=[screen, tracking, _make_result_logger()],
+            callbacks=_list_callbacks(session, TRIALS_FOLDER, [screen, tracking]),
+            failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # there is nothing to keep
             verbose=0,
         ),
@@ -120,41 +125,74 @@ def run_listed(
         epochs: After how many they end; None for the search's number, which the schedule spans anyway.
 
     Returns:
-        One a configuration, in the order of their end.
+        One a configuration that was started, now or before a stop; those that ended before it are not trained again.
     """
     epochs = epochs or session.plan.config.max_epochs
     screen = _make_screen(session, zeroshot, len(configs), epochs, f"{kind} - ")
     tracking = _make_tracking(session, zeroshot, kind, epochs)
+    folder = session.plan.folder / kind
+    unfinished = list_unfinished_listed(folder, epochs)
+    begun = [trial.config for trial in read_listed(folder)]
+    new = [config for config in configs if not any(is_same_training(config, each) for each in begun)]
+    going_on = {
+        trial_id: trial
+        for trial_id, (trial, config) in unfinished.items()
+        if any(is_same_training(config, each) for each in configs)
+    }
+    if not new and not going_on:
+        return read_listed(folder)
+    searcher = ListSearcher(new, {trial_id: unfinished[trial_id][1] for trial_id in going_on})
     tune_config = tune.TuneConfig(
-        num_samples=len(configs),
-        search_alg=ListSearcher(configs),
-        max_concurrent_trials=session.resources.concurrent,
+        num_samples=len(new) + len(going_on),
+        search_alg=TrialGenerator(searcher, session.resources.concurrent, list(going_on.values())),
         reuse_actors=True,
         trial_dirname_creator=name_trial_folder,
     )
-    callbacks = [screen, tracking, _make_result_logger()]
     tuner = tune.Tuner(
         _make_trainable(session, context or session.context),
         tune_config=tune_config,
-        run_config=_make_run_config(session, kind, epochs, callbacks, scored=context is None),
+        run_config=_make_run_config(session, kind, epochs, [screen, tracking], scored=context is None),
     )
-    results = _fit(session, tuner, screen, tracking)
-    return [
-        ListedTrial(result.config or {}, Path(result.path), _read_failure(result.error))
-        for result in (results[index] for index in range(len(results)))
-    ]
+    _fit(session, tuner, screen, tracking)
+    return read_listed(folder)
 
 
-def _read_failure(error: Exception | None) -> str:
-    lines = str(error).strip().splitlines() if error else []
-    return lines[-1] if lines else ""
+def read_listed(folder: Path) -> list[ListedTrial]:
+    """Returns the trials of a folder that were begun, whether they ended or not."""
+    trials = []
+    for path in sorted(folder.glob("trial-*")):
+        if (path / PARAMS_FILE).is_file():
+            diverged = "the loss was not finite" if is_diverged(read_epochs(path)) else ""
+            config = json.loads((path / PARAMS_FILE).read_text())
+            trials.append(ListedTrial(config, path, read_failure(path) or diverged))
+    return trials
 
 
-def _fit(
-    session: Session, tuner: tune.Tuner, screen: ProgressCallback, tracking: TrackingCallback
-) -> tune.ResultGrid:
+def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configurations train the same recipe with the same seed."""
+    return json.dumps(dict(one), sort_keys=True) == json.dumps(dict(other), sort_keys=True)
+
+
+def _take_up(
+    session: Session, study_file: StudyFile, progress: SearchProgress, tracking: TrackingCallback
+) -> list[UnfinishedTrial]:
+    """Returns the trials that go on; those that have ended get their row on the screen, and their end in MLflow."""
+    if not session.is_resumed:
+        return []
+    folder, trials = session.plan.folder / TRIALS_FOLDER, read_trials(study_file)
+    unfinished = list_unfinished(trials, folder)
+    going_on = {trial.trial_id for trial in unfinished}
+    for trial in trials:
+        trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
+        if trial_id is not None and trial.state.is_finished() and trial_id not in going_on:
+            tracking.end_trial(trial_id, str(trial.user_attrs.get(REASON, "")))
+            progress.add_ended(trial_id, trial, read_epochs(locate_trial(folder, trial_id)))
+    return unfinished
+
+
+def _fit(session: Session, tuner: tune.Tuner, screen: ProgressCallback, tracking: TrackingCallback) -> None:
     try:
-        return tuner.fit()
+        tuner.fit()
     finally:
         screen.close()
         if waiting := tracking.settle():
@@ -189,9 +227,10 @@ def _make_tracking(
     )
 
 
-def _make_result_logger() -> JsonLoggerCallback:
-    """Keeps each trial's epochs in ``result.json``: without it Tune remembers the last one only."""
-    return JsonLoggerCallback()  # type: ignore[no-untyped-call]
+def _list_callbacks(session: Session, name: str, callbacks: Sequence[tune.Callback]) -> list[tune.Callback]:
+    """Adds what every run of trials has: files of its epochs, and an end where these cannot be written."""
+    folder = session.plan.folder
+    return [EpochLog(folder / name), *callbacks, StorageGuard(str(folder))]
 
 
 def _make_screen(
@@ -216,7 +255,9 @@ def _make_screen(
     return ProgressCallback(progress, heading, session.console)
 
 
-def _make_tune_config(session: Session, study_file: StudyFile) -> tune.TuneConfig:
+def _make_tune_config(
+    session: Session, study_file: StudyFile, unfinished: Sequence[UnfinishedTrial]
+) -> tune.TuneConfig:
     config = session.plan.config
     searcher = StudySearcher(
         study_file,
@@ -234,11 +275,16 @@ def _make_tune_config(session: Session, study_file: StudyFile) -> tune.TuneConfi
         config.scheduler.reduction_factor,
         config.objective.metric,
     )
+    curves = {
+        str(trial.user_attrs[RAY_TRIAL_ID]): {epoch: values[0] for epoch, values in read_curve(trial).items()}
+        for trial in (read_trials(study_file) if session.is_resumed else [])
+        if RAY_TRIAL_ID in trial.user_attrs
+    }
+    replay_curves(scheduler, curves, config.objective.metric)
     return tune.TuneConfig(
         num_samples=config.num_trials,
-        search_alg=searcher,
+        search_alg=TrialGenerator(searcher, session.resources.concurrent, unfinished),
         scheduler=scheduler,
-        max_concurrent_trials=session.resources.concurrent,
         # A new process costs 6 to 9 s of imports; the trainable rebuilds its model in a fraction of that.
         reuse_actors=True,
         time_budget_s=session.plan.time_budget_s,
@@ -247,7 +293,7 @@ def _make_tune_config(session: Session, study_file: StudyFile) -> tune.TuneConfi
 
 
 def _make_run_config(
-    session: Session, name: str, epochs: int, callbacks: list[tune.Callback], scored: bool = True
+    session: Session, name: str, epochs: int, callbacks: Sequence[tune.Callback], scored: bool = True
 ) -> tune.RunConfig:
     # The best epoch and the last one are kept; without a validation, the last one.
     metric = session.plan.config.objective.metric
@@ -256,7 +302,8 @@ def _make_run_config(
         name=name,
         storage_path=str(session.plan.folder),
         stop={"training_iteration": epochs},
-        callbacks=callbacks,
+        callbacks=_list_callbacks(session, name, callbacks),
+        failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
         checkpoint_config=tune.CheckpointConfig(
             num_to_keep=1,
             checkpoint_frequency=1,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -18,7 +16,8 @@ from ray.tune.search import Searcher
 from search.conditions import Conditions, list_applying, sort_parents_first, suggest_applying
 from search.errors import SearchError
 from search.objective import DICE
-from search.study import StudyFile
+from search.study import StudyFile, undo_if_torn, undo_torn_ask
+from trainables.sam2_trainable import FAILURE
 
 # Names of user attributes of a trial in the study.
 RAY_TRIAL_ID = "ray_trial_id"
@@ -27,8 +26,6 @@ REASON = "reason"
 BEST_VALUE = "best_value"
 BEST_EPOCH = "best_epoch"
 CURVE_PREFIX = "curve/"
-
-LOST = "lost in a restart"
 
 _log = logging.getLogger(__name__)
 
@@ -48,17 +45,15 @@ class StudySearcher(Searcher):
     With two objectives the best epoch is that of the first, and both values of that epoch are told. Optuna takes no
     curve of two values: it is kept in user attributes, ``curve/1`` with the values of epoch 1.
 
-    The study is the one record of the search. Each line of it is on disk before Ray goes on, while Ray's own
-    snapshot is seconds old when a process dies, so after a restart the study is usually ahead:
+    The study is the one record of the search. Each line of it is on disk before Ray goes on, so that after a stop it
+    tells which trials there are:
 
-    - trials that run in the study and that Ray does not know become FAIL, "lost in a restart"; they do not
-      count against ``num_trials``, and a starting point among them is tried again;
-    - trials that ended in the study and that Ray runs again keep their first end (as does a trial whose last
-      checkpoint could not be written, which Ray tells as an error after the end);
-    - epochs that Ray reports again keep their first value.
+    - asked for the configuration of a trial that the study has, by its id, the searcher returns it;
+    - a trial that was being drawn at the stop is taken back and drawn again, with the same values;
+    - trials that ended in the study and are run again, for the checkpoint of their last epoch, keep their first end
+      (as does a trial whose last checkpoint could not be written, which Ray tells as an error after the end);
+    - epochs that are reported again keep their first value.
     """
-
-    CKPT_FILE_TMPL = "study-searcher-{}.json"
 
     def __init__(
         self,
@@ -102,24 +97,29 @@ class StudySearcher(Searcher):
         self._num_trials = num_trials
         self._max_epochs = max_epochs
         self._starting_points = tuple((name, dict(values)) for name, values in starting_points)
-        self._live: set[str] = set()
+        self._failures: dict[str, str] = {}
         self._study: optuna.Study | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray's own FINISHED
         """Proposes a trial: flat parameter names with their values, or FINISHED after ``num_trials``.
+
+        A trial that the study has under this id, as it was unfinished at a stop, gets the values that it had.
 
         Raises:
             SearchError: The journal cannot be used, or its trials were drawn from another space.
         """
         study = self._open()
         asked = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
-        if sum(trial.user_attrs.get(REASON) != LOST for trial in asked) >= self._num_trials:
+        for known in asked:
+            if known.user_attrs.get(RAY_TRIAL_ID) == trial_id:
+                return dict(known.params)
+        if len(asked) >= self._num_trials:
             return str(self.FINISHED)
         study.sampler = self._study_file.make_sampler(len(asked), conditional=bool(self._conditions))
-        trial = study.ask()
-        suggest_applying(trial, self._distributions, self._conditions)
-        trial.set_user_attr(RAY_TRIAL_ID, trial_id)
-        self._live.add(trial_id)
+        with undo_if_torn(self._study_file.journal):
+            trial = study.ask()
+            suggest_applying(trial, self._distributions, self._conditions)
+            trial.set_user_attr(RAY_TRIAL_ID, trial_id)
         # Read back, so that a starting point's values have the types that sampled ones have.
         return dict(study.get_trials(deepcopy=False)[trial.number].params)
 
@@ -133,7 +133,6 @@ class StudySearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tells the study how a trial ended, by the rules in the class's docstring."""
-        self._live.discard(trial_id)
         trial = self._find_running(trial_id)
         if trial is None:
             return
@@ -141,6 +140,8 @@ class StudySearcher(Searcher):
             self._report(trial, result)
         curve = self._read_curve(trial)
         reason = _name_failure(result, error, curve, self._metrics)
+        if error:
+            reason = self._failures.pop(trial_id, reason)
         self._set_attrs(trial, curve, reason)
         study = self._open()
         if reason is not None:
@@ -150,23 +151,15 @@ class StudySearcher(Searcher):
         else:
             study.tell(trial.number, curve[self._pick_best(curve)])
 
-    def get_state(self) -> dict[str, Any]:
-        """Returns what the study does not know: the trials that Ray has under way."""
-        return {"live": sorted(self._live)}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Takes up a state of ``get_state``; the study is opened afresh on its next use."""
-        self._live = set(state["live"])
-        self._study = None
+    def note_failure(self, trial_id: str, reason: str) -> None:
+        """Takes the reason of a failure that :meth:`on_trial_complete` is about to be told of."""
+        self._failures[trial_id] = reason
 
     def save(self, checkpoint_path: str) -> None:
-        """Writes the state as JSON; Tune calls this with each of its snapshots."""
-        Path(checkpoint_path).write_text(json.dumps(self.get_state()), encoding="utf-8")
+        """Keeps nothing: the study is on disk already."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Takes up a saved state and settles the trials of the study that Ray lost."""
-        self.set_state(json.loads(Path(checkpoint_path).read_text(encoding="utf-8")))
-        self._open()
+        """See :meth:`save`."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the open study out: Tune pickles the searcher, and its reader opens the journal itself."""
@@ -174,9 +167,9 @@ class StudySearcher(Searcher):
 
     def _open(self) -> optuna.Study:
         if self._study is None:
+            undo_torn_ask(self._study_file.journal)
             study = self._study_file.open()
             self._check_space(study)
-            _fail_lost_trials(study, known=self._live)
             self._enqueue_starting_points(study)
             self._study = study
         return self._study
@@ -194,7 +187,7 @@ class StudySearcher(Searcher):
 
     def _check_conditions(self, trial: FrozenTrial) -> None:
         if RAY_TRIAL_ID not in trial.user_attrs:
-            return  # waiting, or lost while its parameters were drawn
+            return  # waiting
         for name in self._conditions:
             applies = name in list_applying([name], self._conditions, trial.params)
             if applies != (name in trial.params):
@@ -206,7 +199,7 @@ class StudySearcher(Searcher):
 
     def _enqueue_starting_points(self, study: optuna.Study) -> None:
         trials = study.get_trials(deepcopy=False)
-        tried = {t.user_attrs.get(STARTING_POINT) for t in trials if t.user_attrs.get(REASON) != LOST}
+        tried = {trial.user_attrs.get(STARTING_POINT) for trial in trials}
         for name, values in self._starting_points:
             if name not in tried:
                 study.enqueue_trial(values, user_attrs={STARTING_POINT: name})
@@ -272,14 +265,6 @@ def _check_starting_points(
             raise SearchError(f"starting point {name!r} sets {surplus}, which its other values do not let apply")
 
 
-def _fail_lost_trials(study: optuna.Study, known: set[str]) -> None:
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(RAY_TRIAL_ID) not in known:
-            _thaw(study, trial).set_user_attr(REASON, LOST)
-            study.tell(trial.number, state=TrialState.FAIL)
-            _log.warning("trial %d was running when the last run ended; it was %s", trial.number, LOST)
-
-
 def _thaw(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
     # Optuna hands a writable trial out only when it is asked for one, so that of an earlier process is built.
     return optuna.Trial(study, trial._trial_id)
@@ -290,6 +275,8 @@ def _name_failure(
 ) -> str | None:
     if error:
         return "the trial raised an error"
+    if result and result.get(FAILURE):
+        return str(result[FAILURE])
     for metric in metrics:
         if result and metric in result and not _is_finite(result[metric]):
             return f"{metric} is {result[metric]} at epoch {result.get('training_iteration')}"

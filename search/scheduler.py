@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, Literal
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -29,8 +31,8 @@ def make_scheduler(
 
     The scheduler holds the metric itself, so ``TuneConfig`` must not be given metric and mode again (Tune
     refuses two). ASHA never stops a trial whose metric is NaN, nor does such a trial move the bar for others;
-    a trainable has to raise on NaN, as nothing else ends it before ``max_epochs``. Tune does not save what
-    ASHA has seen: after a resume the rungs start empty.
+    a trainable has to end itself on NaN, as nothing else does before ``max_epochs``. Tune does not save what ASHA has
+    seen: after a stop, :func:`replay_curves` fills its rungs again.
 
     Args:
         kind: ``asha`` or ``none``.
@@ -62,3 +64,22 @@ def make_scheduler(
         grace_period=grace_period,
         reduction_factor=reduction_factor,
     )
+
+
+def replay_curves(
+    scheduler: TrialScheduler, curves: Mapping[str, Mapping[int, float]], metric: str = "val_dice"
+) -> None:
+    """Shows a new scheduler what an earlier one has seen of the same search, so that it judges as that one would.
+
+    Args:
+        scheduler: From :func:`make_scheduler`.
+        curves: Ray's trial id -> epoch -> value of the metric.
+        metric: What the scheduler compares.
+    """
+    # Both schedulers look at a trial's id and its result alone.
+    tune: Any = None
+    for trial_id, curve in curves.items():
+        trial: Any = SimpleNamespace(trial_id=trial_id)
+        scheduler.on_trial_add(tune, trial)
+        for epoch, value in sorted(curve.items()):
+            scheduler.on_trial_result(tune, trial, {"training_iteration": epoch, metric: value})

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from search.cluster import TrialResources
+from search.config import find_space
 from search.errors import SearchError
 from search.plan import SearchPlan
 from search.provenance import describe_environment
 from search.record import RECORD_FILE, SearchRecord
+from search.resume import ResumedSearch, keep_arguments
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
 from trainables.context import TrialContext
@@ -31,6 +34,7 @@ class Session:
         tracker: The MLflow experiment.
         tags: MLflow's tags of every run of this search.
         console: Where progress is told.
+        is_resumed: Whether it goes on with what an earlier process began.
     """
 
     plan: SearchPlan
@@ -40,6 +44,7 @@ class Session:
     tracker: Tracker
     tags: dict[str, str]
     console: Console
+    is_resumed: bool = False
 
     def say(self, text: str) -> None:
         """Prints a line as it is: no markup in names or paths, no wrapping of links."""
@@ -77,6 +82,58 @@ def open_session(
         pathology_weights=dict(plan.pathology_weights),
     )
     environment = describe_environment()
+    tags = _make_tags(plan, environment)
+    left_out = ("space", "start_from")  # they fill pages; search.json holds them
+    settings = {key: value for key, value in plan.config.to_dict().items() if key not in left_out}
+    try:
+        parent = tracker.start_search(plan.name, tags, settings)
+    except TrackingError:
+        plan.folder.rmdir()  # still empty: the name stays free for a second try
+        raise
+    space = find_space(plan.arguments.space)
+    (plan.folder / space.name).write_bytes(space.read_bytes())
+    record = SearchRecord(
+        search_id=plan.name,
+        experiment=plan.experiment,
+        parent_run_id=parent,
+        data_root=str(plan.regions.root),
+        split={part: list(names) for part, names in plan.split.parts.items()},
+        split_description=plan.split.description,
+        data_fingerprint=plan.store.fingerprint,
+        demo=plan.demo_words,
+        config=plan.config.to_dict(),
+        context=context.to_dict(),
+        environment=environment,
+        caveats=list(plan.caveats),
+        arguments=keep_arguments(plan.arguments, space),
+        tracking_uri="" if "@" in tracker.uri else tracker.uri,
+    )
+    record.write(plan.folder)
+    session = Session(plan, record, context, resources, tracker, tags, console)
+    session.track(lambda: tracker.log_artifact(parent, plan.folder / RECORD_FILE))
+    return session
+
+
+def reopen_session(
+    resumed: ResumedSearch, resources: TrialResources, tracker: Tracker, console: Console
+) -> Session:
+    """Takes up a search that stopped: the same parent run, the same record, with the number of trials as it is now.
+
+    Raises:
+        SearchError: If the parent run cannot be opened again.
+    """
+    plan, record = resumed.plan, resumed.record
+    context = dataclasses.replace(
+        record.make_context(), store_folder=str(plan.store.folder), n_workers=resources.n_workers
+    )
+    tracker.reopen(record.parent_run_id)
+    record = dataclasses.replace(record, config={**record.config, "num_trials": plan.config.num_trials})
+    record.write(plan.folder)
+    tags = _make_tags(plan, describe_environment())
+    return Session(plan, record, context, resources, tracker, tags, console, is_resumed=True)
+
+
+def _make_tags(plan: SearchPlan, environment: Mapping[str, object]) -> dict[str, str]:
     tags = {
         "trainable": SAM2Trainable.__name__,
         "space": plan.config.name,
@@ -91,31 +148,7 @@ def open_session(
     }
     if plan.caveats:
         tags["caveats"] = "; ".join(plan.caveats)
-    left_out = ("space", "start_from")  # they fill pages; search.json holds them
-    settings = {key: value for key, value in plan.config.to_dict().items() if key not in left_out}
-    try:
-        parent = tracker.start_search(plan.name, tags, settings)
-    except TrackingError:
-        plan.folder.rmdir()  # still empty: the name stays free for a second try
-        raise
-    record = SearchRecord(
-        search_id=plan.name,
-        experiment=plan.experiment,
-        parent_run_id=parent,
-        data_root=str(plan.regions.root),
-        split={part: list(names) for part, names in plan.split.parts.items()},
-        split_description=plan.split.description,
-        data_fingerprint=plan.store.fingerprint,
-        demo=plan.demo_words,
-        config=plan.config.to_dict(),
-        context=context.to_dict(),
-        environment=environment,
-        caveats=list(plan.caveats),
-    )
-    record.write(plan.folder)
-    session = Session(plan, record, context, resources, tracker, tags, console)
-    session.track(lambda: tracker.log_artifact(parent, plan.folder / RECORD_FILE))
-    return session
+    return tags
 
 
 def _make_folder(folder: Path) -> None:

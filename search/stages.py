@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from search.bar import RECORDED_BAR
 from search.bar_runs import log_recorded_bar, log_zeroshot_bar
-from search.chosen import Chosen
+from search.chosen import Chosen, discard_choice
 from search.class_prompts import NO_ZERO_SHOT
 from search.closing import draw_best, finish_tracking, write_final_report
 from search.cluster import (
@@ -25,7 +26,8 @@ from search.cluster import (
     start_ray,
 )
 from search.confirm import choose_on_validation
-from search.export import export_run
+from search.export import export_run, put_aside
+from search.failures import describe_storage, find_storage_error
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
@@ -44,8 +46,10 @@ from search.results import (
     read_trials,
     write_scores,
 )
+from search.resume import ResumedSearch, describe_resume
 from search.runner import run_trials
-from search.session import Session, open_session
+from search.search_lock import hold_search
+from search.session import Session, open_session, reopen_session
 from search.summary import Summary
 from search.tracking import Tracker
 from trainables.sam2_trainable import flatten_scores
@@ -59,6 +63,7 @@ def run_search(
     address: str | None = None,
     gpus_per_trial: float | None = None,
     max_concurrent: int | None = None,
+    resumed: ResumedSearch | None = None,
 ) -> Summary | ProtocolTable:
     """Runs a search to its end and returns its outcome, which also lies in its folder.
 
@@ -68,25 +73,54 @@ def run_search(
         address: Of a Ray cluster to join; None starts Ray here.
         gpus_per_trial: GPUs of one trial, fractions too; None for 1 where there are any.
         max_concurrent: Trials at once; None for as many as fit.
+        resumed: The search that goes on, whose plan it is; None for a new one.
 
     Raises:
         ConfigError: If more GPUs are asked for than there are.
-        SearchError: If MLflow cannot be reached at the start, or no trial left a checkpoint.
+        SearchError: If MLflow cannot be reached at the start, no trial left a checkpoint, or files cannot be written.
     """
     started = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start_ray(address)
     try:
         resources = share_resources(list_resources(), gpus_per_trial, max_concurrent)
-        session = open_session(plan, resources, Tracker.connect(plan.experiment), console)
-        try:
-            return _run_stages(session, started)
-        except BaseException as error:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-            session.track(lambda: session.tracker.finish(session.record.parent_run_id, status))
-            raise
+        tracker = _connect(plan, resumed)
+        if resumed is None:
+            session = open_session(plan, resources, tracker, console)
+            with hold_search(plan.folder):
+                return _run_to_end(session, started)
+        with hold_search(plan.folder):
+            session = reopen_session(resumed, resources, tracker, console)
+            return _run_to_end(session, started, resumed.adds_trials)
     finally:
         ray.shutdown()
+
+
+def _run_to_end(session: Session, started: float, adds_trials: bool = False) -> Summary | ProtocolTable:
+    try:
+        if adds_trials:
+            discard_choice(session.plan.folder)
+        return _run_stages(session, started)
+    except BaseException as error:
+        _end_early(session, error)
+        raise
+
+
+def _connect(plan: SearchPlan, resumed: ResumedSearch | None) -> Tracker:
+    """Opens MLflow's store: the one that the search began in, unless the environment names another."""
+    if resumed is not None and resumed.record.tracking_uri:
+        os.environ.setdefault("MLFLOW_TRACKING_URI", resumed.record.tracking_uri)
+    return Tracker.connect(plan.experiment)
+
+
+def _end_early(session: Session, error: BaseException) -> None:
+    """Closes the parent run of a search that stops, and says how it goes on."""
+    is_stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
+    session.track(lambda: session.tracker.finish(session.record.parent_run_id, "KILLED" if is_stopped else "FAILED"))
+    if what := find_storage_error(error):
+        session.say(describe_storage(what, str(session.plan.folder)))
+    session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
+    session.say(f"  {describe_resume(session.plan.folder)}")
 
 
 def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
@@ -109,6 +143,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     summary = _summarize(session, trials, winner, chosen, zeroshot, result, naming, started)
     summary.write(folder)
     session.say("exporting the winner, which is scored once more from its files ...")
+    put_aside(folder / "export")
     for line in call_with_resources(session.resources, export_run, folder, folder / "export").to_lines():
         session.say(line)
     overlays = draw_best(session, chosen, ranked)
@@ -198,6 +233,7 @@ def _open_test(session: Session, chosen: Chosen) -> HeldOutResult:
         chosen.scale,
         f"trial {chosen.trial_id}, seed {chosen.seed}, epoch {chosen.epoch}, scale {chosen.scale:g}",
         lambda calls: map_with_resources(session.resources, score_candidate, calls),
+        session.is_resumed,
     )
 
 

@@ -7,7 +7,8 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +21,7 @@ from optuna.study import StudyDirection
 
 from search.errors import SearchError
 from search.objective import Mode
+from search.whole_file import write_whole
 
 SamplerKind = Literal["tpe", "random"]
 
@@ -187,6 +189,38 @@ def drop_torn_line(journal: Path) -> int:
         lock.release()
     _log.warning("dropped the last line of %s (%d bytes), which was not written whole", journal, n_torn)
     return n_torn
+
+
+@contextmanager
+def undo_if_torn(journal: Path) -> Iterator[None]:
+    """Notes the journal's length while a trial is drawn, which takes several lines.
+
+    A process that dies in between leaves the note, and :func:`undo_torn_ask` takes the lines back. The search's own
+    process must be the only one that writes to the journal.
+    """
+    mark = _locate_mark(journal)
+    write_whole(mark, str(journal.stat().st_size))
+    yield
+    mark.unlink()
+
+
+def undo_torn_ask(journal: Path) -> bool:
+    """Takes back a trial that was being drawn when its process died; returns whether there was one.
+
+    Only for the process that owns the search: for another one, the trial may be being drawn right now.
+    """
+    mark = _locate_mark(journal)
+    if not mark.is_file():
+        return False
+    with journal.open("r+b") as file:
+        file.truncate(int(mark.read_text()))
+        os.fsync(file.fileno())
+    mark.unlink()
+    return True
+
+
+def _locate_mark(journal: Path) -> Path:
+    return journal.with_name(f"{journal.name}.drawing")
 
 
 def _is_record(line: bytes) -> bool:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from search.errors import SearchError
+from search.mlflow_ui import hide_password
 
 T = TypeVar("T")
 
@@ -27,13 +28,17 @@ class TrackingUnavailable(TrackingError):
 
 @contextmanager
 def translate_errors(action: str) -> Iterator[None]:
-    """Turns whatever MLflow and its parts raise into the two errors of this module."""
+    """Turns whatever MLflow and its parts raise into the two errors of this module, told in one line.
+
+    MLflow's own words may hold the address that it asked, with the password in it: that is left out.
+    """
     try:
         yield
     except TrackingError:
         raise
     except Exception as error:
-        told = f"could not {action}: {str(error).strip()[:500] or type(error).__name__}"
+        words = hide_password(" ".join(str(error).split()))[:500]
+        told = f"could not {action}: {words or type(error).__name__}"
         is_permanent = getattr(error, "error_code", None) in _PERMANENT_CODES
         if is_permanent or isinstance(error, (TypeError, FileNotFoundError)):
             raise TrackingError(told) from error

@@ -14,12 +14,14 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from search.bar import RECORDED_BAR
+from search.failures import describe_failure
 from search.list_searcher import FROM_TRIAL
 from search.outbox import Outbox, Record
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
 from search.trial_runs import TrialRun, read_trial_runs, write_trial_runs
 from trainables.context import SEED_KEY
+from trainables.sam2_trainable import FAILURE
 
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
 LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "regions_per_pass", "trained_parameters"})
@@ -124,6 +126,21 @@ class TrackingCallback(Callback):
         self._read_folder()
         return self._end_all()
 
+    def end_trial(self, trial_id: str, failure: str = "") -> None:
+        """Gives a trial that had ended before a stop its end in MLflow, where the stop came in between.
+
+        Args:
+            trial_id: Ray's.
+            failure: Why it failed; empty where it did not.
+        """
+        run = self._runs.get(trial_id)
+        if run is None or run.counted:
+            return
+        run.closed = False
+        stopped = "early" if run.last_step < self._max_epochs else "no"
+        tags = {"failure": failure} if failure else {"stopped": stopped}
+        self._close(trial_id, run, "FAILED" if failure else "FINISHED", tags)
+
     def _end_all(self) -> int:
         for trial_id, run in self._runs.items():
             self._close(trial_id, run, "KILLED", {"stopped": "interrupted"})
@@ -159,14 +176,17 @@ class TrackingCallback(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ends the run; `stopped=early` where the scheduler or a budget ended it before its last epoch."""
         run = self._runs.get(trial.trial_id)
-        if run is not None:  # a trial that is stopped before it starts has none
+        failure = (trial.last_result or {}).get(FAILURE)
+        if run is not None and failure:
+            self._close(trial.trial_id, run, "FAILED", {"failure": str(failure)})
+        elif run is not None:  # a trial that is stopped before it starts has none
             stopped = "early" if run.last_step < self._max_epochs else "no"
             self._close(trial.trial_id, run, "FINISHED", {"stopped": stopped})
 
     @_never_raise
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Ends the run as failed, with the error's last line as the tag `failure`."""
-        self._close(trial.trial_id, self._find_or_open(trial), "FAILED", {"failure": _tell_failure(trial)})
+        """Ends the run as failed, with the reason as the tag `failure`."""
+        self._close(trial.trial_id, self._find_or_open(trial), "FAILED", {"failure": describe_failure(trial)})
 
     @_never_raise
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
@@ -307,12 +327,3 @@ def _to_json(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _to_json(entry) for key, entry in value.items()}
     return value if isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _tell_failure(trial: Trial) -> str:
-    try:
-        error = trial.get_error()
-    except Exception:  # the pickled error may need a module that the driver lacks
-        error = None
-    lines = str(error or "unknown, see the trial's error.txt").strip().splitlines()
-    return lines[-1][:500]

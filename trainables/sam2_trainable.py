@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +13,18 @@ import numpy as np
 from ray import tune
 
 from trainables.checkpoint import load_model
+from trainables.checkpoint_files import seal_checkpoint
 from trainables.context import RECIPE_FILE, SEED_KEY, TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
-from trainables.engine import EpochReport
+from trainables.engine import DivergedError, EpochReport
 from trainables.evaluation_set import EvaluationSet
 from trainables.fine_tune import FineTune
 from trainables.recipe import Recipe
 from trainables.scores import Scores, join_scores
+
+# Keys of the result of a trial that ends itself: why, and that it was for a loss that is not finite.
+FAILURE, DIVERGED = "failure", "diverged"
 
 
 class SAM2Trainable(tune.Trainable):
@@ -42,6 +47,7 @@ class SAM2Trainable(tune.Trainable):
             EvaluationSet(store, fold.val, context.protocol, fold.train) if fold.val else None
             for fold in context.list_folds()
         ]
+        self.classes = tuple(store.classes.values())
         self.base_state = load_model(context.model, context.checkpoint).state_dict()
         self._start_trial(config)
 
@@ -61,9 +67,15 @@ class SAM2Trainable(tune.Trainable):
         ]
 
     def step(self) -> dict[str, Any]:
-        """Trains one epoch on each fold and validates; returns the epoch's metrics."""
+        """Trains one epoch on each fold and validates; returns the epoch's metrics.
+
+        Where the loss is NaN or infinite, the trial ends itself with the reason: raised, Tune would try it again.
+        """
         start = time.perf_counter()
-        reports = [fit.train_epoch(epoch=self.iteration) for fit in self.fits]
+        try:
+            reports = [fit.train_epoch(epoch=self.iteration) for fit in self.fits]
+        except DivergedError as error:
+            return {**self._name_nothing(), FAILURE: str(error), DIVERGED: True, "done": True}
         trained = time.perf_counter()
         scores = [found for fit in self.fits if (found := fit.evaluate()) is not None]
         return {
@@ -74,6 +86,12 @@ class SAM2Trainable(tune.Trainable):
             "seconds/validate": time.perf_counter() - trained,
         }
 
+    def _name_nothing(self) -> dict[str, float]:
+        """Returns NaN for each figure of validation: no checkpoint of such an epoch counts as the best one."""
+        kinds = ("val_dice", "val_iou")
+        names = [*kinds, *(f"{kind}/{name}" for kind in kinds for name in self.classes), "val_dice_min_class"]
+        return {**dict.fromkeys(names, math.nan), "train_loss": math.nan, "trained_parameters": self.fits[0].n_trained}
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes every fold's fine-tune, each in a folder of its own where there are several."""
         folder = Path(checkpoint_dir)
@@ -82,6 +100,7 @@ class SAM2Trainable(tune.Trainable):
             place.mkdir(exist_ok=True)
             fit.save(place)
         (folder / RECIPE_FILE).write_text(json.dumps(self.recipe.to_flat(), indent=1))
+        seal_checkpoint(folder)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # never a dict here
         """Goes on from :meth:`save_checkpoint`."""

@@ -1,0 +1,71 @@
+"""Each trial's configuration and epochs as files in its own folder, on disk before the search goes on.
+
+Tune's own logger writes below its session's folder and copies from there every now and then: after a kill the last
+epochs would be missing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from search.failures import describe_failure
+from search.whole_file import write_whole
+
+RESULT_FILE = "result.json"
+PARAMS_FILE = "params.json"
+FAILURE_FILE = "failure.txt"
+
+
+class EpochLog(Callback):
+    """Writes ``params.json``, a line of ``result.json`` an epoch, and ``failure.txt`` where a trial failed for good."""
+
+    def __init__(self, folder: Path) -> None:
+        """Takes the folder of all trials, in which each has one named after its id."""
+        self._folder = folder.absolute()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Writes the configuration."""
+        folder = self._locate(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / PARAMS_FILE, json.dumps(dict(trial.config), indent=1))
+        (folder / FAILURE_FILE).unlink(missing_ok=True)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Adds a line with the epoch's numbers and words."""
+        with (self._locate(trial) / RESULT_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(pick_plain(result)) + "\n")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Notes why the trial failed."""
+        folder = self._locate(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / FAILURE_FILE, describe_failure(trial) + "\n")
+
+    def _locate(self, trial: Any) -> Path:
+        return self._folder / f"trial-{trial.trial_id}"
+
+
+def pick_plain(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what of a result is a number, a truth value or a text; NaN and infinity stay what they are."""
+    plain: dict[str, Any] = {}
+    for name, value in result.items():
+        if isinstance(value, (bool, str, int)):
+            plain[name] = value
+        elif hasattr(value, "__float__"):
+            number = float(value)
+            plain[name] = int(number) if math.isfinite(number) and hasattr(value, "__index__") else number
+    return plain
+
+
+def read_failure(folder: Path) -> str:
+    """Returns why the trial of a folder failed; empty where it did not."""
+    path = folder / FAILURE_FILE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

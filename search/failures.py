@@ -1,0 +1,76 @@
+"""Why a trial failed, in a line; and failures that no second try can mend, as the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from ray.tune import Callback
+
+from search.errors import SearchError
+
+# A trial that lost its worker is tried again from its last checkpoint as often as this.
+MAX_RETRIES = 2
+# No more room, over quota, a file system that became read-only, no permission.
+_STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_STORAGE_WORDS = tuple(os.strerror(number) for number in _STORAGE_ERRNOS)
+_DIED = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "RayActorError", "NodeDiedError")
+
+
+class StorageError(SearchError):
+    """The search's files cannot be written; nothing is lost, and the search goes on when they can."""
+
+
+class StorageGuard(Callback):
+    """Ends the search at the first checkpoint that cannot be written: all other trials would fail as well."""
+
+    def __init__(self, folder: str) -> None:
+        """Takes the search's folder, to be named in the error."""
+        self._folder = folder
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Looks at why the trial is tried again.
+
+        Raises:
+            StorageError: If a file could not be written.
+        """
+        text = read_error(trial)
+        for words in _STORAGE_WORDS:
+            if words in text:
+                raise StorageError(describe_storage(words, self._folder))
+
+
+def describe_storage(what: str, folder: str) -> str:
+    """Returns what to do where files cannot be written."""
+    return f"{folder} cannot be written: {what}; make room there (or change its permissions or quota)"
+
+
+def find_storage_error(error: BaseException) -> str:
+    """Returns what the operating system said, where an error or one of its causes is of a disk; else nothing."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _STORAGE_ERRNOS:
+            return f"{seen.strerror}" + (f" ({seen.filename})" if seen.filename else "")
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def read_error(trial: Any) -> str:
+    """Returns the whole text of a trial's last error; empty where there is none."""
+    try:
+        return str(trial.get_error() or "")
+    except Exception:  # the error's file may be out of reach
+        return ""
+
+
+def describe_failure(trial: Any) -> str:
+    """Returns a line that says why a trial failed."""
+    failure = (trial.last_result or {}).get("failure")
+    if failure:
+        return str(failure)
+    text = read_error(trial)
+    if any(name in text for name in _DIED):
+        return f"its worker died (killed, out of memory, or its node was lost), {MAX_RETRIES + 1} times in all"
+    lines = text.strip().splitlines()
+    return lines[-1][:500] if lines else "unknown, see the trial's error.txt"

@@ -1,0 +1,90 @@
+"""What hands trials to Ray Tune: first those that an earlier run of the search left unfinished, then new ones.
+
+Tune's own restore is not used: its snapshot is seconds older than the study, it loses what the scheduler has seen, and
+it starts trials again under new ids. Here the study and the trials' folders say what there is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from ray.train._internal.session import _TrainingResult
+from ray.tune import Checkpoint
+from ray.tune.experiment import Trial
+from ray.tune.experiment.config_parser import _create_trial_from_spec
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.search_generator import SearchGenerator
+
+from search.failures import describe_failure
+from search.unfinished import UnfinishedTrial
+
+
+class TrialGenerator(SearchGenerator):
+    """Makes Tune's trials from a searcher that knows the configurations of unfinished trials by their ids."""
+
+    def __init__(self, searcher: Searcher, concurrent: int, unfinished: Sequence[UnfinishedTrial] = ()) -> None:
+        """Takes the searcher.
+
+        Args:
+            searcher: Its ``suggest`` returns the configuration of an unfinished trial for that trial's id, and new
+                ones for new ids; it may have ``note_failure``.
+            concurrent: Trials at once.
+            unfinished: What goes on first, in this order.
+        """
+        super().__init__(ConcurrencyLimiter(searcher, concurrent))
+        self._inner = searcher
+        self._unfinished = deque(unfinished)
+        self._made: dict[str, Trial] = {}
+
+    def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Trial | None:
+        """Returns the next trial; None while as many run as may, or when there are no more."""
+        if not self._unfinished:
+            trial = super().create_trial_if_possible(experiment_spec)
+        else:
+            trial = self._continue_trial(experiment_spec, self._unfinished[0])
+            if trial is not None:
+                self._unfinished.popleft()
+        if trial is not None:
+            self._made[trial.trial_id] = trial
+        return trial
+
+    def is_finished(self) -> bool:
+        """Whether no more trials will come."""
+        return not self._unfinished and bool(super().is_finished())
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tells the searcher, with the reason where the trial failed."""
+        if error and trial_id in self._made and hasattr(self._inner, "note_failure"):
+            self._inner.note_failure(trial_id, describe_failure(self._made[trial_id]))
+        super().on_trial_complete(trial_id, result, error)
+
+    def _continue_trial(self, experiment_spec: dict[str, Any], unfinished: UnfinishedTrial) -> Trial | None:
+        config = self.searcher.suggest(unfinished.trial_id)
+        if config is None:
+            return None  # enough trials run
+        assert isinstance(config, dict), config
+        spec = copy.deepcopy(experiment_spec)
+        spec["config"] = {**spec["config"], **config}
+        if unfinished.last_epoch is not None:
+            spec["stop"] = {"training_iteration": unfinished.last_epoch}
+        self._counter += 1
+        trial: Trial = _create_trial_from_spec(
+            spec,
+            self._parser,
+            evaluated_params=dict(config),
+            experiment_tag=f"{self._counter}_resumed",
+            trial_id=unfinished.trial_id,
+        )
+        # Its folder is named now, as the checkpoints lie in it.
+        trial.init_local_path()  # type: ignore[no-untyped-call]
+        assert trial.storage is not None
+        for path, row in unfinished.kept:
+            checkpoint = Checkpoint(str(path), trial.storage.storage_filesystem)
+            metrics = {**row, "training_iteration": int(row["training_iteration"])}
+            trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
+        # Tune numbers the checkpoint of an epoch from 0.
+        trial.storage.current_checkpoint_index = unfinished.epoch - 1
+        return trial

@@ -1,0 +1,91 @@
+"""Searches on the demo as processes of their own, and what they leave, to be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from search.sampler import RAY_TRIAL_ID, read_curve
+
+# Three trials of which ASHA may stop two, then one of them again with another seed; one at a time.
+SMALL = (
+    *("--space", "lora.yaml", "--num-trials", "3", "--max-epochs", "3", "--max-concurrent", "1"),
+    *("--confirm", "1", "--confirm-seeds", "1"),
+)
+
+
+def start_search(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Starts ``python -m search.run`` in a folder; its screen goes to ``screen.log`` there, after what that holds."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    with (folder / "screen.log").open("a") as screen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "search.run", *arguments],
+            cwd=folder,
+            env=environment,
+            text=True,
+            stdout=screen,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def read_screen(folder: Path) -> str:
+    """Returns everything that the folder's searches have printed."""
+    return (folder / "screen.log").read_text()
+
+
+def read_study(run: Path) -> list[optuna.trial.FrozenTrial]:
+    """Returns the study's trials in their order."""
+    storage = JournalStorage(JournalFileBackend(str(run / "study.journal")))
+    (name,) = (study.study_name for study in storage.get_all_studies())
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+def count_rows(run: Path) -> int:
+    """Returns how many epochs the search's trials have reported so far."""
+    return sum(path.read_text().count("\n") for path in run.glob("trials/*/result.json"))
+
+
+def describe_search(folder: Path, name: str) -> dict[str, Any]:
+    """Returns all that must not depend on stops: trials, curves, MLflow's runs and histories, the outcome."""
+    run = folder / "runs" / name
+    trials = read_study(run)
+    numbers = {trial.user_attrs[RAY_TRIAL_ID]: trial.number for trial in trials}
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    parent = json.loads((run / "search.json").read_text())["parent_run_id"]
+    experiment = client.get_run(parent).info.experiment_id
+    runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    histories = {}
+    for each in runs:
+        number = numbers.get(each.data.tags.get("ray_trial_id", ""))
+        if number is not None:
+            found = client.get_metric_history(each.info.run_id, "val_dice")
+            assert number not in histories, "a trial has two runs"
+            histories[number] = sorted((entry.step, entry.value) for entry in found)
+    summary = json.loads((run / "summary.json").read_text())
+    return {
+        "states": {trial.number: trial.state.name for trial in trials},
+        "params": {trial.number: trial.params for trial in trials},
+        "curves": {trial.number: read_curve(trial) for trial in trials},
+        "kinds": Counter(each.data.tags["run_kind"] for each in runs),
+        "statuses": Counter(each.info.status for each in runs),
+        "parent": client.get_run(parent).info.status,
+        "histories": histories,
+        "winner": numbers[summary["best_trial"]],
+        "outcome": {
+            name: summary[name]
+            for name in ("best_params", "best_epoch", "best_seed", "best_scale", "val_dice", "test_dice")
+        },
+        "openings": len(json.loads((run / "test_openings.json").read_text())),
+        "trials": summary["trials"],
+    }
