@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,15 +13,22 @@ from search.errors import SearchError
 from search.finalists import CONFIRMATION_FILE
 from search.objective import PARETO_FILE
 from search.openings import OPENINGS_FILE
+from search.outbox import RETRY_S, Outbox, Record
 from search.report import write_report
 from search.results import Winner
+from search.resume import describe_resume
 from search.session import Session
 from search.summary import SUMMARY_FILE, Summary
+from search.tracking import Tracker
+from search.tracking_errors import TrackingError
+from search.tune_callback import OUTBOX_FILE, TRIAL_ID_TAG, TrackingCallback
 from search.verdict import Verdict
 from trainables.overlay import draw_overlays
 from trainables.scoring import Candidate
 
 REPORT_FILE = "report.html"
+CLOSING_FILE = "mlflow_closing.jsonl"
+PATIENCE_S = 30.0  # at a search's end, nobody else delivers what waits
 # Regions and trials that are drawn for the eye.
 N_OVERLAY_REGIONS = 4
 N_OVERLAY_TRIALS = 3
@@ -52,20 +61,78 @@ def write_final_report(session: Session) -> Path | None:
 
 
 def finish_tracking(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> None:
-    """Adds what is known at the end to the parent run and the winner's."""
-    plan, tracker, parent = session.plan, session.tracker, session.record.parent_run_id
-    tracker.log_metrics(parent, summary.to_metrics(), plan.config.max_epochs)
-    tracker.set_tags(parent, {"verdict": verdict.word, "best_trial": summary.best_trial})
-    tracker.log_text(parent, verdict.to_text(), "verdict.txt")
-    files = [plan.folder / name for name in (SUMMARY_FILE, CHOSEN_FILE, CONFIRMATION_FILE, OPENINGS_FILE)]
+    """Adds what is known at the end to the parent run and the winner's, and ends the parent run.
+
+    Each record is delivered on its own. Where MLflow is out of reach, they and what the trials have left are tried
+    again for :data:`PATIENCE_S` seconds; what then still waits on disk is told.
+    """
+    folder, parent = session.plan.folder, session.record.parent_run_id
+    trials = TrackingCallback(session.tracker, parent, None, session.plan.config.max_epochs, [], {}, folder)
+    path = folder / CLOSING_FILE
+    path.unlink(missing_ok=True)  # what an earlier end has left: all of it is written anew
+    # Not in order: a file that its store does not take must not hold up the others.
+    closing = Outbox(path, functools.partial(_deliver, session.tracker, parent), in_order=False)
+    for record in _list_records(session, summary, verdict, overlays):
+        closing.post(record)
+
+    def deliver() -> int:
+        # The winner's run is among what the trials have left.
+        n_trials = trials.flush()
+        return n_trials + (len(closing.pending) if n_trials else closing.flush(force=True))
+
+    waiting, deadline_s = deliver(), time.monotonic() + PATIENCE_S
+    if waiting:
+        session.say(f"MLflow could not be reached: trying for {PATIENCE_S:.0f} s more ...")
+    while waiting and time.monotonic() < deadline_s:
+        time.sleep(RETRY_S)
+        waiting = deliver()
+    if waiting:
+        session.say(
+            f"MLflow could not be reached: {waiting} records wait in {folder}, files {OUTBOX_FILE} and {CLOSING_FILE}. "
+            "They are delivered by:"
+        )
+        session.say(f"  {describe_resume(folder)}")
+
+
+def _list_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> list[Record]:
+    """Returns the last records: the light ones first, so that a store of files that fails costs no figure."""
+    plan, winner = session.plan, {"trial_id": summary.best_trial}
+    files = [*sorted(plan.folder.glob("*.csv")), plan.folder / SUMMARY_FILE, plan.folder / CHOSEN_FILE]
+    files += [plan.folder / CONFIRMATION_FILE, plan.folder / OPENINGS_FILE]
     files += [plan.folder / PARETO_FILE] if plan.config.objective.is_pair else []
-    for file in [*sorted(plan.folder.glob("*.csv")), *files]:
-        tracker.log_artifact(parent, file)
-    if (plan.folder / REPORT_FILE).is_file():
-        tracker.log_artifact(parent, plan.folder / REPORT_FILE)
-    tracker.log_artifact(parent, overlays, "overlays")
-    run_id = tracker.find_child(parent, {"ray_trial_id": summary.best_trial})
-    if run_id is not None:
-        tracker.set_tags(run_id, {"winner": "yes", "verdict": verdict.word})
-        tracker.log_artifact(run_id, Path(summary.export), "export")
-        tracker.log_artifact(run_id, overlays, "overlays")
+    files += [plan.folder / REPORT_FILE] if (plan.folder / REPORT_FILE).is_file() else []
+    records: list[Record] = [
+        {"event": "metrics", "metrics": summary.to_metrics(), "step": plan.config.max_epochs},
+        {"event": "tags", "tags": {"verdict": verdict.word, "best_trial": summary.best_trial}},
+        {"event": "tags", "tags": {"winner": "yes", "verdict": verdict.word}, **winner},
+        {"event": "finish"},
+        {"event": "text", "text": verdict.to_text(), "file": "verdict.txt"},
+        *({"event": "artifact", "path": str(file), "into": None} for file in files),
+        {"event": "artifact", "path": str(overlays), "into": "overlays"},
+        {"event": "artifact", "path": str(overlays), "into": "overlays", **winner},
+        {"event": "artifact", "path": summary.export, "into": "export", **winner},
+    ]
+    time_ms = int(time.time() * 1000)
+    return [{**record, "time_ms": time_ms} for record in records]
+
+
+def _deliver(tracker: Tracker, parent: str, record: Record) -> None:
+    """Does one record's work in MLflow; a repetition changes nothing."""
+    run_id = parent
+    if "trial_id" in record:
+        found = tracker.find_child(parent, {TRIAL_ID_TAG: record["trial_id"]})
+        if found is None:
+            raise TrackingError(f"trial {record['trial_id']} has no run")
+        run_id = found
+    event = record["event"]
+    if event == "metrics":
+        tracker.log_metrics(run_id, record["metrics"], record["step"], record["time_ms"])
+    elif event == "tags":
+        tracker.set_tags(run_id, record["tags"])
+    elif event == "text":
+        tracker.log_text(run_id, record["text"], record["file"])
+    elif event == "artifact":
+        tracker.log_artifact(run_id, Path(record["path"]), record["into"])
+    else:
+        assert event == "finish", event
+        tracker.finish(run_id, timestamp_ms=record["time_ms"])

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import ray
 from ray.exceptions import RayTaskError
 
+from search.command import DEFAULT_STORAGE
 from search.errors import ConfigError, SearchError
 from search.quiet import silence_telemetry
 from trainables.errors import Finding, TrainablesError
@@ -112,6 +113,19 @@ def _reach(address: str) -> None:
     place = urlsplit(address if "://" in address else f"//{address}")
     if place.hostname and place.port:  # a word such as auto is left to Ray
         socket.create_connection((place.hostname, place.port), timeout=CONNECT_TIMEOUT_S).close()
+
+
+def check_shared_storage(storage: str) -> None:
+    """Demands that a search on several nodes be told where all of them can write.
+
+    Raises:
+        ConfigError: If there are several nodes, and the storage is the default.
+    """
+    n_nodes = sum(node["Alive"] and bool(node["Resources"].get("CPU")) for node in ray.nodes())  # type: ignore[no-untyped-call]
+    if n_nodes > 1 and storage == DEFAULT_STORAGE:
+        what = f"{n_nodes} nodes train, and checkpoints would be looked for in {DEFAULT_STORAGE}/ of each"
+        fix = f"give a folder that all nodes share (if this one is: --storage {Path(storage).resolve()})"
+        raise ConfigError([Finding("--storage", what, fix)])
 
 
 def list_resources() -> dict[str, float]:

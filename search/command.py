@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from search.errors import ConfigError, SearchError
 from trainables.errors import Finding, InputError, TrainablesError
 
+# Below the working directory.
+DEFAULT_STORAGE = "runs"
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -38,4 +40,8 @@ def print_findings(findings: Sequence[Finding]) -> None:
 
 def add_storage_option(parser: argparse._ActionsContainer) -> None:
     """Adds ``--storage``."""
-    parser.add_argument("--storage", default="runs", help="folder of all searches (default: runs)")
+    parser.add_argument(
+        "--storage",
+        default=DEFAULT_STORAGE,
+        help="folder of all searches (default: runs); a cluster of several nodes needs one that all of them share",
+    )

@@ -66,9 +66,6 @@ def read_error(trial: Any) -> str:
 
 def describe_failure(trial: Any) -> str:
     """Returns a line that says why a trial failed."""
-    failure = (trial.last_result or {}).get("failure")
-    if failure:
-        return str(failure)
     text = read_error(trial)
     if any(name in text for name in _DIED):
         return f"its worker died (killed, out of memory, or its node was lost), {MAX_RETRIES + 1} times in all"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.tracking_errors import TrackingError, TrackingUnavailable
+from search.whole_file import write_whole
 
 Record = dict[str, Any]
 
@@ -23,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Writes each record to a JSONL file before it is delivered, and empties the file when all are.
+    """Writes each record to a JSONL file before it is delivered, and takes it from there afterwards.
 
-    `deliver` has to bear a repetition of a record: after a crash between a delivery and the emptying of the
+    `deliver` has to bear a repetition of a record: after a crash between deliveries and the next writing of the
     file, the file is delivered again from its first line.
 
     A record that the receiver refuses for good goes to `<name>.rejected.jsonl` with the reason, so that it
@@ -33,7 +34,11 @@ class Outbox:
     """
 
     def __init__(
-        self, path: Path, deliver: Callable[[Record], None], clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        deliver: Callable[[Record], None],
+        clock: Callable[[], float] = time.monotonic,
+        in_order: bool = True,
     ) -> None:
         """Reads what an earlier process left undelivered.
 
@@ -42,11 +47,14 @@ class Outbox:
             deliver: Delivers one record; raises :class:`TrackingUnavailable` when it should be tried again
                 and :class:`TrackingError` when that would be useless.
             clock: Seconds, increasing.
+            in_order: Whether no record may overtake one that could not be delivered. Where it may, the next one is
+                tried too, and only the second failure in a row is taken for an outage.
         """
         self._path = path
         self._rejected_path = path.with_suffix(".rejected.jsonl")
         self._deliver = deliver
         self._clock = clock
+        self._failures_of_outage = 1 if in_order else 2
         self._next_try = -float("inf")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._pending: deque[Record] = deque(_read_records(path))
@@ -70,34 +78,39 @@ class Outbox:
             logger.warning("could not write %s: %s; its record is kept in memory only", self._path, error)
 
     def flush(self, force: bool = False) -> int:
-        """Delivers what is pending, in order, and returns how many records are left.
+        """Delivers what is pending and returns how many records are left.
 
         Args:
             force: Try even if the last failure is too recent.
         """
         if not self._pending or (self._clock() < self._next_try and not force):
             return len(self._pending)
-        while self._pending:
+        n_before, n_failed = len(self._pending), 0  # failures in a row
+        for _ in range(n_before):
             began = self._clock()
             try:
                 self._deliver(self._pending[0])
             except TrackingUnavailable as error:
-                wait_s = max(RETRY_S, RETRY_PER_SECOND_LOST * (self._clock() - began))
-                self._next_try = self._clock() + wait_s
-                logger.warning(
-                    "MLflow is out of reach (%s); %d records wait in %s, next try in %.0f s",
-                    error,
-                    len(self._pending),
-                    self._path,
-                    wait_s,
-                )
-                return len(self._pending)
+                self._note_outage(error, self._clock() - began)
+                n_failed += 1
+                if n_failed == self._failures_of_outage:
+                    break
+                self._pending.rotate(-1)
+                continue
             except TrackingError as error:
                 self._reject(self._pending[0], error)
+            n_failed = 0
             self._pending.popleft()
-        self._next_try = -float("inf")
-        self._empty_file()
-        return 0
+        if not self._pending:
+            self._next_try = -float("inf")
+        if len(self._pending) < n_before:
+            self._rewrite_file()
+        return len(self._pending)
+
+    def _note_outage(self, error: TrackingUnavailable, took_s: float) -> None:
+        wait_s = max(RETRY_S, RETRY_PER_SECOND_LOST * took_s)
+        self._next_try = self._clock() + wait_s
+        logger.warning("MLflow is out of reach (%s); %d records wait in %s", error, len(self._pending), self._path)
 
     def _reject(self, record: Record, error: TrackingError) -> None:
         self.n_rejected += 1
@@ -108,11 +121,11 @@ class Outbox:
         except OSError as disk_error:
             logger.warning("could not write %s: %s", self._rejected_path, disk_error)
 
-    def _empty_file(self) -> None:
+    def _rewrite_file(self) -> None:
         try:
-            self._path.write_bytes(b"")
+            write_whole(self._path, "".join(json.dumps(record) + "\n" for record in self._pending))
         except OSError as error:
-            logger.warning("could not empty %s: %s", self._path, error)
+            logger.warning("could not write %s: %s; a resume delivers records twice", self._path, error)
 
 
 def _read_records(path: Path) -> list[Record]:

@@ -49,6 +49,7 @@ class TrialRow:
     state: str = "running"
     parameters: int | None = None
     ended: float | None = None
+    has_failed: bool = False
 
 
 @dataclass
@@ -186,6 +187,7 @@ class ProgressCallback(Callback):
         row = self._find_row(trial)
         row.epoch = result.get("training_iteration", row.epoch)
         row.parameters = result.get(PARAMETERS, row.parameters)
+        row.has_failed = FAILURE in result
         metric = self.progress.objective.metric
         if metric in result:  # a refit on all regions has nothing to validate on
             row.value = result[metric]
@@ -196,7 +198,7 @@ class ProgressCallback(Callback):
         """Marks the row as complete, or as stopped before its last epoch."""
         row = self._find_row(trial)
         ended = "complete" if row.epoch >= self.progress.max_epochs else "stopped"
-        self._end(row, "failed" if (trial.last_result or {}).get(FAILURE) else ended)
+        self._end(row, "failed" if row.has_failed else ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Marks the row as failed."""

@@ -20,14 +20,16 @@ from search.class_prompts import NO_ZERO_SHOT
 from search.closing import draw_best, finish_tracking, write_final_report
 from search.cluster import (
     call_with_resources,
+    check_shared_storage,
     list_resources,
     map_with_resources,
     share_resources,
     start_ray,
 )
 from search.confirm import choose_on_validation
+from search.errors import SearchError
 from search.export import export_run, put_aside
-from search.failures import describe_storage, find_storage_error
+from search.failures import StorageError, describe_storage, find_storage_error
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
@@ -76,13 +78,18 @@ def run_search(
         resumed: The search that goes on, whose plan it is; None for a new one.
 
     Raises:
-        ConfigError: If more GPUs are asked for than there are.
+        ConfigError: If more GPUs are asked for than there are, or several nodes would each write to their own disk.
         SearchError: If MLflow cannot be reached at the start, no trial left a checkpoint, or files cannot be written.
     """
     started = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if resumed is not None and (summary := _find_end(resumed)) is not None:
+        console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
+        return summary
     start_ray(address)
     try:
+        if resumed is None:
+            check_shared_storage(plan.arguments.storage)
         resources = share_resources(list_resources(), gpus_per_trial, max_concurrent)
         tracker = _connect(plan, resumed)
         if resumed is None:
@@ -103,7 +110,18 @@ def _run_to_end(session: Session, started: float, adds_trials: bool = False) -> 
         return _run_stages(session, started)
     except BaseException as error:
         _end_early(session, error)
+        if (what := find_storage_error(error)) and not isinstance(error, SearchError):
+            raise StorageError(describe_storage(what, str(session.plan.folder))) from error
         raise
+
+
+def _find_end(resumed: ResumedSearch) -> Summary | None:
+    """Returns the outcome of a search that has come to its end, in MLflow too; None where there is still work."""
+    summary = Summary.read(resumed.plan.folder)
+    if summary is None or not summary.export or resumed.adds_trials:
+        return None
+    status = _connect(resumed.plan, resumed).read_status(resumed.record.parent_run_id)
+    return summary if status == "FINISHED" else None
 
 
 def _connect(plan: SearchPlan, resumed: ResumedSearch | None) -> Tracker:
@@ -117,8 +135,6 @@ def _end_early(session: Session, error: BaseException) -> None:
     """Closes the parent run of a search that stops, and says how it goes on."""
     is_stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
     session.track(lambda: session.tracker.finish(session.record.parent_run_id, "KILLED" if is_stopped else "FAILED"))
-    if what := find_storage_error(error):
-        session.say(describe_storage(what, str(session.plan.folder)))
     session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
     session.say(f"  {describe_resume(session.plan.folder)}")
 

@@ -18,8 +18,13 @@ from urllib.parse import urlparse
 from search.errors import SearchError
 from search.mlflow_limits import fit_params, fit_tags, split_batches, split_finite
 from search.mlflow_ui import EXPERIMENT_NOTE, NOTE_TAG, PARENT_TAG, RUN_KIND_TAG, hide_password
-from search.tracking_errors import TrackingError, call_within, translate_errors
-from search.tracking_store import find_or_create_experiment, quiet_loggers, set_environment_defaults
+from search.tracking_errors import TrackingError, TrackingUnavailable, call_within, translate_errors
+from search.tracking_store import (
+    find_or_create_experiment,
+    quiet_loggers,
+    set_environment_defaults,
+    without_retries,
+)
 from search.tracking_uri import make_uri_absolute
 
 if TYPE_CHECKING:
@@ -171,12 +176,27 @@ class Tracker:
         all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
         if "git_commit" in all_tags:
             all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
-        with translate_errors("open a run"):
-            run = self.client.create_run(self.experiment_id, start_ms, all_tags, run_name=name)
-        run_id = str(run.info.run_id)
+        try:
+            run_id = self._create_run(name, start_ms, all_tags)
+        except TrackingUnavailable:
+            # The answer may be lost and the run be there: repeated blindly, as MLflow's client does, it makes two.
+            run_id = self._find_created(name, start_ms, all_tags) or self._create_run(name, start_ms, all_tags)
         if params:
             self.log_params(run_id, params)
         return run_id
+
+    def _create_run(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str:
+        with translate_errors("open a run"), without_retries():
+            run = self.client.create_run(self.experiment_id, start_ms, dict(tags), run_name=name)
+        return str(run.info.run_id)
+
+    def _find_created(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str | None:
+        with translate_errors("search the runs"):
+            runs = self.client.search_runs([self.experiment_id], f"attributes.start_time = {start_ms}")
+        for run in runs:
+            if run.info.run_name == name and tags.items() <= run.data.tags.items():
+                return str(run.info.run_id)
+        return None
 
     def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
         """Returns the run id of the parent's first child that carries these tags, or None."""
@@ -193,6 +213,11 @@ class Tracker:
             FoundRun(run.info.run_id, run.info.status, int(run.info.start_time), dict(run.data.tags))
             for run in runs
         ]
+
+    def read_status(self, run_id: str) -> str:
+        """Returns `RUNNING`, `FINISHED`, `FAILED` or `KILLED`."""
+        with translate_errors("read the run"):
+            return str(self.client.get_run(run_id).info.status)
 
     def read_start_ms(self, run_id: str) -> int:
         """Returns when a run began, in milliseconds since 1970."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ T = TypeVar("T")
 _PERMANENT_CODES = frozenset(
     {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 )
+
+# What the client tells of a connection that fails: of all the layers' names and arguments, the last one's words count.
+_CONNECTION_FAILURE = re.compile(r"failed with exception .*\(Caused by .*: (.+?)[\"']\)+")
 
 
 class TrackingError(SearchError):
@@ -37,7 +41,7 @@ def translate_errors(action: str) -> Iterator[None]:
     except TrackingError:
         raise
     except Exception as error:
-        words = hide_password(" ".join(str(error).split()))[:500]
+        words = _CONNECTION_FAILURE.sub(r"failed: \1", hide_password(" ".join(str(error).split())))[:500]
         told = f"could not {action}: {words or type(error).__name__}"
         is_permanent = getattr(error, "error_code", None) in _PERMANENT_CODES
         if is_permanent or isinstance(error, (TypeError, FileNotFoundError)):

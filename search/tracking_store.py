@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from search.tracking_errors import TrackingError, translate_errors
 
 # A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 to 20 s by these.
 # The last one keeps the client from printing two lines whenever a run on a server ends.
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 ENVIRONMENT_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    _RETRIES: "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -40,6 +42,20 @@ def set_environment_defaults() -> None:
     """Bounds how long MLflow's client waits for a server, where the user has not said so."""
     for name, value in ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def without_retries() -> Iterator[None]:
+    """Keeps MLflow's client from repeating a request whose answer was lost, where a repetition is not harmless."""
+    before = os.environ.get(_RETRIES)
+    os.environ[_RETRIES] = "0"  # the client reads it with each request
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_RETRIES]
+        else:
+            os.environ[_RETRIES] = before
 
 
 def quiet_loggers() -> None:

@@ -161,6 +161,9 @@ class TrackingCallback(Callback):
         """Logs one epoch: the result's metrics, the distance from zero-shot, and the bars."""
         step = int(result["training_iteration"])
         run = self._find_or_open(trial)
+        if FAILURE in result:  # the trial ends itself
+            self._close(trial.trial_id, run, "FAILED", {"failure": str(result[FAILURE])})
+            return
         if step <= run.last_step:
             return
         run.last_step = step
@@ -176,10 +179,7 @@ class TrackingCallback(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ends the run; `stopped=early` where the scheduler or a budget ended it before its last epoch."""
         run = self._runs.get(trial.trial_id)
-        failure = (trial.last_result or {}).get(FAILURE)
-        if run is not None and failure:
-            self._close(trial.trial_id, run, "FAILED", {"failure": str(failure)})
-        elif run is not None:  # a trial that is stopped before it starts has none
+        if run is not None:  # a trial that is stopped before it starts has none
             stopped = "early" if run.last_step < self._max_epochs else "no"
             self._close(trial.trial_id, run, "FINISHED", {"stopped": stopped})
 

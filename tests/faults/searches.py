@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from search.sampler import RAY_TRIAL_ID, read_curve
 
+LIMIT_S = 900
 # Three trials of which ASHA may stop two, then one of them again with another seed; one at a time.
 SMALL = (
     *("--space", "lora.yaml", "--num-trials", "3", "--max-epochs", "3", "--max-concurrent", "1"),
@@ -54,6 +56,15 @@ def read_study(run: Path) -> list[optuna.trial.FrozenTrial]:
 def count_rows(run: Path) -> int:
     """Returns how many epochs the search's trials have reported so far."""
     return sum(path.read_text().count("\n") for path in run.glob("trials/*/result.json"))
+
+
+def wait_for_rows(folder: Path, process: subprocess.Popen[str], rows: int) -> None:
+    """Waits until the trials of the search ``job`` have reported so many epochs."""
+    end = time.monotonic() + LIMIT_S
+    while count_rows(folder / "runs" / "job") < rows:
+        assert process.poll() is None, read_screen(folder)
+        assert time.monotonic() < end, read_screen(folder)
+        time.sleep(0.1)
 
 
 def describe_search(folder: Path, name: str) -> dict[str, Any]:

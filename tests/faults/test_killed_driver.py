@@ -5,39 +5,20 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from searches import SMALL, count_rows, describe_search, read_screen, start_search
+from searches import LIMIT_S, SMALL, count_rows, describe_search, read_screen, start_search, wait_for_rows
 
 pytestmark = pytest.mark.slow
 
 N_KILLS = 10
-LIMIT_S = 900
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a search that ran to its end."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert start_search(folder, *SMALL, "--name", "job").wait(LIMIT_S) == 0, read_screen(folder)
-    return folder
-
-
-def _wait_for_rows(folder: Path, process: subprocess.Popen[str], rows: int) -> None:
-    end = time.monotonic() + LIMIT_S
-    while count_rows(folder / "runs" / "job") < rows:
-        assert process.poll() is None, read_screen(folder)
-        assert time.monotonic() < end, read_screen(folder)
-        time.sleep(0.1)
 
 
 def test_ten_kills_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
-    draw = random.Random(5)
+    draw, n_rows = random.Random(5), count_rows(undisturbed / "runs" / "job")
     process = start_search(tmp_path, *SMALL, "--name", "job")
     kills = 0
     # Before its record is written, a search has done nothing that could be resumed.
@@ -47,17 +28,17 @@ def test_ten_kills_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
     for index in range(N_KILLS):
         # Some moments are drawn from the stages around the trials, others from an epoch's end.
         if index % 2:
-            _wait_for_rows(tmp_path, process, min(count_rows(tmp_path / "runs" / "job") + 1, 3 + index // 3))
+            wait_for_rows(tmp_path, process, min(count_rows(tmp_path / "runs" / "job") + 1, n_rows))
             time.sleep(draw.uniform(0, 0.5))
         else:
-            time.sleep(draw.uniform(0, 25))
+            time.sleep(draw.uniform(0, 20))
         if process.poll() is None:
             process.kill()
             kills += 1
         process.wait()
         process = start_search(tmp_path, "--resume", "last")
     assert process.wait(LIMIT_S) == 0, read_screen(tmp_path)
-    assert kills >= 5, f"only {kills} kills met a running search"
+    assert kills == N_KILLS, f"only {kills} kills met a running search: draw shorter waits"
     expected, found = describe_search(undisturbed, "job"), describe_search(tmp_path, "job")
     for part, value in expected.items():
         assert found[part] == value, part
@@ -65,7 +46,7 @@ def test_ten_kills_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
 
 def test_interrupt_saves_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:
     process = start_search(tmp_path, *SMALL, "--name", "job")
-    _wait_for_rows(tmp_path, process, 2)
+    wait_for_rows(tmp_path, process, 2)
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
@@ -85,17 +66,13 @@ def test_same_seed_gives_the_same_search(undisturbed: Path, tmp_path: Path) -> N
 def test_trials_are_added_to_a_finished_search(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(undisturbed, folder)
-    before = _describe_moved(folder)
+    before = describe_search(folder, "job")
     process = start_search(folder, "--resume", "job", "--num-trials", "4")
     assert process.wait(LIMIT_S) == 0, read_screen(folder)
-    after = _describe_moved(folder)
+    after = describe_search(folder, "job")
     assert len(after["states"]) == 4
     for part in ("states", "params", "curves", "histories"):
         assert {number: after[part][number] for number in range(3)} == before[part], part
     assert after["kinds"] >= before["kinds"] + Counter({"trial": 1})
     assert (folder / "runs" / "job" / "export" / "README.md").is_file()
     assert (folder / "runs" / "job" / "export-1" / "README.md").is_file()
-
-
-def _describe_moved(folder: Path) -> dict[str, Any]:
-    return describe_search(folder, "job")

@@ -5,10 +5,6 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +17,7 @@ from ray.tune.search import Searcher
 
 from search.conditions import Condition
 from search.errors import SearchError
-from search.sampler import LOST, StudySearcher, read_curve
+from search.sampler import StudySearcher, read_curve
 from search.scheduler import make_scheduler
 from search.study import StudyFile
 
@@ -58,10 +54,9 @@ def last_trial(study_file: StudyFile) -> FrozenTrial:
     return study_file.open().trials[-1]
 
 
-def restart(searcher: StudySearcher, snapshot: Path) -> StudySearcher:
-    """What Tune does in a new process: the searcher is unpickled and takes up the newest snapshot."""
+def restart(searcher: StudySearcher) -> StudySearcher:
+    """What a new process has: the searcher without its open study."""
     fresh: StudySearcher = pickle.loads(pickle.dumps(searcher))
-    fresh.restore_from_dir(str(snapshot))
     return fresh
 
 
@@ -159,8 +154,7 @@ def test_starting_points_come_first_and_once(study_file: StudyFile, tmp_path: Pa
     searcher = make_searcher(study_file, starting_points=POINTS)
     assert searcher.suggest("t1") == POINTS[0][1]
     finish(searcher, "t1", [0.5])
-    searcher.save_to_dir(str(tmp_path))
-    searcher = restart(searcher, tmp_path)
+    searcher = restart(searcher)
     bold = searcher.suggest("t2")
     assert (
         isinstance(bold, dict)
@@ -173,61 +167,67 @@ def test_starting_points_come_first_and_once(study_file: StudyFile, tmp_path: Pa
     assert names == ["plain", "bold", None]
 
 
-def test_a_lost_starting_point_is_tried_again(study_file: StudyFile, tmp_path: Path) -> None:
+def test_a_trial_that_was_being_drawn_is_drawn_again(study_file: StudyFile, tmp_path: Path) -> None:
+    """Killed after any of the lines that a draw writes, the next process draws the same trial, under its number."""
+    through = make_searcher(replace(study_file, journal=tmp_path / "through"), starting_points=POINTS[:1])
+    expected = [through.suggest(f"t{number}") for number in range(2)]
     searcher = make_searcher(study_file, starting_points=POINTS[:1])
-    searcher.save_to_dir(str(tmp_path))
+    assert searcher.suggest("t0") == expected[0]
+    before = study_file.journal.read_bytes()
     searcher.suggest("t1")
-    searcher = restart(searcher, tmp_path)
-    assert searcher.suggest("t2") == POINTS[0][1]
-    assert [t.user_attrs.get("reason") for t in study_file.open().trials] == [LOST, None]
+    drawn = study_file.journal.read_bytes()[len(before) :].splitlines(keepends=True)
+    assert len(drawn) > len(SPACE)
+    for n_lines in range(len(drawn)):
+        study_file.journal.write_bytes(before + b"".join(drawn[:n_lines]) + drawn[n_lines][:9])
+        study_file.journal.with_name("study.journal.drawing").write_text(str(len(before)))
+        searcher = restart(searcher)
+        assert searcher.suggest("t1") == expected[1]
+        assert [trial.number for trial in study_file.open().trials] == [0, 1]
 
 
-def test_a_study_ahead_of_the_snapshot(study_file: StudyFile, tmp_path: Path) -> None:
-    searcher = make_searcher(study_file, num_trials=4)
-    configs = {name: searcher.suggest(name) for name in ("done later", "running")}
+def test_unfinished_trials_keep_their_values(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file, num_trials=3)
+    configs = {name: searcher.suggest(name) for name in ("ended", "running")}
     searcher.on_trial_result("running", result(1, 0.3))
-    searcher.save_to_dir(str(tmp_path))
-    finish(searcher, "done later", [0.1, 0.2, 0.3])
-    searcher.on_trial_result("running", result(2, 0.4))
-    for name in ("new and done", "new and running"):
-        configs[name] = searcher.suggest(name)
-    finish(searcher, "new and done", [0.5, 0.5, 0.5])
+    finish(searcher, "ended", [0.1, 0.2, 0.3])
 
-    searcher = restart(searcher, tmp_path)
-    assert [(t.state, t.user_attrs.get("reason")) for t in study_file.open().trials] == [
-        (TrialState.COMPLETE, None),
-        (TrialState.RUNNING, None),
-        (TrialState.COMPLETE, None),
-        (TrialState.FAIL, LOST),
-    ]
-    # Ray runs what it knew as running from the checkpoints it has, and so tells some of it again.
-    finish(searcher, "done later", [0.1, 0.2, 0.9])
-    finish(searcher, "running", [0.3, 0.4, 0.2])
-    again = searcher.suggest("again")
-    assert isinstance(again, dict) and again not in configs.values()
+    searcher = restart(searcher)
+    assert {name: searcher.suggest(name) for name in configs} == configs
+    # What is trained again for want of a checkpoint is told again.
+    finish(searcher, "ended", [0.1, 0.2, 0.9])
+    finish(searcher, "running", [0.9, 0.4, 0.2])
+    assert searcher.suggest("new") not in configs.values()
     assert searcher.suggest("too many") == Searcher.FINISHED
     trials = study_file.open().trials
-    assert [t.value for t in trials[:3]] == [0.3, 0.4, 0.5]
+    assert [trial.value for trial in trials[:2]] == [0.3, 0.4]
     assert trials[1].intermediate_values == {1: 0.3, 2: 0.4, 3: 0.2}
 
 
-def test_a_study_behind_the_snapshot(study_file: StudyFile, tmp_path: Path) -> None:
+def test_more_trials_go_on_in_the_same_study(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file, num_trials=1)
+    searcher.suggest("t0")
+    finish(searcher, "t0", [0.1, 0.2, 0.3])
+    assert searcher.suggest("t1") == Searcher.FINISHED
+    assert isinstance(make_searcher(study_file, num_trials=2).suggest("t1"), dict)
+
+
+def test_a_failure_is_told_with_its_reason(study_file: StudyFile) -> None:
     searcher = make_searcher(study_file)
-    searcher.suggest("t1")
-    searcher.save_to_dir(str(tmp_path))
-    study_file.journal.unlink()
-    searcher = restart(searcher, tmp_path)
-    finish(searcher, "t1", [0.1, 0.2, 0.3])
-    assert isinstance(searcher.suggest("t2"), dict)
+    searcher.suggest("died")
+    searcher.note_failure("died", "its worker died")
+    searcher.on_trial_complete("died", error=True)
+    searcher.suggest("diverged")
+    searcher.on_trial_complete("diverged", {**result(1, math.nan), "failure": "the loss became nan at step 3"})
+    found = [(trial.state, trial.user_attrs["reason"]) for trial in study_file.open().trials]
+    assert found == [(TrialState.FAIL, "its worker died"), (TrialState.FAIL, "the loss became nan at step 3")]
 
 
 def test_a_torn_journal_goes_on(study_file: StudyFile, tmp_path: Path) -> None:
     searcher = make_searcher(study_file)
     searcher.suggest("t1")
-    searcher.save_to_dir(str(tmp_path))
     with study_file.journal.open("ab") as file:
         file.write(b'{"op_code":7,"worker_id":"x","trial_id":0,"st')
-    searcher = restart(searcher, tmp_path)
+    searcher = restart(searcher)
     finish(searcher, "t1", [0.1, 0.2, 0.3])
     assert last_trial(study_file).value == 0.3
 
@@ -242,8 +242,7 @@ def test_proposals_are_the_same_with_and_without_a_restart(tmp_path: Path) -> No
             configs.append(searcher.suggest(f"t{number}"))
             finish(searcher, f"t{number}", [0.1 * number] * MAX_EPOCHS)
             if name == "restarted":
-                searcher.save_to_dir(str(tmp_path / name))
-                searcher = restart(searcher, tmp_path / name)
+                searcher = restart(searcher)
         proposals.append(configs)
     assert proposals[0] == proposals[1]
     assert len({config["x"] for config in proposals[0]}) == 6
@@ -316,22 +315,10 @@ def test_conditions_survive_restarts(tmp_path: Path) -> None:
             configs.append(searcher.suggest(f"t{number}"))
             finish(searcher, f"t{number}", [0.1 * number] * MAX_EPOCHS)
             if name == "restarted":
-                searcher.save_to_dir(str(tmp_path / name))
-                searcher = restart(searcher, tmp_path / name)
+                searcher = restart(searcher)
         proposals.append(configs)
     assert proposals[0] == proposals[1]
     assert all(set(config) == list_expected(config) for config in proposals[0])
-
-
-def test_a_trial_lost_while_it_was_drawn_is_settled(study_file: StudyFile, tmp_path: Path) -> None:
-    searcher = make_conditional_searcher(study_file, num_trials=1)
-    searcher.save_to_dir(str(tmp_path))
-    # Killed between two parameters: "on" is missing, and "n" would need it.
-    study_file.open().ask({"kind": CONDITIONAL_SPACE["kind"]})
-    searcher = restart(searcher, tmp_path)
-    config = searcher.suggest("t1")
-    assert isinstance(config, dict) and set(config) == list_expected(config)
-    assert study_file.open().trials[0].user_attrs["reason"] == LOST
 
 
 @pytest.mark.parametrize(
@@ -414,18 +401,15 @@ def test_two_objectives_survive_a_restart(pair_file: StudyFile, tmp_path: Path) 
     for name in ("done later", "running"):
         searcher.suggest(name)
     searcher.on_trial_result("running", {**result(1, 0.3), "trained_parameters": 9})
-    searcher.save_to_dir(str(tmp_path))
     finish_pair(searcher, "done later", [0.1, 0.2, 0.3], 5)
-    searcher.suggest("new and running")
 
-    searcher = restart(searcher, tmp_path)
+    searcher = restart(searcher)
     finish_pair(searcher, "done later", [0.1, 0.2, 0.9], 5)
     finish_pair(searcher, "running", [0.8, 0.4, 0.2], 9)
-    done, running, lost = pair_file.open().trials
+    done, running = pair_file.open().trials
     assert done.values == [0.3, 5.0]
     assert read_curve(running) == {1: [0.3, 9.0], 2: [0.4, 9.0], 3: [0.2, 9.0]}  # epoch 1 keeps its first value
     assert running.values == [0.4, 9.0]
-    assert (lost.state, lost.user_attrs["reason"]) == (TrialState.FAIL, LOST)
 
 
 @pytest.mark.parametrize("ended", [MAX_EPOCHS, 1], ids=["complete", "stopped"])
@@ -443,8 +427,7 @@ def test_tpe_goes_on_with_two_objectives(tmp_path: Path, ended: int) -> None:
             finish_pair(searcher, f"t{number}", [config["x"]] * (MAX_EPOCHS if number % 4 == 0 else ended), config["n"])
             configs.append(config)
             if name == "restarted":
-                searcher.save_to_dir(str(tmp_path / name))
-                searcher = restart(searcher, tmp_path / name)
+                searcher = restart(searcher)
         proposals.append(configs)
     assert proposals[0] == proposals[1]
 
@@ -526,82 +509,3 @@ def test_a_real_search(ray_cluster: None, study_file: StudyFile, tmp_path: Path)
     assert by_name["raises"].user_attrs["reason"] == "the trial raised an error"
     assert by_name["nan"].user_attrs["reason"] == "val_dice is nan at epoch 4"
     assert not study_file.open().get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-
-
-SEARCH_PROGRAM = """
-import sys, time
-from pathlib import Path
-from search.quiet import silence_telemetry
-silence_telemetry()
-import ray
-from optuna.distributions import FloatDistribution
-from ray import tune
-from search.sampler import StudySearcher
-from search.scheduler import make_scheduler
-from search.study import StudyFile
-
-class Curve(tune.Trainable):
-    def setup(self, config):
-        self.x = config["x"]
-    def step(self):
-        time.sleep(0.2)
-        return {"val_dice": self.x}
-    def reset_config(self, new_config):
-        self.x = new_config["x"]
-        return True
-    def save_checkpoint(self, checkpoint_dir):
-        return {"x": self.x}
-    def load_checkpoint(self, checkpoint):
-        self.x = checkpoint["x"]
-
-folder = Path(sys.argv[1])
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-run = folder / "ray" / "run"
-# Not Tuner.can_restore: before Ray's first snapshot it says yes, and then a search of one trial is run.
-if any(run.glob("experiment_state-*.json")):
-    tuner = tune.Tuner.restore(str(run), Curve)
-else:
-    searcher = StudySearcher(StudyFile(folder / "study.journal", "s"), {"x": FloatDistribution(0, 1)}, 8, 4)
-    tuner = tune.Tuner(
-        Curve,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=make_scheduler("asha", 4, 1, 2),
-            num_samples=8,
-            max_concurrent_trials=2,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="run",
-            storage_path=str(folder / "ray"),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
-            verbose=0,
-        ),
-    )
-tuner.fit()
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_search_goes_on(tmp_path: Path) -> None:
-    study_file = StudyFile(tmp_path / "study.journal", "s")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-c", SEARCH_PROGRAM, str(tmp_path)]
-    with (tmp_path / "log").open("w") as log:
-        first = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60.0
-        while time.monotonic() < deadline and first.poll() is None:
-            # Killed while it works: some trials are done, and the study is seconds ahead of Ray's snapshot.
-            if study_file.journal.exists() and b'"state":1' in study_file.journal.read_bytes():
-                break
-            time.sleep(0.05)
-        first.send_signal(signal.SIGKILL)
-        assert first.wait() == -signal.SIGKILL
-        with study_file.journal.open("ab") as journal:
-            journal.write(b'{"op_code":7,"worker')
-        subprocess.run(command, env=env, stdout=log, stderr=log, check=True, timeout=120)
-    trials = study_file.open().trials
-    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
-    assert all(trial.user_attrs["reason"] == LOST for trial in trials if trial.state == TrialState.FAIL)
-    assert len([trial for trial in trials if trial.state != TrialState.FAIL]) == 8
-    assert len({trial.params["x"] for trial in trials if trial.params}) == len(trials)

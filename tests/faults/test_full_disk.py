@@ -1,0 +1,81 @@
+"""A disk that fills up, or can only be read: one clear message, and the search goes on when there is room."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from searches import LIMIT_S, SMALL, describe_search, read_screen, start_search, wait_for_rows
+
+pytestmark = pytest.mark.slow
+
+SIZE_MB = 160
+Mount = Callable[[Path], Path]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The folder ``runs`` of a working directory, on a small file system of its own."""
+    disk = tmp_path / "runs"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(disk)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("needs mount")
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Fills what is left of a file system with one file, and returns it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 65536)
+        except OSError:
+            return filler
+
+
+def test_a_full_disk_stops_the_search_which_goes_on_later(undisturbed: Path, small_disk: Path) -> None:
+    folder = small_disk.parent
+    process = start_search(folder, *SMALL, "--name", "job")
+    wait_for_rows(folder, process, 2)
+    filler = fill(small_disk)
+    assert process.wait(LIMIT_S) == 1, read_screen(folder)
+    screen = read_screen(folder)
+    assert "No space left on device" in screen and "make room" in screen and str(small_disk / "job") in screen
+    assert screen.count("error:") == 1
+    assert "Traceback" not in screen
+    filler.unlink()
+    assert start_search(folder, "--resume", "job").wait(LIMIT_S) == 0, read_screen(folder)
+    assert describe_search(folder, "job") == describe_search(undisturbed, "job")
+
+
+def test_a_disk_that_becomes_read_only(undisturbed: Path, small_disk: Path) -> None:
+    folder = small_disk.parent
+    process = start_search(folder, *SMALL, "--name", "job")
+    wait_for_rows(folder, process, 1)
+    # The file system itself, as files are open for writing: the mount alone could not be changed.
+    subprocess.run(["mount", "-o", "remount,ro,force", str(small_disk)], capture_output=True)
+    made = subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], capture_output=True, text=True)
+    if made.returncode:
+        process.kill()
+        pytest.skip(f"the file system is in use and stays writable: {made.stderr.strip()}")
+    assert process.wait(LIMIT_S) == 1, read_screen(folder)
+    assert "Read-only file system" in read_screen(folder)
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert start_search(folder, "--resume", "job").wait(LIMIT_S) == 0, read_screen(folder)
+    assert describe_search(folder, "job") == describe_search(undisturbed, "job")
+
+
+def test_a_read_only_folder_is_refused_at_once(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert start_search(small_disk.parent, *SMALL, "--name", "job").wait(LIMIT_S) == 2
+    screen = read_screen(small_disk.parent)
+    assert "cannot be written" in screen and str(small_disk) in screen
