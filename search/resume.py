@@ -68,7 +68,7 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
     asked = argparse.Namespace(**{**defaults, **record.arguments})
     asked.space = str(folder / asked.space)
     asked.storage = str(folder.parent)
-    asked.num_trials = arguments.num_trials or (before if asked.num_trials else None)
+    asked.num_trials = arguments.num_trials or before
     asked.time_budget, asked.address = arguments.time_budget, arguments.address
     asked.gpus_per_trial = arguments.gpus_per_trial
     plan = dataclasses.replace(make_plan(asked, resuming=True), folder=folder, name=record.search_id)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from search.errors import SearchError
-from search.scheduler import make_scheduler
+from search.scheduler import make_scheduler, replay_curves
 
 GO, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
@@ -75,3 +77,30 @@ def test_bounds_are_allowed(grace_period: int) -> None:
 def test_refuses(arguments: dict[str, Any], rule: str) -> None:
     with pytest.raises(SearchError, match=rule):
         make_scheduler(**arguments)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_replayed_scheduler_judges_as_the_first_one(seed: int) -> None:
+    """Whichever half of the results came before the stop, the other half is judged alike."""
+    draw = np.random.default_rng(seed)
+    curves = {f"t{number}": {epoch: float(draw.random()) for epoch in range(1, 9)} for number in range(8)}
+    events = [(trial_id, epoch) for epoch in range(1, 9) for trial_id in curves]
+
+    def judge(scheduler: TrialScheduler, told: list[tuple[str, int]]) -> list[str]:
+        decisions = []
+        tune: Any = None
+        for trial_id, epoch in told:
+            trial: Any = SimpleNamespace(trial_id=trial_id)
+            if epoch == told[0][1]:
+                scheduler.on_trial_add(tune, trial)
+            result = {"training_iteration": epoch, "val_dice": curves[trial_id][epoch]}
+            decisions.append(scheduler.on_trial_result(tune, trial, result))
+        return decisions
+
+    whole = judge(make_scheduler("asha", 9, reduction_factor=2), events)
+    later = make_scheduler("asha", 9, reduction_factor=2)
+    before = {trial_id: {epoch: curve[epoch] for epoch in (1, 2, 3)} for trial_id, curve in curves.items()}
+    replay_curves(later, before)
+    n_before = 3 * len(curves)
+    assert judge(later, events[n_before:]) == whole[n_before:]
+    assert "STOP" in whole[n_before:]

@@ -1,0 +1,48 @@
+"""Failures in a line, and those of a disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search.failures import StorageError, StorageGuard, describe_failure, find_storage_error
+
+
+def make_trial(error: str) -> Any:
+    return SimpleNamespace(trial_id="a", get_error=lambda: error)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("", "unknown, see"),
+        ("Traceback\n  File\nValueError: too small\n", "ValueError: too small"),
+        ("ray.exceptions.ActorDiedError: The actor died unexpectedly\n\tclass_name: X", "its worker died"),
+    ],
+)
+def test_a_failure_is_one_line(error: str, told: str) -> None:
+    line = describe_failure(make_trial(error))
+    assert line.startswith(told) and "\n" not in line
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_ends_the_search_and_other_failures_do_not(number: int) -> None:
+    guard = StorageGuard("/runs/a")
+    guard.on_trial_recover(1, [], make_trial("ValueError: too small"))
+    with pytest.raises(StorageError, match=f"/runs/a cannot be written: {os.strerror(number)}"):
+        guard.on_trial_recover(1, [], make_trial(f"OSError: [Errno {number}] {os.strerror(number)}: '/runs/a/x'"))
+
+
+def test_a_disk_is_found_among_the_causes() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "/runs/a/study.journal")
+        except OSError as error:
+            raise RuntimeError("tune failed") from error
+    except RuntimeError as outer:
+        assert find_storage_error(outer) == "No space left on device (/runs/a/study.journal)"
+    assert find_storage_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) == ""

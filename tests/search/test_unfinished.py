@@ -1,0 +1,78 @@
+"""Which trials go on after a stop, and from where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from search.sampler import RAY_TRIAL_ID
+from search.unfinished import list_unfinished, list_unfinished_listed
+from trainables.checkpoint_files import MANIFEST_FILE, seal_checkpoint
+from trainables.context import RECIPE_FILE
+
+
+def write_trial(folder: Path, trial_id: str, rows: int, checkpoints: tuple[int, ...]) -> Path:
+    """Writes what a trial leaves: reports of the epochs 1 to ``rows``, whole checkpoints of some epochs."""
+    trial = folder / f"trial-{trial_id}"
+    trial.mkdir(parents=True)
+    lines = [json.dumps({"training_iteration": epoch, "val_dice": 0.1 * epoch}) for epoch in range(1, rows + 1)]
+    (trial / "result.json").write_text("".join(f"{line}\n" for line in lines))
+    (trial / "params.json").write_text(json.dumps({"seed": 1}))
+    for epoch in checkpoints:
+        place = trial / f"checkpoint_{epoch - 1:06d}"
+        place.mkdir()
+        (place / RECIPE_FILE).write_text("{}")
+        seal_checkpoint(place)
+    return trial
+
+
+def make_trial(trial_id: str, state: TrialState, epochs: int) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=state,
+        value=0.5 if state == TrialState.COMPLETE else None,
+        intermediate_values={epoch: 0.1 * epoch for epoch in range(1, epochs + 1)},
+        user_attrs={RAY_TRIAL_ID: trial_id},
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "epochs", "checkpoints", "expected"),
+    [
+        (TrialState.RUNNING, 2, (1, 2), (2, None)),
+        (TrialState.RUNNING, 2, (1,), (1, None)),  # epoch 2 was told, its checkpoint was not written
+        (TrialState.RUNNING, 0, (), (0, None)),
+        (TrialState.COMPLETE, 3, (2, 3), None),
+        (TrialState.COMPLETE, 3, (2,), (2, 3)),  # for the last epoch's checkpoint alone
+        (TrialState.PRUNED, 1, (), (0, 1)),
+        (TrialState.FAIL, 2, (1,), None),
+    ],
+)
+def test_where_a_trial_goes_on(
+    tmp_path: Path, state: TrialState, epochs: int, checkpoints: tuple[int, ...], expected: tuple[int, int] | None
+) -> None:
+    write_trial(tmp_path, "a", epochs, checkpoints)
+    found = list_unfinished([make_trial("a", state, epochs)], tmp_path)
+    assert [(trial.epoch, trial.last_epoch) for trial in found] == ([] if expected is None else [expected])
+
+
+def test_what_a_kill_left_half_done_is_cleared_away(tmp_path: Path) -> None:
+    folder = write_trial(tmp_path, "a", 2, (1, 2))
+    (folder / "checkpoint_000001" / MANIFEST_FILE).unlink()
+    (folder / "checkpoint_000002").mkdir()
+    (trial,) = list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
+    assert trial.epoch == 1
+    assert [path.name for path in sorted(folder.glob("checkpoint_*"))] == ["checkpoint_000000"]
+
+
+def test_known_configurations_go_on_by_their_folders(tmp_path: Path) -> None:
+    write_trial(tmp_path, "done", 3, (3,))
+    write_trial(tmp_path, "half", 2, (1, 2))
+    diverged = write_trial(tmp_path, "diverged", 2, (1, 2))
+    with (diverged / "result.json").open("a") as file:
+        file.write(json.dumps({"training_iteration": 3, "val_dice": float("nan"), "diverged": True}) + "\n")
+    found = list_unfinished_listed(tmp_path, 3)
+    assert [(trial_id, trial.epoch, config) for trial_id, (trial, config) in found.items()] == [("half", 2, {"seed": 1})]
