@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +76,7 @@ def _home_without_cloud() -> Iterator[None]:
 
 
 def start_ray(address: str | None) -> None:
-    """Starts Ray on this machine, on loopback alone, or joins a cluster.
+    """Starts Ray on this machine, on loopback alone, or joins a cluster; SIGTERM then interrupts as Ctrl-C does.
 
     Raises:
         ConfigError: If no cluster answers at the address.
@@ -87,6 +89,13 @@ def start_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would end the trials and return as if all were well; an interrupted search must not go on to the test.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    _connect(address, environment)
+    # Ray's own handler ends the process at once; a batch system sends SIGTERM when a job's time is over.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _connect(address: str | None, environment: Mapping[str, str]) -> None:
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
         with _home_without_cloud():

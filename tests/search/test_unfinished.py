@@ -75,4 +75,5 @@ def test_known_configurations_go_on_by_their_folders(tmp_path: Path) -> None:
     with (diverged / "result.json").open("a") as file:
         file.write(json.dumps({"training_iteration": 3, "val_dice": float("nan"), "diverged": True}) + "\n")
     found = list_unfinished_listed(tmp_path, 3)
-    assert [(trial_id, trial.epoch, config) for trial_id, (trial, config) in found.items()] == [("half", 2, {"seed": 1})]
+    going_on = [(trial_id, trial.epoch, config) for trial_id, (trial, config) in found.items()]
+    assert going_on == [("half", 2, {"seed": 1})]
