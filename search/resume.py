@@ -69,8 +69,10 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
     asked.space = str(folder / asked.space)
     asked.storage = str(folder.parent)
     asked.num_trials = arguments.num_trials or before
-    asked.time_budget, asked.address = arguments.time_budget, arguments.address
-    asked.gpus_per_trial = arguments.gpus_per_trial
+    asked.time_budget = arguments.time_budget
+    for name in ("address", "gpus_per_trial", "max_concurrent"):  # what is not given anew stays as it was
+        if getattr(arguments, name) is not None:
+            setattr(asked, name, getattr(arguments, name))
     plan = dataclasses.replace(make_plan(asked, resuming=True), folder=folder, name=record.search_id)
     if changes := _find_changes(plan, record):
         raise ConfigError(changes)

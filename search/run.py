@@ -174,9 +174,8 @@ def _run(arguments: argparse.Namespace) -> None:
         console.print(line, soft_wrap=True)
     from search.stages import run_search
 
-    outcome = run_search(
-        plan, console, arguments.address, arguments.gpus_per_trial, arguments.max_concurrent, resumed
-    )
+    where = plan.arguments
+    outcome = run_search(plan, console, where.address, where.gpus_per_trial, where.max_concurrent, resumed)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(outcome)))
 

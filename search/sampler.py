@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from search.conditions import Conditions, list_applying, sort_parents_first, suggest_applying
 from search.errors import SearchError
 from search.objective import DICE
-from search.study import StudyFile, undo_if_torn, undo_torn_ask
+from search.study import StudyFile, undo_if_torn, undo_torn_lines
 from trainables.sam2_trainable import FAILURE
 
 # Names of user attributes of a trial in the study.
@@ -49,7 +49,8 @@ class StudySearcher(Searcher):
     tells which trials there are:
 
     - asked for the configuration of a trial that the study has, by its id, the searcher returns it;
-    - a trial that was being drawn at the stop is taken back and drawn again, with the same values;
+    - a trial that was being drawn at the stop is taken back and drawn again, with the same values; an end that was
+      being told is taken back likewise, and comes again from the last checkpoint;
     - trials that ended in the study and are run again, for the checkpoint of their last epoch, keep their first end
       (as does a trial whose last checkpoint could not be written, which Ray tells as an error after the end);
     - epochs that are reported again keep their first value.
@@ -136,12 +137,18 @@ class StudySearcher(Searcher):
         trial = self._find_running(trial_id)
         if trial is None:
             return
+        # Whole or not at all: with the last value but without the end, a resumed trial would be taken for one that
+        # the scheduler had let pass.
+        with undo_if_torn(self._study_file.journal):
+            self._tell(trial, result, error)
+
+    def _tell(self, trial: FrozenTrial, result: dict[str, Any] | None, error: bool) -> None:
         if result:
             self._report(trial, result)
         curve = self._read_curve(trial)
         reason = _name_failure(result, error, curve, self._metrics)
         if error:
-            reason = self._failures.pop(trial_id, reason)
+            reason = self._failures.pop(trial.user_attrs[RAY_TRIAL_ID], reason)
         self._set_attrs(trial, curve, reason)
         study = self._open()
         if reason is not None:
@@ -167,7 +174,7 @@ class StudySearcher(Searcher):
 
     def _open(self) -> optuna.Study:
         if self._study is None:
-            undo_torn_ask(self._study_file.journal)
+            undo_torn_lines(self._study_file.journal)
             study = self._study_file.open()
             self._check_space(study)
             self._enqueue_starting_points(study)

@@ -193,9 +193,9 @@ def drop_torn_line(journal: Path) -> int:
 
 @contextmanager
 def undo_if_torn(journal: Path) -> Iterator[None]:
-    """Notes the journal's length while a trial is drawn, which takes several lines.
+    """Notes the journal's length while several lines are written that belong together: a trial drawn, or its end.
 
-    A process that dies in between leaves the note, and :func:`undo_torn_ask` takes the lines back. The search's own
+    A process that dies in between leaves the note, and :func:`undo_torn_lines` takes the lines back. The search's own
     process must be the only one that writes to the journal.
     """
     mark = _locate_mark(journal)
@@ -204,10 +204,10 @@ def undo_if_torn(journal: Path) -> Iterator[None]:
     mark.unlink()
 
 
-def undo_torn_ask(journal: Path) -> bool:
-    """Takes back a trial that was being drawn when its process died; returns whether there was one.
+def undo_torn_lines(journal: Path) -> bool:
+    """Takes back what was being written when the search's process died; returns whether there was anything.
 
-    Only for the process that owns the search: for another one, the trial may be being drawn right now.
+    Only for the process that owns the search: for another one, the lines may be being written right now.
     """
     mark = _locate_mark(journal)
     if not mark.is_file():
@@ -220,7 +220,7 @@ def undo_torn_ask(journal: Path) -> bool:
 
 
 def _locate_mark(journal: Path) -> Path:
-    return journal.with_name(f"{journal.name}.drawing")
+    return journal.with_name(f"{journal.name}.undo")
 
 
 def _is_record(line: bytes) -> bool:

@@ -21,6 +21,7 @@ from search.session import open_session, reopen_session
 from search.tracking import Tracker
 
 RESOURCES = TrialResources(cpus=1, gpus=0.0, concurrent=1)
+FEW = ("--confirm", "0", "--max-concurrent", "1")
 SPACE = """
 protocol: recorded
 space:
@@ -48,7 +49,7 @@ def write_region(root: Path, number: int, shade: int = 100) -> None:
 
 def begin(folder: Path, tracker: Tracker, name: str) -> Path:
     options = ["--space", str(folder / "own.yaml"), "--data", str(folder / "data"), "--storage", str(folder / "runs")]
-    plan = make_plan(make_parser().parse_args([*options, "--name", name, "--seed", "4", "--confirm", "0"]))
+    plan = make_plan(make_parser().parse_args([*options, "--name", name, "--seed", "4", *FEW]))
     open_session(plan, RESOURCES, tracker, make_console())
     return plan.folder
 
@@ -70,6 +71,11 @@ def test_the_plan_is_what_it_was(begun: Path, tmp_path: Path, monkeypatch: pytes
     assert (plan.folder, plan.name, plan.seed, plan.n_confirm) == (begun, "first", 4, 0)
     assert (plan.config.num_trials, resumed.adds_trials) == (4, False)
     assert plan.split.train == tuple(resumed.record.split["train"])
+
+
+def test_where_it_runs_stays_unless_told(begun: Path) -> None:
+    assert resume("first", begun.parent).plan.arguments.max_concurrent == 1
+    assert resume("first", begun.parent, "--max-concurrent", "2").plan.arguments.max_concurrent == 2
 
 
 def test_last_is_the_search_that_was_begun_or_resumed_last(begun: Path, tmp_path: Path, tracker: Tracker) -> None:

@@ -179,10 +179,26 @@ def test_a_trial_that_was_being_drawn_is_drawn_again(study_file: StudyFile, tmp_
     assert len(drawn) > len(SPACE)
     for n_lines in range(len(drawn)):
         study_file.journal.write_bytes(before + b"".join(drawn[:n_lines]) + drawn[n_lines][:9])
-        study_file.journal.with_name("study.journal.drawing").write_text(str(len(before)))
+        study_file.journal.with_name("study.journal.undo").write_text(str(len(before)))
         searcher = restart(searcher)
         assert searcher.suggest("t1") == expected[1]
         assert [trial.number for trial in study_file.open().trials] == [0, 1]
+
+
+def test_an_end_that_was_being_told_is_taken_back(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t")
+    searcher.on_trial_result("t", result(1, 0.3))
+    before = study_file.journal.read_bytes()
+    searcher.on_trial_complete("t", result(2, 0.4))
+    lines = study_file.journal.read_bytes()[len(before) :].splitlines(keepends=True)
+    study_file.journal.write_bytes(before + lines[0])
+    study_file.journal.with_name("study.journal.undo").write_text(str(len(before)))
+    searcher = restart(searcher)
+    searcher.suggest("t")
+    assert last_trial(study_file).intermediate_values == {1: 0.3}
+    searcher.on_trial_complete("t", result(2, 0.4))
+    assert last_trial(study_file).state == TrialState.PRUNED
 
 
 def test_unfinished_trials_keep_their_values(study_file: StudyFile) -> None:
