@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import signal
@@ -89,6 +90,8 @@ def start_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would end the trials and return as if all were well; an interrupted search must not go on to the test.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    # It would print every failure of a trial with the worker's traceback; the screen has the reason in a line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     _connect(address, environment)
     # Ray's own handler ends the process at once; a batch system sends SIGTERM when a job's time is over.
     if threading.current_thread() is threading.main_thread():

@@ -68,6 +68,6 @@ def describe_failure(trial: Any) -> str:
     """Returns a line that says why a trial failed."""
     text = read_error(trial)
     if any(name in text for name in _DIED):
-        return f"its worker died (killed, out of memory, or its node was lost), {MAX_RETRIES + 1} times in all"
+        return "its worker died (killed, out of memory, or its node was lost)"
     lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "unknown, see the trial's error.txt"

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.bar import RECORDED_BAR
+from search.failures import describe_failure
 from search.list_searcher import FROM_TRIAL
 from search.objective import DICE, PARAMETERS, Objective
 from trainables.context import SEED_KEY
@@ -49,7 +50,7 @@ class TrialRow:
     state: str = "running"
     parameters: int | None = None
     ended: float | None = None
-    has_failed: bool = False
+    failure: str = ""
 
 
 @dataclass
@@ -187,7 +188,7 @@ class ProgressCallback(Callback):
         row = self._find_row(trial)
         row.epoch = result.get("training_iteration", row.epoch)
         row.parameters = result.get(PARAMETERS, row.parameters)
-        row.has_failed = FAILURE in result
+        row.failure = str(result.get(FAILURE, ""))
         metric = self.progress.objective.metric
         if metric in result:  # a refit on all regions has nothing to validate on
             row.value = result[metric]
@@ -198,11 +199,17 @@ class ProgressCallback(Callback):
         """Marks the row as complete, or as stopped before its last epoch."""
         row = self._find_row(trial)
         ended = "complete" if row.epoch >= self.progress.max_epochs else "stopped"
-        self._end(row, "failed" if row.has_failed else ended)
+        self._end(row, "failed" if row.failure else ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Marks the row as failed."""
-        self._end(self._find_row(trial), "failed")
+        row = self._find_row(trial)
+        row.failure = describe_failure(trial)
+        self._end(row, "failed")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Says that the trial is tried again from its last checkpoint, and why."""
+        self._print(f"trial {self._find_row(trial).number:3d} is tried again: {describe_failure(trial)}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Closes the live table and leaves the last one on the screen."""
@@ -233,6 +240,8 @@ class ProgressCallback(Callback):
                 f"trial {row.number:3d} {state:8s} epoch {row.epoch:2d}/{self.progress.max_epochs}  "
                 f"{score}  {self._describe_count()}"
             )
+        if row.failure:
+            self._print(f"trial {row.number:3d} failed: {row.failure}")
 
     def _print(self, content: str | Group) -> None:
         self.console.print(content, markup=False, emoji=False, highlight=False, soft_wrap=True)
