@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -39,6 +41,22 @@ class StorageGuard(Callback):
         for words in _STORAGE_WORDS:
             if words in text:
                 raise StorageError(describe_storage(words, self._folder))
+        # On a full disk the error's own file may be empty.
+        if what := probe_storage(Path(self._folder)):
+            raise StorageError(describe_storage(what, self._folder))
+
+
+def probe_storage(folder: Path) -> str:
+    """Returns why a folder cannot be written, by writing 256 KiB there; empty where it can."""
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(2**18))
+    except OSError as error:
+        return find_storage_error(error)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return ""
 
 
 def describe_storage(what: str, folder: str) -> str:

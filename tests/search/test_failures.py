@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,10 +31,11 @@ def test_a_failure_is_one_line(error: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_disk_ends_the_search_and_other_failures_do_not(number: int) -> None:
-    guard = StorageGuard("/runs/a")
+def test_a_disk_ends_the_search_and_other_failures_do_not(number: int, tmp_path: Path) -> None:
+    guard = StorageGuard(str(tmp_path))
     guard.on_trial_recover(1, [], make_trial("ValueError: too small"))
-    with pytest.raises(StorageError, match=f"/runs/a cannot be written: {os.strerror(number)}"):
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(StorageError, match=f"{tmp_path} cannot be written: {os.strerror(number)}"):
         guard.on_trial_recover(1, [], make_trial(f"OSError: [Errno {number}] {os.strerror(number)}: '/runs/a/x'"))
 
 
