@@ -110,8 +110,9 @@ def _list_records(session: Session, summary: Summary, verdict: Verdict, overlays
         *({"event": "artifact", "path": str(file), "into": None} for file in files),
         {"event": "artifact", "path": str(overlays), "into": "overlays"},
         {"event": "artifact", "path": str(overlays), "into": "overlays", **winner},
-        {"event": "artifact", "path": summary.export, "into": "export", **winner},
     ]
+    if summary.export:
+        records.append({"event": "artifact", "path": summary.export, "into": "export", **winner})
     time_ms = int(time.time() * 1000)
     return [{**record, "time_ms": time_ms} for record in records]
 

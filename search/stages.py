@@ -199,8 +199,9 @@ def _measure_bar(session: Session) -> Scores:
     elif scores.dice < scores.floor:
         session.say("  below the filled box: here the zero-shot model adds nothing to its prompt")
     figures = {**flatten_scores(scores, "val"), "val_floor": scores.floor, "val_ceiling": scores.ceiling}
-    log_recorded_bar(tracker, parent, plan.config.max_epochs)
-    log_zeroshot_bar(tracker, parent, figures, {**session.tags, "split": "val"}, plan.config.max_epochs)
+    tags = {**session.tags, "split": "val"}
+    session.track(lambda: log_recorded_bar(tracker, parent, plan.config.max_epochs))
+    session.track(lambda: log_zeroshot_bar(tracker, parent, figures, tags, plan.config.max_epochs))
     return scores
 
 

@@ -219,6 +219,11 @@ class Tracker:
         with translate_errors("read the run"):
             return str(self.client.get_run(run_id).info.status)
 
+    def read_last_step(self, run_id: str, metric: str) -> int:
+        """Returns the last step at which a run has a metric; 0 where it has none."""
+        with translate_errors("read the metric"):
+            return max((entry.step for entry in self.client.get_metric_history(run_id, metric)), default=0)
+
     def read_start_ms(self, run_id: str) -> int:
         """Returns when a run began, in milliseconds since 1970."""
         with translate_errors("read the run"):

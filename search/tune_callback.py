@@ -141,6 +141,13 @@ class TrackingCallback(Callback):
         tags = {"failure": failure} if failure else {"stopped": stopped}
         self._close(trial_id, run, "FAILED" if failure else "FINISHED", tags)
 
+    def take_up(self, trial_id: str) -> None:
+        """Asks MLflow for the last epoch of a trial that goes on: on a full disk, the map was not written."""
+        run = self._runs.get(trial_id)
+        if run is not None and run.run_id is not None:
+            run.last_step = max(run.last_step, self._tracker.read_last_step(run.run_id, "train_loss"))
+            self._write_map()
+
     def _end_all(self) -> int:
         for trial_id, run in self._runs.items():
             self._close(trial_id, run, "KILLED", {"stopped": "interrupted"})

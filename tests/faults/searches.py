@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +40,8 @@ def start_search(folder: Path, *arguments: str) -> subprocess.Popen[str]:
             text=True,
             stdout=screen,
             stderr=subprocess.STDOUT,
+            # Where the tests run in the background, interrupts are ignored, which children inherit.
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
 

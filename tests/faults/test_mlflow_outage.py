@@ -1,8 +1,9 @@
-"""An MLflow server that is not there, or dies in mid-search: what reaches it in the end, and what the user is told."""
+"""An MLflow server that is not there, dies in mid-search or loses an answer: what reaches it, what the user is told."""
 
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,24 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from searches import read_study
 
 from search.errors import SearchError
 from search.mlflow_limits import fit_params
 from search.quiet import silence_telemetry
-from search.record import SearchRecord, make_study_file
-from search.results import read_trials
 from search.sampler import RAY_TRIAL_ID
 from search.tracking import Tracker
 
 pytestmark = pytest.mark.slow
 
-NUM_TRIALS, MAX_EPOCHS = 4, 3
+MAX_EPOCHS = 3
 N_WAITING = 3  # records in the outbox before the server comes back
 SERVER_START_S, JOB_S = 120.0, 900.0
+OUTBOXES = ("mlflow_outbox.jsonl", "mlflow_closing.jsonl")
 
 
 def find_free_port() -> int:
-    """Returns a port of 127.0.0.1 below those that the system and Ray hand out, so that it stays free a while."""
+    """Returns a port of 127.0.0.1 below those that the system hands out, so that it stays free for a while."""
     for port in random.sample(range(20_000, 32_000), 50):
         with socket.socket() as probe:
             try:
@@ -46,9 +48,10 @@ def find_free_port() -> int:
 
 
 def wait_until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Waits for something; fails after `timeout_s` seconds."""
     deadline_s = time.monotonic() + timeout_s
     while not happened():
-        assert time.monotonic() < deadline_s, f"waited {timeout_s:.0f} s in vain: {what}"
+        assert time.monotonic() < deadline_s, f"waited {timeout_s:.0f} s in vain for {what}"
         time.sleep(0.2)
 
 
@@ -57,39 +60,38 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
+        self.port = find_free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
         self._folder = folder
-        self._port = find_free_port()
+        self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         silence_telemetry()
+        where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         store = ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
         store += ["--artifacts-destination", str(self._folder / "artifacts")]
-        with (self._folder / "server.log").open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-                + ["--workers", "1", *store],
+                [sys.executable, "-m", "mlflow", "server", *where, *store],
                 cwd=self._folder,
                 env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # the server and its worker can be killed together
+                start_new_session=True,  # the server and its worker are killed together
             )
-        wait_until(self._answers, SERVER_START_S, f"mlflow server to start, see {self._folder / 'server.log'}")
+        wait_until(self._answers, SERVER_START_S, f"mlflow server; see {self._log}")
 
     def kill(self) -> None:
+        """Kills the server, where it runs, and its worker."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def _answers(self) -> bool:
-        assert self._process is not None and self._process.poll() is None, "mlflow server ended"
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+        assert self._process is not None and self._process.poll() is None, self._log.read_text()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
@@ -98,74 +100,80 @@ class Server:
         finally:
             connection.close()
 
-    def read_runs(self, experiment: str = "lora") -> list[Any]:
-        """Returns the runs of the experiment that are not deleted, by MLflow's own client."""
+    @property
+    def client(self) -> Any:
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=self.uri)
-        found = client.get_experiment_by_name(experiment)
-        return [] if found is None else list(client.search_runs([found.experiment_id]))
+        return MlflowClient(tracking_uri=self.uri)
 
-    def read_history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        from mlflow import MlflowClient
+    def read_runs(self, kind: str | None = None) -> list[Any]:
+        """Returns the runs of experiment `lora` that are not deleted."""
+        experiment = self.client.get_experiment_by_name("lora")
+        runs = [] if experiment is None else self.client.search_runs([experiment.experiment_id])
+        return [run for run in runs if kind is None or run.data.tags["run_kind"] == kind]
 
-        points = MlflowClient(tracking_uri=self.uri).get_metric_history(run_id, metric)
-        return sorted((point.step, point.value) for point in points)
+    def read_history(self, run: Any, metric: str) -> list[tuple[int, float]]:
+        """Returns steps and values as they are in the store, doubles and all."""
+        return sorted((point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, metric))
+
+    def list_artifacts(self, run: Any) -> set[str]:
+        return {item.path for item in self.client.list_artifacts(run.info.run_id)}
 
 
 class Job:
-    """The main job on the demo, in a process of its own, while it runs and when it has ended."""
+    """The main job on the demo, in a process of its own, and what it leaves on disk."""
 
-    def __init__(self, folder: Path, tracking_uri: str, num_trials: int, max_epochs: int) -> None:
+    def __init__(self, folder: Path, tracking_uri: str, *options: str) -> None:
         self.run = folder / "runs" / "job"
-        self._screen = folder / "screen.txt"
-        options = ["--num-trials", str(num_trials), "--max-epochs", str(max_epochs), "--confirm", "0"]
-        options += ["--seed", "0", "--max-concurrent", "1", "--name", "job"]
+        self._screen = folder / f"screen-{time.monotonic_ns()}.log"
         with self._screen.open("wb") as screen:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "search.run", "--space", "lora.yaml", *options],
+                [sys.executable, "-m", "search.run", *options],
                 cwd=folder,
                 env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri},
                 stdout=screen,
                 stderr=subprocess.STDOUT,
             )
 
-    @property
-    def outbox(self) -> Path:
-        return self.run / "mlflow_outbox.jsonl"
+    @staticmethod
+    def begin(folder: Path, tracking_uri: str, num_trials: int, max_epochs: int = MAX_EPOCHS) -> Job:
+        """Starts a new search, one trial at a time."""
+        options = ["--space", "lora.yaml", "--num-trials", str(num_trials), "--max-epochs", str(max_epochs)]
+        options += ["--confirm", "0", "--seed", "0", "--max-concurrent", "1", "--name", "job"]
+        return Job(folder, tracking_uri, *options)
 
     @property
     def screen(self) -> str:
         return self._screen.read_text()
 
     @property
-    def trials(self) -> set[str]:
+    def trial_ids(self) -> list[str]:
         """Ray's ids of the trials in the study."""
-        study = read_trials(make_study_file(self.run, SearchRecord.read(self.run)))
-        return {str(trial.user_attrs[RAY_TRIAL_ID]) for trial in study}
+        return [str(trial.user_attrs[RAY_TRIAL_ID]) for trial in read_study(self.run)]
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def count_waiting(self) -> int:
-        return len(self.outbox.read_text().splitlines()) if self.outbox.exists() else 0
+        """Returns how many records wait on disk."""
+        paths = [self.run / name for name in OUTBOXES]
+        return sum(len(path.read_text().splitlines()) for path in paths if path.is_file())
 
-    def runs_still(self) -> bool:
-        return self._process.poll() is None
+    def read_epochs(self, trial_id: str) -> list[tuple[int, float]]:
+        """Returns epoch and validation Dice of each line that a trial has on disk."""
+        results = [json.loads(line) for line in (self._locate(trial_id) / "result.json").read_text().splitlines()]
+        return [(result["training_iteration"], result["val_dice"]) for result in results]
+
+    def read_params(self, trial_id: str) -> dict[str, str]:
+        return fit_params(json.loads((self._locate(trial_id) / "params.json").read_text()))
 
     def wait(self) -> int:
         return self._process.wait(JOB_S)
 
-    def read_epochs(self, trial_id: str) -> list[tuple[int, float]]:
-        """Returns epoch and validation Dice as Ray wrote them down on disk."""
-        lines = (self.run / "trials" / f"trial-{trial_id}" / "result.json").read_text().splitlines()
-        results = [json.loads(line) for line in lines]
-        return [(result["training_iteration"], result["val_dice"]) for result in results]
-
-    def read_params(self, trial_id: str) -> dict[str, str]:
-        path = self.run / "trials" / f"trial-{trial_id}" / "params.json"
-        return fit_params(json.loads(path.read_text()))
-
     def end(self) -> None:
-        """Ends the job as a user would, and where that takes too long by force; Ray's processes end with it."""
-        if self.runs_still():
+        """Ends the job, where it runs, as a user would, else by force; Ray's processes end with it."""
+        if self.is_running:
             self._process.send_signal(signal.SIGINT)
             try:
                 self._process.wait(60)
@@ -173,148 +181,259 @@ class Job:
                 self._process.kill()
                 self._process.wait()
 
+    def _locate(self, trial_id: str) -> Path:
+        return self.run / "trials" / f"trial-{trial_id}"
 
-def is_epoch_there(server: Server) -> bool:
-    return any("val_dice" in run.data.metrics for run in server.read_runs() if run.data.tags["run_kind"] == "trial")
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended whose server died under it.
+
+    Attributes:
+        job: What it left on disk.
+        server: The server, perhaps dead.
+        code: The job's exit code.
+        waiting: How many records waited on disk when it had ended.
+    """
+
+    job: Job
+    server: Server
+    code: int
+    waiting: int
 
 
-def outlive_server(folder: Path, server: Server, does_return: bool) -> Job:
-    """Kills the server after the first epoch that reached it; returns the job when it has ended."""
-    server.start()
-    job = Job(folder, server.uri, NUM_TRIALS, MAX_EPOCHS)
+def finish(job: Job, server: Server) -> Outcome:
+    """Waits for the job's end."""
     try:
-        wait_until(lambda: is_epoch_there(server) or not job.runs_still(), JOB_S, "an epoch to reach MLflow")
-        assert job.runs_still(), job.screen
-        server.kill()
-        wait_until(lambda: job.count_waiting() >= N_WAITING, JOB_S, "records to wait in the outbox")
-        assert job.runs_still(), job.screen
-        if does_return:
-            server.start()
-        job.wait()
+        code = job.wait()
+        return Outcome(job, server, code, job.count_waiting())
     finally:
         job.end()
+
+
+def lose_server(folder: Path, server: Server, num_trials: int) -> Job:
+    """Kills the server after the first epoch that reached it; returns the job when records wait."""
+    server.start()
+    job = Job.begin(folder, server.uri, num_trials)
+
+    def has_epoch() -> bool:
+        assert job.is_running, job.screen
+        return any("val_dice" in run.data.metrics for run in server.read_runs("trial"))
+
+    def has_records_waiting() -> bool:
+        assert job.is_running, job.screen
+        return job.count_waiting() >= N_WAITING
+
+    try:
+        wait_until(has_epoch, JOB_S, "an epoch in MLflow")
+        server.kill()
+        wait_until(has_records_waiting, JOB_S, "records in the outbox")
+    except BaseException:
+        job.end()
+        raise
     return job
 
 
-@pytest.fixture
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves MLflow's patience to the tracker."""
-    for name in [name for name in os.environ if name.startswith("MLFLOW_HTTP_REQUEST")]:
-        monkeypatch.delenv(name)
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    """A search whose server was killed and came back before its end."""
+    folder = tmp_path_factory.mktemp("passed")
+    server = Server(folder / "server")
+    try:
+        job = lose_server(folder, server, num_trials=4)
+        try:
+            server.start()
+        except BaseException:
+            job.end()
+            raise
+        yield finish(job, server)
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def stayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    """A search whose server was killed and stayed away until the search had ended."""
+    folder = tmp_path_factory.mktemp("stayed")
+    server = Server(folder / "server")
+    try:
+        yield finish(lose_server(folder, server, num_trials=2), server)
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def resumed(stayed: Outcome) -> Outcome:
+    """The same search, resumed after its end, with the server there again."""
+    stayed.server.start()
+    return finish(Job(stayed.job.run.parents[1], stayed.server.uri, "--resume", "job"), stayed.server)
+
+
+@pytest.fixture(params=["passed", "resumed"])
+def delivered(request: pytest.FixtureRequest) -> Outcome:
+    """A search of which everything must have reached the store in the end."""
+    outcome: Outcome = request.getfixturevalue(request.param)
+    return outcome
 
 
 class TestAtTheStart:
     """Nothing listens, or nothing answers: the search does not begin."""
 
-    def test_a_search_without_its_store_ends_at_once_and_leaves_nothing(self, tmp_path: Path) -> None:
-        uri = f"http://someone:secret@127.0.0.1:{find_free_port()}"
-        job = Job(tmp_path, uri, num_trials=1, max_epochs=1)
-        try:
-            assert job.wait() == 1, job.screen
-        finally:
-            job.end()
-        told = [line for line in job.screen.splitlines() if line.startswith("error: ")]
-        assert len(told) == 1 and job.screen.endswith(told[0] + "\n"), job.screen
-        assert uri.replace("secret", "***") in told[0] and "MLFLOW_TRACKING_URI" in told[0]
+    def test_a_search_without_its_store_ends_and_leaves_nothing(self, tmp_path: Path) -> None:
+        place = f"127.0.0.1:{find_free_port()}"
+        job = Job.begin(tmp_path, f"http://someone:secret@{place}", num_trials=1, max_epochs=1)
+        assert finish(job, Server(tmp_path / "none")).code == 1, job.screen
+        (told,) = [line for line in job.screen.splitlines() if line.startswith("error: ")]
+        assert job.screen.endswith(f"{told}\n")
+        assert told.startswith(f"error: MLflow's store http://someone:***@{place} cannot be used: ")
+        assert "Connection refused" in told and "MLFLOW_TRACKING_URI" in told
         assert "secret" not in job.screen and "Traceback" not in job.screen
         assert not list((tmp_path / "runs").glob("[!.]*"))
 
-    @pytest.mark.parametrize("accepts", [False, True], ids=["refused", "silent"])
-    def test_connecting_is_given_up_in_15_s(
-        self, accepts: bool, own_environment: None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with socket.socket() as silent:
-            silent.bind(("127.0.0.1", 0))
-            if accepts:
-                silent.listen()
-            port = silent.getsockname()[1]
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    @pytest.mark.parametrize("listens", [False, True], ids=["refused", "silent"])
+    def test_connecting_is_given_up_within_15_s(self, listens: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_HTTP_REQUEST")]:
+            monkeypatch.delenv(name)  # patience is left to the tracker
+        with socket.socket() as place:
+            place.bind(("127.0.0.1", 0))
+            if listens:
+                place.listen()
+            uri = f"http://127.0.0.1:{place.getsockname()[1]}"
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
             began_s = time.monotonic()
-            with pytest.raises(SearchError, match=rf"^MLflow's store http://127\.0\.0\.1:{port} cannot be used: .+"):
+            with pytest.raises(SearchError, match=f"^MLflow's store {uri} cannot be used: "):
                 Tracker.connect("lora")
             assert time.monotonic() - began_s < 15
 
 
-@dataclass(frozen=True)
-class Outage:
-    """A job whose server died under it, when the job has ended."""
+class LossyRelay(http.server.ThreadingHTTPServer):
+    """Hands requests on to a server, and loses its answer to the first one whose path ends with `lost`."""
 
-    job: Job
-    server: Server
-    code: int
+    daemon_threads = True
+
+    def __init__(self, server_port: int, lost: str) -> None:
+        super().__init__(("127.0.0.1", 0), RelayHandler)
+        self.uri = f"http://127.0.0.1:{self.server_port}"
+        self.target_port, self.lost, self.n_lost = server_port, lost, 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
-@pytest.fixture(scope="module")
-def passed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
-    """The server was killed in mid-search and came back before the search's end."""
-    folder = tmp_path_factory.mktemp("passed")
-    server = Server(folder / "server")
-    try:
-        job = outlive_server(folder, server, does_return=True)
-        yield Outage(job, server, job.wait())
-    finally:
-        server.kill()
+class RelayHandler(http.server.BaseHTTPRequestHandler):
+    """One connection of a client to the relay."""
+
+    server: LossyRelay
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._relay()
+
+    def do_POST(self) -> None:
+        self._relay()
+
+    def _relay(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        onward = http.client.HTTPConnection("127.0.0.1", self.server.target_port)
+        onward.request(self.command, self.path, body, {"Content-Type": "application/json"})
+        answer = onward.getresponse()
+        content = answer.read()
+        onward.close()
+        if self.path.endswith(self.server.lost) and not self.server.n_lost:
+            self.server.n_lost += 1
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers["Content-Type"])
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keeps the requests off the screen."""
+
+
+class TestALostAnswer:
+    """The store did what it was asked and could not say so: nothing is done twice."""
+
+    def test_a_run_is_opened_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        server = Server(tmp_path / "server")
+        try:
+            server.start()
+            with LossyRelay(server.port, "/runs/create") as relay:
+                monkeypatch.setenv("MLFLOW_TRACKING_URI", relay.uri)
+                run_id = Tracker.connect("lora").start_child("parent", "trial-a1", "trial", {"ray_trial_id": "a1"})
+                assert relay.n_lost == 1
+                relay.shutdown()
+            assert [run.info.run_id for run in server.read_runs()] == [run_id]
+        finally:
+            server.kill()
 
 
 class TestAnOutageThatPasses:
-    """Whatever the search wrote while the server was dead stands in the store in the end, once."""
+    """The search goes on meanwhile, and says so."""
 
-    def test_the_search_ends_well(self, passed: Outage) -> None:
+    def test_the_search_ends_well(self, passed: Outcome) -> None:
         assert passed.code == 0, passed.job.screen
-        assert "out of reach" in passed.job.screen
+        assert "MLflow is out of reach" in passed.job.screen
         assert "Traceback" not in passed.job.screen
-
-    def test_every_trial_has_one_run(self, passed: Outage) -> None:
-        runs = [run for run in passed.server.read_runs() if run.data.tags["run_kind"] == "trial"]
-        assert sorted(run.data.tags["ray_trial_id"] for run in runs) == sorted(passed.job.trials)
-        assert len(runs) == NUM_TRIALS
-
-    def test_runs_hold_the_epochs_on_disk_once_each(self, passed: Outage) -> None:
-        for run in passed.server.read_runs():
-            if run.data.tags["run_kind"] == "trial":
-                epochs = passed.job.read_epochs(run.data.tags["ray_trial_id"])
-                assert [epoch for epoch, _ in epochs] == list(range(1, len(epochs) + 1))
-                assert passed.server.read_history(run.info.run_id, "val_dice") == epochs
-
-    def test_runs_hold_their_parameters_and_have_ended(self, passed: Outage) -> None:
-        for run in passed.server.read_runs():
-            assert run.info.status == "FINISHED", run.data.tags
-            if run.data.tags["run_kind"] == "trial":
-                assert run.data.params == passed.job.read_params(run.data.tags["ray_trial_id"])
-
-    def test_the_parent_run_counts_the_trials_and_has_ended(self, passed: Outage) -> None:
-        parents = [run for run in passed.server.read_runs() if run.data.tags["run_kind"] == "search"]
-        assert [run.info.run_id for run in parents] == [SearchRecord.read(passed.job.run).parent_run_id]
-        assert parents[0].info.status == "FINISHED"
-        ended = passed.server.read_history(parents[0].info.run_id, "trials_ended")
-        assert ended == [(number, number) for number in range(1, NUM_TRIALS + 1)]
-
-    def test_nothing_waits_and_nothing_was_refused(self, passed: Outage) -> None:
-        assert passed.job.outbox.read_bytes() == b""
-        assert not list(passed.job.run.glob("*.rejected.jsonl"))
-
-
-@pytest.fixture(scope="module")
-def stayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
-    """The server was killed in mid-search and stayed away until the search had ended."""
-    folder = tmp_path_factory.mktemp("stayed")
-    server = Server(folder / "server")
-    try:
-        job = outlive_server(folder, server, does_return=False)
-        yield Outage(job, server, job.wait())
-    finally:
-        server.kill()
 
 
 class TestAnOutageThatStays:
     """The search keeps its result, and what did not reach MLflow waits on disk."""
 
-    def test_the_search_ends_with_its_result(self, stayed: Outage) -> None:
+    def test_the_search_ends_with_its_result(self, stayed: Outcome) -> None:
         assert stayed.code == 0, stayed.job.screen
         assert "Traceback" not in stayed.job.screen
         assert (stayed.job.run / "summary.json").is_file() and (stayed.job.run / "export" / "sam2.pt").is_file()
 
-    def test_the_screen_says_how_many_records_wait_and_where(self, stayed: Outage) -> None:
-        told = [line for line in stayed.job.screen.splitlines() if line.startswith("MLflow could not be reached: ")]
-        assert told, stayed.job.screen
-        assert f"{stayed.job.count_waiting()} records wait in {stayed.job.run}" in told[0]
+    def test_the_screen_says_how_many_records_wait_where_and_what_delivers_them(self, stayed: Outcome) -> None:
+        assert stayed.waiting > N_WAITING
+        told = f"MLflow could not be reached: {stayed.waiting} records wait in {stayed.job.run}"
+        assert told in stayed.job.screen
+        assert f"--resume {stayed.job.run}" in stayed.job.screen
+
+    def test_a_resume_ends_well(self, resumed: Outcome) -> None:
+        assert resumed.code == 0, resumed.job.screen
+        assert "MLflow could not be reached" not in resumed.job.screen
+
+
+class TestWhatReachesTheStore:
+    """Whatever the search wrote while the server was dead stands in the store in the end, once."""
+
+    def test_every_trial_has_one_run(self, delivered: Outcome) -> None:
+        found = [run.data.tags["ray_trial_id"] for run in delivered.server.read_runs("trial")]
+        assert sorted(found) == sorted(delivered.job.trial_ids)
+
+    def test_runs_hold_the_epochs_on_disk_once_each(self, delivered: Outcome) -> None:
+        for run in delivered.server.read_runs("trial"):
+            epochs = delivered.job.read_epochs(run.data.tags["ray_trial_id"])
+            assert [epoch for epoch, _ in epochs] == list(range(1, len(epochs) + 1)) and epochs
+            assert delivered.server.read_history(run, "val_dice") == epochs
+
+    def test_runs_hold_their_parameters(self, delivered: Outcome) -> None:
+        for run in delivered.server.read_runs("trial"):
+            assert run.data.params == delivered.job.read_params(run.data.tags["ray_trial_id"])
+
+    def test_all_runs_have_ended(self, delivered: Outcome) -> None:
+        runs = delivered.server.read_runs()
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        assert len(runs) == len(delivered.job.trial_ids) + 3  # the search, its bar and the recorded one
+
+    def test_the_parent_run_counts_each_trial_once(self, delivered: Outcome) -> None:
+        (parent,) = delivered.server.read_runs("search")
+        numbers = range(1, len(delivered.job.trial_ids) + 1)
+        assert delivered.server.read_history(parent, "trials_ended") == [(number, number) for number in numbers]
+
+    def test_the_end_of_the_search_is_there(self, delivered: Outcome) -> None:
+        summary = json.loads((delivered.job.run / "summary.json").read_text())
+        (parent,) = delivered.server.read_runs("search")
+        assert parent.data.tags["verdict"] == summary["verdict"]
+        assert parent.data.metrics["test_dice"] == summary["test_dice"]
+        files = {"summary.json", "scores_test.csv", "report.html", "verdict.txt", "overlays", "search.json"}
+        assert files <= delivered.server.list_artifacts(parent)
+        (winner,) = [run for run in delivered.server.read_runs("trial") if run.data.tags.get("winner") == "yes"]
+        assert winner.data.tags["ray_trial_id"] == summary["best_trial"]
+        assert {"export", "overlays"} <= delivered.server.list_artifacts(winner)
+
+    def test_nothing_waits_and_nothing_was_refused(self, delivered: Outcome) -> None:
+        assert delivered.waiting == 0
+        assert not list(delivered.job.run.glob("*.rejected.jsonl"))
