@@ -144,3 +144,8 @@ def _read_records(path: Path) -> list[Record]:
         except ValueError:
             logger.warning("%s:%d is not a record; skipped", path, number)
     return records
+
+
+def count_waiting(path: Path) -> int:
+    """Returns how many records of an outbox's file were not delivered."""
+    return path.read_bytes().count(b"\n") if path.is_file() else 0

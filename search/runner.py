@@ -182,8 +182,8 @@ def _take_up(
     folder, trials = session.plan.folder / TRIALS_FOLDER, read_trials(study_file)
     unfinished = list_unfinished(trials, folder)
     going_on = {trial.trial_id for trial in unfinished}
-    for trial_id in going_on:
-        session.track(functools.partial(tracking.take_up, trial_id))
+    for each in unfinished:
+        session.track(functools.partial(tracking.take_up, each.trial_id))
     for trial in trials:
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
         if trial_id is not None and trial.state.is_finished() and trial_id not in going_on:

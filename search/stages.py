@@ -17,7 +17,7 @@ from search.bar import RECORDED_BAR
 from search.bar_runs import log_recorded_bar, log_zeroshot_bar
 from search.chosen import Chosen, discard_choice
 from search.class_prompts import NO_ZERO_SHOT
-from search.closing import draw_best, finish_tracking, write_final_report
+from search.closing import CLOSING_FILE, draw_best, finish_tracking, write_final_report
 from search.cluster import (
     call_with_resources,
     check_shared_storage,
@@ -35,6 +35,7 @@ from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
 from search.objective import describe_pareto, find_pareto, write_pareto
 from search.openings import describe_openings
+from search.outbox import count_waiting
 from search.plan import SearchPlan
 from search.protocol_comparison import compare_protocols
 from search.protocol_table import ProtocolTable
@@ -54,6 +55,7 @@ from search.search_lock import hold_search
 from search.session import Session, open_session, reopen_session
 from search.summary import Summary
 from search.tracking import Tracker
+from search.tune_callback import OUTBOX_FILE
 from trainables.sam2_trainable import flatten_scores
 from trainables.scores import Scores
 from trainables.scoring import score_candidate
@@ -120,6 +122,8 @@ def _find_end(resumed: ResumedSearch) -> Summary | None:
     summary = Summary.read(resumed.plan.folder)
     if summary is None or not summary.export or resumed.adds_trials:
         return None
+    if any(count_waiting(resumed.plan.folder / name) for name in (OUTBOX_FILE, CLOSING_FILE)):
+        return None
     status = _connect(resumed.plan, resumed).read_status(resumed.record.parent_run_id)
     return summary if status == "FINISHED" else None
 
@@ -169,7 +173,6 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     summary.write(folder)
     report = write_final_report(session)
     session.track(lambda: finish_tracking(session, summary, result.verdict, overlays))
-    session.track(lambda: session.tracker.finish(session.record.parent_run_id))
     for line in summary.to_lines(result.verdict.reason):
         session.say(line)
     tracker, parent = session.tracker, session.record.parent_run_id
