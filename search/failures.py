@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.tune import Callback
+from ray.tune.error import TuneError
 
 from search.errors import SearchError
 
@@ -70,6 +72,10 @@ def find_storage_error(error: BaseException) -> str:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _STORAGE_ERRNOS:
             return f"{seen.strerror}" + (f" ({seen.filename})" if seen.filename else "")
+        if isinstance(seen, (TuneError, RayError)):  # of what they wrap they keep the text alone
+            for words in _STORAGE_WORDS:
+                if words in str(seen):
+                    return words
         seen = seen.__cause__ or seen.__context__
     return ""
 

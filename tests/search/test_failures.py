@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.error import TuneError
 
 from search.failures import StorageError, StorageGuard, describe_failure, find_storage_error
 
@@ -47,4 +48,6 @@ def test_a_disk_is_found_among_the_causes() -> None:
             raise RuntimeError("tune failed") from error
     except RuntimeError as outer:
         assert find_storage_error(outer) == "No space left on device (/runs/a/study.journal)"
+    assert find_storage_error(TuneError("...\nOSError: [errno 28] No space left on device")) == "No space left on device"
+    assert find_storage_error(TuneError("ValueError: too small")) == ""
     assert find_storage_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) == ""
