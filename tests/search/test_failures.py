@@ -48,6 +48,7 @@ def test_a_disk_is_found_among_the_causes() -> None:
             raise RuntimeError("tune failed") from error
     except RuntimeError as outer:
         assert find_storage_error(outer) == "No space left on device (/runs/a/study.journal)"
-    assert find_storage_error(TuneError("...\nOSError: [errno 28] No space left on device")) == "No space left on device"
+    told = TuneError("...\nOSError: [errno 28] No space left on device")
+    assert find_storage_error(told) == "No space left on device"
     assert find_storage_error(TuneError("ValueError: too small")) == ""
     assert find_storage_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) == ""
