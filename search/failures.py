@@ -19,7 +19,7 @@ MAX_RETRIES = 2
 # No more room, over quota, a file system that became read-only, no permission.
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _STORAGE_WORDS = tuple(os.strerror(number) for number in _STORAGE_ERRNOS)
-_DIED = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "RayActorError", "NodeDiedError")
+_DIED = ("actor died", "actor is dead", "worker died", "WorkerCrashedError", "ActorDiedError", "node has died")
 
 
 class StorageError(SearchError):
@@ -88,10 +88,16 @@ def read_error(trial: Any) -> str:
         return ""
 
 
+def has_lost_worker(trial: Any) -> bool:
+    """Whether a trial's last error is that its worker died."""
+    text = read_error(trial).rpartition("Failure # ")[2]
+    return any(words in text for words in _DIED)
+
+
 def describe_failure(trial: Any) -> str:
     """Returns a line that says why a trial failed."""
     text = read_error(trial)
-    if any(name in text for name in _DIED):
+    if has_lost_worker(trial):
         return "its worker died (killed, out of memory, or its node was lost)"
     lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "unknown, see the trial's error.txt"

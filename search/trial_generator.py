@@ -7,8 +7,9 @@ it starts trials again under new ids. Here the study and the trials' folders say
 from __future__ import annotations
 
 import copy
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ray.train._internal.session import _TrainingResult
@@ -18,8 +19,8 @@ from ray.tune.experiment.config_parser import _create_trial_from_spec
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
-from search.failures import describe_failure
-from search.unfinished import UnfinishedTrial
+from search.failures import MAX_RETRIES, describe_failure, has_lost_worker
+from search.unfinished import UnfinishedTrial, clear_checkpoints
 
 
 class TrialGenerator(SearchGenerator):
@@ -38,6 +39,7 @@ class TrialGenerator(SearchGenerator):
         self._inner = searcher
         self._unfinished = deque(unfinished)
         self._made: dict[str, Trial] = {}
+        self._n_restarts: Counter[str] = Counter()
 
     def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Trial | None:
         """Returns the next trial; None while as many run as may, or when there are no more."""
@@ -56,10 +58,27 @@ class TrialGenerator(SearchGenerator):
         return not self._unfinished and bool(super().is_finished())
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells the searcher, with the reason where the trial failed."""
+        """Tells the searcher, with the reason where the trial failed; or starts the trial again.
+
+        Where a worker dies while it is handed from one trial to the next, Tune counts two failures at once and gives
+        the trial up (seen in ray 2.60): such a trial is made anew, under its id and from its last checkpoint.
+        """
+        if error and self._may_start_again(trial_id):
+            trial = self._made[trial_id]
+            self._n_restarts[trial_id] += 1
+            self.searcher.live_trials.discard(trial_id)
+            self.searcher.num_unfinished_live_trials -= 1
+            self._unfinished.appendleft(UnfinishedTrial(trial_id, clear_checkpoints(Path(trial.path))))
+            return
         if error and trial_id in self._made and hasattr(self._inner, "note_failure"):
             self._inner.note_failure(trial_id, describe_failure(self._made[trial_id]))
         super().on_trial_complete(trial_id, result, error)
+
+    def _may_start_again(self, trial_id: str) -> bool:
+        trial = self._made.get(trial_id)
+        if trial is None or not has_lost_worker(trial):
+            return False
+        return bool(trial.run_metadata.num_failures <= MAX_RETRIES) and self._n_restarts[trial_id] < MAX_RETRIES
 
     def _continue_trial(self, experiment_spec: dict[str, Any], unfinished: UnfinishedTrial) -> Trial | None:
         config = self.searcher.suggest(unfinished.trial_id)
@@ -70,12 +89,11 @@ class TrialGenerator(SearchGenerator):
         spec["config"] = {**spec["config"], **config}
         if unfinished.last_epoch is not None:
             spec["stop"] = {"training_iteration": unfinished.last_epoch}
-        self._counter += 1
         trial: Trial = _create_trial_from_spec(
             spec,
             self._parser,
             evaluated_params=dict(config),
-            experiment_tag=f"{self._counter}_resumed",
+            experiment_tag=f"{unfinished.trial_id}_resumed",
             trial_id=unfinished.trial_id,
         )
         # Its folder is named now, as the checkpoints lie in it.

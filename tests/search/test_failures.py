@@ -23,7 +23,7 @@ def make_trial(error: str) -> Any:
     [
         ("", "unknown, see"),
         ("Traceback\n  File\nValueError: too small\n", "ValueError: too small"),
-        ("ray.exceptions.ActorDiedError: The actor died unexpectedly\n\tclass_name: X", "its worker died"),
+        ("The actor died unexpectedly before finishing this task.\n\tclass_name: X", "its worker died"),
     ],
 )
 def test_a_failure_is_one_line(error: str, told: str) -> None:
