@@ -35,7 +35,8 @@ class TrialGenerator(SearchGenerator):
             concurrent: Trials at once.
             unfinished: What goes on first, in this order.
         """
-        super().__init__(ConcurrencyLimiter(searcher, concurrent))
+        self._limiter = ConcurrencyLimiter(searcher, concurrent)
+        super().__init__(self._limiter)
         self._inner = searcher
         self._unfinished = deque(unfinished)
         self._made: dict[str, Trial] = {}
@@ -66,9 +67,9 @@ class TrialGenerator(SearchGenerator):
         if error and self._may_start_again(trial_id):
             trial = self._made[trial_id]
             self._n_restarts[trial_id] += 1
-            self.searcher.live_trials.discard(trial_id)
-            self.searcher.num_unfinished_live_trials -= 1
-            self._unfinished.appendleft(UnfinishedTrial(trial_id, clear_checkpoints(Path(trial.path))))
+            self._limiter.live_trials.discard(trial_id)
+            self._limiter.num_unfinished_live_trials -= 1
+            self._unfinished.appendleft(UnfinishedTrial(trial_id, clear_checkpoints(Path(str(trial.path)))))
             return
         if error and trial_id in self._made and hasattr(self._inner, "note_failure"):
             self._inner.note_failure(trial_id, describe_failure(self._made[trial_id]))

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -54,6 +55,35 @@ def blur_as_jpeg(scale: int) -> Callable[[np.ndarray], np.ndarray]:
         return np.array(Image.open(buffer))
 
     return blur
+
+
+def truncate_jpeg(root: Path) -> None:
+    redraw(IMAGE, np.array, format="JPEG")(root)
+    cut(IMAGE, (root / IMAGE).stat().st_size * 2 // 3)(root)
+
+
+def blank_end(root: Path) -> None:
+    """Leaves what a copy that broke off leaves where the room had been set aside: zeros."""
+    redraw(IMAGE, np.array, format="JPEG")(root)
+    content = (root / IMAGE).read_bytes()
+    (root / IMAGE).write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
+
+
+def flip_byte(root: Path) -> None:
+    content = bytearray((root / IMAGE).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (root / IMAGE).write_bytes(content)
+
+
+def replace_by_folder(root: Path) -> None:
+    (root / IMAGE).unlink()
+    (root / IMAGE).mkdir()
+
+
+def save_16_bit(root: Path) -> None:
+    done, content = cv2.imencode(".png", load(root / IMAGE).astype(np.uint16) * 257)
+    assert done
+    (root / IMAGE).write_bytes(content.tobytes())
 
 
 def animate(root: Path) -> None:
@@ -145,6 +175,10 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "zero-byte mask": (write(MASK, b""), MASK, "0 bytes"),
     "truncated image": (cut(IMAGE, 900), IMAGE, "cannot be decoded"),
     "truncated mask": (cut(MASK, 70), MASK, "cannot be decoded"),
+    "truncated JPEG": (truncate_jpeg, IMAGE, "cannot be decoded"),
+    "JPEG of which the end is lost": (blank_end, IMAGE, "cannot be decoded"),
+    "flipped byte": (flip_byte, IMAGE, "cannot be decoded"),
+    "folder for an image": (replace_by_folder, MASK, "has no image"),
     "text for an image": (write(IMAGE, "not a picture"), IMAGE, "no PNG, JPEG or TIFF"),
     "page of a server for a mask": (write(MASK, "<html>404</html>"), MASK, "no PNG, JPEG or TIFF"),
     "broken header": (write(IMAGE, b"\x89PNG\r\n\x1a\n" + bytes(40)), IMAGE, "cannot be decoded"),
@@ -153,6 +187,19 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "image bomb": (bomb, IMAGE, "30000 x 20000 pixels"),
     # Kinds of pictures.
     "16-bit image": (redraw(IMAGE, lambda image: image[..., 0].astype(np.uint16) * 257), IMAGE, "more than 8 bits"),
+    "16-bit RGB image": (save_16_bit, IMAGE, "more than 8 bits"),
+    "TIFF of several pages": (
+        lambda root: Image.open(root / IMAGE).save(
+            root / IMAGE, format="TIFF", save_all=True, append_images=[Image.new("RGB", (48, 40), "red")]
+        ),
+        IMAGE,
+        "2 pictures",
+    ),
+    "GIF under an image's name": (
+        lambda root: Image.open(root / IMAGE).save(root / IMAGE, format="GIF"),
+        IMAGE,
+        "no PNG, JPEG or TIFF",
+    ),
     "animated image": (animate, IMAGE, "2 pictures"),
     "animated mask": (
         lambda root: Image.open(root / MASK).save(
@@ -164,6 +211,12 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     # Masks that hold no class ids.
     "colors in a mask": (redraw(MASK, color), MASK, "colors in place of class ids"),
     "JPEG under a mask's name": (write_as_jpeg, MASK, "JPEG-compressed"),
+    "JPEG in a TIFF as a mask": (
+        lambda root: Image.open(root / MASK).save(root / MASK, format="TIFF", compression="jpeg"),
+        MASK,
+        "JPEG-compressed",
+    ),
+    "image as its mask": (lambda root: shutil.copy(root / IMAGE, root / MASK), MASK, "colors in place of class ids"),
     "JPEG as a mask": (rename(MASK, "masks/r03.jpg"), IMAGE, "r03.jpg is JPEG"),
     "blurred 0/255 mask": (redraw(MASK, blur_as_jpeg(14)), MASK, "different ids, as a blurred"),
     "0/255 mask": (redraw(MASK, lambda mask: (mask > 1).astype(np.uint8) * 255), MASK, "looks like 0/255"),
@@ -251,10 +304,28 @@ WARNINGS: dict[str, tuple[Spoil, str, str]] = {
     "class without a region in training": (without_class(slice(0, 8), 18), "classes", "no region of train"),
     "class in training alone": (without_class(slice(8, 20), 3), "classes", "3 lymphocyte is in train alone"),
     "class in no mask": (without_class(slice(0, 20), 4), "classes", "4 necrosis is in no mask"),
+    "few regions to train on": (
+        set_key(split={"train": ["r00.png"], "val": [f"r{n:02}.png" for n in range(8, 14)], "test": ["r14.png"]}),
+        "split.train",
+        "train has 1 region: too few",
+    ),
     "few regions to choose on": (keep(12), "split.val", "by little more than chance"),
     "few patients to test on": (keep(12), "split.test", "can only be `undecided`"),
     "copies in one part": (copy("images/r03.png", "images/r04.png"), "r03.png", "same pixels"),
     "a plot": (redraw(IMAGE, to_plot), IMAGE, "as bright as empty glass"),
+    "a plain color": (redraw(IMAGE, lambda image: np.full_like(image, (150, 90, 160))), IMAGE, "one color all over"),
+    "a plain color as JPEG": (
+        redraw(IMAGE, lambda image: np.full_like(image, (151, 90, 163)), format="JPEG"),
+        IMAGE,
+        "one color all over",
+    ),
+    "a black picture": (redraw(IMAGE, np.zeros_like), IMAGE, "one color all over"),
+    "a mask as its image": (lambda root: shutil.copy(root / MASK, root / IMAGE), IMAGE, "is gray"),
+    "a transparent image": (
+        redraw(IMAGE, lambda image: np.dstack([image, np.zeros(image.shape[:2], np.uint8)])),
+        IMAGE,
+        "as bright as empty glass",
+    ),
     "a gray picture": (redraw(IMAGE, lambda image: np.repeat(image[..., :1], 3, axis=2)), IMAGE, "is gray"),
     "a green photograph": (redraw(IMAGE, lambda image: image[..., [1, 0, 1]]), IMAGE, "pink to purple"),
     "slides among the images": (write("images/r03.svs", "slide"), "images", "r03.svs"),

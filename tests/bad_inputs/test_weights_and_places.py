@@ -110,12 +110,6 @@ def test_options(options: tuple[str, str], where: str, what: str, check: Callabl
     assert_told(outcome.findings, where, what)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user other than root, who may write anywhere")
-def test_folder_without_write_permission(tmp_path: Path, check: Callable, assert_told: Callable) -> None:
-    (tmp_path / "runs").mkdir(mode=0o500)
-    assert_told(check().findings, "--storage", "cannot be written to")
-
-
 @pytest.mark.parametrize("image_size", [16, 64])
 def test_the_estimated_room_is_what_a_store_takes(sound_root: Path, tmp_path: Path, image_size: int) -> None:
     regions = read_regions(sound_root)

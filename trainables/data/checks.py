@@ -23,9 +23,11 @@ MAX_STRAY_IDS = 32
 _MIN_EDGE_IDS = 3
 # The two-sided signed-rank test on fewer patients cannot reach p < 0.05: 2 / 2**5 = 0.0625. So verdicts need them.
 MIN_TEST_PATIENTS = 6
+_MIN_TRAIN_REGIONS = 6
 _MIN_VAL_REGIONS = 6
 _LOOK_SIDE_PX = 256
 _STAINED_OD, _COLORED_OD, _GREEN_SLACK_OD = 0.1, 0.08, 0.05
+_FLAT_OD, _MIN_FLAT_PIXELS = 0.02, 1000  # what JPEG leaves of one color, which a few pixels may well have
 _MIN_STAINED, _MIN_COLORED, _MIN_PINK = 0.05, 0.02, 0.75
 
 
@@ -152,9 +154,12 @@ def find_weak_parts(
         class_presence: Region name -> ids of the classes in its mask, for every region.
 
     Returns:
-        Warnings: first of validation and test, then one a class.
+        Warnings: first of the parts, then one a class.
     """
     warnings = []
+    if (n_regions := len(split.train)) < _MIN_TRAIN_REGIONS:
+        what = f"train has {_count(n_regions, 'region')}: too few to learn from"
+        warnings.append(Finding(f"{regions.root} split.train", what, "add regions, of other patients if possible"))
     if (n_regions := len(split.val)) < _MIN_VAL_REGIONS:
         what = f"val has {_count(n_regions, 'region')}: trials are told apart by little more than chance"
         warnings.append(Finding(f"{regions.root} split.val", what, "add regions, or cross-validate with --folds"))
@@ -248,7 +253,7 @@ def _find_edge_ids(region: Region, mask: IdMask, pixels: IdCounts) -> list[Findi
 
 
 def _find_strange_colors(region: Region, image: RgbImage) -> list[Finding]:
-    """Finds images that do not look like H&E: a plot, a photograph, an empty part of a slide.
+    """Finds images that do not look like H&E: a plot, a photograph, a plain color, an empty part of a slide.
 
     Hematoxylin and eosin both absorb green the most (their optical densities in Ruifrok and Johnston 2001,
     "Quantification of histochemical staining by color deconvolution"), so that tissue is blue-purple to pink:
@@ -262,6 +267,8 @@ def _find_strange_colors(region: Region, image: RgbImage) -> list[Finding]:
     pink = colored & (density[..., 1] >= strongest - _GREEN_SLACK_OD)
     if stained.mean() < _MIN_STAINED:
         what = f"{1 - stained.mean():.0%} of it is as bright as empty glass: no tissue, or a plot"
+    elif strongest.size >= _MIN_FLAT_PIXELS and np.ptp(density, axis=(0, 1)).max() < _FLAT_OD:
+        what = "is of one color all over: no tissue"
     elif colored.sum() < _MIN_COLORED * stained.sum():
         what = "is gray: no H&E stain"
     elif (share := pink.sum() / colored.sum()) < _MIN_PINK:
