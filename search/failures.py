@@ -83,6 +83,10 @@ def find_storage_error(error: BaseException) -> str:
 def read_error(trial: Any) -> str:
     """Returns the whole text of a trial's last error; empty where there is none."""
     try:
+        # Written on the driver first, and copied beside the trial's other files later.
+        local = getattr(trial, "error_file", None)
+        if local and Path(local).is_file():
+            return Path(local).read_text(encoding="utf-8", errors="replace")
         return str(trial.get_error() or "")
     except Exception:  # the error's file may be out of reach
         return ""
