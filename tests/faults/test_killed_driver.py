@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import random
-import shutil
-import signal
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,36 +41,6 @@ def test_ten_kills_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
         assert found[part] == value, part
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_saves_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path, number: signal.Signals) -> None:
-    process = start_search(tmp_path, *SMALL, "--name", "job")
-    wait_for_rows(tmp_path, process, 2)
-    start = time.monotonic()
-    process.send_signal(number)
-    assert process.wait(60) == 130
-    print(f"ended {time.monotonic() - start:.1f} s after {number.name}")
-    screen = read_screen(tmp_path)
-    assert f"python -m search.run --resume {tmp_path / 'runs' / 'job'}" in screen
-    assert "Traceback" not in screen
-    assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 0, read_screen(tmp_path)
-    assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
-
-
 def test_same_seed_gives_the_same_search(undisturbed: Path, tmp_path: Path) -> None:
     assert start_search(tmp_path, *SMALL, "--name", "again").wait(LIMIT_S) == 0, read_screen(tmp_path)
     assert describe_search(tmp_path, "again") == describe_search(undisturbed, "job")
-
-
-def test_trials_are_added_to_a_finished_search(undisturbed: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(undisturbed, folder)
-    before = describe_search(folder, "job")
-    process = start_search(folder, "--resume", "job", "--num-trials", "4")
-    assert process.wait(LIMIT_S) == 0, read_screen(folder)
-    after = describe_search(folder, "job")
-    assert len(after["states"]) == 4
-    for part in ("states", "params", "curves", "histories"):
-        assert {number: after[part][number] for number in range(3)} == before[part], part
-    assert after["kinds"] >= before["kinds"] + Counter({"trial": 1})
-    assert (folder / "runs" / "job" / "export" / "README.md").is_file()
-    assert (folder / "runs" / "job" / "export-1" / "README.md").is_file()
