@@ -19,8 +19,7 @@ from search.bar import RECORDED_BAR
 from search.failures import describe_failure
 from search.list_searcher import FROM_TRIAL
 from search.objective import DICE, PARAMETERS, Objective
-from trainables.context import SEED_KEY
-from trainables.sam2_trainable import FAILURE
+from trainables.context import FAILURE, SEED_KEY
 
 # In the order in which they get room.
 SHOWN_PARAMETERS = {

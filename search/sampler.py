@@ -17,7 +17,7 @@ from search.conditions import Conditions, list_applying, sort_parents_first, sug
 from search.errors import SearchError
 from search.objective import DICE
 from search.study import StudyFile, undo_if_torn, undo_torn_lines
-from trainables.sam2_trainable import FAILURE
+from trainables.context import FAILURE
 
 # Names of user attributes of a trial in the study.
 RAY_TRIAL_ID = "ray_trial_id"

@@ -20,8 +20,7 @@ from search.outbox import Outbox, Record
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
 from search.trial_runs import TrialRun, read_trial_runs, write_trial_runs
-from trainables.context import SEED_KEY
-from trainables.sam2_trainable import FAILURE
+from trainables.context import FAILURE, SEED_KEY
 
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
 LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "regions_per_pass", "trained_parameters"})

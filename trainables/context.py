@@ -17,6 +17,8 @@ ADAPTER_FOLDER = "adapter"
 RECIPE_FILE = "recipe.json"
 STATE_FILE = "state.pt"
 SEED_KEY = "seed"
+# Keys of the result of a trial that ends itself: why, and that it was for a loss that is not finite.
+FAILURE, DIVERGED = "failure", "diverged"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ray import tune
 
 from trainables.checkpoint import load_model
 from trainables.checkpoint_files import seal_checkpoint
-from trainables.context import RECIPE_FILE, SEED_KEY, TrialContext
+from trainables.context import DIVERGED, FAILURE, RECIPE_FILE, SEED_KEY, TrialContext
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.engine import DivergedError, EpochReport
@@ -22,9 +22,6 @@ from trainables.evaluation_set import EvaluationSet
 from trainables.fine_tune import FineTune
 from trainables.recipe import Recipe
 from trainables.scores import Scores, join_scores
-
-# Keys of the result of a trial that ends itself: why, and that it was for a loss that is not finite.
-FAILURE, DIVERGED = "failure", "diverged"
 
 
 class SAM2Trainable(tune.Trainable):
