@@ -37,7 +37,6 @@ class TrialGenerator(SearchGenerator):
         """
         self._limiter = ConcurrencyLimiter(searcher, concurrent)
         super().__init__(self._limiter)
-        self._inner = searcher
         self._unfinished = deque(unfinished)
         self._made: dict[str, Trial] = {}
         self._n_restarts: Counter[str] = Counter()
@@ -71,8 +70,8 @@ class TrialGenerator(SearchGenerator):
             self._limiter.num_unfinished_live_trials -= 1
             self._unfinished.appendleft(UnfinishedTrial(trial_id, clear_checkpoints(Path(str(trial.path)))))
             return
-        if error and trial_id in self._made and hasattr(self._inner, "note_failure"):
-            self._inner.note_failure(trial_id, describe_failure(self._made[trial_id]))
+        if error and trial_id in self._made and hasattr(self._limiter.searcher, "note_failure"):
+            self._limiter.searcher.note_failure(trial_id, describe_failure(self._made[trial_id]))
         super().on_trial_complete(trial_id, result, error)
 
     def _may_start_again(self, trial_id: str) -> bool:
@@ -82,7 +81,7 @@ class TrialGenerator(SearchGenerator):
         return bool(trial.run_metadata.num_failures <= MAX_RETRIES) and self._n_restarts[trial_id] < MAX_RETRIES
 
     def _continue_trial(self, experiment_spec: dict[str, Any], unfinished: UnfinishedTrial) -> Trial | None:
-        config = self.searcher.suggest(unfinished.trial_id)
+        config = self._limiter.suggest(unfinished.trial_id)
         if config is None:
             return None  # enough trials run
         assert isinstance(config, dict), config
@@ -97,9 +96,11 @@ class TrialGenerator(SearchGenerator):
             experiment_tag=f"{unfinished.trial_id}_resumed",
             trial_id=unfinished.trial_id,
         )
-        # Its folder is named now, as the checkpoints lie in it.
-        trial.init_local_path()  # type: ignore[no-untyped-call]
         assert trial.storage is not None
+        # Its folder is the one that it had: left to itself, Tune gives a trial made anew in one session another one.
+        trial.storage.trial_dir_name = trial.custom_dirname
+        trial.relative_logdir = trial.custom_dirname  # type: ignore[assignment]
+        trial.init_local_path()  # type: ignore[no-untyped-call]
         for path, row in unfinished.kept:
             checkpoint = Checkpoint(str(path), trial.storage.storage_filesystem)
             metrics = {**row, "training_iteration": int(row["training_iteration"])}
