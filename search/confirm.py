@@ -19,9 +19,10 @@ from search.cluster import map_with_resources
 from search.errors import SearchError
 from search.finalists import Finalist, SeedRun, choose_finalist, choose_scale, write_finalists
 from search.list_searcher import FROM_TRIAL
+from search.listed_trials import ListedTrial, is_same_training
 from search.objective import DICE, Objective
 from search.results import Winner, read_best_epoch
-from search.runner import ListedTrial, is_same_training, run_listed
+from search.runner import run_listed
 from search.session import Session
 from trainables.context import SEED_KEY
 from trainables.interpolation import SCALES

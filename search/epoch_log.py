@@ -15,9 +15,9 @@ from typing import Any
 from ray.tune import Callback
 
 from search.failures import describe_failure
+from search.results import RESULT_FILE, locate_trial
 from search.whole_file import write_whole
 
-RESULT_FILE = "result.json"
 PARAMS_FILE = "params.json"
 FAILURE_FILE = "failure.txt"
 
@@ -50,7 +50,7 @@ class EpochLog(Callback):
         write_whole(folder / FAILURE_FILE, describe_failure(trial) + "\n")
 
     def _locate(self, trial: Any) -> Path:
-        return self._folder / f"trial-{trial.trial_id}"
+        return locate_trial(self._folder, trial.trial_id)
 
 
 def pick_plain(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,12 +39,8 @@ class StorageGuard(Callback):
         Raises:
             StorageError: If a file could not be written.
         """
-        text = read_error(trial)
-        for words in _STORAGE_WORDS:
-            if words in text:
-                raise StorageError(describe_storage(words, self._folder))
         # On a full disk the error's own file may be empty.
-        if what := probe_storage(Path(self._folder)):
+        if what := find_storage_words(read_error(trial)) or probe_storage(Path(self._folder)):
             raise StorageError(describe_storage(what, self._folder))
 
 
@@ -72,12 +68,16 @@ def find_storage_error(error: BaseException) -> str:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _STORAGE_ERRNOS:
             return f"{seen.strerror}" + (f" ({seen.filename})" if seen.filename else "")
-        if isinstance(seen, (TuneError, RayError)):  # of what they wrap they keep the text alone
-            for words in _STORAGE_WORDS:
-                if words in str(seen):
-                    return words
+        # Of what these wrap they keep the text alone.
+        if isinstance(seen, (TuneError, RayError)) and (words := find_storage_words(str(seen))):
+            return words
         seen = seen.__cause__ or seen.__context__
     return ""
+
+
+def find_storage_words(text: str) -> str:
+    """Returns what the operating system says of a disk, where an error's text has it; else nothing."""
+    return next((words for words in _STORAGE_WORDS if words in text), "")
 
 
 def read_error(trial: Any) -> str:

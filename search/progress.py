@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from ray.tune import Callback
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,6 +19,7 @@ from search.bar import RECORDED_BAR
 from search.failures import describe_failure
 from search.list_searcher import FROM_TRIAL
 from search.objective import DICE, PARAMETERS, Objective
+from search.results import name_state
 from trainables.context import FAILURE, SEED_KEY
 
 # In the order in which they get room.
@@ -87,7 +88,6 @@ class SearchProgress:
         now, metric = time.monotonic(), self.objective.metric
         last = epochs[max(epochs)] if epochs else {}
         values = [row[metric] for row in epochs.values() if math.isfinite(row.get(metric, math.nan))]
-        states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}
         self.rows[trial_id] = TrialRow(
             number=len(self.rows),
             config=dict(trial.params),
@@ -95,7 +95,7 @@ class SearchProgress:
             epoch=max(epochs, default=0),
             value=last.get(metric, math.nan),
             best=max(values, default=math.nan),
-            state=states.get(trial.state, "failed"),
+            state=name_state(trial),
             parameters=int(last[PARAMETERS]) if math.isfinite(last.get(PARAMETERS, math.nan)) else None,
             ended=now,
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from search.protocol_space import PROTOCOLS_DIFFER
+from search.results import RESULT_FILE, locate_trial
 from search.sampler import RAY_TRIAL_ID, STARTING_POINT
 from search.whole_file import write_whole
 
@@ -85,7 +86,7 @@ def read_rows(trials: Sequence[FrozenTrial], trials_folder: Path) -> tuple[Proto
     """Reads what each trial reported; trials without a result are left out."""
     rows = []
     for trial in trials:
-        path = trials_folder / f"trial-{trial.user_attrs.get(RAY_TRIAL_ID)}" / "result.json"
+        path = locate_trial(trials_folder, str(trial.user_attrs.get(RAY_TRIAL_ID))) / RESULT_FILE
         lines = path.read_text().splitlines() if path.is_file() else []
         if not lines:
             continue

@@ -21,7 +21,7 @@ from search.objective import DICE, PARAMETERS, PARETO_FILE, Objective
 from search.openings import describe_openings, read_openings
 from search.protocol_table import PROTOCOLS_FILE, ProtocolRow
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
-from search.results import name_state, read_epochs, read_trials
+from search.results import locate_trial, name_state, read_epochs, read_trials
 from search.sampler import RAY_TRIAL_ID, REASON, STARTING_POINT
 from search.scores import read_scores
 from search.summary import Summary
@@ -181,7 +181,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
 
 def _read_trial(trial: optuna.trial.FrozenTrial, folder: Path, objective: Objective) -> TrialReport:
     trial_id = str(trial.user_attrs.get(RAY_TRIAL_ID, ""))
-    epochs = read_epochs(folder / TRIALS_FOLDER / f"trial-{trial_id}")
+    epochs = read_epochs(locate_trial(folder / TRIALS_FOLDER, trial_id))
     curve = {epoch: row[objective.metric] for epoch, row in sorted(epochs.items()) if objective.metric in row}
     finite = {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
     best_epoch = max(finite, key=lambda epoch: finite[epoch], default=0)

@@ -28,6 +28,9 @@ from trainables.protocol import require_same_protocol
 from trainables.scores import Scores
 
 STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
+# In each trial's folder: a line of JSON an epoch.
+RESULT_FILE = "result.json"
+_FOLDER_PREFIX = "trial-"
 _DEFAULT = Objective()
 # What the reader of a verdict must know where nothing is prompted.
 PAIRS_WITHOUT_PROMPTS = (
@@ -66,13 +69,23 @@ class Winner:
 
 
 def name_trial_folder(trial: Any) -> str:
-    """Names a trial's folder: short and without its parameters, which lie inside."""
-    return f"trial-{trial.trial_id}"
+    """Names the folder of a trial of Tune: short and without its parameters, which lie inside."""
+    return f"{_FOLDER_PREFIX}{trial.trial_id}"
 
 
 def locate_trial(trials_folder: Path, trial_id: str) -> Path:
     """Returns a trial's folder; see :func:`name_trial_folder`."""
-    return trials_folder / f"trial-{trial_id}"
+    return trials_folder / f"{_FOLDER_PREFIX}{trial_id}"
+
+
+def list_trial_folders(trials_folder: Path) -> list[Path]:
+    """Returns the folders of all trials, in the order of their names."""
+    return sorted(trials_folder.glob(f"{_FOLDER_PREFIX}*"))
+
+
+def read_trial_id(folder: Path) -> str:
+    """Returns whose folder it is; see :func:`locate_trial`."""
+    return folder.name.removeprefix(_FOLDER_PREFIX)
 
 
 def read_trials(study_file: StudyFile) -> list[optuna.trial.FrozenTrial]:
@@ -180,7 +193,7 @@ def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
     A line that a kill tore, or that stands behind a torn one, is left out; of an epoch that was reported twice the
     last report counts.
     """
-    path = folder / "result.json"
+    path = folder / RESULT_FILE
     found: dict[int, dict[str, float]] = {}
     if not path.is_file():
         return found

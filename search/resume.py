@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,22 +124,15 @@ def _find_changes(plan: SearchPlan, record: SearchRecord) -> list[Finding]:
     restore = "bring it back as it was, or start a new search"
     compare(f"data {record.data_root}", plan.store.fingerprint, record.data_fingerprint, restore)
     split = {part: list(names) for part, names in plan.split.parts.items()}
-    compare("the split", split, {part: list(names) for part, names in record.split.items()}, restore)
+    compare("the split", split, record.split, restore)
     then = record.make_context()
     compare("the protocol", plan.protocol.id, then.protocol.id, restore)
     compare("the folds", plan.folds, then.folds, restore)
-    ignored = ("num_trials",)
-    now_config = {key: value for key, value in plan.config.to_dict().items() if key not in ignored}
-    then_config: Mapping[str, Callable[..., Any]] = {k: v for k, v in record.config.items() if k not in ignored}
-    for key in sorted({*now_config, *then_config}):
-        compare(f"{key} of the space", _plain(now_config.get(key)), _plain(then_config.get(key)), restore)
+    # As it would be read again, as the other is: lists in place of tuples.
+    config = json.loads(json.dumps(plan.config.to_dict(), default=str))
+    for key in sorted({*config, *record.config} - {"num_trials"}):
+        compare(f"{key} of the space", config.get(key), record.config.get(key), restore)
     return findings
-
-
-def _plain(value: object) -> object:
-    import json
-
-    return json.loads(json.dumps(value, default=str))
 
 
 def _shorten(value: object) -> str:

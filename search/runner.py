@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from optuna.trial import FrozenTrial
 from ray import tune
 
-from search.epoch_log import PARAMS_FILE, EpochLog, read_failure
+from search.epoch_log import EpochLog
 from search.failures import MAX_RETRIES, StorageGuard
 from search.list_searcher import ListSearcher
+from search.listed_trials import ListedTrial, is_same_training, read_listed
 from search.progress import ProgressCallback, SearchProgress
 from search.record import TRIALS_FOLDER, make_study_file
 from search.results import find_starting_point, locate_trial, name_trial_folder, read_epochs, read_trials
@@ -26,7 +25,7 @@ from search.space import list_conditions, to_distributions
 from search.study import StudyFile
 from search.trial_generator import TrialGenerator
 from search.tune_callback import TrackingCallback
-from search.unfinished import UnfinishedTrial, is_diverged, list_unfinished, list_unfinished_listed
+from search.unfinished import UnfinishedTrial, list_unfinished, list_unfinished_listed
 from trainables.context import TrialContext
 from trainables.protocol import Protocol
 from trainables.protocol_fields import change_protocol
@@ -34,21 +33,6 @@ from trainables.protocol_trainable import ProtocolTrainable
 from trainables.recipe import Scalar
 from trainables.sam2_trainable import SAM2Trainable, flatten_scores
 from trainables.scores import Scores
-
-
-@dataclass(frozen=True)
-class ListedTrial:
-    """A trial of a known configuration that has ended.
-
-    Attributes:
-        config: What it was started with.
-        folder: Its folder, with ``result.json`` and checkpoints.
-        failure: The last line of its error; empty where there was none.
-    """
-
-    config: Mapping[str, Any]
-    folder: Path
-    failure: str
 
 
 def run_trials(session: Session, zeroshot: Scores) -> None:
@@ -60,10 +44,11 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
     )
     starting_point = functools.partial(find_starting_point, study_file)
     tracking = _make_tracking(session, zeroshot, "trial", config.max_epochs, starting_point)
-    unfinished = _take_up(session, study_file, screen.progress, tracking)
+    past = read_trials(study_file) if session.is_resumed else []
+    unfinished = _take_up(session, past, screen.progress, tracking)
     tuner = tune.Tuner(
         _make_trainable(session, session.context),
-        tune_config=_make_tune_config(session, study_file, unfinished),
+        tune_config=_make_tune_config(session, study_file, past, unfinished),
         run_config=_make_run_config(session, TRIALS_FOLDER, config.max_epochs, [screen, tracking]),
     )
     _fit(session, tuner, screen, tracking)
@@ -76,11 +61,12 @@ def run_protocols(session: Session) -> None:
     screen = _make_screen(session, None, config.num_trials, 1, "", session.plan.time_budget_s)
     tags = functools.partial(find_protocol_tags, study_file, session.context.protocol, config.fixed)
     tracking = _make_tracking(session, None, "trial", 1, tags)
-    unfinished = _take_up(session, study_file, screen.progress, tracking)
+    past = read_trials(study_file) if session.is_resumed else []
+    unfinished = _take_up(session, past, screen.progress, tracking)
     trainable = tune.with_parameters(ProtocolTrainable, context=session.context)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _list_resources(session)),
-        tune_config=_make_tune_config(session, study_file, unfinished),
+        tune_config=_make_tune_config(session, study_file, past, unfinished),
         run_config=tune.RunConfig(
             name=TRIALS_FOLDER,
             storage_path=str(session.plan.folder),
@@ -132,15 +118,15 @@ def run_listed(
     tracking = _make_tracking(session, zeroshot, kind, epochs)
     folder = session.plan.folder / kind
     unfinished = list_unfinished_listed(folder, epochs)
-    begun = [trial.config for trial in read_listed(folder)]
-    new = [config for config in configs if not any(is_same_training(config, each) for each in begun)]
+    begun = read_listed(folder)
+    new = [config for config in configs if not any(is_same_training(config, each.config) for each in begun)]
     going_on = {
         trial_id: trial
         for trial_id, (trial, config) in unfinished.items()
         if any(is_same_training(config, each) for each in configs)
     }
     if not new and not going_on:
-        return read_listed(folder)
+        return begun
     searcher = ListSearcher(new, {trial_id: unfinished[trial_id][1] for trial_id in going_on})
     tune_config = tune.TuneConfig(
         num_samples=len(new) + len(going_on),
@@ -157,34 +143,16 @@ def run_listed(
     return read_listed(folder)
 
 
-def read_listed(folder: Path) -> list[ListedTrial]:
-    """Returns the trials of a folder that were begun, whether they ended or not."""
-    trials = []
-    for path in sorted(folder.glob("trial-*")):
-        if (path / PARAMS_FILE).is_file():
-            diverged = "the loss was not finite" if is_diverged(read_epochs(path)) else ""
-            config = json.loads((path / PARAMS_FILE).read_text())
-            trials.append(ListedTrial(config, path, read_failure(path) or diverged))
-    return trials
-
-
-def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two configurations train the same recipe with the same seed."""
-    return json.dumps(dict(one), sort_keys=True) == json.dumps(dict(other), sort_keys=True)
-
-
 def _take_up(
-    session: Session, study_file: StudyFile, progress: SearchProgress, tracking: TrackingCallback
+    session: Session, past: Sequence[FrozenTrial], progress: SearchProgress, tracking: TrackingCallback
 ) -> list[UnfinishedTrial]:
     """Returns the trials that go on; those that have ended get their row on the screen, and their end in MLflow."""
-    if not session.is_resumed:
-        return []
-    folder, trials = session.plan.folder / TRIALS_FOLDER, read_trials(study_file)
-    unfinished = list_unfinished(trials, folder)
+    folder = session.plan.folder / TRIALS_FOLDER
+    unfinished = list_unfinished(past, folder)
     going_on = {trial.trial_id for trial in unfinished}
     for each in unfinished:
         session.track(functools.partial(tracking.take_up, each.trial_id))
-    for trial in trials:
+    for trial in past:
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
         if trial_id is not None and trial.state.is_finished() and trial_id not in going_on:
             tracking.end_trial(trial_id, str(trial.user_attrs.get(REASON, "")))
@@ -258,7 +226,7 @@ def _make_screen(
 
 
 def _make_tune_config(
-    session: Session, study_file: StudyFile, unfinished: Sequence[UnfinishedTrial]
+    session: Session, study_file: StudyFile, past: Sequence[FrozenTrial], unfinished: Sequence[UnfinishedTrial]
 ) -> tune.TuneConfig:
     config = session.plan.config
     searcher = StudySearcher(
@@ -279,7 +247,7 @@ def _make_tune_config(
     )
     curves = {
         str(trial.user_attrs[RAY_TRIAL_ID]): {epoch: values[0] for epoch, values in read_curve(trial).items()}
-        for trial in (read_trials(study_file) if session.is_resumed else [])
+        for trial in past
         if RAY_TRIAL_ID in trial.user_attrs
     }
     replay_curves(scheduler, curves, config.objective.metric)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.epoch_log import PARAMS_FILE
-from search.results import list_checkpoints, locate_trial, read_epochs
+from search.listed_trials import read_listed
+from search.results import list_checkpoints, locate_trial, read_epochs, read_trial_id
 from search.sampler import RAY_TRIAL_ID, read_curve
 from trainables.checkpoint_files import is_whole
 
@@ -48,13 +47,11 @@ def list_unfinished(trials: Sequence[FrozenTrial], trials_folder: Path) -> list[
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
         if trial_id is None or trial.state in (TrialState.WAITING, TrialState.FAIL):
             continue
-        kept = clear_checkpoints(locate_trial(trials_folder, trial_id))
-        if trial.state == TrialState.RUNNING:
-            unfinished.append(UnfinishedTrial(trial_id, kept))
-            continue
-        last_epoch = max(read_curve(trial), default=0)
-        if UnfinishedTrial(trial_id, kept).epoch < last_epoch:
-            unfinished.append(UnfinishedTrial(trial_id, kept, last_epoch))
+        has_ended = trial.state != TrialState.RUNNING
+        last_epoch = max(read_curve(trial), default=0) if has_ended else None
+        found = UnfinishedTrial(trial_id, clear_checkpoints(locate_trial(trials_folder, trial_id)), last_epoch)
+        if last_epoch is None or found.epoch < last_epoch:
+            unfinished.append(found)
     return unfinished
 
 
@@ -66,19 +63,11 @@ def list_unfinished_listed(folder: Path, epochs: int) -> dict[str, tuple[Unfinis
         epochs: After how many a trial is finished.
     """
     found = {}
-    for path in sorted(folder.glob("trial-*")):
-        if not (path / PARAMS_FILE).is_file():
-            continue
-        kept, rows = clear_checkpoints(path), read_epochs(path)
-        trial = UnfinishedTrial(path.name.removeprefix("trial-"), kept)
-        if trial.epoch < epochs and not is_diverged(rows):
-            found[trial.trial_id] = (trial, json.loads((path / PARAMS_FILE).read_text()))
+    for listed in read_listed(folder):
+        trial = UnfinishedTrial(read_trial_id(listed.folder), clear_checkpoints(listed.folder))
+        if trial.epoch < epochs and not listed.diverged:
+            found[trial.trial_id] = (trial, dict(listed.config))
     return found
-
-
-def is_diverged(rows: Mapping[int, Row]) -> bool:
-    """Whether the last report is of a loss that was not finite: training again would end there again."""
-    return bool(rows) and bool(rows[max(rows)].get("diverged"))
 
 
 def clear_checkpoints(folder: Path) -> tuple[tuple[Path, Row], ...]:

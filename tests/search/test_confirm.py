@@ -9,9 +9,9 @@ import pytest
 
 from search.confirm import gather_finalist, list_seeds
 from search.list_searcher import FROM_TRIAL, ListSearcher
+from search.listed_trials import ListedTrial
 from search.objective import Objective
 from search.results import Winner
-from search.runner import ListedTrial
 from trainables.context import RECIPE_FILE, SEED_KEY
 
 WINNER = Winner("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
