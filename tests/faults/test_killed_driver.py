@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -39,6 +40,21 @@ def test_ten_kills_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
     expected, found = describe_search(undisturbed, "job"), describe_search(tmp_path, "job")
     for part, value in expected.items():
         assert found[part] == value, part
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process = start_search(tmp_path, *SMALL, "--name", "job")
+    wait_for_rows(tmp_path, process, 2)
+    start = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(60) == 130
+    print(f"ended {time.monotonic() - start:.1f} s after {number.name}")
+    screen = read_screen(tmp_path)
+    assert f"python -m search.run --resume {tmp_path / 'runs' / 'job'}" in screen
+    assert "Traceback" not in screen
+    assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 0, read_screen(tmp_path)
+    assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
 
 
 def test_same_seed_gives_the_same_search(undisturbed: Path, tmp_path: Path) -> None:
