@@ -30,7 +30,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search.check",
         description="Checks everything that search.run would be given, takes the same arguments and starts nothing: "
-        "no trial, no Ray, no MLflow. The decoded regions are kept below --storage, where the search finds them. "
+        "no trial, no Ray; of MLflow and a cluster it asks only whether they can be reached. The decoded regions are "
+        "kept below --storage, where the search finds them. "
         "Exit code 2 if something stands in the way, else 0.",
         parents=[make_run_parser()],
         conflict_handler="resolve",
@@ -71,13 +72,13 @@ def _check(arguments: argparse.Namespace) -> int:
     if plan:
         told_below = set(map(describe_warning, warnings))
         remarks = tuple(remark for remark in plan.remarks if remark not in told_below)
-        _print(dataclasses.replace(plan, remarks=remarks).to_lines())
+        print(*dataclasses.replace(plan, remarks=remarks).to_lines(), sep="\n")
     if warnings:
-        _print([f"warnings: {len(warnings)}; they stop nothing", *format_findings(warnings)])
+        print(f"warnings: {len(warnings)}; they stop nothing", *format_findings(warnings), sep="\n")
     if findings:
-        _print([f"findings: {len(findings)}; each stops a search", *format_findings(findings)])
+        print(f"findings: {len(findings)}; each stops a search", *format_findings(findings), sep="\n")
         return WRONG_INPUT
-    _print(["nothing stands in the way of this search"])
+    print("nothing stands in the way of this search")
     return DONE
 
 
@@ -97,12 +98,6 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
             lines.append(f"  ... and {len(alike) - MAX_ALIKE:,} more alike; --json tells all")
         lines.append(f"    -> {alike[0].fix}")
     return lines
-
-
-def _print(lines: Sequence[str]) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    for line in lines:  # a path may hold what a terminal cannot show
-        print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +22,12 @@ from ray.exceptions import RayTaskError
 from search.command import DEFAULT_STORAGE
 from search.errors import ConfigError, SearchError
 from search.quiet import silence_telemetry
+from search.reachable import connect_once
 from trainables.errors import Finding, TrainablesError
 
 T = TypeVar("T")
 # More loaders than this feed no GPU faster: one core augments about 30 regions a second.
 MAX_WORKERS_PER_TRIAL = 4
-CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -105,26 +104,32 @@ def _connect(address: str | None, environment: Mapping[str, str]) -> None:
             # "local", as without an address Ray would join whatever RAY_ADDRESS names.
             ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
         return
-    try:
-        _reach(address)
+    check_address(address)
+    with _telling_of(address):
         ray.init(address, runtime_env={"env_vars": environment}, **options)
+
+
+def check_address(address: str) -> None:
+    """Tries to connect to a cluster: to a host that is down, Ray would try for ten minutes.
+
+    Raises:
+        ConfigError: If nothing listens at the address, or it is none.
+    """
+    with _telling_of(address):
+        place = urlsplit(address if "://" in address else f"//{address}")
+        if place.hostname and place.port:  # a word such as auto is left to Ray
+            connect_once(place.hostname, place.port)
+
+
+@contextmanager
+def _telling_of(address: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         what = f"no Ray cluster answers there ({reason})"
         fix = "start one with `ray start --head`, or leave the option out to run on this machine"
         raise ConfigError([Finding(f"--address {address}", what, fix)]) from error
-
-
-def _reach(address: str) -> None:
-    """Tries to connect: to a host that is down, Ray would try for ten minutes.
-
-    Raises:
-        OSError: If nothing listens at the address.
-        ValueError: If its port is none.
-    """
-    place = urlsplit(address if "://" in address else f"//{address}")
-    if place.hostname and place.port:  # a word such as auto is left to Ray
-        socket.create_connection((place.hostname, place.port), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def check_shared_storage(storage: str) -> None:

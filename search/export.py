@@ -88,7 +88,7 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
                 f"the search scores it: they may differ by {tolerance} at most; nothing was exported"
             )
         card = Card(record, chosen, Summary.read(run_folder), report.stock_dice, report.unmergeable)
-        (partial / "README.md").write_text(card.to_markdown())
+        (partial / "README.md").write_text(card.to_markdown(), encoding="utf-8")
         if out.exists():
             out.rmdir()
         partial.chmod(0o755)

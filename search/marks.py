@@ -31,7 +31,8 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
         # The search's own export, and the one that was made last.
         for card in {folder / "export" / "README.md", Path(summary.export or folder) / "README.md"}:
             if card.is_file():
-                write_whole(card, f"{card.read_text().rstrip()}\n\n**{text[0].upper()}{text[1:]}.**\n")
+                told = card.read_text(encoding="utf-8").rstrip()
+                write_whole(card, f"{told}\n\n**{text[0].upper()}{text[1:]}.**\n")
     try:
         tracker = Tracker.connect(record.experiment)
         tags = {"test_openings": str(result.opening)}

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 import torch
 
 from search.class_prompts import check_class_prompts
-from search.cluster import check_gpus
+from search.cluster import check_address, check_gpus
 from search.config import SearchConfig, find_space, load_config
 from search.errors import ConfigError
+from search.failures import probe_storage
 from search.naming import NamingSettings, check_naming
 from search.pathology import check_pathology, list_random_encoders
+from search.reachable import check_tracking
 from trainables.checkpoint import find_model, find_weights, load_model
 from trainables.data.bcss import RegionListing, RegionSet, list_regions
 from trainables.data.checks import examine_regions, find_weak_parts
@@ -163,11 +165,15 @@ def make_plan(
     storage = Path(arguments.storage).expanduser().resolve()
     config = _collect(findings, lambda: _read_config(arguments))
     name = _name_search(config) if arguments.name is None else arguments.name
-    findings += [] if resuming else _check_name(storage, name)
     storage_findings = _check_storage(storage)
     findings += storage_findings
+    if not (resuming or storage_findings):
+        findings += _check_name(storage, name)
+    _collect(findings, lambda: check_tracking(os.environ.get("MLFLOW_TRACKING_URI")))
     if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
         findings += check_gpus(arguments.gpus_per_trial, torch.cuda.device_count())
+    else:
+        _collect(findings, lambda: check_address(arguments.address))
     protocol = _collect(findings, lambda: _find_protocol(arguments, config))
     if config and protocol:
         findings += check_class_prompts(config, protocol, arguments.clip_weights is not None)
@@ -364,11 +370,16 @@ def _describe_leaks(leaks: list[Finding]) -> tuple[str, ...]:
 
 
 def _check_name(storage: Path, name: str) -> list[Finding]:
-    fix = "choose another name"
     if not _NAME.fullmatch(name):
-        return [Finding(f"--name {name}", "must be 1 to 100 letters, digits, '.', '_' or '-'", fix)]
-    if (storage / name).exists():
-        return [Finding(f"--name {name}", f"{storage / name} exists already", fix)]
+        what = "must be 1 to 100 letters, digits, '.', '_' or '-'"
+        return [Finding(f"--name {name}", what, "choose another name")]
+    return find_taken(storage, name)
+
+
+def find_taken(storage: Path, name: str) -> list[Finding]:
+    """Returns that a search's name is taken, if it is."""
+    if os.path.lexists(storage / name):
+        return [Finding(f"--name {name}", f"{storage / name} exists already", "choose another name")]
     return []
 
 
@@ -377,6 +388,9 @@ def _check_storage(storage: Path) -> list[Finding]:
         storage.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return [Finding(f"--storage {storage}", f"cannot be made: {error.strerror}", "choose another folder")]
-    if not os.access(storage, os.W_OK):
-        return [Finding(f"--storage {storage}", "cannot be written to", "choose another folder")]
+    if not os.access(storage, os.R_OK | os.W_OK | os.X_OK):
+        return [Finding(f"--storage {storage}", "cannot be read and written", "choose another folder")]
+    if what := probe_storage(storage):
+        fix = "make room there (or change its permissions or quota), or choose another folder"
+        return [Finding(f"--storage {storage}", f"cannot be written: {what}", fix)]
     return []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,8 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
     for name in ("address", "gpus_per_trial", "max_concurrent"):  # what is not given anew stays as it was
         if getattr(arguments, name) is not None:
             setattr(asked, name, getattr(arguments, name))
+    if record.tracking_uri:  # MLflow's store is the one that it began in, unless the environment names another
+        os.environ.setdefault("MLFLOW_TRACKING_URI", record.tracking_uri)
     plan = dataclasses.replace(make_plan(asked, resuming=True), folder=folder, name=record.search_id)
     if changes := _find_changes(plan, record):
         raise ConfigError(changes)
@@ -92,9 +96,7 @@ def keep_arguments(arguments: argparse.Namespace, space: Path) -> dict[str, Any]
 
 def describe_resume(folder: Path) -> str:
     """Returns the command that goes on with a search."""
-    text = str(folder)
-    quoted = text if all(each.isalnum() or each in "/._-+" for each in text) else "'" + text.replace("'", "'\\''") + "'"
-    return f"python -m search.run --resume {quoted}"
+    return shlex.join(["python", "-m", "search.run", "--resume", str(folder)])
 
 
 def _make_absolute(text: str) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
 from search.cluster import TrialResources
 from search.config import find_space
-from search.errors import SearchError
-from search.plan import SearchPlan
+from search.errors import ConfigError, SearchError
+from search.plan import SearchPlan, find_taken
 from search.provenance import describe_environment
 from search.record import RECORD_FILE, SearchRecord
 from search.resume import ResumedSearch, keep_arguments
@@ -64,9 +64,10 @@ def open_session(
     """Makes the search's folder, opens its parent run and writes its record.
 
     Raises:
-        SearchError: If the folder cannot be made, as when another search just took the name, or MLflow fails.
+        ConfigError: If another search has just taken the name that was asked for.
+        SearchError: If the folder cannot be made, or MLflow fails.
     """
-    _make_folder(plan.folder)
+    plan = _make_folder(plan)
     context = TrialContext(
         model=plan.model,
         checkpoint=plan.checkpoint,
@@ -151,8 +152,17 @@ def _make_tags(plan: SearchPlan, environment: Mapping[str, object]) -> dict[str,
     return tags
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise SearchError(f"the search's folder {folder} cannot be made: {error.strerror}") from error
+def _make_folder(plan: SearchPlan) -> SearchPlan:
+    """Makes the search's folder; a name that nobody chose gets a number where another search has just taken it."""
+    storage, name = plan.folder.parent, plan.name
+    for number in itertools.count(2):
+        try:
+            (storage / name).mkdir(parents=True)
+            return dataclasses.replace(plan, name=name, folder=storage / name)
+        except FileExistsError as error:
+            if plan.arguments.name is not None:
+                raise ConfigError(find_taken(storage, name)) from error
+            name = f"{plan.name}-{number}"
+        except OSError as error:
+            raise SearchError(f"the search's folder {storage / name} cannot be made: {error.strerror}") from error
+    raise AssertionError("there are enough numbers")

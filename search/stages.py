@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,22 +92,21 @@ def run_search(
         if resumed is None:
             check_shared_storage(plan.arguments.storage)
         resources = share_resources(list_resources(), gpus_per_trial, max_concurrent)
-        tracker = _connect(plan, resumed)
+        tracker = Tracker.connect(plan.experiment)
         if resumed is None:
             session = open_session(plan, resources, tracker, console)
-            with hold_search(plan.folder):
+            with hold_search(session.plan.folder):
                 return _run_to_end(session, started)
         with hold_search(plan.folder):
-            session = reopen_session(resumed, resources, tracker, console)
-            return _run_to_end(session, started, resumed.adds_trials)
+            if resumed.adds_trials:  # before the record says that they are no longer to be added
+                discard_choice(plan.folder)
+            return _run_to_end(reopen_session(resumed, resources, tracker, console), started)
     finally:
         ray.shutdown()
 
 
-def _run_to_end(session: Session, started: float, adds_trials: bool = False) -> Summary | ProtocolTable:
+def _run_to_end(session: Session, started: float) -> Summary | ProtocolTable:
     try:
-        if adds_trials:
-            discard_choice(session.plan.folder)
         return _run_stages(session, started)
     except BaseException as error:
         _end_early(session, error)
@@ -124,15 +122,8 @@ def _find_end(resumed: ResumedSearch) -> Summary | None:
         return None
     if any(count_waiting(resumed.plan.folder / name) for name in (OUTBOX_FILE, CLOSING_FILE)):
         return None
-    status = _connect(resumed.plan, resumed).read_status(resumed.record.parent_run_id)
+    status = Tracker.connect(resumed.plan.experiment).read_status(resumed.record.parent_run_id)
     return summary if status == "FINISHED" else None
-
-
-def _connect(plan: SearchPlan, resumed: ResumedSearch | None) -> Tracker:
-    """Opens MLflow's store: the one that the search began in, unless the environment names another."""
-    if resumed is not None and resumed.record.tracking_uri:
-        os.environ.setdefault("MLFLOW_TRACKING_URI", resumed.record.tracking_uri)
-    return Tracker.connect(plan.experiment)
 
 
 def _end_early(session: Session, error: BaseException) -> None:

@@ -23,6 +23,7 @@ from search.tracking_store import (
     find_or_create_experiment,
     quiet_loggers,
     set_environment_defaults,
+    take_turns,
     without_retries,
 )
 from search.tracking_uri import make_uri_absolute
@@ -119,7 +120,8 @@ class Tracker:
                 from mlflow import MlflowClient
 
                 quiet_loggers()
-                self._client = MlflowClient(tracking_uri=self.uri)
+                with take_turns(self.uri):
+                    self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 
     def __getstate__(self) -> dict[str, Any]:

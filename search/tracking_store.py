@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from search.tracking_errors import TrackingError, translate_errors
+from search.tracking_uri import find_database
 
 # A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 to 20 s by these.
 # The last one keeps the client from printing two lines whenever a run on a server ends.
@@ -56,6 +58,21 @@ def without_retries() -> Iterator[None]:
             del os.environ[_RETRIES]
         else:
             os.environ[_RETRIES] = before
+
+
+@contextmanager
+def take_turns(uri: str) -> Iterator[None]:
+    """Lets one process at a time open a sqlite store: of two that make its tables at once, one fails in MLflow."""
+    database = find_database(uri)
+    if database is None or not database.parent.is_dir():
+        yield
+        return
+    folder = os.open(database.parent, os.O_RDONLY)  # locking it leaves no file
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def quiet_loggers() -> None:
