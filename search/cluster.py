@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.command import DEFAULT_STORAGE
 from search.errors import ConfigError, SearchError
@@ -132,17 +134,41 @@ def _telling_of(address: str) -> Iterator[None]:
         raise ConfigError([Finding(f"--address {address}", what, fix)]) from error
 
 
-def check_shared_storage(storage: str) -> None:
-    """Demands that a search on several nodes be told where all of them can write.
+def check_shared_storage(storage: str, folder: Path) -> None:
+    """Demands that a search on several nodes be told where all of them can write, and that they see what lies there.
+
+    Args:
+        storage: As it was given.
+        folder: Of all searches, as an absolute path; it exists.
 
     Raises:
-        ConfigError: If there are several nodes, and the storage is the default.
+        ConfigError: If there are several nodes, and the storage is the default, or some do not see the folder.
     """
-    n_nodes = sum(node["Alive"] and bool(node["Resources"].get("CPU")) for node in ray.nodes())  # type: ignore[no-untyped-call]
-    if n_nodes > 1 and storage == DEFAULT_STORAGE:
-        what = f"{n_nodes} nodes train, and checkpoints would be looked for in {DEFAULT_STORAGE}/ of each"
-        fix = f"give a folder that all nodes share (if this one is: --storage {Path(storage).resolve()})"
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]  # type: ignore[no-untyped-call]
+    if len(nodes) < 2:
+        return
+    if storage == DEFAULT_STORAGE:
+        what = f"{len(nodes)} nodes train, and checkpoints would be looked for in {DEFAULT_STORAGE}/ of each"
+        fix = f"give a folder that all nodes share (if this one is: --storage {folder})"
         raise ConfigError([Finding("--storage", what, fix)])
+    probe = folder / f".shared-{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        blind = _list_blind_nodes([node["NodeID"] for node in nodes], probe)
+    finally:
+        probe.unlink(missing_ok=True)
+    if blind:
+        names = ", ".join(node["NodeManagerHostname"] for node in nodes if node["NodeID"] in blind)
+        what = f"{folder}, with decoded regions and the searches' own files, is not the same folder on {names}"
+        raise ConfigError([Finding("--storage", what, "give a folder that all nodes share (by a URL: work in one)")])
+
+
+def _list_blind_nodes(node_ids: Sequence[str], file: Path) -> list[str]:
+    """Returns the nodes on which a file is not there."""
+    look = ray.remote(num_cpus=0)(os.path.exists)
+    on_node = [NodeAffinitySchedulingStrategy(node_id, soft=False) for node_id in node_ids]
+    seen: list[bool] = ray.get([look.options(scheduling_strategy=each).remote(str(file)) for each in on_node])
+    return [node_id for node_id, is_there in zip(node_ids, seen, strict=True) if not is_there]
 
 
 def list_resources() -> dict[str, float]:

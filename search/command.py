@@ -6,6 +6,7 @@ import argparse
 import io
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from search.errors import ConfigError, SearchError
 from trainables.errors import Finding, InputError, TrainablesError
@@ -42,10 +43,21 @@ def print_findings(findings: Sequence[Finding]) -> None:
         print(f"  {finding.where}\n    {finding.what}\n    -> {finding.fix}", file=sys.stderr)
 
 
+def is_url(storage: str) -> bool:
+    """Whether ``--storage`` names a file system by a URL and no folder."""
+    return "://" in storage
+
+
+def locate_storage(storage: str) -> Path:
+    """Returns the folder of all searches: under a URL lie their checkpoints, beside which each has its own folder."""
+    return Path(DEFAULT_STORAGE if is_url(storage) else storage).expanduser().resolve()
+
+
 def add_storage_option(parser: argparse._ActionsContainer) -> None:
     """Adds ``--storage``."""
     parser.add_argument(
         "--storage",
         default=DEFAULT_STORAGE,
-        help="folder of all searches (default: runs); a cluster of several nodes needs one that all of them share",
+        help="folder of all searches (default: runs), which all nodes of a cluster share; or a URL such as "
+        "s3://bucket/searches for the checkpoints, all else then in runs",
     )

@@ -19,7 +19,7 @@ from search.quiet import silence_telemetry
 
 silence_telemetry()
 
-from search.command import add_storage_option, run_command  # noqa: E402
+from search.command import add_storage_option, locate_storage, run_command  # noqa: E402
 from search.errors import ConfigError, SearchError  # noqa: E402
 from trainables.errors import Finding  # noqa: E402
 
@@ -234,7 +234,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     from search.record import SearchRecord, find_run
 
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-    folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
+    folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = SearchRecord.read(folder)
     style = "sam" if arguments.medsam is None else "medsam"
     weights = Path(arguments.medsam or arguments.sam).expanduser().resolve()

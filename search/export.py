@@ -19,7 +19,7 @@ from pathlib import Path
 
 from search.card import Card
 from search.chosen import Chosen, read_chosen
-from search.command import add_storage_option, run_command
+from search.command import add_storage_option, locate_storage, run_command
 from search.errors import ConfigError, SearchError
 from search.record import SearchRecord, find_run
 from search.summary import Summary
@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def export() -> None:
-        run_folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
+        run_folder = find_run(locate_storage(arguments.storage), arguments.run)
         report = export_run(run_folder, arguments.out.expanduser().resolve())
         print(f"exported to {report.folder}")
         print("\n".join(report.to_lines()))

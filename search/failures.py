@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ class StorageError(SearchError):
 class StorageGuard(Callback):
     """Ends the search at the first checkpoint that cannot be written: all other trials would fail as well."""
 
-    def __init__(self, folder: str) -> None:
-        """Takes the search's folder, to be named in the error."""
-        self._folder = folder
+    def __init__(self, folder: str, probe: Callable[[], tuple[str, str]]) -> None:
+        """Takes the search's folder, and what tells which place cannot be written, and why."""
+        self._folder, self._probe = folder, probe
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Looks at why the trial is tried again.
@@ -39,9 +40,12 @@ class StorageGuard(Callback):
         Raises:
             StorageError: If a file could not be written.
         """
-        # On a full disk the error's own file may be empty.
-        if what := find_storage_words(read_error(trial)) or probe_storage(Path(self._folder)):
+        if what := find_storage_words(read_error(trial)):
             raise StorageError(describe_storage(what, self._folder))
+        # On a full disk the error's own file may be empty; an object store's errors have words of their own.
+        where, what = self._probe()
+        if what:
+            raise StorageError(describe_storage(what, where))
 
 
 def probe_storage(folder: Path) -> str:
@@ -60,6 +64,22 @@ def probe_storage(folder: Path) -> str:
 def describe_storage(what: str, folder: str) -> str:
     """Returns what to do where files cannot be written."""
     return f"{folder} cannot be written: {what}; make room there (or change its permissions or quota)"
+
+
+def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
+    """Returns what to tell where a search was stopped by a disk; None where it was not.
+
+    Args:
+        error: What stopped it; Tune wraps errors of callbacks in its own.
+        folder: The search's, to be named.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, StorageError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    what = find_storage_error(error)
+    return StorageError(describe_storage(what, folder)) if what else None
 
 
 def find_storage_error(error: BaseException) -> str:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from search.quiet import silence_telemetry
 
 silence_telemetry()
 
-from search.command import add_storage_option, run_command  # noqa: E402
+from search.command import add_storage_option, locate_storage, run_command  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +37,7 @@ def _open(arguments: argparse.Namespace) -> None:
     from trainables.interpolation import check_scale
 
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-    folder = find_run(Path(arguments.storage).expanduser().resolve(), arguments.run)
+    folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = SearchRecord.read(folder)
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)

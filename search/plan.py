@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from search.checkpoint_storage import check_url
 from search.class_prompts import check_class_prompts
 from search.cluster import check_address, check_gpus
+from search.command import is_url, locate_storage
 from search.config import SearchConfig, find_space, load_config
 from search.errors import ConfigError
 from search.failures import probe_storage
@@ -70,6 +72,7 @@ class SearchPlan:
         caveats: What every artifact must say: leaks that were allowed, encoders that have learned nothing.
         pathology_weights: Name of a pathology encoder -> its weights' file.
         arguments: The command line that asked for it.
+        checkpoint_url: Below which checkpoints go, by a folder of the search's name; empty for its own folder.
     """
 
     name: str
@@ -93,6 +96,7 @@ class SearchPlan:
     caveats: tuple[str, ...]
     pathology_weights: Mapping[str, str] = field(default_factory=dict)
     arguments: argparse.Namespace = field(default_factory=argparse.Namespace)
+    checkpoint_url: str = ""
 
     @property
     def demo_words(self) -> str:
@@ -108,6 +112,7 @@ class SearchPlan:
         return [
             *lines,
             f"search   {self.name}: {self._describe_trials()}, in {self.folder}",
+            *([f"storage  checkpoints go to {self.checkpoint_url}"] if self.checkpoint_url else []),
             f"model    {self.model} ({self.checkpoint or 'shipped weights'})",
             f"data     {self.regions.name}: {counts} regions, "
             f"classes {', '.join(self.store.classes.values())}, fingerprint {self.store.fingerprint}",
@@ -162,13 +167,16 @@ def make_plan(
     """
     findings: list[Finding] = []
     warnings: list[Finding] = []
-    storage = Path(arguments.storage).expanduser().resolve()
+    storage = locate_storage(arguments.storage)
     config = _collect(findings, lambda: _read_config(arguments))
     name = _name_search(config) if arguments.name is None else arguments.name
     storage_findings = _check_storage(storage)
     findings += storage_findings
     if not (resuming or storage_findings):
         findings += _check_name(storage, name)
+    checkpoint_url = arguments.storage if is_url(arguments.storage) else ""
+    if checkpoint_url:
+        _collect(findings, lambda: check_url(checkpoint_url))
     _collect(findings, lambda: check_tracking(os.environ.get("MLFLOW_TRACKING_URI")))
     if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
         findings += check_gpus(arguments.gpus_per_trial, torch.cuda.device_count())
@@ -238,6 +246,7 @@ def make_plan(
         caveats=(*_describe_leaks(leaks), *list_random_encoders(config, pathology)),
         pathology_weights=pathology,
         arguments=arguments,
+        checkpoint_url=checkpoint_url,
     )
 
 

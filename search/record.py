@@ -38,6 +38,7 @@ class SearchRecord:
         caveats: What every artifact of the search must tell its reader, such as a leak that was allowed.
         arguments: Its command line, by which it is resumed.
         tracking_uri: Where MLflow's store is; empty where the URI holds a password.
+        checkpoint_url: Below which its checkpoints went; empty where they are in its folder alone.
     """
 
     search_id: str
@@ -54,6 +55,7 @@ class SearchRecord:
     caveats: list[str] = field(default_factory=list)
     arguments: dict[str, Any] = field(default_factory=dict)
     tracking_uri: str = ""
+    checkpoint_url: str = ""
 
     def write(self, folder: Path) -> None:
         """Writes ``search.json``, whole or not at all."""

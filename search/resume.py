@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from search.checkpoint_storage import check_url
+from search.command import locate_storage
 from search.errors import ConfigError
 from search.plan import SearchPlan, make_plan
 from search.record import RECORD_FILE, SearchRecord, find_run
@@ -52,7 +54,7 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
     Raises:
         ConfigError: With everything that stands in the way.
     """
-    folder = _find_folder(Path(arguments.storage).expanduser().resolve(), arguments.resume)
+    folder = _find_folder(locate_storage(arguments.storage), arguments.resume)
     record = SearchRecord.read(folder)
     findings = [
         Finding(f"--{name.replace('_', '-')}", "is fixed: the search began with its own", "leave it out")
@@ -78,7 +80,10 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
             setattr(asked, name, getattr(arguments, name))
     if record.tracking_uri:  # MLflow's store is the one that it began in, unless the environment names another
         os.environ.setdefault("MLFLOW_TRACKING_URI", record.tracking_uri)
-    plan = dataclasses.replace(make_plan(asked, resuming=True), folder=folder, name=record.search_id)
+    if record.checkpoint_url:
+        check_url(record.checkpoint_url)
+    plan = make_plan(asked, resuming=True)
+    plan = dataclasses.replace(plan, folder=folder, name=record.search_id, checkpoint_url=record.checkpoint_url)
     if changes := _find_changes(plan, record):
         raise ConfigError(changes)
     return ResumedSearch(plan, record)

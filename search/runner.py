@@ -6,11 +6,14 @@ import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
 from ray import tune
+from ray.tune.search import Searcher
 
+from search.checkpoint_storage import CheckpointStorage
 from search.epoch_log import EpochLog
 from search.failures import MAX_RETRIES, StorageGuard
 from search.list_searcher import ListSearcher
@@ -25,7 +28,7 @@ from search.space import list_conditions, to_distributions
 from search.study import StudyFile
 from search.trial_generator import TrialGenerator
 from search.tune_callback import TrackingCallback
-from search.unfinished import UnfinishedTrial, list_unfinished, list_unfinished_listed
+from search.unfinished import Row, UnfinishedTrial, clear_checkpoints, list_unfinished, list_unfinished_listed
 from trainables.context import TrialContext
 from trainables.protocol import Protocol
 from trainables.protocol_fields import change_protocol
@@ -52,6 +55,7 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
         run_config=_make_run_config(session, TRIALS_FOLDER, config.max_epochs, [screen, tracking]),
     )
     _fit(session, tuner, screen, tracking)
+    session.checkpoints.fetch(TRIALS_FOLDER)
 
 
 def run_protocols(session: Session) -> None:
@@ -69,7 +73,7 @@ def run_protocols(session: Session) -> None:
         tune_config=_make_tune_config(session, study_file, past, unfinished),
         run_config=tune.RunConfig(
             name=TRIALS_FOLDER,
-            storage_path=str(session.plan.folder),
+            **session.checkpoints.to_run_config(),
             stop={"training_iteration": 1},
             callbacks=_list_callbacks(session, TRIALS_FOLDER, [screen, tracking]),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
@@ -117,6 +121,8 @@ def run_listed(
     screen = _make_screen(session, zeroshot, len(configs), epochs, f"{kind} - ")
     tracking = _make_tracking(session, zeroshot, kind, epochs)
     folder = session.plan.folder / kind
+    if session.is_resumed:
+        session.checkpoints.fetch(kind)
     unfinished = list_unfinished_listed(folder, epochs)
     begun = read_listed(folder)
     new = [config for config in configs if not any(is_same_training(config, each.config) for each in begun)]
@@ -130,7 +136,7 @@ def run_listed(
     searcher = ListSearcher(new, {trial_id: unfinished[trial_id][1] for trial_id in going_on})
     tune_config = tune.TuneConfig(
         num_samples=len(new) + len(going_on),
-        search_alg=TrialGenerator(searcher, session.resources.concurrent, list(going_on.values())),
+        search_alg=_make_generator(session, kind, searcher, list(going_on.values())),
         reuse_actors=True,
         trial_dirname_creator=name_trial_folder,
     )
@@ -140,6 +146,7 @@ def run_listed(
         run_config=_make_run_config(session, kind, epochs, [screen, tracking], scored=context is None),
     )
     _fit(session, tuner, screen, tracking)
+    session.checkpoints.fetch(kind)
     return read_listed(folder)
 
 
@@ -148,6 +155,8 @@ def _take_up(
 ) -> list[UnfinishedTrial]:
     """Returns the trials that go on; those that have ended get their row on the screen, and their end in MLflow."""
     folder = session.plan.folder / TRIALS_FOLDER
+    if past:
+        session.checkpoints.fetch(TRIALS_FOLDER)
     unfinished = list_unfinished(past, folder)
     going_on = {trial.trial_id for trial in unfinished}
     for each in unfinished:
@@ -158,6 +167,21 @@ def _take_up(
             tracking.end_trial(trial_id, str(trial.user_attrs.get(REASON, "")))
             progress.add_ended(trial_id, trial, read_epochs(locate_trial(folder, trial_id)))
     return unfinished
+
+
+def _make_generator(
+    session: Session, name: str, searcher: Searcher, unfinished: Sequence[UnfinishedTrial]
+) -> TrialGenerator:
+    # Tune pickles it: no session in it.
+    find_kept = functools.partial(_find_kept, session.checkpoints, session.plan.folder, name)
+    return TrialGenerator(searcher, session.resources.concurrent, find_kept, unfinished)
+
+
+def _find_kept(
+    checkpoints: CheckpointStorage, folder: Path, name: str, trial_id: str
+) -> tuple[tuple[Path, Row], ...]:
+    checkpoints.fetch(name, trial_id)
+    return clear_checkpoints(locate_trial(folder / name, trial_id))
 
 
 def _fit(session: Session, tuner: tune.Tuner, screen: ProgressCallback, tracking: TrackingCallback) -> None:
@@ -200,7 +224,7 @@ def _make_tracking(
 def _list_callbacks(session: Session, name: str, callbacks: Sequence[tune.Callback]) -> list[tune.Callback]:
     """Adds what every run of trials has: files of its epochs, and an end where these cannot be written."""
     folder = session.plan.folder
-    return [EpochLog(folder / name), *callbacks, StorageGuard(str(folder))]
+    return [EpochLog(folder / name), *callbacks, StorageGuard(str(folder), session.checkpoints.probe)]
 
 
 def _make_screen(
@@ -253,7 +277,7 @@ def _make_tune_config(
     replay_curves(scheduler, curves, config.objective.metric)
     return tune.TuneConfig(
         num_samples=config.num_trials,
-        search_alg=TrialGenerator(searcher, session.resources.concurrent, unfinished),
+        search_alg=_make_generator(session, TRIALS_FOLDER, searcher, unfinished),
         scheduler=scheduler,
         # A new process costs 6 to 9 s of imports; the trainable rebuilds its model in a fraction of that.
         reuse_actors=True,
@@ -270,7 +294,7 @@ def _make_run_config(
     best = {"checkpoint_score_attribute": metric, "checkpoint_score_order": "max"} if scored else {}
     return tune.RunConfig(
         name=name,
-        storage_path=str(session.plan.folder),
+        **session.checkpoints.to_run_config(),
         stop={"training_iteration": epochs},
         callbacks=_list_callbacks(session, name, callbacks),
         failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from search.checkpoint_storage import CheckpointStorage
 from search.cluster import TrialResources
 from search.config import find_space
 from search.errors import ConfigError, SearchError
@@ -45,6 +46,11 @@ class Session:
     tags: dict[str, str]
     console: Console
     is_resumed: bool = False
+
+    @property
+    def checkpoints(self) -> CheckpointStorage:
+        """Where the trials' checkpoints go."""
+        return CheckpointStorage(self.plan.folder, self.plan.checkpoint_url)
 
     def say(self, text: str) -> None:
         """Prints a line as it is: no markup in names or paths, no wrapping of links."""
@@ -108,6 +114,7 @@ def open_session(
         caveats=list(plan.caveats),
         arguments=keep_arguments(plan.arguments, space),
         tracking_uri="" if "@" in tracker.uri else tracker.uri,
+        checkpoint_url=plan.checkpoint_url,
     )
     record.write(plan.folder)
     session = Session(plan, record, context, resources, tracker, tags, console)

@@ -28,7 +28,7 @@ from search.cluster import (
 from search.confirm import choose_on_validation
 from search.errors import SearchError
 from search.export import export_run, put_aside
-from search.failures import StorageError, describe_storage, find_storage_error
+from search.failures import to_storage_error
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
 from search.naming import flatten_naming, name_regions, write_naming
@@ -89,8 +89,7 @@ def run_search(
         return summary
     start_ray(address)
     try:
-        if resumed is None:
-            check_shared_storage(plan.arguments.storage)
+        check_shared_storage(plan.checkpoint_url or plan.arguments.storage, plan.folder.parent)
         resources = share_resources(list_resources(), gpus_per_trial, max_concurrent)
         tracker = Tracker.connect(plan.experiment)
         if resumed is None:
@@ -110,8 +109,8 @@ def _run_to_end(session: Session, started: float) -> Summary | ProtocolTable:
         return _run_stages(session, started)
     except BaseException as error:
         _end_early(session, error)
-        if (what := find_storage_error(error)) and not isinstance(error, SearchError):
-            raise StorageError(describe_storage(what, str(session.plan.folder))) from error
+        if not isinstance(error, SearchError) and (told := to_storage_error(error, str(session.plan.folder))):
+            raise told from error
         raise
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,31 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
 from search.failures import MAX_RETRIES, describe_failure, has_lost_worker
-from search.unfinished import UnfinishedTrial, clear_checkpoints
+from search.unfinished import Row, UnfinishedTrial
 
 
 class TrialGenerator(SearchGenerator):
     """Makes Tune's trials from a searcher that knows the configurations of unfinished trials by their ids."""
 
-    def __init__(self, searcher: Searcher, concurrent: int, unfinished: Sequence[UnfinishedTrial] = ()) -> None:
+    def __init__(
+        self,
+        searcher: Searcher,
+        concurrent: int,
+        find_kept: Callable[[str], tuple[tuple[Path, Row], ...]],
+        unfinished: Sequence[UnfinishedTrial] = (),
+    ) -> None:
         """Takes the searcher.
 
         Args:
             searcher: Its ``suggest`` returns the configuration of an unfinished trial for that trial's id, and new
                 ones for new ids; it may have ``note_failure``.
             concurrent: Trials at once.
+            find_kept: Returns the whole checkpoints of a trial by its id, as ``UnfinishedTrial.kept`` has them.
             unfinished: What goes on first, in this order.
         """
         self._limiter = ConcurrencyLimiter(searcher, concurrent)
         super().__init__(self._limiter)
+        self._find_kept = find_kept
         self._unfinished = deque(unfinished)
         self._made: dict[str, Trial] = {}
         self._n_restarts: Counter[str] = Counter()
@@ -64,11 +72,10 @@ class TrialGenerator(SearchGenerator):
         the trial up (seen in ray 2.60): such a trial is made anew, under its id and from its last checkpoint.
         """
         if error and self._may_start_again(trial_id):
-            trial = self._made[trial_id]
             self._n_restarts[trial_id] += 1
             self._limiter.live_trials.discard(trial_id)
             self._limiter.num_unfinished_live_trials -= 1
-            self._unfinished.appendleft(UnfinishedTrial(trial_id, clear_checkpoints(Path(str(trial.path)))))
+            self._unfinished.appendleft(UnfinishedTrial(trial_id, self._find_kept(trial_id)))
             return
         if error and trial_id in self._made and hasattr(self._limiter.searcher, "note_failure"):
             self._limiter.searcher.note_failure(trial_id, describe_failure(self._made[trial_id]))
@@ -102,7 +109,8 @@ class TrialGenerator(SearchGenerator):
         trial.relative_logdir = trial.custom_dirname  # type: ignore[assignment]
         trial.init_local_path()  # type: ignore[no-untyped-call]
         for path, row in unfinished.kept:
-            checkpoint = Checkpoint(str(path), trial.storage.storage_filesystem)
+            place = f"{trial.storage.trial_fs_path}/{path.name}"  # its own: what lies in the folder may be a copy
+            checkpoint = Checkpoint(place, trial.storage.storage_filesystem)
             metrics = {**row, "training_iteration": int(row["training_iteration"])}
             trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
         # Tune numbers the checkpoint of an epoch from 0.

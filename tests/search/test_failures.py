@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from ray.tune.error import TuneError
 
-from search.failures import StorageError, StorageGuard, describe_failure, find_storage_error
+from search.checkpoint_storage import CheckpointStorage
+from search.failures import StorageError, StorageGuard, describe_failure, find_storage_error, to_storage_error
 
 
 def make_trial(error: str) -> Any:
@@ -33,7 +34,7 @@ def test_a_failure_is_one_line(error: str, told: str) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_disk_ends_the_search_and_other_failures_do_not(number: int, tmp_path: Path) -> None:
-    guard = StorageGuard(str(tmp_path))
+    guard = StorageGuard(str(tmp_path), CheckpointStorage(tmp_path).probe)
     guard.on_trial_recover(1, [], make_trial("ValueError: too small"))
     assert not list(tmp_path.iterdir())
     with pytest.raises(StorageError, match=f"{tmp_path} cannot be written: {os.strerror(number)}"):
@@ -52,3 +53,16 @@ def test_a_disk_is_found_among_the_causes() -> None:
     assert find_storage_error(told) == "No space left on device"
     assert find_storage_error(TuneError("ValueError: too small")) == ""
     assert find_storage_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) == ""
+
+
+def test_what_a_callback_told_is_found_inside_an_error_of_tune() -> None:
+    guard = StorageGuard("/runs/a", lambda: ("s3://bucket/a", "no answer within 30 s"))
+    try:
+        try:
+            guard.on_trial_recover(1, [], make_trial("OSError: [Errno 5] any"))
+        except StorageError as error:
+            raise TuneError("Traceback ...") from error
+    except TuneError as outer:
+        told = to_storage_error(outer, "/runs/a")
+    assert str(told).startswith("s3://bucket/a cannot be written: no answer within 30 s")
+    assert to_storage_error(TuneError("ValueError: too small"), "/runs/a") is None

@@ -1,0 +1,95 @@
+"""Checkpoints under a URL: a search whose checkpoints go to an S3 server on this machine, killed and resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+from searches import LIMIT_S, SMALL, describe_search, read_screen, start_search, wait_for_rows
+
+pytestmark = pytest.mark.slow
+
+BUCKET = "histology"
+URL = f"s3://{BUCKET}/our searches"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
+    """An S3 server with one bucket, to which the environment points every client."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in (
+        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+        ("AWS_ACCESS_KEY_ID", "any"),
+        ("AWS_SECRET_ACCESS_KEY", "any"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    connect().makedirs(BUCKET, exist_ok=True)
+    yield server
+    server.stop()
+
+
+def connect() -> Any:
+    return fsspec.filesystem("s3", skip_instance_cache=True)
+
+
+def list_keys() -> list[str]:
+    return [str(key) for key in connect().find(BUCKET)]
+
+
+def test_a_killed_search_goes_on_from_checkpoints_in_a_bucket(
+    server: ThreadedMotoServer, undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start_search(tmp_path, *SMALL, "--name", "job", "--storage", URL)
+    wait_for_rows(tmp_path, process, 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    run = tmp_path / "runs" / "job"
+    assert any("/checkpoint_" in key for key in list_keys())
+    assert not list(run.glob("trials/*/checkpoint_*")), "they lie in the bucket alone"
+    # Going on without the copies that the search's folder may have: those in the bucket count.
+    assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 0, read_screen(tmp_path)
+    assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
+    kept = {key.removeprefix(f"{BUCKET}/our searches/job/") for key in list_keys() if "/checkpoint_" in key}
+    copied = {path.relative_to(run).as_posix() for path in run.glob("*/trial-*/checkpoint_*/**/*") if path.is_file()}
+    assert copied == kept
+    assert not [key for key in list_keys() if "images" in key or key.endswith((".png", ".npy", ".dat"))]
+
+
+def test_a_bucket_that_is_not_there_is_told_before_anything_starts(
+    server: ThreadedMotoServer, tmp_path: Path
+) -> None:
+    process = start_search(tmp_path, *SMALL, "--name", "job", "--storage", "s3://no-such-bucket/searches")
+    assert process.wait(LIMIT_S) == 2, read_screen(tmp_path)
+    assert "--storage s3://no-such-bucket/searches" in read_screen(tmp_path)
+    assert "Traceback" not in read_screen(tmp_path)
+    assert not (tmp_path / "runs" / "job").exists()
+
+
+def test_a_bucket_that_goes_away_stops_the_search_which_goes_on_later(
+    server: ThreadedMotoServer, undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start_search(tmp_path, *SMALL, "--name", "job", "--storage", URL)
+    wait_for_rows(tmp_path, process, 1)
+    host, port = server.get_host_and_port()
+    server.stop()
+    assert process.wait(LIMIT_S) == 1, read_screen(tmp_path)
+    assert f"{URL} cannot be written" in " ".join(read_screen(tmp_path).split())
+    assert "Traceback" not in read_screen(tmp_path)
+    assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 2, read_screen(tmp_path)
+    server = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
+    server.start()
+    try:
+        assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 0, read_screen(tmp_path)
+        assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
+    finally:
+        connect().rm(f"{BUCKET}/our searches", recursive=True)
+        server.stop()
