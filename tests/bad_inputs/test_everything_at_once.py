@@ -41,7 +41,7 @@ def test_space_data_weights_and_options_at_once(
         ("images/r02.png", "0 bytes"),
         ("masks/r03.png", "looks like 0/255"),
         ("masks/lonely.png", "has no image"),
-        ("dataset.yaml splt", "did you mean split?"),
+        ("dataset.yaml:1 splt", "did you mean split?"),
     ):
         assert_told(outcome.findings, where, what)
     assert len(outcome.findings) == 11

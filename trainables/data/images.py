@@ -21,6 +21,7 @@ from trainables.errors import DataError, Finding
 
 RgbImage = UInt8[np.ndarray, "h w 3"]
 IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its image until that is checked
+Palette = Mapping[int, tuple[int, int, int]]  # index -> RGB
 
 MAX_PIXELS = 200_000_000  # 3.5 mm a side at 0.25 micrometres; a file that claims more could fill the memory
 MAX_FILE_BYTES = 5 * MAX_PIXELS  # RGBA without compression, and room for what else a file says
@@ -150,6 +151,16 @@ def decode_mask(data: bytes, where: str) -> IdMask:
     ids: IdMask = values.astype(np.uint8)
     # Pillow spreads gray values of 2 and 4 bits over 0..255.
     return ids // (85 if rawmode.startswith("L;2") else 17 if rawmode.startswith("L;4") else 1)
+
+
+def read_palette(data: bytes) -> Palette:
+    """Returns the palette of a picture that has been decoded, by its header; empty where it has none."""
+    reader = _find_reader(data)
+    assert reader is not None
+    with reader(BytesIO(data)) as picture:
+        flat = picture.getpalette("RGB") if picture.mode in ("P", "PA") else None
+    flat = flat or []
+    return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True)))
 
 
 @contextmanager

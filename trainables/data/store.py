@@ -20,6 +20,7 @@ from jaxtyping import Float32, Int64, UInt8
 from trainables.data.bcss import RegionSet
 from trainables.data.checks import decode_region, examine_regions, sort_findings
 from trainables.data.images import IdMask, RgbImage, read_bytes, read_size
+from trainables.data.palettes import find_palette_clashes
 from trainables.data.row_writer import Rows, RowWriter
 from trainables.errors import DataError, Finding
 
@@ -219,7 +220,7 @@ def _write_store(
     warn: Callable[[Finding], None] | None,
 ) -> str:
     """Decodes all regions into a folder; returns the fingerprint. Raises DataError with every finding."""
-    digests, pixel_digests, sizes, class_pixels = [], [], [], []
+    digests, pixel_digests, sizes, class_pixels, palettes = [], [], [], [], []
     findings: list[Finding] = []
     warnings: list[Finding] = []
     side = image_size
@@ -232,6 +233,7 @@ def _write_store(
             decoded = decode_region(region, regions)
             findings += decoded.findings
             warnings += decoded.warnings
+            palettes.append((str(region.mask), decoded.palette))
             if not findings:  # after the first the store is lost, and only further findings matter
                 assert decoded.image is not None and decoded.mask is not None
                 images.append(resize_image(decoded.image, side)[None])
@@ -244,6 +246,7 @@ def _write_store(
                 class_pixels.append([int(decoded.pixels[one]) for one in regions.classes])
             if progress is not None:
                 progress(done, len(regions.regions))
+    warnings += find_palette_clashes(palettes, regions.classes)
     if findings:
         _tell(sort_findings(warnings), warn)
         raise DataError(sort_findings(findings))
@@ -278,6 +281,8 @@ def resize_image(image: RgbImage, side: int) -> SquareImage:
 def _compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> str:
     names = [region.name for region in regions.regions]
     content = [list(regions.classes.items()), sorted(regions.ignore_ids), names, digests]
+    # Not where nothing is listed: fingerprints on record stay what they are.
+    content += [sorted(regions.background_ids)] if regions.background_ids else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
