@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from trainables.checkpoint import NANO_WEIGHTS
 from trainables.data import row_writer, store
 from trainables.data.bcss import read_regions
-from trainables.data.store import RegionStore, estimate_store_bytes
+from trainables.data.disk_room import estimate_store_bytes
+from trainables.data.store import RegionStore
 
 
 class Harmful:
@@ -188,7 +189,7 @@ def test_a_disk_without_room_is_told_before_decoding(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - 10**6, 10**6))
     (data / "masks" / "r03.png").write_bytes(b"")
     outcome = check()
-    assert_told(outcome.findings, ".cache", "20 regions at 256 px need 0.0 GB")
+    assert_told(outcome.findings, ".cache", "20 regions at 256 px need 17.1 MB, and 1.0 MB are free")
     assert_told(outcome.findings, "r03.png", "0 bytes")  # the pixels are looked at all the same
     assert not any(Path("runs/.cache").iterdir())
 

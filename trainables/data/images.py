@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -172,7 +173,8 @@ def _open_picture(data: bytes, where: str) -> Iterator[ImageFile]:
     if (reader := _find_reader(data)) is None:
         raise _refusal(where, "is no PNG, JPEG or TIFF, whatever its name says", "convert it")
     try:
-        with reader(BytesIO(data)) as picture:
+        with warnings.catch_warnings(), reader(BytesIO(data)) as picture:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of TIFF, below the limit here
             width, height = picture.size
             if not 0 < width * height <= MAX_PIXELS:
                 rule = f"cut it into regions of at most {MAX_PIXELS // 10**6} megapixels"

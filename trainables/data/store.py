@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,7 +18,8 @@ from jaxtyping import Float32, Int64, UInt8
 
 from trainables.data.bcss import RegionSet
 from trainables.data.checks import decode_region, examine_regions, sort_findings
-from trainables.data.images import IdMask, RgbImage, read_bytes, read_size
+from trainables.data.disk_room import NO_ROOM, describe_full_disk, find_shortage
+from trainables.data.images import IdMask, RgbImage, read_bytes
 from trainables.data.palettes import find_palette_clashes
 from trainables.data.row_writer import Rows, RowWriter
 from trainables.errors import DataError, Finding
@@ -32,8 +32,6 @@ _VERSION = 3  # raised with every change of the layout below
 _INDEX = "index.json"
 _BUILDING = ".building-"  # what folders of unfinished stores begin with
 _ABANDONED_AFTER_S = 24 * 3600
-_SIZED_REGIONS = 200  # whose headers tell how large the masks are: of 100,000 they cost a minute
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RegionStore:
@@ -114,7 +112,7 @@ class RegionStore:
         if (cached := _find_cached(regions, image_size, cache_dir)) is not None:
             return cached
         _remove_abandoned(cache_dir)
-        if shortage := _find_shortage(regions, image_size, cache_dir):
+        if shortage := find_shortage(regions, image_size, cache_dir):
             report = examine_regions(regions)
             _tell(report.warn_regions, warn)
             raise DataError([shortage, *report.findings])
@@ -124,9 +122,9 @@ class RegionStore:
             fingerprint = _write_store(regions, image_size, building, progress, warn)
             return _publish(building, cache_dir / _name_folder(regions, image_size, fingerprint))
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in NO_ROOM:
                 raise
-            raise DataError([_describe_full_disk(cache_dir, error)]) from error
+            raise DataError([describe_full_disk(cache_dir, error)]) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -181,29 +179,6 @@ class RegionStore:
         self._sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in index["sizes"]]
         self._offsets = np.cumsum([0] + [h * w for h, w in self._sizes], dtype=np.int64)
         self._position = {name: i for i, name in enumerate(self.names)}
-
-
-def estimate_store_bytes(regions: RegionSet, image_size: int) -> int:
-    """Returns how many bytes a store takes: the resized arrays exactly, the masks after a sample of headers."""
-    sample = regions.regions[:: max(1, len(regions.regions) // _SIZED_REGIONS)]
-    sizes = [height * width for height, width in filter(None, (read_size(region.mask) for region in sample))]
-    mask_bytes = sum(sizes) / len(sizes) if sizes else 0.0
-    return int(len(regions.regions) * ((3 * 4 + 1) * image_size**2 + mask_bytes))
-
-
-def _find_shortage(regions: RegionSet, image_size: int, cache_dir: Path) -> Finding | None:
-    """Finds a disk without room for the store; quotas are seen only in writing."""
-    needed, free = estimate_store_bytes(regions, image_size), shutil.disk_usage(cache_dir).free
-    if needed <= free:
-        return None
-    number = len(regions.regions)
-    what = f"{number:,} regions at {image_size} px need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free"
-    return Finding(str(cache_dir), what, "make room, or choose a storage on a larger disk")
-
-
-def _describe_full_disk(cache_dir: Path, error: OSError) -> Finding:
-    what = f"the decoded regions cannot be written ({error.strerror})"
-    return Finding(str(cache_dir), what, "make room, or choose a storage on a larger disk")
 
 
 def _tell(warnings: Iterable[Finding], warn: Callable[[Finding], None] | None) -> None:
