@@ -374,6 +374,26 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
         "images",
         "no printable text",
     ),
+    "mask with an addition to its name": (rename(MASK, "masks/r03_mask.png"), IMAGE, "is it r03_mask.png?"),
+    "image with an addition to its name": (rename(IMAGE, "images/r03-HE.png"), MASK, "is it r03-HE.png?"),
+    "blank at a name's end": (rename(MASK, "masks/r03 .png"), IMAGE, "is it r03 .png?"),
+    "suffix twice": (rename(MASK, "masks/r03.png.png"), IMAGE, "is it r03.png.png?"),
+    "link to itself": (
+        lambda root: [(root / IMAGE).unlink(), (root / IMAGE).symlink_to("r03.png")],
+        IMAGE,
+        "cannot be read (Too many levels",
+    ),
+    "file for a folder": (
+        lambda root: [shutil.rmtree(root / "masks"), (root / "masks").write_text("")],
+        "masks",
+        "is no folder",
+    ),
+    "images in folders of their parts": (
+        lambda root: [(root / "images").rename(root / "train"), (root / "images").mkdir()]
+        and (root / "train").rename(root / "images" / "train"),
+        "images",
+        "not into folders below it",
+    ),
     "no masks": (lambda root: shutil.rmtree(root / "masks"), "masks", "no such folder"),
     "empty folders": (keep(0), "images", "holds no PNG, JPEG or TIFF"),
     # The split.
@@ -429,6 +449,17 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
         "dataset.yaml:3 patients.r99.png",
         "no such image",
     ),
+    "blank as patient": (set_key(patients={"r00.png": " "}), "patients.r00.png", "' '"),
+    "empty cell as patient": (set_key(patients={"r00.png": float("nan")}), "patients.r00.png", "nan"),
+    "class of a blank name": (set_key(classes={1: " "}), "classes.1", "the name is ' '"),
+    "class of dots": (set_key(classes={1: ".."}), "classes.1", "the name is '..'"),
+    "class of a very long name": (set_key(classes={1: "a" * 101}), "classes.1", "at most 100 letters"),
+    "classes that differ in case": (set_key(classes={1: "Tumor", 2: "tumor"}), "classes.2", "in another case"),
+    "pipe for dataset.yaml": (
+        lambda root: [(root / "dataset.yaml").unlink(), os.mkfifo(root / "dataset.yaml")],
+        "dataset.yaml",
+        "no plain file",
+    ),
     "nobody as patient": (set_key(patients={"r00.png": None}), "patients.r00.png", "None"),
 }
 
@@ -470,6 +501,7 @@ WARNINGS: dict[str, tuple[Spoil, str, str]] = {
     ),
     "a gray picture": (redraw(IMAGE, lambda image: np.repeat(image[..., :1], 3, axis=2)), IMAGE, "is gray"),
     "a green photograph": (redraw(IMAGE, lambda image: image[..., [1, 0, 1]]), IMAGE, "pink to purple"),
+    "mask folder below": (lambda root: (root / "masks" / "more").mkdir(), "masks", "not read: 'more'"),
     "slides among the images": (write("images/r03.svs", "slide"), "images", "r03.svs"),
 }
 

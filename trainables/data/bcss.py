@@ -32,6 +32,7 @@ BCSS_IDS: Mapping[int, str] = dict(enumerate(_BCSS_NAMES.split()))
 BCSS_CLASSES: Mapping[int, str] = {one: BCSS_IDS[one] for one in (1, 2, 3, 4, 18)}
 
 _MAX_COMPARISONS = 20_000  # of names, in search of the nearest: 3 s
+_ADDITION = re.compile(r"(?<=\w)[^\w]+\w*$|(?<=[^_])_[^\W_]+$")  # to a stem: r03_mask, r03-gt, r03.png, or a blank
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 _MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
 _TCGA_PATIENT = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Za-z0-9])")
@@ -111,10 +112,11 @@ class RegionListing:
 
 @dataclass(frozen=True)
 class _Folder:
-    """The files of ``images/`` or ``masks/``: what can be read by stem, and the others; stems are composed (NFC)."""
+    """What is in ``images/`` or ``masks/``: files that can be read and others by composed (NFC) stem, and folders."""
 
     files: Mapping[str, Path]
     others: Mapping[str, Path]
+    below: tuple[str, ...]
 
 
 def find_tcga_patient(name: str) -> str | None:
@@ -162,7 +164,8 @@ def list_regions(root: Path) -> RegionListing:
     masks = _list_files(root / "masks", _MASK_SUFFIXES, findings)
     if images and masks:
         if not images.files:
-            findings.append(Finding(str(root / "images"), "holds no PNG, JPEG or TIFF", "put the images there"))
+            fix = "put the images there" + ", not into folders below it" * bool(images.below)
+            findings.append(Finding(str(root / "images"), "holds no PNG, JPEG or TIFF", fix))
         _append_unpaired(images, masks, "mask", _MASK_SUFFIXES, findings)
         _append_unpaired(masks, images, "image", _IMAGE_SUFFIXES, findings)
     image_of, mask_of = (folder.files if folder else {} for folder in (images, masks))
@@ -205,6 +208,8 @@ def _append_unpaired(
 ) -> None:
     """Appends each file without a partner of its stem, and the nearest there is: of another case or suffix."""
     folded = {stem.casefold(): path for stem, path in partners.files.items()}
+    lonely = {stem: partners.files[stem] for stem in partners.files.keys() - folder.files.keys()}
+    longer = {_ADDITION.sub("", stem): path for stem, path in lonely.items()}
     for stem in sorted(folder.files.keys() - partners.files.keys()):
         what, fix = f"has no {kind}", f"add {kind}s/{stem} as one of {', '.join(sorted(suffixes))}"
         if twin := folded.get(stem.casefold()):
@@ -213,21 +218,25 @@ def _append_unpaired(
             lossy = kind == "mask" and other.suffix.lower() in _IMAGE_SUFFIXES
             why = "is JPEG, which alters class ids" if lossy else f"is none of {', '.join(sorted(suffixes))}"
             what, fix = f"{what}; {other.name} {why}", f"export the {kind} as PNG" + " from its source" * lossy
+        elif near := longer.get(stem) or lonely.get(_ADDITION.sub("", stem)):
+            what, fix = f"{what}; is it {near.name}?", "give both one name, up to the suffix"
         findings.append(Finding(str(folder.files[stem]), what, fix))
 
 
 def _list_files(folder: Path, suffixes: frozenset[str], findings: list[Finding]) -> _Folder | None:
     """Lists a folder, hidden files left out; appends a missing folder and names that cannot be used."""
     if not folder.is_dir():
-        findings.append(Finding(str(folder), "there is no such folder", "the layout is images/ and masks/"))
+        what = "is no folder" if os.path.lexists(folder) else "there is no such folder"
+        findings.append(Finding(str(folder), what, "the layout is images/ and masks/"))
         return None
     try:
         with os.scandir(folder) as entries:  # four times as fast as iterdir on 100,000 files
-            names = sorted(entry.name for entry in entries if not (entry.name.startswith(".") or entry.is_dir()))
+            kinds = {entry.name: _is_folder(entry) for entry in entries if not entry.name.startswith(".")}
     except OSError as error:
         what = f"cannot be listed ({error.strerror or error})"
         findings.append(Finding(str(folder), what, "check the folder's rights"))
         return None
+    names = sorted(name for name, is_folder in kinds.items() if not is_folder)
     paths = [folder / name for name in names]
     alike: defaultdict[str, list[Path]] = defaultdict(list)
     for path in paths:
@@ -241,7 +250,14 @@ def _list_files(folder: Path, suffixes: frozenset[str], findings: list[Finding])
             findings.append(Finding(str(same[0]), _describe_alike(same), "keep one, or rename the others"))
     files = {normalize_name(path.stem): path for same in alike.values() for path in same}
     others = {normalize_name(path.stem): path for path in paths if path.suffix.lower() not in suffixes}
-    return _Folder(files, others)
+    return _Folder(files, others, tuple(sorted(kinds.keys() - set(names))))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: its reading tells
+        return False
 
 
 def _describe_alike(same: list[Path]) -> str:
@@ -256,8 +272,13 @@ def _describe_alike(same: list[Path]) -> str:
 
 
 def _find_unread(*folders: _Folder | None) -> Iterable[Finding]:
-    """Finds folders with files of other kinds: a slide among the images may have been meant."""
+    """Finds files of other kinds and folders below: a slide among the images, or part of them, may have been meant."""
     for folder in folders:
+        if folder and folder.below and folder.files:
+            names = ", ".join(map(ascii, folder.below[:4])) + ", ..." * (len(folder.below) > 4)
+            where = str(next(iter(folder.files.values())).parent)
+            fix = "move what is meant as data up; remove the rest"
+            yield Finding(where, f"folders below it are not read: {names}", fix)
         if folder and (others := sorted(path.name for path in folder.others.values() if path.name.isprintable())):
             first = next(iter(folder.others.values()))
             names = ", ".join(others[:4]) + f", and {len(others) - 4} more" * (len(others) > 4)

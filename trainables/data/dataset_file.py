@@ -22,7 +22,7 @@ PARTS = ("train", "val", "test")
 _KEYS = ("name", "classes", "background", "ignore", "split", "patients")
 _MAX_BYTES = 64_000_000  # 100,000 regions with their split and patients take a fifth of it
 _MAX_DEPTH = 8
-_CLASS_NAME = re.compile(r"[\w.\- ]+")  # what may stand in the name of a tracked metric
+_CLASS_NAME = re.compile(r"(?=.*\w)[\w.\- ]{1,100}")  # what may stand in the name of a tracked metric
 
 
 @dataclass(frozen=True)
@@ -209,10 +209,10 @@ def _read_classes(given: Any, tell: _Tell) -> Mapping[int, str] | None:
         if not _is_id(one):
             tell(("classes", one), "the id is no whole number in 0..255", "write the id that the masks hold")
         elif name is None or not _CLASS_NAME.fullmatch(name):
-            fix = "use letters, digits, _ . - and spaces; quote yes and no"
+            fix = "use at most 100 letters, digits, _ . - and spaces; quote yes and no"
             tell(("classes", one), f"the name is {_show(called)}", fix)
-        elif name in good.values():
-            tell(("classes", one), f"another class is called {name} too", "rename one")
+        elif name.casefold() in map(str.casefold, good.values()):
+            tell(("classes", one), f"another class is called {name} too, be it in another case", "rename one")
         else:
             good[one] = name
     return good
@@ -255,7 +255,8 @@ def _read_patients(given: Any, tell: _Tell) -> Mapping[str, str] | None:
         tell(("patients",), f"is {_show(given)}", "write file and patient of each: {a.png: patient-1}")
         return None
     for name, patient in given.items():
-        if patient is None or isinstance(patient, (dict, list)):
+        # An empty cell of a table becomes nothing, a blank or NaN: all these regions would be one patient's.
+        if patient is None or isinstance(patient, (dict, list)) or patient != patient or not str(patient).strip():
             tell(("patients", name), f"is {_show(patient)}", "write the patient's name or number")
     return {normalize_name(str(name)): normalize_name(str(patient)) for name, patient in given.items()}
 

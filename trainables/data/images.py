@@ -174,7 +174,7 @@ def _open_picture(data: bytes, where: str) -> Iterator[ImageFile]:
         raise _refusal(where, "is no PNG, JPEG or TIFF, whatever its name says", "convert it")
     try:
         with warnings.catch_warnings(), reader(BytesIO(data)) as picture:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of TIFF, below the limit here
+            warnings.simplefilter("ignore")  # of what Pillow repairs, and of its own limit on pixels
             width, height = picture.size
             if not 0 < width * height <= MAX_PIXELS:
                 rule = f"cut it into regions of at most {MAX_PIXELS // 10**6} megapixels"
