@@ -18,7 +18,7 @@ from torch import Tensor
 from trainables.errors import CheckpointError, Finding
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture
 from trainables.recipe import suggest_name
-from trainables.weight_file import check_finite, check_weight_file
+from trainables.weight_file import check_finite, check_plain, check_weight_file
 
 NANO_WEIGHTS = ASSETS / "nano.safetensors"
 
@@ -86,7 +86,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: If the file is missing, no regular file, truncated, damaged, holds code, or holds no state
-            dictionary (under the key ``model``, or bare).
+            dictionary of plain tensors (under the key ``model``, or bare).
     """
     check_weight_file(path)
     try:
@@ -107,6 +107,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(state, dict) or not _holds_tensors(state):
         raise _refuse(path, "holds no state dictionary under the key 'model'", "pass a SAM2.1 checkpoint")
+    check_plain(state, path)
     return {name: value.float() for name, value in state.items()}
 
 

@@ -45,6 +45,26 @@ def check_weight_file(path: Path) -> None:
         _check_records(path)
 
 
+def check_plain(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses tensors that cannot be turned into 32-bit floats as they are, or would fill the memory by it.
+
+    Raises:
+        CheckpointError: Naming the first that is complex, sparse, quantized, without values (of the device
+            ``meta``), or a view that claims more values than the file holds.
+    """
+    for name, value in state.items():
+        kind = ""
+        if value.is_meta:
+            kind = "no values (it was saved from the device meta)"
+        elif value.is_complex() or value.is_quantized or value.layout is not torch.strided:
+            kind = f"the kind {str(value.dtype).removeprefix('torch.')}, {str(value.layout).removeprefix('torch.')}"
+        elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            kind = f"{value.numel():,} values, and the file holds fewer"
+        if kind:
+            what = f"cannot be read as weights: {name} has {kind}"
+            raise _refuse(path, what, "pass weights saved as plain floats, each value once")
+
+
 def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
     """Refuses weights with NaN or infinite values: every score would be NaN.
 

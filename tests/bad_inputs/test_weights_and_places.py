@@ -84,6 +84,11 @@ def save_holding(*values: float) -> Callable[[Path], None]:
     return lambda path: save_nano(path, **{"image_encoder.trunk.pos_embed": weight})
 
 
+def save_as(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    name = "image_encoder.trunk.pos_embed"
+    return lambda path: save_nano(path, **{name: change(load_file(NANO_WEIGHTS)[name])})
+
+
 def save_halves_that_overflow(path: Path) -> None:
     save_file({name: (value * 1e7).half() for name, value in load_file(NANO_WEIGHTS).items()}, path)
 
@@ -108,12 +113,26 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a bomb": ("w.pt", save_bomb, "it was not opened"),
     "a flipped byte in a header": ("w.safetensors", save_flipped_header, "cannot be read as weights"),
     "empty safetensors": ("w.safetensors", lambda path: path.write_bytes(b""), "0 bytes"),
+    "complex": ("w.pt", save_as(lambda value: value.to(torch.complex64)), "the kind complex64"),
+    "sparse": ("w.pt", save_as(torch.Tensor.to_sparse), "sparse_coo"),
+    "without values": ("w.pt", save_as(lambda value: value.to("meta")), "saved from the device meta"),
+    "quantized": (
+        "w.pt",
+        save_as(lambda value: torch.quantize_per_tensor(value.float(), 0.1, 0, torch.qint8)),
+        "the kind qint8",
+    ),
+    "a view of a trillion values": (
+        "w.pt",
+        save_as(lambda value: torch.zeros(1).half().expand(10**12)),
+        "1,000,000,000,000 values, and the file holds fewer",
+    ),
     "not a number": ("w.pt", save_holding(float("nan"), float("nan")), "image_encoder.trunk.pos_embed (2 of "),
     "infinite": ("w.pt", save_holding(float("-inf"), 1.0, float("inf")), "image_encoder.trunk.pos_embed (2 of "),
     "halves that overflowed": ("w.safetensors", save_halves_that_overflow, "more tensors"),
 }
 
 
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, on kinds of tensors that it gives up
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights(name: str, tmp_path: Path, check: Callable, assert_told: Callable) -> None:
     file, save, what = WEIGHTS[name]
