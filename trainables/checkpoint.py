@@ -5,6 +5,7 @@ Nothing in a file can run code.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +73,7 @@ def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
                 )
             ]
         )
-    path = Path(checkpoint).expanduser()
+    path = Path(os.path.expanduser(checkpoint))  # not the method: it raises where there is no such user
     if path.exists():
         return path.resolve()
     if checkpoint in HF_MODEL_ID_TO_FILENAMES:

@@ -6,6 +6,7 @@ Nothing is fetched unless a hub id is named, and nothing in a file can run code.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -98,7 +99,7 @@ def find_clip(name: str | None, weights: str) -> ClipSource:
     """
     if name is not None:
         check_clip_name(name)
-    path = Path(weights).expanduser()
+    path = Path(os.path.expanduser(weights))
     if path.exists() and not path.is_dir():
         _refuse_hub_parts(name or DEFAULT_CLIP, open_clip.get_model_config(name or DEFAULT_CLIP), weights)
         return ClipSource(name or DEFAULT_CLIP, name or DEFAULT_CLIP, name or DEFAULT_CLIP, path.resolve())
@@ -203,7 +204,7 @@ def _refuse_hub_parts(name: str, config: Mapping[str, Any], weights: str) -> Non
     """Refuses models of which open_clip would fetch a part that nobody named."""
     text = config["text_cfg"]
     tower, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name")
-    if tower or (tokenizer and not Path(weights).expanduser().is_dir()):
+    if tower or (tokenizer and not Path(os.path.expanduser(weights)).is_dir()):
         what = f"{name} reads text with parts of {tower or tokenizer}, which would have to be fetched"
         raise _refuse(weights, what, "name the model's hub id instead, or take another model")
 

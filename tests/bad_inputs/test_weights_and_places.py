@@ -177,6 +177,7 @@ def test_weights_saved_without_checksums_are_sound(tmp_path: Path, check: Callab
         (("--model", "nanno"), "--model nanno", "did you mean 'nano'?"),
         (("--model", "large"), "--model large", "sam2.1_hiera_large.pt"),
         (("--checkpoint", "nowhere.pt"), "nowhere.pt", "no such file"),
+        (("--checkpoint", "~nobody-here/w.pt"), "~nobody-here/w.pt", "no such file"),
         (("--checkpoint", "/dev/zero"), "/dev/zero", "not a regular file but a device"),
         (("--clip-weights", "/dev/zero"), "/dev/zero", "not a regular file but a device"),
         (("--protocol", "boxes"), "--protocol boxes", "did you mean 'box'?"),

@@ -7,6 +7,7 @@ names of their own. Nothing is fetched unless a hub id is named, and nothing in 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -208,7 +209,7 @@ def find_encoder_weights(name: str, weights: str) -> Path:
     Raises:
         CheckpointError: If there is no such file or repository.
     """
-    path = Path(weights).expanduser()
+    path = Path(os.path.expanduser(weights))
     if path.exists() and not path.is_dir():
         return path.resolve()
     where, hub_id = f"{OPTION} {name}={weights}", _HUB_ID.fullmatch(weights)
