@@ -206,9 +206,10 @@ def make_plan(
     naming = _collect(findings, lambda: check_naming(arguments, classes))
     leaks: list[Finding] = []
     folds: tuple[Fold, ...] | None = ()
-    if regions and store and split:
+    if regions and split:
         leaks = find_leaks(split.parts, regions, store)
         findings += [] if arguments.allow_leak else leaks
+    if regions and store and split:
         built, parted, listed = store, split, regions
         folds = _collect(findings, lambda: _make_folds(arguments, parted, listed, built))
         for fold in folds or ():
@@ -351,6 +352,7 @@ def _make_split(
         if regions.declared_split and arguments.split in ("auto", "declared"):
             if problems := find_split_problems(names, regions.declared_split, str(regions.root)):
                 raise ConfigError(problems)
+            return Split("declared", "", **regions.declared_split)
         return None
     nothing: dict[str, frozenset[int]] = {region.name: frozenset() for region in regions.regions}
     presence = store.class_presence() if store else nothing

@@ -168,7 +168,8 @@ def read_parameter(name: str, node: YamlNode) -> Parameter | None:
         return None
     if not isinstance(node.value, dict) or not node.value:
         fix = "write {choice: [...]} or {low: ..., high: ...}, or put a single value under fixed"
-        node.report(f"must be a mapping, but got {describe(node.value)}", fix)
+        wrong = "says no values" if node.value in ({}, None) else f"must be a mapping, but got {describe(node.value)}"
+        node.report(wrong, fix)
         return None
     n_problems = len(node.problems)
     entries = node.read_mapping(("choice", *_RANGE_KEYS, "when"))

@@ -104,7 +104,8 @@ class YamlNode:
         """Returns text that is not blank; reports anything else and returns the default."""
         if isinstance(self.value, str) and self.value.strip():
             return self.value
-        self.report(f"must be text, but got {describe(self.value)}", "write text, in quotes, or leave it out")
+        wrong = "is blank" if isinstance(self.value, str) else f"must be text, but got {describe(self.value)}"
+        self.report(wrong, "write text, in quotes, or leave it out")
         return default
 
     def read_word(self, default: str, known: Sequence[str]) -> str:

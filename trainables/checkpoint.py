@@ -5,6 +5,7 @@ Nothing in a file can run code.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from trainables.errors import CheckpointError, Finding
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture
 from trainables.recipe import suggest_name
+from trainables.weight_file import check_finite, check_plain, check_weight_file
 
 NANO_WEIGHTS = ASSETS / "nano.safetensors"
 
@@ -41,7 +43,8 @@ def load_model(name: str, checkpoint: str | None) -> SAM2Base:
         checkpoint: A file, or a hub id such as ``facebook/sam2.1-hiera-large``; None for nano's own weights.
 
     Raises:
-        CheckpointError: If there is no such model, or the weights are missing, unreadable or of another size.
+        CheckpointError: If there is no such model, or the weights are missing, unreadable, not finite or of another
+            size.
     """
     spec = find_model(name)
     model = build_architecture(spec)
@@ -70,7 +73,7 @@ def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
                 )
             ]
         )
-    path = Path(checkpoint).expanduser()
+    path = Path(os.path.expanduser(checkpoint))  # not the method: it raises where there is no such user
     if path.exists():
         return path.resolve()
     if checkpoint in HF_MODEL_ID_TO_FILENAMES:
@@ -83,29 +86,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Reads a state dictionary; ``.pt`` files by PyTorch's ``weights_only`` loader.
 
     Raises:
-        CheckpointError: If the file is missing, truncated, holds code, or holds no state dictionary (under
-            the key ``model``, or bare).
+        CheckpointError: If the file is missing, no regular file, truncated, damaged, holds code, or holds no state
+            dictionary of plain tensors (under the key ``model``, or bare).
     """
+    check_weight_file(path)
     try:
         if path.suffix == ".safetensors":
             state: object = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
             state = content.get("model", content) if isinstance(content, dict) else content
-    except FileNotFoundError as error:
-        raise _refuse(path, "no such file", "check the path given to --checkpoint") from error
     except pickle.UnpicklingError as error:
         raise _refuse(
             path, "holds more than weights, or is not a checkpoint; it was not opened", "use a file you trust"
         ) from error
     except Exception as error:  # on damaged bytes the loaders raise almost anything, IndexError too
-        size = path.stat().st_size if path.is_file() else 0
+        size = path.stat().st_size
         reason = str(error) or type(error).__name__
         raise _refuse(
             path, f"cannot be read as weights ({size:,} bytes; truncated?): {reason}", "download it again"
         ) from error
     if not isinstance(state, dict) or not _holds_tensors(state):
         raise _refuse(path, "holds no state dictionary under the key 'model'", "pass a SAM2.1 checkpoint")
+    check_plain(state, path)
     return {name: value.float() for name, value in state.items()}
 
 
@@ -115,10 +118,10 @@ def _holds_tensors(state: Mapping[object, object]) -> bool:
 
 
 def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
-    """Loads weights whose names and shapes must all fit.
+    """Loads weights whose names and shapes must all fit, and whose values must be finite.
 
     Raises:
-        CheckpointError: Naming what does not fit, and the model that would.
+        CheckpointError: Naming what does not fit, and the model that would; or what is not finite.
     """
     wanted = model.state_dict()
     missing = sorted(set(wanted) - set(state))
@@ -139,6 +142,7 @@ def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec,
         if other and other != spec.name:
             hint = f"it looks like {other}: pass --model {other}"
         raise _refuse(path, f"does not fit the model {spec.name!r}: {', '.join(parts)}", hint)
+    check_finite(state, path)
     model.load_state_dict(dict(state))
 
 

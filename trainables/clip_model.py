@@ -6,6 +6,7 @@ Nothing is fetched unless a hub id is named, and nothing in a file can run code.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from trainables.errors import CheckpointError, Finding
 from trainables.recipe import suggest_name
+from trainables.weight_file import check_finite, check_weight_file
 
 DEFAULT_CLIP = "ViT-B-32"
 CONFIG_FILE = "open_clip_config.json"
@@ -97,14 +99,14 @@ def find_clip(name: str | None, weights: str) -> ClipSource:
     """
     if name is not None:
         check_clip_name(name)
-    path = Path(weights).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(weights))
+    if path.exists() and not path.is_dir():
         _refuse_hub_parts(name or DEFAULT_CLIP, open_clip.get_model_config(name or DEFAULT_CLIP), weights)
         return ClipSource(name or DEFAULT_CLIP, name or DEFAULT_CLIP, name or DEFAULT_CLIP, path.resolve())
     if path.is_dir():
         config = _read_config(path, name)
         _refuse_hub_parts(path.name, config, weights)
-        if not any(file.suffix in _WEIGHT_SUFFIXES[1:] for file in path.iterdir()):
+        if not _list_weight_files(path):
             raise _refuse(weights, "holds no .safetensors, .bin or .pth file", "put the weights there")
         local = f"local-dir:{path.resolve()}"
         return ClipSource(name or path.name, local, local, path.resolve())
@@ -128,9 +130,12 @@ def load_clip(name: str | None, weights: str, device: torch.device) -> ClipModel
         device: Where to.
 
     Raises:
-        CheckpointError: If the weights are missing, unreadable, hold code, or do not fit.
+        CheckpointError: If the weights are missing, unreadable, damaged, hold code or values that are not finite,
+            or do not fit.
     """
     source = find_clip(name, weights)
+    for file in _list_weight_files(source.weights):
+        check_weight_file(file)
     named = not source.architecture.startswith("local-dir:")
     try:
         network, _, preprocess = open_clip.create_model_and_transforms(
@@ -142,10 +147,18 @@ def load_clip(name: str | None, weights: str, device: torch.device) -> ClipModel
         tokenize = open_clip.get_tokenizer(source.tokenizer)
     except Exception as error:  # on damaged bytes the loaders raise almost anything
         raise _explain(source, error) from error
+    check_finite(network.state_dict(), source.weights)
     network.requires_grad_(False)
     mean = tuple(float(value) for value in network.visual.image_mean)
     assert len(mean) == 3
     return ClipModel(source.name, network.eval().to(device), tokenize, preprocess, mean)
+
+
+def _list_weight_files(weights: Path) -> list[Path]:
+    """Returns the files that open_clip would choose among: of a folder those that it knows, else the file."""
+    if not weights.is_dir():
+        return [weights]
+    return sorted(file for file in weights.iterdir() if file.suffix in _WEIGHT_SUFFIXES[1:])
 
 
 def _find_preprocessing(name: str) -> dict[str, Any]:
@@ -191,7 +204,7 @@ def _refuse_hub_parts(name: str, config: Mapping[str, Any], weights: str) -> Non
     """Refuses models of which open_clip would fetch a part that nobody named."""
     text = config["text_cfg"]
     tower, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name")
-    if tower or (tokenizer and Path(weights).is_file()):
+    if tower or (tokenizer and not Path(os.path.expanduser(weights)).is_dir()):
         what = f"{name} reads text with parts of {tower or tokenizer}, which would have to be fetched"
         raise _refuse(weights, what, "name the model's hub id instead, or take another model")
 

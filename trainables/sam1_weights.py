@@ -108,9 +108,11 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
         style: How it was trained, which its weights do not tell: MedSAM's have SAM's names and shapes.
 
     Raises:
-        CheckpointError: If ``segment-anything`` is not installed, or the file is missing, truncated, holds code,
-            or is not a SAM's.
+        CheckpointError: If ``segment-anything`` is not installed, or the file is missing, truncated, damaged,
+            holds code or values that are not finite, or is not a SAM's.
     """
+    from trainables.weight_file import check_finite
+
     _require_package(path)
     state = _read_state(path)
     architecture = _read_architecture(state)
@@ -123,6 +125,7 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
             raise _refuse(path, *_explain_stranger(state))
         what = f"does not fit {_name_size(architecture)} at {architecture.image_px} px: {', '.join(misfits)}"
         raise _refuse(path, what, "pass a checkpoint with stock SAM's parts, as SAM's and MedSAM's are")
+    check_finite(state, path)
     network.load_state_dict(state)
     if style.stretches:  # the predictor normalizes by these: its images come in [0, 1] already
         network.pixel_mean.zero_()
@@ -140,8 +143,6 @@ def _require_package(path: Path) -> None:
 def _read_state(path: Path) -> dict[str, Tensor]:
     from trainables.checkpoint import read_weights
 
-    if not path.is_file():
-        raise _refuse(path, "no such file", "check the path")
     try:
         return read_weights(path)
     except CheckpointError as error:

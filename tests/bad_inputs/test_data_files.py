@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from search.statistics import MIN_PATIENTS
 from trainables.data.checks import MIN_TEST_PATIENTS
@@ -91,14 +92,14 @@ def animate(root: Path) -> None:
     frame.save(root / IMAGE, save_all=True, append_images=[Image.new("RGB", frame.size, "red")])
 
 
-def bomb(root: Path) -> None:
+def bomb(root: Path, part: str = IMAGE) -> None:
     """Claims 600 megapixels in 70 bytes."""
     header = struct.pack(">IIBBBBB", 30_000, 20_000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
     packed = [
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     ]
-    (root / IMAGE).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    (root / part).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
 
 
 def make_pipe(root: Path) -> None:
@@ -149,8 +150,25 @@ def copy(old: str, new: str) -> Spoil:
     return lambda root: shutil.copy(root / old, root / new)
 
 
-def copy_region(old: str, new: str) -> Spoil:
-    return lambda root: [shutil.copy(root / part / old, root / part / new) for part in ("images", "masks")]
+def copy_region(old: str, *new: str) -> Spoil:
+    parts = ("images", "masks")
+    return lambda root: [shutil.copy(root / part / old, root / part / one) for part in parts for one in new]
+
+
+# One name on the screen: the first as most systems write it, the second as macOS does.
+COMPOSED, DECOMPOSED = "\u00e9.png", "e\u0301.png"
+
+
+def rename_all(image: str, mask: str, named: str) -> Spoil:
+    """Renames a region's files, and names it in the split and among the patients."""
+
+    def spoil(root: Path) -> None:
+        (root / IMAGE).rename(root / "images" / image)
+        (root / MASK).rename(root / "masks" / mask)
+        path = root / "dataset.yaml"
+        path.write_text(path.read_text().replace("r03.png", named) + f"patients: {{{named}: p}}\n")
+
+    return spoil
 
 
 def color(mask: np.ndarray) -> np.ndarray:
@@ -165,6 +183,63 @@ def to_plot(image: np.ndarray) -> np.ndarray:
     plot = np.full_like(image, 255)
     plot[20], plot[:, 6] = 0, (200, 30, 30)
     return plot
+
+
+def both(*spoils: Spoil) -> Spoil:
+    return lambda root: [spoil(root) for spoil in spoils]
+
+
+FIVE = "1: a, 2: b, 3: c, 4: d, 18: e"
+
+
+def put_id(one: int, part: str = MASK) -> Spoil:
+    """Gives the border of a mask, 640 pixels, another id."""
+    return redraw(part, lambda mask: np.where(mask == 0, one, mask).astype(np.uint8))
+
+
+def declare(classes: str) -> Spoil:
+    return lambda root: (root / "dataset.yaml").write_text(f"classes: {{{classes}}}\n")
+
+
+def save_colors(name: str, *colors: tuple[int, int, int], first: int = 0) -> Spoil:
+    """Saves a mask as stripes of palette indices, from the first one on."""
+
+    def save(root: Path) -> None:
+        stripes = first + np.arange(48) * (len(colors) - first) // 48
+        mask = Image.fromarray(np.tile(stripes.astype(np.uint8), (40, 1)))
+        mask = mask.convert("P")
+        mask.putpalette([value for color in colors for value in color])
+        mask.save(root / "masks" / name)
+
+    return save
+
+
+def save_as_voc(path: Path) -> None:
+    """Saves a mask's ids as indices into a palette of vivid colors, and its border as 255."""
+    ids = load(path)
+    mask = Image.fromarray(np.where(ids == 0, 255, ids).astype(np.uint8)).convert("P")
+    mask.putpalette([value for index in range(256) for value in (index * 67 % 256, index * 29 % 256, index)])
+    mask.save(path)
+
+
+TWO_ORDERS = [((0, 0, 0), (255, 0, 0), (0, 255, 0)), ((0, 0, 0), (0, 255, 0), (255, 0, 0))]
+
+
+def bomb_tiff(root: Path) -> None:
+    """Claims 160 megapixels, as many as are allowed, in a file of 20 bytes of pixels."""
+    Image.new("RGB", (8, 8)).save(root / IMAGE, format="TIFF")
+    content = (root / IMAGE).read_bytes()
+    for tag in (256, 257):  # width and height, 32 bits each
+        at = content.index(struct.pack("<HH", tag, 4))
+        content = content[: at + 8] + struct.pack("<I", 12_000) + content[at + 12 :]
+    (root / IMAGE).write_bytes(content)
+
+
+def bomb_text(root: Path) -> None:
+    """Adds a note of 200 MB, packed into 200 KB."""
+    note = PngInfo()
+    note.add_text("Comment", "x" * 200_000_000, zip=True)
+    Image.open(root / IMAGE).save(root / IMAGE, pnginfo=note)
 
 
 LAUGHS = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nclasses: [*b, *b, *b]\n"
@@ -233,6 +308,48 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
         MASK,
         "one id an object",
     ),
+    "an id that BCSS does not define": (put_id(77), MASK, "77 (640 pixels)"),
+    "an id that is no class of the data set": (
+        both(put_id(77), declare("1: a, 2: b, 3: c, 4: d, 18: e, 0: f")),
+        MASK,
+        "77 (640 pixels) -> the classes are 0 f, 1 a",
+    ),
+    "an id of BCSS that the data set does not list": (
+        declare("1: tumor"),
+        MASK,
+        "list the ids in dataset.yaml, of no class under `background`",
+    ),
+    "an unknown border": (both(put_id(255), declare("1: a, 2: b, 3: c, 4: d, 18: e, 0: f")), MASK, "255 (640 pixels)"),
+    "an unknown id in one part of the split": (
+        lambda root: [put_id(9, f"masks/r{number}.png")(root) for number in range(14, 20)] and declare(FIVE)(root),
+        "masks/r14.png",
+        "9 (640 pixels)",
+    ),
+    "ids of a JPEG, saved as PNG": (redraw(MASK, blur_as_jpeg(1)), MASK, "no class, not ignored and no background"),
+    "palette that is a color code": (
+        save_colors("r03.png", *((index, 255 - index, index) for index in range(30, 200))),
+        MASK,
+        "the indices are read and not the colors",
+    ),
+    "palette that is a color code, without a class among its indices": (
+        save_colors("r03.png", *[(0, 0, 0)] * 40, (255, 0, 0), (0, 255, 0), first=40),
+        MASK,
+        "40 #ff0000, 41 #00ff00",
+    ),
+    "CMYK mask": (
+        lambda root: Image.open(root / MASK).convert("RGB").convert("CMYK").save(root / MASK, format="TIFF"),
+        MASK,
+        "colors in place of class ids",
+    ),
+    "RGBA mask of colors": (
+        redraw(MASK, lambda mask: np.dstack([color(mask), np.full_like(mask, 255)])),
+        MASK,
+        "colors in place of class ids",
+    ),
+    "16-bit mask of large ids": (redraw(MASK, lambda mask: mask.astype(np.uint16) * 257), MASK, "in 0..255"),
+    "bomb for a mask": (lambda root: bomb(root, MASK), MASK, "30000 x 20000"),
+    "bomb of a TIFF": (bomb_tiff, IMAGE, "cannot be decoded"),
+    "bomb of a text in a PNG": (bomb_text, IMAGE, "cannot be decoded"),
     "sizes that differ": (redraw(MASK, lambda mask: mask[:-1]), MASK, "48 x 39 pixels"),
     "turned mask": (redraw(MASK, lambda mask: mask.T), MASK, "40 x 48 pixels"),
     # Pairs and names.
@@ -240,12 +357,42 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "missing image": (lambda root: (root / IMAGE).unlink(), MASK, "has no image"),
     "partner of another case": (rename(MASK, "masks/R03.png"), IMAGE, "R03.png differs in case"),
     "two names that differ in case": (copy_region("r03.png", "R03.png"), "images/R03.png", "differ in case only"),
+    "two names of one Unicode form": (
+        copy_region("r03.png", COMPOSED, DECOMPOSED),
+        "images/",
+        f"they differ in their Unicode form only ({ascii(DECOMPOSED)}, {ascii(COMPOSED)})",
+    ),
+    "partner of another case and Unicode form": (
+        both(rename(IMAGE, f"images/{COMPOSED}"), rename(MASK, f"masks/{DECOMPOSED.upper()}")),
+        f"images/{COMPOSED}",
+        "differs in case",
+    ),
     "two suffixes of one stem": (copy(IMAGE, "images/r03.tif"), IMAGE, "share one stem"),
     "line break in a name": (copy_region("r03.png", "r\n3.png"), "images", "no printable text"),
     "bytes that are no text in a name": (
         lambda root: Path(os.fsdecode(os.fsencode(root / "images") + b"/\xff.png")).write_bytes(b""),
         "images",
         "no printable text",
+    ),
+    "mask with an addition to its name": (rename(MASK, "masks/r03_mask.png"), IMAGE, "is it r03_mask.png?"),
+    "image with an addition to its name": (rename(IMAGE, "images/r03-HE.png"), MASK, "is it r03-HE.png?"),
+    "blank at a name's end": (rename(MASK, "masks/r03 .png"), IMAGE, "is it r03 .png?"),
+    "suffix twice": (rename(MASK, "masks/r03.png.png"), IMAGE, "is it r03.png.png?"),
+    "link to itself": (
+        lambda root: [(root / IMAGE).unlink(), (root / IMAGE).symlink_to("r03.png")],
+        IMAGE,
+        "cannot be read (Too many levels",
+    ),
+    "file for a folder": (
+        lambda root: [shutil.rmtree(root / "masks"), (root / "masks").write_text("")],
+        "masks",
+        "is no folder",
+    ),
+    "images in folders of their parts": (
+        lambda root: [(root / "images").rename(root / "train"), (root / "images").mkdir()]
+        and (root / "train").rename(root / "images" / "train"),
+        "images",
+        "not into folders below it",
     ),
     "no masks": (lambda root: shutil.rmtree(root / "masks"), "masks", "no such folder"),
     "empty folders": (keep(0), "images", "holds no PNG, JPEG or TIFF"),
@@ -282,25 +429,51 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "yaml with a broken tag": (write("dataset.yaml", "name: !!timestamp x"), "dataset.yaml", "cannot be read"),
     "yaml of a list": (write("dataset.yaml", "[a, b]"), "dataset.yaml", "no mapping"),
     "yaml of bytes": (write("dataset.yaml", b"\xff\xfe\x00\x01"), "dataset.yaml", "cannot be read"),
-    "unknown key": (set_key(clases={1: "a"}), "dataset.yaml clases", "did you mean classes?"),
+    "unknown key": (write("dataset.yaml", "name: a\nclases: {}\n"), "dataset.yaml:2 clases", "did you mean classes?"),
     "class id beyond a byte": (set_key(classes={300: "a"}), "classes.300", "0..255"),
     "class ignored and scored": (set_key(ignore=[1]), "ignore", "also the class tumor"),
-    "patient of no file": (set_key(patients={"r99.png": "p"}), "patients.r99.png", "no such image"),
+    "class also background": (set_key(background=[1]), "background", "also the class tumor"),
+    "background ignored": (set_key(background=[7], ignore=[7]), "background", "7 is also ignored"),
+    "list for a name": (write("dataset.yaml", "\n\nname: [a, b]\n"), "dataset.yaml:3 name", "is ['a', 'b']"),
+    "mapping for a name": (write("dataset.yaml", "name:\n  a: b\n"), "dataset.yaml:1 name", "is {'a': 'b'}"),
+    "truth for a name": (write("dataset.yaml", "name: yes\n"), "dataset.yaml:1 name", "in quotes"),
+    "blank name": (write("dataset.yaml", "name: ' '\n"), "dataset.yaml:1 name", "a line of text"),
+    "text for classes": (write("dataset.yaml", "classes: tumor\n"), "dataset.yaml:1 classes", "is 'tumor'"),
+    "number for ignored ids": (write("dataset.yaml", "name: a\nignore: 0\n"), "dataset.yaml:2 ignore", "list of ids"),
+    "text for a split's part": (
+        write("dataset.yaml", "split:\n  train: r00.png\n"), "dataset.yaml:2 split.train", "no list of file names"
+    ),
+    "list for patients": (write("dataset.yaml", "patients: [p]\n"), "dataset.yaml:1 patients", "is ['p']"),
+    "patient of no file": (
+        write("dataset.yaml", "patients:\n  r00.png: p\n  r99.png: p\n"),
+        "dataset.yaml:3 patients.r99.png",
+        "no such image",
+    ),
+    "blank as patient": (set_key(patients={"r00.png": " "}), "patients.r00.png", "' '"),
+    "empty cell as patient": (set_key(patients={"r00.png": float("nan")}), "patients.r00.png", "nan"),
+    "class of a blank name": (set_key(classes={1: " "}), "classes.1", "the name is ' '"),
+    "class of dots": (set_key(classes={1: ".."}), "classes.1", "the name is '..'"),
+    "class of a very long name": (set_key(classes={1: "a" * 101}), "classes.1", "at most 100 letters"),
+    "classes that differ in case": (set_key(classes={1: "Tumor", 2: "tumor"}), "classes.2", "in another case"),
+    "pipe for dataset.yaml": (
+        lambda root: [(root / "dataset.yaml").unlink(), os.mkfifo(root / "dataset.yaml")],
+        "dataset.yaml",
+        "no plain file",
+    ),
     "nobody as patient": (set_key(patients={"r00.png": None}), "patients.r00.png", "None"),
 }
 
 WARNINGS: dict[str, tuple[Spoil, str, str]] = {
-    "ids that BCSS does not define": (
-        redraw(MASK, lambda mask: np.where(mask == 0, 77, mask).astype(np.uint8)),
-        MASK,
-        "BCSS does not define: 77",
-    ),
     "ids of an interpolated mask": (
         redraw(MASK, lambda mask: np.array(Image.fromarray(mask).resize((96, 80)).resize((48, 40)))),
         MASK,
         "blurred",
     ),
-    "ids of a JPEG, saved as PNG": (redraw(MASK, blur_as_jpeg(1)), MASK, "blurred"),
+    "palettes that show a class in two colors": (
+        lambda root: [save_colors(f"r{number:02}.png", *colors)(root) for number, colors in enumerate(TWO_ORDERS)],
+        "masks/r01.png",
+        "the color #00ff00, that of",
+    ),
     "class without a region in training": (without_class(slice(0, 8), 18), "classes", "no region of train"),
     "class in training alone": (without_class(slice(8, 20), 3), "classes", "3 lymphocyte is in train alone"),
     "class in no mask": (without_class(slice(0, 20), 4), "classes", "4 necrosis is in no mask"),
@@ -328,6 +501,7 @@ WARNINGS: dict[str, tuple[Spoil, str, str]] = {
     ),
     "a gray picture": (redraw(IMAGE, lambda image: np.repeat(image[..., :1], 3, axis=2)), IMAGE, "is gray"),
     "a green photograph": (redraw(IMAGE, lambda image: image[..., [1, 0, 1]]), IMAGE, "pink to purple"),
+    "mask folder below": (lambda root: (root / "masks" / "more").mkdir(), "masks", "not read: 'more'"),
     "slides among the images": (write("images/r03.svs", "slide"), "images", "r03.svs"),
 }
 
@@ -340,6 +514,16 @@ SOUND: dict[str, Spoil] = {
     "palette mask": lambda root: Image.open(root / MASK).convert("P").save(root / MASK),
     "gray RGB mask": redraw(MASK, lambda mask: np.stack([mask] * 3, axis=2)),
     "16-bit mask of small ids": redraw(MASK, lambda mask: mask.astype(np.uint16)),
+    "palette masks of the VOC kind, with an ignored border": lambda root: [
+        save_as_voc(root / "masks" / f"r{number:02}.png") for number in range(20)
+    ]
+    and set_key(ignore=[0, 255])(root),
+    "mask of another Unicode form": rename_all(COMPOSED, DECOMPOSED, COMPOSED),
+    "image of another Unicode form": rename_all(DECOMPOSED, COMPOSED, COMPOSED),
+    "dataset.yaml of another Unicode form": rename_all(COMPOSED, COMPOSED, DECOMPOSED),
+    "ids of no class that are listed": both(put_id(77), set_key(background=[77])),
+    "LA mask": redraw(MASK, lambda mask: np.dstack([mask, np.full_like(mask, 255)])),
+    "CMYK JPEG image": lambda root: Image.open(root / IMAGE).convert("CMYK").save(root / IMAGE, format="JPEG"),
     "hidden files": write("images/.DS_Store", "x"),
 }
 

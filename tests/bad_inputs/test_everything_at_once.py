@@ -41,11 +41,28 @@ def test_space_data_weights_and_options_at_once(
         ("images/r02.png", "0 bytes"),
         ("masks/r03.png", "looks like 0/255"),
         ("masks/lonely.png", "has no image"),
-        ("dataset.yaml splt", "did you mean split?"),
+        ("dataset.yaml:1 splt", "did you mean split?"),
     ):
         assert_told(outcome.findings, where, what)
     assert len(outcome.findings) == 11
     assert_told(outcome.warnings, "images/r04.png", "as bright as empty glass")
+
+
+@pytest.mark.parametrize("fault", ["image that cannot be decoded", "missing mask"])
+@pytest.mark.parametrize("leak", ["r00.png: p, r19.png: p", "r00.png: p, r10.png: p"])
+def test_patients_in_two_parts_are_told_beside_files_at_fault(
+    data: Path, check: Callable, assert_told: Callable, fault: str, leak: str
+) -> None:
+    with (data / "dataset.yaml").open("a") as file:
+        file.write(f"patients: {{{leak}}}\n")
+    if fault == "missing mask":
+        (data / "masks" / "r02.png").unlink()
+    else:
+        (data / "images" / "r02.png").write_bytes(b"")
+    outcome = check()
+    assert_told(outcome.findings, "images/r02.png", "no mask" if fault == "missing mask" else "0 bytes")
+    assert_told(outcome.findings, "split", "patient p stands in 2 parts")
+    assert len(outcome.findings) == 2
 
 
 def test_wrong_pixels_are_told_where_the_storage_cannot_be_made(

@@ -48,6 +48,7 @@ CLOSED: dict[str, tuple[str, int, str, str]] = {
     "dataset.yaml": ("data/dataset.yaml", 0o000, "dataset.yaml", "Permission denied"),
     "space": ("mine.yaml", 0o000, "mine.yaml", "Permission denied"),
     "weights": ("w.pt", 0o000, "w.pt", "Permission denied"),
+    "safetensors": ("w.safetensors", 0o000, "w.safetensors", "Permission denied"),
 }
 
 
@@ -73,6 +74,7 @@ def told(bound: list[str], sound_root: Path, tmp_path_factory: pytest.TempPathFa
     (root / "runs" / ".cache").mkdir(parents=True)
     shutil.copy(find_space("lora.yaml"), root / "mine.yaml")
     torch.save({"model": load_file(NANO_WEIGHTS)}, root / "w.pt")
+    shutil.copy(NANO_WEIGHTS, root / "w.safetensors")
     given = ["--space", "mine.yaml", "--data", "data", "--storage", "runs", "--json"]
     lines = []
     for name, mode, _, _ in CLOSED.values():

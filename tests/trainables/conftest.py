@@ -55,7 +55,8 @@ def write_store(tmp_path: Path) -> Callable[..., RegionStore]:
             image = 60 + noise + (mask[..., None] * np.array([9, 5, 7])).clip(0, 70).astype(np.uint8)
             Image.fromarray(image).save(root / "images" / f"{name}.png")
             Image.fromarray(mask.astype(np.uint8)).save(root / "masks" / f"{name}.png")
-        settings = {"classes": dict(classes), "ignore": list(ignore)}
+        strays = {int(one) for mask in masks.values() for one in np.unique(mask)} - {0, *classes, *ignore}
+        settings = {"classes": dict(classes), "ignore": list(ignore), "background": sorted(strays)}
         (root / "dataset.yaml").write_text(yaml.safe_dump(settings))
         return RegionStore.build(read_regions(root), side, tmp_path / "store")
 

@@ -120,6 +120,34 @@ def test_damaged_files_are_told(named_tiny: str, tmp_path: Path, content: bytes,
     assert str(path) in said and "->" in said
 
 
+@pytest.mark.parametrize("form", ["file", "folder"])
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("pipe", "not a regular file but a pipe"),
+        ("flipped byte", "the checksum does not fit"),
+        ("nan", "NaN or infinite: visual.proj (1 of"),
+    ],
+)
+def test_files_that_loaders_wait_for_or_read_wrong_are_told(
+    tiny_clip: Path, named_tiny: str, tmp_path: Path, form: str, fault: str, told: str
+) -> None:
+    state = read_state(tiny_clip)
+    shutil.copy(tiny_clip / CONFIG_FILE, tmp_path)
+    path = tmp_path / "open_clip_pytorch_model.bin"
+    if fault == "nan":
+        state["visual.proj"].view(-1)[3] = float("nan")
+    torch.save(state, path)
+    if fault == "flipped byte":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    elif fault == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    assert told in (refuse(named_tiny, path) if form == "file" else refuse(None, tmp_path))
+
+
 @pytest.mark.parametrize("change", ["missing", "surplus", "reshaped"])
 def test_weights_must_all_fit(tiny_clip: Path, named_tiny: str, tmp_path: Path, change: str) -> None:
     state = read_state(tiny_clip)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,28 @@ def test_truncated_files_are_refused(
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refuse(tmp_path / "none.pth").what == "no such file"
+
+
+def flip_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_a_pipe_a_flipped_byte_and_values_that_are_not_finite_are_told(
+    state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "sam.pth"
+    os.mkfifo(path)
+    assert "not a regular file but a pipe" in refuse(path).what
+    path.unlink()
+    torch.save(state, path)
+    flip_byte(path)
+    assert "the checksum does not fit" in refuse(path).what
+    name = "image_encoder.pos_embed"
+    state[name] = state[name].clone().index_fill_(0, torch.tensor([0]), float("nan"))
+    torch.save(state, path)
+    assert f"NaN or infinite: {name} ({state[name].numel():,} of" in refuse(path).what
 
 
 @pytest.mark.parametrize("content", [{"model": [1, 2]}, {}, [torch.zeros(2)]])

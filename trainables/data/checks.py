@@ -10,14 +10,16 @@ import cv2
 import numpy as np
 from jaxtyping import Int64
 
-from trainables.data.bcss import BCSS_IDS, PARTS, Region, RegionSet
-from trainables.data.images import IdMask, RgbImage, decode_image, decode_mask, read_bytes
+from trainables.data.bcss import Region, RegionSet
+from trainables.data.dataset_file import PARTS
+from trainables.data.images import IdMask, Palette, RgbImage, decode_image, decode_mask, read_bytes, read_palette
+from trainables.data.palettes import add_palette_hint, find_palette_clashes
 from trainables.data.splits import Split, find_split_problems
 from trainables.errors import DataError, Finding
 
 IdCounts = Int64[np.ndarray, "256"]
 
-# More ids beside the classes than any map of tissue has (BCSS: 22 in all): a picture, or one id an object.
+# More unknown ids than any map of tissue has (BCSS: 22 in all): a picture, or one id an object.
 MAX_STRAY_IDS = 32
 # Ids without any 3 x 3 px of their own: two may be true specks, three are what blurred edges leave.
 _MIN_EDGE_IDS = 3
@@ -42,6 +44,7 @@ class DecodedRegion:
         sha256: Of the image's and of the mask's bytes, hexadecimal; empty where a file cannot be read.
         pixel_digest: See ``digest_pixels``; empty if the image cannot be decoded.
         pixels: How many pixels have each id, [256].
+        palette: Of the mask's ids, where it has one.
         findings: What makes it unusable.
         warnings: What is worth a look, but stops nothing.
     """
@@ -52,6 +55,7 @@ class DecodedRegion:
     sha256: tuple[str, str]
     pixel_digest: str
     pixels: IdCounts
+    palette: Palette
     findings: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
 
@@ -83,6 +87,7 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
     warnings: list[Finding] = []
     image: RgbImage | None = None
     mask: IdMask | None = None
+    palette: Palette = {}
     image_sha256 = mask_sha256 = ""
     try:
         data = read_bytes(region.image)
@@ -95,16 +100,18 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
         data = read_bytes(region.mask)
         mask_sha256 = hashlib.sha256(data).hexdigest()
         mask = decode_mask(data, str(region.mask))
+        palette = read_palette(data)
     except DataError as error:
         findings += error.findings
     if image is not None and mask is not None and image.shape[:2] != mask.shape:
         findings.append(_describe_sizes(region, image, mask))
     pixels = np.zeros(256, np.int64) if mask is None else np.bincount(mask.ravel(), minlength=256)
+    palette = {one: color for one, color in palette.items() if pixels[one]}
     if mask is not None and has_classes:
         id_findings = _check_ids(region, regions, pixels)
-        findings += id_findings
-        warnings += _find_unknown_ids(region, regions, pixels)
         warnings += [] if id_findings else _find_edge_ids(region, mask, pixels)
+        id_findings = id_findings or _find_unknown_ids(region, regions, pixels)
+        findings += (add_palette_hint(finding, palette) for finding in id_findings)
     return DecodedRegion(
         region=region,
         image=image,
@@ -112,6 +119,7 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
         sha256=(image_sha256, mask_sha256),
         pixel_digest="" if image is None else digest_pixels(image),
         pixels=pixels.astype(np.int64, copy=False),
+        palette=palette,
         findings=tuple(findings),
         warnings=tuple(warnings),
     )
@@ -122,12 +130,15 @@ def examine_regions(regions: RegionSet, has_classes: bool = True) -> RegionRepor
     findings: list[Finding] = []
     warnings: list[Finding] = []
     presence: dict[str, frozenset[int]] = {}
+    palettes: list[tuple[str, Palette]] = []
     for region in regions.regions:
         decoded = decode_region(region, regions, has_classes)
         findings += decoded.findings
         warnings += decoded.warnings
+        palettes.append((str(region.mask), decoded.palette))
         if not decoded.findings:
             presence[region.name] = frozenset(one for one in regions.classes if decoded.pixels[one])
+    warnings += find_palette_clashes(palettes, regions.classes)
     return RegionReport(sort_findings(findings), sort_findings(warnings), presence)
 
 
@@ -223,20 +234,32 @@ def _count(number: int, noun: str) -> str:
 
 
 def _check_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:
-    """Finds a mask without any class, and one with more ids than classes can explain."""
-    ids = [int(one) for one in np.flatnonzero(pixels)]
+    """Finds a mask without any class, and one with more unknown ids than a mistaken list can explain."""
+    where, ids = str(region.mask), [int(one) for one in np.flatnonzero(pixels)]
     wanted = ", ".join(f"{one} {name}" for one, name in regions.classes.items())
-    strays = [one for one in ids if one not in regions.classes and one not in regions.ignore_ids]
-    if len(strays) > MAX_STRAY_IDS:
+    unknown = [one for one in ids if one not in regions.known_ids]
+    if len(unknown) > MAX_STRAY_IDS:
         what = f"holds {len(ids)} different ids, as a blurred (JPEG, resized) mask, a gray picture or one id an object"
-        return [Finding(str(region.mask), what, f"export class ids, without interpolation; the classes are {wanted}")]
-    if any(one in regions.classes for one in ids):
+        return [Finding(where, what, f"export class ids, without interpolation; the classes are {wanted}")]
+    if not any(one in regions.classes for one in ids):
+        if 255 in ids and set(ids) <= {0, 255}:
+            return [Finding(where, "looks like 0/255", f"divide it by 255; the classes are {wanted}")]
+        found = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
+        fix = f"the classes are {wanted}: correct the mask or `classes`, or take the region out"
+        return [Finding(where, f"holds none of the classes, only ids {found}", fix)]
+    return []
+
+
+def _find_unknown_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:
+    """Finds ids that nobody has said the meaning of: pixels that would count as background, perhaps by mistake."""
+    unknown = [one for one in np.flatnonzero(pixels).tolist() if one not in regions.known_ids]
+    if not unknown:
         return []
-    if 255 in ids and set(ids) <= {0, 255}:
-        return [Finding(str(region.mask), "looks like 0/255", f"divide it by 255; the classes are {wanted}")]
-    found = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
-    fix = f"the classes are {wanted}: correct the mask or `classes`, or take the region out"
-    return [Finding(str(region.mask), f"holds none of the classes, only ids {found}", fix)]
+    told = ", ".join(f"{one} ({_count(int(pixels[one]), 'pixel')})" for one in unknown)
+    wanted = ", ".join(f"{one} {name}" for one, name in regions.classes.items())
+    what = f"holds ids that are no class, not ignored and no background: {told}"
+    fix = f"the classes are {wanted}: correct the mask, or list the ids in dataset.yaml, of no class under "
+    return [Finding(str(region.mask), what, f"{fix}`background`, not to be scored under `ignore`")]
 
 
 def _find_edge_ids(region: Region, mask: IdMask, pixels: IdCounts) -> list[Finding]:
@@ -276,15 +299,3 @@ def _find_strange_colors(region: Region, image: RgbImage) -> list[Finding]:
     else:
         return []
     return [Finding(str(region.image), what, "take it out if it is no H&E tissue")]
-
-
-def _find_unknown_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:
-    if not regions.is_bcss:
-        return []  # other data sets need not list the ids that they do not score
-    known = BCSS_IDS.keys() | set(regions.ignore_ids)
-    unknown = [f"{one} ({pixels[one]} pixels)" for one in np.flatnonzero(pixels) if int(one) not in known]
-    if not unknown:
-        return []
-    what = f"holds ids that BCSS does not define: {', '.join(unknown)}"
-    fix = "they count as background; list them under `ignore` to leave them out"
-    return [Finding(str(region.mask), what, fix)]

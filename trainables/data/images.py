@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -21,6 +22,7 @@ from trainables.errors import DataError, Finding
 
 RgbImage = UInt8[np.ndarray, "h w 3"]
 IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its image until that is checked
+Palette = Mapping[int, tuple[int, int, int]]  # index -> RGB
 
 MAX_PIXELS = 200_000_000  # 3.5 mm a side at 0.25 micrometres; a file that claims more could fill the memory
 MAX_FILE_BYTES = 5 * MAX_PIXELS  # RGBA without compression, and room for what else a file says
@@ -152,6 +154,16 @@ def decode_mask(data: bytes, where: str) -> IdMask:
     return ids // (85 if rawmode.startswith("L;2") else 17 if rawmode.startswith("L;4") else 1)
 
 
+def read_palette(data: bytes) -> Palette:
+    """Returns the palette of a picture that has been decoded, by its header; empty where it has none."""
+    reader = _find_reader(data)
+    assert reader is not None
+    with reader(BytesIO(data)) as picture:
+        flat = picture.getpalette("RGB") if picture.mode in ("P", "PA") else None
+    flat = flat or []
+    return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True)))
+
+
 @contextmanager
 def _open_picture(data: bytes, where: str) -> Iterator[ImageFile]:
     """Opens a picture, checks its size and page count, and tells whatever a decoder raises as a finding."""
@@ -161,7 +173,8 @@ def _open_picture(data: bytes, where: str) -> Iterator[ImageFile]:
     if (reader := _find_reader(data)) is None:
         raise _refusal(where, "is no PNG, JPEG or TIFF, whatever its name says", "convert it")
     try:
-        with reader(BytesIO(data)) as picture:
+        with warnings.catch_warnings(), reader(BytesIO(data)) as picture:
+            warnings.simplefilter("ignore")  # of what Pillow repairs, and of its own limit on pixels
             width, height = picture.size
             if not 0 < width * height <= MAX_PIXELS:
                 rule = f"cut it into regions of at most {MAX_PIXELS // 10**6} megapixels"

@@ -14,7 +14,9 @@ _ALLOW = "or pass --allow-leak, which marks every result"
 _AT_MOST = 4  # names of one list that a reader wants to see
 
 
-def find_leaks(parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store: RegionStore) -> list[Finding]:
+def find_leaks(
+    parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store: RegionStore | None
+) -> list[Finding]:
     """Finds each patient, and each group of equal pixels, that stands in more than one part.
 
     Equal pixels are found whatever the files are called and however they store them, and also where a copy is
@@ -24,7 +26,7 @@ def find_leaks(parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store:
     Args:
         parts_of: Part -> region names: of a split, or of one fold.
         regions: The data set that was split.
-        store: The same, decoded.
+        store: The same, decoded; None where files are at fault: then patients are looked at, and pixels are not.
 
     Returns:
         One finding a leak: patients in the order of their names, then pixels in that of the regions.
@@ -36,6 +38,8 @@ def find_leaks(parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store:
         what = f"patient {patient} stands in {len(parts)} parts: {_list_parts(parts)}"
         fix = f"put all regions of the patient in one part, {_ALLOW}"
         findings.append(Finding(where, what, fix))
+    if store is None:
+        return findings
     digest_of = {name: store.pixel_digests[store.index(name)] for names in parts_of.values() for name in names}
     for parts in sorted(_find_shared(parts_of, digest_of).values(), key=lambda parts: min(min(parts.values()))):
         patients = sorted({patient_of[name] for names in parts.values() for name in names})

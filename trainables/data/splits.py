@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainables.data.bcss import PARTS, Region, RegionSet, find_tcga_patient
+from trainables.data.bcss import Region, RegionSet, find_tcga_patient
+from trainables.data.dataset_file import PARTS
 from trainables.errors import DataError, Finding
 
 KINDS = ("auto", "declared", "bcss", "random")

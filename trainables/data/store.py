@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,7 +18,9 @@ from jaxtyping import Float32, Int64, UInt8
 
 from trainables.data.bcss import RegionSet
 from trainables.data.checks import decode_region, examine_regions, sort_findings
-from trainables.data.images import IdMask, RgbImage, read_bytes, read_size
+from trainables.data.disk_room import NO_ROOM, describe_full_disk, find_shortage
+from trainables.data.images import IdMask, RgbImage, read_bytes
+from trainables.data.palettes import find_palette_clashes
 from trainables.data.row_writer import Rows, RowWriter
 from trainables.errors import DataError, Finding
 
@@ -31,8 +32,6 @@ _VERSION = 3  # raised with every change of the layout below
 _INDEX = "index.json"
 _BUILDING = ".building-"  # what folders of unfinished stores begin with
 _ABANDONED_AFTER_S = 24 * 3600
-_SIZED_REGIONS = 200  # whose headers tell how large the masks are: of 100,000 they cost a minute
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RegionStore:
@@ -113,7 +112,7 @@ class RegionStore:
         if (cached := _find_cached(regions, image_size, cache_dir)) is not None:
             return cached
         _remove_abandoned(cache_dir)
-        if shortage := _find_shortage(regions, image_size, cache_dir):
+        if shortage := find_shortage(regions, image_size, cache_dir):
             report = examine_regions(regions)
             _tell(report.warn_regions, warn)
             raise DataError([shortage, *report.findings])
@@ -123,9 +122,9 @@ class RegionStore:
             fingerprint = _write_store(regions, image_size, building, progress, warn)
             return _publish(building, cache_dir / _name_folder(regions, image_size, fingerprint))
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in NO_ROOM:
                 raise
-            raise DataError([_describe_full_disk(cache_dir, error)]) from error
+            raise DataError([describe_full_disk(cache_dir, error)]) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -182,29 +181,6 @@ class RegionStore:
         self._position = {name: i for i, name in enumerate(self.names)}
 
 
-def estimate_store_bytes(regions: RegionSet, image_size: int) -> int:
-    """Returns how many bytes a store takes: the resized arrays exactly, the masks after a sample of headers."""
-    sample = regions.regions[:: max(1, len(regions.regions) // _SIZED_REGIONS)]
-    sizes = [height * width for height, width in filter(None, (read_size(region.mask) for region in sample))]
-    mask_bytes = sum(sizes) / len(sizes) if sizes else 0.0
-    return int(len(regions.regions) * ((3 * 4 + 1) * image_size**2 + mask_bytes))
-
-
-def _find_shortage(regions: RegionSet, image_size: int, cache_dir: Path) -> Finding | None:
-    """Finds a disk without room for the store; quotas are seen only in writing."""
-    needed, free = estimate_store_bytes(regions, image_size), shutil.disk_usage(cache_dir).free
-    if needed <= free:
-        return None
-    number = len(regions.regions)
-    what = f"{number:,} regions at {image_size} px need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free"
-    return Finding(str(cache_dir), what, "make room, or choose a storage on a larger disk")
-
-
-def _describe_full_disk(cache_dir: Path, error: OSError) -> Finding:
-    what = f"the decoded regions cannot be written ({error.strerror})"
-    return Finding(str(cache_dir), what, "make room, or choose a storage on a larger disk")
-
-
 def _tell(warnings: Iterable[Finding], warn: Callable[[Finding], None] | None) -> None:
     if warn is not None:
         for warning in warnings:
@@ -219,7 +195,7 @@ def _write_store(
     warn: Callable[[Finding], None] | None,
 ) -> str:
     """Decodes all regions into a folder; returns the fingerprint. Raises DataError with every finding."""
-    digests, pixel_digests, sizes, class_pixels = [], [], [], []
+    digests, pixel_digests, sizes, class_pixels, palettes = [], [], [], [], []
     findings: list[Finding] = []
     warnings: list[Finding] = []
     side = image_size
@@ -232,6 +208,7 @@ def _write_store(
             decoded = decode_region(region, regions)
             findings += decoded.findings
             warnings += decoded.warnings
+            palettes.append((str(region.mask), decoded.palette))
             if not findings:  # after the first the store is lost, and only further findings matter
                 assert decoded.image is not None and decoded.mask is not None
                 images.append(resize_image(decoded.image, side)[None])
@@ -244,6 +221,7 @@ def _write_store(
                 class_pixels.append([int(decoded.pixels[one]) for one in regions.classes])
             if progress is not None:
                 progress(done, len(regions.regions))
+    warnings += find_palette_clashes(palettes, regions.classes)
     if findings:
         _tell(sort_findings(warnings), warn)
         raise DataError(sort_findings(findings))
@@ -278,6 +256,8 @@ def resize_image(image: RgbImage, side: int) -> SquareImage:
 def _compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> str:
     names = [region.name for region in regions.regions]
     content = [list(regions.classes.items()), sorted(regions.ignore_ids), names, digests]
+    # Not where nothing is listed: fingerprints on record stay what they are.
+    content += [sorted(regions.background_ids)] if regions.background_ids else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 

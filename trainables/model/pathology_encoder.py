@@ -7,6 +7,7 @@ names of their own. Nothing is fetched unless a hub id is named, and nothing in 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from trainables.checkpoint import read_weights
 from trainables.errors import CheckpointError, Finding
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
 from trainables.recipe import suggest_name
+from trainables.weight_file import check_finite
 
 OPTION = "--pathology-weights"
 # Without weights the encoder is drawn by this seed, whatever the trial's: it is the same in every process.
@@ -169,7 +171,8 @@ def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> Pa
         is_trained: Whether gradients flow into it.
 
     Raises:
-        CheckpointError: If there is no such encoder, or weights are missing, unreadable, hold code, or do not fit.
+        CheckpointError: If there is no such encoder, or weights are missing, unreadable, hold code, do not fit, or are
+            not finite.
     """
     spec = find_encoder(name)
     with torch.random.fork_rng(devices=[]):
@@ -177,7 +180,9 @@ def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> Pa
         network, takes_any_side = _build_network(spec)
     if weights is not None:
         path = find_encoder_weights(name, weights)
-        network.load_state_dict(_fit_weights(name, network, _read_state(path), path))
+        state = _fit_weights(name, network, _read_state(path), path)
+        check_finite(state, path)  # not before: buffers that are left out may well hold infinities
+        network.load_state_dict(state)
     return PathologyEncoder(name, network, spec, takes_any_side, is_trained)
 
 
@@ -204,8 +209,8 @@ def find_encoder_weights(name: str, weights: str) -> Path:
     Raises:
         CheckpointError: If there is no such file or repository.
     """
-    path = Path(weights).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(weights))
+    if path.exists() and not path.is_dir():
         return path.resolve()
     where, hub_id = f"{OPTION} {name}={weights}", _HUB_ID.fullmatch(weights)
     if hub_id is None or path.suffix in (".pt", ".pth", ".bin", ".safetensors") or path.is_dir():

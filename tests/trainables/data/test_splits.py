@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.bcss import PARTS, Region, RegionSet
+from trainables.data.bcss import Region, RegionSet
+from trainables.data.dataset_file import PARTS
 from trainables.data.splits import BCSS_TEST_HOSPITALS, Split, bcss_split, find_split_problems, make_split
 from trainables.errors import DataError
 

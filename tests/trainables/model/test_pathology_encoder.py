@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from pathlib import Path
@@ -178,6 +179,20 @@ def test_weights_of_another_encoder_are_refused(
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=told):
         load_encoder(VIT, str(tmp_path / "weights.pth"))
+
+
+def test_weights_that_are_not_finite_are_refused_and_a_pipe_is_not_waited_for(
+    vit: PathologyEncoder, tmp_path: Path
+) -> None:
+    state = dict(vit.network.state_dict()) | {"head.weight": torch.full((2, 2), float("inf"))}  # which is left out
+    torch.save(state, tmp_path / "weights.pth")
+    load_encoder(VIT, str(tmp_path / "weights.pth"))
+    torch.save(state | {"norm.weight": state["norm.weight"] * float("nan")}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"NaN or infinite: norm.weight \("):
+        load_encoder(VIT, str(tmp_path / "weights.pth"))
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(CheckpointError, match="not a regular file but a pipe"):
+        load_encoder(VIT, str(find_encoder_weights(VIT, str(tmp_path / "pipe.pth"))))
 
 
 @pytest.mark.parametrize("weights", ["missing.pth", "no/such/file.safetensors", "word"])

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainables.data.dataset_file import DatasetFile, normalize_name, read_dataset_file
+from trainables.errors import Finding
+
+DEFAULT = {1: "tumor"}
+
+
+def read(root: Path, text: str) -> tuple[DatasetFile, list[Finding]]:
+    (root / "dataset.yaml").write_text(text, encoding="utf-8")
+    findings: list[Finding] = []
+    return read_dataset_file(root, DEFAULT, findings), findings
+
+
+def test_without_a_file_nothing_is_stated(tmp_path: Path) -> None:
+    findings: list[Finding] = []
+    assert read_dataset_file(tmp_path, DEFAULT, findings) == DatasetFile(tmp_path / "dataset.yaml")
+    assert not findings
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("name: a\nnam: b\n", ":2 nam", "unknown key"),
+        ("name: {a: b}\n", ":1 name", "is {'a': 'b'}"),
+        ("classes:\n  1: a\n  2: a\n", ":3 classes.2", "another class is called a too"),
+        ("classes:\n  1: a\n  0x100: b\n", ":1 classes.256", "0..255"),  # written otherwise than it is told
+        ("\n\nbackground: [1]\n", ":3 background", "1 is also the class tumor"),
+        ("ignore: [5]\nbackground: [5]\n", ":2 background", "5 is also ignored"),
+        ("split:\n  train: [a]\n  trian: [b]\n", ":3 split.trian", "unknown key"),
+        ("patients:\n  a: p\n  b: [q]\n", ":3 patients.b", "is ['q']"),
+    ],
+)
+def test_findings_have_their_line(tmp_path: Path, text: str, where: str, what: str) -> None:
+    _, findings = read(tmp_path, text)
+    assert [each.where for each in findings] == [f"{tmp_path / 'dataset.yaml'}{where}"]
+    assert what in findings[0].what and findings[0].fix
+
+
+@pytest.mark.parametrize("key", ["classes: {300: a}", "background: [1.5]", "backgruond: [1]", "ignor: [1]"])
+def test_while_ids_may_mean_anything_nothing_is_said_of_masks(tmp_path: Path, key: str) -> None:
+    assert not read(tmp_path, key)[0].has_classes
+    assert read(tmp_path, "name: a\nsplt: {}")[0].has_classes
+
+
+def test_names_are_composed(tmp_path: Path) -> None:
+    text = "name: e\u0301\nclasses: {1: e\u0301}\nsplit: {train: [e\u0301.png]}\npatients: {e\u0301.png: e\u0301}\n"
+    settings, findings = read(tmp_path, text)
+    assert not findings and settings.name == "\u00e9" == normalize_name("e\u0301")
+    assert settings.classes == {1: "\u00e9"} and settings.patients == {"\u00e9.png": "\u00e9"}
+    assert settings.split is not None and settings.split["train"] == ("\u00e9.png",)
+
+
+def test_the_last_of_many_patients_has_its_line(tmp_path: Path) -> None:
+    rows = "".join(f"  r{number}.png: p{number}\n" for number in range(20_000))
+    settings, findings = read(tmp_path, f"patients:\n{rows}")
+    assert not findings and settings.locate("patients", "r19999.png").endswith("dataset.yaml:20001 patients.r19999.png")
