@@ -136,11 +136,9 @@ class Tracker:
         other.experiment_id = find_or_create_experiment(self.client, name, tags, None)
         return other
 
-    def start_search(
-        self, name: str, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
-    ) -> str:
+    def start_search(self, name: str, tags: Mapping[str, str] | None = None) -> str:
         """Opens the parent run of a search and returns its run id."""
-        return self.start_run(name, "search", tags, params)
+        return self.start_run(name, "search", tags)
 
     def start_child(
         self,
@@ -148,7 +146,6 @@ class Tracker:
         name: str,
         run_kind: str,
         tags: Mapping[str, str] | None = None,
-        params: Mapping[str, object] | None = None,
         timestamp_ms: int | None = None,
     ) -> str:
         """Opens a run nested in `parent` and returns its run id.
@@ -158,17 +155,15 @@ class Tracker:
             name: The run's name in the UI.
             run_kind: `trial`, `zeroshot` or `recorded`.
             tags: Tags besides the run kind and the parent.
-            params: Parameters; MLflow never lets them change.
             timestamp_ms: When the run began, in milliseconds since 1970; None is now.
         """
-        return self.start_run(name, run_kind, {**(tags or {}), PARENT_TAG: parent}, params, timestamp_ms)
+        return self.start_run(name, run_kind, {**(tags or {}), PARENT_TAG: parent}, timestamp_ms)
 
     def start_run(
         self,
         name: str,
         run_kind: str,
         tags: Mapping[str, str] | None = None,
-        params: Mapping[str, object] | None = None,
         timestamp_ms: int | None = None,
     ) -> str:
         """Opens a run that is nested in no other and returns its run id; arguments as `start_child` has them."""
@@ -177,13 +172,10 @@ class Tracker:
         if "git_commit" in all_tags:
             all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
         try:
-            run_id = self._create_run(name, start_ms, all_tags)
+            return self._create_run(name, start_ms, all_tags)
         except TrackingUnavailable:
             # The answer may be lost and the run be there: repeated blindly, as MLflow's client does, it makes two.
-            run_id = self._find_created(name, start_ms, all_tags) or self._create_run(name, start_ms, all_tags)
-        if params:
-            self.log_params(run_id, params)
-        return run_id
+            return self._find_created(name, start_ms, all_tags) or self._create_run(name, start_ms, all_tags)
 
     def _create_run(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str:
         with translate_errors("open a run"), without_retries():
@@ -230,7 +222,10 @@ class Tracker:
             return int(self.client.get_run(run_id).info.start_time)
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """Logs parameters; nested mappings become dotted names, long values are cut at 6,000 characters."""
+        """Logs parameters, which MLflow never lets change.
+
+        Nested mappings become dotted names; values are cut at 6,000 characters.
+        """
         from mlflow.entities import Param
 
         batch = [Param(key, value) for key, value in fit_params(params).items()]
