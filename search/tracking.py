@@ -7,6 +7,7 @@ uses MLflow's fluent API, whose active run is global state.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -75,7 +76,7 @@ class Tracker:
         self._client: MlflowClient | None = None
 
     @classmethod
-    def connect(cls, experiment: str, artifact_root: Path | None = None) -> Tracker:
+    def connect(cls, experiment: str, artifact_root: Path | None = None, default_uri: str = "") -> Tracker:
         """Opens the store and finds or creates the experiment.
 
         The store is `MLFLOW_TRACKING_URI`, else MLflow's default in the working directory, resolved to
@@ -85,6 +86,7 @@ class Tracker:
             experiment: The experiment's name.
             artifact_root: Folder for the artifacts of a new experiment; None leaves it to MLflow (`./mlruns`
                 for a local store). An experiment that exists keeps its own.
+            default_uri: The store where the environment names none, as a search's record has it.
 
         Raises:
             SearchError: The store cannot be reached (told within about 12 s for a server), cannot be used, or
@@ -93,7 +95,8 @@ class Tracker:
         set_environment_defaults()
         from mlflow.tracking import get_tracking_uri
 
-        uri = make_uri_absolute(str(get_tracking_uri()))
+        is_told = bool(default_uri) and not os.environ.get("MLFLOW_TRACKING_URI")
+        uri = make_uri_absolute(default_uri if is_told else str(get_tracking_uri()))
         tracker = cls(uri, "")
         location = None if artifact_root is None else artifact_root.resolve().as_uri()
         try:
