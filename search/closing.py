@@ -127,10 +127,11 @@ def list_last_records(session: Session, summary: Summary, verdict: Verdict, over
 
 def _list_scales(folder: Path, best_trial: str) -> list[Record]:
     """Returns the chosen configuration's Dice at each scale of its update, as steps of one curve."""
-    (best,) = (each for each in read_finalists(folder) if each.trial_id == best_trial)
     return [
         {"event": "metrics", "metrics": {"val_dice_by_scale_percent": dice}, "step": round(100 * scale)}
-        for scale, dice in best.average_scales().items()
+        for finalist in read_finalists(folder)
+        if finalist.trial_id == best_trial
+        for scale, dice in finalist.average_scales().items()
     ]
 
 
