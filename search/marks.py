@@ -33,7 +33,7 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
         # The search's own export, and the one that was made last.
         for card in {folder / "export" / "README.md", Path(summary.export or folder) / "README.md"}:
             if card.is_file():
-                write_whole(card, _mark_card(card.read_text(), text))
+                write_whole(card, _mark_card(card.read_text(encoding="utf-8"), text))
     try:
         tracker = Tracker.connect(record.experiment, default_uri=record.tracking_uri)
         tags = {"test_openings": str(result.opening)}

@@ -38,7 +38,12 @@ def list_faults(folder: Path, text: str) -> list[tuple[str, str]]:
         (REPLAY + "scheduler: {kind: asha}\n", "2 scheduler", "no effect on a single trial"),
         (REPLAY + "num_trials: 3\n", "2 num_trials", "every trial is the same"),
         (REPLAY + "start_from: recorded\n", "2 start_from", "no effect without a space"),
-        (TRAINED + "fixed: {adapter.kind: none, adapter.train_heads: false}\n", "3 fixed", ""),
+        (TRAINED + "fixed: {adapter.kind: none, adapter.train_heads: false}\n", "3 fixed", "nothing is trained"),
+        (
+            "space:\n  adapter.kind: {choice: [lora, none]}\nfixed: {adapter.train_heads: false}\n",
+            "2 space.adapter.kind",
+            "nothing is trained",
+        ),
     ],
 )
 def test_a_contradiction_is_told_once(tmp_path: Path, text: str, where: str, words: str) -> None:
