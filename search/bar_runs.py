@@ -34,7 +34,7 @@ def log_recorded_bar(tracker: Tracker, parent: str, max_epochs: int = 1) -> str:
         NOTE_TAG: describe_recorded_bar(bar),
     }
     run_id = _find_or_start(tracker, parent, "recorded-zeroshot", "recorded", tags)
-    tracker.log_metrics(run_id, {"test_dice": bar.overall_dice, "test_iou": bar.overall_iou}, step=0)
+    log_constants(tracker, run_id, {"test_dice": bar.overall_dice, "test_iou": bar.overall_iou}, last_step=0)
     log_constants(tracker, run_id, {"bar_recorded": bar.overall_dice}, max_epochs)
     tracker.finish(run_id)
     return run_id

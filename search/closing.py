@@ -10,18 +10,19 @@ from pathlib import Path
 from search.chosen import CHOSEN_FILE, Chosen
 from search.cluster import call_with_resources
 from search.errors import SearchError
-from search.finalists import CONFIRMATION_FILE
+from search.finalists import CONFIRMATION_FILE, read_finalists
+from search.naming import NAMING_FOLDER
 from search.objective import PARETO_FILE
 from search.openings import OPENINGS_FILE
 from search.outbox import RETRY_S, Outbox, Record
+from search.record import RECORD_FILE
 from search.report import write_report
 from search.results import Winner
 from search.resume import describe_resume
+from search.search_records import deliver_search_record
 from search.session import Session
 from search.summary import SUMMARY_FILE, Summary
-from search.tracking import Tracker
-from search.tracking_errors import TrackingError
-from search.tune_callback import OUTBOX_FILE, TRIAL_ID_TAG, TrackingCallback
+from search.tune_callback import OUTBOX_FILE
 from search.verdict import Verdict
 from trainables.overlay import draw_overlays
 from trainables.scoring import Candidate
@@ -60,20 +61,26 @@ def write_final_report(session: Session) -> Path | None:
         return None
 
 
-def finish_tracking(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> None:
-    """Adds what is known at the end to the parent run and the winner's, and ends the parent run.
+def finish_tracking(session: Session, records: Sequence[Record]) -> None:
+    """Adds what is known at the end to the search's run and its trials', and ends the search's run.
 
     Each record is delivered on its own. Where MLflow is out of reach, they and what the trials have left are tried
     again for :data:`PATIENCE_S` seconds; what then still waits on disk is told.
+
+    Args:
+        session: The search, all its trials ended.
+        records: See :func:`~search.search_records.deliver_search_record`; the time is added here, and what every
+            search has left to say.
     """
     folder, parent = session.plan.folder, session.record.parent_run_id
-    trials = TrackingCallback(session.tracker, parent, None, session.plan.config.max_epochs, [], {}, folder)
+    trials = session.open_outbox()
     path = folder / CLOSING_FILE
     path.unlink(missing_ok=True)  # what an earlier end has left: all of it is written anew
     # Not in order: a file that its store does not take must not hold up the others.
-    closing = Outbox(path, functools.partial(_deliver, session.tracker, parent), in_order=False)
-    for record in _list_records(session, summary, verdict, overlays):
-        closing.post(record)
+    closing = Outbox(path, functools.partial(deliver_search_record, session.tracker, parent), in_order=False)
+    time_ms = int(time.time() * 1000)
+    for record in [*records, *_list_of_every_search(folder)]:
+        closing.post({**record, "time_ms": time_ms})
 
     def deliver() -> int:
         # The winner's run is among what the trials have left.
@@ -94,15 +101,17 @@ def finish_tracking(session: Session, summary: Summary, verdict: Verdict, overla
         session.say(f"  {describe_resume(folder)}")
 
 
-def _list_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> list[Record]:
-    """Returns the last records: the light ones first, so that a store of files that fails costs no figure."""
+def list_last_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> list[Record]:
+    """Returns what a search that trains says at its end: the light records first, as a store of files may fail."""
     plan, winner = session.plan, {"trial_id": summary.best_trial}
     files = [*sorted(plan.folder.glob("*.csv")), plan.folder / SUMMARY_FILE, plan.folder / CHOSEN_FILE]
     files += [plan.folder / CONFIRMATION_FILE, plan.folder / OPENINGS_FILE]
     files += [plan.folder / PARETO_FILE] if plan.config.objective.is_pair else []
     files += [plan.folder / REPORT_FILE] if (plan.folder / REPORT_FILE).is_file() else []
+    figures = {**summary.to_metrics(), **summary.naming}
     records: list[Record] = [
-        {"event": "metrics", "metrics": summary.to_metrics(), "step": plan.config.max_epochs},
+        {"event": "metrics", "metrics": figures, "step": plan.config.max_epochs},
+        *_list_scales(plan.folder, summary.best_trial),
         {"event": "tags", "tags": {"verdict": verdict.word, "best_trial": summary.best_trial}},
         {"event": "tags", "tags": {"winner": "yes", "verdict": verdict.word}, **winner},
         {"event": "finish"},
@@ -113,27 +122,25 @@ def _list_records(session: Session, summary: Summary, verdict: Verdict, overlays
     ]
     if summary.export:
         records.append({"event": "artifact", "path": summary.export, "into": "export", **winner})
-    time_ms = int(time.time() * 1000)
-    return [{**record, "time_ms": time_ms} for record in records]
+    return records
 
 
-def _deliver(tracker: Tracker, parent: str, record: Record) -> None:
-    """Does one record's work in MLflow; a repetition changes nothing."""
-    run_id = parent
-    if "trial_id" in record:
-        found = tracker.find_child(parent, {TRIAL_ID_TAG: record["trial_id"]})
-        if found is None:
-            raise TrackingError(f"trial {record['trial_id']} has no run")
-        run_id = found
-    event = record["event"]
-    if event == "metrics":
-        tracker.log_metrics(run_id, record["metrics"], record["step"], record["time_ms"])
-    elif event == "tags":
-        tracker.set_tags(run_id, record["tags"])
-    elif event == "text":
-        tracker.log_text(run_id, record["text"], record["file"])
-    elif event == "artifact":
-        tracker.log_artifact(run_id, Path(record["path"]), record["into"])
-    else:
-        assert event == "finish", event
-        tracker.finish(run_id, timestamp_ms=record["time_ms"])
+def _list_scales(folder: Path, best_trial: str) -> list[Record]:
+    """Returns the chosen configuration's Dice at each scale of its update, as steps of one curve."""
+    return [
+        {"event": "metrics", "metrics": {"val_dice_by_scale_percent": dice}, "step": round(100 * scale)}
+        for finalist in read_finalists(folder)
+        if finalist.trial_id == best_trial
+        for scale, dice in finalist.average_scales().items()
+    ]
+
+
+def _list_of_every_search(folder: Path) -> list[Record]:
+    """Returns what is written while a search runs, where MLflow may have been out of reach, and what names masks."""
+    records: list[Record] = [
+        {"event": "artifact", "path": str(folder / RECORD_FILE), "into": None},
+        {"event": "recorded experiments"},
+    ]
+    if (folder / NAMING_FOLDER).is_dir():
+        records.append({"event": "artifact", "path": str(folder / NAMING_FOLDER), "into": NAMING_FOLDER})
+    return records

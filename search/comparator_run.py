@@ -26,7 +26,7 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
     Raises:
         SearchError: If MLflow's store cannot be used, or does not hold the search's run.
     """
-    tracker, parent = Tracker.connect(record.experiment), record.parent_run_id
+    tracker, parent = Tracker.connect(record.experiment, default_uri=record.tracking_uri), record.parent_run_id
     tracker.read_start_ms(parent)  # fails where the store is another: no orphan is left there
     scores, protocol = found.scores, found.scores.protocol
     identity = {RUN_KIND_TAG: RUN_KIND, "comparator": found.name, "weights_sha256": _hash_file(found.weights)}

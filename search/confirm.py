@@ -166,20 +166,12 @@ def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
 
 
 def _tell_scales(session: Session, best: Finalist, scale: float) -> None:
-    curve = best.average_scales()
     figures = ", ".join(f"{each:g}: {score:.3f}" for each, score in best.average_scores().items())
     session.say(f"  mean {session.plan.config.objective.label} by scale: {figures}; chosen: {scale:g}")
-    if set(curve) == {0.0, 1.0}:
+    if set(best.average_scales()) == {0.0, 1.0}:
         session.say("  what was trained cannot be merged into SAM2's weights: there is no scale in between")
     if scale == 0:
         session.say("  no scale of the update beats zero-shot on validation: the export is zero-shot itself")
-    steps = {round(100 * each): {"val_dice_by_scale_percent": dice} for each, dice in curve.items()}
-    for step, metrics in steps.items():
-        session.track(
-            lambda metrics=metrics, step=step: session.tracker.log_metrics(  # type: ignore[misc]
-                session.record.parent_run_id, metrics, step
-            )
-        )
 
 
 def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -> Chosen:

@@ -16,7 +16,7 @@ from ray.tune import Callback
 
 from search.failures import describe_failure
 from search.results import RESULT_FILE, locate_trial
-from search.whole_file import write_whole
+from search.whole_file import cut_torn_line, write_whole
 
 PARAMS_FILE = "params.json"
 FAILURE_FILE = "failure.txt"
@@ -30,11 +30,12 @@ class EpochLog(Callback):
         self._folder = folder.absolute()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Writes the configuration."""
+        """Writes the configuration; of an earlier start it keeps the epochs that are whole."""
         folder = self._locate(trial)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / PARAMS_FILE, json.dumps(dict(trial.config), indent=1))
         (folder / FAILURE_FILE).unlink(missing_ok=True)
+        cut_torn_line(folder / RESULT_FILE)  # it goes on after a kill
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

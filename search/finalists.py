@@ -142,3 +142,27 @@ def write_finalists(folder: Path, finalists: Sequence[Finalist], protocol_id: st
     ]
     content = {"protocol_id": protocol_id, "finalists": entries}
     write_whole(folder / CONFIRMATION_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def read_finalists(folder: Path) -> tuple[Finalist, ...]:
+    """Reads ``confirmation.json``; nothing where the search has not come that far."""
+    path = folder / CONFIRMATION_FILE
+    entries = json.loads(path.read_text())["finalists"] if path.is_file() else []
+    return tuple(
+        Finalist(
+            entry["trial_id"],
+            entry["search_dice"],
+            entry["params"],
+            tuple(_read_seed_run(run) for run in entry["runs"]),
+        )
+        for entry in entries
+    )
+
+
+def _read_seed_run(entry: Mapping[str, Any]) -> SeedRun:
+    # JSON has no numbers as keys.
+    curves = {
+        name: {float(scale): value for scale, value in entry.get(name, {}).items()}
+        for name in ("by_scale", "value_by_scale")
+    }
+    return SeedRun(**{**entry, **curves})

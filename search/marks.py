@@ -13,6 +13,8 @@ from search.summary import SUMMARY_FILE, Summary
 from search.tracking import Tracker
 from search.whole_file import write_whole
 
+_OPENED = "the test set was opened"  # what describe_openings begins with
+
 
 def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) -> None:
     """Writes the number of openings wherever the search's test figures stand.
@@ -25,16 +27,15 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
     text = describe_openings(result.opening)
     summary = Summary.read(folder)
     if summary is not None and text:
-        caveats = [each for each in summary.caveats if not each.startswith("the test set was opened")]
+        caveats = [each for each in summary.caveats if not each.startswith(_OPENED)]
         marked = dataclasses.replace(summary, caveats=[*caveats, text], test_openings=result.opening)
         marked.write(folder)
         # The search's own export, and the one that was made last.
         for card in {folder / "export" / "README.md", Path(summary.export or folder) / "README.md"}:
             if card.is_file():
-                told = card.read_text(encoding="utf-8").rstrip()
-                write_whole(card, f"{told}\n\n**{text[0].upper()}{text[1:]}.**\n")
+                write_whole(card, _mark_card(card.read_text(encoding="utf-8"), text))
     try:
-        tracker = Tracker.connect(record.experiment)
+        tracker = Tracker.connect(record.experiment, default_uri=record.tracking_uri)
         tags = {"test_openings": str(result.opening)}
         tracker.set_tags(record.parent_run_id, {**tags, **({"caveat_test": text} if text else {})})
         for file in (result.file, folder / SUMMARY_FILE):
@@ -42,3 +43,10 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
                 tracker.log_artifact(record.parent_run_id, file)
     except SearchError as error:  # connecting raises it, writing its subclass
         print(f"MLflow: {error}")
+
+
+def _mark_card(card: str, text: str) -> str:
+    """Returns a card with a text as its last paragraph, in place of what an earlier opening has left."""
+    opened = f"**{_OPENED[0].upper()}{_OPENED[1:]}"
+    paragraphs = [each for each in card.rstrip().split("\n\n") if not each.startswith(opened)]
+    return "\n\n".join([*paragraphs, f"**{text[0].upper()}{text[1:]}.**"]) + "\n"

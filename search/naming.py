@@ -22,6 +22,8 @@ HOW_TO_GET_WEIGHTS = (
 )
 ONE_CLASS = "naming skipped: the data has one class, so there is nothing to tell apart"
 
+NAMING_FOLDER = "naming"  # in the search's
+
 
 @dataclass(frozen=True)
 class NamingSettings:

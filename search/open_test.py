@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from search.quiet import silence_telemetry
 
@@ -29,13 +30,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> None:
+    import optuna
+
     from search.held_out import open_test, score_here
     from search.marks import mark_artifacts
     from search.objective import Objective
     from search.record import TRIALS_FOLDER, SearchRecord, find_run, make_study_file
     from search.results import find_trial, rank_trials, read_trials
+    from trainables.data.store import RegionStore
     from trainables.interpolation import check_scale
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = SearchRecord.read(folder)
@@ -46,7 +51,9 @@ def _open(arguments: argparse.Namespace) -> None:
     checkpoint = context.locate_fold(trial.checkpoint, 0)
     fold = ", its first fold's training" if context.folds else ""
     candidate = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
-    check_scale(arguments.scale)  # before anything is looked at
+    # Before anything is looked at, which counts.
+    check_scale(arguments.scale)
+    RegionStore.open(Path(context.store_folder))
     result = open_test(folder, record, checkpoint, arguments.scale, candidate, score_here)
     print(f"test, opening {result.opening}: {candidate}")
     print(result.verdict.to_text())

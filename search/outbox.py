@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.tracking_errors import TrackingError, TrackingUnavailable
-from search.whole_file import write_whole
+from search.whole_file import cut_torn_line, write_whole
 
 Record = dict[str, Any]
 
@@ -129,16 +129,12 @@ class Outbox:
 
 
 def _read_records(path: Path) -> list[Record]:
-    """Returns the file's records; a last line torn by a kill is cut off, lest the next one join it."""
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole, newline, torn = content.rpartition(b"\n")
-    if torn:
+    """Returns the file's records; a last line torn by a kill is cut off."""
+    if cut_torn_line(path):
         logger.warning("%s ended in the middle of a record; that record is dropped", path)
-        path.write_bytes(whole + newline)
     records: list[Record] = []
-    for number, line in enumerate(whole.splitlines(), start=1):
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))
         except ValueError:

@@ -152,7 +152,10 @@ class SearchPlan:
 
 
 def make_plan(
-    arguments: argparse.Namespace, warn: Callable[[Finding], None] | None = None, resuming: bool = False
+    arguments: argparse.Namespace,
+    warn: Callable[[Finding], None] | None = None,
+    resuming: bool = False,
+    tracking_uri: str = "",
 ) -> SearchPlan:
     """Reads and checks the space, the data, the model and the folders.
 
@@ -161,6 +164,7 @@ def make_plan(
         warn: Called with all that is worth a look and stops nothing, also where findings do; a plan that is
             returned has it among its remarks.
         resuming: Whether the search's folder must be there already.
+        tracking_uri: Of MLflow's store where the environment names none; empty for MLflow's default.
 
     Raises:
         ConfigError: With every finding.
@@ -177,7 +181,7 @@ def make_plan(
     checkpoint_url = arguments.storage if is_url(arguments.storage) else ""
     if checkpoint_url:
         _collect(findings, lambda: check_url(checkpoint_url))
-    _collect(findings, lambda: check_tracking(os.environ.get("MLFLOW_TRACKING_URI")))
+    _collect(findings, lambda: check_tracking(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri))
     if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
         findings += check_gpus(arguments.gpus_per_trial, torch.cuda.device_count())
     else:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from search.closing import finish_tracking
 from search.mlflow_ui import compose_charts_url
-from search.protocol_space import PROTOCOLS_DIFFER
 from search.protocol_table import PROTOCOLS_FILE, ProtocolTable, list_caveats, read_rows
 from search.record import TRIALS_FOLDER, make_study_file
 from search.results import read_trials
-from search.runner import run_protocols
 from search.session import Session
 
 
-def compare_protocols(session: Session) -> ProtocolTable:
-    """Scores zero-shot under the trials' protocols: nothing is chosen, no test opened, nothing exported."""
+def compare_protocols(session: Session, naming: Mapping[str, float]) -> ProtocolTable:
+    """Sets zero-shot's scores beside each other: nothing is chosen, no test opened, nothing exported.
+
+    Args:
+        session: The search, its trials ended.
+        naming: Figures of naming the zero-shot masks; none where they were not named.
+    """
     plan = session.plan
-    session.say(PROTOCOLS_DIFFER)
-    run_protocols(session)
     trials = read_trials(make_study_file(plan.folder, session.record))
     parent = session.record.parent_run_id
     table = ProtocolTable(
@@ -28,9 +32,15 @@ def compare_protocols(session: Session) -> ProtocolTable:
         rows=read_rows(trials, plan.folder / TRIALS_FOLDER),
     )
     table.write(plan.folder)
-    session.track(lambda: session.tracker.log_artifact(parent, plan.folder / PROTOCOLS_FILE))
-    session.track(lambda: session.tracker.set_tags(parent, {"caveats": "; ".join(table.caveats)}))
-    session.track(lambda: session.tracker.finish(parent))
+    finish_tracking(
+        session,
+        [
+            {"event": "metrics", "metrics": dict(naming), "step": plan.config.max_epochs},
+            {"event": "tags", "tags": {"caveats": "; ".join(table.caveats)}},
+            {"event": "finish"},
+            {"event": "artifact", "path": str(plan.folder / PROTOCOLS_FILE), "into": None},
+        ],
+    )
     for line in table.to_lines():
         session.say(line)
     session.say(f"  in MLflow: {compose_charts_url(session.tracker.uri, session.tracker.experiment_id, parent)}")

@@ -16,7 +16,7 @@ import optuna
 
 from search.chosen import CHOSEN_FILE, Chosen, read_chosen
 from search.errors import SearchError
-from search.finalists import CONFIRMATION_FILE, Finalist, SeedRun
+from search.finalists import Finalist, read_finalists
 from search.objective import DICE, PARAMETERS, PARETO_FILE, Objective
 from search.openings import describe_openings, read_openings
 from search.protocol_table import PROTOCOLS_FILE, ProtocolRow
@@ -171,7 +171,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         verdict=verdict,
         summary=summary,
         chosen=read_chosen(folder, record) if (folder / CHOSEN_FILE).is_file() else None,
-        finalists=_read_finalists(folder / CONFIRMATION_FILE),
+        finalists=read_finalists(folder),
         pareto=_read_pareto(folder / PARETO_FILE),
         importance=_measure_importance(study, objective, context.seed),
         protocols=_read_protocols(folder / PROTOCOLS_FILE),
@@ -228,28 +228,6 @@ def _find_bar(summary: Summary | None, val: PairMeans | None, objective: Objecti
         return math.nan
     means = {"pairs": val.overall["zeroshot"], "classes": float(np.mean(by_class))}
     return means.get(protocol.averaging, math.nan)
-
-
-def _read_finalists(path: Path) -> tuple[Finalist, ...]:
-    entries = json.loads(path.read_text())["finalists"] if path.is_file() else []
-    return tuple(
-        Finalist(
-            entry["trial_id"],
-            entry["search_dice"],
-            entry["params"],
-            tuple(_read_seed_run(run) for run in entry["runs"]),
-        )
-        for entry in entries
-    )
-
-
-def _read_seed_run(entry: Mapping[str, Any]) -> SeedRun:
-    # JSON has no numbers as keys.
-    curves = {
-        name: {float(scale): value for scale, value in entry.get(name, {}).items()}
-        for name in ("by_scale", "value_by_scale")
-    }
-    return SeedRun(**{**entry, **curves})
 
 
 def _read_pareto(path: Path) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,11 +77,9 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
     for name in ("address", "gpus_per_trial", "max_concurrent"):  # what is not given anew stays as it was
         if getattr(arguments, name) is not None:
             setattr(asked, name, getattr(arguments, name))
-    if record.tracking_uri:  # MLflow's store is the one that it began in, unless the environment names another
-        os.environ.setdefault("MLFLOW_TRACKING_URI", record.tracking_uri)
     if record.checkpoint_url:
         check_url(record.checkpoint_url)
-    plan = make_plan(asked, resuming=True)
+    plan = make_plan(asked, resuming=True, tracking_uri=record.tracking_uri)
     plan = dataclasses.replace(plan, folder=folder, name=record.search_id, checkpoint_url=record.checkpoint_url)
     if changes := _find_changes(plan, record):
         raise ConfigError(changes)

@@ -13,12 +13,14 @@ from search.checkpoint_storage import CheckpointStorage
 from search.cluster import TrialResources
 from search.config import find_space
 from search.errors import ConfigError, SearchError
+from search.mlflow_limits import fit_params
 from search.plan import SearchPlan, find_taken
 from search.provenance import describe_environment
 from search.record import RECORD_FILE, SearchRecord
 from search.resume import ResumedSearch, keep_arguments
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
+from search.tune_callback import TrackingCallback
 from trainables.context import TrialContext
 from trainables.sam2_trainable import SAM2Trainable
 
@@ -56,8 +58,13 @@ class Session:
         """Prints a line as it is: no markup in names or paths, no wrapping of links."""
         self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
+    def open_outbox(self) -> TrackingCallback:
+        """Returns what delivers the records of the trials, for those of the search itself; not while trials run."""
+        parent, max_epochs = self.record.parent_run_id, self.plan.config.max_epochs
+        return TrackingCallback(self.tracker, parent, None, max_epochs, [], {}, self.plan.folder)
+
     def track(self, write: Callable[[], object]) -> None:
-        """Writes to MLflow; an outage is told and does not stop the search."""
+        """Writes to MLflow what will be written again; an outage is told and does not stop the search."""
         try:
             write()
         except TrackingError as error:
@@ -93,7 +100,7 @@ def open_session(
     left_out = ("space", "start_from")  # they fill pages; search.json holds them
     settings = {key: value for key, value in plan.config.to_dict().items() if key not in left_out}
     try:
-        parent = tracker.start_search(plan.name, tags, settings)
+        parent = tracker.start_search(plan.name, tags)
     except TrackingError:
         plan.folder.rmdir()  # still empty: the name stays free for a second try
         raise
@@ -118,6 +125,8 @@ def open_session(
     )
     record.write(plan.folder)
     session = Session(plan, record, context, resources, tracker, tags, console)
+    # Not together with the run: where they cannot be written, it would be left behind by a search that did not begin.
+    session.open_outbox().post_search("params", params=fit_params(settings))
     session.track(lambda: tracker.log_artifact(parent, plan.folder / RECORD_FILE))
     return session
 

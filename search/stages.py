@@ -13,10 +13,9 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from search.bar import RECORDED_BAR
-from search.bar_runs import log_recorded_bar, log_zeroshot_bar
 from search.chosen import Chosen, discard_choice
 from search.class_prompts import NO_ZERO_SHOT
-from search.closing import CLOSING_FILE, draw_best, finish_tracking, write_final_report
+from search.closing import CLOSING_FILE, draw_best, finish_tracking, list_last_records, write_final_report
 from search.cluster import (
     call_with_resources,
     check_shared_storage,
@@ -31,12 +30,13 @@ from search.export import export_run, put_aside
 from search.failures import to_storage_error
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
-from search.naming import flatten_naming, name_regions, write_naming
+from search.naming import NAMING_FOLDER, flatten_naming, name_regions, write_naming
 from search.objective import describe_pareto, find_pareto, write_pareto
 from search.openings import describe_openings
 from search.outbox import count_waiting
 from search.plan import SearchPlan
 from search.protocol_comparison import compare_protocols
+from search.protocol_space import PROTOCOLS_DIFFER
 from search.protocol_table import ProtocolTable
 from search.record import TRIALS_FOLDER, make_study_file
 from search.recorded_runs import log_recorded_experiments
@@ -49,7 +49,7 @@ from search.results import (
     write_scores,
 )
 from search.resume import ResumedSearch, describe_resume
-from search.runner import run_trials
+from search.runner import run_protocols, run_trials
 from search.search_lock import hold_search
 from search.session import Session, open_session, reopen_session
 from search.summary import Summary
@@ -91,7 +91,7 @@ def run_search(
     try:
         check_shared_storage(plan.checkpoint_url or plan.arguments.storage, plan.folder.parent)
         resources = share_resources(list_resources(), gpus_per_trial, max_concurrent)
-        tracker = Tracker.connect(plan.experiment)
+        tracker = Tracker.connect(plan.experiment, default_uri=resumed.record.tracking_uri if resumed else "")
         if resumed is None:
             session = open_session(plan, resources, tracker, console)
             with hold_search(session.plan.folder):
@@ -121,7 +121,8 @@ def _find_end(resumed: ResumedSearch) -> Summary | None:
         return None
     if any(count_waiting(resumed.plan.folder / name) for name in (OUTBOX_FILE, CLOSING_FILE)):
         return None
-    status = Tracker.connect(resumed.plan.experiment).read_status(resumed.record.parent_run_id)
+    tracker = Tracker.connect(resumed.plan.experiment, default_uri=resumed.record.tracking_uri)
+    status = tracker.read_status(resumed.record.parent_run_id)
     return summary if status == "FINISHED" else None
 
 
@@ -139,7 +140,9 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     recorded = _log_recorded(session)
     naming = _name_masks(session, "val", session.context.scored)
     if not session.plan.config.train:
-        return compare_protocols(session)
+        session.say(PROTOCOLS_DIFFER)
+        run_protocols(session)
+        return compare_protocols(session, naming)
     run_trials(session, zeroshot)
     trials = read_trials(make_study_file(folder, session.record))
     objective = session.plan.config.objective
@@ -162,7 +165,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     )
     summary.write(folder)
     report = write_final_report(session)
-    session.track(lambda: finish_tracking(session, summary, result.verdict, overlays))
+    finish_tracking(session, list_last_records(session, summary, result.verdict, overlays))
     for line in summary.to_lines(result.verdict.reason):
         session.say(line)
     tracker, parent = session.tracker, session.record.parent_run_id
@@ -179,7 +182,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
 
 def _measure_bar(session: Session) -> Scores:
     """Scores zero-shot on validation, before any trial, and logs it beside the recorded figure."""
-    plan, tracker, parent = session.plan, session.tracker, session.record.parent_run_id
+    plan = session.plan
     session.say("measuring the zero-shot bar on validation ...")
     scores = call_with_resources(session.resources, score_candidate, session.context, None, session.context.scored)
     write_scores(plan.folder / "scores_val_zeroshot.csv", {"zeroshot": scores})
@@ -193,8 +196,9 @@ def _measure_bar(session: Session) -> Scores:
         session.say("  below the filled box: here the zero-shot model adds nothing to its prompt")
     figures = {**flatten_scores(scores, "val"), "val_floor": scores.floor, "val_ceiling": scores.ceiling}
     tags = {**session.tags, "split": "val"}
-    session.track(lambda: log_recorded_bar(tracker, parent, plan.config.max_epochs))
-    session.track(lambda: log_zeroshot_bar(tracker, parent, figures, tags, plan.config.max_epochs))
+    outbox, max_epochs = session.open_outbox(), plan.config.max_epochs
+    outbox.post_search("recorded bar", max_epochs=max_epochs)
+    outbox.post_search("zero-shot bar", figures=figures, tags=tags, max_epochs=max_epochs)
     return scores
 
 
@@ -223,13 +227,9 @@ def _name_masks(session: Session, part: str, names: Sequence[str]) -> dict[str, 
         return {}
     session.say(f"naming the zero-shot masks on {part} ...")
     report = call_with_resources(session.resources, name_regions, session.context, settings, tuple(names))
-    folder = session.plan.folder / "naming"
-    write_naming(report, folder, part)
+    write_naming(report, session.plan.folder / NAMING_FOLDER, part)
     session.say(report.to_text())
-    figures, parent = flatten_naming(report, part), session.record.parent_run_id
-    session.track(lambda: session.tracker.log_metrics(parent, figures, session.plan.config.max_epochs))
-    session.track(lambda: session.tracker.log_artifact(parent, folder, "naming"))
-    return figures
+    return flatten_naming(report, part)
 
 
 def _open_test(session: Session, chosen: Chosen) -> HeldOutResult:

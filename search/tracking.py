@@ -7,6 +7,7 @@ uses MLflow's fluent API, whose active run is global state.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ class Tracker:
         self._client: MlflowClient | None = None
 
     @classmethod
-    def connect(cls, experiment: str, artifact_root: Path | None = None) -> Tracker:
+    def connect(cls, experiment: str, artifact_root: Path | None = None, default_uri: str = "") -> Tracker:
         """Opens the store and finds or creates the experiment.
 
         The store is `MLFLOW_TRACKING_URI`, else MLflow's default in the working directory, resolved to
@@ -86,6 +87,7 @@ class Tracker:
             experiment: The experiment's name.
             artifact_root: Folder for the artifacts of a new experiment; None leaves it to MLflow (`./mlruns`
                 for a local store). An experiment that exists keeps its own.
+            default_uri: The store where the environment names none, as a search's record has it.
 
         Raises:
             SearchError: The store cannot be reached (told within about 12 s for a server), cannot be used, or
@@ -94,7 +96,8 @@ class Tracker:
         set_environment_defaults()
         from mlflow.tracking import get_tracking_uri
 
-        uri = make_uri_absolute(str(get_tracking_uri()))
+        is_told = bool(default_uri) and not os.environ.get("MLFLOW_TRACKING_URI")
+        uri = make_uri_absolute(default_uri if is_told else str(get_tracking_uri()))
         tracker = cls(uri, "")
         location = None if artifact_root is None else artifact_root.resolve().as_uri()
         try:
@@ -138,11 +141,9 @@ class Tracker:
         other.experiment_id = find_or_create_experiment(self.client, name, tags, None)
         return other
 
-    def start_search(
-        self, name: str, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
-    ) -> str:
+    def start_search(self, name: str, tags: Mapping[str, str] | None = None) -> str:
         """Opens the parent run of a search and returns its run id."""
-        return self.start_run(name, "search", tags, params)
+        return self.start_run(name, "search", tags)
 
     def start_child(
         self,
@@ -150,7 +151,6 @@ class Tracker:
         name: str,
         run_kind: str,
         tags: Mapping[str, str] | None = None,
-        params: Mapping[str, object] | None = None,
         timestamp_ms: int | None = None,
     ) -> str:
         """Opens a run nested in `parent` and returns its run id.
@@ -160,17 +160,15 @@ class Tracker:
             name: The run's name in the UI.
             run_kind: `trial`, `zeroshot` or `recorded`.
             tags: Tags besides the run kind and the parent.
-            params: Parameters; MLflow never lets them change.
             timestamp_ms: When the run began, in milliseconds since 1970; None is now.
         """
-        return self.start_run(name, run_kind, {**(tags or {}), PARENT_TAG: parent}, params, timestamp_ms)
+        return self.start_run(name, run_kind, {**(tags or {}), PARENT_TAG: parent}, timestamp_ms)
 
     def start_run(
         self,
         name: str,
         run_kind: str,
         tags: Mapping[str, str] | None = None,
-        params: Mapping[str, object] | None = None,
         timestamp_ms: int | None = None,
     ) -> str:
         """Opens a run that is nested in no other and returns its run id; arguments as `start_child` has them."""
@@ -179,13 +177,10 @@ class Tracker:
         if "git_commit" in all_tags:
             all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
         try:
-            run_id = self._create_run(name, start_ms, all_tags)
+            return self._create_run(name, start_ms, all_tags)
         except TrackingUnavailable:
             # The answer may be lost and the run be there: repeated blindly, as MLflow's client does, it makes two.
-            run_id = self._find_created(name, start_ms, all_tags) or self._create_run(name, start_ms, all_tags)
-        if params:
-            self.log_params(run_id, params)
-        return run_id
+            return self._find_created(name, start_ms, all_tags) or self._create_run(name, start_ms, all_tags)
 
     def _create_run(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str:
         with translate_errors("open a run"), without_retries():
@@ -232,7 +227,10 @@ class Tracker:
             return int(self.client.get_run(run_id).info.start_time)
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """Logs parameters; nested mappings become dotted names, long values are cut at 6,000 characters."""
+        """Logs parameters, which MLflow never lets change.
+
+        Nested mappings become dotted names; values are cut at 6,000 characters.
+        """
         from mlflow.entities import Param
 
         batch = [Param(key, value) for key, value in fit_params(params).items()]

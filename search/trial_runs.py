@@ -9,6 +9,8 @@ from pathlib import Path
 
 from search.whole_file import write_whole
 
+TRIAL_ID_TAG = "ray_trial_id"
+
 
 @dataclass
 class TrialRun:

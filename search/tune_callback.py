@@ -17,16 +17,16 @@ from search.bar import RECORDED_BAR
 from search.failures import describe_failure
 from search.list_searcher import FROM_TRIAL
 from search.outbox import Outbox, Record
+from search.search_records import deliver_search_record
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
-from search.trial_runs import TrialRun, read_trial_runs, write_trial_runs
+from search.trial_runs import TRIAL_ID_TAG, TrialRun, read_trial_runs, write_trial_runs
 from trainables.context import FAILURE, SEED_KEY
 
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
 LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "regions_per_pass", "trained_parameters"})
 LOGGED_PREFIXES = ("val_", "train_", "lr/", "seconds/")
 
-TRIAL_ID_TAG = "ray_trial_id"
 RUN_MAP_FILE = "mlflow_runs.json"
 OUTBOX_FILE = "mlflow_outbox.jsonl"
 
@@ -124,6 +124,17 @@ class TrackingCallback(Callback):
         """
         self._read_folder()
         return self._end_all()
+
+    def post_search(self, event: str, **content: Any) -> None:
+        """Logs something of the search itself, at once or, behind what already waits, when MLflow is back.
+
+        Args:
+            event: One of those of :func:`~search.search_records.deliver_search_record`, which names the content too.
+                None that stores files: in order, a store that fails would hold up the trials.
+            content: JSON's types.
+        """
+        self._outbox.post({"event": event, "time_ms": int(time.time() * 1000), **content})
+        self._outbox.flush()
 
     def end_trial(self, trial_id: str, failure: str = "") -> None:
         """Gives a trial that had ended before a stop its end in MLflow, where the stop came in between.
@@ -262,6 +273,9 @@ class TrackingCallback(Callback):
 
     def _deliver(self, record: Record) -> None:
         """Does one record's work in MLflow; a repetition changes nothing."""
+        if "trial_id" not in record:
+            deliver_search_record(self._tracker, self._parent, record)
+            return
         trial_id, event, time_ms = record["trial_id"], record["event"], record["time_ms"]
         run = self._runs.setdefault(trial_id, TrialRun())
         if event == "start":
@@ -292,6 +306,8 @@ class TrackingCallback(Callback):
         self._runs = read_trial_runs(self._folder / RUN_MAP_FILE)
         self._outbox = Outbox(self._folder / OUTBOX_FILE, self._deliver)
         for record in self._outbox.pending:
+            if "trial_id" not in record:
+                continue
             run = self._runs.setdefault(record["trial_id"], TrialRun())
             if record["event"] == "metrics":
                 run.last_step = max(run.last_step, record["step"])

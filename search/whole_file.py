@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever a process dies."""
+"""Files that are there whole or not at all, and lines of them, whenever a process dies."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8", newline="")
     partial.replace(path)
+
+
+def cut_torn_line(path: Path) -> bool:
+    """Cuts off what a kill left of a file's last line, lest the next line join it; returns whether there was any.
+
+    Raises:
+        OSError: If the file cannot be read or written; one that is missing has no lines.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    whole, newline, torn = content.rpartition(b"\n")
+    if torn:
+        path.write_bytes(whole + newline)
+    return bool(torn)

@@ -28,10 +28,17 @@ SMALL = (
 )
 
 
-def start_search(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Starts ``python -m search.run`` in a folder; its screen goes to ``screen.log`` there, after what that holds."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
+def start_search(folder: Path, *arguments: str, tracking_uri: str = "") -> subprocess.Popen[str]:
+    """Starts ``python -m search.run`` in a folder; its screen goes to ``screen.log`` there, after what that holds.
+
+    Args:
+        folder: Its working directory.
+        arguments: Of the command.
+        tracking_uri: MLflow's store; empty for the default in the folder.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": tracking_uri}
+    if not tracking_uri:
+        del environment["MLFLOW_TRACKING_URI"]
     with (folder / "screen.log").open("a") as screen:
         return subprocess.Popen(
             [sys.executable, "-m", "search.run", *arguments],
@@ -47,7 +54,8 @@ def start_search(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def read_screen(folder: Path) -> str:
     """Returns everything that the folder's searches have printed."""
-    return (folder / "screen.log").read_text()
+    path = folder / "screen.log"
+    return path.read_text() if path.is_file() else ""
 
 
 def read_study(run: Path) -> list[optuna.trial.FrozenTrial]:

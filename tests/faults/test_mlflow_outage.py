@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import read_study
+from searches import read_screen, read_study, start_search
 
 from search.errors import SearchError
 from search.mlflow_limits import fit_params
 from search.quiet import silence_telemetry
 from search.sampler import RAY_TRIAL_ID
 from search.tracking import Tracker
+from trainables.interpolation import SCALES
 
 pytestmark = pytest.mark.slow
 
@@ -125,15 +126,9 @@ class Job:
 
     def __init__(self, folder: Path, tracking_uri: str, *options: str) -> None:
         self.run = folder / "runs" / "job"
-        self._screen = folder / f"screen-{time.monotonic_ns()}.log"
-        with self._screen.open("wb") as screen:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "search.run", *options],
-                cwd=folder,
-                env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri},
-                stdout=screen,
-                stderr=subprocess.STDOUT,
-            )
+        self._folder = folder
+        self._n_told_before = len(read_screen(folder))
+        self._process = start_search(folder, *options, tracking_uri=tracking_uri)
 
     @staticmethod
     def begin(folder: Path, tracking_uri: str, num_trials: int, max_epochs: int = MAX_EPOCHS) -> Job:
@@ -144,7 +139,7 @@ class Job:
 
     @property
     def screen(self) -> str:
-        return self._screen.read_text()
+        return read_screen(self._folder)[self._n_told_before :]
 
     @property
     def trial_ids(self) -> list[str]:
@@ -202,6 +197,14 @@ class Outcome:
     waiting: int
 
 
+def has_search(server: Server) -> bool:
+    return bool(server.read_runs("search"))
+
+
+def has_epoch(server: Server) -> bool:
+    return any("val_dice" in run.data.metrics for run in server.read_runs("trial"))
+
+
 def finish(job: Job, server: Server) -> Outcome:
     """Waits for the job's end."""
     try:
@@ -211,21 +214,21 @@ def finish(job: Job, server: Server) -> Outcome:
         job.end()
 
 
-def lose_server(folder: Path, server: Server, num_trials: int) -> Job:
-    """Kills the server after the first epoch that reached it; returns the job when records wait."""
+def lose_server(folder: Path, server: Server, num_trials: int, last_words: Callable[[Server], bool]) -> Job:
+    """Kills the server as soon as it knows of something; returns the job when records wait."""
     server.start()
     job = Job.begin(folder, server.uri, num_trials)
 
-    def has_epoch() -> bool:
+    def has_last_words() -> bool:
         assert job.is_running, job.screen
-        return any("val_dice" in run.data.metrics for run in server.read_runs("trial"))
+        return last_words(server)
 
     def has_records_waiting() -> bool:
         assert job.is_running, job.screen
         return job.count_waiting() >= N_WAITING
 
     try:
-        wait_until(has_epoch, JOB_S, "an epoch in MLflow")
+        wait_until(has_last_words, JOB_S, "the search in MLflow")
         server.kill()
         wait_until(has_records_waiting, JOB_S, "records in the outbox")
     except BaseException:
@@ -236,11 +239,11 @@ def lose_server(folder: Path, server: Server, num_trials: int) -> Job:
 
 @pytest.fixture(scope="module")
 def passed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
-    """A search whose server was killed and came back before its end."""
+    """A search whose server was killed after an epoch that reached it, and came back before the end."""
     folder = tmp_path_factory.mktemp("passed")
     server = Server(folder / "server")
     try:
-        job = lose_server(folder, server, num_trials=4)
+        job = lose_server(folder, server, 4, has_epoch)
         try:
             server.start()
         except BaseException:
@@ -253,11 +256,11 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
 
 @pytest.fixture(scope="module")
 def stayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
-    """A search whose server was killed and stayed away until the search had ended."""
+    """A search whose server was killed as soon as it knew of it, and stayed away until the search had ended."""
     folder = tmp_path_factory.mktemp("stayed")
     server = Server(folder / "server")
     try:
-        yield finish(lose_server(folder, server, num_trials=2), server)
+        yield finish(lose_server(folder, server, 2, has_search), server)
     finally:
         server.kill()
 
@@ -422,6 +425,20 @@ class TestWhatReachesTheStore:
         (parent,) = delivered.server.read_runs("search")
         numbers = range(1, len(delivered.job.trial_ids) + 1)
         assert delivered.server.read_history(parent, "trials_ended") == [(number, number) for number in numbers]
+
+    def test_the_search_has_its_parameters_and_its_bars(self, delivered: Outcome) -> None:
+        (parent,), (measured,) = (delivered.server.read_runs(kind) for kind in ("search", "zeroshot"))
+        assert parent.data.params["max_epochs"] == str(MAX_EPOCHS)
+        summary = json.loads((delivered.job.run / "summary.json").read_text())
+        dice = summary["zeroshot_val_dice"]
+        assert delivered.server.read_history(measured, "val_dice") == [(0, dice), (MAX_EPOCHS, dice)]
+        assert len(delivered.server.read_runs("recorded")) == 1
+        assert delivered.server.client.get_experiment_by_name("recorded") is not None
+
+    def test_each_scale_stands_once(self, delivered: Outcome) -> None:
+        (parent,) = delivered.server.read_runs("search")
+        steps = [step for step, _ in delivered.server.read_history(parent, "val_dice_by_scale_percent")]
+        assert steps == [round(100 * scale) for scale in sorted(SCALES)]
 
     def test_the_end_of_the_search_is_there(self, delivered: Outcome) -> None:
         summary = json.loads((delivered.job.run / "summary.json").read_text())

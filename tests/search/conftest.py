@@ -1,12 +1,20 @@
-"""Fixtures of several test files: recorded scores, and an MLflow store to write to."""
+"""Fixtures of several test files: recorded scores, an MLflow store to write to, a search that has begun."""
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 
+from search.cluster import TrialResources
+from search.plan import SearchPlan, make_plan
+from search.run import make_parser
+from search.session import Session, open_session
 from search.summary import Summary
 from search.tracking import Tracker
 
@@ -41,6 +49,25 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def tracker(store: Path) -> Tracker:
     return Tracker.connect("lora", None)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> SearchPlan:
+    """A search over three regions of 64 px."""
+    root = tmp_path / "data"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(np.full((64, 64, 3), 100 + number, np.uint8)).save(root / "images" / f"{number}.png")
+        Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
+    options = ["--space", "lora", "--data", str(root), "--storage", str(tmp_path / "runs"), "--name", "first"]
+    return make_plan(make_parser().parse_args([*options, "--seed", "4"]))
+
+
+@pytest.fixture
+def session(plan: SearchPlan, tracker: Tracker) -> Session:
+    """That search, begun."""
+    return open_session(plan, TrialResources(cpus=1, gpus=0.0, concurrent=1), tracker, Console(file=io.StringIO()))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from search.confirm import gather_finalist, list_seeds
-from search.list_searcher import FROM_TRIAL, ListSearcher
+from search.list_searcher import FROM_TRIAL
 from search.listed_trials import ListedTrial
 from search.objective import Objective
 from search.results import Winner
@@ -66,10 +66,3 @@ def test_failed_and_missing_trainings_keep_their_reasons(tmp_path: Path) -> None
 def test_confirmations_never_use_the_searchs_own_seed(seed: int, seeds: list[int]) -> None:
     assert list_seeds(seed, 3) == seeds
     assert seed not in seeds
-
-
-def test_listed_configurations_are_proposed_once_and_in_order() -> None:
-    searcher = ListSearcher([{"adapter.rank": 4}, {"adapter.rank": 8}])
-    assert [searcher.suggest(str(number)) for number in range(3)] == [
-        *({"adapter.rank": 4}, {"adapter.rank": 8}, searcher.FINISHED)
-    ]

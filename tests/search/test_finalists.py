@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from search.errors import SearchError
-from search.finalists import CONFIRMATION_FILE, Finalist, SeedRun, choose_finalist, choose_scale, write_finalists
+from search.finalists import (
+    CONFIRMATION_FILE,
+    Finalist,
+    SeedRun,
+    choose_finalist,
+    choose_scale,
+    read_finalists,
+    write_finalists,
+)
 from search.results import Winner
 
 
@@ -81,3 +89,11 @@ def test_what_is_written_tells_means_and_failures(tmp_path: Path) -> None:
     assert [run["seed"] for run in sound["runs"]] == [1, 2]
     assert other["mean_val_dice"] is None
     assert other["runs"][0]["failure"] == "was not started"
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    assert read_finalists(tmp_path) == ()
+    runs = (SeedRun(1, "/a", 3, 0.9, "", {0.0: 0.5, 1.25: 0.9}, 0.1, {0.0: 0.2, 1.25: 0.1}),)
+    finalists = (Finalist("a", 0.9, {"adapter.rank": 4}, runs), make_finalist("b", 0.4, 0.6))
+    write_finalists(tmp_path, finalists, "ab12cd34")
+    assert read_finalists(tmp_path) == finalists

@@ -99,3 +99,44 @@ def test_a_disk_that_cannot_be_written_loses_nothing_in_memory(
     (tmp_path / "search").rename(tmp_path / "gone")
     outbox.post({"n": 0})
     assert outbox.flush() == 0 and receiver.taken == [0]
+
+
+class TestOutOfOrder:
+    """Where a record may overtake one that cannot be delivered."""
+
+    @pytest.fixture
+    def outbox(self, tmp_path: Path) -> Outbox:
+        return Outbox(tmp_path / "outbox.jsonl", self.deliver, in_order=False)
+
+    @pytest.fixture(autouse=True)
+    def begin(self) -> None:
+        self.blocked: set[int] = set()
+        self.asked: list[int] = []
+        self.taken: list[int] = []
+
+    def deliver(self, record: Record) -> None:
+        self.asked.append(record["n"])
+        if record["n"] in self.blocked:
+            raise TrackingUnavailable("its file's store is away")
+        self.taken.append(record["n"])
+
+    @pytest.mark.parametrize("blocked", [{0}, {1}, {3}, {0, 2}, {1, 3}])
+    def test_one_that_fails_alone_holds_nothing_up(self, outbox: Outbox, tmp_path: Path, blocked: set[int]) -> None:
+        self.blocked = blocked
+        for n in range(4):
+            outbox.post({"n": n})
+        assert outbox.flush() == len(blocked)
+        assert self.taken == sorted({0, 1, 2, 3} - blocked) and self.asked == [0, 1, 2, 3]
+        self.blocked = set()
+        reborn = Outbox(tmp_path / "outbox.jsonl", self.deliver, in_order=False)
+        assert {record["n"] for record in reborn.pending} == blocked
+        assert reborn.flush() == 0 and sorted(self.taken) == [0, 1, 2, 3]
+
+    def test_two_failures_in_a_row_are_an_outage(self, outbox: Outbox) -> None:
+        self.blocked = {1, 2, 3, 4, 5}
+        for n in range(6):
+            outbox.post({"n": n})
+        assert outbox.flush() == 5
+        assert self.asked == [0, 1, 2]  # the others would each wait for their timeout
+        self.blocked = set()
+        assert outbox.flush(force=True) == 0 and sorted(self.taken) == list(range(6))

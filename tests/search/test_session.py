@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 from rich.console import Console
 
 from search.cluster import TrialResources
 from search.errors import SearchError
-from search.plan import SearchPlan, make_plan
+from search.plan import SearchPlan
 from search.record import SearchRecord
-from search.run import make_parser
 from search.session import Session, open_session
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
 
 RESOURCES = TrialResources(cpus=5, gpus=1.0, concurrent=1)
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> SearchPlan:
-    root = tmp_path / "data"
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for number in range(3):
-        Image.fromarray(np.full((64, 64, 3), 100 + number, np.uint8)).save(root / "images" / f"{number}.png")
-        Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
-    options = ["--space", "lora", "--data", str(root), "--storage", str(tmp_path / "runs"), "--name", "first"]
-    return make_plan(make_parser().parse_args([*options, "--seed", "4"]))
 
 
 def make_console(width: int = 40) -> Console:
@@ -94,3 +81,27 @@ def test_errors_of_our_own_are_not_taken_for_an_outage(plan: SearchPlan, tracker
     session = open_session(plan, RESOURCES, tracker, make_console())
     with pytest.raises(ZeroDivisionError):
         session.track(lambda: 1 / 0)
+
+
+class LeavingTracker(Tracker):
+    """Its store goes away as soon as a run has been opened in it."""
+
+    def _create_run(self, *arguments: Any) -> str:
+        run_id = super()._create_run(*arguments)
+        store = Path(self.uri.removeprefix("sqlite:///")).parent
+        store.rename(store.with_name("gone"))
+        return run_id
+
+
+def test_a_store_that_leaves_once_the_run_is_open_costs_no_parameter(
+    plan: SearchPlan, tracker: Tracker, store: Path
+) -> None:
+    leaving = LeavingTracker(tracker.uri, tracker.experiment_id)
+    session = open_session(plan, RESOURCES, leaving, make_console())
+    assert SearchRecord.read(plan.folder).parent_run_id == session.record.parent_run_id
+    shutil.rmtree(store, ignore_errors=True)  # made anew by what was stored as a file
+    store.with_name("gone").rename(store)
+    assert session.open_outbox().flush() == 0
+    (run,) = tracker.client.search_runs([tracker.experiment_id])
+    assert run.info.run_id == session.record.parent_run_id
+    assert run.data.params["max_epochs"] == str(plan.config.max_epochs)

@@ -50,9 +50,10 @@ class TestConnect:
 
 class TestRuns:
     def test_nesting_tags_params_and_status(self, tracker: Tracker) -> None:
-        parent = tracker.start_search("search", {"space": "lora.yaml"}, {"seed": 1})
+        parent = tracker.start_search("search", {"space": "lora.yaml"})
         params = {f"p{i}": i for i in range(230)} | {"long": "x" * 9000, "nested": {"rank": 8}}
-        child = tracker.start_child(parent, "t", "trial", {"git_commit": "abc"}, params)
+        child = tracker.start_child(parent, "t", "trial", {"git_commit": "abc"})
+        tracker.log_params(child, params)
         tracker.finish(child, "FAILED")
         run = tracker.client.get_run(child)
         assert run.data.tags[PARENT_TAG] == parent and run.data.tags["run_kind"] == "trial"
@@ -80,7 +81,8 @@ class TestRuns:
         assert read_history(tracker, run_id, "a") == [(3, 0.5)]
 
     def test_errors_say_whether_to_try_again(self, tracker: Tracker, store: Path) -> None:
-        run_id = tracker.start_search("s", params={"p": 1})
+        run_id = tracker.start_search("s")
+        tracker.log_params(run_id, {"p": 1})
         with pytest.raises(TrackingError) as caught:
             tracker.log_params(run_id, {"p": 2})
         assert not isinstance(caught.value, TrackingUnavailable)

@@ -1,0 +1,64 @@
+"""What keys of a space file say to each other, told at the line that has to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.config import load_config
+from search.errors import ConfigError
+from trainables.protocol import PROTOCOLS
+
+TRAINED = "space:\n  optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
+UNTRAINED = "train: false\nspace:\n  protocol.tta: {choice: [none, all]}\n"
+REPLAY = "fixed: {adapter.rank: 4}\n"
+
+
+def list_faults(folder: Path, text: str) -> list[tuple[str, str]]:
+    """Returns place, without the file's name, and words of everything that is wrong in a file."""
+    path = folder / "a.yaml"
+    path.write_text(text)
+    try:
+        load_config(path, PROTOCOLS)
+    except ConfigError as error:
+        return [(fault.where.removeprefix("a.yaml:"), f"{fault.what} -> {fault.fix}") for fault in error.findings]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "words"),
+    [
+        (TRAINED + "max_epochs: 3\nscheduler: {grace_period: 4}\n", "4 scheduler.grace_period", "max_epochs=3"),
+        (TRAINED + "fixed: {protocol.tta: all}\n", "3 fixed.protocol.tta", "write train: false"),
+        (UNTRAINED + "fixed: {optim.lr: 0.1}\n", "4 fixed.optim.lr", "no effect with train: false"),
+        (UNTRAINED + "max_epochs: 4\n", "4 max_epochs", "zero-shot has no epochs"),
+        (UNTRAINED + "objective: val_iou\n", "4 objective", "are no ranking"),
+        (UNTRAINED + "scheduler: {kind: asha}\n", "4 scheduler", "no effect on train: false"),
+        (REPLAY + "scheduler: {kind: asha}\n", "2 scheduler", "no effect on a single trial"),
+        (REPLAY + "num_trials: 3\n", "2 num_trials", "every trial is the same"),
+        (REPLAY + "start_from: recorded\n", "2 start_from", "no effect without a space"),
+        (TRAINED + "fixed: {adapter.kind: none, adapter.train_heads: false}\n", "3 fixed", "nothing is trained"),
+        (
+            "space:\n  adapter.kind: {choice: [lora, none]}\nfixed: {adapter.train_heads: false}\n",
+            "2 space.adapter.kind",
+            "nothing is trained",
+        ),
+    ],
+)
+def test_a_contradiction_is_told_once(tmp_path: Path, text: str, where: str, words: str) -> None:
+    ((place, told),) = list_faults(tmp_path, text)
+    assert place == where and words in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TRAINED + "max_epochs: 3\nscheduler: {grace_period: 3}\n",
+        UNTRAINED + "scheduler: {kind: none}\n",
+        REPLAY + "scheduler: {kind: none}\nnum_trials: 1\n",
+        UNTRAINED + "fixed: {protocol.closing_px: 3}\n",
+    ],
+)
+def test_what_agrees_is_taken(tmp_path: Path, text: str) -> None:
+    assert list_faults(tmp_path, text) == []

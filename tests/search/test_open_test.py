@@ -1,0 +1,122 @@
+"""The command that opens a search's test set once more, on a small search's real files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from search.open_test import main
+from search.openings import add_opening, read_openings
+from search.record import SearchRecord, make_study_file
+from search.sampler import RAY_TRIAL_ID
+from search.tracking import Tracker
+from trainables.checkpoint import load_model
+from trainables.context import TrialContext
+from trainables.data.bcss import read_regions
+from trainables.data.store import RegionStore
+from trainables.data.tissue import DEMO_CLASSES, make_region
+from trainables.fine_tune import FineTune
+from trainables.protocol import PROTOCOLS
+from trainables.recipe import Recipe
+
+NAMES = ("r0.png", "r1.png", "r2.png", "r3.png")
+
+
+@pytest.fixture(scope="module")
+def regions(tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    root = tmp_path_factory.mktemp("data")
+    for part in ("images", "masks"):
+        (root / part).mkdir()
+    for seed, name in enumerate(NAMES):
+        image, mask = make_region(np.random.default_rng(seed), side_px=128)
+        Image.fromarray(image).save(root / "images" / name, compress_level=1)
+        Image.fromarray(mask).save(root / "masks" / name)
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
+    return RegionStore.build(read_regions(root), 256, tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, regions: RegionStore, tracker: Tracker) -> Path:
+    """A search with one trial of one epoch, whose test set has been opened once."""
+    context = TrialContext(
+        "nano", None, str(regions.folder), NAMES[:1], NAMES[1:2], PROTOCOLS["box"], 1, 0, {}, n_workers=0
+    )
+    recipe = {"adapter.rank": 4, "augment.kind": "none"}
+    record = SearchRecord(
+        search_id="s",
+        experiment="lora",
+        parent_run_id=tracker.start_search("s"),
+        data_root="",
+        split={"train": [NAMES[0]], "val": [NAMES[1]], "test": list(NAMES[2:])},
+        split_description="",
+        data_fingerprint=regions.fingerprint,
+        demo="demo data",
+        config={"sampler": {"kind": "tpe"}},
+        context=context.to_dict(),
+        environment={},
+        tracking_uri=tracker.uri,
+    )
+    folder = tmp_path / "runs" / "s"
+    checkpoint = folder / "trials" / "trial-abc" / "checkpoint_000000"
+    checkpoint.mkdir(parents=True)
+    record.write(folder)
+    base, fold = load_model("nano", None).state_dict(), context.list_folds()[0]
+    FineTune(context, fold, None, base, Recipe.from_flat(recipe), 0, torch.device("cpu")).save(checkpoint)
+    (checkpoint.parent / "result.json").write_text(json.dumps({"training_iteration": 1, "val_dice": 0.5}) + "\n")
+    trial = make_study_file(folder, record).open().ask()
+    trial.set_user_attr(RAY_TRIAL_ID, "abc")
+    add_opening(folder, "winner", context.protocol.id)
+    return folder
+
+
+def open_test(folder: Path, *options: str) -> int:
+    return main(["--storage", str(folder.parent), "--run", "s", *options])
+
+
+def test_a_second_opening_is_scored_told_and_marked(
+    run_folder: Path, tracker: Tracker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert open_test(run_folder, "--trial", "abc", "--scale", "0") == 0
+    said, complaints = capsys.readouterr()
+    assert "Using an existing study" not in complaints
+    assert said.startswith("test, opening 2: trial abc, epoch 1, scale 0\n") and "opened 2 times" in said
+    assert [opening.candidate for opening in read_openings(run_folder)][1] == "trial abc, epoch 1, scale 0"
+    rows = (run_folder / "scores_test_2.csv").read_text().splitlines()
+    assert {row.split(",")[0] for row in rows[1:]} == set(NAMES[2:])
+    for row in rows[1:]:  # scale 0 is zero-shot itself
+        winner, zeroshot = (row.split(",")[rows[0].split(",").index(name)] for name in ("winner", "zeroshot"))
+        assert winner == zeroshot
+    run = tracker.client.get_run(SearchRecord.read(run_folder).parent_run_id)
+    assert run.data.tags["test_openings"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--trial", "xyz"], "those that did: abc"),
+        (["--trial", "abc", "--scale", "-1"], "0 <= scale"),
+        (["--trial", "abc", "--scale", "nan"], "0 <= scale"),
+        (["--trial", "abc", "--run", "other"], "known are: s"),
+    ],
+)
+def test_a_wrong_call_opens_nothing(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str
+) -> None:
+    assert open_test(run_folder, *options) == 2
+    assert told in capsys.readouterr().err
+    assert len(read_openings(run_folder)) == 1 and not list(run_folder.glob("scores_test*"))
+
+
+def test_regions_that_are_gone_are_named(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = SearchRecord.read(run_folder)
+    dataclasses.replace(record, context={**record.context, "store_folder": "/no/such/store"}).write(run_folder)
+    assert open_test(run_folder, "--trial", "abc") == 2
+    assert "/no/such/store" in capsys.readouterr().err
+    assert len(read_openings(run_folder)) == 1  # nothing was looked at

@@ -1,0 +1,61 @@
+"""Records of a search's own run can be delivered again, and say who they are meant for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.search_records import deliver_search_record
+from search.tracking import Tracker
+from search.tracking_errors import TrackingError, TrackingUnavailable
+
+
+def read_everything(tracker: Tracker) -> dict[str, Any]:
+    """Returns what each run of the experiment holds, its histories with all their points."""
+    held = {}
+    for run in tracker.client.search_runs([tracker.experiment_id]):
+        histories = {
+            name: [(point.step, point.timestamp, point.value) for point in histories]
+            for name in run.data.metrics
+            if (histories := tracker.client.get_metric_history(run.info.run_id, name))
+        }
+        held[run.info.run_id] = (run.info.status, run.data.params, run.data.tags, histories)
+    return held
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"event": "params", "params": {"max_epochs": "3"}},
+        {"event": "metrics", "metrics": {"test_dice": 0.5}, "step": 3},
+        {"event": "tags", "tags": {"verdict": "beaten"}},
+        {"event": "tags", "tags": {"winner": "yes"}, "trial_id": "a"},
+        {"event": "recorded bar", "max_epochs": 3},
+        {"event": "zero-shot bar", "figures": {"val_dice": 0.5}, "tags": {"split": "val"}, "max_epochs": 3},
+        {"event": "recorded experiments"},
+        {"event": "finish"},
+    ],
+    ids=lambda record: record["event"],
+)
+def test_a_repetition_changes_nothing(tracker: Tracker, record: dict[str, Any]) -> None:
+    parent = tracker.start_search("s")
+    tracker.start_child(parent, "trial-a", "trial", {"ray_trial_id": "a"})
+    before, record = read_everything(tracker), {**record, "time_ms": 1_700_000_000_000}
+    deliver_search_record(tracker, parent, record)
+    after = read_everything(tracker)
+    assert after != before or record["event"] == "recorded experiments"  # an experiment of its own
+    deliver_search_record(tracker, parent, record)
+    assert read_everything(tracker) == after
+
+
+def test_what_can_never_arrive_is_no_outage(tracker: Tracker, tmp_path: Path) -> None:
+    parent = tracker.start_search("s")
+    for record in (
+        {"event": "tags", "tags": {"winner": "yes"}, "trial_id": "unknown"},
+        {"event": "artifact", "path": str(tmp_path / "gone"), "into": None},
+    ):
+        with pytest.raises(TrackingError) as caught:
+            deliver_search_record(tracker, parent, {**record, "time_ms": 0})
+        assert not isinstance(caught.value, TrackingUnavailable)
