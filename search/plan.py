@@ -176,8 +176,8 @@ def make_plan(
     name = _name_search(config) if arguments.name is None else arguments.name
     storage_findings = _check_storage(storage)
     findings += storage_findings
-    if not (resuming or storage_findings):
-        findings += _check_name(storage, name)
+    if not resuming:
+        findings += _check_name(name) or ([] if storage_findings else find_taken(storage, name))
     checkpoint_url = arguments.storage if is_url(arguments.storage) else ""
     if checkpoint_url:
         _collect(findings, lambda: check_url(checkpoint_url))
@@ -384,11 +384,11 @@ def _describe_leaks(leaks: list[Finding]) -> tuple[str, ...]:
     return (f"leak allowed by --allow-leak: {leaks[0].what}{more}; its scores are too good",)
 
 
-def _check_name(storage: Path, name: str) -> list[Finding]:
+def _check_name(name: str) -> list[Finding]:
     if not _NAME.fullmatch(name):
         what = "must be 1 to 100 letters, digits, '.', '_' or '-'"
         return [Finding(f"--name {name}", what, "choose another name")]
-    return find_taken(storage, name)
+    return []
 
 
 def find_taken(storage: Path, name: str) -> list[Finding]:
@@ -404,7 +404,8 @@ def _check_storage(storage: Path) -> list[Finding]:
     except OSError as error:
         return [Finding(f"--storage {storage}", f"cannot be made: {error.strerror}", "choose another folder")]
     if not os.access(storage, os.R_OK | os.W_OK | os.X_OK):
-        return [Finding(f"--storage {storage}", "cannot be read and written", "choose another folder")]
+        what = "cannot be read" if os.access(storage, os.W_OK) else "cannot be written to"
+        return [Finding(f"--storage {storage}", what, "choose another folder")]
     if what := probe_storage(storage):
         fix = "make room there (or change its permissions or quota), or choose another folder"
         return [Finding(f"--storage {storage}", f"cannot be written: {what}", fix)]

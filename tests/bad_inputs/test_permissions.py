@@ -39,6 +39,9 @@ for line in sys.stdin:
 # Path -> mode, where the finding is, what it says.
 CLOSED: dict[str, tuple[str, int, str, str]] = {
     "storage that is read-only": ("runs", 0o500, "--storage", "cannot be written to"),
+    "storage that is closed": ("runs", 0o000, "--storage", "cannot be written to"),
+    "storage that cannot be read": ("runs", 0o300, "--storage", "cannot be read"),
+    "working directory that is read-only": (".", 0o500, "MLflow's store", "cannot be written"),
     "cache that is read-only": ("runs/.cache", 0o500, ".cache", "Permission denied"),
     "image": ("data/images/r03.png", 0o000, "images/r03.png", "cannot be read (Permission denied)"),
     "mask": ("data/masks/r03.png", 0o000, "masks/r03.png", "cannot be read (Permission denied)"),

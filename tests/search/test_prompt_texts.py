@@ -52,7 +52,7 @@ def test_everything_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         "texts.yaml:2 stroma": "empty",
         "texts.yaml:3 necrosis": "must be a list",
         "texts.yaml:4 vessel[1]": "must be text",
-        "texts.yaml:4 vessel[2]": "must be text",
+        "texts.yaml:4 vessel[2]": "is blank",
         "texts.yaml:4 vessel[3]": "must be text",
         "texts.yaml": "class 'tumor' of the data set has no texts",
     }

@@ -130,7 +130,7 @@ def test_an_unknown_search_is_named(begun: Path) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "command"),
-    [("/a/runs/b-1", "/a/runs/b-1"), ("/my data/b", "'/my data/b'"), ("/it's", "'/it'\\''s'")],
+    [("/a/runs/b-1", "/a/runs/b-1"), ("/my data/b", "'/my data/b'"), ("/it's", "'/it'\"'\"'s'")],
 )
 def test_the_command_can_be_pasted(folder: str, command: str) -> None:
     assert describe_resume(Path(folder)) == f"python -m search.run --resume {command}"

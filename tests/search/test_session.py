@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from search.cluster import TrialResources
-from search.errors import SearchError
+from search.errors import ConfigError
 from search.plan import SearchPlan
 from search.record import SearchRecord
 from search.session import Session, open_session
@@ -51,9 +53,19 @@ def test_folder_record_and_parent_run_are_made(plan: SearchPlan, tracker: Tracke
 
 def test_a_name_that_another_search_just_took_is_refused(plan: SearchPlan, tracker: Tracker) -> None:
     plan.folder.mkdir(parents=True)
-    with pytest.raises(SearchError, match="cannot be made: File exists"):
+    with pytest.raises(ConfigError, match=f"--name first: {plan.folder} exists already"):
         open_session(plan, RESOURCES, tracker, make_console())
     assert tracker.client.search_runs([tracker.experiment_id]) == []
+
+
+def test_a_name_that_nobody_chose_gets_a_number(plan: SearchPlan, tracker: Tracker) -> None:
+    unnamed = dataclasses.replace(plan, arguments=argparse.Namespace(**{**vars(plan.arguments), "name": None}))
+    told = [open_session(unnamed, RESOURCES, tracker, make_console()) for _ in range(3)]
+    assert [session.plan.name for session in told] == ["first", "first-2", "first-3"]
+    for session in told:
+        folder = plan.folder.parent / session.plan.name
+        assert session.plan.folder == folder and SearchRecord.read(folder).search_id == session.plan.name
+        assert tracker.client.get_run(session.record.parent_run_id).info.run_name == session.plan.name
 
 
 def test_a_store_that_fails_leaves_no_folder(plan: SearchPlan, tmp_path: Path) -> None:
