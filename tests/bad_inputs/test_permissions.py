@@ -41,7 +41,6 @@ CLOSED: dict[str, tuple[str, int, str, str]] = {
     "storage that is read-only": ("runs", 0o500, "--storage", "cannot be written to"),
     "storage that is closed": ("runs", 0o000, "--storage", "cannot be written to"),
     "storage that cannot be read": ("runs", 0o300, "--storage", "cannot be read"),
-    "working directory that is read-only": (".", 0o500, "MLflow's store", "cannot be written"),
     "cache that is read-only": ("runs/.cache", 0o500, ".cache", "Permission denied"),
     "image": ("data/images/r03.png", 0o000, "images/r03.png", "cannot be read (Permission denied)"),
     "mask": ("data/masks/r03.png", 0o000, "masks/r03.png", "cannot be read (Permission denied)"),
@@ -51,6 +50,7 @@ CLOSED: dict[str, tuple[str, int, str, str]] = {
     "dataset.yaml": ("data/dataset.yaml", 0o000, "dataset.yaml", "Permission denied"),
     "space": ("mine.yaml", 0o000, "mine.yaml", "Permission denied"),
     "weights": ("w.pt", 0o000, "w.pt", "Permission denied"),
+    "working directory that is read-only": (".", 0o500, "MLflow's store", "cannot be written"),
     "safetensors": ("w.safetensors", 0o000, "w.safetensors", "Permission denied"),
 }
 
