@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,9 +50,30 @@ def is_url(storage: str) -> bool:
     return "://" in storage
 
 
+def expand_path(text: str) -> Path:
+    """Returns a path of the command line made absolute.
+
+    Raises:
+        ConfigError: If it can be no path: the home of a user that is unknown, too long, or with a NUL in it.
+    """
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        what = f"there is no user {expanded.partition('/')[0][1:]}"
+        raise ConfigError([Finding(text, what, f"write the path out, or ./{text} for a name with a ~")])
+    try:
+        path = Path(expanded).resolve()
+        os.stat(path)
+    except ValueError as error:
+        raise ConfigError([Finding(ascii(text), f"is no path ({error})", "check the path")]) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ConfigError([Finding(f"{text[:80]}...", "is too long for a path", "check the path")]) from error
+    return path
+
+
 def locate_storage(storage: str) -> Path:
     """Returns the folder of all searches: under a URL lie their checkpoints, beside which each has its own folder."""
-    return Path(DEFAULT_STORAGE if is_url(storage) else storage).expanduser().resolve()
+    return expand_path(DEFAULT_STORAGE if is_url(storage) else storage)
 
 
 def add_storage_option(parser: argparse._ActionsContainer) -> None:

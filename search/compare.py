@@ -19,7 +19,7 @@ from search.quiet import silence_telemetry
 
 silence_telemetry()
 
-from search.command import add_storage_option, locate_storage, run_command  # noqa: E402
+from search.command import add_storage_option, expand_path, locate_storage, run_command  # noqa: E402
 from search.errors import ConfigError, SearchError  # noqa: E402
 from trainables.errors import Finding  # noqa: E402
 
@@ -237,7 +237,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = SearchRecord.read(folder)
     style = "sam" if arguments.medsam is None else "medsam"
-    weights = Path(arguments.medsam or arguments.sam).expanduser().resolve()
+    weights = expand_path(arguments.medsam or arguments.sam)
     found = compare_run(folder, weights, style, arguments.name or style)
     try:
         chosen = read_chosen(folder, record)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.command import expand_path
 from search.errors import ConfigError
 from search.prompt_texts import PromptTexts, read_prompt_texts
 from trainables.context import TrialContext
@@ -60,7 +61,7 @@ def check_naming(arguments: argparse.Namespace, classes: Sequence[str] | None) -
     texts: PromptTexts = {}
     single = classes is not None and len(classes) < 2
     if arguments.prompt_texts is not None or (given and not single):
-        path = None if arguments.prompt_texts is None else Path(arguments.prompt_texts).expanduser()
+        path = None if arguments.prompt_texts is None else expand_path(arguments.prompt_texts)
         try:
             texts = read_prompt_texts(path, classes)
         except ConfigError as error:
@@ -71,9 +72,9 @@ def check_naming(arguments: argparse.Namespace, classes: Sequence[str] | None) -
         return HOW_TO_GET_WEIGHTS
     if single:
         return ONE_CLASS
-    weights = Path(arguments.clip_weights).expanduser()
+    weights = expand_path(arguments.clip_weights)
     # A worker's folder may be another than the one that the command was given in.
-    absolute = str(weights.resolve()) if weights.exists() else arguments.clip_weights
+    absolute = str(weights) if weights.exists() else arguments.clip_weights
     return NamingSettings(arguments.clip_model, absolute, texts)
 
 

@@ -17,7 +17,7 @@ import torch
 from search.checkpoint_storage import check_url
 from search.class_prompts import check_class_prompts
 from search.cluster import check_address, check_gpus
-from search.command import is_url, locate_storage
+from search.command import expand_path, is_url, locate_storage
 from search.config import SearchConfig, find_space, load_config
 from search.errors import ConfigError
 from search.failures import probe_storage
@@ -318,7 +318,7 @@ def _check_weights(arguments: argparse.Namespace) -> str:
 def _list_data(data: str | None, cache: Path | None) -> RegionListing | None:
     """Lists the user's regions, or the demo's, which are made in the cache; None where there is no cache."""
     if data is not None:
-        root = Path(data).expanduser().resolve()
+        root = expand_path(data)
         if root.is_file():
             fix = "give the folder that holds images/ and masks/"
             raise ConfigError([Finding(f"--data {data}", "is a file, not a folder", fix)])
@@ -393,7 +393,7 @@ def _check_name(name: str) -> list[Finding]:
 
 def find_taken(storage: Path, name: str) -> list[Finding]:
     """Returns that a search's name is taken, if it is."""
-    if os.path.lexists(storage / name):
+    if (storage / name).is_symlink() or (storage / name).exists():
         return [Finding(f"--name {name}", f"{storage / name} exists already", "choose another name")]
     return []
 

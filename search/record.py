@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search.command import expand_path
 from search.errors import ConfigError
 from search.objective import Objective
 from search.study import StudyFile
@@ -102,7 +103,7 @@ def find_run(storage: Path, run: str, option: str = "--run") -> Path:
     Raises:
         ConfigError: If there is none, with the names that there are.
     """
-    for candidate in (Path(run).expanduser(), storage / run):
+    for candidate in (expand_path(run), storage / run):
         if (candidate / RECORD_FILE).is_file():
             return candidate.resolve()
     known = sorted(path.parent.name for path in storage.glob(f"*/{RECORD_FILE}"))

@@ -13,7 +13,7 @@ from search.quiet import silence_telemetry
 
 silence_telemetry()
 
-from search.command import add_storage_option, locate_storage, run_command  # noqa: E402
+from search.command import add_storage_option, expand_path, locate_storage, run_command  # noqa: E402
 from search.whole_file import write_whole  # noqa: E402
 
 REPORT_FILE = "report.html"
@@ -67,7 +67,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from search.record import find_run
 
     folder = find_run(locate_storage(arguments.storage), arguments.run)
-    out = Path(arguments.out).expanduser() if arguments.out else folder / REPORT_FILE
+    out = expand_path(arguments.out) if arguments.out else folder / REPORT_FILE
     print(write_report(folder, out))
 
 

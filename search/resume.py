@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.checkpoint_storage import check_url
-from search.command import locate_storage
+from search.command import expand_path, locate_storage
 from search.errors import ConfigError
 from search.plan import SearchPlan, make_plan
 from search.record import RECORD_FILE, SearchRecord, find_run
@@ -90,8 +90,8 @@ def keep_arguments(arguments: argparse.Namespace, space: Path) -> dict[str, Any]
     """Returns a command line for the record: paths absolute, the space as the copy in the search's folder."""
     kept = {name: value for name, value in vars(arguments).items() if name not in ("resume", "json", "storage")}
     for name in _PATH_OPTIONS:
-        if kept.get(name) is not None and Path(kept[name]).expanduser().exists():
-            kept[name] = str(Path(kept[name]).expanduser().resolve())
+        if kept.get(name) is not None and expand_path(kept[name]).exists():
+            kept[name] = str(expand_path(kept[name]))
     kept["pathology_weights"] = [_make_absolute(text) for text in kept.get("pathology_weights") or []]
     return {**kept, "space": space.name}
 
@@ -103,8 +103,8 @@ def describe_resume(folder: Path) -> str:
 
 def _make_absolute(text: str) -> str:
     name, _, file = text.partition("=")
-    path = Path(file).expanduser()
-    return f"{name}={path.resolve()}" if path.exists() else text
+    path = expand_path(file)
+    return f"{name}={path}" if path.exists() else text
 
 
 def _find_folder(storage: Path, run: str) -> Path:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from search.command import add_storage_option, print_findings, run_command
+from search.command import (
+    DEFAULT_STORAGE,
+    add_storage_option,
+    expand_path,
+    locate_storage,
+    print_findings,
+    run_command,
+)
 from search.errors import ConfigError, SearchError
 from search.tracking_errors import TrackingUnavailable
 from trainables.errors import CheckpointError, DataError, Finding, InputError, TrainablesError
@@ -49,6 +58,32 @@ def test_failures_exit_with_1(kind: type[Exception], capsys: pytest.CaptureFixtu
 def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(raiser(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("~nobody-here/x", "no user nobody-here"), ("a" * 300, "too long"), ("a\0b", "is no path")]
+)
+def test_what_can_be_no_path_is_a_finding(text: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        expand_path(text)
+
+
+def test_paths_become_absolute_whether_they_are_there_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert expand_path("a/../b") == tmp_path / "b"
+    assert expand_path("~/b") == tmp_path / "home" / "b"
+    assert expand_path("./~b") == tmp_path / "~b"
+    assert locate_storage("s3://bucket/a") == locate_storage(DEFAULT_STORAGE) == tmp_path / DEFAULT_STORAGE
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_screen_that_lacks_letters_shows_their_numbers(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", screen)
+    assert run_command(lambda: print("病理")) == 0
+    screen.flush()
+    assert screen.buffer.getvalue() == rb"\u75c5\u7406" + b"\n"  # type: ignore[attr-defined]
 
 
 def test_bugs_are_not_hidden() -> None:
