@@ -285,11 +285,10 @@ class TestAtTheStart:
     def test_a_search_without_its_store_ends_and_leaves_nothing(self, tmp_path: Path) -> None:
         place = f"127.0.0.1:{find_free_port()}"
         job = Job.begin(tmp_path, f"http://someone:secret@{place}", num_trials=1, max_epochs=1)
-        assert finish(job, Server(tmp_path / "none")).code == 1, job.screen
-        (told,) = [line for line in job.screen.splitlines() if line.startswith("error: ")]
-        assert job.screen.endswith(f"{told}\n")
-        assert told.startswith(f"error: MLflow's store http://someone:***@{place} cannot be used: ")
-        assert "Connection refused" in told and "MLFLOW_TRACKING_URI" in told
+        assert finish(job, Server(tmp_path / "none")).code == 2, job.screen
+        _, _, told = job.screen.partition("error: 1 problem; nothing was started\n")
+        assert told.startswith(f"  MLFLOW_TRACKING_URI http://someone:***@{place}\n")
+        assert f"no server answers at {place} (Connection refused)" in told and "start the server" in told
         assert "secret" not in job.screen and "Traceback" not in job.screen
         assert not list((tmp_path / "runs").glob("[!.]*"))
 
