@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import fsspec
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
+from search.deadline import call_within
 from search.errors import ConfigError, SearchError
 from search.failures import probe_storage
 from search.mlflow_ui import hide_password
 from search.results import locate_trial
-from search.tracking_errors import TrackingUnavailable, call_within
 from trainables.checkpoint_files import is_whole
 from trainables.errors import Finding
 
@@ -158,8 +158,6 @@ def probe_url(url: str) -> str:
 
     try:
         call_within(ANSWER_TIMEOUT_S, write)
-    except TrackingUnavailable as error:
-        return str(error)
     except Exception as error:  # each kind of file system has its own
         return hide_password(" ".join(str(error).split()))[:300] or type(error).__name__
     return ""

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+from search.deadline import call_within
 from search.errors import SearchError
 from search.mlflow_limits import fit_params, fit_tags, split_batches, split_finite
 from search.mlflow_ui import EXPERIMENT_NOTE, NOTE_TAG, PARENT_TAG, RUN_KIND_TAG, hide_password
-from search.tracking_errors import TrackingError, TrackingUnavailable, call_within, translate_errors
+from search.tracking_errors import TrackingError, TrackingUnavailable, translate_errors
 from search.tracking_store import (
     find_or_create_experiment,
     quiet_loggers,
@@ -108,7 +109,7 @@ class Tracker:
             tracker.experiment_id = call_within(
                 timeout_s, lambda: find_or_create_experiment(tracker.client, experiment, tags, location)
             )
-        except TrackingError as error:
+        except (TrackingError, TimeoutError) as error:
             raise SearchError(
                 f"MLflow's store {hide_password(uri)} cannot be used: {error}. Start the server, or point "
                 "MLFLOW_TRACKING_URI to another store, or unset it to use sqlite in the working directory."

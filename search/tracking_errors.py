@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from search.errors import SearchError
 from search.mlflow_ui import hide_password
-
-T = TypeVar("T")
 
 # MLflow's answers that a second try cannot change; every other failure may pass.
 _PERMANENT_CODES = frozenset(
@@ -47,27 +43,3 @@ def translate_errors(action: str) -> Iterator[None]:
         if is_permanent or isinstance(error, (TypeError, FileNotFoundError)):
             raise TrackingError(told) from error
         raise TrackingUnavailable(told) from error
-
-
-def call_within(timeout_s: float | None, call: Callable[[], T]) -> T:
-    """Returns what the call returns; after `timeout_s` seconds raises :class:`TrackingUnavailable`."""
-    if timeout_s is None:
-        return call()
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    # A daemon: a connection that hangs must not keep the process from ending.
-    thread = threading.Thread(target=target, name="mlflow-connect", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TrackingUnavailable(f"no answer within {timeout_s:.0f} s")
-    return results[0]

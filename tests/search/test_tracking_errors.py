@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 
 import pytest
 from mlflow.exceptions import MlflowException, RestException
 
 from search.errors import SearchError
-from search.tracking_errors import TrackingError, TrackingUnavailable, call_within, translate_errors
+from search.tracking_errors import TrackingError, TrackingUnavailable, translate_errors
 
 
 @pytest.mark.parametrize(
@@ -49,21 +48,3 @@ def test_messages_are_never_empty_and_never_long(message: str, told: str) -> Non
 def test_an_interrupt_passes() -> None:
     with pytest.raises(KeyboardInterrupt), translate_errors("connect"):
         raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("timeout_s", [None, 10.0])
-def test_a_call_in_time_returns_or_raises_its_own(timeout_s: float | None) -> None:
-    def fail() -> None:
-        raise KeyError("x")
-
-    assert call_within(timeout_s, lambda: 7) == 7
-    assert call_within(timeout_s, lambda: None) is None
-    with pytest.raises(KeyError, match="x"):
-        call_within(timeout_s, fail)
-
-
-def test_a_call_that_hangs_is_given_up() -> None:
-    release = threading.Event()
-    with pytest.raises(TrackingUnavailable, match="no answer"):
-        call_within(0.05, lambda: release.wait(10))
-    release.set()
