@@ -147,8 +147,11 @@ def probe_url(url: str) -> str:
         filesystem, base = fsspec.core.url_to_fs(url)
         # A bucket is not made for whoever mistypes its name; a folder is.
         top = base.lstrip("/").partition("/")[0]
-        if not base.startswith("/") and not filesystem.exists(top):
-            raise OSError(f"{top} does not exist")
+        if not base.startswith("/"):
+            try:
+                filesystem.info(top)  # not exists(), which says no where nobody answers
+            except FileNotFoundError as error:
+                raise OSError(f"{top} does not exist") from error
         filesystem.makedirs(base, exist_ok=True)
         path = f"{base.rstrip('/')}/.probe-{uuid.uuid4().hex}"
         filesystem.pipe_file(path, b"probe")

@@ -62,8 +62,9 @@ def probe_storage(folder: Path) -> str:
 
 
 def describe_storage(what: str, folder: str) -> str:
-    """Returns what to do where files cannot be written."""
-    return f"{folder} cannot be written: {what}; make room there (or change its permissions or quota)"
+    """Returns what to do where files cannot be written, to a folder or below a URL."""
+    fix = "look whether it can be reached" if "://" in folder else "make room there"
+    return f"{folder} cannot be written: {what}; {fix} (or change its permissions or quota)"
 
 
 def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
