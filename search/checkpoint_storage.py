@@ -112,11 +112,15 @@ class CheckpointStorage:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_url(url: str) -> None:
+def check_url(url: str, name: str = "") -> None:
     """Checks that checkpoints can be written under a URL, by writing some bytes there and reading them back.
 
+    Args:
+        url: Of all searches.
+        name: Of a search that is to begin, whose folder there must be new; empty for one that goes on.
+
     Raises:
-        ConfigError: If they cannot.
+        ConfigError: If they cannot, or if another search of that name has left some.
     """
     where = f"--storage {hide_password(url)}"
     scheme = urlsplit(url).scheme
@@ -138,6 +142,11 @@ def check_url(url: str) -> None:
     if what := probe_url(url):
         fix = "make the bucket or folder, and give credentials by the file system's own settings"
         raise ConfigError([Finding(where, f"cannot be written: {what}", fix)])
+    if name:
+        filesystem, base = fsspec.core.url_to_fs(url)
+        if filesystem.find(f"{base.rstrip('/')}/{name}"):
+            what = f"holds checkpoints of another search of that name: {url.rstrip('/')}/{name}"
+            raise ConfigError([Finding(f"--name {name}", what, "choose another name")])
 
 
 def probe_url(url: str) -> str:

@@ -180,7 +180,7 @@ def make_plan(
         findings += _check_name(name) or ([] if storage_findings else find_taken(storage, name))
     checkpoint_url = arguments.storage if is_url(arguments.storage) else ""
     if checkpoint_url:
-        _collect(findings, lambda: check_url(checkpoint_url))
+        _collect(findings, lambda: check_url(checkpoint_url, "" if resuming else name))
     _collect(findings, lambda: check_tracking(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri))
     if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
         findings += check_gpus(arguments.gpus_per_trial, torch.cuda.device_count())

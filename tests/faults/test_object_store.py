@@ -33,6 +33,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
     ):
         monkeypatch.setenv(name, value)
     connect().makedirs(BUCKET, exist_ok=True)
+    if keys := list_keys():  # what servers hold lives as long as the process
+        connect().rm(keys)
     yield server
     server.stop()
 
@@ -61,6 +63,11 @@ def test_a_killed_search_goes_on_from_checkpoints_in_a_bucket(
     kept = {key.removeprefix(f"{BUCKET}/our searches/job/") for key in list_keys() if "/checkpoint_" in key}
     copied = {path.relative_to(run).as_posix() for path in run.glob("*/trial-*/checkpoint_*/**/*") if path.is_file()}
     assert copied == kept
+    # What is in the bucket belongs to this search.
+    (tmp_path / "elsewhere").mkdir()
+    other = start_search(tmp_path / "elsewhere", *SMALL, "--name", "job", "--storage", URL)
+    assert other.wait(LIMIT_S) == 2
+    assert "holds checkpoints of another search" in read_screen(tmp_path / "elsewhere")
     assert not [key for key in list_keys() if "images" in key or key.endswith((".png", ".npy", ".dat"))]
 
 
@@ -94,5 +101,4 @@ def test_a_bucket_that_goes_away_stops_the_search_which_goes_on_later(
         assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 0, read_screen(tmp_path)
         assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
     finally:
-        connect().rm(f"{BUCKET}/our searches", recursive=True)
         server.stop()

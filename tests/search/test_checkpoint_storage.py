@@ -84,5 +84,15 @@ def test_a_url_that_cannot_be_used_is_a_finding(url: str, what: str) -> None:
 
 
 def test_a_url_that_can_be_used_is_left_as_it_was(tmp_path: Path) -> None:
-    check_url(f"file://{tmp_path / 'new'}")
+    check_url(f"file://{tmp_path / 'new'}", "first")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_name_that_another_search_has_used_there_is_taken(tmp_path: Path, far: Path) -> None:
+    url = f"file://{far.parents[1]}"
+    check_url(url, "job")
+    write_checkpoint(far / "trial-a" / "checkpoint_000000", "any")
+    check_url(url)
+    check_url(url, "job-2")
+    with pytest.raises(ConfigError, match="--name job: holds checkpoints of another search"):
+        check_url(url, "job")
