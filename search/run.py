@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import sys
 
 from search.quiet import silence_telemetry
 
 silence_telemetry()  # before anything imports ray, mlflow or albumentations
 
 from search.command import add_storage_option, run_command  # noqa: E402
+from search.process_end import end_process  # noqa: E402
 
 
 def parse_duration(text: str) -> float:
@@ -181,4 +181,4 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())
