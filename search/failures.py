@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from ray.tune import Callback
 from ray.tune.error import TuneError
 
+from search.command import is_url
 from search.errors import SearchError
 
 # A trial that lost its worker is tried again from its last checkpoint as often as this.
@@ -63,7 +64,7 @@ def probe_storage(folder: Path) -> str:
 
 def describe_storage(what: str, folder: str) -> str:
     """Returns what to do where files cannot be written, to a folder or below a URL."""
-    fix = "look whether it can be reached" if "://" in folder else "make room there"
+    fix = "look whether it can be reached" if is_url(folder) else "make room there"
     return f"{folder} cannot be written: {what}; {fix} (or change its permissions or quota)"
 
 
@@ -74,26 +75,30 @@ def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
         error: What stopped it; Tune wraps errors of callbacks in its own.
         folder: The search's, to be named.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, StorageError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
+    for each in _list_causes(error):
+        if isinstance(each, StorageError):
+            return each
     what = find_storage_error(error)
     return StorageError(describe_storage(what, folder)) if what else None
 
 
 def find_storage_error(error: BaseException) -> str:
     """Returns what the operating system said, where an error or one of its causes is of a disk; else nothing."""
+    for each in _list_causes(error):
+        if isinstance(each, OSError) and each.errno in _STORAGE_ERRNOS:
+            return f"{each.strerror}" + (f" ({each.filename})" if each.filename else "")
+        # Of what these wrap they keep the text alone.
+        if isinstance(each, (TuneError, RayError)) and (words := find_storage_words(str(each))):
+            return words
+    return ""
+
+
+def _list_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, and what it came of."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in _STORAGE_ERRNOS:
-            return f"{seen.strerror}" + (f" ({seen.filename})" if seen.filename else "")
-        # Of what these wrap they keep the text alone.
-        if isinstance(seen, (TuneError, RayError)) and (words := find_storage_words(str(seen))):
-            return words
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return ""
 
 
 def find_storage_words(text: str) -> str:

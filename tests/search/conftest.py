@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from PIL import Image
 from rich.console import Console
 
 from search.cluster import TrialResources
+from search.config import load_config
+from search.errors import ConfigError
 from search.plan import SearchPlan, make_plan
 from search.run import make_parser
 from search.session import Session, open_session
 from search.summary import Summary
 from search.tracking import Tracker
+from trainables.protocol import PROTOCOLS
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +106,19 @@ def summary() -> Summary:
         wall_seconds=130.0,
         bar_recorded_comparable=False,
     )
+
+
+@pytest.fixture
+def list_faults(tmp_path: Path) -> Callable[[str], list[tuple[str, str]]]:
+    """Returns place, without the file's name, and words of everything that is wrong in the text of a space file."""
+
+    def read(text: str) -> list[tuple[str, str]]:
+        path = tmp_path / "a.yaml"
+        path.write_text(text)
+        try:
+            load_config(path, PROTOCOLS)
+        except ConfigError as error:
+            return [(fault.where.removeprefix("a.yaml:"), f"{fault.what} -> {fault.fix}") for fault in error.findings]
+        return []
+
+    return read

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from search.config import load_config
-from search.errors import ConfigError
-from trainables.protocol import PROTOCOLS
-
+ListFaults = Callable[[str], list[tuple[str, str]]]
 TRAINED = "space:\n  optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
 UNTRAINED = "train: false\nspace:\n  protocol.tta: {choice: [none, all]}\n"
 REPLAY = "fixed: {adapter.rank: 4}\n"
-
-
-def list_faults(folder: Path, text: str) -> list[tuple[str, str]]:
-    """Returns place, without the file's name, and words of everything that is wrong in a file."""
-    path = folder / "a.yaml"
-    path.write_text(text)
-    try:
-        load_config(path, PROTOCOLS)
-    except ConfigError as error:
-        return [(fault.where.removeprefix("a.yaml:"), f"{fault.what} -> {fault.fix}") for fault in error.findings]
-    return []
 
 
 @pytest.mark.parametrize(
@@ -46,8 +32,8 @@ def list_faults(folder: Path, text: str) -> list[tuple[str, str]]:
         ),
     ],
 )
-def test_a_contradiction_is_told_once(tmp_path: Path, text: str, where: str, words: str) -> None:
-    ((place, told),) = list_faults(tmp_path, text)
+def test_a_contradiction_is_told_once(list_faults: ListFaults, text: str, where: str, words: str) -> None:
+    ((place, told),) = list_faults(text)
     assert place == where and words in told
 
 
@@ -60,5 +46,5 @@ def test_a_contradiction_is_told_once(tmp_path: Path, text: str, where: str, wor
         UNTRAINED + "fixed: {protocol.closing_px: 3}\n",
     ],
 )
-def test_what_agrees_is_taken(tmp_path: Path, text: str) -> None:
-    assert list_faults(tmp_path, text) == []
+def test_what_agrees_is_taken(list_faults: ListFaults, text: str) -> None:
+    assert list_faults(text) == []

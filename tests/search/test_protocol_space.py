@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from search.config import load_config
-from search.errors import ConfigError
-from trainables.protocol import PROTOCOLS
-
+ListFaults = Callable[[str], list[tuple[str, str]]]
 HEAD = "train: false\nprotocol: recorded\n"
 PROMPTS = HEAD + "space:\n  protocol.prompt: {choice: [box, points]}\n"
-
-
-def list_faults(folder: Path, text: str) -> list[tuple[str, str]]:
-    path = folder / "a.yaml"
-    path.write_text(text)
-    try:
-        load_config(path, PROTOCOLS)
-    except ConfigError as error:
-        return [(fault.where.removeprefix("a.yaml:"), f"{fault.what} -> {fault.fix}") for fault in error.findings]
-    return []
 
 
 @pytest.mark.parametrize(
@@ -43,9 +30,9 @@ def list_faults(folder: Path, text: str) -> list[tuple[str, str]]:
     ],
 )
 def test_values_that_no_protocol_has_are_told_with_what_they_meet(
-    tmp_path: Path, text: str, where: str, words: str
+    list_faults: ListFaults, text: str, where: str, words: str
 ) -> None:
-    ((place, told),) = list_faults(tmp_path, text)
+    ((place, told),) = list_faults(text)
     assert place == where and words in told
 
 
@@ -60,5 +47,5 @@ def test_values_that_no_protocol_has_are_told_with_what_they_meet(
     ],
     ids=["odd closings", "boxes alone", "points", "a wide range"],
 )
-def test_what_every_trial_can_have_is_taken(tmp_path: Path, text: str) -> None:
-    assert list_faults(tmp_path, text) == []
+def test_what_every_trial_can_have_is_taken(list_faults: ListFaults, text: str) -> None:
+    assert list_faults(text) == []
