@@ -16,12 +16,17 @@ from search.mlflow_ui import (
     describe_recorded_experiment,
 )
 from search.tracking import FoundRun, Tracker
+from search.tracking_errors import TrackingError, TrackingUnavailable
 from search.tracking_store import ExperimentDeleted
 from trainables.protocol import PROTOCOLS
 
 RECORDED_EXPERIMENT = "recorded"
 RECORDED_NAME_TAG = "recorded_name"
 PROTOCOL_ID_TAG = "protocol_id"
+
+# A process that begins at the same moment may delete a run as a double, or write the same parameter first:
+# MLflow refuses us then, and has what we wanted when we look again.
+_N_REPETITIONS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +36,8 @@ def log_recorded_experiments(tracker: Tracker) -> str:
 
     Runs that are there are found by their tag `recorded_name` and left as they are, so a second call adds
     nothing; a run that an earlier call left unfinished is completed. Of two processes that begin at once on a
-    new store, both may open a run for the same row; each then deletes all but the oldest one of a row.
+    new store, both may open a run for the same row; each then deletes all but the oldest one of a row, and
+    one that was refused for it looks again.
 
     An experiment `recorded` that somebody has deleted stays so: that is logged, not raised.
 
@@ -52,9 +58,12 @@ def log_recorded_experiments(tracker: Tracker) -> str:
         logger.warning("MLflow: %s; the recorded experiments are not listed", error)
         return error.experiment_id
     rows = order_rows({row.name: row for row in (*RECORDED_EXPERIMENTS, *RECORDED_BARS)}.values())
-    for row, run in zip(rows, _find_or_open(recorded, rows), strict=True):
-        if run is not None:
-            _complete(recorded, run, row)
+    refusal = _list(recorded, rows)
+    for _ in range(_N_REPETITIONS):
+        if refusal is not None:
+            refusal = _list(recorded, rows)
+    if refusal is not None:
+        raise refusal
     return recorded.experiment_id
 
 
@@ -93,6 +102,20 @@ def list_tags(row: RecordedExperiment) -> dict[str, str]:
     }
     protocol = PROTOCOLS.get(row.protocol)
     return tags if protocol is None else {**tags, PROTOCOL_ID_TAG: protocol.id}
+
+
+def _list(tracker: Tracker, rows: list[RecordedExperiment]) -> TrackingError | None:
+    """Completes every row's run that MLflow lets us; returns the last refusal."""
+    refusal: TrackingError | None = None
+    for row, run in zip(rows, _find_or_open(tracker, rows), strict=True):
+        try:
+            if run is not None:
+                _complete(tracker, run, row)
+        except TrackingUnavailable:
+            raise
+        except TrackingError as error:
+            refusal = error
+    return refusal
 
 
 def _find_or_open(tracker: Tracker, rows: list[RecordedExperiment]) -> list[FoundRun | None]:
