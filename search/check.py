@@ -56,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from search.plan import SearchPlan, describe_warning, make_plan
+    from search.plan import SearchPlan
+    from search.planner import describe_warning, make_plan
 
     findings: Sequence[Finding] = ()
     warnings: list[Finding] = []

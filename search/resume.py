@@ -13,7 +13,8 @@ from typing import Any
 from search.checkpoint_storage import check_url
 from search.command import expand_path, locate_storage
 from search.errors import ConfigError
-from search.plan import SearchPlan, make_plan
+from search.plan import SearchPlan
+from search.planner import make_plan
 from search.record import RECORD_FILE, SearchRecord, find_run
 from trainables.errors import Finding
 

@@ -167,7 +167,7 @@ def _run(arguments: argparse.Namespace) -> None:
         resumed = read_resumed(arguments, defaults)
         plan = resumed.plan
     else:
-        from search.plan import make_plan
+        from search.planner import make_plan
 
         plan = make_plan(arguments)
     for line in plan.to_lines():

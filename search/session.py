@@ -14,7 +14,8 @@ from search.cluster import TrialResources
 from search.config import find_space
 from search.errors import ConfigError, SearchError
 from search.mlflow_limits import fit_params
-from search.plan import SearchPlan, find_taken
+from search.place import find_taken
+from search.plan import SearchPlan
 from search.provenance import describe_environment
 from search.record import RECORD_FILE, SearchRecord
 from search.resume import ResumedSearch, keep_arguments

@@ -71,7 +71,7 @@ def run_search(
     """Runs a search to its end and returns its outcome, which also lies in its folder.
 
     Args:
-        plan: From :func:`search.plan.make_plan`.
+        plan: From :func:`search.planner.make_plan`.
         console: Where progress is told.
         address: Of a Ray cluster to join; None starts Ray here.
         gpus_per_trial: GPUs of one trial, fractions too; None for 1 where there are any.

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from search.check import MAX_ALIKE, format_findings, main, make_parser
-from search.plan import MAX_NOTES, make_plan
+from search.plan import MAX_NOTES
+from search.planner import make_plan
 from trainables.errors import Finding
 
 

@@ -15,7 +15,8 @@ from rich.console import Console
 from search.cluster import TrialResources
 from search.config import load_config
 from search.errors import ConfigError
-from search.plan import SearchPlan, make_plan
+from search.plan import SearchPlan
+from search.planner import make_plan
 from search.run import make_parser
 from search.session import Session, open_session
 from search.summary import Summary

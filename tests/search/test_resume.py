@@ -14,7 +14,7 @@ from rich.console import Console
 
 from search.cluster import TrialResources
 from search.errors import ConfigError
-from search.plan import make_plan
+from search.planner import make_plan
 from search.resume import ResumedSearch, describe_resume, read_resumed
 from search.run import make_parser
 from search.session import open_session, reopen_session

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from search.errors import ConfigError
-from search.plan import SearchPlan, make_plan
+from search.plan import SearchPlan
+from search.planner import make_plan
 from search.run import main, make_parser
 from search.scheduler import make_scheduler
 from trainables.errors import Finding
