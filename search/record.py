@@ -27,7 +27,7 @@ class SearchRecord:
     Attributes:
         search_id: Name of the search and of its folder.
         experiment: Of MLflow.
-        parent_run_id: Its parent run in MLflow.
+        parent_run_id: Its parent run in MLflow; empty before it has one.
         data_root: Folder of the data set.
         split: Names of the regions that train, validate and test.
         split_description: How the split came about.
@@ -40,6 +40,8 @@ class SearchRecord:
         arguments: Its command line, by which it is resumed.
         tracking_uri: Where MLflow's store is; empty where the URI holds a password.
         checkpoint_url: Below which its checkpoints went; empty where they are in its folder alone.
+        run_key: A tag that no other search's parent run has, by which that run is found where a kill came
+            between its opening and its id's being written here.
     """
 
     search_id: str
@@ -57,6 +59,7 @@ class SearchRecord:
     arguments: dict[str, Any] = field(default_factory=dict)
     tracking_uri: str = ""
     checkpoint_url: str = ""
+    run_key: str = ""
 
     def write(self, folder: Path) -> None:
         """Writes ``search.json``, whole or not at all."""

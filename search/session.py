@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -18,12 +21,14 @@ from search.place import find_taken
 from search.plan import SearchPlan
 from search.provenance import describe_environment
 from search.record import RECORD_FILE, SearchRecord
-from search.resume import ResumedSearch, keep_arguments
+from search.resume import ResumedSearch, describe_resume, keep_arguments
 from search.tracking import Tracker
 from search.tracking_errors import TrackingError
 from search.tune_callback import TrackingCallback
 from trainables.context import TrialContext
 from trainables.sam2_trainable import SAM2Trainable
+
+RUN_KEY_TAG = "search_key"
 
 
 @dataclass(frozen=True)
@@ -72,16 +77,42 @@ class Session:
             self.say(f"MLflow: {error}")
 
 
-def open_session(
-    plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console
-) -> Session:
-    """Makes the search's folder, opens its parent run and writes its record.
+def claim_folder(plan: SearchPlan) -> SearchPlan:
+    """Makes the search's folder; a name that nobody chose gets a number where another search has just taken it.
 
     Raises:
         ConfigError: If another search has just taken the name that was asked for.
-        SearchError: If the folder cannot be made, or MLflow fails.
+        SearchError: If the folder cannot be made.
     """
-    plan = _make_folder(plan)
+    storage, name = plan.folder.parent, plan.name
+    for number in itertools.count(2):
+        try:
+            (storage / name).mkdir(parents=True)
+            return dataclasses.replace(plan, name=name, folder=storage / name)
+        except FileExistsError as error:
+            if plan.arguments.name is not None:
+                raise ConfigError(find_taken(storage, name)) from error
+            name = f"{plan.name}-{number}"
+        except OSError as error:
+            raise SearchError(f"the search's folder {storage / name} cannot be made: {error.strerror}") from error
+    raise AssertionError("there are enough numbers")
+
+
+def open_session(
+    plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console
+) -> Session:
+    """Writes a search's record and opens its parent run; without a run, the folder is removed again.
+
+    Args:
+        plan: The search, its folder claimed.
+        resources: What a trial is given.
+        tracker: The MLflow experiment.
+        console: Where progress is told.
+
+    Raises:
+        OSError: If the record cannot be written.
+        TrackingError: If MLflow fails.
+    """
     context = TrialContext(
         model=plan.model,
         checkpoint=plan.checkpoint,
@@ -97,20 +128,11 @@ def open_session(
         pathology_weights=dict(plan.pathology_weights),
     )
     environment = describe_environment()
-    tags = _make_tags(plan, environment)
-    left_out = ("space", "start_from")  # they fill pages; search.json holds them
-    settings = {key: value for key, value in plan.config.to_dict().items() if key not in left_out}
-    try:
-        parent = tracker.start_search(plan.name, tags)
-    except TrackingError:
-        plan.folder.rmdir()  # still empty: the name stays free for a second try
-        raise
     space = find_space(plan.arguments.space)
-    (plan.folder / space.name).write_bytes(space.read_bytes())
     record = SearchRecord(
         search_id=plan.name,
         experiment=plan.experiment,
-        parent_run_id=parent,
+        parent_run_id="",
         data_root=str(plan.regions.root),
         split={part: list(names) for part, names in plan.split.parts.items()},
         split_description=plan.split.description,
@@ -123,12 +145,37 @@ def open_session(
         arguments=keep_arguments(plan.arguments, space),
         tracking_uri="" if "@" in tracker.uri else tracker.uri,
         checkpoint_url=plan.checkpoint_url,
+        run_key=uuid.uuid4().hex,
     )
-    record.write(plan.folder)
-    session = Session(plan, record, context, resources, tracker, tags, console)
-    # Not together with the run: where they cannot be written, it would be left behind by a search that did not begin.
-    session.open_outbox().post_search("params", params=fit_params(settings))
-    session.track(lambda: tracker.log_artifact(parent, plan.folder / RECORD_FILE))
+    session = Session(plan, record, context, resources, tracker, _make_tags(plan, environment), console)
+    try:
+        (plan.folder / space.name).write_bytes(space.read_bytes())
+        record.write(plan.folder)
+        parent = _find_or_open_run(session)
+    except (OSError, TrackingError):
+        shutil.rmtree(plan.folder, ignore_errors=True)  # nothing has been done: the name stays free for a second try
+        raise
+    return _enter_run(session, parent)
+
+
+def _find_or_open_run(session: Session) -> str:
+    """Returns the parent run's id: of a new run, or of the one that a process has opened and was killed."""
+    key = {RUN_KEY_TAG: session.record.run_key}
+    found = session.tracker.find_runs(key, max_results=1) if session.is_resumed else []
+    return found[0].run_id if found else session.tracker.start_search(session.plan.name, {**session.tags, **key})
+
+
+def _enter_run(session: Session, parent: str) -> Session:
+    """Writes a new parent run's id down, and into the run what the search is."""
+    folder = session.plan.folder
+    session = dataclasses.replace(session, record=dataclasses.replace(session.record, parent_run_id=parent))
+    left_out = ("space", "start_from")  # they fill pages; search.json holds them
+    settings = {key: value for key, value in session.record.config.items() if key not in left_out}
+    with close_early(session):
+        # Not together with the run: where they cannot be written, it would be left behind by a search without a record.
+        session.open_outbox().post_search("params", params=fit_params(settings))
+        session.record.write(folder)
+    session.track(lambda: session.tracker.log_artifact(parent, folder / RECORD_FILE))
     return session
 
 
@@ -138,17 +185,37 @@ def reopen_session(
     """Takes up a search that stopped: the same parent run, the same record, with the number of trials as it is now.
 
     Raises:
-        SearchError: If the parent run cannot be opened again.
+        OSError: If the record cannot be written.
+        TrackingError: If the parent run cannot be opened again.
     """
     plan, record = resumed.plan, resumed.record
     context = dataclasses.replace(
         record.make_context(), store_folder=str(plan.store.folder), n_workers=resources.n_workers
     )
-    tracker.reopen(record.parent_run_id)
-    record = dataclasses.replace(record, config={**record.config, "num_trials": plan.config.num_trials})
-    record.write(plan.folder)
     tags = _make_tags(plan, describe_environment())
-    return Session(plan, record, context, resources, tracker, tags, console, is_resumed=True)
+    session = Session(plan, record, context, resources, tracker, tags, console, is_resumed=True)
+    if not record.parent_run_id:
+        session = _enter_run(session, _find_or_open_run(session))
+    tracker.reopen(session.record.parent_run_id)
+    config = {**record.config, "num_trials": plan.config.num_trials}
+    session = dataclasses.replace(session, record=dataclasses.replace(session.record, config=config))
+    with close_early(session):
+        session.record.write(plan.folder)
+    return session
+
+
+@contextmanager
+def close_early(session: Session) -> Iterator[None]:
+    """Closes the parent run of a search that stops within, and says how it goes on."""
+    try:
+        yield
+    except BaseException as error:
+        is_stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
+        status = "KILLED" if is_stopped else "FAILED"
+        session.track(lambda: session.tracker.finish(session.record.parent_run_id, status))
+        session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
+        session.say(f"  {describe_resume(session.plan.folder)}")
+        raise
 
 
 def _make_tags(plan: SearchPlan, environment: Mapping[str, object]) -> dict[str, str]:
@@ -167,19 +234,3 @@ def _make_tags(plan: SearchPlan, environment: Mapping[str, object]) -> dict[str,
     if plan.caveats:
         tags["caveats"] = "; ".join(plan.caveats)
     return tags
-
-
-def _make_folder(plan: SearchPlan) -> SearchPlan:
-    """Makes the search's folder; a name that nobody chose gets a number where another search has just taken it."""
-    storage, name = plan.folder.parent, plan.name
-    for number in itertools.count(2):
-        try:
-            (storage / name).mkdir(parents=True)
-            return dataclasses.replace(plan, name=name, folder=storage / name)
-        except FileExistsError as error:
-            if plan.arguments.name is not None:
-                raise ConfigError(find_taken(storage, name)) from error
-            name = f"{plan.name}-{number}"
-        except OSError as error:
-            raise SearchError(f"the search's folder {storage / name} cannot be made: {error.strerror}") from error
-    raise AssertionError("there are enough numbers")

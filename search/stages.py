@@ -48,10 +48,10 @@ from search.results import (
     read_trials,
     write_scores,
 )
-from search.resume import ResumedSearch, describe_resume
+from search.resume import ResumedSearch
 from search.runner import run_protocols, run_trials
 from search.search_lock import hold_search
-from search.session import Session, open_session, reopen_session
+from search.session import Session, claim_folder, close_early, open_session, reopen_session
 from search.summary import Summary
 from search.tracking import Tracker
 from search.tune_callback import OUTBOX_FILE
@@ -93,25 +93,23 @@ def run_search(
         resources = share_resources(list_resources(), gpus_per_trial, max_concurrent)
         tracker = Tracker.connect(plan.experiment, default_uri=resumed.record.tracking_uri if resumed else "")
         if resumed is None:
-            session = open_session(plan, resources, tracker, console)
-            with hold_search(session.plan.folder):
-                return _run_to_end(session, started)
+            plan = claim_folder(plan)
+            with hold_search(plan.folder):
+                session = open_session(plan, resources, tracker, console)
+                with close_early(session):
+                    return _run_stages(session, started)
         with hold_search(plan.folder):
             if resumed.adds_trials:  # before the record says that they are no longer to be added
                 discard_choice(plan.folder)
-            return _run_to_end(reopen_session(resumed, resources, tracker, console), started)
-    finally:
-        ray.shutdown()
-
-
-def _run_to_end(session: Session, started: float) -> Summary | ProtocolTable:
-    try:
-        return _run_stages(session, started)
-    except BaseException as error:
-        _end_early(session, error)
-        if not isinstance(error, SearchError) and (told := to_storage_error(error, str(session.plan.folder))):
+            session = reopen_session(resumed, resources, tracker, console)
+            with close_early(session):
+                return _run_stages(session, started)
+    except Exception as error:
+        if not isinstance(error, SearchError) and (told := to_storage_error(error, str(plan.folder))):
             raise told from error
         raise
+    finally:
+        ray.shutdown()
 
 
 def _find_end(resumed: ResumedSearch) -> Summary | None:
@@ -124,14 +122,6 @@ def _find_end(resumed: ResumedSearch) -> Summary | None:
     tracker = Tracker.connect(resumed.plan.experiment, default_uri=resumed.record.tracking_uri)
     status = tracker.read_status(resumed.record.parent_run_id)
     return summary if status == "FINISHED" else None
-
-
-def _end_early(session: Session, error: BaseException) -> None:
-    """Closes the parent run of a search that stops, and says how it goes on."""
-    is_stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
-    session.track(lambda: session.tracker.finish(session.record.parent_run_id, "KILLED" if is_stopped else "FAILED"))
-    session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
-    session.say(f"  {describe_resume(session.plan.folder)}")
 
 
 def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:

@@ -88,6 +88,8 @@ def describe_search(folder: Path, name: str) -> dict[str, Any]:
     parent = json.loads((run / "search.json").read_text())["parent_run_id"]
     experiment = client.get_run(parent).info.experiment_id
     runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    searches = client.search_runs([experiment], f"tags.run_kind = 'search' and attributes.run_name = '{name}'")
+    assert [each.info.run_id for each in searches] == [parent], "a search has two runs"
     histories = {}
     for each in runs:
         number = numbers.get(each.data.tags.get("ray_trial_id", ""))
@@ -103,6 +105,7 @@ def describe_search(folder: Path, name: str) -> dict[str, Any]:
         "kinds": Counter(each.data.tags["run_kind"] for each in runs),
         "statuses": Counter(each.info.status for each in runs),
         "parent": client.get_run(parent).info.status,
+        "settings": client.get_run(parent).data.params,
         "histories": histories,
         "winner": numbers[summary["best_trial"]],
         "outcome": {

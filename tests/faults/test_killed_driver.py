@@ -19,13 +19,15 @@ def test_ten_kills_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
     draw, n_rows = random.Random(5), count_rows(undisturbed / "runs" / "job")
     process = start_search(tmp_path, *SMALL, "--name", "job")
     kills = 0
-    # Before its record is written, a search has done nothing that could be resumed.
+    # Before its record is written, a search has done nothing that could be resumed; next it opens its parent run.
     while not (tmp_path / "runs" / "job" / "search.json").is_file():
         assert process.poll() is None, read_screen(tmp_path)
-        time.sleep(0.1)
+        time.sleep(0.01)
     for index in range(N_KILLS):
         # Some moments are drawn from the stages around the trials, others from an epoch's end.
-        if index % 2:
+        if index == 0:
+            time.sleep(draw.uniform(0, 0.1))
+        elif index % 2:
             wait_for_rows(tmp_path, process, min(count_rows(tmp_path / "runs" / "job") + 1, n_rows))
             time.sleep(draw.uniform(0, 0.5))
         else:

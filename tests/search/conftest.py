@@ -18,7 +18,7 @@ from search.errors import ConfigError
 from search.plan import SearchPlan
 from search.planner import make_plan
 from search.run import make_parser
-from search.session import Session, open_session
+from search.session import Session, claim_folder, open_session
 from search.summary import Summary
 from search.tracking import Tracker
 from trainables.protocol import PROTOCOLS
@@ -72,6 +72,7 @@ def plan(tmp_path: Path) -> SearchPlan:
 @pytest.fixture
 def session(plan: SearchPlan, tracker: Tracker) -> Session:
     """That search, begun."""
+    plan = claim_folder(plan)
     return open_session(plan, TrialResources(cpus=1, gpus=0.0, concurrent=1), tracker, Console(file=io.StringIO()))
 
 

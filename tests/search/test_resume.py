@@ -17,7 +17,7 @@ from search.errors import ConfigError
 from search.planner import make_plan
 from search.resume import ResumedSearch, describe_resume, read_resumed
 from search.run import make_parser
-from search.session import open_session, reopen_session
+from search.session import claim_folder, open_session, reopen_session
 from search.tracking import Tracker
 
 RESOURCES = TrialResources(cpus=1, gpus=0.0, concurrent=1)
@@ -50,7 +50,7 @@ def write_region(root: Path, number: int, shade: int = 100) -> None:
 def begin(folder: Path, tracker: Tracker, name: str) -> Path:
     options = ["--space", str(folder / "own.yaml"), "--data", str(folder / "data"), "--storage", str(folder / "runs")]
     plan = make_plan(make_parser().parse_args([*options, "--name", name, "--seed", "4", *FEW]))
-    open_session(plan, RESOURCES, tracker, make_console())
+    open_session(claim_folder(plan), RESOURCES, tracker, make_console())
     return plan.folder
 
 
