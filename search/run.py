@@ -128,7 +128,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--confirm-seeds", type=_at_least_one, default=3, metavar="N", help="with N new seeds each (default: 3)"
     )
     effort.add_argument(
-        "--time-budget", type=parse_duration, metavar="T", help="of the search's trials, like 90s, 15m, 2h; a resume counts anew"
+        "--time-budget",
+        type=parse_duration,
+        metavar="T",
+        help="of the search's trials, like 90s, 15m, 2h; a resume counts anew",
     )
     effort.add_argument("--seed", type=_seed, default=0, help="of everything left to chance (default: 0)")
     where = parser.add_argument_group("where")
