@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.bar_runs import log_constants
 from search.mlflow_ui import NOTE_TAG, RUN_KIND_TAG
 from search.record import SearchRecord
 from search.tracking import Tracker
+from trainables.file_hash import hash_file
 from trainables.sam2_trainable import flatten_scores
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
     tracker, parent = Tracker.connect(record.experiment, default_uri=record.tracking_uri), record.parent_run_id
     tracker.read_start_ms(parent)  # fails where the store is another: no orphan is left there
     scores, protocol = found.scores, found.scores.protocol
-    identity = {RUN_KIND_TAG: RUN_KIND, "comparator": found.name, "weights_sha256": _hash_file(found.weights)}
+    identity = {RUN_KIND_TAG: RUN_KIND, "comparator": found.name, "weights_sha256": hash_file(found.weights)[:12]}
     tags = {
         "model": found.size,
         "weights": found.weights.name,
@@ -55,11 +54,3 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
     tracker.log_text(run_id, found.verdict.to_text(), "verdict_val.txt")
     tracker.finish(run_id)
     return run_id
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:12]

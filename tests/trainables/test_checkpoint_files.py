@@ -36,5 +36,10 @@ def test_a_file_that_was_cut_short_is_noticed(sealed: Path, name: str, size: int
     assert not is_whole(sealed)
 
 
+def test_a_file_of_the_right_size_with_nothing_in_it_is_noticed(sealed: Path) -> None:
+    (sealed / "adapter" / "weights").write_bytes(bytes(10))
+    assert not is_whole(sealed)
+
+
 def test_no_folder_is_not_whole(tmp_path: Path) -> None:
     assert not is_whole(tmp_path / "nothing")
