@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class StorageGuard(Callback):
 
 def probe_storage(folder: Path) -> str:
     """Returns why a folder cannot be written, by writing 256 KiB there; empty where it can."""
-    probe = folder / ".probe"
+    probe = folder / f".probe-{uuid.uuid4().hex}"
     try:
         probe.write_bytes(bytes(2**18))
     except OSError as error:

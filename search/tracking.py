@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 RUN_STATUSES = ("FINISHED", "FAILED", "KILLED")
 
 CONNECT_TIMEOUT_S = 12.0
+# Between a request that got no answer in time and each look whether it has been carried out.
+_LATE_LOOKS_S = (0.0, 2.0, 4.0)
 
 logger = logging.getLogger(__name__)
 
@@ -180,8 +182,13 @@ class Tracker:
         try:
             return self._create_run(name, start_ms, all_tags)
         except TrackingUnavailable:
-            # The answer may be lost and the run be there: repeated blindly, as MLflow's client does, it makes two.
-            return self._find_created(name, start_ms, all_tags) or self._create_run(name, start_ms, all_tags)
+            # The answer may be lost and the run be there, or a busy server still be at it: repeated blindly, as
+            # MLflow's client does, it makes two.
+            for pause_s in _LATE_LOOKS_S:
+                time.sleep(pause_s)
+                if found := self._find_created(name, start_ms, all_tags):
+                    return found
+            return self._create_run(name, start_ms, all_tags)
 
     def _create_run(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str:
         with translate_errors("open a run"), without_retries():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ ENVIRONMENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# The environment is one for all threads.
+_RETRIES_LOCK = threading.RLock()
 
 # The kind opens the table and charts of training runs; without it the UI asks the user first.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -49,15 +52,16 @@ def set_environment_defaults() -> None:
 @contextmanager
 def without_retries() -> Iterator[None]:
     """Keeps MLflow's client from repeating a request whose answer was lost, where a repetition is not harmless."""
-    before = os.environ.get(_RETRIES)
-    os.environ[_RETRIES] = "0"  # the client reads it with each request
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_RETRIES]
-        else:
-            os.environ[_RETRIES] = before
+    with _RETRIES_LOCK:
+        before = os.environ.get(_RETRIES)
+        os.environ[_RETRIES] = "0"  # the client reads it with each request
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_RETRIES]
+            else:
+                os.environ[_RETRIES] = before
 
 
 @contextmanager

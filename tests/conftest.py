@@ -10,7 +10,7 @@ import pytest
 from search.quiet import silence_telemetry
 
 silence_telemetry()  # before a test file imports ray, mlflow or albumentations
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; tests gain nothing from more
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported; tests gain nothing from more
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,6 +58,18 @@ def read_screen(folder: Path) -> str:
     """Returns everything that the folder's searches have printed."""
     path = folder / "screen.log"
     return path.read_text() if path.is_file() else ""
+
+
+def find_free_port() -> int:
+    """Returns a port of 127.0.0.1 below those that the system hands out, so that it stays free for a while."""
+    for port in random.sample(range(20_000, 32_000), 50):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
 
 
 def read_study(run: Path) -> list[optuna.trial.FrozenTrial]:

@@ -6,7 +6,6 @@ import http.client
 import http.server
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import read_screen, read_study, start_search
+from searches import find_free_port, read_screen, read_study, start_search
 
 from search.errors import SearchError
 from search.mlflow_limits import fit_params
@@ -34,18 +33,6 @@ MAX_EPOCHS = 3
 N_WAITING = 3  # records in the outbox before the server comes back
 SERVER_START_S, JOB_S = 120.0, 900.0
 OUTBOXES = ("mlflow_outbox.jsonl", "mlflow_closing.jsonl")
-
-
-def find_free_port() -> int:
-    """Returns a port of 127.0.0.1 below those that the system hands out, so that it stays free for a while."""
-    for port in random.sample(range(20_000, 32_000), 50):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 def wait_until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
-from searches import LIMIT_S, SMALL, describe_search, read_screen, start_search, wait_for_rows
+from searches import LIMIT_S, SMALL, describe_search, find_free_port, read_screen, start_search, wait_for_rows
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ URL = f"s3://{BUCKET}/our searches"
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
     """An S3 server with one bucket, to which the environment points every client."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=find_free_port(), verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     for name, value in (

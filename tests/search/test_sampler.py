@@ -459,7 +459,7 @@ def ray_cluster() -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -497,7 +497,7 @@ def test_a_real_search(ray_cluster: None, study_file: StudyFile, tmp_path: Path)
             search_alg=searcher,
             scheduler=make_scheduler("asha", 4, grace_period=1, reduction_factor=2),
             num_samples=-1,
-            max_concurrent_trials=2,
+            max_concurrent_trials=1,  # else "bad" may report before "good"
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(name="run", storage_path=str(tmp_path / "ray"), verbose=0),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,24 @@ class TestRuns:
         for _ in range(2):
             tracker.log_metrics(run_id, {"a": 0.5}, 3, timestamp_ms=1_000)
         assert read_history(tracker, run_id, "a") == [(3, 0.5)]
+
+    @pytest.mark.parametrize("late_s", [0.0, 1.0])
+    def test_a_request_that_is_carried_out_late_opens_one_run(
+        self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch, late_s: float
+    ) -> None:
+        create, threads = tracker.client.create_run, []
+
+        def give_up(*arguments: Any, **options: Any) -> None:
+            threads.append(threading.Timer(late_s, create, arguments, options))
+            threads[-1].start()
+            raise TimeoutError("read timed out")  # the server is still at it
+
+        monkeypatch.setattr(tracker.client, "create_run", give_up)
+        run_id = tracker.start_search("s", {"space": "lora"})
+        for thread in threads:
+            thread.join()
+        (run,) = tracker.client.search_runs([tracker.experiment_id])
+        assert run.info.run_id == run_id and len(threads) == 1
 
     def test_errors_say_whether_to_try_again(self, tracker: Tracker, store: Path) -> None:
         run_id = tracker.start_search("s")

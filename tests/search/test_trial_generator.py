@@ -100,7 +100,7 @@ def write_checkpoint(folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

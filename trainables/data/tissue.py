@@ -98,6 +98,8 @@ def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
         return
     root = root.absolute()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if (root / "dataset.yaml").exists():
+            return  # another process was faster, with the same pixels
         raise _stands_in_the_way(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as holder:
@@ -107,7 +109,7 @@ def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
         try:
             os.rename(folder, root)
         except OSError as error:
-            if not (root / "dataset.yaml").exists():  # else another process was faster, with the same pixels
+            if not (root / "dataset.yaml").exists():  # else another process was faster here
                 raise _stands_in_the_way(root) from error
 
 

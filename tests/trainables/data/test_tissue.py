@@ -179,6 +179,17 @@ def test_a_complete_demo_is_left_as_it_is(tmp_path: Path) -> None:
     assert read_files(tmp_path) == {"dataset.yaml": b"name: mine\n"}
 
 
+def test_a_demo_that_appears_after_the_first_look_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "dataset.yaml").write_text("")
+    answers, exists = iter([False]), Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: next(answers, None) is None and exists(path))
+    write_demo(tmp_path / "demo")
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["dataset.yaml"]
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="side_px"):
         write_demo(tmp_path / "deep" / "demo", side_px=1)
