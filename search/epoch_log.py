@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from search.failures import describe_failure
+from search.failures import describe_failure, is_made_anew
 from search.results import RESULT_FILE, locate_trial
 from search.whole_file import cut_torn_line, write_whole
 
@@ -45,7 +45,9 @@ class EpochLog(Callback):
             file.write(json.dumps(pick_plain(result)) + "\n")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Notes why the trial failed."""
+        """Notes why the trial failed, unless it is made anew."""
+        if is_made_anew(trial):
+            return
         folder = self._locate(trial)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / FAILURE_FILE, describe_failure(trial) + "\n")

@@ -127,6 +127,11 @@ def has_lost_worker(trial: Any) -> bool:
     return any(words in text for words in _DIED)
 
 
+def is_made_anew(trial: Any) -> bool:
+    """Whether a trial that Tune gave up has retries left: :class:`~search.trial_generator.TrialGenerator` goes on."""
+    return bool(trial.should_recover())
+
+
 def describe_failure(trial: Any) -> str:
     """Returns a line that says why a trial failed."""
     text = read_error(trial)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.bar import RECORDED_BAR
-from search.failures import describe_failure
+from search.failures import describe_failure, is_made_anew
 from search.list_searcher import FROM_TRIAL
 from search.objective import DICE, PARAMETERS, Objective
 from search.results import name_state
@@ -201,7 +201,9 @@ class ProgressCallback(Callback):
         self._end(row, "failed" if row.failure else ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Marks the row as failed."""
+        """Marks the row as failed, unless the trial is made anew."""
+        if is_made_anew(trial):
+            return
         row = self._find_row(trial)
         row.failure = describe_failure(trial)
         self._end(row, "failed")

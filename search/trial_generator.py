@@ -19,7 +19,7 @@ from ray.tune.experiment.config_parser import _create_trial_from_spec
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
-from search.failures import MAX_RETRIES, describe_failure, has_lost_worker
+from search.failures import describe_failure
 from search.unfinished import Row, UnfinishedTrial
 
 
@@ -47,7 +47,7 @@ class TrialGenerator(SearchGenerator):
         self._find_kept = find_kept
         self._unfinished = deque(unfinished)
         self._made: dict[str, Trial] = {}
-        self._n_restarts: Counter[str] = Counter()
+        self._n_failures: Counter[str] = Counter()
 
     def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Trial | None:
         """Returns the next trial; None while as many run as may, or when there are no more."""
@@ -66,26 +66,23 @@ class TrialGenerator(SearchGenerator):
         return not self._unfinished and bool(super().is_finished())
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells the searcher, with the reason where the trial failed; or starts the trial again.
+        """Tells the searcher, with the reason where the trial failed; or makes the trial anew.
 
-        Where a worker dies while it is handed from one trial to the next, Tune counts two failures at once and gives
-        the trial up (seen in ray 2.60): such a trial is made anew, under its id and from its last checkpoint.
+        Where two calls wait for a worker that dies, Tune counts two failures: of the first it lets the trial wait for
+        another worker, of the second it gives the waiting trial up (seen in ray 2.60). The second is uncounted, and
+        the trial made anew, under its id, from its last checkpoint, with as many retries as it had left.
         """
-        if error and self._may_start_again(trial_id):
-            self._n_restarts[trial_id] += 1
+        trial = self._made.get(trial_id)
+        if error and trial is not None and trial.status == Trial.PENDING:
+            trial.run_metadata.num_failures -= 1
+            self._n_failures[trial_id] = trial.run_metadata.num_failures
             self._limiter.live_trials.discard(trial_id)
             self._limiter.num_unfinished_live_trials -= 1
             self._unfinished.appendleft(UnfinishedTrial(trial_id, self._find_kept(trial_id)))
             return
-        if error and trial_id in self._made and hasattr(self._limiter.searcher, "note_failure"):
-            self._limiter.searcher.note_failure(trial_id, describe_failure(self._made[trial_id]))
+        if error and trial is not None and hasattr(self._limiter.searcher, "note_failure"):
+            self._limiter.searcher.note_failure(trial_id, describe_failure(trial))
         super().on_trial_complete(trial_id, result, error)
-
-    def _may_start_again(self, trial_id: str) -> bool:
-        trial = self._made.get(trial_id)
-        if trial is None or not has_lost_worker(trial):
-            return False
-        return bool(trial.run_metadata.num_failures <= MAX_RETRIES) and self._n_restarts[trial_id] < MAX_RETRIES
 
     def _continue_trial(self, experiment_spec: dict[str, Any], unfinished: UnfinishedTrial) -> Trial | None:
         config = self._limiter.suggest(unfinished.trial_id)
@@ -113,6 +110,7 @@ class TrialGenerator(SearchGenerator):
             checkpoint = Checkpoint(place, trial.storage.storage_filesystem)
             metrics = {**row, "training_iteration": int(row["training_iteration"])}
             trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
+        trial.run_metadata.num_failures = self._n_failures[unfinished.trial_id]
         # Tune numbers the checkpoint of an epoch from 0.
         trial.storage.current_checkpoint_index = unfinished.epoch - 1
         return trial

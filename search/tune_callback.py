@@ -14,7 +14,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from search.bar import RECORDED_BAR
-from search.failures import describe_failure
+from search.failures import describe_failure, is_made_anew
 from search.list_searcher import FROM_TRIAL
 from search.outbox import Outbox, Record
 from search.search_records import deliver_search_record
@@ -202,7 +202,9 @@ class TrackingCallback(Callback):
 
     @_never_raise
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Ends the run as failed, with the reason as the tag `failure`."""
+        """Ends the run as failed, with the reason as the tag `failure`, unless the trial is made anew."""
+        if is_made_anew(trial):
+            return
         self._close(trial.trial_id, self._find_or_open(trial), "FAILED", {"failure": describe_failure(trial)})
 
     @_never_raise

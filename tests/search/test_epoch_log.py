@@ -16,9 +16,12 @@ from search.results import read_epochs
 
 
 def make_trial() -> Any:
-    """What the log reads of a Ray trial."""
+    """What the log reads of a Ray trial; it has no retries left."""
     return SimpleNamespace(
-        trial_id="a", config={"adapter.rank": 8}, get_error=lambda: "Traceback\nValueError: no such adapter\n"
+        trial_id="a",
+        config={"adapter.rank": 8},
+        get_error=lambda: "Traceback\nValueError: no such adapter\n",
+        should_recover=lambda: False,
     )
 
 
@@ -64,6 +67,13 @@ def test_a_failure_is_told_until_the_trial_starts_again(tmp_path: Path) -> None:
     log.on_trial_start(0, [trial], trial)
     assert read_failure(tmp_path / "trial-a") == ""
     assert read_failure(tmp_path / "no-such-trial") == ""
+
+
+def test_of_a_trial_that_is_made_anew_no_failure_is_told(tmp_path: Path) -> None:
+    log, trial = EpochLog(tmp_path), make_trial()
+    trial.should_recover = lambda: True
+    log.on_trial_error(0, [trial], trial)
+    assert read_failure(tmp_path / "trial-a") == ""
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,10 @@ class Trial:
 
     trial_id: str
     config: dict[str, Any] = field(default_factory=lambda: dict(CONFIG))
+    retries_left: bool = False
+
+    def should_recover(self) -> bool:
+        return self.retries_left
 
 
 def make_progress(num_trials: int = 4, max_epochs: int = 8, concurrent: int = 2, **more: Any) -> SearchProgress:
@@ -253,6 +257,14 @@ def test_a_trial_without_a_score_says_so() -> None:
     callback.on_trial_error(0, [], Trial("t"))
     assert "failed   epoch  0/8  no score" in read_screen(callback)
     assert "nan" not in read_screen(callback)
+
+
+def test_a_trial_that_is_made_anew_has_not_ended() -> None:
+    callback, trial = make_callback(), Trial("t", retries_left=True)
+    callback.on_trial_start(0, [], trial)
+    callback.on_trial_error(0, [], trial)
+    (row,) = callback.progress.rows.values()
+    assert (row.ended, row.failure) == (None, "") and "failed" not in read_screen(callback)
 
 
 def test_names_with_brackets_are_no_markup() -> None:

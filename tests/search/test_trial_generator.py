@@ -12,9 +12,9 @@ import pytest
 import ray
 from ray import tune
 from ray.exceptions import ActorDiedError
-from ray.tune.experiment import Experiment
+from ray.tune.experiment import Experiment, Trial
 
-from search.failures import MAX_RETRIES
+from search.failures import MAX_RETRIES, is_made_anew
 from search.list_searcher import ListSearcher
 from search.results import locate_trial, name_trial_folder
 from search.trial_generator import TrialGenerator
@@ -66,6 +66,7 @@ class Making:
             num_samples=seeds + len(unfinished),
             stop={"training_iteration": 5},
             trial_dirname_creator=name_trial_folder,
+            max_failures=MAX_RETRIES,
         )
         generator.add_configurations([experiment])
         return Making(folder, searcher, generator)
@@ -134,7 +135,7 @@ class TestTrialsThatGoOn:
             making.generator.on_trial_complete(trial_id, {})
         assert making.list_seeds() == [0]
 
-    def test_a_lost_worker_costs_a_trial_its_place_only_after_all_restarts(self, tmp_path: Path) -> None:
+    def test_a_death_that_is_counted_twice_costs_a_trial_one_retry(self, tmp_path: Path) -> None:
         making = Making.begin(tmp_path, 1, 1)
         trial = making.generator.next_trial()
         assert trial is not None
@@ -142,14 +143,18 @@ class TestTrialsThatGoOn:
         trial_id, folder = trial.trial_id, tmp_path / "trials" / f"trial-{trial.trial_id}"
         making.searcher._unfinished[trial_id] = dict(trial.config)  # as the study knows it
         trial.init_local_path()
-        for _ in range(MAX_RETRIES):
-            trial.handle_error(ActorDiedError())
+        for n_deaths in range(1, MAX_RETRIES + 1):
+            for _ in range(2):  # Tune has the trial wait after the first
+                trial.handle_error(ActorDiedError())
             making.generator.on_trial_complete(trial_id, error=True)
+            assert is_made_anew(trial) and trial.run_metadata.num_failures == n_deaths
             assert not making.searcher.ended and not making.generator.is_finished()
             trial = making.generator.next_trial()
             assert trial is not None and (trial.trial_id, Path(trial.path)) == (trial_id, folder)
             assert trial.checkpoint is not None and trial.checkpoint.path == str(folder / "checkpoint_000001")
+        trial.set_status(Trial.RUNNING)
         trial.handle_error(ActorDiedError())
+        assert not is_made_anew(trial)
         making.generator.on_trial_complete(trial_id, error=True)
         assert making.searcher.ended == [trial_id] and making.generator.is_finished()
         assert "worker died" in making.searcher.failures[trial_id]
@@ -159,6 +164,7 @@ class TestTrialsThatGoOn:
         trial = making.generator.next_trial()
         assert trial is not None
         trial.init_local_path()
+        trial.set_status(Trial.RUNNING)
         trial.handle_error(ValueError("no such adapter"))
         making.generator.on_trial_complete(trial.trial_id, error=True)
         assert "no such adapter" in making.searcher.failures[trial.trial_id]

@@ -27,9 +27,12 @@ def list_trials(tracker: Tracker) -> list[Any]:
 
 
 def make_trial(trial_id: str = "a1", **config: Any) -> Any:
-    """What the callback reads of a Ray trial."""
+    """What the callback reads of a Ray trial; it has no retries left."""
     return SimpleNamespace(
-        trial_id=trial_id, config=config or {"rank": 8}, get_error=lambda: ValueError("loss\nNaN")
+        trial_id=trial_id,
+        config=config or {"rank": 8},
+        get_error=lambda: ValueError("loss\nNaN"),
+        should_recover=lambda: False,
     )
 
 
@@ -91,6 +94,18 @@ def test_a_whole_trial(callback: TrackingCallback, tracker: Tracker, parent: str
         }
     )
     assert read_history(tracker, run.info.run_id, "bar_zeroshot") == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
+def test_the_run_of_a_trial_that_is_made_anew_stays_open(callback: TrackingCallback, tracker: Tracker) -> None:
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 3))
+    trial.should_recover = lambda: True
+    callback.on_trial_error(0, [trial], trial)
+    run_trial(callback, trial, range(3, 4))
+    callback.on_trial_complete(0, [trial], trial)
+    (run,) = list_trials(tracker)
+    assert run.info.status == "FINISHED" and "failure" not in run.data.tags
+    assert [step for step, _ in read_history(tracker, run.info.run_id, "val_dice")] == [1, 2, 3]
 
 
 def test_stopped_failed_and_interrupted(callback: TrackingCallback, tracker: Tracker) -> None:
