@@ -13,17 +13,16 @@ import dataclasses
 import json
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.card import Card
 from search.chosen import Chosen, read_chosen
-from search.command import add_storage_option, locate_storage, run_command
+from search.command import add_storage_option, expand_path, locate_storage, run_command
 from search.errors import ConfigError, SearchError
+from search.out_folder import check_out, make_partial
 from search.record import SearchRecord, find_run
 from search.summary import Summary
-from trainables.errors import Finding
 from trainables.protocol import Protocol
 
 # Dice by which the exported file may differ from the chosen model: rounding of merged weights, no more.
@@ -68,17 +67,16 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
         out: Made, and only when everything is in it; must not exist, or be an empty folder.
 
     Raises:
-        ConfigError: If ``out`` holds files, or the run folder no search.
+        ConfigError: If ``out`` holds files or cannot be made, or the run folder holds no search.
         SearchError: If the search has no winner, or the exported file does not score what the winner does.
     """
     record = SearchRecord.read(run_folder)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError([Finding(f"--out {out}", "exists and is not empty", "name a new folder")])
+    if findings := check_out(out):
+        raise ConfigError(findings)
     chosen = read_chosen(run_folder, record)
     from trainables.device import pick_device  # late: it imports PyTorch
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    partial = make_partial(out)
     try:
         report = _write_model(record, chosen, chosen.locate(run_folder), partial)
         tolerance = TOLERANCE if pick_device().type == "cpu" else TOLERANCE_BF16
@@ -152,13 +150,13 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the command line and exports; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m search.export", description=__doc__.split("\n\n")[0])
     parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
-    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument("--out", required=True, help="folder to make")
     add_storage_option(parser)
     arguments = parser.parse_args(argv)
 
     def export() -> None:
         run_folder = find_run(locate_storage(arguments.storage), arguments.run)
-        report = export_run(run_folder, arguments.out.expanduser().resolve())
+        report = export_run(run_folder, expand_path(arguments.out))
         print(f"exported to {report.folder}")
         print("\n".join(report.to_lines()))
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from search.command import run_command
+from search.command import expand_path, run_command
 from search.errors import ConfigError, SearchError
+from search.out_folder import check_out, make_partial
 from trainables.data.images import read_image
 from trainables.errors import Finding, InputError
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 OVERLAYS_FOLDER = "overlays"
 LEGEND_FILE = "legend.json"
+_COLORS_FILE = "legend.png"
 
 
 def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkpoint: str | None = None) -> list[Path]:
@@ -48,7 +50,7 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
 
     Raises:
         ConfigError: With every finding: an export that is none or needs prompts, images that cannot be read or whose
-            masks would have one name, an output folder that holds files.
+            masks would have one name or the legend's, an output folder that holds files or cannot be made.
         SearchError: If something cannot be written.
     """
     # Late: they take seconds, which a mistyped option should not.
@@ -56,7 +58,7 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
     from trainables.device import pick_device
     from trainables.tiles import segment_image
 
-    findings = [*_check_out(out), *_check_names(images)]
+    findings = [*check_out(out), *_check_names(images)]
     loaded = None
     try:
         loaded = load_class_export(model_folder, checkpoint)
@@ -71,7 +73,7 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
         raise ConfigError(findings)
     export, model = loaded
     device = pick_device()
-    partial = _make_partial(out)
+    partial = make_partial(out)
     try:
         (partial / OVERLAYS_FOLDER).mkdir()
         _write_legend(partial, export)
@@ -92,31 +94,19 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
     return [out / f"{path.stem}.png" for path in images]
 
 
-def _check_out(out: Path) -> list[Finding]:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        return [Finding(f"--out {out}", "exists and is not empty", "name a new folder")]
-    return []
-
-
 def _check_names(images: Sequence[Path]) -> list[Finding]:
-    """Refuses images whose masks would be written to one file, also where case is not told apart."""
+    """Refuses images whose masks would be written to one file, or the legend's, also where case is not told apart."""
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in images:
         by_name[path.stem.lower()].append(path)
-    return [
+    findings = [
         Finding(str(paths[0]), f"its mask would overwrite that of {paths[1]}", "segment them in separate calls")
         for paths in by_name.values()
         if len(paths) > 1
     ]
-
-
-def _make_partial(out: Path) -> Path:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        fix = "choose another folder"
-        raise ConfigError([Finding(f"--out {out}", f"cannot be made: {error.strerror or error}", fix)]) from error
+    for path in by_name.get(Path(_COLORS_FILE).stem, ()):
+        findings.append(Finding(str(path), f"its mask would overwrite the colors' {_COLORS_FILE}", "rename the image"))
+    return findings
 
 
 def _write_legend(folder: Path, export: ClassExport) -> None:
@@ -130,7 +120,7 @@ def _write_legend(folder: Path, export: ClassExport) -> None:
     ]
     content = {"classes": entries, "tile_px": list(export.tile_px), "model": export.model}
     (folder / LEGEND_FILE).write_text(json.dumps(content, indent=1) + "\n")
-    _write_picture(folder / "legend.png", draw_legend(list(export.names.values())))
+    _write_picture(folder / _COLORS_FILE, draw_legend(list(export.names.values())))
 
 
 def _draw(image: UInt8[np.ndarray, "h w 3"], named: UInt8[np.ndarray, "h w"], background: int) -> np.ndarray:
@@ -145,28 +135,30 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
     path.write_bytes(encoded.tobytes())  # imwrite would answer a full disk with False alone
 
 
+def _expand_image(text: str) -> Path:
+    """Returns an image's path, links unfollowed: the mask is called as the link is."""
+    expand_path(text)
+    return Path(os.path.expanduser(text))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and segments the images; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m search.predict", description=__doc__.split("\n\n")[0])
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG, JPEG or TIFF, of any size")
-    parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="folder that search.export made")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or TIFF, of any size")
+    parser.add_argument("--model", required=True, metavar="DIR", help="folder that search.export made")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights of the base, for an export without sam2.pt")
     arguments = parser.parse_args(argv)
 
     def predict() -> None:
-        masks = predict_images(
-            arguments.model.expanduser(),
-            [path.expanduser() for path in arguments.images],
-            arguments.out.expanduser(),
-            arguments.checkpoint,
-        )
+        out = expand_path(arguments.out)
+        if arguments.checkpoint is not None:
+            expand_path(arguments.checkpoint)  # or a hub id, so that it stays as it is
+        images = [_expand_image(text) for text in arguments.images]
+        masks = predict_images(expand_path(arguments.model), images, out, arguments.checkpoint)
         for mask in masks:
             print(mask)
-        print(
-            f"{len(masks)} masks; ids and colors: {arguments.out / LEGEND_FILE}; overlays: "
-            f"{arguments.out / OVERLAYS_FOLDER}"
-        )
+        print(f"{len(masks)} masks; ids and colors: {out / LEGEND_FILE}; overlays: {out / OVERLAYS_FOLDER}")
 
     return run_command(predict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from trainables.checkpoint import load_strictly, read_weights
 from trainables.class_map import name_background, pick_background_id
 from trainables.context import ADAPTER_FOLDER, TrialContext
+from trainables.damage import tell_damage
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.errors import CheckpointError, Finding
@@ -21,11 +23,19 @@ from trainables.evaluate import evaluate
 from trainables.evaluation_set import EvaluationSet
 from trainables.merged import MERGED_FILE
 from trainables.model.build import MODELS, build_architecture
-from trainables.model.class_prompts import attach_class_prompts, load_class_prompts, save_class_prompts
+from trainables.model.class_prompts import (
+    CLASS_PROMPTS_FILE,
+    attach_class_prompts,
+    load_class_prompts,
+    save_class_prompts,
+)
 from trainables.scores import Scores
 from trainables.unmerged import load_unmerged
 
 CLASS_EXPORT_FILE = "class_prompts.json"
+# Sides of a tile: smaller ones would take days for a slide, larger ones fill the memory.
+MIN_TILE_PX, MAX_TILE_PX = 16, 20_000
+_EXPORT_AGAIN = "export the search again"
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,8 @@ class ClassExport:
         names: Id -> name of what pixels are named, in the order of the tokens: the data set's classes, then
             background.
         tile_px: Median height and width of the training regions, each of which filled the model's input: images are
-            cut into tiles of this size, so that tissue has the scale of training.
+            cut into tiles of this size, so that tissue has the scale of training. Each side lies in
+            ``MIN_TILE_PX`` .. ``MAX_TILE_PX``.
     """
 
     model: str
@@ -61,25 +72,24 @@ class ClassExport:
             CheckpointError: If the folder is no export, one without class prompts, or a damaged one.
         """
         path = folder / CLASS_EXPORT_FILE
-        if not path.is_file():
+        if not os.path.isfile(path):  # not the method: it raises where a name is too long
             raise CheckpointError([_explain_missing(folder)])
-        try:
+        with tell_damage(path, _EXPORT_AGAIN, CheckpointError):
             content = json.loads(path.read_text())
             height, width = (int(side) for side in content["tile_px"])
             names = {int(class_id): str(name) for class_id, name in content["names"]}
             export = ClassExport(str(content["model"]), names, (height, width))
-            if export.model not in MODELS or min(export.tile_px) < 1 or not set(names) <= set(range(256)):
-                raise ValueError("it names no model, tile or ids that there can be")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            what = f"cannot be read: {error}"
-            raise CheckpointError([Finding(str(path), what, "export the search again")]) from error
+            if export.model not in MODELS or not set(names) <= set(range(256)):
+                raise ValueError("it names no model or ids that there can be")
+            if not all(MIN_TILE_PX <= side <= MAX_TILE_PX for side in export.tile_px):
+                raise ValueError(f"tile_px must lie in {MIN_TILE_PX}..{MAX_TILE_PX}, and is {height} x {width}")
         return export
 
 
 def _explain_missing(folder: Path) -> Finding:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return Finding(str(folder), "no such folder", "pass the folder that search.export made")
-    if (folder / MERGED_FILE).is_file():
+    if os.path.isfile(folder / MERGED_FILE):
         what = "this export needs prompts: its search learned no class prompts"
         return Finding(str(folder), what, "use it through SAM2ImagePredictor, or search with spaces/classprompts.yaml")
     return Finding(str(folder), "holds no export", "pass the folder that search.export made")
@@ -96,7 +106,7 @@ def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) ->
     store = RegionStore.open(Path(context.store_folder))
     save_class_prompts(load_class_prompts(checkpoint), folder)
     sizes = [store.size(store.index(name)) for name in context.train]
-    height, width = (round(float(side)) for side in np.median(sizes, axis=0))
+    height, width = np.clip(np.median(sizes, axis=0).round().astype(int), MIN_TILE_PX, MAX_TILE_PX).tolist()
     names = {**store.classes, pick_background_id(store.classes): name_background(store.classes)}
     ClassExport(context.model, names, (height, width)).write(folder)
 
@@ -122,7 +132,10 @@ def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[Clas
     prompts = load_class_prompts(folder)
     if len(prompts.tokens) != len(export.names):
         what = f"has tokens for {len(prompts.tokens)} names, but {CLASS_EXPORT_FILE} lists {len(export.names)}"
-        raise CheckpointError([Finding(str(folder), what, "export the search again")])
+        raise CheckpointError([Finding(str(folder), what, _EXPORT_AGAIN)])
+    if (n_channels := prompts.tokens.shape[2]) != (width := model.sam_prompt_encoder.embed_dim):
+        what = f"has tokens of {n_channels} channels, but {export.model} takes {width}"
+        raise CheckpointError([Finding(str(folder / CLASS_PROMPTS_FILE), what, _EXPORT_AGAIN)])
     attach_class_prompts(model, prompts)
     return export, model.to(pick_device()).eval()
 

@@ -68,6 +68,29 @@ def test_what_can_be_no_path_is_a_finding(text: str, what: str) -> None:
         expand_path(text)
 
 
+@pytest.mark.parametrize("text", ["self", "self/below", "there"])
+def test_links_in_a_circle_are_a_finding(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for link, target in (("self", "self"), ("there", "back"), ("back", "there")):
+        Path(link).symlink_to(target)
+    with pytest.raises(ConfigError, match=f"{text}: is a link that leads back to itself"):
+        expand_path(text)
+
+
+@pytest.mark.parametrize("text", ["\udcff", "below/\udcff/a"])
+def test_a_path_that_is_not_utf_8_is_a_finding(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        expand_path(text)
+
+
+def test_a_working_directory_that_is_gone_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="the working directory is gone"):
+        expand_path("runs")
+
+
 def test_paths_become_absolute_whether_they_are_there_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

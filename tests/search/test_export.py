@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 
 from search.chosen import CHOSEN_FILE
-from search.export import TOLERANCE, export_run
+from search.errors import ConfigError
+from search.export import TOLERANCE, export_run, main
 from search.record import SearchRecord
 from trainables.checkpoint import load_model
 from trainables.context import TrialContext
@@ -112,3 +113,36 @@ def test_all_else_is_a_checkpoint_of_stock_sam2(
     state = torch.load(report.folder / "sam2.pt", weights_only=True)["model"]
     same = all(torch.equal(value, state[name]) for name, value in load_model("nano", None).state_dict().items())
     assert same == (scale == 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("file/x", "is no folder"),
+        ("/dev/null/x", "is no folder"),
+        ("/proc/x", "cannot be made"),
+        ("a" * 300, "is too long for a path"),
+        ("\udcff", "is not UTF-8"),
+        ("file", "exists and is no folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_computed(
+    name: str,
+    what: str,
+    finish: Finish,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = finish({"adapter.rank": 4}, 1.0)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("search.export._write_model", lambda *_: pytest.fail("it was computed"))
+    assert main(["--run", str(run), "--out", str(tmp_path / name)]) == 2
+    assert what in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "file"}
+
+
+def test_an_export_writes_over_nothing(finish: Finish, tmp_path: Path) -> None:
+    run = finish({"adapter.rank": 4}, 1.0)
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        export_run(run, run)

@@ -107,6 +107,59 @@ def test_what_fails_half_way_leaves_nothing(
     assert len(written) == 2 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["legend.png", "Legend.TIF"])
+def test_an_image_whose_mask_would_be_the_legend_is_refused(
+    name: str, export: Path, slides: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).symlink_to(slides / "larger.png")
+    with pytest.raises(ConfigError, match=r"would overwrite the colors' legend\.png"):
+        predict_images(export, [tmp_path / name], tmp_path / "masks")
+
+
+@pytest.mark.parametrize("option", ["--model", "--out", "--checkpoint", "IMAGE"])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("~nobody-here/x", "no user nobody-here"),
+        ("a" * 300, "too long"),
+        ("\udcff", "not UTF-8"),
+        ("circle", "leads back to itself"),
+    ],
+)
+def test_what_can_be_no_path_is_told(
+    option: str,
+    text: str,
+    what: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("circle").symlink_to("circle")
+    given = {"--model": "best", "--out": "masks", "--checkpoint": "w.pt", "IMAGE": "a.png"} | {option: text}
+    words = [word for name, value in given.items() if name != "IMAGE" for word in (name, value)]
+    assert main([given["IMAGE"], *words]) == 2
+    assert what in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("out", "what"), [("file", "is no folder"), ("file/x", "file is no folder")])
+def test_a_folder_that_cannot_be_made_is_told(
+    out: str, what: str, export: Path, slides: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=what):
+        predict_images(export, [slides / "larger.png"], tmp_path / out)
+
+
+def test_the_mask_of_a_link_is_called_as_the_link_is(export: Path, slides: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.tif").symlink_to(slides / "smaller.tif")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "masks").symlink_to("here")
+    words = ["--model", str(export), "--out", str(tmp_path / "masks")]
+    assert main([str(tmp_path / "mine.tif"), *words]) == 0
+    assert (tmp_path / "here" / "mine.png").is_file()
+
+
 @pytest.mark.parametrize("missing", ["--model", "--out", "IMAGE"])
 def test_what_is_required_is_said(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     given = {"--model": ["--model", "best"], "--out": ["--out", "masks"], "IMAGE": ["a.png"]}

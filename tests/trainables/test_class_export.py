@@ -24,7 +24,12 @@ from trainables.evaluation_set import EvaluationSet
 from trainables.fine_tune import FineTune
 from trainables.merged import MERGED_FILE, write_merged
 from trainables.model.adapters import get_base
-from trainables.model.class_prompts import CLASS_PROMPTS_FILE, find_class_prompts
+from trainables.model.class_prompts import (
+    CLASS_PROMPTS_FILE,
+    ClassPrompts,
+    find_class_prompts,
+    save_class_prompts,
+)
 from trainables.protocol import PROTOCOLS
 from trainables.recipe import Recipe
 from trainables.scores import Scores
@@ -166,9 +171,13 @@ def test_an_export_without_class_prompts_says_that_it_needs_prompts(export: Path
     [
         ("{", "cannot be read"),
         ('{"model": "nano"}', "tile_px"),
-        ('{"model": "none", "names": [[0, "a"]], "tile_px": [4, 4]}', "no model"),
-        ('{"model": "nano", "names": [[999, "a"]], "tile_px": [4, 4]}', "no model, tile or ids"),
-        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [0, 4]}', "no model, tile"),
+        ('{"model": "none", "names": [[0, "a"]], "tile_px": [96, 96]}', "no model"),
+        ('{"model": "nano", "names": [[999, "a"]], "tile_px": [96, 96]}', "no model or ids"),
+        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [0, 96]}', "tile_px must lie in 16..20000"),
+        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [1, 1]}', "tile_px must lie in 16..20000"),
+        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [96, 1e11]}', "tile_px must lie in 16..20000"),
+        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [96, 1e400]}', "cannot be read: OverflowError"),
+        ("[" * 100_000, "cannot be read: RecursionError"),
     ],
 )
 def test_a_damaged_description_is_told(content: str, told: str, tmp_path: Path) -> None:
@@ -186,8 +195,24 @@ def test_tokens_of_another_search_are_told(export: Path, tmp_path: Path) -> None
         load_class_export(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["nowhere", "."])
+def test_tokens_of_another_models_width_are_told(export: Path, tmp_path: Path) -> None:
+    for name in (MERGED_FILE, CLASS_EXPORT_FILE):
+        (tmp_path / name).symlink_to(export / name)
+    save_class_prompts(ClassPrompts(torch.zeros(6, 2, 128)), tmp_path)
+    with pytest.raises(CheckpointError, match=r"has tokens of 128 channels, but nano takes \d+"):
+        load_class_export(tmp_path)
+
+
+def test_tiles_of_tiny_regions_are_no_smaller_than_can_be_read(
+    context: TrialContext, trained: tuple[FineTune, Scores, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RegionStore, "size", lambda *_: (5, 30_000))
+    write_class_export(context, trained[2], tmp_path)
+    assert ClassExport.read(tmp_path).tile_px == (16, 20_000)
+
+
+@pytest.mark.parametrize("place", ["nowhere", ".", "a" * 300])
 def test_folders_that_are_no_export_are_told(place: str, tmp_path: Path) -> None:
-    told = "no such folder" if place == "nowhere" else "holds no export"
+    told = "no such folder" if place != "." else "holds no export"
     with pytest.raises(CheckpointError, match=told):
         ClassExport.read(tmp_path / place)

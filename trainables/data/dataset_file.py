@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -19,6 +20,7 @@ _Tell = Callable[[tuple[Any, ...], str, str], None]  # keys from the top, what i
 
 FILE = "dataset.yaml"
 PARTS = ("train", "val", "test")
+_MISNAMED = ("dataset.yaml", "dataset.yml", "dataset.yaml.txt", "dataset.yml.txt")  # in any case
 _KEYS = ("name", "classes", "background", "ignore", "split", "patients")
 _MAX_BYTES = 64_000_000  # 100,000 regions with their split and patients take a fifth of it
 _MAX_DEPTH = 8
@@ -77,10 +79,10 @@ def read_dataset_file(root: Path, default_classes: Mapping[int, str], findings: 
         findings: Where problems go.
     """
     path = root / FILE
-    if not path.exists():
-        if (root / "dataset.yml").exists():
-            findings.append(Finding(str(root / "dataset.yml"), "is not read", "rename it to dataset.yaml"))
-        return DatasetFile(path)
+    if not os.path.lexists(path):
+        misnamed = _find_misnamed(root)
+        findings += [Finding(str(root / name), "is not read", f"rename it to {FILE}") for name in misnamed]
+        return DatasetFile(path, has_classes=not misnamed)
     try:
         content, lines = _load_yaml(path)
     except Exception as error:  # on broken tags the loader raises almost anything, AttributeError too
@@ -120,6 +122,14 @@ def read_dataset_file(root: Path, default_classes: Mapping[int, str], findings: 
     )
 
 
+def _find_misnamed(root: Path) -> list[str]:
+    """Finds what was meant as ``dataset.yaml`` and is called otherwise; nothing in a folder that cannot be listed."""
+    try:
+        return sorted(name for name in os.listdir(root) if name.casefold() in _MISNAMED)
+    except OSError:
+        return []
+
+
 def _locate(path: Path, lines: Mapping[tuple[str, ...], int], keys: tuple[object, ...]) -> str:
     words = tuple(map(str, keys))
     line = next((lines[words[:n]] for n in range(len(words), 0, -1) if words[:n] in lines), None)
@@ -136,7 +146,7 @@ def _load_yaml(path: Path) -> _Content:
         yaml.YAMLError: If it is not YAML. Broken tags raise nearly anything else.
     """
     if not path.is_file():
-        raise ValueError("it is no plain file")
+        raise ValueError("it is no plain file" + ", but a link that leads to none" * path.is_symlink())
     if (n_bytes := path.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"it has {n_bytes:,} bytes, more than {_MAX_BYTES:,}")
     # The C loader reads a split of 100,000 names in a second, the other in a minute.
@@ -264,10 +274,16 @@ def _read_patients(given: Any, tell: _Tell) -> Mapping[str, str] | None:
 def suggest_key(given: Any, known: Iterable[str]) -> str:
     """Returns what to do about a name that is unknown: the nearest known one, or all of a few."""
     known = list(known)
-    near = difflib.get_close_matches(str(given), known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
+    if near := find_nearest(str(given), known):
+        return f"did you mean {near}?"
     return f"use one of {', '.join(known)}" if len(known) <= len(_KEYS) else "correct or remove it"
+
+
+def find_nearest(given: str, known: Iterable[str]) -> str | None:
+    """Returns the known name that is nearest, first of all one that differs in case only; None where none is near."""
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(given.casefold(), folded, n=1)
+    return folded[near[0]] if near else None
 
 
 def shorten(text: str) -> str:

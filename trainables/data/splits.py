@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trainables.data.bcss import Region, RegionSet, find_tcga_patient
-from trainables.data.dataset_file import PARTS
+from trainables.data.dataset_file import PARTS, find_nearest
 from trainables.errors import DataError, Finding
 
 KINDS = ("auto", "declared", "bcss", "random")
@@ -142,8 +142,8 @@ def find_split_problems(
         if name not in known:
             n_unknown += 1
             is_cheap = n_unknown * len(ordered) <= _MAX_COMPARISONS
-            near = difflib.get_close_matches(name, ordered, n=1) if is_cheap else []
-            fix = f"did you mean {near[0]}?" if near else "take it out, or add the image"
+            near = find_nearest(name, ordered) if is_cheap else None
+            fix = f"did you mean {near}?" if near else "take it out, or add the image"
             findings.append(Finding(f"{where} split.{found_in[0]}", f"no region is called {name}", fix))
         if len(found_in) > 1:
             what = f"{name} stands in {' and '.join(found_in)}"

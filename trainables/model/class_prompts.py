@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from trainables.errors import CheckpointError, Finding
 from trainables.model.forward import ImageFeatures
+from trainables.weight_file import check_finite, check_weight_file
 
 CLASS_PROMPTS_FILE = "class_prompts.safetensors"
 _ATTRIBUTE = "class_prompts"
@@ -116,18 +117,21 @@ def save_class_prompts(prompts: ClassPrompts, folder: Path) -> None:
 
 
 def load_class_prompts(folder: Path) -> ClassPrompts:
-    """Reads ``class_prompts.safetensors``.
+    """Reads ``class_prompts.safetensors``, as 32-bit floats.
 
     Raises:
-        CheckpointError: If the file is missing, or holds no tokens.
+        CheckpointError: If the file is missing, or holds no tokens, or any that are not finite.
     """
     path = folder / CLASS_PROMPTS_FILE
+    check_weight_file(path)
     try:
         tokens = load_file(path)[_KEY]
     except Exception as error:  # on damaged bytes safetensors raises its own error, which has no base but Exception
-        what = "no such file" if not path.exists() else f"cannot be read as class prompts: {error}"
+        what = f"cannot be read as class prompts: {error}"
         raise CheckpointError([Finding(str(path), what, "export the search again")]) from error
-    if tokens.ndim != 3 or not tokens.is_floating_point():
+    if tokens.ndim != 3 or not tokens.numel() or not tokens.is_floating_point():
         what = f"holds {tokens.dtype} {tuple(tokens.shape)} in place of tokens [classes, tokens, channels]"
         raise CheckpointError([Finding(str(path), what, "export the search again")])
+    tokens = tokens.float()
+    check_finite({_KEY: tokens}, path)
     return ClassPrompts(tokens)

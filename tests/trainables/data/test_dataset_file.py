@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.data.dataset_file import DatasetFile, normalize_name, read_dataset_file
+from trainables.data.dataset_file import DatasetFile, find_nearest, normalize_name, read_dataset_file
 from trainables.errors import Finding
 
 DEFAULT = {1: "tumor"}
@@ -20,6 +20,40 @@ def test_without_a_file_nothing_is_stated(tmp_path: Path) -> None:
     findings: list[Finding] = []
     assert read_dataset_file(tmp_path, DEFAULT, findings) == DatasetFile(tmp_path / "dataset.yaml")
     assert not findings
+
+
+@pytest.mark.parametrize("name", ["dataset.yml", "Dataset.yaml", "DATASET.YML", "dataset.yaml.txt", "dataset.yml.txt"])
+@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+def test_a_file_of_nearly_the_name_is_told(name: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to("none") if kind != "file" else (tmp_path / name).write_text("name: a")
+    findings: list[Finding] = []
+    settings = read_dataset_file(tmp_path, DEFAULT, findings)
+    if (tmp_path / "DATASET.yaml").exists():  # case is not told apart: the file is read
+        return
+    assert findings == [Finding(str(tmp_path / name), "is not read", "rename it to dataset.yaml")]
+    assert not settings.has_classes
+
+
+@pytest.mark.parametrize("target", ["none", "dataset.yaml", "."])
+def test_a_link_that_leads_to_no_file_is_told(target: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").symlink_to(target)
+    findings: list[Finding] = []
+    assert not read_dataset_file(tmp_path, DEFAULT, findings).has_classes
+    (finding,) = findings
+    assert "no plain file, but a link" in finding.what
+
+
+def test_a_folder_that_cannot_be_listed_states_nothing(tmp_path: Path) -> None:
+    findings: list[Finding] = []
+    read_dataset_file(tmp_path / "none", DEFAULT, findings)
+    assert not findings
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"), [("r03.PNG", "r03.png"), ("R13.png", "r13.png"), ("r3.png", "r13.png"), ("other", None)]
+)
+def test_the_nearest_name_may_differ_in_case(given: str, nearest: str | None) -> None:
+    assert find_nearest(given, ["r03.png", "r13.png"]) == nearest
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def test_declared_split_is_taken_and_its_weaknesses_are_told() -> None:
         ({"train": ("a.png", "b.png"), "val": ("b.png",), "test": ("c.png",)}, ["b.png stands in train"]),
         ({"train": ("a.png", "a.png"), "val": ("b.png",), "test": ("c.png",)}, ["in train and train"]),
         ({"train": ("a.png",), "test": ("bb.png",)}, ["split.val: is empty", "did you mean b.png?"]),
+        ({"train": ("a.PNG",), "val": ("b.png",), "test": ("c.png",)}, ["did you mean a.png?"]),
         (None, ["declares no split"]),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,33 @@ def test_saving_and_loading_is_exact(nano: SAM2Base, tmp_path: Path) -> None:
     prompts = start_class_prompts(nano, 5, 4, seed=3)
     save_class_prompts(prompts, tmp_path)
     assert torch.equal(load_class_prompts(tmp_path).tokens, prompts.tokens)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+def test_tokens_become_32_bit_floats(kind: torch.dtype, tmp_path: Path) -> None:
+    save_file({"tokens": torch.ones(2, 1, 4, dtype=kind)}, tmp_path / CLASS_PROMPTS_FILE)
+    assert load_class_prompts(tmp_path).tokens.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        (torch.full((2, 1, 4), torch.nan), "NaN or infinite: tokens"),
+        (torch.full((2, 1, 4), 1e300, dtype=torch.float64), "NaN or infinite: tokens"),
+        (torch.zeros(2, 0, 4), r"holds torch.float32 \(2, 0, 4\)"),
+        (torch.zeros(0, 1, 4), r"holds torch.float32 \(0, 1, 4\)"),
+    ],
+)
+def test_tokens_that_ask_for_nothing_are_refused(tokens: torch.Tensor, told: str, tmp_path: Path) -> None:
+    save_file({"tokens": tokens}, tmp_path / CLASS_PROMPTS_FILE)
+    with pytest.raises(CheckpointError, match=told):
+        load_class_prompts(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / CLASS_PROMPTS_FILE)
+    with pytest.raises(CheckpointError, match="not a regular file but a pipe"):
+        load_class_prompts(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "other", "flat"])
