@@ -259,18 +259,19 @@ def test_a_folder_without_the_adapter_is_told(bare: SAM2Base, tmp_path: Path, mi
 
 
 @pytest.mark.parametrize("kind", ["lora", "bottleneck"])
-@pytest.mark.parametrize("content", [b"", bytes(4000), b"cut", b"[]", b"null", b"5", b"[" * 100_000])
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
 def test_a_damaged_file_of_an_adapter_is_told_and_nothing_changes(
-    bare: SAM2Base, tmp_path: Path, name: str, content: bytes, kind: str
+    bare: SAM2Base, tmp_path: Path, name: str, kind: str
 ) -> None:
     adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
     save_adapters(adapted, tmp_path)
     before, path = copy_state(adapted), tmp_path / name
-    path.write_bytes(path.read_bytes()[:1000] if content == b"cut" and path.suffix == ".safetensors" else content)
-    with pytest.raises(CheckpointError) as caught:
-        load_adapter_weights(adapted, tmp_path)
-    assert caught.value.findings[0].where == str(path)
+    cut = path.read_bytes()[:-5]
+    for content in (cut, b"", bytes(4000), b"[]", b"null", b"5", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError) as caught:
+            load_adapter_weights(adapted, tmp_path)
+        assert caught.value.findings[0].where == str(path)
     assert all(torch.equal(value, before[key]) for key, value in adapted.state_dict().items())
 
 
