@@ -16,9 +16,9 @@ from search.deadline import call_within
 from search.errors import ConfigError, SearchError
 from search.failures import probe_storage
 from search.mlflow_ui import hide_password
-from search.results import locate_trial
+from search.results import find_epoch, list_checkpoint_folders, locate_trial
 from trainables.checkpoint_files import is_whole
-from trainables.errors import Finding
+from trainables.errors import CheckpointError, Finding
 
 # Clients of object stores try a host that is down for minutes.
 ANSWER_TIMEOUT_S = 30.0
@@ -54,6 +54,7 @@ class CheckpointStorage:
 
         Raises:
             SearchError: If what is there cannot be read.
+            CheckpointError: If of one it cannot be told whether it is whole; it stays.
         """
         if self._filesystem is None:
             return
@@ -62,6 +63,8 @@ class CheckpointStorage:
             self._filesystem.invalidate_cache()
             for remote in self._list_folders(place, locate_trial(Path(), trial_id or "*").name):
                 self._fetch_trial(remote, self._folder / trials / Path(remote).name)
+        except CheckpointError:
+            raise
         except Exception as error:  # each kind of file system has its own
             words = hide_password(" ".join(str(error).split()))[:300]
             raise SearchError(f"checkpoints cannot be fetched from {self._url}: {words}") from error
@@ -86,6 +89,8 @@ class CheckpointStorage:
         whole = set()
         for checkpoint in self._list_folders(remote, "checkpoint_*"):
             name = Path(checkpoint).name
+            if not find_epoch(name):  # somebody's copy
+                continue
             if not is_whole(folder / name):
                 self._fetch_folder(checkpoint, folder / name)
             if is_whole(folder / name):
@@ -93,7 +98,7 @@ class CheckpointStorage:
             else:  # a kill tore it
                 self._filesystem.rm(checkpoint, recursive=True)
                 shutil.rmtree(folder / name)
-        for path in folder.glob("checkpoint_*") if whole else ():
+        for _, path in list_checkpoint_folders(folder) if whole else ():
             if path.name not in whole:  # better ones have taken its place
                 shutil.rmtree(path)
 

@@ -21,7 +21,7 @@ from search.finalists import Finalist, SeedRun, choose_finalist, choose_scale, w
 from search.list_searcher import FROM_TRIAL
 from search.listed_trials import ListedTrial, is_same_training
 from search.objective import DICE, Objective
-from search.results import Winner, read_best_epoch
+from search.results import Winner, list_checkpoint_folders, read_best_epoch
 from search.runner import run_listed
 from search.session import Session
 from trainables.context import SEED_KEY
@@ -184,7 +184,7 @@ def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -
     whole = dataclasses.replace(context, train=pool, val=(), folds=())
     trials = run_listed(session, zeroshot, [config], REFIT, whole, epochs)
     trial = next(each for each in trials if is_same_training(each.config, config))
-    checkpoints = sorted(trial.folder.glob("checkpoint_*"))
+    checkpoints = [path for _, path in list_checkpoint_folders(trial.folder)]
     if trial.failure or not checkpoints:
         raise SearchError(f"the refit on all regions failed: {trial.failure or 'it left no checkpoint'}")
     # The refit is none of the seeds' trainings: what is known of it is their mean.

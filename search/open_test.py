@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m search.open_test", description=__doc__.split("\n\n")[0])
     parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
     parser.add_argument("--trial", required=True, metavar="ID", help="a trial of the search that left a checkpoint")
-    parser.add_argument("--scale", type=float, default=1.0, help="of its update: 0 is zero-shot (default: 1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of its update, 0 (zero-shot) to 2 (default: 1)")
     add_storage_option(parser)
     arguments = parser.parse_args(argv)
     return run_command(lambda: _open(arguments))
@@ -38,7 +38,7 @@ def _open(arguments: argparse.Namespace) -> None:
     from search.record import TRIALS_FOLDER, SearchRecord, find_run, make_study_file
     from search.results import find_trial, rank_trials, read_trials
     from trainables.data.store import RegionStore
-    from trainables.interpolation import check_scale
+    from trainables.scoring import load_candidate
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
@@ -51,9 +51,10 @@ def _open(arguments: argparse.Namespace) -> None:
     checkpoint = context.locate_fold(trial.checkpoint, 0)
     fold = ", its first fold's training" if context.folds else ""
     candidate = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
-    # Before anything is looked at, which counts.
-    check_scale(arguments.scale)
+    # Before anything is looked at, which counts: what cannot be loaded opens nothing.
     RegionStore.open(Path(context.store_folder))
+    for each, scale in ((checkpoint, arguments.scale), (None, 1.0)):
+        load_candidate(context, each, scale)
     result = open_test(folder, record, checkpoint, arguments.scale, candidate, score_here)
     print(f"test, opening {result.opening}: {candidate}")
     print(result.verdict.to_text())

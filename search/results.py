@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import optuna
 
+from search.damage import tell_damaged_record
 from search.errors import ConfigError, SearchError
 from search.objective import DICE, PARAMETERS, Objective
 from search.sampler import RAY_TRIAL_ID, REASON, STARTING_POINT
@@ -26,11 +28,13 @@ from trainables.context import RECIPE_FILE
 from trainables.errors import Finding
 from trainables.protocol import require_same_protocol
 from trainables.scores import Scores
+from trainables.weight_file import COPY_FIX
 
 STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
 # In each trial's folder: a line of JSON an epoch.
 RESULT_FILE = "result.json"
 _FOLDER_PREFIX = "trial-"
+_CHECKPOINT_NAME = re.compile("checkpoint_([0-9]+)")  # as Ray numbers them, from 0
 _DEFAULT = Objective()
 # What the reader of a verdict must know where nothing is prompted.
 PAIRS_WITHOUT_PROMPTS = (
@@ -117,6 +121,9 @@ def rank_trials(
     """Returns every trial that left a checkpoint, at the best epoch of which one is left, the best first.
 
     Epochs and trials are compared by the objective; with two of them by the first.
+
+    Raises:
+        ConfigError: If the recipe of such a checkpoint is damaged.
     """
     ranked = []
     for trial in trials:
@@ -125,7 +132,8 @@ def rank_trials(
             continue
         best = read_best_epoch(locate_trial(trials_folder, trial_id), objective.metric)
         if best is not None:
-            params = json.loads((best.path / RECIPE_FILE).read_text())
+            with tell_damaged_record(best.path / RECIPE_FILE, COPY_FIX):
+                params = dict(json.loads((best.path / RECIPE_FILE).read_text()).items())
             value = None if objective.metric == DICE else best.value
             ranked.append(
                 Winner(trial_id, best.path, best.epoch, best.val_dice, params, value, best.trained_parameters)
@@ -212,10 +220,22 @@ def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def list_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Yields epoch, counted from 1, and folder of each checkpoint; Ray numbers them from 0."""
-    for path in sorted(folder.glob("checkpoint_*")):
+    """Yields epoch, counted from 1, and folder of each checkpoint that has its recipe."""
+    for epoch, path in list_checkpoint_folders(folder):
         if (path / RECIPE_FILE).is_file():
-            yield int(path.name.rsplit("_", 1)[-1]) + 1, path
+            yield epoch, path
+
+
+def list_checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
+    """Returns epoch and folder of all checkpoints of a trial, whole or not, the oldest first; no copies of them."""
+    found = [(find_epoch(path.name), path) for path in folder.glob("checkpoint_*") if path.is_dir()]
+    return sorted((epoch, path) for epoch, path in found if epoch)
+
+
+def find_epoch(name: str) -> int:
+    """Returns the epoch, counted from 1, of a checkpoint's folder by its name; 0 for any other name."""
+    match = _CHECKPOINT_NAME.fullmatch(name)
+    return int(match[1]) + 1 if match else 0
 
 
 def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:

@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search.listed_trials import read_listed
-from search.results import list_checkpoints, locate_trial, read_epochs, read_trial_id
+from search.results import list_checkpoint_folders, locate_trial, read_epochs, read_trial_id
 from search.sampler import RAY_TRIAL_ID, read_curve
 from trainables.checkpoint_files import is_whole
 
@@ -71,13 +71,15 @@ def list_unfinished_listed(folder: Path, epochs: int) -> dict[str, tuple[Unfinis
 
 
 def clear_checkpoints(folder: Path) -> tuple[tuple[Path, Row], ...]:
-    """Returns a trial's whole checkpoints with their reports, oldest first; deletes what a kill left half done."""
+    """Returns a trial's whole checkpoints with their reports, oldest first; deletes what a kill left half done.
+
+    Raises:
+        CheckpointError: If of one it cannot be told whether it is whole; it stays.
+    """
     rows, kept = read_epochs(folder), []
-    for epoch, path in list_checkpoints(folder):
-        if epoch in rows and is_whole(path):
-            kept.append((path, rows[epoch]))
-    whole = {path for path, _ in kept}
-    for path in folder.glob("checkpoint_*"):
-        if path not in whole:
+    for epoch, path in list_checkpoint_folders(folder):
+        if not is_whole(path):
             shutil.rmtree(path, ignore_errors=True)
+        elif epoch in rows:
+            kept.append((path, rows[epoch]))
     return tuple(kept)

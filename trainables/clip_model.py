@@ -21,6 +21,7 @@ from open_clip.factory import load_state_dict
 from PIL import Image
 from torch import Tensor, nn
 
+from trainables.damage import CONTENT_ERRORS
 from trainables.errors import CheckpointError, Finding
 from trainables.recipe import suggest_name
 from trainables.weight_file import check_finite, check_weight_file
@@ -187,7 +188,7 @@ def _read_config(folder: Path, name: str | None) -> Mapping[str, Any]:
     except FileNotFoundError as error:
         fix = "give the weights' file itself, with --clip-model NAME"
         raise _refuse(str(folder), f"holds no {CONFIG_FILE}", fix) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except CONTENT_ERRORS as error:
         what = f"is no configuration of open_clip ({type(error).__name__}: {error})"
         raise _refuse(str(path), what, "get it again from where the weights come from") from error
     if name is not None:

@@ -19,6 +19,8 @@ from trainables.errors import Finding, InputError, TrainablesError
 from trainables.model.adapters import PEFT_PREFIX
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+# Twice what was trained is no longer a little beyond it; far greater ones overflow.
+MAX_SCALE = 2.0
 
 # Of each kind's factors the one that is scaled: the update is linear in it. LoHa and LoKr save it whole or in two.
 LINEAR_FACTORS = (".lora_B.weight", ".hada_w1_a", ".lokr_w1", ".lokr_w1_a")
@@ -40,7 +42,7 @@ def interpolate_weights(
     Args:
         base_state: Weights before training.
         tuned_state: Weights after it, merged: of the same names and shapes.
-        scale: 0 gives the base and 1 the tuned weights, both bit for bit; finite, at least 0.
+        scale: 0 gives the base and 1 the tuned weights, both bit for bit; at most 2.
 
     Raises:
         InputError: If the scale is out of its limits.
@@ -57,10 +59,10 @@ def check_scale(scale: float) -> None:
     """Refuses what is no scale.
 
     Raises:
-        InputError: If it is negative or not finite.
+        InputError: If it is negative, greater than 2, or no number.
     """
-    if not (math.isfinite(scale) and scale >= 0):
-        what = f"`0 <= scale < inf` must hold, but got {scale}"
+    if not 0 <= scale <= MAX_SCALE:
+        what = f"`0 <= scale <= {MAX_SCALE:g}` must hold, but got {scale}"
         raise InputError([Finding(f"scale {scale}", what, "0 is zero-shot, 1 the fine-tune as trained")])
 
 

@@ -65,7 +65,7 @@ def write_merged(
             weights bit for bit, whatever the adapter. At 1 the adapter is the trial's own.
 
     Raises:
-        InputError: If the scale is negative or not finite.
+        InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
         TrainablesError: If the adapter cannot be merged, or not be written at this scale.
     """
     check_scale(scale)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from trainables.checkpoint import load_model
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.damage import tell_damage
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
-from trainables.errors import TrainablesError
+from trainables.errors import CheckpointError, Finding, TrainablesError
 from trainables.evaluate import evaluate
 from trainables.evaluation_set import EvaluationSet
 from trainables.interpolation import SCALES, check_scale, interpolate_weights
@@ -34,8 +35,9 @@ from trainables.model.class_prompts import (
     start_class_prompts,
 )
 from trainables.model.fusion import add_fusion
-from trainables.recipe import Recipe
+from trainables.recipe import Recipe, RecipeError
 from trainables.scores import Scores
+from trainables.weight_file import COPY_FIX
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,14 @@ def load_adapted(context: TrialContext, checkpoint: Path) -> AdaptedModel:
         checkpoint: A folder that :meth:`trainables.fine_tune.FineTune.save` wrote.
     """
     bare = load_model(context.model, context.checkpoint)
-    return adapt_model(bare, checkpoint, _read_recipe(checkpoint), context.pathology_weights)
+    return adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
 
 
 def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], AdaptedModel]:
     """Returns a copy of the zero-shot weights, and what :func:`load_adapted` does; the file is read once."""
     bare = load_model(context.model, context.checkpoint)
     base_state = {name: value.clone() for name, value in bare.state_dict().items()}
-    return base_state, adapt_model(bare, checkpoint, _read_recipe(checkpoint), context.pathology_weights)
+    return base_state, adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
 
 
 def adapt_model(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights: Mapping[str, str]) -> AdaptedModel:
@@ -87,8 +89,19 @@ def adapt_model(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights:
     return adapted
 
 
-def _read_recipe(checkpoint: Path) -> Recipe:
-    return Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
+def read_recipe(folder: Path) -> Recipe:
+    """Returns what was trained, of a checkpoint's or an export's ``recipe.json``.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, or holds no recipe of this version.
+    """
+    path = folder / RECIPE_FILE
+    try:
+        with tell_damage(path, COPY_FIX, CheckpointError):
+            return Recipe.from_flat(json.loads(path.read_text()))
+    except RecipeError as error:
+        found = [Finding(f"{path} {each.where}", each.what, COPY_FIX) for each in error.findings]
+        raise CheckpointError(found) from error
 
 
 def load_zero_shot(context: TrialContext) -> SAM2Base:
@@ -118,7 +131,7 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
         scale: What the fine-tune's change of the weights is multiplied by.
 
     Raises:
-        InputError: If the scale is negative or not finite.
+        InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
         TrainablesError: If the adapter cannot be merged, and the scale is neither 0 nor 1.
     """
     check_scale(scale)
@@ -145,7 +158,7 @@ def score_candidate(
         scale: As for :func:`load_candidate`.
 
     Raises:
-        InputError: If the scale is negative or not finite.
+        InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
         TrainablesError: If the adapter cannot be merged, and the scale is neither 0 nor 1.
     """
     regions = _open_regions(context, names)
@@ -171,7 +184,7 @@ def score_scales(
         merged.
 
     Raises:
-        InputError: If a scale is negative or not finite.
+        InputError: If a scale is out of its limits, or the checkpoint or the base cannot be read.
     """
     for scale in scales:
         check_scale(scale)

@@ -12,17 +12,19 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.checkpoint import load_model
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.damage import tell_damage
 from trainables.data.store import RegionStore
 from trainables.device import pick_device
 from trainables.errors import CheckpointError, Finding
 from trainables.evaluate import evaluate
 from trainables.evaluation_set import EvaluationSet
-from trainables.model.adapters import get_base, name_unmergeable
+from trainables.model.adapters import WEIGHTS_FILE, get_base, name_unmergeable
+from trainables.model.build import MODELS
 from trainables.model.class_prompts import CLASS_PROMPTS_FILE
 from trainables.model.pathology_encoder import compute_fingerprint
-from trainables.recipe import Recipe
 from trainables.scores import Scores
-from trainables.scoring import adapt_model, load_adapted
+from trainables.scoring import adapt_model, load_adapted, read_recipe
+from trainables.weight_file import COPY_FIX
 
 BASE_FILE = "base.json"
 
@@ -62,21 +64,26 @@ def load_unmerged(
         pathology_weights: Name of a pathology encoder -> its weights' file or hub id; none for random ones.
 
     Raises:
-        CheckpointError: If the folder is no such export, or the base's or encoder's weights are missing or others.
+        CheckpointError: If the folder is no such export or damaged, or the base's or encoder's weights are missing or
+            others.
     """
     folder = Path(folder).expanduser()
-    try:
-        base = json.loads((folder / BASE_FILE).read_text())
-        recipe = Recipe.from_flat(json.loads((folder / RECIPE_FILE).read_text()))
-        bare = load_model(base["model"], checkpoint)
-        if (found := compute_fingerprint(bare)) != base["fingerprint"]:
-            what = f"was trained on other weights of {base['model']}: {base['fingerprint']}, but got {found}"
-            fix = "pass the weights that the search began with as checkpoint"
+    for name in (BASE_FILE, RECIPE_FILE, f"{ADAPTER_FOLDER}/{WEIGHTS_FILE}"):
+        if not (folder / name).is_file():
+            what, fix = f"is no export with an adapter: it holds no {name}", "pass the folder that search.export made"
             raise CheckpointError([Finding(str(folder), what, fix)])
-        return get_base(adapt_model(bare, folder, recipe, pathology_weights or {})).eval()
-    except (OSError, ValueError, KeyError) as error:
-        what, fix = f"is no export with an adapter ({error})", "pass the folder that search.export made"
-        raise CheckpointError([Finding(str(folder), what, fix)]) from error
+    path, recipe = folder / BASE_FILE, read_recipe(folder)
+    with tell_damage(path, COPY_FIX, CheckpointError):
+        base = json.loads(path.read_text())
+        model, fingerprint = base["model"], base["fingerprint"]
+        if model not in MODELS:
+            raise ValueError(f"there is no model {model!r}")
+    bare = load_model(model, checkpoint)
+    if (found := compute_fingerprint(bare)) != fingerprint:
+        what = f"was trained on other weights of {model}: {fingerprint}, but got {found}"
+        fix = "pass the weights that the search began with as checkpoint"
+        raise CheckpointError([Finding(str(folder), what, fix)])
+    return get_base(adapt_model(bare, folder, recipe, pathology_weights or {})).eval()
 
 
 def score_unmerged(context: TrialContext, folder: Path) -> Scores:

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from trainables.errors import CheckpointError, Finding
 
 _MAX_UNPACKING = 100  # ``torch.save`` packs nothing: records a hundred times the file are there to fill the memory
 _AT_MOST = 3  # names of one list that a reader wants to see
+# What to do about a file of a checkpoint or an export that cannot be used.
+COPY_FIX = "bring its folder back from a copy: it is damaged, or of another recipe or version"
 
 
 def check_weight_file(path: Path) -> None:
@@ -43,6 +46,19 @@ def check_weight_file(path: Path) -> None:
         raise _refuse(path, what, "check the file, its rights and those of its folder") from error
     if zipfile.is_zipfile(path):
         _check_records(path)
+
+
+def load_saved(path: Path) -> dict[str, Tensor]:
+    """Reads a ``.safetensors`` file of a checkpoint or an export, which may hold no weights at all.
+
+    Raises:
+        CheckpointError: If it is missing, no regular file, may not be read, or is damaged.
+    """
+    check_weight_file(path)
+    try:
+        return load_file(path)
+    except Exception as error:  # on damaged bytes safetensors raises its own error, which has no base but Exception
+        raise _refuse(path, f"cannot be read as weights: {error}", COPY_FIX) from error
 
 
 def check_plain(state: Mapping[str, Tensor], path: Path) -> None:

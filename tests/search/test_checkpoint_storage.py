@@ -10,6 +10,7 @@ import pytest
 from search.checkpoint_storage import CheckpointStorage, check_url
 from search.errors import ConfigError
 from trainables.checkpoint_files import is_whole, seal_checkpoint
+from trainables.errors import CheckpointError
 
 
 def write_checkpoint(folder: Path, text: str) -> Path:
@@ -56,6 +57,24 @@ def test_a_torn_checkpoint_is_cleared_away_and_copies_stay_where_nothing_whole_i
     open_storage(tmp_path, far).fetch("trials")
     assert not torn.exists() and is_whole(copy)
     assert {path.name for path in copy.parent.iterdir()} == {"checkpoint_000000"}
+
+
+def test_somebody_s_copies_stay_on_both_sides(tmp_path: Path, far: Path) -> None:
+    write_checkpoint(far / "trial-a" / "checkpoint_000001", "second")
+    trial = tmp_path / "runs" / "job" / "trials" / "trial-a"
+    copies = [write_checkpoint(place / "checkpoint_000001.bak", "mine") for place in (far / "trial-a", trial)]
+    for copy in copies:
+        (copy / "files.json").unlink()
+    open_storage(tmp_path, far).fetch("trials")
+    assert all(copy.is_dir() for copy in copies) and is_whole(trial / "checkpoint_000001")
+
+
+def test_a_checkpoint_of_another_version_is_told_and_stays(tmp_path: Path, far: Path) -> None:
+    manifest = write_checkpoint(far / "trial-a" / "checkpoint_000001", "second") / "files.json"
+    manifest.write_text('{"adapter/weights": 6}')
+    with pytest.raises(CheckpointError, match="of another version"):
+        open_storage(tmp_path, far).fetch("trials")
+    assert manifest.is_file()
 
 
 def test_without_a_url_nothing_is_fetched(tmp_path: Path) -> None:

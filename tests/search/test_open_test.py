@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,7 @@ def test_a_second_opening_is_scored_told_and_marked(
         (["--trial", "xyz"], "those that did: abc"),
         (["--trial", "abc", "--scale", "-1"], "0 <= scale"),
         (["--trial", "abc", "--scale", "nan"], "0 <= scale"),
+        (["--trial", "abc", "--scale", "1e300"], "0 <= scale"),
         (["--trial", "abc", "--run", "other"], "known are: s"),
     ],
 )
@@ -112,6 +114,39 @@ def test_a_wrong_call_opens_nothing(
     assert open_test(run_folder, *options) == 2
     assert told in capsys.readouterr().err
     assert len(read_openings(run_folder)) == 1 and not list(run_folder.glob("scores_test*"))
+
+
+@pytest.mark.parametrize("scale", ["1", "0.5"])
+@pytest.mark.parametrize("file", ["adapter/adapter_model.safetensors", "adapter/adapter_config.json", "recipe.json"])
+def test_a_damaged_checkpoint_is_named_and_opens_nothing(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], file: str, scale: str
+) -> None:
+    path = run_folder / "trials" / "trial-abc" / "checkpoint_000000" / file
+    for content in (b"", bytes(4000)):
+        path.write_bytes(content)
+        assert open_test(run_folder, "--trial", "abc", "--scale", scale) == 2
+        assert str(path) in capsys.readouterr().err
+    path.unlink()
+    assert open_test(run_folder, "--trial", "abc", "--scale", scale) == 2
+    assert ("those that did: none" if file == "recipe.json" else str(path)) in capsys.readouterr().err
+    assert len(read_openings(run_folder)) == 1 and not list(run_folder.glob("scores_test*"))
+
+
+@pytest.mark.parametrize("scale", ["1", "0.5", "0"])
+def test_weights_of_the_base_that_are_gone_open_nothing(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], scale: str
+) -> None:
+    record = SearchRecord.read(run_folder)
+    dataclasses.replace(record, context={**record.context, "checkpoint": "/no/such/base.pt"}).write(run_folder)
+    assert open_test(run_folder, "--trial", "abc", "--scale", scale) == 2
+    assert "/no/such/base.pt" in capsys.readouterr().err
+    assert len(read_openings(run_folder)) == 1
+
+
+def test_a_copy_of_a_checkpoint_stops_nothing(run_folder: Path) -> None:
+    checkpoint = run_folder / "trials" / "trial-abc" / "checkpoint_000000"
+    shutil.copytree(checkpoint, checkpoint.with_name("checkpoint_000000.bak"))
+    assert open_test(run_folder, "--trial", "abc", "--scale", "0") == 0
 
 
 def test_regions_that_are_gone_are_named(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.errors import SearchError
+from search.errors import ConfigError, SearchError
 from search.objective import Objective
 from search.results import (
     count_states,
     find_starting_point,
     find_winner,
     judge_on_test,
+    list_checkpoints,
     rank_trials,
     read_trials,
     write_scores,
@@ -150,6 +152,23 @@ def test_a_checkpoint_that_was_not_written_whole_does_not_count(search: Search) 
     folder = search.add_trial("a", [0.4, 0.7], kept=[1, 2])
     (folder / "checkpoint_000001" / RECIPE_FILE).unlink()
     assert find_winner(search.trials, search.folder).epoch == 1
+
+
+@pytest.mark.parametrize("name", ["checkpoint_000001.bak", "checkpoint_000001 (copy)", "checkpoint_", "checkpoint_1_2"])
+def test_a_copy_beside_the_checkpoints_is_none(search: Search, name: str) -> None:
+    folder = search.add_trial("a", [0.4, 0.7], kept=[1, 2])
+    shutil.copytree(folder / "checkpoint_000000", folder / name)
+    assert find_winner(search.trials, search.folder).checkpoint.name == "checkpoint_000001"
+    assert [path.name for _, path in list_checkpoints(folder)] == ["checkpoint_000000", "checkpoint_000001"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "5", "[" * 100_000])
+def test_a_damaged_recipe_is_told_by_its_file(search: Search, content: str) -> None:
+    path = search.add_trial("a", [0.4], kept=[1]) / "checkpoint_000000" / RECIPE_FILE
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        rank_trials(search.trials, search.folder)
+    assert caught.value.findings[0].where == str(path)
 
 
 def test_without_a_checkpoint_the_reasons_are_told(search: Search) -> None:

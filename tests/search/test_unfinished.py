@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import optuna
@@ -13,6 +14,7 @@ from search.sampler import RAY_TRIAL_ID
 from search.unfinished import list_unfinished, list_unfinished_listed
 from trainables.checkpoint_files import MANIFEST_FILE, seal_checkpoint
 from trainables.context import RECIPE_FILE
+from trainables.errors import CheckpointError
 
 
 def write_trial(folder: Path, trial_id: str, rows: int, checkpoints: tuple[int, ...]) -> Path:
@@ -66,6 +68,42 @@ def test_what_a_kill_left_half_done_is_cleared_away(tmp_path: Path) -> None:
     (trial,) = list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
     assert trial.epoch == 1
     assert [path.name for path in sorted(folder.glob("checkpoint_*"))] == ["checkpoint_000000"]
+
+
+def test_a_checkpoint_of_which_only_the_report_is_gone_stays(tmp_path: Path) -> None:
+    folder = write_trial(tmp_path, "a", 1, (1, 2))
+    (trial,) = list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
+    assert trial.epoch == 1 and (folder / "checkpoint_000001").is_dir()
+
+
+def test_somebody_s_copies_of_checkpoints_stay(tmp_path: Path) -> None:
+    folder = write_trial(tmp_path, "a", 2, (1, 2))
+    copies = [folder / f"checkpoint_000001{end}" for end in (".bak", " (copy)")]
+    for copy in copies:
+        shutil.copytree(folder / "checkpoint_000000", copy)
+        (copy / MANIFEST_FILE).unlink()
+    (trial,) = list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
+    assert trial.epoch == 2 and all(copy.is_dir() for copy in copies)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"recipe.json": 2}'])
+def test_a_checkpoint_of_another_version_is_told_and_stays(tmp_path: Path, content: str) -> None:
+    path = write_trial(tmp_path, "a", 2, (1, 2)) / "checkpoint_000001" / MANIFEST_FILE
+    path.write_text(content)
+    with pytest.raises(CheckpointError, match="of another version"):
+        list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
+    assert path.is_file()
+
+
+def test_a_checkpoint_that_cannot_be_read_for_now_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> str:
+        raise PermissionError(13, "denied")
+
+    folder = write_trial(tmp_path, "a", 2, (1, 2))
+    monkeypatch.setattr("trainables.checkpoint_files.hash_file", fail)
+    with pytest.raises(CheckpointError, match="denied"):
+        list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
+    assert len(list(folder.glob("checkpoint_*/recipe.json"))) == 2
 
 
 def test_known_configurations_go_on_by_their_folders(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainables.checkpoint_files import MANIFEST_FILE, is_whole, seal_checkpoint
+from trainables.errors import CheckpointError
 
 
 @pytest.fixture
@@ -43,3 +44,26 @@ def test_a_file_of_the_right_size_with_nothing_in_it_is_noticed(sealed: Path) ->
 
 def test_no_folder_is_not_whole(tmp_path: Path) -> None:
     assert not is_whole(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{}", "null", '{"recipe.json": 2, "adapter/weights": 10}', '{"recipe.json": "sha1"}', "[" * 100_000],
+)
+def test_a_list_of_another_version_is_told(sealed: Path, content: str) -> None:
+    (sealed / MANIFEST_FILE).write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        is_whole(sealed)
+    assert caught.value.findings[0].where == str(sealed / MANIFEST_FILE)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(116, "stale file handle")])
+def test_a_file_that_cannot_be_read_for_now_is_told(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def fail(path: Path) -> str:
+        raise error
+
+    monkeypatch.setattr("trainables.checkpoint_files.hash_file", fail)
+    with pytest.raises(CheckpointError, match=str(error.strerror)):
+        is_whole(sealed)

@@ -193,7 +193,7 @@ def test_a_named_architecture_may_be_the_folder_s_own(tiny_clip: Path, named_tin
     assert load_clip(named_tiny, str(tiny_clip), CPU).name == named_tiny
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", '{"model_cfg": []}'])
+@pytest.mark.parametrize("content", [None, "{", "{}", '{"model_cfg": []}', "[" * 100_000])
 def test_a_folder_without_a_usable_configuration_is_told(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / CONFIG_FILE).write_text(content)

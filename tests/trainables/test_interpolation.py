@@ -106,7 +106,7 @@ def test_states_that_do_not_match_are_refused(change: State, told: str) -> None:
         interpolate_weights(base, tuned | change, 0.5)
 
 
-@pytest.mark.parametrize("scale", [-0.01, math.inf, math.nan])
+@pytest.mark.parametrize("scale", [-0.01, 2.01, 1e300, math.inf, math.nan])
 def test_what_is_no_scale_is_refused(scale: float) -> None:
     with pytest.raises(InputError, match="0 <= scale"):
         check_scale(scale)

@@ -11,7 +11,7 @@ from ray import tune
 from trainables.checkpoint import load_model
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
-from trainables.errors import InputError
+from trainables.errors import CheckpointError, InputError
 from trainables.evaluate import evaluate
 from trainables.evaluation_set import EvaluationSet
 from trainables.interpolation import SCALES
@@ -93,8 +93,16 @@ def test_load_candidate_gives_the_model_inside(
 
 
 def test_a_folder_that_is_no_checkpoint_is_told(context: TrialContext, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=RECIPE_FILE):
+    with pytest.raises(CheckpointError, match=RECIPE_FILE):
         load_adapted(context, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "5", "{", "[" * 100_000, '{"adapter.rnak": 4}'])
+def test_a_damaged_recipe_is_told_by_its_file(context: TrialContext, tmp_path: Path, content: str) -> None:
+    (tmp_path / RECIPE_FILE).write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_adapted(context, tmp_path)
+    assert caught.value.findings[0].where.startswith(str(tmp_path / RECIPE_FILE))
 
 
 def test_scales_lead_from_zero_shot_to_the_trial_and_on(
@@ -149,7 +157,7 @@ def test_an_adapter_that_cannot_be_merged_has_two_scales(
         assert found[1.0] != score_candidate(context, None, context.val[:1])
 
 
-@pytest.mark.parametrize("scale", [-1.0, float("nan")])
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), 2.01, 1e300])
 def test_a_wrong_scale_is_told(
     context: TrialContext, trial: tuple[dict[str, float], Path], scale: float
 ) -> None:

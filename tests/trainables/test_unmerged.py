@@ -162,3 +162,21 @@ def test_a_folder_that_is_no_such_export_is_told(
     (folder / missing).unlink()
     with pytest.raises(CheckpointError, match="is no export with an adapter"):
         load_unmerged(folder)
+
+
+def test_a_damaged_file_of_an_export_is_told_by_its_name(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    write_unmerged(context, make_checkpoint("bottleneck"), folder)
+    damaged = ("", "[]", "null", '{"model": 5}', '{"model": [], "fingerprint": "0"}', "[" * 100_000)
+    for path in (folder / "base.json", folder / "recipe.json"):
+        whole = path.read_text()
+        for content in damaged:
+            path.write_text(content)
+            with pytest.raises(CheckpointError) as caught:
+                load_unmerged(folder)
+            assert caught.value.findings[0].where.startswith(str(path))
+        path.write_text(whole)
+    load_unmerged(folder)

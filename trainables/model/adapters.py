@@ -11,17 +11,19 @@ from pathlib import Path
 import torch
 from peft import PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
-from trainables.errors import TrainablesError
+from trainables.damage import tell_damage
+from trainables.errors import CheckpointError, Finding, TrainablesError
 from trainables.model.bottleneck import attach_bottlenecks, bottlenecks_off, list_bottleneck_weights
 from trainables.model.fusion import check_fusion, find_fusion, fusion_off, load_fusion_weights, save_fusion
 from trainables.model.original_weights import OriginalWeights
 from trainables.model.peft_config import PEFT_KINDS, build_peft_config, describe_config
 from trainables.model.placement import list_bottleneck_sites, list_layers, list_trained_parts
 from trainables.recipe import AdapterRecipe
+from trainables.weight_file import COPY_FIX, load_saved
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -170,21 +172,22 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
     Only safetensors are read: a folder from a stranger cannot run code.
 
     Raises:
-        FileNotFoundError: If the folder holds no ``adapter_model.safetensors`` or ``adapter_config.json``.
-        ValueError: If the saved adapter has weights that this one lacks, or the other way round, or is of another
-            kind, rank or alpha (which its weights do not tell).
-        CheckpointError: If it was trained beside a pathology encoder with other weights.
+        CheckpointError: If ``adapter_model.safetensors`` or ``adapter_config.json`` is missing or damaged; if the
+            saved adapter has weights that this one lacks, or the other way round, or is of another kind, rank or
+            alpha (which its weights do not tell); or if it was trained beside a pathology encoder with other weights.
     """
-    state = load_file(folder / WEIGHTS_FILE)
-    expected = _list_saved_weights(adapted)
-    wrong = f"{folder} is of another adapter"
-    if set(state) != set(expected):
-        odd = sorted(set(state) ^ set(expected))
-        raise ValueError(f"{wrong}: {len(odd)} weights differ in name (first: {odd[0]})")
-    saved = json.loads((folder / CONFIG_FILE).read_text())
-    for key, mine in _describe(adapted).items():
-        if saved.get(key) != mine:
-            raise ValueError(f"{wrong}: {key} must be {mine}, but got {saved.get(key)}")
+    path = folder / WEIGHTS_FILE
+    state, expected, described = load_saved(path), _list_saved_weights(adapted), _describe(adapted)
+    if odd := sorted(set(state) ^ set(expected)):
+        raise _refuse(path, f"{len(odd)} weights differ in name (first: {odd[0]})")
+    with tell_damage(folder / CONFIG_FILE, COPY_FIX, CheckpointError):
+        saved = json.loads((folder / CONFIG_FILE).read_text())
+        found = {key: saved.get(key) for key in described}
+    for key, mine in described.items():
+        if found[key] != mine:
+            raise _refuse(folder / CONFIG_FILE, f"{key} must be {mine}, but got {found[key]}")
+    if odd := sorted(name for name, value in expected.items() if state[name].shape != value.shape):
+        raise _refuse(path, f"{len(odd)} weights differ in shape (first: {odd[0]})")
     check_fusion(get_base(adapted), folder)
     own = _list_own_weights(adapted)
     if adapted.tuner is not None:
@@ -194,6 +197,10 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
         for name, parameter in own.items():
             parameter.copy_(state[name])
     load_fusion_weights(get_base(adapted), folder)
+
+
+def _refuse(path: Path, what: str) -> CheckpointError:
+    return CheckpointError([Finding(str(path), f"is of another adapter: {what}", COPY_FIX)])
 
 
 def count_parameters(adapted: AdaptedModel) -> tuple[int, int]:

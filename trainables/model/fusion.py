@@ -15,16 +15,18 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.damage import tell_damage
 from trainables.errors import CheckpointError, Finding
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
 from trainables.model.pathology_encoder import OPTION, PathologyEncoder, load_encoder
 from trainables.recipe import FusionRecipe
+from trainables.weight_file import COPY_FIX, load_saved
 
 FUSION_FILE = "fusion.json"
 FUSION_WEIGHTS_FILE = "fusion.safetensors"
@@ -187,23 +189,26 @@ def check_fusion(model: SAM2Base, folder: Path) -> None:
     """Refuses a folder whose fusion is another one than the model's.
 
     Raises:
-        FileNotFoundError: If ``fusion.safetensors`` is missing.
-        ValueError: If only one of them has a fusion, or they differ in kind or names.
-        CheckpointError: If the encoder began with other weights.
+        CheckpointError: If only one of them has a fusion, or they differ in kind, names or shapes; if its files are
+            damaged; or if the encoder began with other weights.
     """
     fusion, path = find_fusion(model), folder / FUSION_FILE
-    wrong = f"{folder} is of another adapter"
     if (fusion is not None) != path.is_file():
-        raise ValueError(f"{wrong}: it has {'no' if fusion is not None else 'a'} fusion")
+        raise _refuse(folder, f"it has {'no' if fusion is not None else 'a'} fusion")
     if fusion is None:
         return
-    saved = json.loads(path.read_text())
+    with tell_damage(path, COPY_FIX, CheckpointError):
+        saved = json.loads(path.read_text())
+        found, theirs = {key: saved.get(key) for key in fusion.describe()}, saved.get("encoder_fingerprint")
     for key, mine in fusion.describe().items():
-        if saved.get(key) != mine:
-            raise ValueError(f"{wrong}: fusion.{key} must be {mine}, but got {saved.get(key)}")
-    if odd := set(load_file(folder / FUSION_WEIGHTS_FILE)) ^ set(fusion.list_weights()):
-        raise ValueError(f"{wrong}: {len(odd)} weights of the fusion differ in name (first: {min(odd)})")
-    theirs, encoder = saved.get("encoder_fingerprint"), fusion.encoder
+        if found[key] != mine:
+            raise _refuse(path, f"fusion.{key} must be {mine}, but got {found[key]}")
+    state, wanted = load_saved(folder / FUSION_WEIGHTS_FILE), fusion.list_weights()
+    odd = set(state) ^ set(wanted) or {name for name, value in wanted.items() if state[name].shape != value.shape}
+    if odd:
+        what = f"{len(odd)} weights of the fusion differ in name or shape (first: {min(odd)})"
+        raise _refuse(folder / FUSION_WEIGHTS_FILE, what)
+    encoder = fusion.encoder
     if theirs != encoder.fingerprint:
         what = f"was trained beside {encoder.name} with other weights: {theirs}, but got {encoder.fingerprint}"
         fix = f"pass the same weights by {OPTION} {encoder.name}=FILE (random ones depend on PyTorch's version)"
@@ -215,10 +220,14 @@ def load_fusion_weights(model: SAM2Base, folder: Path) -> None:
     fusion = find_fusion(model)
     if fusion is None:
         return
-    state = load_file(folder / FUSION_WEIGHTS_FILE)
+    state = load_saved(folder / FUSION_WEIGHTS_FILE)
     with torch.no_grad():
         for name, parameter in fusion.list_weights().items():
             parameter.copy_(state[name])
+
+
+def _refuse(path: Path, what: str) -> CheckpointError:
+    return CheckpointError([Finding(str(path), f"is of another adapter: {what}", COPY_FIX)])
 
 
 def _flatten(image: Float[Tensor, "regions channels h w"]) -> Float[Tensor, "regions places channels"]:

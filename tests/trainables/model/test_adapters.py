@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from trainables.errors import TrainablesError
+from trainables.errors import CheckpointError, TrainablesError
 from trainables.model.adapters import (
     AdaptedModel,
     adapters_off,
@@ -236,7 +236,7 @@ def test_adapters_of_another_recipe_are_refused_and_nothing_changes(
     save_adapters(attach_adapters(build_bare(base_state), RECIPE, seed=0), tmp_path)
     adapted = attach_adapters(build_bare(base_state), dataclasses.replace(RECIPE, **changes), seed=1)
     before = copy_state(adapted)
-    with pytest.raises(ValueError, match=f"of another adapter.*{told}"):
+    with pytest.raises(CheckpointError, match=f"of another adapter.*{told}"):
         load_adapter_weights(adapted, tmp_path)
     assert all(torch.equal(value, before[name]) for name, value in adapted.state_dict().items())
 
@@ -244,7 +244,7 @@ def test_adapters_of_another_recipe_are_refused_and_nothing_changes(
 def test_a_bottleneck_of_another_width_is_refused(base_state: dict[str, Tensor], tmp_path: Path) -> None:
     narrow, wide = (AdapterRecipe(kind="bottleneck", rank=rank) for rank in (4, 8))
     save_adapters(attach_adapters(build_bare(base_state), narrow, seed=0), tmp_path)
-    with pytest.raises(ValueError, match="rank must be 8, but got 4"):
+    with pytest.raises(CheckpointError, match="rank must be 8, but got 4"):
         load_adapter_weights(attach_adapters(build_bare(base_state), wide, seed=0), tmp_path)
 
 
@@ -254,8 +254,38 @@ def test_a_folder_without_the_adapter_is_told(bare: SAM2Base, tmp_path: Path, mi
     adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
     save_adapters(adapted, tmp_path)
     (tmp_path / missing).unlink()
-    with pytest.raises(FileNotFoundError, match=missing):
+    with pytest.raises(CheckpointError, match=missing):
         load_adapter_weights(adapted, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["lora", "bottleneck"])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_damaged_file_of_an_adapter_is_told_and_nothing_changes(
+    bare: SAM2Base, tmp_path: Path, name: str, kind: str
+) -> None:
+    adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
+    save_adapters(adapted, tmp_path)
+    before, path = copy_state(adapted), tmp_path / name
+    cut = path.read_bytes()[:-5]
+    for content in (cut, b"", bytes(4000), b"[]", b"null", b"5", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError) as caught:
+            load_adapter_weights(adapted, tmp_path)
+        assert caught.value.findings[0].where == str(path)
+    assert all(torch.equal(value, before[key]) for key, value in adapted.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["lora", "bottleneck"])
+def test_weights_of_another_shape_are_refused_and_nothing_changes(bare: SAM2Base, tmp_path: Path, kind: str) -> None:
+    adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
+    save_adapters(adapted, tmp_path)
+    before, path = copy_state(adapted), tmp_path / "adapter_model.safetensors"
+    state = load_file(path)
+    last = sorted(state)[-1]
+    save_file({**state, last: torch.zeros(*state[last].shape, 2)}, path)
+    with pytest.raises(CheckpointError, match=f"of another adapter: 1 weights differ in shape .first: {last}"):
+        load_adapter_weights(adapted, tmp_path)
+    assert all(torch.equal(value, before[key]) for key, value in adapted.state_dict().items())
 
 
 @each_mergeable

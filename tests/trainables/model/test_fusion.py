@@ -191,7 +191,7 @@ def test_another_fusion_is_refused_and_nothing_changes(
     save_adapters(fuse(base_state, saved), tmp_path)
     other = fuse(base_state, loaded, seed=1)
     before = copy.deepcopy(other.state_dict())
-    with pytest.raises(ValueError, match=f"of another adapter: {told}"):
+    with pytest.raises(CheckpointError, match=f"of another adapter: {told}"):
         load_adapter_weights(other, tmp_path)
     assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
 
@@ -201,8 +201,34 @@ def test_a_fusion_on_one_side_alone_is_refused(base_state: dict[str, Tensor], tm
     plain = attach_adapters(build_bare(base_state), NOTHING, 0)
     one, other = (plain, fuse(base_state, "concat")) if fused else (fuse(base_state, "concat"), plain)
     save_adapters(one, tmp_path)
-    with pytest.raises(ValueError, match=f"it has {'no' if fused else 'a'} fusion"):
+    with pytest.raises(CheckpointError, match=f"it has {'no' if fused else 'a'} fusion"):
         load_adapter_weights(other, tmp_path)
+
+
+def test_a_damaged_file_of_a_fusion_is_told(base_state: dict[str, Tensor], tmp_path: Path) -> None:
+    adapted = fuse(base_state, "concat")
+    save_adapters(adapted, tmp_path)
+    for path in (tmp_path / "fusion.json", tmp_path / FUSION_WEIGHTS_FILE):
+        whole = path.read_bytes()
+        for content in (whole[:-5], b"", bytes(4000), b"[]", b"null", b"5", b"[" * 100_000):
+            path.write_bytes(content)
+            with pytest.raises(CheckpointError) as caught:
+                load_adapter_weights(adapted, tmp_path)
+            assert caught.value.findings[0].where == str(path)
+        path.write_bytes(whole)
+    load_adapter_weights(adapted, tmp_path)
+    (tmp_path / FUSION_WEIGHTS_FILE).unlink()
+    with pytest.raises(CheckpointError, match=FUSION_WEIGHTS_FILE):
+        load_adapter_weights(adapted, tmp_path)
+
+
+def test_a_fusion_with_weights_of_another_shape_is_refused(base_state: dict[str, Tensor], tmp_path: Path) -> None:
+    adapted = fuse(base_state, "concat")
+    save_adapters(adapted, tmp_path)
+    state = load_file(tmp_path / FUSION_WEIGHTS_FILE)
+    save_file({**state, "gate": torch.zeros(3)}, tmp_path / FUSION_WEIGHTS_FILE)
+    with pytest.raises(CheckpointError, match="1 weights of the fusion differ in name or shape .first: gate"):
+        load_adapter_weights(adapted, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "told"), [("attention, lora", "a fusion"), ("concat, bottleneck", "bottleneck and")])
