@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.bar_runs import log_recorded_bar, log_zeroshot_bar
+from search.objective import DICE
 from search.outbox import Record
 from search.recorded_runs import log_recorded_experiments
 from search.tracking import Tracker
@@ -20,11 +21,11 @@ Contents = Mapping[str, Mapping[str, Any]]
 _CONTENTS: Contents = {
     "params": {"params": dict[str, Any]},
     "metrics": {"metrics": dict[str, float], "step": int},
-    "tags": {"tags": dict[str, str]},
+    "tags": {"tags": dict[str, Any]},
     "text": {"text": str, "file": str},
     "artifact": {"path": str, "into": str | None},
     "recorded bar": {"max_epochs": int},
-    "zero-shot bar": {"figures": dict[str, float], "tags": dict[str, str], "max_epochs": int},
+    "zero-shot bar": {"figures": dict[str, float], "tags": dict[str, Any], "max_epochs": int},
     "recorded experiments": {},
     "finish": {},
 }
@@ -85,6 +86,8 @@ def deliver_search_record(tracker: Tracker, parent: str, folder: Path, record: R
     elif event == "recorded bar":
         log_recorded_bar(tracker, parent, record["max_epochs"])
     elif event == "zero-shot bar":
+        if DICE not in record["figures"]:
+            raise TrackingError(f"no whole record of the event {event!r}: figures.{DICE} is missing")
         log_zeroshot_bar(tracker, parent, record["figures"], record["tags"], record["max_epochs"])
     elif event == "recorded experiments":
         log_recorded_experiments(tracker)

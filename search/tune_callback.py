@@ -32,11 +32,11 @@ OUTBOX_FILE = "mlflow_outbox.jsonl"
 
 # What a trial's records hold by their event; see :func:`~search.search_records.check_record`.
 _CONTENTS: Contents = {
-    "start": {"name": str, "run_kind": str, "tags": dict[str, str], "params": dict[str, Any]},
+    "start": {"name": str, "run_kind": str, "tags": dict[str, Any], "params": dict[str, Any]},
     "metrics": {"metrics": dict[str, float], "step": int},
     "progress": {"metrics": dict[str, float], "step": int},
     "reopen": {},
-    "finish": {"status": Literal[RUN_STATUSES], "tags": dict[str, str]},
+    "finish": {"status": Literal[RUN_STATUSES], "tags": dict[str, Any]},
 }
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
@@ -170,7 +170,7 @@ class TrackingCallback(Callback):
             found = self._tracker.find_child(self._parent, {TRIAL_ID_TAG: trial_id})
             if found is None:
                 return
-            run = self._runs[trial_id] = TrialRun(found)
+            run = self._runs[trial_id] = TrialRun(found, closed=True)  # so that it is reopened, as after any stop
         if run.run_id is not None:
             run.last_step = max(run.last_step, self._tracker.read_last_step(run.run_id, "train_loss"))
             self._write_map()

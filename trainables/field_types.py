@@ -67,8 +67,8 @@ def fits(value: object, hint: Any) -> bool:
     if isinstance(value, Mapping):
         is_mapping = isinstance({}, origin or hint)
         return is_mapping and (not inner or all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items()))
-    if isinstance(value, Sequence) and origin is not None:
+    if isinstance(value, Sequence) and not isinstance(value, str) and origin is not None:
         return isinstance(value, origin) and all(fits(each, inner[0]) for each in value)
     if isinstance(value, bool):
         return hint is bool
-    return isinstance(value, (int, float) if hint is float else (origin or hint))
+    return origin is None and isinstance(value, (int, float) if hint is float else hint)

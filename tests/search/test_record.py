@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +82,79 @@ def test_a_folder_without_a_record_is_no_search(tmp_path: Path) -> None:
         SearchRecord.read(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"search_id": "a"}', '{"surplus": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "\0\0", "{", "[]", "null", "{}", '{"search_id": "a"}', '{"surplus": 1}', "[" * 100_000]
+)
 def test_a_damaged_record_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD_FILE).write_text(content)
     with pytest.raises(ConfigError, match="cannot be read"):
         SearchRecord.read(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["", "config", "context", "split", "environment", "context.protocol"])
+def test_a_record_of_wrong_content_is_told_or_can_be_used(tmp_path: Path, part: str) -> None:
+    whole = dataclasses.asdict(write_record(tmp_path / "first"))
+    path, n_told = tmp_path / "first" / RECORD_FILE, 0
+    for changed in mutate(json.loads(json.dumps(whole)), part):
+        path.write_text(json.dumps(changed))
+        try:
+            record = SearchRecord.read(tmp_path / "first")
+        except ConfigError as error:
+            assert error.findings[0].where == str(path)
+            n_told += 1
+            continue
+        record.make_context()
+        make_study_file(tmp_path / "first", record)
+    assert n_told
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("", "context", {}),
+        ("", "config", []),
+        ("", "environment", None),
+        ("", "environment", {}),
+        ("", "parent_run_id", 5),
+        ("", "split", {"train": "x"}),
+        ("", "arguments", {"seed": 4}),
+        ("", "arguments", {"space": None}),
+        ("", "arguments", {"space": "own.yaml", "data": 5}),
+        ("config", "num_trials", None),
+        ("config", "num_trials", "x"),
+        ("config", "sampler", {}),
+        ("config", "objective", "x"),
+        ("config", "objective", {}),
+        ("context", "max_epochs", None),
+        ("context", "train", "x"),
+        ("context", "folds", 5),
+        ("context.protocol", "prompt", None),
+    ],
+)
+def test_wrong_content_is_told_by_the_name_of_the_record(tmp_path: Path, part: str, key: str, value: object) -> None:
+    content = json.loads(json.dumps(dataclasses.asdict(write_record(tmp_path / "first"))))
+    find_part(content, part)[key] = value
+    (tmp_path / "first" / RECORD_FILE).write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"search\.json: cannot be read: .*bring it back from a copy"):
+        SearchRecord.read(tmp_path / "first")
+
+
+def find_part(content: dict[str, Any], part: str) -> dict[str, Any]:
+    for key in filter(None, part.split(".")):
+        content = content[key]
+    return content
+
+
+def mutate(content: dict[str, Any], part: str = "") -> Iterator[dict[str, Any]]:
+    """Yields a record with each key of a part left out, and with each held by something else."""
+    for key in find_part(content, part):
+        changed = copy.deepcopy(content)
+        del find_part(changed, part)[key]
+        yield changed
+        for value in (None, [], {}, 5, "x"):
+            changed = copy.deepcopy(content)
+            find_part(changed, part)[key] = value
+            yield changed
 
 
 def test_a_search_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
