@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,9 @@ def test_a_damaged_record_is_told(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["", "config", "context", "split", "environment", "context.protocol"])
-def test_a_record_of_wrong_content_is_told_or_can_be_used(tmp_path: Path, part: str) -> None:
+def test_a_record_of_wrong_content_is_told_or_can_be_used(
+    tmp_path: Path, part: str, mutate: Callable[[Any, str], Iterator[Any]]
+) -> None:
     whole = dataclasses.asdict(write_record(tmp_path / "first"))
     path, n_told = tmp_path / "first" / RECORD_FILE, 0
     for changed in mutate(json.loads(json.dumps(whole)), part):
@@ -133,28 +134,13 @@ def test_a_record_of_wrong_content_is_told_or_can_be_used(tmp_path: Path, part: 
 )
 def test_wrong_content_is_told_by_the_name_of_the_record(tmp_path: Path, part: str, key: str, value: object) -> None:
     content = json.loads(json.dumps(dataclasses.asdict(write_record(tmp_path / "first"))))
-    find_part(content, part)[key] = value
+    changed = content
+    for name in filter(None, part.split(".")):
+        changed = changed[name]
+    changed[key] = value
     (tmp_path / "first" / RECORD_FILE).write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=r"search\.json: cannot be read: .*bring it back from a copy"):
         SearchRecord.read(tmp_path / "first")
-
-
-def find_part(content: dict[str, Any], part: str) -> dict[str, Any]:
-    for key in filter(None, part.split(".")):
-        content = content[key]
-    return content
-
-
-def mutate(content: dict[str, Any], part: str = "") -> Iterator[dict[str, Any]]:
-    """Yields a record with each key of a part left out, and with each held by something else."""
-    for key in find_part(content, part):
-        changed = copy.deepcopy(content)
-        del find_part(changed, part)[key]
-        yield changed
-        for value in (None, [], {}, 5, "x"):
-            changed = copy.deepcopy(content)
-            find_part(changed, part)[key] = value
-            yield changed
 
 
 def test_a_search_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

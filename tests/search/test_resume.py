@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from search.resume import ResumedSearch, describe_resume, read_resumed
 from search.run import make_parser
 from search.session import claim_folder, open_session, reopen_session
 from search.tracking import Tracker
-from tests.search.test_record import mutate
 from trainables.errors import InputError
 
 RESOURCES = TrialResources(cpus=1, gpus=0.0, concurrent=1)
@@ -132,9 +132,13 @@ def test_an_unknown_search_is_named(begun: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["", "config", "arguments", "context", "context.protocol"])
-def test_a_record_of_wrong_content_is_told_or_goes_on(begun: Path, part: str) -> None:
+def test_a_record_of_wrong_content_is_told_or_goes_on(
+    begun: Path, part: str, mutate: Callable[[Any, str], Iterator[Any]]
+) -> None:
     path = begun / "search.json"
     for changed in mutate(json.loads(path.read_text()), part):
+        if changed.get("arguments") and not changed["arguments"].get("data"):
+            continue  # the demo's data would be made
         path.write_text(json.dumps(changed))
         try:
             resume("first", begun.parent)
