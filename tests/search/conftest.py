@@ -120,7 +120,7 @@ def damaged(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def mutate() -> Callable[[Any, str], Iterator[Any]]:
-    """Yields a mapping with each key of a part (``context.protocol``) left out, and with each holding something else."""
+    """Yields a mapping with each key of a part (``context.protocol``) left out, or holding something else."""
 
     def find(content: Any, part: str) -> Any:
         for key in filter(None, part.split(".")):

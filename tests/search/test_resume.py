@@ -131,13 +131,13 @@ def test_an_unknown_search_is_named(begun: Path) -> None:
         resume("third", begun.parent)
 
 
-@pytest.mark.parametrize("part", ["", "config", "arguments", "context", "context.protocol"])
+@pytest.mark.parametrize("part", ["", "config", "arguments", "context"])
 def test_a_record_of_wrong_content_is_told_or_goes_on(
     begun: Path, part: str, mutate: Callable[[Any, str], Iterator[Any]]
 ) -> None:
     path = begun / "search.json"
     for changed in mutate(json.loads(path.read_text()), part):
-        if changed.get("arguments") and not changed["arguments"].get("data"):
+        if part == "arguments" and not changed["arguments"].get("data"):
             continue  # the demo's data would be made
         path.write_text(json.dumps(changed))
         try:

@@ -94,7 +94,7 @@ def test_files_outside_the_search_s_folder_are_not_stored(tracker: Tracker, tmp_
     own = {"event": "artifact", "path": str(folder / "own.txt"), "into": None, "time_ms": 0}
     text = {"event": "text", "text": "words", "file": "own.md", "time_ms": 0}
     for record in (
-        *({**own, "path": path} for path in (str(tmp_path / "secret.txt"), f"{folder}/../secret.txt", f"{folder}/link")),
+        *({**own, "path": str(path)} for path in (tmp_path / "secret.txt", folder / "../secret.txt", folder / "link")),
         *({**own, "path": path} for path in ("/etc/passwd", "\0", "own.txt")),
         *({**own, "into": into} for into in ("../out", "/out")),
         *({**text, "file": file} for file in ("../out.md", "/out.md", "a/../../out.md")),
