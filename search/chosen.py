@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.damage import tell_damaged_record
 from search.errors import SearchError
 from search.objective import Objective
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
 from search.results import find_winner, read_trials
 from search.whole_file import write_whole
+from trainables.field_types import check_fields
 
 CHOSEN_FILE = "chosen.json"
 
@@ -76,11 +78,15 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     """Reads what a search chose; of one that did not come so far, takes its best trial as it is.
 
     Raises:
+        ConfigError: If ``chosen.json`` is damaged.
         SearchError: If no trial left a checkpoint.
     """
     path = folder / CHOSEN_FILE
-    if path.is_file():
-        return Chosen(**json.loads(path.read_text()))
+    if path.exists():
+        with tell_damaged_record(path):
+            chosen = Chosen(**json.loads(path.read_text(encoding="utf-8")))
+            check_fields(chosen)
+        return chosen
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
     if record.context.get("folds"):
         raise SearchError(

@@ -75,9 +75,11 @@ def finish_tracking(session: Session, records: Sequence[Record]) -> None:
     folder, parent = session.plan.folder, session.record.parent_run_id
     trials = session.open_outbox()
     path = folder / CLOSING_FILE
-    path.unlink(missing_ok=True)  # what an earlier end has left: all of it is written anew
+    if path.is_file():
+        path.unlink()  # what an earlier end has left: all of it is written anew
     # Not in order: a file that its store does not take must not hold up the others.
-    closing = Outbox(path, functools.partial(deliver_search_record, session.tracker, parent), in_order=False)
+    deliver_one = functools.partial(deliver_search_record, session.tracker, parent, folder)
+    closing = Outbox(path, deliver_one, in_order=False)
     time_ms = int(time.time() * 1000)
     for record in [*records, *_list_of_every_search(folder)]:
         closing.post({**record, "time_ms": time_ms})

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from search.damage import tell_damaged_record
 from search.errors import SearchError
 from search.results import Winner
 from search.whole_file import write_whole
+from trainables.field_types import check_fields
 
 CONFIRMATION_FILE = "confirmation.json"
 # Means over seeds differ by less: the scale that is nearer to the fine-tune itself is taken.
@@ -145,18 +147,23 @@ def write_finalists(folder: Path, finalists: Sequence[Finalist], protocol_id: st
 
 
 def read_finalists(folder: Path) -> tuple[Finalist, ...]:
-    """Reads ``confirmation.json``; nothing where the search has not come that far."""
+    """Reads ``confirmation.json``; nothing where the search has not come that far.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
     path = folder / CONFIRMATION_FILE
-    entries = json.loads(path.read_text())["finalists"] if path.is_file() else []
-    return tuple(
-        Finalist(
-            entry["trial_id"],
-            entry["search_dice"],
-            entry["params"],
-            tuple(_read_seed_run(run) for run in entry["runs"]),
-        )
-        for entry in entries
-    )
+    if not path.exists():
+        return ()
+    with tell_damaged_record(path):
+        return tuple(_read_finalist(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["finalists"])
+
+
+def _read_finalist(entry: Mapping[str, Any]) -> Finalist:
+    runs = tuple(_read_seed_run(run) for run in entry["runs"])
+    finalist = Finalist(entry["trial_id"], entry["search_dice"], entry["params"], runs)
+    check_fields(finalist)
+    return finalist
 
 
 def _read_seed_run(entry: Mapping[str, Any]) -> SeedRun:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.damage import tell_damaged_record
 from search.epoch_log import PARAMS_FILE, read_failure
 from search.results import list_trial_folders, read_epochs
 from trainables.context import DIVERGED
@@ -31,15 +32,27 @@ class ListedTrial:
 
 
 def read_listed(folder: Path) -> list[ListedTrial]:
-    """Returns the trials of a folder that were begun, whether they ended or not."""
+    """Returns the trials of a folder that were begun, whether they ended or not.
+
+    Raises:
+        ConfigError: If a trial's ``params.json`` is damaged.
+    """
     trials = []
     for path in list_trial_folders(folder):
         if (path / PARAMS_FILE).is_file():
-            config, rows = json.loads((path / PARAMS_FILE).read_text()), read_epochs(path)
+            config, rows = _read_config(path / PARAMS_FILE), read_epochs(path)
             diverged = bool(rows) and bool(rows[max(rows)].get(DIVERGED))
             failure = read_failure(path) or "the loss was not finite" * diverged
             trials.append(ListedTrial(config, path, failure, diverged))
     return trials
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    with tell_damaged_record(path, f"remove the folder {path.parent.name}: its configuration is trained again"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise TypeError("it is no configuration")
+    return config
 
 
 def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

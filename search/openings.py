@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from search.damage import tell_damaged_record
 from search.whole_file import write_whole
+from trainables.field_types import check_fields
 
 OPENINGS_FILE = "test_openings.json"
+_FIX = "bring it back from a copy: without it nobody knows how often the test set was opened"
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,21 @@ class Opening:
 
 
 def read_openings(folder: Path) -> list[Opening]:
-    """Returns the looks at a search's test regions, the first one first."""
+    """Returns the looks at a search's test regions, the first one first.
+
+    Raises:
+        ConfigError: If the file is damaged, or there and lists none: the next look would be taken for the first.
+    """
     path = folder / OPENINGS_FILE
-    return [Opening(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
+    if not path.exists():
+        return []
+    with tell_damaged_record(path, _FIX):
+        openings = [Opening(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        for opening in openings:
+            check_fields(opening)
+        if not openings:
+            raise ValueError("it lists no opening")
+    return openings
 
 
 def add_opening(folder: Path, candidate: str, protocol_id: str) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from search.damage import tell_damaged_record
 from search.tracking_errors import TrackingError, TrackingUnavailable
 from search.whole_file import cut_torn_line, write_whole
 
@@ -49,6 +50,9 @@ class Outbox:
             clock: Seconds, increasing.
             in_order: Whether no record may overtake one that could not be delivered. Where it may, the next one is
                 tried too, and only the second failure in a row is taken for an outage.
+
+        Raises:
+            ConfigError: If there is a file that cannot be read, or a folder in its place.
         """
         self._path = path
         self._rejected_path = path.with_suffix(".rejected.jsonl")
@@ -56,9 +60,13 @@ class Outbox:
         self._clock = clock
         self._failures_of_outage = 1 if in_order else 2
         self._next_try = -float("inf")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._pending: deque[Record] = deque(_read_records(path))
         self.n_rejected = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tell_damaged_record(path, "move it away: what waits in it is not delivered then"):
+            records, n_skipped = _read_records(path)
+        self._pending: deque[Record] = deque(records)
+        if n_skipped:
+            self._rewrite_file()
 
     @property
     def pending(self) -> tuple[Record, ...]:
@@ -128,18 +136,22 @@ class Outbox:
             logger.warning("could not write %s: %s; a resume delivers records twice", self._path, error)
 
 
-def _read_records(path: Path) -> list[Record]:
-    """Returns the file's records; a last line torn by a kill is cut off."""
+def _read_records(path: Path) -> tuple[list[Record], int]:
+    """Returns the file's records, and how many lines are none; a last line torn by a kill is cut off."""
     if cut_torn_line(path):
         logger.warning("%s ended in the middle of a record; that record is dropped", path)
     records: list[Record] = []
     lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        else:
             logger.warning("%s:%d is not a record; skipped", path, number)
-    return records
+    return records, len(lines) - len(records)
 
 
 def count_waiting(path: Path) -> int:

@@ -6,18 +6,45 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from search.command import expand_path
+from search.damage import tell_damaged_record
 from search.errors import ConfigError
-from search.objective import Objective
-from search.study import StudyFile
+from search.objective import LABELS, PAIR, Objective
+from search.study import SamplerKind, StudyFile
 from search.whole_file import write_whole
 from trainables.context import TrialContext
 from trainables.errors import Finding
+from trainables.field_types import check_fields, check_keys, describe_value
 
 RECORD_FILE = "search.json"
 TRIALS_FOLDER = "trials"
+
+# Types of the command line's options, as search.json holds them; those that a resume asks for itself are left out.
+_OPTIONS: dict[str, Any] = {
+    "space": str,
+    "data": str | None,
+    "split": Literal["auto", "declared", "bcss", "random"],
+    "folds": int | None,
+    "allow_leak": bool,
+    "model": str,
+    "checkpoint": str | None,
+    "pathology_weights": list[str],
+    "protocol": str | None,
+    "clip_weights": str | None,
+    "clip_model": str | None,
+    "prompt_texts": str | None,
+    "max_epochs": int | None,
+    "confirm": int,
+    "confirm_seeds": int,
+    "seed": int,
+    "gpus_per_trial": float | None,
+    "max_concurrent": int | None,
+    "address": str | None,
+    "name": str | None,
+    "experiment": str | None,
+}
 
 
 @dataclass(frozen=True)
@@ -76,11 +103,28 @@ class SearchRecord:
         if not path.is_file():
             what = f"holds no {RECORD_FILE}"
             raise ConfigError([Finding(str(folder), what, "pass the folder of a search")])
-        try:
-            return SearchRecord(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            what, fix = f"cannot be read: {error}", "it is damaged, or of another version of this project"
-            raise ConfigError([Finding(str(path), what, fix)]) from error
+        with tell_damaged_record(path):
+            record = SearchRecord(**json.loads(path.read_text(encoding="utf-8")))
+            record._check()
+        return record
+
+    def _check(self) -> None:
+        """Checks what commands rely on; raises what :func:`~search.damage.tell_damaged_record` tells."""
+        check_fields(self)
+        check_keys(self.config, {"num_trials": int, "sampler": dict, "space": dict[str, dict[str, Any]]}, "config")
+        check_keys(self.config["sampler"], {"kind": SamplerKind}, "config.sampler")
+        # What older versions did not write, or some searches do not have, may be missing.
+        optional = {"name": str, "description": str, "train": bool, "protocol": str, "fixed": dict}
+        check_keys(self.config, {key: hint for key, hint in optional.items() if key in self.config}, "config")
+        metrics = Objective.from_config(self.config).metrics
+        if metrics != PAIR and metrics not in [(metric,) for metric in LABELS]:
+            raise TypeError(f"config.objective is {describe_value(self.config['objective'])}")
+        check_keys(self.environment, {"git_commit": str, "packages": dict[str, str]}, "environment")
+        check_keys(self.split, {part: list[str] for part in ("train", "val", "test")}, "split")
+        if self.arguments:
+            needed = {key: hint for key, hint in _OPTIONS.items() if key in self.arguments or key == "space"}
+            check_keys(self.arguments, needed, "arguments")
+        self.make_context()
 
     def make_context(self) -> TrialContext:
         """Returns what all trials shared."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from search.damage import tell_damaged_record
 from search.errors import ConfigError
 from trainables.errors import Finding
 
@@ -19,9 +20,12 @@ def hold_search(folder: Path) -> Iterator[None]:
     """Holds a search's folder; the system gives it back when the process ends, however it ends.
 
     Raises:
-        ConfigError: If another process runs the search.
+        ConfigError: If another process runs the search, or the file that says so cannot be opened.
     """
-    with (folder / LOCK_FILE).open("a+") as file:
+    path = folder / LOCK_FILE
+    with tell_damaged_record(path, "it must be a file that you may write: remove what is there"):
+        opened = path.open("a+", encoding="utf-8", errors="replace")
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

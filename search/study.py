@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from optuna.study import StudyDirection
 from search.errors import SearchError
 from search.objective import Mode
 from search.whole_file import write_whole
+from trainables.damage import CONTENT_ERRORS
 
 SamplerKind = Literal["tpe", "random"]
 
@@ -110,8 +112,8 @@ def open_study(
     it.
 
     Raises:
-        SearchError: The file cannot be read or written, is no journal, is damaged before its last line, or
-            holds a study of that name with other directions.
+        SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
+            records of something else, or a study of that name with other directions.
     """
     # The lock is a symbolic link to the journal: from a relative path it would point nowhere.
     journal = journal.absolute()
@@ -132,6 +134,12 @@ def open_study(
         )
     except OSError as error:
         raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
+    except (AssertionError, *CONTENT_ERRORS) as error:  # Optuna's, of lines that are JSON and no records of its own
+        raise SearchError(
+            f"the study's journal {journal} holds records that Optuna cannot read "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start a "
+            "new search"
+        ) from error
     if study.directions != directions:
         raise SearchError(
             f"study {name!r} in {journal} was made to {_name_directions(study.directions)} its values, "
@@ -208,15 +216,32 @@ def undo_torn_lines(journal: Path) -> bool:
     """Takes back what was being written when the search's process died; returns whether there was anything.
 
     Only for the process that owns the search: for another one, the lines may be being written right now.
+
+    Raises:
+        SearchError: The note holds no length that the journal has had, or either cannot be read or written.
     """
     mark = _locate_mark(journal)
-    if not mark.is_file():
+    if not mark.exists():
         return False
-    with journal.open("r+b") as file:
-        file.truncate(int(mark.read_text()))
-        os.fsync(file.fileno())
-    mark.unlink()
+    try:
+        length, size = _read_length(mark), journal.stat().st_size if journal.exists() else 0
+        if length is None or length > size:
+            raise SearchError(
+                f"{mark} is damaged: it must hold a length of {journal.name}, from 0 to {size} bytes; remove it to go "
+                "on with the journal as it is, whose last trial may then not be whole"
+            )
+        with journal.open("r+b") as file:
+            file.truncate(length)
+            os.fsync(file.fileno())
+        mark.unlink()
+    except OSError as error:
+        raise SearchError(f"what {mark} notes cannot be taken back: {error}") from error
     return True
+
+
+def _read_length(mark: Path) -> int | None:
+    text = mark.read_bytes().strip()
+    return int(text) if re.fullmatch(rb"[0-9]{1,18}", text) else None
 
 
 def _locate_mark(journal: Path) -> Path:
@@ -228,5 +253,5 @@ def _is_record(line: bytes) -> bool:
         return False
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from search.bar import RECORDED_BAR
+from search.damage import tell_damaged_record
 from search.objective import DICE, Objective
 from search.progress import format_seconds
 from search.whole_file import write_whole
+from trainables.field_types import check_fields
 from trainables.protocol import PROTOCOLS
 
 SUMMARY_FILE = "summary.json"
@@ -103,9 +105,18 @@ class Summary:
 
     @staticmethod
     def read(folder: Path) -> Summary | None:
-        """Reads ``summary.json``; None where the search has not come that far."""
+        """Reads ``summary.json``; None where the search has not come that far.
+
+        Raises:
+            ConfigError: If it is damaged.
+        """
         path = folder / SUMMARY_FILE
-        return Summary(**json.loads(path.read_text())) if path.is_file() else None
+        if not path.exists():
+            return None
+        with tell_damaged_record(path):
+            summary = Summary(**json.loads(path.read_text(encoding="utf-8")))
+            check_fields(summary)
+        return summary
 
     def to_metrics(self) -> dict[str, float]:
         """Returns the figures for MLflow's parent run."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from search.damage import tell_damaged_record
+from search.errors import ConfigError
 from search.whole_file import write_whole
+from trainables.field_types import check_fields
 
 TRIAL_ID_TAG = "ray_trial_id"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -32,9 +38,22 @@ class TrialRun:
 
 
 def read_trial_runs(path: Path) -> dict[str, TrialRun]:
-    """Returns the runs by Ray's trial id; none where there is no file yet."""
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {trial_id: TrialRun(**entry) for trial_id, entry in entries.items()}
+    """Returns the runs by Ray's trial id; none where there is no file yet, or a damaged one, which is told in the log.
+
+    MLflow has the runs too, each with its trial's id as a tag, by which they are found again.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with tell_damaged_record(path, "the trials' runs are looked for in MLflow"):
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            runs = {trial_id: TrialRun(**entry) for trial_id, entry in entries.items()}
+            for run in runs.values():
+                check_fields(run)
+    except ConfigError as error:
+        logger.warning("%s", error)
+        return {}
+    return runs
 
 
 def write_trial_runs(path: Path, runs: Mapping[str, TrialRun]) -> None:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -17,8 +17,8 @@ from search.bar import RECORDED_BAR
 from search.failures import describe_failure, is_made_anew
 from search.list_searcher import FROM_TRIAL
 from search.outbox import Outbox, Record
-from search.search_records import deliver_search_record
-from search.tracking import Tracker
+from search.search_records import Contents, check_record, deliver_search_record
+from search.tracking import RUN_STATUSES, Tracker
 from search.tracking_errors import TrackingError
 from search.trial_runs import TRIAL_ID_TAG, TrialRun, read_trial_runs, write_trial_runs
 from trainables.context import FAILURE, SEED_KEY
@@ -29,6 +29,15 @@ LOGGED_PREFIXES = ("val_", "train_", "lr/", "seconds/")
 
 RUN_MAP_FILE = "mlflow_runs.json"
 OUTBOX_FILE = "mlflow_outbox.jsonl"
+
+# What a trial's records hold by their event; see :func:`~search.search_records.check_record`.
+_CONTENTS: Contents = {
+    "start": {"name": str, "run_kind": str, "tags": dict[str, Any], "params": dict[str, Any]},
+    "metrics": {"metrics": dict[str, float], "step": int},
+    "progress": {"metrics": dict[str, float], "step": int},
+    "reopen": {},
+    "finish": {"status": Literal[RUN_STATUSES], "tags": dict[str, Any]},
+}
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
@@ -152,9 +161,17 @@ class TrackingCallback(Callback):
         self._close(trial_id, run, "FAILED" if failure else "FINISHED", tags)
 
     def take_up(self, trial_id: str) -> None:
-        """Asks MLflow for the last epoch of a trial that goes on: on a full disk, the map was not written."""
+        """Asks MLflow for the last epoch of a trial that goes on, and for its run where the map has none.
+
+        On a full disk the map was not written, and a damaged one is as good as none.
+        """
         run = self._runs.get(trial_id)
-        if run is not None and run.run_id is not None:
+        if run is None:
+            found = self._tracker.find_child(self._parent, {TRIAL_ID_TAG: trial_id})
+            if found is None:
+                return
+            run = self._runs[trial_id] = TrialRun(found, closed=True)  # so that it is reopened, as after any stop
+        if run.run_id is not None:
             run.last_step = max(run.last_step, self._tracker.read_last_step(run.run_id, "train_loss"))
             self._write_map()
 
@@ -276,8 +293,9 @@ class TrackingCallback(Callback):
     def _deliver(self, record: Record) -> None:
         """Does one record's work in MLflow; a repetition changes nothing."""
         if "trial_id" not in record:
-            deliver_search_record(self._tracker, self._parent, record)
+            deliver_search_record(self._tracker, self._parent, self._folder, record)
             return
+        check_record(record, _CONTENTS)
         trial_id, event, time_ms = record["trial_id"], record["event"], record["time_ms"]
         run = self._runs.setdefault(trial_id, TrialRun())
         if event == "start":
@@ -308,8 +326,8 @@ class TrackingCallback(Callback):
         self._runs = read_trial_runs(self._folder / RUN_MAP_FILE)
         self._outbox = Outbox(self._folder / OUTBOX_FILE, self._deliver)
         for record in self._outbox.pending:
-            if "trial_id" not in record:
-                continue
+            if "trial_id" not in record or not _is_whole(record):
+                continue  # a trial's that is not whole is refused when its turn comes
             run = self._runs.setdefault(record["trial_id"], TrialRun())
             if record["event"] == "metrics":
                 run.last_step = max(run.last_step, record["step"])
@@ -323,6 +341,14 @@ class TrackingCallback(Callback):
             write_trial_runs(path, self._runs)
         except OSError as error:
             logger.warning("could not write %s: %s; a resume may log steps twice", path, error)
+
+
+def _is_whole(record: Record) -> bool:
+    try:
+        check_record(record, _CONTENTS)
+    except TrackingError:
+        return False
+    return True
 
 
 def select_metrics(result: Mapping[str, Any]) -> dict[str, float]:

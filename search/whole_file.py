@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file under another name beside its own, and then gives it its own.
+    """Writes a file under another name beside its own, and then, when the disk has it, gives it its own.
 
     Args:
         path: The file; what it held is replaced.
@@ -16,8 +18,16 @@ def write_whole(path: Path, text: str) -> None:
         OSError: If the folder cannot be written; the file is then as it was.
     """
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def cut_torn_line(path: Path) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainables.data.folds import Fold
+from trainables.field_types import check_fields, check_keys
 from trainables.protocol import Protocol
 from trainables.recipe import Scalar
 
@@ -70,8 +71,16 @@ class TrialContext:
 
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> TrialContext:
-        """Builds the context that :meth:`to_dict` described."""
-        return TrialContext(
+        """Builds the context that :meth:`to_dict` described.
+
+        Raises:
+            LookupError, TypeError, ValueError, AttributeError: If it described none.
+        """
+        names = {"train": Sequence[str], "val": Sequence[str]}
+        check_keys(fields, names)
+        for fold in fields.get("folds", ()):
+            check_keys(fold, names, "folds")
+        context = TrialContext(
             **{
                 **fields,
                 "train": tuple(fields["train"]),
@@ -82,6 +91,8 @@ class TrialContext:
                 ),
             }
         )
+        check_fields(context)
+        return context
 
     def locate_fold(self, checkpoint: Path, index: int) -> Path:
         """Returns the folder of one fold's adapter inside a trial's checkpoint."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +110,34 @@ def summary() -> Summary:
         wall_seconds=130.0,
         bar_recorded_comparable=False,
     )
+
+
+@pytest.fixture(params=["", "\0" * 40, "[]", "null", "5", '["x"]', '{"unknown": 1}', '{"a": {"b": 1}}', "[" * 100_000])
+def damaged(request: pytest.FixtureRequest) -> str:
+    """What a power cut, an editor or another program can leave in a file of JSON."""
+    return str(request.param)
+
+
+@pytest.fixture
+def mutate() -> Callable[[Any, str], Iterator[Any]]:
+    """Yields a mapping with each key of a part (``context.protocol``) left out, or holding something else."""
+
+    def find(content: Any, part: str) -> Any:
+        for key in filter(None, part.split(".")):
+            content = content[key]
+        return content
+
+    def change(content: Any, part: str) -> Iterator[Any]:
+        for key in find(content, part):
+            changed = copy.deepcopy(content)
+            del find(changed, part)[key]
+            yield changed
+            for value in (None, [], {}, 5, "x"):
+                changed = copy.deepcopy(content)
+                find(changed, part)[key] = value
+                yield changed
+
+    return change
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.chosen import Chosen, read_chosen
-from search.errors import SearchError
+from search.chosen import CHOSEN_FILE, Chosen, read_chosen
+from search.errors import ConfigError, SearchError
 from search.record import SearchRecord
 from trainables.context import TrialContext
 from trainables.protocol import PROTOCOLS
@@ -28,6 +29,19 @@ def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -
     chosen.write(tmp_path)
     assert read_chosen(tmp_path, record) == chosen
     assert chosen.locate(tmp_path) == tmp_path / "confirmation/t/checkpoint_000001"
+
+
+def test_a_damaged_choice_is_told_by_its_name(tmp_path: Path, record: SearchRecord, damaged: str) -> None:
+    (tmp_path / CHOSEN_FILE).write_text(damaged)
+    with pytest.raises(ConfigError, match=r"chosen\.json: cannot be read"):
+        read_chosen(tmp_path, record)
+
+
+def test_a_choice_with_a_value_of_another_type_is_told(tmp_path: Path, record: SearchRecord) -> None:
+    chosen = Chosen("abc", 2, "trials/t", 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, "ab12cd34", {})
+    dataclasses.replace(chosen, checkpoint=None).write(tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"chosen\.json: .*checkpoint is None"):
+        read_chosen(tmp_path, record)
 
 
 def test_a_search_without_checkpoints_has_no_choice(tmp_path: Path, record: SearchRecord) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from search.errors import SearchError
+from search.errors import ConfigError, SearchError
 from search.finalists import (
     CONFIRMATION_FILE,
     Finalist,
@@ -40,6 +40,12 @@ def test_a_configuration_that_fails_with_a_seed_is_out() -> None:
     assert choose_finalist([unstable, sound]) is sound
     with pytest.raises(SearchError, match="every seed: DivergedError: the loss became nan"):
         choose_finalist([unstable])
+
+
+def test_damaged_finalists_are_told_by_the_file_s_name(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / CONFIRMATION_FILE).write_text(damaged)
+    with pytest.raises(ConfigError, match=r"confirmation\.json: cannot be read"):
+        read_finalists(tmp_path)
 
 
 def test_one_seed_has_no_spread() -> None:

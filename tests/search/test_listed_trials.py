@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from search.errors import ConfigError
 from search.listed_trials import is_same_training, read_listed
 from trainables.context import DIVERGED
 
@@ -37,6 +38,14 @@ def test_trials_that_were_begun_are_listed_with_their_ends(tmp_path: Path) -> No
         (5, "", False),
     ]
     assert read_listed(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize("content", ["", "\0\0", "[]", "null", "5", "[" * 100_000])
+def test_a_damaged_configuration_is_told_by_its_name(tmp_path: Path, content: str) -> None:
+    write_trial(tmp_path, "a", {"seed": 1})
+    (write_trial(tmp_path, "b", {}) / "params.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"trial-b/params\.json: cannot be read: .* -> remove the folder trial-b"):
+        read_listed(tmp_path)
 
 
 @pytest.mark.parametrize(

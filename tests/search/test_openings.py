@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.openings import add_opening, describe_openings, read_openings
+import pytest
+
+from search.errors import ConfigError
+from search.openings import OPENINGS_FILE, add_opening, describe_openings, find_opening, read_openings
 
 
 def test_openings_are_counted_in_their_order(tmp_path: Path) -> None:
@@ -13,6 +16,17 @@ def test_openings_are_counted_in_their_order(tmp_path: Path) -> None:
     assert [each.candidate for each in read_openings(tmp_path)] == ["winner", "trial abc"]
     assert {each.protocol_id for each in read_openings(tmp_path)} == {"ab12cd34"}
     assert all(each.time.endswith("+00:00") for each in read_openings(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "\0\0", "[]", "{}", "null", "5", '[{"time": "now"}]', '["x"]', "[" * 100_000])
+def test_an_opening_after_others_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / OPENINGS_FILE
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"test_openings\.json: cannot be read.* how often the test set was opened"):
+        add_opening(tmp_path, "winner", "ab12cd34")
+    assert path.read_text() == content
+    with pytest.raises(ConfigError):
+        find_opening(tmp_path, "winner", "ab12cd34")
 
 
 def test_only_a_second_opening_is_a_caveat() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from search.outbox import RETRY_S, Outbox, Record
+from search.errors import ConfigError
+from search.outbox import RETRY_S, Outbox, Record, count_waiting
 from search.tracking_errors import TrackingError, TrackingUnavailable
 
 
@@ -91,6 +92,25 @@ def test_a_new_process_delivers_what_a_killed_one_left(
     reborn.post({"n": 2})
     assert [record["n"] for record in Outbox(path, receiver).pending] == [0, 1, 2]
     assert reborn.flush() == 0 and receiver.taken == [0, 1, 2]
+
+
+def test_lines_that_are_no_records_are_skipped_once(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outbox.jsonl"
+    lines = ['{"n": 0}', "[]", "5", "null", '"x"', "\0\0", "[" * 100_000, '{"n": 1}']
+    path.write_text("".join(f"{line}\n" for line in lines))
+    assert [record["n"] for record in Outbox(path, receiver).pending] == [0, 1]
+    assert [f":{number} is not a record" in caplog.text for number in range(1, 9)] == [False, *[True] * 6, False]
+    caplog.clear()
+    reborn = Outbox(path, receiver)
+    assert not caplog.text and count_waiting(path) == 2
+    assert reborn.flush() == 0 and receiver.taken == [0, 1] and count_waiting(path) == 0
+
+
+def test_a_folder_in_its_place_is_told(receiver: Receiver, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{tmp_path}: cannot be read: IsADirectoryError"):
+        Outbox(tmp_path, receiver)
 
 
 def test_a_disk_that_cannot_be_written_loses_nothing_in_memory(

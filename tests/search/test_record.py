@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,66 @@ def test_a_folder_without_a_record_is_no_search(tmp_path: Path) -> None:
         SearchRecord.read(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"search_id": "a"}', '{"surplus": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "\0\0", "{", "[]", "null", "{}", '{"search_id": "a"}', '{"surplus": 1}', "[" * 100_000]
+)
 def test_a_damaged_record_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD_FILE).write_text(content)
     with pytest.raises(ConfigError, match="cannot be read"):
         SearchRecord.read(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["", "config", "context", "split", "environment", "context.protocol"])
+def test_a_record_of_wrong_content_is_told_or_can_be_used(
+    tmp_path: Path, part: str, mutate: Callable[[Any, str], Iterator[Any]]
+) -> None:
+    whole = dataclasses.asdict(write_record(tmp_path / "first"))
+    path, n_told = tmp_path / "first" / RECORD_FILE, 0
+    for changed in mutate(json.loads(json.dumps(whole)), part):
+        path.write_text(json.dumps(changed))
+        try:
+            record = SearchRecord.read(tmp_path / "first")
+        except ConfigError as error:
+            assert error.findings[0].where == str(path)
+            n_told += 1
+            continue
+        record.make_context()
+        make_study_file(tmp_path / "first", record)
+    assert n_told
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("", "context", {}),
+        ("", "config", []),
+        ("", "environment", None),
+        ("", "environment", {}),
+        ("", "parent_run_id", 5),
+        ("", "split", {"train": "x"}),
+        ("", "arguments", {"seed": 4}),
+        ("", "arguments", {"space": None}),
+        ("", "arguments", {"space": "own.yaml", "data": 5}),
+        ("config", "num_trials", None),
+        ("config", "num_trials", "x"),
+        ("config", "sampler", {}),
+        ("config", "objective", "x"),
+        ("config", "objective", {}),
+        ("context", "max_epochs", None),
+        ("context", "train", "x"),
+        ("context", "folds", 5),
+        ("context.protocol", "prompt", None),
+    ],
+)
+def test_wrong_content_is_told_by_the_name_of_the_record(tmp_path: Path, part: str, key: str, value: object) -> None:
+    content = json.loads(json.dumps(dataclasses.asdict(write_record(tmp_path / "first"))))
+    changed = content
+    for name in filter(None, part.split(".")):
+        changed = changed[name]
+    changed[key] = value
+    (tmp_path / "first" / RECORD_FILE).write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"search\.json: cannot be read: .*bring it back from a copy"):
+        SearchRecord.read(tmp_path / "first")
 
 
 def test_a_search_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

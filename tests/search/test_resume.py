@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from search.resume import ResumedSearch, describe_resume, read_resumed
 from search.run import make_parser
 from search.session import claim_folder, open_session, reopen_session
 from search.tracking import Tracker
+from trainables.errors import InputError
 
 RESOURCES = TrialResources(cpus=1, gpus=0.0, concurrent=1)
 FEW = ("--confirm", "0", "--max-concurrent", "1")
@@ -126,6 +129,21 @@ def test_a_changed_space_is_refused(begun: Path) -> None:
 def test_an_unknown_search_is_named(begun: Path) -> None:
     with pytest.raises(ConfigError, match="--resume third: no such search -> known are: first"):
         resume("third", begun.parent)
+
+
+@pytest.mark.parametrize("part", ["", "config", "arguments", "context"])
+def test_a_record_of_wrong_content_is_told_or_goes_on(
+    begun: Path, part: str, mutate: Callable[[Any, str], Iterator[Any]]
+) -> None:
+    path = begun / "search.json"
+    for changed in mutate(json.loads(path.read_text()), part):
+        if part == "arguments" and not changed["arguments"].get("data"):
+            continue  # the demo's data would be made
+        path.write_text(json.dumps(changed))
+        try:
+            resume("first", begun.parent)
+        except (ConfigError, InputError) as error:
+            assert error.findings
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError
-from search.search_lock import hold_search
+from search.search_lock import LOCK_FILE, hold_search
 
 HOLD = """
 import sys, time
@@ -35,3 +36,17 @@ def test_a_second_process_is_refused_until_the_first_one_dies(tmp_path: Path) ->
         pass
     with hold_search(tmp_path):
         pass
+
+
+def test_what_is_no_file_in_its_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).mkdir()
+    with pytest.raises(ConfigError, match=r"\.running: cannot be read: IsADirectoryError"), hold_search(tmp_path):
+        pass
+
+
+def test_an_owner_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).write_bytes(b"\xff\xfe")
+    with (tmp_path / LOCK_FILE).open() as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="is being run by"), hold_search(tmp_path):
+            pass

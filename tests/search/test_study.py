@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import time
@@ -15,7 +16,16 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from search.errors import SearchError
-from search.study import SamplerKind, StudyFile, drop_torn_line, make_sampler, open_study, remove_stale_lock
+from search.study import (
+    SamplerKind,
+    StudyFile,
+    drop_torn_line,
+    make_sampler,
+    open_study,
+    remove_stale_lock,
+    undo_if_torn,
+    undo_torn_lines,
+)
 
 SPACE = {"x": FloatDistribution(-1.0, 1.0), "y": FloatDistribution(-1.0, 1.0)}
 
@@ -92,6 +102,60 @@ def test_refuses_and_keeps_a_file_that_is_no_journal(tmp_path: Path, content: by
     with pytest.raises(SearchError, match="not a journal"):
         StudyFile(path, "s").open()
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"op_code": 0},
+        {"op_code": 99, "worker_id": "w"},
+        {"op_code": "x"},
+        {"op_code": None, "worker_id": "w"},
+    ],
+)
+def test_names_a_journal_with_records_of_something_else(journal: Path, line: dict[str, object]) -> None:
+    for content in (b"", journal.read_bytes()):
+        path = journal.with_name("other.journal")
+        path.write_bytes(content + json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        with pytest.raises(SearchError, match=r"other\.journal holds records that Optuna cannot read"):
+            StudyFile(path, "s").open()
+
+
+def test_a_line_of_brackets_alone_is_damaged(journal: Path) -> None:
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b"[" * 100_000 + b"\n" + whole)
+    with pytest.raises(SearchError, match="damaged line"):
+        StudyFile(journal, "s").open()
+
+
+def test_takes_back_what_was_being_written(journal: Path) -> None:
+    whole = journal.read_bytes()
+    with pytest.raises(KeyboardInterrupt), undo_if_torn(journal):
+        journal.write_bytes(whole + b"more")
+        raise KeyboardInterrupt
+    assert undo_torn_lines(journal) and not undo_torn_lines(journal)
+    assert journal.read_bytes() == whole
+
+
+@pytest.mark.parametrize("note", [b"", b"\0\0\0", b"-1", b"x", b"1_0", b"1.0", b"\xff", b"9" * 9, b"9" * 9999])
+def test_refuses_a_note_that_is_no_length_of_the_journal(journal: Path, note: bytes) -> None:
+    whole, mark = journal.read_bytes(), journal.with_name("study.journal.undo")
+    mark.write_bytes(note)
+    with pytest.raises(SearchError, match=r"study\.journal\.undo is damaged: .* from 0 to \d+ bytes"):
+        undo_torn_lines(journal)
+    assert journal.read_bytes() == whole and mark.exists()
+
+
+def test_refuses_a_note_that_cannot_be_read_or_whose_journal_is_gone(journal: Path) -> None:
+    mark = journal.with_name("study.journal.undo")
+    mark.mkdir()
+    with pytest.raises(SearchError, match=r"study\.journal\.undo notes cannot be taken back"):
+        undo_torn_lines(journal)
+    mark.rmdir()
+    mark.write_text("5")
+    journal.unlink()
+    with pytest.raises(SearchError, match="from 0 to 0 bytes"):
+        undo_torn_lines(journal)
 
 
 def test_refuses_a_folder(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from search.errors import ConfigError
 from search.summary import SUMMARY_FILE, Summary
 
 
@@ -16,6 +17,12 @@ def test_a_written_summary_is_read_back(summary: Summary, tmp_path: Path) -> Non
     summary.write(tmp_path)
     assert Summary.read(tmp_path) == summary
     assert [path.name for path in tmp_path.iterdir()] == [SUMMARY_FILE]
+
+
+def test_a_damaged_summary_is_told_by_its_name(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / SUMMARY_FILE).write_text(damaged)
+    with pytest.raises(ConfigError, match=r"summary\.json: cannot be read"):
+        Summary.read(tmp_path)
 
 
 def test_the_keys_that_scripts_rely_on_are_there(summary: Summary, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import shutil
@@ -200,6 +201,53 @@ def test_records_replayed_after_a_kill_change_nothing(
     reborn = pickle.loads(pickle.dumps(callback))
     assert reborn.flush() == 0 and reborn.run_ids == callback.run_ids
     assert len(read_history(tracker, reborn.run_ids["a1"], "val_dice")) == 3
+
+
+def test_lines_that_are_no_whole_records_are_refused_once(
+    callback: TrackingCallback, tracker: Tracker, parent: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "search"
+    of_trial = {"trial_id": "a1", "time_ms": 0}
+    broken = [
+        {},
+        {"event": "unknown"},
+        {"trial_id": "a1"},
+        {**of_trial, "event": "metrics"},
+        {**of_trial, "event": "metrics", "metrics": [], "step": "x"},
+        {**of_trial, "event": "start"},
+        {**of_trial, "event": "finish", "status": "x", "tags": {}},
+        {"trial_id": [], "event": "reopen", "time_ms": 0},
+        {"event": "artifact", "path": "/etc/passwd", "into": None, "time_ms": 0},
+    ]
+    whole = {"event": "tags", "tags": {"told": "yes"}, "time_ms": 0}
+    lines = ["[]", "5", "null", *map(json.dumps, [*broken, whole])]
+    (folder / "mlflow_outbox.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    reborn = pickle.loads(pickle.dumps(callback))
+    assert reborn.flush() == 0 and not reborn.run_ids
+    refused = (folder / "mlflow_outbox.rejected.jsonl").read_text().splitlines()
+    assert [json.loads(line)["record"] for line in refused] == broken
+    assert tracker.client.get_run(parent).data.tags["told"] == "yes"
+    assert not tracker.client.list_artifacts(parent)
+    assert pickle.loads(pickle.dumps(callback)).flush() == 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a1": 5}', "[" * 100_000])
+def test_a_damaged_map_is_mended_from_what_mlflow_has(
+    callback: TrackingCallback, tracker: Tracker, tmp_path: Path, content: str
+) -> None:
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 3))
+    callback.on_experiment_end([trial])
+    (tmp_path / "search" / "mlflow_runs.json").write_text(content)
+    reborn = pickle.loads(pickle.dumps(callback))
+    reborn.take_up("a1")
+    reborn.take_up("unknown")
+    assert reborn.run_ids == callback.run_ids
+    run_trial(reborn, trial, range(2, 4), dice=0.7)  # the restored trial repeats step 2
+    run_id = callback.run_ids["a1"]
+    assert tracker.read_status(run_id) == "RUNNING" and len(list_trials(tracker)) == 1
+    assert [step for step, _ in read_history(tracker, run_id, "val_dice")] == [1, 2, 3]
+    assert pickle.loads(pickle.dumps(callback)).run_ids == callback.run_ids
 
 
 def test_a_hook_that_fails_does_not_stop_the_search(callback: TrackingCallback, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,26 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(tmp_path: Path) -> Non
     with pytest.raises(UnicodeEncodeError):
         write_whole(tmp_path / "a.json", "half \ud800")
     assert (tmp_path / "a.json").read_text() == "{}"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_cannot_be_put_in_place_is_not_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(OSError, match="a.json"):
+        write_whole(tmp_path / "a.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_disk_has_the_text_before_the_file_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+
+    def note(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, path.exists()))
+
+    monkeypatch.setattr("os.fsync", note)
+    path = tmp_path / "a.json"
+    write_whole(path, "whole")
+    assert synced == [(5, False)]
 
 
 @pytest.mark.parametrize(
