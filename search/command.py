@@ -54,7 +54,7 @@ def run_command(action: Callable[[], None]) -> int:
             raise
         code = FAILED if code in (DONE, UNREAD) else code
         with suppress(OSError):
-            print(f"error: what it has to say or to keep cannot be written: {error.strerror}", file=sys.stderr)
+            print(f"error: cannot write: {error.strerror}", file=sys.stderr, flush=True)
         _silence([sys.stdout, sys.stderr])
     return code
 
