@@ -11,6 +11,7 @@ from urllib.request import getproxies, proxy_bypass, url2pathname
 
 from search.errors import ConfigError
 from search.mlflow_ui import hide_password
+from search.tracking import takes_folders
 from search.tracking_uri import find_database, make_uri_absolute
 from trainables.errors import Finding
 
@@ -84,16 +85,13 @@ def _check_server(where: str, scheme: str, host: str | None, port: int, fix: str
 
 
 def _check_folder(folder: Path, where: str) -> None:
-    from mlflow import environment_variables
-
     fix = "set it to a database: sqlite:///mlflow.db"
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise ConfigError([Finding(where, f"{there} is not a folder", fix)])
     if not _is_writable(there):
         raise ConfigError([Finding(where, f"{there} cannot be written", fix)])
-    permission = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)  # versions before take any folder
-    if permission is not None and not permission.get():
+    if not takes_folders():
         what = "is a folder, which MLflow takes only where MLFLOW_ALLOW_FILE_STORE is true"
         raise ConfigError([Finding(where, what, fix)])
 
