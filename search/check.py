@@ -15,7 +15,7 @@ import re  # noqa: E402
 from collections import defaultdict  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 
-from search.command import DONE, WRONG_INPUT, run_command  # noqa: E402
+from search.command import DONE, UNREAD, WRONG_INPUT, run_command  # noqa: E402
 from search.errors import ConfigError  # noqa: E402
 from search.run import make_parser as make_run_parser  # noqa: E402
 from trainables.errors import Finding  # noqa: E402
@@ -50,12 +50,15 @@ def main(argv: list[str] | None = None) -> int:
 
     def check() -> None:
         nonlocal found
-        found = _check(arguments)
+        found, lines = _check(arguments)
+        print(*lines, sep="\n")
 
-    return run_command(check) or found
+    code = run_command(check)
+    return found or (DONE if code == UNREAD else code)
 
 
-def _check(arguments: argparse.Namespace) -> int:
+def _check(arguments: argparse.Namespace) -> tuple[int, list[str]]:
+    """Returns the exit code, and what to say."""
     from search.plan import SearchPlan
     from search.planner import describe_warning, make_plan
 
@@ -68,19 +71,18 @@ def _check(arguments: argparse.Namespace) -> int:
         findings = error.findings
     if arguments.json:
         content = {"findings": findings, "warnings": warnings}
-        print(json.dumps({key: [dataclasses.asdict(each) for each in told] for key, told in content.items()}))
-        return WRONG_INPUT if findings else DONE
+        line = json.dumps({key: [dataclasses.asdict(each) for each in told] for key, told in content.items()})
+        return WRONG_INPUT if findings else DONE, [line]
+    lines: list[str] = []
     if plan:
         told_below = set(map(describe_warning, warnings))
         remarks = tuple(remark for remark in plan.remarks if remark not in told_below)
-        print(*dataclasses.replace(plan, remarks=remarks).to_lines(), sep="\n")
+        lines += dataclasses.replace(plan, remarks=remarks).to_lines()
     if warnings:
-        print(f"warnings: {len(warnings)}; they stop nothing", *format_findings(warnings), sep="\n")
+        lines += [f"warnings: {len(warnings)}; they stop nothing", *format_findings(warnings)]
     if findings:
-        print(f"findings: {len(findings)}; each stops a search", *format_findings(findings), sep="\n")
-        return WRONG_INPUT
-    print("nothing stands in the way of this search")
-    return DONE
+        return WRONG_INPUT, [*lines, f"findings: {len(findings)}; each stops a search", *format_findings(findings)]
+    return DONE, [*lines, "nothing stands in the way of this search"]
 
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import logging
 import os
 import shutil
@@ -118,9 +119,22 @@ def check_address(address: str) -> None:
         ConfigError: If nothing listens at the address, or it is none.
     """
     with _telling_of(address):
+        if address in ("auto", "local"):
+            return
         place = urlsplit(address if "://" in address else f"//{address}")
-        if place.hostname and place.port:  # a word such as auto is left to Ray
-            connect_once(place.hostname, place.port)
+        if place.scheme not in ("", "ray") and _has_client(place.scheme):
+            return  # only that client can tell
+        if place.scheme not in ("", "ray") or not (place.hostname and place.port):
+            raise ValueError("must be auto, local, HOST:PORT or ray://HOST:PORT")
+        connect_once(place.hostname, place.port)
+
+
+def _has_client(name: str) -> bool:
+    """Whether a module connects to clusters of its own kind; Ray looks for it likewise."""
+    try:
+        return hasattr(importlib.import_module(name), "ClientBuilder")
+    except ImportError:
+        return False
 
 
 @contextmanager
@@ -131,7 +145,7 @@ def _telling_of(address: str) -> Iterator[None]:
         reason = str(error).partition("\n")[0] or type(error).__name__
         what = f"no Ray cluster answers there ({reason})"
         fix = "start one with `ray start --head`, or leave the option out to run on this machine"
-        raise ConfigError([Finding(f"--address {address}", what, fix)]) from error
+        raise ConfigError([Finding(f"--address {address}".strip(), what, fix)]) from error
 
 
 def check_shared_storage(storage: str, folder: Path) -> None:

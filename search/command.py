@@ -6,35 +6,72 @@ import argparse
 import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from search.errors import ConfigError, SearchError
 from trainables.errors import Finding, InputError, TrainablesError
 
 # Below the working directory.
 DEFAULT_STORAGE = "runs"
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
 
 def run_command(action: Callable[[], None]) -> int:
-    """Runs a command's action and returns its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Runs a command's action and returns its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+
+    What reads the output may go away, as ``head`` does: then it ends without a word, with 141 where that cut the action
+    short, else with the code that it has come to.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold what a terminal cannot show
+    code = UNREAD
     try:
-        action()
-    except (ConfigError, InputError) as error:
-        print_findings(error.findings)
-        return WRONG_INPUT
-    except (SearchError, TrainablesError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return DONE
+        try:
+            action()
+            code = DONE
+        except (ConfigError, InputError) as error:
+            code = WRONG_INPUT
+            print_findings(error.findings)
+        except (SearchError, TrainablesError) as error:
+            code = FAILED
+            print(f"error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+            print("interrupted", file=sys.stderr)
+        print(end="", flush=True)
+    except BrokenPipeError:
+        if not (unread := list(filter(_is_unread, (sys.stdout, sys.stderr)))):
+            raise
+        _silence(unread)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        code = FAILED if code in (DONE, UNREAD) else code
+        with suppress(OSError):
+            print(f"error: cannot write: {error.strerror}", file=sys.stderr, flush=True)
+        _silence([sys.stdout, sys.stderr])
+    return code
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether nothing reads what is written there."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return bool(poll.poll(0))
+
+
+def _silence(streams: Sequence[TextIO]) -> None:
+    """Lets nothing more be written there: what is left would be tried, and told with a traceback, at Python's end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -21,6 +21,7 @@ silence_telemetry()
 
 from search.command import add_storage_option, expand_path, locate_storage, run_command  # noqa: E402
 from search.errors import ConfigError, SearchError  # noqa: E402
+from trainables.damage import CONTENT_ERRORS  # noqa: E402
 from trainables.errors import Finding  # noqa: E402
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _read_zeroshot(folder: Path, record: SearchRecord) -> dict[tuple[str, str], 
             rows = list(csv.DictReader(file))
         found = {(row["file"], row["class"]): float(row["zeroshot"]) for row in rows}
         protocols = {row["protocol"] for row in rows}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (*CONTENT_ERRORS, csv.Error) as error:
         what = f"holds no scores of zero-shot SAM2 ({type(error).__name__}: {error})"
         raise ConfigError([Finding(str(path), what, "the search has to get that far: --resume it")]) from error
     if protocols != {wanted.id}:

@@ -7,10 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from trainables.errors import Finding
+
 MAX_BATCH = 100  # parameters, or tags, that a tracking server takes in one request
 MAX_PARAM_CHARS = 6000
 MAX_TAG_CHARS = 5000
 MAX_NAME_CHARS = 250
+MAX_EXPERIMENT_CHARS = 500
 
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 
@@ -20,6 +23,18 @@ T = TypeVar("T")
 def clean_name(name: str) -> str:
     """Returns the name with what MLflow does not allow as underscores, and at most 250 characters long."""
     return _NOT_IN_NAMES.sub("_", name)[:MAX_NAME_CHARS]
+
+
+def check_experiment(name: str) -> list[Finding]:
+    """Returns why a name cannot be that of an experiment."""
+    where, fix = f"--experiment {name[:40]}", "choose another name"
+    if len(name) > MAX_EXPERIMENT_CHARS:
+        return [Finding(f"{where}...", f"has {len(name):,} characters, and MLflow takes {MAX_EXPERIMENT_CHARS}", fix)]
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return [Finding(ascii(where), "holds bytes that are no UTF-8", fix)]
+    return []
 
 
 def flatten_params(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:

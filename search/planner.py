@@ -17,6 +17,7 @@ from search.cluster import check_address, check_gpus
 from search.command import expand_path, is_url, locate_storage
 from search.config import SearchConfig, find_space, load_config
 from search.errors import ConfigError
+from search.mlflow_limits import check_experiment
 from search.naming import check_naming
 from search.pathology import check_pathology, list_random_encoders
 from search.place import CACHE_FOLDER, check_name, check_storage, find_taken, name_search
@@ -69,6 +70,8 @@ def make_plan(
     if checkpoint_url:
         _collect(findings, lambda: check_url(checkpoint_url, "" if resuming else name))
     _collect(findings, lambda: check_tracking(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri))
+    if arguments.experiment is not None:
+        findings += check_experiment(arguments.experiment)
     if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
         findings += check_gpus(arguments.gpus_per_trial, torch.cuda.device_count())
     else:

@@ -6,6 +6,7 @@ Verdict, leaderboard, figures and overlays, also of a search that has not ended:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from search.quiet import silence_telemetry
 silence_telemetry()
 
 from search.command import add_storage_option, expand_path, locate_storage, run_command  # noqa: E402
+from search.errors import ConfigError, SearchError  # noqa: E402
 from search.whole_file import write_whole  # noqa: E402
+from trainables.errors import Finding  # noqa: E402
 
 REPORT_FILE = "report.html"
 
@@ -30,19 +33,20 @@ def write_report(folder: Path, out: Path) -> Path:
         The file.
 
     Raises:
-        ConfigError: If the folder holds no search.
+        ConfigError: If the folder holds no search, or the report can be no file there.
         SearchError: If one of its files is damaged, or the report cannot be written.
     """
     import optuna
 
-    from search.errors import SearchError
-    from search.report_data import read_report
+    from search.report_data import read_report, tell_unreportable
     from search.report_page import render_page
 
+    _check_out(out)
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        page = render_page(read_report(folder))
+        with tell_unreportable(folder):
+            page = render_page(read_report(folder))
     finally:
         optuna.logging.set_verbosity(verbosity)
     try:
@@ -51,6 +55,16 @@ def write_report(folder: Path, out: Path) -> Path:
     except OSError as error:
         raise SearchError(f"the report {out} cannot be written: {error.strerror}") from error
     return out
+
+
+def _check_out(out: Path) -> None:
+    """Refuses what would be replaced though it is no file of a page: a pipe, a device, a folder."""
+    # Not Path.exists(), which raises where a folder cannot be searched: that is told when the file is written.
+    if os.path.exists(out) and not os.path.isfile(out):
+        raise ConfigError([Finding(str(out), "is no plain file", "name a file")])
+    above = next(path for path in out.parents if os.path.exists(path))
+    if not os.path.isdir(above):
+        raise ConfigError([Finding(str(out), f"{above} is no folder", "name a file in a folder")])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,8 @@ import csv
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from search.sampler import RAY_TRIAL_ID, REASON, STARTING_POINT
 from search.scores import read_scores
 from search.summary import Summary
 from search.verdict import Verdict, judge
+from trainables.damage import CONTENT_ERRORS
 from trainables.protocol import Protocol
 
 # Fewer whole trials than this say nothing of what matters.
@@ -144,10 +146,22 @@ def read_report(folder: Path) -> ReportData:
         SearchError: If one of its files is damaged.
     """
     record = SearchRecord.read(folder)
-    try:
+    with tell_unreportable(folder):
         return _read(folder, record)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SearchError(f"{folder} cannot be reported: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def tell_unreportable(folder: Path) -> Iterator[None]:
+    """Tells what a damaged file of a search breaks, where it is read or where it is shown.
+
+    Raises:
+        SearchError: If it breaks anything within.
+    """
+    try:
+        yield
+    except (*CONTENT_ERRORS, csv.Error) as error:
+        words = " ".join(str(error).split())[:200]
+        raise SearchError(f"{folder} cannot be reported: {type(error).__name__}: {words}") from error
 
 
 def _read(folder: Path, record: SearchRecord) -> ReportData:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from trainables.data.images import read_image
+from trainables.errors import DataError
+
 JPEG_QUALITY = 88
 
 STYLE = """
@@ -122,11 +125,13 @@ def show_svg(svg: str, alt: str, caption: str = "") -> Markup:
 def show_picture(path: Path, caption: str = "") -> Markup:
     """Returns a figure with a picture inside that a click enlarges.
 
-    It becomes a JPEG: tissue is a tenth as large as that.
+    It becomes a JPEG: tissue is a tenth as large as that. In place of one that cannot be read stands why.
     """
     buffer = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY)
+    try:
+        Image.fromarray(read_image(path)).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    except DataError as error:
+        return tag("p", f"{path.name} cannot be shown: {error.findings[0].what}", class_="soft")
     picture_tag = tag("img", src=f"data:image/jpeg;base64,{_encode(buffer.getvalue())}", alt=path.stem)
     # Without a script: the label's click checks the box, and the style sheet enlarges what stands beside it.
     zoom = tag("label", tag("input", type="checkbox", class_="zoom"), picture_tag)

@@ -13,6 +13,8 @@ silence_telemetry()  # before anything imports ray, mlflow or albumentations
 from search.command import add_storage_option, run_command  # noqa: E402
 from search.process_end import end_process  # noqa: E402
 
+MAX_COUNT = 1_000_000  # of trials, epochs and the like; more is a slip of the hand
+
 
 def parse_duration(text: str) -> float:
     """Reads ``90``, ``90s``, ``15m`` or ``2h`` as seconds.
@@ -20,37 +22,44 @@ def parse_duration(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: If it is none of these, or not above 0.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smh]?)", text.strip())
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be seconds, or like 90s, 15m, 2h, but got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be seconds, or like 90s, 15m, 2h, but got {_shorten(text)}")
     return seconds
 
 
 def _at_least_one(text: str) -> int:
-    if not re.fullmatch(r"\d+", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
-    return int(text)
+    if not 1 <= (number := _read_digits(text)) <= MAX_COUNT:
+        rule = f"must be a whole number of at least 1 and at most {MAX_COUNT:,}"
+        raise argparse.ArgumentTypeError(f"{rule}, but got {_shorten(text)}")
+    return number
+
+
+def _read_digits(text: str) -> int:
+    """Returns a number of a few plain digits; -1 for all else."""
+    return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else -1
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
 
 
 def _count(text: str) -> int:
-    return 0 if text.strip() == "0" else _at_least_one(text)
+    return 0 if text == "0" else _at_least_one(text)
 
 
 def _seed(text: str) -> int:
-    if not re.fullmatch(r"\d+", text) or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {2**32 - 1}, but got {text!r}")
-    return int(text)
+    if not 0 <= (seed := _read_digits(text)) < 2**32:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {2**32 - 1}, but got {_shorten(text)}")
+    return seed
 
 
 def _gpu_share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
+    share = float(text) if re.fullmatch(r"[0-9]*\.?[0-9]+", text) else -1.0
     if share != 0 and not 0.01 <= share <= 1 and not (1 < share < 1e4 and share == int(share)):
         raise argparse.ArgumentTypeError(
-            f"must be 0, a fraction from 0.01 to 1, or a whole number of GPUs, but got {text!r}"
+            f"must be 0, a fraction from 0.01 to 1, or a whole number of GPUs, but got {_shorten(text)}"
         )
     return share
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from trainables.data.bcss import find_tcga_patient
 from trainables.errors import Finding
 
 _ROWS_SHOWN = 10
+_STDIN = Path("/dev/stdin")  # a terminal is a device too
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +162,7 @@ def _read_patients(files: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
         if patient is None:
             alone.add(file)
         # the folder stays in: 001.png of two folders need not be one patient
-        patients.append(patient or str(path.with_suffix("")))
+        patients.append(patient or (str(path.with_suffix("")) if path.name else file))
     if not alone:
         return patients, ()
     count = "1 file name is" if len(alone) == 1 else f"{len(alone)} file names are"
@@ -221,6 +223,9 @@ def _find_bad_columns(header: Sequence[str], wanted: Iterable[str], where: str) 
 def _read_table(path: Path) -> tuple[list[str], NDArray[np.int_], list[list[str]]]:
     """Header, line number of each row, and its cells; blank lines are left out."""
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) and path != _STDIN:  # a pipe ends, a device may not
+            raise ConfigError([Finding(str(path), "is a device, no file", "give a CSV file in UTF-8")])
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream)
             rows = [(reader.line_num, cells) for cells in reader if cells]

@@ -315,5 +315,13 @@ class Tracker:
                 )
 
 
+def takes_folders() -> bool:
+    """Whether MLflow takes a folder as its store: later versions do only where a variable says so."""
+    from mlflow import environment_variables
+
+    switch = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
+    return switch is None or bool(switch.get())
+
+
 def _now_ms() -> int:
     return int(time.time() * 1000)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from search.command import run_command
 from search.errors import ConfigError
 from search.scores import PairedScores, read_scores
 from search.statistics import Comparison, Word, adjust_holm, compare, decide
@@ -165,13 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--patient", metavar="COL", help="the patient (default: read from TCGA file names)")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     options = parser.parse_args(arguments)
-    try:
-        verdict = judge(read_scores(options.scores, options.candidate, options.baseline, options.patient))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return run_command(lambda: _judge_file(options))
+
+
+def _judge_file(options: argparse.Namespace) -> None:
+    verdict = judge(read_scores(options.scores, options.candidate, options.baseline, options.patient))
     print(json.dumps(verdict.to_dict(), indent=2) if options.json else verdict.to_text())
-    return 0
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def draw_overlays(
         The files, in the order of the names.
 
     Raises:
-        OSError: If a file cannot be written.
+        OSError: If a file cannot be written; what it was stays.
     """
     context.use_threads()
     store = RegionStore.open(Path(context.store_folder))
@@ -75,9 +75,19 @@ def draw_overlays(
         panels = {title: masks[position] for title, masks in predictions.items()}
         files.append(folder / f"{Path(store.names[plan.index]).stem}.png")
         picture = draw_region(regions, plan, panels)
-        if not cv2.imwrite(str(files[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"{files[-1]} cannot be written")
+        _write_whole(files[-1], cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return files
+
+
+def _write_whole(file: Path, picture: np.ndarray) -> None:
+    """Writes a PNG, of which a report that is written meanwhile sees all or nothing."""
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        partial.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def draw_region(

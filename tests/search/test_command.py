@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +130,55 @@ def test_searches_lie_in_runs_unless_said_otherwise() -> None:
     add_storage_option(parser)
     assert parser.parse_args([]).storage == "runs"
     assert parser.parse_args(["--storage", "else"]).storage == "else"
+
+
+def run_python(code: str, **streams: Any) -> subprocess.CompletedProcess[str]:
+    program = f"import sys; from search.command import *; {code}"
+    root, environment = Path(__file__).parents[2], {**os.environ, "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=root, env=environment, text=True, check=False, **streams)
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """A pipe that nothing reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("act", "code"), [("print(1)", 0), ("print('x' * 100_000)", 141), ("print(1, flush=True)", 141), ("1 / 0", 1)]
+)
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(unread: int, act: str, code: int) -> None:
+    ended = run_python(f"sys.exit(run_command(lambda: {act}))", stdout=unread, stderr=subprocess.PIPE)
+    assert ended.returncode == code
+    assert ("ZeroDivisionError" in ended.stderr) if act == "1 / 0" else ended.stderr == ""
+
+
+def test_findings_that_nobody_reads_exit_with_2_all_the_same(unread: int) -> None:
+    act = "def act(): raise ConfigError([Finding('a', 'b', 'c')])"
+    assert run_python(f"\n{act}\nsys.exit(run_command(act))", stdout=unread, stderr=unread).returncode == 2
+
+
+def test_another_pipe_that_breaks_is_a_bug(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BrokenPipeError):
+        run_command(raiser(BrokenPipeError()))
+
+
+@pytest.mark.parametrize("n", [1, 100_000])
+def test_a_full_disk_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    class FullDisk(io.FileIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    screen = io.TextIOWrapper(io.BufferedWriter(FullDisk(tmp_path / "out", "w")))
+    with (tmp_path / "err").open("w") as told:
+        monkeypatch.setattr("sys.stdout", screen)
+        monkeypatch.setattr("sys.stderr", told)
+        assert run_command(lambda: print("x" * n)) == 1
+    monkeypatch.undo()
+    with suppress(OSError):
+        screen.close()
+    assert (tmp_path / "err").read_text() == "error: cannot write: No space left on device\n"

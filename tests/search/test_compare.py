@@ -138,6 +138,7 @@ def test_a_sam2_file_given_by_mistake_is_named(
         (PROTOCOLS["recorded"].id, PROTOCOLS["box"].id, "under protocol"),
         ("zeroshot", "winner", "holds no scores of zero-shot"),
         ("r1.png", "r9.png", "search again"),
+        ("r1.png", "r" * 200_000, "field larger than field limit"),
     ],
 )
 def test_scores_that_are_no_pairs_of_this_search_are_refused(

@@ -6,7 +6,15 @@ import math
 
 import pytest
 
-from search.mlflow_limits import clean_name, fit_params, fit_tags, flatten_params, split_batches, split_finite
+from search.mlflow_limits import (
+    check_experiment,
+    clean_name,
+    fit_params,
+    fit_tags,
+    flatten_params,
+    split_batches,
+    split_finite,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +54,9 @@ def test_batches_hold_at_most_a_hundred(n: int, sizes: list[int]) -> None:
     batches = list(split_batches(range(n)))
     assert [len(batch) for batch in batches] == sizes
     assert [entry for batch in batches for entry in batch] == list(range(n))
+
+
+def test_names_that_no_experiment_can_have_are_findings() -> None:
+    assert check_experiment("x" * 500) == check_experiment("mine ü / 2") == []
+    assert "has 501 characters, and MLflow takes 500" in str(check_experiment("x" * 501)[0])
+    assert "no UTF-8" in str(check_experiment("a\udcff")[0])

@@ -104,6 +104,8 @@ def test_the_screen_says_what_was_read(plan: Callable[..., SearchPlan], data: Pa
 def test_experiment_and_protocol_may_differ_from_the_space(plan: Callable[..., SearchPlan]) -> None:
     made = plan("--experiment", "mine", "--protocol", "box")
     assert (made.experiment, made.protocol.name) == ("mine", "box")
+    with pytest.raises(ConfigError, match="has 501 characters"):
+        plan("--experiment", "x" * 501)
 
 
 def test_names_without_name_are_made_from_space_and_time(

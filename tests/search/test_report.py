@@ -7,7 +7,9 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -294,8 +296,49 @@ def test_what_is_no_search_or_damaged_is_told(finished: Path, capsys: pytest.Cap
     assert "known are: first" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="holds no search"):
         write_report(finished.parent, finished / "page.html")
-    with pytest.raises(SearchError, match="cannot be written"):
-        write_report(finished, finished / CONFIRMATION_FILE / "page.html")
     (finished / CONFIRMATION_FILE).write_text("{")
     assert main(["--run", str(finished)]) == FAILED
     assert "cannot be reported: JSONDecodeError" in capsys.readouterr().err
+
+
+def test_what_is_no_plain_file_is_refused_before_anything_is_read_and_stays(finished: Path, tmp_path: Path) -> None:
+    pipe, folder, file = tmp_path / "pipe", tmp_path / "folder", finished / CONFIRMATION_FILE
+    os.mkfifo(pipe)
+    folder.mkdir()
+    (finished / "search.json").write_text("{")
+    before = sorted(tmp_path.iterdir())
+    for out, what in ((pipe, "no plain file"), (folder, "no plain file"), (file / "a" / "b.html", "is no folder")):
+        with pytest.raises(ConfigError, match=f"{what} -> name a file"):
+            write_report(finished, out)
+    assert main(["--run", str(finished), "--out", "/"]) == WRONG_INPUT
+    assert sorted(tmp_path.iterdir()) == before and stat.S_ISFIFO(pipe.stat().st_mode) and not list(folder.iterdir())
+
+
+def test_a_damaged_picture_costs_no_report(finished: Path, tmp_path: Path) -> None:
+    whole = (finished / "overlays" / "r&1.png").read_bytes()
+    (finished / "overlays" / "empty.png").touch()
+    (finished / "overlays" / "half.png").write_bytes(whole[: len(whole) // 2])
+    os.mkfifo(finished / "overlays" / "pipe.png")
+    page = Page(write_report(finished, tmp_path / "page.html").read_text())
+    assert page.tags.count("img") == 8
+    for name, what in (("empty", "is empty"), ("half", "cannot be decoded"), ("pipe", "is no plain file")):
+        assert f"{name}.png cannot be shown: {what}" in page.text
+
+
+@pytest.mark.parametrize("error", [OverflowError("cannot convert float infinity"), RecursionError(), AttributeError()])
+@pytest.mark.parametrize("part", ["search.report_data.read_epochs", "search.report_page.render_page"])
+def test_whatever_a_damaged_file_breaks_is_told(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(part, fail)
+    with pytest.raises(SearchError, match=f"cannot be reported: {type(error).__name__}"):
+        write_report(finished, finished / "page.html")
+
+
+def test_a_cell_without_an_end_is_told(finished: Path) -> None:
+    (finished / "scores_val_zeroshot.csv").write_text("file,class,zeroshot\n" + "x" * 200_000)
+    with pytest.raises(SearchError, match="field larger than field limit"):
+        read_report(finished)

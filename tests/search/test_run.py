@@ -17,7 +17,7 @@ def test_durations_are_read_as_seconds(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "0.0h", "-5", "soon", "5d", "1h30m", "nan", "inf", "9" * 400])
+@pytest.mark.parametrize("text", ["", "0", "0.0h", "-5", "soon", "5d", "1h30m", "nan", "inf", "9" * 400, "\u0663s"])
 def test_durations_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="90s, 15m, 2h"):
         parse_duration(text)
@@ -28,20 +28,21 @@ def test_gpu_shares_are_fractions_or_whole(text: str, share: float) -> None:
     assert _gpu_share(text) == share
 
 
-@pytest.mark.parametrize("text", ["", "1.5", "-1", "-0.5", "0.001", "1e9", "nan", "inf", "half"])
+@pytest.mark.parametrize("text", ["", "1.5", "-1", "-0.5", "0.001", "1e9", "nan", "inf", "half", "1_0", "\u0663"])
 def test_gpu_shares_between_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="whole number of GPUs"):
         _gpu_share(text)
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.0", "1e3", "many"])
-def test_counts_are_whole_and_at_least_one(text: str) -> None:
-    assert _at_least_one("1") == 1
-    with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.0", "1e3", "many", "1_0", "\u0663", "1000001", "9" * 5000])
+def test_counts_are_plain_digits_from_one_to_a_million(text: str) -> None:
+    assert (_at_least_one("1"), _at_least_one("1000000")) == (1, 1_000_000)
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 1 and at most 1,000,000") as caught:
         _at_least_one(text)
+    assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1.5", str(2**32)])
+@pytest.mark.parametrize("text", ["", "-1", "1.5", str(2**32), "\u0663", "1_0", "9" * 5000])
 def test_seeds_are_what_every_generator_takes(text: str) -> None:
     assert (_seed("0"), _seed(str(2**32 - 1))) == (0, 2**32 - 1)
     with pytest.raises(argparse.ArgumentTypeError, match="from 0 to"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,28 @@ def test_missing_columns_name_the_nearest_beside_bad_scores(tmp_path: Path) -> N
 )
 def test_unusable_tables(tmp_path: Path, text: str, part: str) -> None:
     assert any(part in line for line in findings_of(write(tmp_path, text)))
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
+def test_a_device_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
+    path = write(tmp_path, "file,class,a,b\n1.png,x,0.5,0.4\n")
+    monkeypatch.setattr(Path, "stat", lambda _: os.stat_result([kind] + [0] * 9))
+    assert "is a device" in findings_of(path)[0]
+
+
+def test_a_pipe_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=["file,class,a,b\n1.png,x,0.5,0.4\n"])
+    writer.start()
+    assert read_scores(path, "a", "b").candidate.tolist() == [0.5]
+    writer.join()
+
+
+@pytest.mark.parametrize("name", ["/", ".", "..", "a/.."])
+def test_names_of_images_that_are_folders_stand_for_a_patient_each(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, f"file,class,a,b\n{name},x,0.5,0.4\n1.png,x,0.5,0.4\n")
+    assert len(set(read_scores(path, "a", "b").patient)) == 2
 
 
 def test_one_column_for_both_is_told_once(tmp_path: Path) -> None:

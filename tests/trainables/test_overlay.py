@@ -147,3 +147,16 @@ def test_a_file_that_cannot_be_written_is_an_error(tissue_store: RegionStore, tm
     (tmp_path / "r0.png").mkdir()
     with pytest.raises(OSError, match="r0.png"):
         draw_overlays(make_context(tissue_store), {}, ["r0.png"], tmp_path)
+
+
+def test_a_picture_that_cannot_be_finished_leaves_the_old_one(
+    tissue_store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "r0.png").write_bytes(b"old")
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="r0.png cannot be written: No space left"):
+        draw_overlays(make_context(tissue_store), {}, ["r0.png"], tmp_path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.glob("r0*")] == [("r0.png", b"old")]
