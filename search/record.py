@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,15 @@ from trainables.field_types import check_fields, check_keys, describe_value
 RECORD_FILE = "search.json"
 TRIALS_FOLDER = "trials"
 
+_CONFIG: dict[str, Any] = {
+    "name": str,
+    "description": str,
+    "train": bool,
+    "protocol": str,
+    "num_trials": int,
+    "fixed": dict[str, Any],
+    "space": dict[str, dict[str, Any]],
+}
 # Types of the command line's options, as search.json holds them; those that a resume asks for itself are left out.
 _OPTIONS: dict[str, Any] = {
     "space": str,
@@ -111,24 +121,26 @@ class SearchRecord:
     def _check(self) -> None:
         """Checks what commands rely on; raises what :func:`~search.damage.tell_damaged_record` tells."""
         check_fields(self)
-        check_keys(self.config, {"num_trials": int, "sampler": dict, "space": dict[str, dict[str, Any]]}, "config")
+        check_keys(self.config, {"sampler": dict}, "config")
         check_keys(self.config["sampler"], {"kind": SamplerKind}, "config.sampler")
         # What older versions did not write, or some searches do not have, may be missing.
-        optional = {"name": str, "description": str, "train": bool, "protocol": str, "fixed": dict}
-        check_keys(self.config, {key: hint for key, hint in optional.items() if key in self.config}, "config")
+        _check_those_there(self.config, _CONFIG, "config")
+        _check_those_there(self.environment, {"git_commit": str, "packages": dict[str, str]}, "environment")
         metrics = Objective.from_config(self.config).metrics
         if metrics != PAIR and metrics not in [(metric,) for metric in LABELS]:
             raise TypeError(f"config.objective is {describe_value(self.config['objective'])}")
-        check_keys(self.environment, {"git_commit": str, "packages": dict[str, str]}, "environment")
-        check_keys(self.split, {part: list[str] for part in ("train", "val", "test")}, "split")
         if self.arguments:
-            needed = {key: hint for key, hint in _OPTIONS.items() if key in self.arguments or key == "space"}
-            check_keys(self.arguments, needed, "arguments")
+            check_keys(self.arguments, {"space": str}, "arguments")
+            _check_those_there(self.arguments, _OPTIONS, "arguments")
         self.make_context()
 
     def make_context(self) -> TrialContext:
         """Returns what all trials shared."""
         return TrialContext.from_dict(self.context)
+
+
+def _check_those_there(values: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> None:
+    check_keys(values, {key: hint for key, hint in hints.items() if key in values}, where)
 
 
 def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:

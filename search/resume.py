@@ -12,6 +12,7 @@ from typing import Any
 
 from search.checkpoint_storage import check_url
 from search.command import expand_path, locate_storage
+from search.damage import tell_damaged_record
 from search.errors import ConfigError
 from search.plan import SearchPlan
 from search.planner import make_plan
@@ -56,6 +57,8 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
     """
     folder = _find_folder(locate_storage(arguments.storage), arguments.resume)
     record = SearchRecord.read(folder)
+    with tell_damaged_record(folder / RECORD_FILE):
+        before = int(record.config["num_trials"])
     findings = [
         Finding(f"--{name.replace('_', '-')}", "is fixed: the search began with its own", "leave it out")
         for name, value in vars(arguments).items()
@@ -64,7 +67,6 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
     if not record.arguments:
         what, fix = "was begun by a version that could not resume", "start a new search"
         findings.append(Finding(str(folder / RECORD_FILE), what, fix))
-    before = int(record.config["num_trials"])
     if arguments.num_trials is not None and arguments.num_trials < before:
         what = f"the search has {before} trials already planned"
         findings.append(Finding(f"--num-trials {arguments.num_trials}", what, f"give {before} or more"))

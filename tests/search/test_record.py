@@ -115,7 +115,7 @@ def test_a_record_of_wrong_content_is_told_or_can_be_used(
         ("", "context", {}),
         ("", "config", []),
         ("", "environment", None),
-        ("", "environment", {}),
+        ("environment", "packages", None),
         ("", "parent_run_id", 5),
         ("", "split", {"train": "x"}),
         ("", "arguments", {"seed": 4}),
