@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from search.chosen import Chosen
-from search.command import DONE, FAILED, WRONG_INPUT
+from search.command import DONE, WRONG_INPUT
 from search.config import find_space, load_config
 from search.errors import ConfigError, SearchError
 from search.finalists import CONFIRMATION_FILE, Finalist, SeedRun, write_finalists
@@ -297,8 +297,9 @@ def test_what_is_no_search_or_damaged_is_told(finished: Path, capsys: pytest.Cap
     with pytest.raises(ConfigError, match="holds no search"):
         write_report(finished.parent, finished / "page.html")
     (finished / CONFIRMATION_FILE).write_text("{")
-    assert main(["--run", str(finished)]) == FAILED
-    assert "cannot be reported: JSONDecodeError" in capsys.readouterr().err
+    assert main(["--run", str(finished)]) == WRONG_INPUT
+    told = capsys.readouterr().err
+    assert f"{finished / CONFIRMATION_FILE}\n    cannot be read: JSONDecodeError" in told
 
 
 def test_what_is_no_plain_file_is_refused_before_anything_is_read_and_stays(finished: Path, tmp_path: Path) -> None:
