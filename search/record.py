@@ -121,8 +121,8 @@ class SearchRecord:
     def _check(self) -> None:
         """Checks what commands rely on; raises what :func:`~search.damage.tell_damaged_record` tells."""
         check_fields(self)
-        check_keys(self.config, {"sampler": dict}, "config")
-        check_keys(self.config["sampler"], {"kind": SamplerKind}, "config.sampler")
+        if "sampler" in self.config:
+            check_keys(self.config["sampler"], {"kind": SamplerKind}, "config.sampler")
         # What older versions did not write, or some searches do not have, may be missing.
         _check_those_there(self.config, _CONFIG, "config")
         _check_those_there(self.environment, {"git_commit": str, "packages": dict[str, str]}, "environment")
@@ -144,8 +144,13 @@ def _check_those_there(values: Mapping[str, Any], hints: Mapping[str, Any], wher
 
 
 def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
-    """Returns where the search's Optuna study lies and how it samples."""
-    sampler = record.config["sampler"]
+    """Returns where the search's Optuna study lies and how it samples.
+
+    Raises:
+        ConfigError: If the record does not say how.
+    """
+    with tell_damaged_record(folder / RECORD_FILE):
+        sampler = record.config["sampler"]
     return StudyFile(
         folder / "study.journal",
         record.search_id,

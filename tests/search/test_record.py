@@ -100,12 +100,12 @@ def test_a_record_of_wrong_content_is_told_or_can_be_used(
         path.write_text(json.dumps(changed))
         try:
             record = SearchRecord.read(tmp_path / "first")
+            make_study_file(tmp_path / "first", record)
         except ConfigError as error:
             assert error.findings[0].where == str(path)
             n_told += 1
             continue
         record.make_context()
-        make_study_file(tmp_path / "first", record)
     assert n_told
 
 
