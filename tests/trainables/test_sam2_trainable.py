@@ -15,6 +15,7 @@ from torch import Tensor
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
 from trainables.data.folds import Fold
 from trainables.data.store import RegionStore
+from trainables.errors import CheckpointError
 from trainables.protocol import PROTOCOLS
 from trainables.recipe import RecipeError
 from trainables.sam2_trainable import SAM2Trainable
@@ -183,7 +184,7 @@ def test_a_checkpoint_holds_the_adapter_the_recipe_and_the_optimizer(start: Star
 
 def test_a_checkpoint_of_another_recipe_is_refused(start: Start, tmp_path: Path) -> None:
     start(CONFIG).save_checkpoint(str(tmp_path))
-    with pytest.raises(ValueError, match="of another adapter"):
+    with pytest.raises(CheckpointError, match="of another adapter"):
         start(OTHER).load_checkpoint(str(tmp_path))
 
 
