@@ -14,8 +14,8 @@ from search.errors import SearchError
 from search.objective import Objective
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
 from search.results import find_winner, read_trials
-from search.whole_file import write_whole
 from trainables.field_types import check_fields
+from trainables.whole_file import write_whole
 
 CHOSEN_FILE = "chosen.json"
 

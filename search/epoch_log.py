@@ -16,7 +16,7 @@ from ray.tune import Callback
 
 from search.failures import describe_failure, is_made_anew
 from search.results import RESULT_FILE, locate_trial
-from search.whole_file import cut_torn_line, write_whole
+from trainables.whole_file import cut_torn_line, write_whole
 
 PARAMS_FILE = "params.json"
 FAILURE_FILE = "failure.txt"

@@ -22,8 +22,9 @@ MAX_RETRIES = 2
 # No more room, over quota, a file system that became read-only, no permission.
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _STORAGE_WORDS = tuple(os.strerror(number) for number in _STORAGE_ERRNOS)
-# What to do about a folder that cannot be written.
+# What to do about a place that cannot be written: a folder, or a URL.
 MAKE_ROOM = "make room there (or change its permissions or quota)"
+_LOOK = "look whether it can be reached (or change its permissions or quota)"
 _DIED = ("actor died", "actor is dead", "worker died", "WorkerCrashedError", "ActorDiedError", "node has died")
 
 
@@ -67,8 +68,7 @@ def probe_storage(folder: Path) -> str:
 
 def describe_storage(what: str, folder: str) -> str:
     """Returns what to do where files cannot be written, to a folder or below a URL."""
-    fix = "look whether it can be reached, at its permissions and quota" if is_url(folder) else MAKE_ROOM
-    return f"{folder} cannot be written: {what}; {fix}"
+    return f"{folder} cannot be written: {what}; {_LOOK if is_url(folder) else MAKE_ROOM}"
 
 
 def to_storage_error(error: BaseException, folder: str) -> StorageError | None:

@@ -14,8 +14,8 @@ import numpy as np
 from search.damage import tell_damaged_record
 from search.errors import SearchError
 from search.results import Winner
-from search.whole_file import write_whole
 from trainables.field_types import check_fields
+from trainables.whole_file import write_whole
 
 CONFIRMATION_FILE = "confirmation.json"
 # Means over seeds differ by less: the scale that is nearer to the fine-tune itself is taken.

@@ -11,7 +11,7 @@ from search.openings import describe_openings
 from search.record import SearchRecord
 from search.summary import SUMMARY_FILE, Summary
 from search.tracking import Tracker
-from search.whole_file import write_whole
+from trainables.whole_file import write_whole
 
 _OPENED = "the test set was opened"  # what describe_openings begins with
 

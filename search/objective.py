@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from search.whole_file import write_whole
 from search.yaml_lines import YamlNode, describe
 from trainables.recipe import suggest_name
+from trainables.whole_file import write_whole
 
 if TYPE_CHECKING:  # results reads trials by an objective
     from search.results import Winner

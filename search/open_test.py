@@ -51,10 +51,9 @@ def _open(arguments: argparse.Namespace) -> None:
     checkpoint = context.locate_fold(trial.checkpoint, 0)
     fold = ", its first fold's training" if context.folds else ""
     candidate = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
-    # Before anything is looked at, which counts: what cannot be loaded opens nothing.
+    # Before anything is looked at, which counts: what cannot be loaded opens nothing. Zero-shot is its base.
     RegionStore.open(Path(context.store_folder))
-    for each, scale in ((checkpoint, arguments.scale), (None, 1.0)):
-        load_candidate(context, each, scale)
+    load_candidate(context, checkpoint, arguments.scale)
     result = open_test(folder, record, checkpoint, arguments.scale, candidate, score_here)
     print(f"test, opening {result.opening}: {candidate}")
     print(result.verdict.to_text())

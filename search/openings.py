@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from search.damage import tell_damaged_record
-from search.whole_file import write_whole
 from trainables.field_types import check_fields
+from trainables.whole_file import write_whole
 
 OPENINGS_FILE = "test_openings.json"
 _FIX = "bring it back from a copy: without it nobody knows how often the test set was opened"

@@ -12,7 +12,7 @@ from typing import Any
 
 from search.damage import tell_damaged_record
 from search.tracking_errors import TrackingError, TrackingUnavailable
-from search.whole_file import cut_torn_line, write_whole
+from trainables.whole_file import cut_torn_line, write_whole
 
 Record = dict[str, Any]
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from search.protocol_space import PROTOCOLS_DIFFER
 from search.results import RESULT_FILE, locate_trial
 from search.sampler import RAY_TRIAL_ID, STARTING_POINT
-from search.whole_file import write_whole
+from trainables.whole_file import write_whole
 
 PROTOCOLS_FILE = "protocols.json"
 

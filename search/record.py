@@ -14,10 +14,10 @@ from search.damage import tell_damaged_record
 from search.errors import ConfigError
 from search.objective import LABELS, PAIR, Objective
 from search.study import SamplerKind, StudyFile
-from search.whole_file import write_whole
 from trainables.context import TrialContext
 from trainables.errors import Finding
 from trainables.field_types import check_fields, check_keys, describe_value
+from trainables.whole_file import write_whole
 
 RECORD_FILE = "search.json"
 TRIALS_FOLDER = "trials"

@@ -26,7 +26,7 @@ PROTOCOL_ID_TAG = "protocol_id"
 
 # A process that begins at the same moment may delete a run as a double, or write the same parameter first:
 # MLflow refuses us then, and has what we wanted when we look again.
-_N_REPETITIONS = 5
+_N_TRIES = 6
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +58,12 @@ def log_recorded_experiments(tracker: Tracker) -> str:
         logger.warning("MLflow: %s; the recorded experiments are not listed", error)
         return error.experiment_id
     rows = order_rows({row.name: row for row in (*RECORDED_EXPERIMENTS, *RECORDED_BARS)}.values())
-    refusal = _list(recorded, rows)
-    for _ in range(_N_REPETITIONS):
-        if refusal is not None:
-            refusal = _list(recorded, rows)
-    if refusal is not None:
-        raise refusal
-    return recorded.experiment_id
+    refusal = None
+    for _ in range(_N_TRIES):
+        if (refusal := _list(recorded, rows)) is None:
+            return recorded.experiment_id
+    assert refusal is not None
+    raise refusal
 
 
 def order_rows(rows: Iterable[RecordedExperiment]) -> list[RecordedExperiment]:

@@ -16,8 +16,8 @@ silence_telemetry()
 
 from search.command import add_storage_option, expand_path, locate_storage, run_command  # noqa: E402
 from search.errors import ConfigError, SearchError  # noqa: E402
-from search.whole_file import write_whole  # noqa: E402
 from trainables.errors import Finding  # noqa: E402
+from trainables.whole_file import write_whole  # noqa: E402
 
 REPORT_FILE = "report.html"
 
@@ -45,8 +45,9 @@ def write_report(folder: Path, out: Path) -> Path:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
+        data = read_report(folder)
         with tell_unreportable(folder):
-            page = render_page(read_report(folder))
+            page = render_page(data)
     finally:
         optuna.logging.set_verbosity(verbosity)
     try:

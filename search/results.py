@@ -23,12 +23,12 @@ from search.sampler import RAY_TRIAL_ID, REASON, STARTING_POINT
 from search.scores import pair_scores
 from search.study import StudyFile
 from search.verdict import Verdict, judge
-from search.whole_file import write_whole
 from trainables.context import RECIPE_FILE
 from trainables.errors import Finding
 from trainables.protocol import require_same_protocol
 from trainables.scores import Scores
 from trainables.weight_file import COPY_FIX
+from trainables.whole_file import write_whole
 
 STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
 # In each trial's folder: a line of JSON an epoch.

@@ -22,8 +22,8 @@ from optuna.study import StudyDirection
 
 from search.errors import SearchError
 from search.objective import Mode
-from search.whole_file import write_whole
 from trainables.damage import CONTENT_ERRORS
+from trainables.whole_file import write_whole
 
 SamplerKind = Literal["tpe", "random"]
 

@@ -12,9 +12,9 @@ from search.bar import RECORDED_BAR
 from search.damage import tell_damaged_record
 from search.objective import DICE, Objective
 from search.progress import format_seconds
-from search.whole_file import write_whole
 from trainables.field_types import check_fields
 from trainables.protocol import PROTOCOLS
+from trainables.whole_file import write_whole
 
 SUMMARY_FILE = "summary.json"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from search.damage import tell_damaged_record
 from search.errors import ConfigError
-from search.whole_file import write_whole
 from trainables.field_types import check_fields
+from trainables.whole_file import write_whole
 
 TRIAL_ID_TAG = "ray_trial_id"
 

@@ -20,6 +20,7 @@ from trainables.metrics import count_overlap
 from trainables.prompts import BOX_TOP_LEFT, NEGATIVE, POSITIVE
 from trainables.protocol import find_valid
 from trainables.scoring import Candidate, load_candidate
+from trainables.whole_file import write_whole
 
 # Named apart from the axes of masks: those have the region's own size.
 Image = UInt8[np.ndarray, "height width 3"]
@@ -75,18 +76,16 @@ def draw_overlays(
         panels = {title: masks[position] for title, masks in predictions.items()}
         files.append(folder / f"{Path(store.names[plan.index]).stem}.png")
         picture = draw_region(regions, plan, panels)
-        _write_whole(files[-1], cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        _write_picture(files[-1], picture)
     return files
 
 
-def _write_whole(file: Path, picture: np.ndarray) -> None:
+def _write_picture(file: Path, picture: Image) -> None:
     """Writes a PNG, of which a report that is written meanwhile sees all or nothing."""
-    partial = file.with_name(f"{file.name}.partial")
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     try:
-        partial.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        partial.replace(file)
+        write_whole(file, encoded.tobytes())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(f"{file} cannot be written: {error.strerror}") from error
 
 

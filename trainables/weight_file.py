@@ -61,6 +61,11 @@ def load_saved(path: Path) -> dict[str, Tensor]:
         raise _refuse(path, f"cannot be read as weights: {error}", COPY_FIX) from error
 
 
+def refuse_other(path: Path, what: str) -> CheckpointError:
+    """Returns the error of a checkpoint's file, or of its folder, that is whole and does not fit the model."""
+    return _refuse(path, f"is of another adapter: {what}", COPY_FIX)
+
+
 def check_plain(state: Mapping[str, Tensor], path: Path) -> None:
     """Refuses tensors that cannot be turned into 32-bit floats as they are, or would fill the memory by it.
 

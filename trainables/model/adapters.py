@@ -16,14 +16,14 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from trainables.damage import tell_damage
-from trainables.errors import CheckpointError, Finding, TrainablesError
+from trainables.errors import CheckpointError, TrainablesError
 from trainables.model.bottleneck import attach_bottlenecks, bottlenecks_off, list_bottleneck_weights
 from trainables.model.fusion import check_fusion, find_fusion, fusion_off, load_fusion_weights, save_fusion
 from trainables.model.original_weights import OriginalWeights
 from trainables.model.peft_config import PEFT_KINDS, build_peft_config, describe_config
 from trainables.model.placement import list_bottleneck_sites, list_layers, list_trained_parts
 from trainables.recipe import AdapterRecipe
-from trainables.weight_file import COPY_FIX, load_saved
+from trainables.weight_file import COPY_FIX, load_saved, refuse_other
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -179,15 +179,15 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
     path = folder / WEIGHTS_FILE
     state, expected, described = load_saved(path), _list_saved_weights(adapted), _describe(adapted)
     if odd := sorted(set(state) ^ set(expected)):
-        raise _refuse(path, f"{len(odd)} weights differ in name (first: {odd[0]})")
+        raise refuse_other(path, f"{len(odd)} weights differ in name (first: {odd[0]})")
     with tell_damage(folder / CONFIG_FILE, COPY_FIX, CheckpointError):
         saved = json.loads((folder / CONFIG_FILE).read_text())
         found = {key: saved.get(key) for key in described}
     for key, mine in described.items():
         if found[key] != mine:
-            raise _refuse(folder / CONFIG_FILE, f"{key} must be {mine}, but got {found[key]}")
+            raise refuse_other(folder / CONFIG_FILE, f"{key} must be {mine}, but got {found[key]}")
     if odd := sorted(name for name, value in expected.items() if state[name].shape != value.shape):
-        raise _refuse(path, f"{len(odd)} weights differ in shape (first: {odd[0]})")
+        raise refuse_other(path, f"{len(odd)} weights differ in shape (first: {odd[0]})")
     check_fusion(get_base(adapted), folder)
     own = _list_own_weights(adapted)
     if adapted.tuner is not None:
@@ -197,10 +197,6 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
         for name, parameter in own.items():
             parameter.copy_(state[name])
     load_fusion_weights(get_base(adapted), folder)
-
-
-def _refuse(path: Path, what: str) -> CheckpointError:
-    return CheckpointError([Finding(str(path), f"is of another adapter: {what}", COPY_FIX)])
 
 
 def count_parameters(adapted: AdaptedModel) -> tuple[int, int]:

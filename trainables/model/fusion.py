@@ -26,7 +26,7 @@ from trainables.errors import CheckpointError, Finding
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
 from trainables.model.pathology_encoder import OPTION, PathologyEncoder, load_encoder
 from trainables.recipe import FusionRecipe
-from trainables.weight_file import COPY_FIX, load_saved
+from trainables.weight_file import COPY_FIX, load_saved, refuse_other
 
 FUSION_FILE = "fusion.json"
 FUSION_WEIGHTS_FILE = "fusion.safetensors"
@@ -194,7 +194,7 @@ def check_fusion(model: SAM2Base, folder: Path) -> None:
     """
     fusion, path = find_fusion(model), folder / FUSION_FILE
     if (fusion is not None) != path.is_file():
-        raise _refuse(folder, f"it has {'no' if fusion is not None else 'a'} fusion")
+        raise refuse_other(folder, f"it has {'no' if fusion is not None else 'a'} fusion")
     if fusion is None:
         return
     with tell_damage(path, COPY_FIX, CheckpointError):
@@ -202,12 +202,12 @@ def check_fusion(model: SAM2Base, folder: Path) -> None:
         found, theirs = {key: saved.get(key) for key in fusion.describe()}, saved.get("encoder_fingerprint")
     for key, mine in fusion.describe().items():
         if found[key] != mine:
-            raise _refuse(path, f"fusion.{key} must be {mine}, but got {found[key]}")
+            raise refuse_other(path, f"fusion.{key} must be {mine}, but got {found[key]}")
     state, wanted = load_saved(folder / FUSION_WEIGHTS_FILE), fusion.list_weights()
     odd = set(state) ^ set(wanted) or {name for name, value in wanted.items() if state[name].shape != value.shape}
     if odd:
         what = f"{len(odd)} weights of the fusion differ in name or shape (first: {min(odd)})"
-        raise _refuse(folder / FUSION_WEIGHTS_FILE, what)
+        raise refuse_other(folder / FUSION_WEIGHTS_FILE, what)
     encoder = fusion.encoder
     if theirs != encoder.fingerprint:
         what = f"was trained beside {encoder.name} with other weights: {theirs}, but got {encoder.fingerprint}"
@@ -224,10 +224,6 @@ def load_fusion_weights(model: SAM2Base, folder: Path) -> None:
     with torch.no_grad():
         for name, parameter in fusion.list_weights().items():
             parameter.copy_(state[name])
-
-
-def _refuse(path: Path, what: str) -> CheckpointError:
-    return CheckpointError([Finding(str(path), f"is of another adapter: {what}", COPY_FIX)])
 
 
 def _flatten(image: Float[Tensor, "regions channels h w"]) -> Float[Tensor, "regions places channels"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.whole_file import cut_torn_line, write_whole
+from trainables.whole_file import cut_torn_line, write_whole
 
 
 def test_text_is_written_as_it_is_and_nothing_else_is_left(tmp_path: Path) -> None:

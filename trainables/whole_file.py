@@ -7,20 +7,20 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file under another name beside its own, and then, when the disk has it, gives it its own.
 
     Args:
         path: The file; what it held is replaced.
-        text: Written in UTF-8, line ends as they are.
+        content: Text is written in UTF-8, line ends as they are.
 
     Raises:
         OSError: If the folder cannot be written; the file is then as it was.
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
         partial.replace(path)
