@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,24 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "demo"
     write_demo(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def make_work_folder(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Callable[[str], Path]:
+    """Makes working directories for searches, in whose storage ``runs`` the demo is drawn already."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(demo_root, folder / "runs" / ".cache" / "demo-tissue")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def work_folder(make_work_folder: Callable[[str], Path]) -> Path:
+    """A working directory for searches, in whose storage ``runs`` the demo is drawn already."""
+    return make_work_folder("work")
 
 
 @pytest.fixture(scope="session")

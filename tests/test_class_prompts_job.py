@@ -25,22 +25,22 @@ def run_python(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_search_gives_a_model_that_needs_no_prompts(tmp_path: Path) -> None:
+def test_a_search_gives_a_model_that_needs_no_prompts(work_folder: Path) -> None:
     """Two epochs are too few to name much: here the way from the space to the masks is tried."""
     options = ("--num-trials", "2", "--max-epochs", "2", "--confirm", "1", "--confirm-seeds", "1")
-    screen = run_python(tmp_path, "search.run", "--space", "classprompts.yaml", *options, "--name", "job")
+    screen = run_python(work_folder, "search.run", "--space", "classprompts.yaml", *options, "--name", "job")
     assert "zero-shot SAM2 has no answer of its own" in screen and "scale 1 ..." in screen
-    summary = json.loads((tmp_path / "runs" / "job" / "summary.json").read_text())
+    summary = json.loads((work_folder / "runs" / "job" / "summary.json").read_text())
     assert summary["protocol"] == "auto" and summary["best_scale"] == 1
     assert summary["val_dice"] > summary["val_floor"]
     assert summary["export_val_dice"] == pytest.approx(summary["val_dice"], abs=0.001)
-    images = sorted((tmp_path / "runs" / ".cache" / "demo-tissue" / "images").iterdir())[:1]
-    large = tmp_path / "large.png"
+    images = sorted((work_folder / "runs" / ".cache" / "demo-tissue" / "images").iterdir())[:1]
+    large = work_folder / "large.png"
     Image.fromarray(np.tile(read_image(images[0]), (2, 2, 1))[:500, :600]).save(large)
     run_python(
-        tmp_path, "search.predict", "--model", "runs/job/export", "--out", "masks", str(images[0]), str(large)
+        work_folder, "search.predict", "--model", "runs/job/export", "--out", "masks", str(images[0]), str(large)
     )
-    assert read_mask(tmp_path / "masks" / "large.png").shape == (500, 600)
-    legend = json.loads((tmp_path / "masks" / "legend.json").read_text())
+    assert read_mask(work_folder / "masks" / "large.png").shape == (500, 600)
+    legend = json.loads((work_folder / "masks" / "legend.json").read_text())
     ids = {entry["id"] for entry in legend["classes"]}
-    assert set(np.unique(read_mask(tmp_path / "masks" / images[0].name))) <= ids
+    assert set(np.unique(read_mask(work_folder / "masks" / images[0].name))) <= ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from searches import LIMIT_S, SMALL, read_screen, start_search
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(make_work_folder: Callable[[str], Path]) -> Path:
     """A folder with a search named ``job`` that ran to its end; to be read, not changed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+    folder = make_work_folder("undisturbed")
     assert start_search(folder, *SMALL, "--name", "job").wait(LIMIT_S) == 0, read_screen(folder)
     return folder

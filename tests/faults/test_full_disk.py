@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ SIZE_MB = 160
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The folder ``runs`` of a working directory, on a small file system of its own."""
+def small_disk(tmp_path: Path, demo_root: Path) -> Iterator[Path]:
+    """The folder ``runs`` of a working directory, on a small file system of its own, with the demo in it."""
     disk = tmp_path / "runs"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(disk)]
@@ -26,6 +27,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs mount")
     if done.returncode:
         pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
+    shutil.copytree(demo_root, disk / ".cache" / "demo-tissue")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 

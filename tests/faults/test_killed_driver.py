@@ -16,22 +16,22 @@ pytestmark = pytest.mark.slow
 N_KILLS = 10
 
 
-def test_ten_kills_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
+def test_ten_kills_leave_no_trace(undisturbed: Path, work_folder: Path) -> None:
     draw, n_rows = random.Random(5), count_rows(undisturbed / "runs" / "job")
     # Of the machine's own speed, lest a fast one ends between two kills.
     longest_s = json.loads((undisturbed / "runs" / "job" / "summary.json").read_text())["wall_seconds"] / 4
-    process = start_search(tmp_path, *SMALL, "--name", "job")
+    process = start_search(work_folder, *SMALL, "--name", "job")
     kills = 0
     # Before its record is written, a search has done nothing that could be resumed; next it opens its parent run.
-    while not (tmp_path / "runs" / "job" / "search.json").is_file():
-        assert process.poll() is None, read_screen(tmp_path)
+    while not (work_folder / "runs" / "job" / "search.json").is_file():
+        assert process.poll() is None, read_screen(work_folder)
         time.sleep(0.01)
     for index in range(N_KILLS):
         # Some moments are drawn from the stages around the trials, others from an epoch's end.
         if index == 0:
             time.sleep(draw.uniform(0, 0.1))
         elif index % 2:
-            wait_for_rows(tmp_path, process, min(count_rows(tmp_path / "runs" / "job") + 1, n_rows))
+            wait_for_rows(work_folder, process, min(count_rows(work_folder / "runs" / "job") + 1, n_rows))
             time.sleep(draw.uniform(0, 0.5))
         else:
             time.sleep(draw.uniform(0, longest_s))
@@ -39,29 +39,24 @@ def test_ten_kills_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
             process.kill()
             kills += 1
         process.wait()
-        process = start_search(tmp_path, "--resume", "last")
-    assert process.wait(LIMIT_S) == 0, read_screen(tmp_path)
+        process = start_search(work_folder, "--resume", "last")
+    assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
     assert kills == N_KILLS, f"only {kills} kills met a running search: draw shorter waits"
-    expected, found = describe_search(undisturbed, "job"), describe_search(tmp_path, "job")
+    expected, found = describe_search(undisturbed, "job"), describe_search(work_folder, "job")
     for part, value in expected.items():
         assert found[part] == value, part
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_saves_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path, number: signal.Signals) -> None:
-    process = start_search(tmp_path, *SMALL, "--name", "job")
-    wait_for_rows(tmp_path, process, 2)
+def test_interrupt_saves_and_says_how_to_go_on(undisturbed: Path, work_folder: Path, number: signal.Signals) -> None:
+    process = start_search(work_folder, *SMALL, "--name", "job")
+    wait_for_rows(work_folder, process, 2)
     start = time.monotonic()
     process.send_signal(number)
     assert process.wait(LIMIT_S) == 130
     print(f"ended {time.monotonic() - start:.1f} s after {number.name}")
-    screen = read_screen(tmp_path)
-    assert f"python -m search.run --resume {tmp_path / 'runs' / 'job'}" in screen
+    screen = read_screen(work_folder)
+    assert f"python -m search.run --resume {work_folder / 'runs' / 'job'}" in screen
     assert "Traceback" not in screen
-    assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 0, read_screen(tmp_path)
-    assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
-
-
-def test_same_seed_gives_the_same_search(undisturbed: Path, tmp_path: Path) -> None:
-    assert start_search(tmp_path, *SMALL, "--name", "again").wait(LIMIT_S) == 0, read_screen(tmp_path)
-    assert describe_search(tmp_path, "again") == describe_search(undisturbed, "job")
+    assert start_search(work_folder, "--resume", "job").wait(LIMIT_S) == 0, read_screen(work_folder)
+    assert describe_search(work_folder, "job") == describe_search(undisturbed, "job")

@@ -46,49 +46,49 @@ def read_reporters(run: Path) -> set[int]:
     return {json.loads(line)["pid"] for line in lines if line.endswith("\n")}
 
 
-def test_killed_workers_leave_no_trace(undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_workers_leave_no_trace(undisturbed: Path, work_folder: Path) -> None:
     draw, dead = random.Random(3), set[int]()
-    process = start_search(tmp_path, *SMALL, "--name", "job")
+    process = start_search(work_folder, *SMALL, "--name", "job")
     for _ in range(MAX_RETRIES):  # the first trial's workers, in the middle of an epoch or of a checkpoint
-        kill_trainer(tmp_path, process, dead, draw.uniform(0, 0.8))
-    assert process.wait(LIMIT_S) == 0, read_screen(tmp_path)
-    assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
+        kill_trainer(work_folder, process, dead, draw.uniform(0, 0.8))
+    assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
+    assert describe_search(work_folder, "job") == describe_search(undisturbed, "job")
 
 
-def test_a_worker_that_always_dies_fails_its_trial_alone(tmp_path: Path) -> None:
+def test_a_worker_that_always_dies_fails_its_trial_alone(work_folder: Path) -> None:
     options = ("--space", "lora.yaml", "--num-trials", "2", "--max-epochs", "8", "--confirm", "0")
-    process, dead = start_search(tmp_path, *options, "--max-concurrent", "1", "--name", "job"), set[int]()
+    process, dead = start_search(work_folder, *options, "--max-concurrent", "1", "--name", "job"), set[int]()
     for _ in range(1 + MAX_RETRIES):
-        kill_trainer(tmp_path, process, dead)
-    assert process.wait(LIMIT_S) == 0, read_screen(tmp_path)
-    trials = read_study(tmp_path / "runs" / "job")
+        kill_trainer(work_folder, process, dead)
+    assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
+    trials = read_study(work_folder / "runs" / "job")
     assert [trial.state.name == "FAIL" for trial in trials] == [True, False]
     assert "its worker died" in trials[0].user_attrs[REASON]
-    screen = read_screen(tmp_path)
+    screen = read_screen(work_folder)
     assert screen.count("trial   0 is tried again: its worker died") == MAX_RETRIES
     assert screen.count("trial   0 failed: its worker died") == 1
-    found = describe_search(tmp_path, "job")
+    found = describe_search(work_folder, "job")
     assert (found["statuses"]["FAILED"], found["parent"]) == (1, "FINISHED")
 
 
-def test_a_lost_node_hands_its_trials_to_the_others(tmp_path: Path) -> None:
+def test_a_lost_node_hands_its_trials_to_the_others(work_folder: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         options = ("--space", "lora.yaml", "--num-trials", "4", "--max-epochs", "3", "--confirm", "0")
         address = ("--address", cluster.address)
-        refused = start_search(tmp_path, *options, *address, "--name", "job")
+        refused = start_search(work_folder, *options, *address, "--name", "job")
         assert refused.wait(LIMIT_S) == 2
-        assert "--storage" in read_screen(tmp_path)
-        storage = str(tmp_path / "shared" / ".." / "runs")
-        process = start_search(tmp_path, *options, *address, "--name", "job", "--storage", storage)
-        wait_for_rows(tmp_path, process, 2)
+        assert "--storage" in read_screen(work_folder)
+        storage = str(work_folder / "shared" / ".." / "runs")
+        process = start_search(work_folder, *options, *address, "--name", "job", "--storage", storage)
+        wait_for_rows(work_folder, process, 2)
         cluster.remove_node(nodes[0], allow_graceful=False)
-        assert process.wait(LIMIT_S) == 0, read_screen(tmp_path)
+        assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
     finally:
         cluster.shutdown()
-    trials = read_study(tmp_path / "runs" / "job")
+    trials = read_study(work_folder / "runs" / "job")
     assert len(trials) == 4
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
-    assert count_rows(tmp_path / "runs" / "job") >= sum(len(trial.intermediate_values) for trial in trials)
-    assert describe_search(tmp_path, "job")["parent"] == "FINISHED"
+    assert count_rows(work_folder / "runs" / "job") >= sum(len(trial.intermediate_values) for trial in trials)
+    assert describe_search(work_folder, "job")["parent"] == "FINISHED"

@@ -27,7 +27,7 @@ from search.sampler import RAY_TRIAL_ID
 from search.tracking import Tracker
 from trainables.interpolation import SCALES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mlflow_outage")]  # they share searches
 
 MAX_EPOCHS = 3
 N_WAITING = 3  # records in the outbox before the server comes back
@@ -225,9 +225,9 @@ def lose_server(folder: Path, server: Server, num_trials: int, last_words: Calla
 
 
 @pytest.fixture(scope="module")
-def passed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+def passed(make_work_folder: Callable[[str], Path]) -> Iterator[Outcome]:
     """A search whose server was killed after an epoch that reached it, and came back before the end."""
-    folder = tmp_path_factory.mktemp("passed")
+    folder = make_work_folder("passed")
     server = Server(folder / "server")
     try:
         job = lose_server(folder, server, 4, has_epoch)
@@ -242,9 +242,9 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
 
 
 @pytest.fixture(scope="module")
-def stayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+def stayed(make_work_folder: Callable[[str], Path]) -> Iterator[Outcome]:
     """A search whose server was killed as soon as it knew of it, and stayed away until the search had ended."""
-    folder = tmp_path_factory.mktemp("stayed")
+    folder = make_work_folder("stayed")
     server = Server(folder / "server")
     try:
         yield finish(lose_server(folder, server, 2, has_search), server)
@@ -269,15 +269,15 @@ def delivered(request: pytest.FixtureRequest) -> Outcome:
 class TestAtTheStart:
     """Nothing listens, or nothing answers: the search does not begin."""
 
-    def test_a_search_without_its_store_ends_and_leaves_nothing(self, tmp_path: Path) -> None:
+    def test_a_search_without_its_store_ends_and_leaves_nothing(self, work_folder: Path) -> None:
         place = f"127.0.0.1:{find_free_port()}"
-        job = Job.begin(tmp_path, f"http://someone:secret@{place}", num_trials=1, max_epochs=1)
-        assert finish(job, Server(tmp_path / "none")).code == 2, job.screen
+        job = Job.begin(work_folder, f"http://someone:secret@{place}", num_trials=1, max_epochs=1)
+        assert finish(job, Server(work_folder / "none")).code == 2, job.screen
         _, _, told = job.screen.partition("error: 1 problem; nothing was started\n")
         assert told.startswith(f"  MLFLOW_TRACKING_URI http://someone:***@{place}\n")
         assert f"no server answers at {place} (Connection refused)" in told and "start the server" in told
         assert "secret" not in job.screen and "Traceback" not in job.screen
-        assert not list((tmp_path / "runs").glob("[!.]*"))
+        assert not list((work_folder / "runs").glob("[!.]*"))
 
     @pytest.mark.parametrize("listens", [False, True], ids=["refused", "silent"])
     def test_connecting_is_given_up_within_15_s(self, listens: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,57 +48,57 @@ def list_keys() -> list[str]:
 
 
 def test_a_killed_search_goes_on_from_checkpoints_in_a_bucket(
-    server: ThreadedMotoServer, undisturbed: Path, tmp_path: Path
+    server: ThreadedMotoServer, undisturbed: Path, work_folder: Path
 ) -> None:
-    process = start_search(tmp_path, *SMALL, "--name", "job", "--storage", URL)
-    wait_for_rows(tmp_path, process, 2)
+    process = start_search(work_folder, *SMALL, "--name", "job", "--storage", URL)
+    wait_for_rows(work_folder, process, 2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    run = tmp_path / "runs" / "job"
+    run = work_folder / "runs" / "job"
     assert any("/checkpoint_" in key for key in list_keys())
     assert not list(run.glob("trials/*/checkpoint_*")), "they lie in the bucket alone"
     # Going on without the copies that the search's folder may have: those in the bucket count.
-    assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 0, read_screen(tmp_path)
-    assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
+    assert start_search(work_folder, "--resume", "job").wait(LIMIT_S) == 0, read_screen(work_folder)
+    assert describe_search(work_folder, "job") == describe_search(undisturbed, "job")
     kept = {key.removeprefix(f"{BUCKET}/our searches/job/") for key in list_keys() if "/checkpoint_" in key}
     copied = {path.relative_to(run).as_posix() for path in run.glob("*/trial-*/checkpoint_*/**/*") if path.is_file()}
     assert copied == kept
     # What is in the bucket belongs to this search.
-    (tmp_path / "elsewhere").mkdir()
-    other = start_search(tmp_path / "elsewhere", *SMALL, "--name", "job", "--storage", URL)
+    (work_folder / "elsewhere").mkdir()
+    other = start_search(work_folder / "elsewhere", *SMALL, "--name", "job", "--storage", URL)
     assert other.wait(LIMIT_S) == 2
-    assert "holds checkpoints of another search" in read_screen(tmp_path / "elsewhere")
+    assert "holds checkpoints of another search" in read_screen(work_folder / "elsewhere")
     assert not [key for key in list_keys() if "images" in key or key.endswith((".png", ".npy", ".dat"))]
 
 
 def test_a_bucket_that_is_not_there_is_told_before_anything_starts(
-    server: ThreadedMotoServer, tmp_path: Path
+    server: ThreadedMotoServer, work_folder: Path
 ) -> None:
-    process = start_search(tmp_path, *SMALL, "--name", "job", "--storage", "s3://no-such-bucket/searches")
-    assert process.wait(LIMIT_S) == 2, read_screen(tmp_path)
+    process = start_search(work_folder, *SMALL, "--name", "job", "--storage", "s3://no-such-bucket/searches")
+    assert process.wait(LIMIT_S) == 2, read_screen(work_folder)
     assert "--storage s3://no-such-bucket/searches cannot be written: no-such-bucket does not exist" in " ".join(
-        read_screen(tmp_path).split()
+        read_screen(work_folder).split()
     )
-    assert "Traceback" not in read_screen(tmp_path)
-    assert not (tmp_path / "runs" / "job").exists()
+    assert "Traceback" not in read_screen(work_folder)
+    assert not (work_folder / "runs" / "job").exists()
 
 
 def test_a_bucket_that_goes_away_stops_the_search_which_goes_on_later(
-    server: ThreadedMotoServer, undisturbed: Path, tmp_path: Path
+    server: ThreadedMotoServer, undisturbed: Path, work_folder: Path
 ) -> None:
-    process = start_search(tmp_path, *SMALL, "--name", "job", "--storage", URL)
-    wait_for_rows(tmp_path, process, 1)
+    process = start_search(work_folder, *SMALL, "--name", "job", "--storage", URL)
+    wait_for_rows(work_folder, process, 1)
     host, port = server.get_host_and_port()
     server.stop()
-    assert process.wait(LIMIT_S) == 1, read_screen(tmp_path)
-    said = " ".join(read_screen(tmp_path).split())
+    assert process.wait(LIMIT_S) == 1, read_screen(work_folder)
+    said = " ".join(read_screen(work_folder).split())
     assert f"{URL} cannot be written: Could not connect to the endpoint URL" in said
-    assert "Traceback" not in read_screen(tmp_path)
-    assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 2, read_screen(tmp_path)
+    assert "Traceback" not in read_screen(work_folder)
+    assert start_search(work_folder, "--resume", "job").wait(LIMIT_S) == 2, read_screen(work_folder)
     server = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
     server.start()
     try:
-        assert start_search(tmp_path, "--resume", "job").wait(LIMIT_S) == 0, read_screen(tmp_path)
-        assert describe_search(tmp_path, "job") == describe_search(undisturbed, "job")
+        assert start_search(work_folder, "--resume", "job").wait(LIMIT_S) == 0, read_screen(work_folder)
+        assert describe_search(work_folder, "job") == describe_search(undisturbed, "job")
     finally:
         server.stop()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One storage for all, so that the demo is drawn and decoded once."""
-    return tmp_path_factory.mktemp("spaces")
+def storage(make_work_folder: Callable[[str], Path]) -> Path:
+    """One storage for all, so that the demo is decoded once."""
+    return make_work_folder("spaces")
 
 
 def run_space(storage: Path, space: str, *options: str) -> dict[str, Any]:
