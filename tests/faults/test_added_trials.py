@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from searches import LIMIT_S, SMALL, describe_search, read_screen, start_search
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("added_trials")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

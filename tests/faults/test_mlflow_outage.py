@@ -27,7 +27,7 @@ from search.sampler import RAY_TRIAL_ID
 from search.tracking import Tracker
 from trainables.interpolation import SCALES
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mlflow_outage")]  # they share searches
+pytestmark = pytest.mark.slow
 
 MAX_EPOCHS = 3
 N_WAITING = 3  # records in the outbox before the server comes back

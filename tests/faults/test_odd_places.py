@@ -15,7 +15,7 @@ from searches import LIMIT_S, read_screen, start_search
 from search.record import SearchRecord
 from trainables.data.tissue import write_demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("odd_places")]  # they share searches
+pytestmark = pytest.mark.slow
 
 EFFORT = ("--num-trials", "2", "--max-epochs", "1", "--confirm", "0")
 

@@ -20,7 +20,7 @@ from search.record import SearchRecord, make_study_file
 from search.results import read_trials
 from search.sampler import RAY_TRIAL_ID
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two_searches")]  # they share searches
+pytestmark = pytest.mark.slow
 
 NUM_TRIALS, MAX_EPOCHS = 2, 2
 SEEDS = (1, 2)

@@ -107,7 +107,6 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("trial_generator")
 @pytest.mark.usefixtures("cluster")
 class TestTrialsThatGoOn:
     """Tune gives these a place in its session's folder, for which Ray has to run."""
