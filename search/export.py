@@ -68,7 +68,8 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
 
     Raises:
         ConfigError: If ``out`` holds files or cannot be made, or the run folder holds no search.
-        SearchError: If the search has no winner, or the exported file does not score what the winner does.
+        SearchError: If the search has no winner, the disk is full, or the exported file does not score what the
+            winner does.
     """
     record = SearchRecord.read(run_folder)
     if findings := check_out(out):
@@ -91,13 +92,26 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
             out.rmdir()
         partial.chmod(0o755)
         partial.rename(out)
-    except BaseException:
+    except BaseException as error:
+        what = _find_why_unwritable(error, partial)
         shutil.rmtree(partial, ignore_errors=True)
+        if what:
+            raise SearchError(f"{what}; nothing was exported") from error
         raise
     summary = Summary.read(run_folder)
     if summary is not None:
         dataclasses.replace(summary, export=str(out), export_val_dice=report.stock_dice).write(run_folder)
     return dataclasses.replace(report, folder=out)
+
+
+def _find_why_unwritable(error: BaseException, partial: Path) -> str:
+    """Returns what to do where a disk stopped the export, which PyTorch's errors do not tell; else nothing."""
+    from search.failures import describe_storage, find_storage_error, probe_storage  # late: it imports Ray
+
+    if not isinstance(error, Exception):
+        return ""
+    what = find_storage_error(error) or probe_storage(partial)
+    return describe_storage(what, str(partial.parent)) if what else ""
 
 
 def put_aside(out: Path) -> None:

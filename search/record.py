@@ -125,7 +125,7 @@ class SearchRecord:
             check_keys(self.config["sampler"], {"kind": SamplerKind}, "config.sampler")
         # What older versions did not write, or some searches do not have, may be missing.
         _check_those_there(self.config, _CONFIG, "config")
-        _check_those_there(self.environment, {"git_commit": str, "packages": dict[str, str]}, "environment")
+        check_keys(self.environment, {"git_commit": str, "packages": dict[str, str]}, "environment")
         metrics = Objective.from_config(self.config).metrics
         if metrics != PAIR and metrics not in [(metric,) for metric in LABELS]:
             raise TypeError(f"config.objective is {describe_value(self.config['objective'])}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +58,17 @@ def test_a_full_disk_stops_the_search_which_goes_on_later(undisturbed: Path, sma
     filler.unlink()
     assert start_search(folder, "--resume", "job").wait(LIMIT_S) == 0, read_screen(folder)
     assert describe_search(folder, "job") == describe_search(undisturbed, "job")
+
+
+def test_an_export_that_finds_no_room_is_told_and_leaves_nothing(undisturbed: Path, small_disk: Path) -> None:
+    filler = fill(small_disk)
+    os.truncate(filler, filler.stat().st_size - 1_000_000)  # a tenth of what an export takes
+    command = ["-m", "search.export", "--run", str(undisturbed / "runs" / "job"), "--out", str(small_disk / "model")]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.startswith(f"error: {small_disk} cannot be written: No space left on device")
+    assert "make room" in done.stderr and "nothing was exported" in done.stderr and "Traceback" not in done.stderr
+    assert {path.name for path in small_disk.iterdir()} == {".cache", "filler"}
 
 
 def test_a_read_only_folder_is_refused_at_once(small_disk: Path) -> None:

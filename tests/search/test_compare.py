@@ -67,7 +67,7 @@ def run_folder(tmp_path: Path, tracker: Tracker) -> Path:
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
         context=context.to_dict(),
-        environment={},
+        environment={"git_commit": "unknown", "packages": {}},
         caveats=["a leak was allowed"],
     )
     folder = tmp_path / "runs" / "s"

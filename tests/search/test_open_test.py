@@ -61,7 +61,7 @@ def run_folder(tmp_path: Path, regions: RegionStore, tracker: Tracker) -> Path:
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
         context=context.to_dict(),
-        environment={},
+        environment={"git_commit": "unknown", "packages": {}},
         tracking_uri=tracker.uri,
     )
     folder = tmp_path / "runs" / "s"
