@@ -238,7 +238,7 @@ def _make_split(
     if listing.findings:  # a part may be empty for want of a mask that is told to be missing
         names = [*(region.name for region in regions.regions), *listing.unpaired]
         if regions.declared_split and arguments.split in ("auto", "declared"):
-            if problems := find_split_problems(names, regions.declared_split, str(regions.root)):
+            if problems := find_split_problems(names, regions.declared_split, regions.locate_split):
                 raise ConfigError(problems)
             return Split("declared", "", **regions.declared_split)
         return None

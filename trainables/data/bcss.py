@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainables.data.dataset_file import DatasetFile, normalize_name, read_dataset_file, suggest_key
@@ -56,6 +56,15 @@ class Region:
     patient: str
 
 
+# Part, and a region's name or nothing -> what findings call the place.
+LocateSplit = Callable[[str, str], str]
+
+
+def name_part(part: str, name: str = "") -> str:
+    """Returns what findings call a part of a split that stands in no file."""
+    return f"split.{part}"
+
+
 @dataclass(frozen=True)
 class RegionSet:
     """The regions of one data set, not yet decoded.
@@ -68,6 +77,7 @@ class RegionSet:
         regions: Sorted by name.
         declared_split: Part -> image file names as ``dataset.yaml`` has them, unchecked; None without.
         background_ids: Ids that ``dataset.yaml`` says stand for no class, ascending; others do so by themselves.
+        locate_split: Names the place of a part of the declared split, and of a region's name in it, for findings.
     """
 
     name: str
@@ -77,6 +87,7 @@ class RegionSet:
     regions: tuple[Region, ...]
     declared_split: Mapping[str, tuple[str, ...]] | None
     background_ids: tuple[int, ...] = ()
+    locate_split: LocateSplit = field(default=name_part, compare=False, repr=False)
 
     @property
     def is_bcss(self) -> bool:
@@ -200,6 +211,7 @@ def _make_set(
         regions=tuple(sorted(regions, key=lambda region: region.name)),
         declared_split=settings.split,
         background_ids=settings.background_ids,
+        locate_split=settings.locate_split,
     )
 
 

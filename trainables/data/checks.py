@@ -14,7 +14,7 @@ from trainables.data.bcss import Region, RegionSet
 from trainables.data.dataset_file import PARTS
 from trainables.data.images import IdMask, Palette, RgbImage, decode_image, decode_mask, read_bytes, read_palette
 from trainables.data.palettes import add_palette_hint, find_palette_clashes
-from trainables.data.splits import Split, find_split_problems
+from trainables.data.splits import Split
 from trainables.errors import DataError, Finding
 
 IdCounts = Int64[np.ndarray, "256"]
@@ -140,18 +140,6 @@ def examine_regions(regions: RegionSet, has_classes: bool = True) -> RegionRepor
             presence[region.name] = frozenset(one for one in regions.classes if decoded.pixels[one])
     warnings += find_palette_clashes(palettes, regions.classes)
     return RegionReport(sort_findings(findings), sort_findings(warnings), presence)
-
-
-def check_regions(regions: RegionSet, split: Split | None = None) -> list[Finding]:
-    """Returns everything that would stop a run on these regions, and on this split of them, sorted by file.
-
-    A caller that builds a ``RegionStore`` anyway need not call this: the build tells the same findings.
-    """
-    findings = list(examine_regions(regions).findings)
-    if split is not None:
-        names = [region.name for region in regions.regions]
-        findings += find_split_problems(names, split.parts, str(regions.root))
-    return list(sort_findings(findings))
 
 
 def find_weak_parts(

@@ -40,7 +40,7 @@ class DatasetFile:
         ignore_ids: Ids that are neither scored nor trained on, ascending.
         split: Part -> image file names, unchecked.
         patients: Image file name -> patient.
-        lines: Line of each key, and of each key below it, counted from 1.
+        lines: Line of each key, of each key below it, and of each item of a list there, counted from 1.
     """
 
     path: Path
@@ -57,9 +57,14 @@ class DatasetFile:
         """Returns what findings call a place: ``data/dataset.yaml:3 classes.300``."""
         return _locate(self.path, self.lines, keys)
 
+    def locate_split(self, part: str, name: str = "") -> str:
+        """Returns what findings call a part of the split, with the line of a name in it, if one is given."""
+        line = next((self.lines[keys] for keys in _narrow("split", part, name) if keys in self.lines), None)
+        return f"{self.path}{'' if line is None else f':{line}'} split.{part}"
+
 
 class _Content(NamedTuple):
-    """A YAML file: its plain value, and the line of each key at the top and one level below."""
+    """A YAML file: its plain value, and the lines of keys at the top and one level below, and of lists' items there."""
 
     value: Any
     lines: Mapping[tuple[str, ...], int]
@@ -132,8 +137,13 @@ def _find_misnamed(root: Path) -> list[str]:
 
 def _locate(path: Path, lines: Mapping[tuple[str, ...], int], keys: tuple[object, ...]) -> str:
     words = tuple(map(str, keys))
-    line = next((lines[words[:n]] for n in range(len(words), 0, -1) if words[:n] in lines), None)
+    line = next((lines[found] for found in _narrow(*words) if found in lines), None)
     return f"{path}{'' if line is None else f':{line}'} {shorten('.'.join(words))}"
+
+
+def _narrow(*keys: str) -> Iterable[tuple[str, ...]]:
+    """Yields keys of keys, the innermost first."""
+    return (keys[:n] for n in range(len(keys), 0, -1))
 
 
 def _load_yaml(path: Path) -> _Content:
@@ -163,13 +173,20 @@ def _load_yaml(path: Path) -> _Content:
 
 
 def _find_lines(node: yaml.Node, above: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], int]]:
-    """Finds the lines of the keys of a mapping, and of those one level below."""
+    """Finds the lines of the keys of a mapping, of those one level below, and of the items of lists there."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 yield (*above, key.value), key.start_mark.line + 1
-                if not above:
-                    yield from _find_lines(value, (key.value,))
+                yield from _find_lines(value, (key.value,)) if not above else _find_items(value, (*above, key.value))
+
+
+def _find_items(node: yaml.Node, above: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], int]]:
+    """Finds the lines of the items of a list of file names; of one that stands twice, the last."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            if isinstance(item, yaml.ScalarNode):
+                yield (*above, normalize_name(item.value)), item.start_mark.line + 1
 
 
 def _find_node_problems(top: yaml.Node) -> Iterable[str]:

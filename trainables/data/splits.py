@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainables.data.bcss import Region, RegionSet, find_tcga_patient
+from trainables.data.bcss import LocateSplit, Region, RegionSet, find_tcga_patient, name_part
 from trainables.data.dataset_file import PARTS, find_nearest
 from trainables.errors import DataError, Finding
 
@@ -114,27 +114,28 @@ def make_split(
         split = bcss_split(names)
     else:
         split = _draw_split(regions, seed, class_presence)
-    if findings := find_split_problems(names, split.parts, where):
+    locate = regions.locate_split if chosen == "declared" else name_part
+    if findings := find_split_problems(names, split.parts, locate):
         raise DataError(findings)
     return _add_remarks(split, regions, class_presence)
 
 
 def find_split_problems(
-    names: Iterable[str], parts: Mapping[str, Sequence[str]], where: str
+    names: Iterable[str], parts: Mapping[str, Sequence[str]], locate: LocateSplit
 ) -> list[Finding]:
     """Finds names that are no region, names that stand twice, and empty parts.
 
     Args:
         names: Of all regions.
         parts: Part -> region names.
-        where: What findings call the data set.
+        locate: What findings call a part, and a name in it.
     """
     known = set(names)
     stands_in: defaultdict[str, list[str]] = defaultdict(list)
     findings = []
     for part in PARTS:
         if not parts[part]:
-            findings.append(Finding(f"{where} split.{part}", "is empty", "each part needs a region"))
+            findings.append(Finding(locate(part, ""), "is empty", "each part needs a region"))
         for name in parts[part]:
             stands_in[name].append(part)
     ordered, n_unknown = sorted(known), 0
@@ -144,10 +145,10 @@ def find_split_problems(
             is_cheap = n_unknown * len(ordered) <= _MAX_COMPARISONS
             near = find_nearest(name, ordered) if is_cheap else None
             fix = f"did you mean {near}?" if near else "take it out, or add the image"
-            findings.append(Finding(f"{where} split.{found_in[0]}", f"no region is called {name}", fix))
+            findings.append(Finding(locate(found_in[0], name), f"no region is called {name}", fix))
         if len(found_in) > 1:
             what = f"{name} stands in {' and '.join(found_in)}"
-            findings.append(Finding(f"{where} split.{found_in[1]}", what, "name it in one part, once"))
+            findings.append(Finding(locate(found_in[1], name), what, "name it in one part, once"))
     return findings
 
 

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from trainables.data.bcss import RegionSet, read_regions
-from trainables.data.checks import check_regions, decode_region, digest_pixels, examine_regions
-from trainables.data.splits import Split
+from trainables.data.checks import decode_region, digest_pixels, examine_regions
 
 
 def write_set(root: Path, masks: dict[str, np.ndarray], classes: str | None = None) -> RegionSet:
@@ -41,7 +40,7 @@ def test_everything_is_told_at_once_sorted_by_file(tmp_path: Path) -> None:
     Image.fromarray(fill(0, 255)).save(tmp_path / "masks" / "d.png")
     Image.new("RGB", (6, 4), "red").save(tmp_path / "masks" / "e.png")
     (tmp_path / "images" / "f.png").unlink()
-    findings = check_regions(regions)
+    findings = examine_regions(regions).findings
     told = [
         ("images/a.png", "0 bytes"),
         ("images/f.png", "cannot be read"),
@@ -88,12 +87,6 @@ def test_decoded_region_counts_pixels(tmp_path: Path) -> None:
     decoded = decode_region(regions.regions[0], regions)
     assert decoded.pixels[[0, 1, 18]].tolist() == [8, 8, 8] and decoded.pixels.sum() == 24
     assert decoded.image is not None and decoded.image.shape == (4, 6, 3)
-
-
-def test_split_is_checked_too(tmp_path: Path) -> None:
-    regions = write_set(tmp_path, {"a.png": fill(1), "b.png": fill(1)})
-    split = Split("declared", "", train=("a.png",), val=("c.png",), test=())
-    assert len(check_regions(regions, split)) == 2
 
 
 @pytest.mark.parametrize("folder", ["he_nuclei", "he_tumour", "bcss_crops"])

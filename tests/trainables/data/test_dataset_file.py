@@ -75,6 +75,15 @@ def test_findings_have_their_line(tmp_path: Path, text: str, where: str, what: s
     assert what in findings[0].what and findings[0].fix
 
 
+def test_places_in_the_split_have_their_line(tmp_path: Path) -> None:
+    settings, findings = read(tmp_path, "name: a\nsplit:\n  train:\n  - a.png\n  - é.png\n  val: [b.png,\n   c.png]\n")
+    assert not findings
+    places = {("train", ""): 3, ("train", "a.png"): 4, ("train", "é.png"): 5, ("val", "c.png"): 7, ("val", "no"): 6}
+    places[("test", "")] = 2  # which is missing
+    for (part, name), line in places.items():
+        assert settings.locate_split(part, name) == f"{tmp_path / 'dataset.yaml'}:{line} split.{part}"
+
+
 @pytest.mark.parametrize("key", ["classes: {300: a}", "background: [1.5]", "backgruond: [1]", "ignor: [1]"])
 def test_while_ids_may_mean_anything_nothing_is_said_of_masks(tmp_path: Path, key: str) -> None:
     assert not read(tmp_path, key)[0].has_classes

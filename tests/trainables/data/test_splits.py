@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.bcss import Region, RegionSet
+from trainables.data.bcss import Region, RegionSet, name_part
 from trainables.data.dataset_file import PARTS
 from trainables.data.splits import BCSS_TEST_HOSPITALS, Split, bcss_split, find_split_problems, make_split
 from trainables.errors import DataError
@@ -127,7 +127,7 @@ def test_unknown_kind() -> None:
 def test_random_split_is_60_20_20(n: int, sizes: tuple[int, int, int]) -> None:
     split = split_evenly(n)
     assert tuple(len(names) for names in split.parts.values()) == sizes
-    assert find_split_problems([f"{i:03d}.png" for i in range(n)], split.parts, "") == []
+    assert find_split_problems([f"{i:03d}.png" for i in range(n)], split.parts, name_part) == []
     assert "seed 0, by region" in split.description
 
 
