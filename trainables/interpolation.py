@@ -9,14 +9,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from peft import LoraConfig, PeftConfig
 from torch import Tensor
 
 from trainables.errors import Finding, InputError, TrainablesError
 from trainables.model.adapters import PEFT_PREFIX
+
+if TYPE_CHECKING:  # late, as in trainables.model.adapters
+    from peft import LoraConfig, PeftConfig
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 # Twice what was trained is no longer a little beyond it; far greater ones overflow.
@@ -109,6 +112,8 @@ def interpolate_adapter(
         ValueError: As :func:`interpolate_weights`; or if PiSSA's initial state is missing.
         TrainablesError: If an adapter of this kind cannot give these weights.
     """
+    from peft import LoraConfig
+
     whole = interpolate_weights(base_state, tuned_state, scale)
     state = {
         name: _scale_factor(name, value, whole, scale) if scale != 1 else value.clone()
@@ -128,6 +133,8 @@ def interpolate_adapter(
 
 def is_pissa(config: PeftConfig | None) -> bool:
     """Whether an adapter starts with the base's own principal part, which it takes out of the base."""
+    from peft import LoraConfig
+
     start = config.init_lora_weights if isinstance(config, LoraConfig) else None
     return isinstance(start, str) and start.startswith("pissa")
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from peft.tuners.lora import LoraLayer
-from peft.tuners.lycoris_utils import LycorisLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.errors import Finding
 from trainables.recipe import RecipeError, RegulariseRecipe
+
+if TYPE_CHECKING:  # late, as in trainables.model.adapters
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lycoris_utils import LycorisLayer
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,9 @@ def draw_scale(drop: float, seed: int, step: int) -> float:
 
 def list_scaled_layers(model: nn.Module) -> list[LoraLayer | LycorisLayer]:
     """Returns the layers whose update PEFT multiplies by a scale: those of LoRA and its kin, of LoHa and LoKr."""
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lycoris_utils import LycorisLayer
+
     return [module for module in model.modules() if isinstance(module, (LoraLayer, LycorisLayer))]
 
 

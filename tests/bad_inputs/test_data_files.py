@@ -408,7 +408,11 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     ),
     "one patient in two parts": (set_key(patients={"r00.png": "p", "r19.png": "p"}), "split", "patient p stands in 2"),
     "two regions": (keep(2), "data", "fewer than 3"),
-    "empty part": (set_key(split={"train": ["r00.png"], "val": [], "test": ["r01.png"]}), "yaml:7 split.val", "is empty"),
+    "empty part": (
+        set_key(split={"train": ["r00.png"], "val": [], "test": ["r01.png"]}),
+        "dataset.yaml:8 split.val",
+        "is empty",
+    ),
     "region in two parts": (
         set_key(split={"train": ["r00.png"], "val": ["r00.png"], "test": ["r01.png"]}),
         "dataset.yaml:8 split.val",

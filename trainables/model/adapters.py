@@ -7,10 +7,9 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel, get_peft_model
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
@@ -24,6 +23,9 @@ from trainables.model.peft_config import PEFT_KINDS, build_peft_config, describe
 from trainables.model.placement import list_bottleneck_sites, list_layers, list_trained_parts
 from trainables.recipe import AdapterRecipe
 from trainables.weight_file import COPY_FIX, load_saved, refuse_other
+
+if TYPE_CHECKING:  # PEFT imports transformers, which takes longer than PyTorch itself: only what trains waits for it
+    from peft import PeftModel
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -59,7 +61,7 @@ class AdaptedModel(nn.Module):
     @property
     def tuner(self) -> PeftModel | None:
         """PEFT's wrapper, where there is one."""
-        return self.inner if isinstance(self.inner, PeftModel) else None
+        return None if isinstance(self.inner, SAM2Base) else self.inner
 
 
 def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> AdaptedModel:
@@ -83,6 +85,8 @@ def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> Adapte
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs as well
         if layers:
+            from peft import PeftModel, get_peft_model
+
             wrapped = get_peft_model(model, build_peft_config(recipe, layers))
             assert isinstance(wrapped, PeftModel)
             inner = wrapped
@@ -191,6 +195,8 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
     check_fusion(get_base(adapted), folder)
     own = _list_own_weights(adapted)
     if adapted.tuner is not None:
+        from peft.utils import set_peft_model_state_dict
+
         tuned = {name: value for name, value in state.items() if name not in own}
         set_peft_model_state_dict(adapted.tuner, tuned)
     with torch.no_grad():
@@ -214,8 +220,12 @@ def _list_own_weights(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
 
 def _list_saved_weights(adapted: AdaptedModel) -> dict[str, Tensor]:
     """Returns every trained weight by its saved name."""
-    tuned = {} if adapted.tuner is None else get_peft_model_state_dict(adapted.tuner)
-    return {**tuned, **_list_own_weights(adapted)}
+    own: dict[str, Tensor] = {**_list_own_weights(adapted)}
+    if adapted.tuner is None:
+        return own
+    from peft.utils import get_peft_model_state_dict
+
+    return {**get_peft_model_state_dict(adapted.tuner), **own}
 
 
 def _describe(adapted: AdaptedModel) -> dict[str, object]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig
+from typing import TYPE_CHECKING, Any
 
 from trainables.recipe import AdapterRecipe
+
+if TYPE_CHECKING:  # late, as in trainables.model.adapters
+    from peft import PeftConfig
 
 # PiSSA by full SVD: the fast randomized one gives another residual each time, so that a saved one loads wrong.
 LORA_VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -28,6 +29,8 @@ def build_peft_config(recipe: AdapterRecipe, layers: Sequence[str]) -> PeftConfi
         recipe: Its kind is one of ``PEFT_KINDS``.
         layers: Full names of the Linear layers that get an update.
     """
+    from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig
+
     if recipe.kind in LORA_VARIANTS:
         return LoraConfig(
             r=recipe.rank,
