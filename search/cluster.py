@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import importlib
 import logging
 import os
@@ -31,6 +32,8 @@ from trainables.errors import Finding, TrainablesError
 T = TypeVar("T")
 # More loaders than this feed no GPU faster: one core augments about 30 regions a second.
 MAX_WORKERS_PER_TRIAL = 4
+# Of a socket's path of at most 107 bytes, /ray/session_TIME_PROCESS/sockets/plasma_store takes 68.
+MAX_TEMPORARY_BYTES = 39
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,10 @@ def _home_without_cloud() -> Iterator[None]:
     (seen in ray 2.60, ``get_cluster_config_to_report``): an empty one is enough, in a home of its own.
     """
     home = os.environ.get("HOME")
-    private = tempfile.mkdtemp(prefix="ray-home-")
-    atexit.register(shutil.rmtree, private, ignore_errors=True)
-    (Path(private) / "ray_bootstrap_config.yaml").write_text("{}\n")
-    # Ray's access token stays where it is: a process that starts Ray twice must find the same one.
-    token_folder = Path.home() / ".ray"
-    token_folder.mkdir(parents=True, exist_ok=True)
-    (Path(private) / ".ray").symlink_to(token_folder)
-    os.environ["HOME"] = private
+    private = _make_temporary("ray-home-")
+    (private / "ray_bootstrap_config.yaml").write_text("{}\n")
+    (private / ".ray").symlink_to(_find_token_folder())
+    os.environ["HOME"] = str(private)
     try:
         yield
     finally:
@@ -76,6 +75,37 @@ def _home_without_cloud() -> Iterator[None]:
             del os.environ["HOME"]
         else:
             os.environ["HOME"] = home
+
+
+@functools.cache
+def _find_token_folder() -> Path:
+    """Returns where Ray's access token lies: a process that starts Ray twice must find the same one."""
+    try:
+        folder = Path.home() / ".ray"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    except (OSError, RuntimeError):  # a container's user may have no home, or one that cannot be written
+        return _make_temporary("ray-token-")
+
+
+def _make_temporary(prefix: str, above: str | None = None) -> Path:
+    """Makes a folder that goes with this process."""
+    folder = tempfile.mkdtemp(prefix=prefix, dir=above)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _find_session_folder() -> str | None:
+    """Returns where Ray is to put its sockets; None for its own choice, if that leaves their paths short enough."""
+    # As Ray 2.60 chooses it (ray._common.utils.get_user_temp_dir).
+    chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    if len(os.fsencode(chosen)) <= MAX_TEMPORARY_BYTES:
+        return None
+    try:
+        return str(_make_temporary("ray-", "/tmp"))
+    except OSError as error:
+        what = f"is too long for Ray, whose sockets lie there, and /tmp cannot be written ({error.strerror})"
+        raise ConfigError([Finding(f"TMPDIR {chosen}", what, "set RAY_TMPDIR to a shorter folder")]) from error
 
 
 def start_ray(address: str | None) -> None:
@@ -103,6 +133,8 @@ def start_ray(address: str | None) -> None:
 def _connect(address: str | None, environment: Mapping[str, str]) -> None:
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
+        if (session := _find_session_folder()) is not None:
+            options["_temp_dir"] = session
         with _home_without_cloud():
             # "local", as without an address Ray would join whatever RAY_ADDRESS names.
             ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)

@@ -18,6 +18,7 @@ from trainables.errors import Finding, InputError, TrainablesError
 
 # Below the working directory.
 DEFAULT_STORAGE = "runs"
+MAX_COUNT = 1_000_000  # of trials, epochs and the like; more is a slip of the hand
 DONE, FAILED, WRONG_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
 
@@ -91,9 +92,11 @@ def expand_path(text: str) -> Path:
     """Returns a path of the command line made absolute.
 
     Raises:
-        ConfigError: If it can be no path: the home of a user that is unknown, links in a circle, too long, with
+        ConfigError: If it can be no path: empty, the home of a user that is unknown, links in a circle, too long, with
             a NUL in it, or not UTF-8, which weights cannot be written to.
     """
+    if not text:
+        raise ConfigError([Finding('""', "a path is empty", "write it out; a variable of the shell may be unset")])
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
         what = f"there is no user {expanded.partition('/')[0][1:]}"

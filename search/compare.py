@@ -238,7 +238,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = SearchRecord.read(folder)
     style = "sam" if arguments.medsam is None else "medsam"
-    weights = expand_path(arguments.medsam or arguments.sam)
+    weights = expand_path(arguments.sam if arguments.medsam is None else arguments.medsam)
     found = compare_run(folder, weights, style, arguments.name or style)
     try:
         chosen = read_chosen(folder, record)

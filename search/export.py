@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from search.card import Card
 from search.chosen import Chosen, read_chosen
 from search.command import add_storage_option, expand_path, locate_storage, run_command
 from search.errors import ConfigError, SearchError
-from search.out_folder import check_out, make_partial
+from search.out_folder import check_out, fill_out
 from search.record import SearchRecord, find_run
 from search.summary import Summary
 from trainables.protocol import Protocol
@@ -77,39 +76,31 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
     chosen = read_chosen(run_folder, record)
     from trainables.device import pick_device  # late: it imports PyTorch
 
-    partial = make_partial(out)
-    try:
-        report = _write_model(record, chosen, chosen.locate(run_folder), partial)
-        tolerance = TOLERANCE if pick_device().type == "cpu" else TOLERANCE_BF16
-        if not abs(report.own_dice - report.stock_dice) <= tolerance:
-            raise SearchError(
-                f"the exported model scores {report.stock_dice:.4f} by {report.check}, and {report.own_dice:.4f} as "
-                f"the search scores it: they may differ by {tolerance} at most; nothing was exported"
-            )
-        card = Card(record, chosen, Summary.read(run_folder), report.stock_dice, report.unmergeable)
-        (partial / "README.md").write_text(card.to_markdown(), encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        partial.chmod(0o755)
-        partial.rename(out)
-    except BaseException as error:
-        what = _find_why_unwritable(error, partial)
-        shutil.rmtree(partial, ignore_errors=True)
-        if what:
-            raise SearchError(f"{what}; nothing was exported") from error
-        raise
+    with fill_out(out) as partial:
+        try:
+            report = _write_model(record, chosen, chosen.locate(run_folder), partial)
+            tolerance = TOLERANCE if pick_device().type == "cpu" else TOLERANCE_BF16
+            if not abs(report.own_dice - report.stock_dice) <= tolerance:
+                raise SearchError(
+                    f"the exported model scores {report.stock_dice:.4f} by {report.check}, and {report.own_dice:.4f} "
+                    f"as the search scores it: they may differ by {tolerance} at most; nothing was exported"
+                )
+            card = Card(record, chosen, Summary.read(run_folder), report.stock_dice, report.unmergeable)
+            (partial / "README.md").write_text(card.to_markdown(), encoding="utf-8")
+        except Exception as error:
+            if what := _find_why_unwritable(error, partial):
+                raise SearchError(f"{what}; nothing was exported") from error
+            raise
     summary = Summary.read(run_folder)
     if summary is not None:
         dataclasses.replace(summary, export=str(out), export_val_dice=report.stock_dice).write(run_folder)
     return dataclasses.replace(report, folder=out)
 
 
-def _find_why_unwritable(error: BaseException, partial: Path) -> str:
+def _find_why_unwritable(error: Exception, partial: Path) -> str:
     """Returns what to do where a disk stopped the export, which PyTorch's errors do not tell; else nothing."""
     from search.failures import describe_storage, find_storage_error, probe_storage  # late: it imports Ray
 
-    if not isinstance(error, Exception):
-        return ""
     what = find_storage_error(error) or probe_storage(partial)
     return describe_storage(what, str(partial.parent)) if what else ""
 

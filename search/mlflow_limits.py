@@ -25,9 +25,9 @@ def clean_name(name: str) -> str:
     return _NOT_IN_NAMES.sub("_", name)[:MAX_NAME_CHARS]
 
 
-def check_experiment(name: str) -> list[Finding]:
-    """Returns why a name cannot be that of an experiment."""
-    where, fix = f"--experiment {name[:40]}", "choose another name"
+def check_experiment(name: str, origin: str = "--experiment") -> list[Finding]:
+    """Returns why a name cannot be that of an experiment; ``origin`` says where it comes from."""
+    where, fix = f"{origin} {name[:40]}", "choose another name"
     if len(name) > MAX_EXPERIMENT_CHARS:
         return [Finding(f"{where}...", f"has {len(name):,} characters, and MLflow takes {MAX_EXPERIMENT_CHARS}", fix)]
     try:

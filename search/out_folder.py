@@ -1,11 +1,14 @@
-"""The folder that a command makes: filled beside its place under another name, and moved there when it is whole."""
+"""The folder that a command makes: filled under another name, and in its place when it is whole."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from search.errors import ConfigError
+from search.errors import ConfigError, SearchError
 from trainables.errors import Finding
 
 _FIX = "choose another folder"
@@ -27,15 +30,35 @@ def check_out(out: Path) -> list[Finding]:
     return []
 
 
-def make_partial(out: Path) -> Path:
-    """Makes an empty folder beside the one to be made, on the same file system.
+@contextmanager
+def fill_out(out: Path) -> Iterator[Path]:
+    """Yields a folder to be filled, whose content is ``out``'s afterwards; where anything is raised, nothing is left.
+
+    A new ``out`` appears whole. An empty one that exists may be a mounted disk, or lie where nothing else may be made:
+    it stays, and the files are moved into it.
 
     Raises:
-        ConfigError: If it cannot be made.
+        ConfigError: If the folder cannot be made.
+        SearchError: If the files cannot be moved to their place.
     """
+    exists = out.exists()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{out.name[:_NAME_PART]}-", dir=out.parent))
+        above = out if exists else out.parent
+        above.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name[:_NAME_PART]}-", dir=above))
     except OSError as error:
         what = f"cannot be made: {error.strerror or error}"
         raise ConfigError([Finding(f"--out {out}", what, _FIX)]) from error
+    try:
+        yield partial
+        try:
+            if exists:
+                for path in sorted(partial.iterdir()):
+                    path.rename(out / path.name)
+            else:
+                partial.chmod(0o755)
+                partial.rename(out)
+        except OSError as error:
+            raise SearchError(f"{out} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # gone already where a new folder went well

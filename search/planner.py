@@ -72,6 +72,8 @@ def make_plan(
     _collect(findings, lambda: check_tracking(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri))
     if arguments.experiment is not None:
         findings += check_experiment(arguments.experiment)
+    elif config:
+        findings += check_experiment(config.name, f"{arguments.space} name")
     if arguments.address is None:  # a cluster's GPUs are counted when it has been joined
         findings += check_gpus(arguments.gpus_per_trial, torch.cuda.device_count())
     else:

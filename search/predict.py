@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from jaxtyping import UInt8
 
 from search.command import expand_path, run_command
 from search.errors import ConfigError, SearchError
-from search.out_folder import check_out, make_partial
+from search.out_folder import check_out, fill_out
 from trainables.data.images import read_image
 from trainables.errors import Finding, InputError
 
@@ -73,24 +72,18 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
         raise ConfigError(findings)
     export, model = loaded
     device = pick_device()
-    partial = make_partial(out)
-    try:
-        (partial / OVERLAYS_FOLDER).mkdir()
-        _write_legend(partial, export)
-        ids = np.array(list(export.names), np.uint8)
-        for path in images:
-            image = read_image(path)
-            named = segment_image(model, image, export.tile_px, device)
-            _write_picture(partial / f"{path.stem}.png", ids[named])
-            _write_picture(partial / OVERLAYS_FOLDER / f"{path.stem}.png", _draw(image, named, len(ids) - 1))
-        if out.exists():
-            out.rmdir()
-        partial.chmod(0o755)
-        partial.rename(out)
-    except OSError as error:
-        raise SearchError(f"{out} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # gone already where all went well
+    with fill_out(out) as partial:
+        try:
+            (partial / OVERLAYS_FOLDER).mkdir()
+            _write_legend(partial, export)
+            ids = np.array(list(export.names), np.uint8)
+            for path in images:
+                image = read_image(path)
+                named = segment_image(model, image, export.tile_px, device)
+                _write_picture(partial / f"{path.stem}.png", ids[named])
+                _write_picture(partial / OVERLAYS_FOLDER / f"{path.stem}.png", _draw(image, named, len(ids) - 1))
+        except OSError as error:
+            raise SearchError(f"{out} cannot be written: {error.strerror or error}") from error
     return [out / f"{path.stem}.png" for path in images]
 
 

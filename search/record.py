@@ -168,8 +168,12 @@ def find_run(storage: Path, run: str, option: str = "--run") -> Path:
         ConfigError: If there is none, with the names that there are.
     """
     for candidate in (expand_path(run), storage / run):
-        if (candidate / RECORD_FILE).is_file():
-            return candidate.resolve()
+        try:
+            if (candidate / RECORD_FILE).is_file():
+                return candidate.resolve()
+        except OSError as error:
+            what = f"{candidate} cannot be read: {error.strerror or error}"
+            raise ConfigError([Finding(f"{option} {run}", what, "ask its owner for the right to read it")]) from error
     known = sorted(path.parent.name for path in storage.glob(f"*/{RECORD_FILE}"))
     hint = f"known are: {', '.join(known)}" if known else f"{storage} holds no searches"
     raise ConfigError([Finding(f"{option} {run}", "no such search", hint)])

@@ -10,10 +10,8 @@ from search.quiet import silence_telemetry
 
 silence_telemetry()  # before anything imports ray, mlflow or albumentations
 
-from search.command import add_storage_option, run_command  # noqa: E402
+from search.command import MAX_COUNT, add_storage_option, run_command  # noqa: E402
 from search.process_end import end_process  # noqa: E402
-
-MAX_COUNT = 1_000_000  # of trials, epochs and the like; more is a slip of the hand
 
 
 def parse_duration(text: str) -> float:

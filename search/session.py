@@ -149,7 +149,9 @@ def open_session(
     )
     session = Session(plan, record, context, resources, tracker, _make_tags(plan, environment), console)
     try:
-        (plan.folder / space.name).write_bytes(space.read_bytes())
+        # A space file may have any name, be it that of one of the search's own files.
+        copy = space.name if space.suffix in (".yaml", ".yml") else f"{space.name}.yaml"
+        (plan.folder / copy).write_bytes(space.read_bytes())
         record.write(plan.folder)
         parent = _find_or_open_run(session)
     except (OSError, TrackingError):

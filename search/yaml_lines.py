@@ -11,12 +11,14 @@ from typing import Any
 import yaml
 from yaml.composer import ComposerError
 
+from search.command import MAX_COUNT
 from search.errors import ConfigError
 from trainables.errors import Finding
 from trainables.recipe import suggest_name
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+MAX_DIGITS = 100
 
 KeyPath = tuple[str | int, ...]
 
@@ -82,13 +84,15 @@ class YamlNode:
         return [self._child(index, value) for index, value in enumerate(self.value)]
 
     def read_int(self, default: int, low: int) -> int:
-        """Returns a whole number of at least ``low``; reports anything else and returns the default."""
+        """Returns a whole number from ``low`` to ``MAX_COUNT``; reports anything else and returns the default."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             spelled = spell_number(self.value, int) if isinstance(self.value, str) else None
             fix = f"write {spelled}, without quotes" if spelled else f"write a whole number such as {default}"
             self.report(f"must be a whole number, but got {describe(self.value)}", fix)
         elif self.value < low:
             self.report(f"must be at least {low}, but got {self.value}", f"write {low} or more")
+        elif self.value > MAX_COUNT:
+            self.report(f"must be at most {MAX_COUNT:,}, but got {self.value:,}", "write a smaller number")
         else:
             return self.value
         return default
@@ -239,9 +243,12 @@ class _Builder:
         if kind in ("int", "float") and _SURPRISING_NUMBER.fullmatch(node.value):
             self._report(path, f"YAML 1.1 reads {node.value} as another number", "write plain decimals")
             return None
+        if kind == "int" and len(node.value) > MAX_DIGITS:
+            self._report(path, f"is a number of {len(node.value):,} characters", "write a smaller number")
+            return None
         try:
             value: object = self._loader.construct_object(node)
-        # A tag that the author wrote (!!int "eight") or thousands of digits.
+        # A tag that the author wrote (!!int "eight").
         except (ValueError, KeyError, IndexError, yaml.YAMLError):
             self._report(path, f"is no {kind}: {describe(node.value)}", "write a plain value")
             return None

@@ -410,7 +410,7 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "two regions": (keep(2), "data", "fewer than 3"),
     "empty part": (
         set_key(split={"train": ["r00.png"], "val": [], "test": ["r01.png"]}),
-        "dataset.yaml:8 split.val",
+        "dataset.yaml:7 split.val",
         "is empty",
     ),
     "region in two parts": (

@@ -90,6 +90,17 @@ def told(bound: list[str], sound_root: Path, tmp_path_factory: pytest.TempPathFa
     return dict(zip(CLOSED, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
+def test_a_colleagues_search_that_is_closed_is_told(bound: list[str], tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "search.json").write_text("{}")
+    (tmp_path / "theirs").chmod(0o000)
+    command = [*bound, sys.executable, "-m", "search.report", "--run", "theirs"]
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
+    (tmp_path / "theirs").chmod(0o700)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{tmp_path / 'theirs'} cannot be read: Permission denied" in done.stderr
+
+
 @pytest.mark.parametrize("name", CLOSED)
 def test_a_closed_path_is_told(
     name: str, told: dict[str, dict[str, Any]], assert_told: Callable[[list[Finding], str, str], None]

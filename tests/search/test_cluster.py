@@ -97,15 +97,17 @@ def test_an_address_without_a_cluster_is_wrong_input(form: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    before = os.environ.get("RAY_ADDRESS")
-    os.environ["RAY_ADDRESS"] = "127.0.0.1:9"  # of no cluster: a local start must not look there
-    start_ray(None)
-    yield
-    ray.shutdown()
-    del os.environ["RAY_ADDRESS"]
-    if before is not None:
-        os.environ["RAY_ADDRESS"] = before
+def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    nowhere = tmp_path_factory.mktemp("a temporary folder whose name is too long for sockets below it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # of no cluster: a local start must not look there
+        patch.setenv("HOME", "/proc/none")  # as users of containers have it
+        patch.setenv("TMPDIR", str(nowhere))
+        patch.delenv("RAY_TMPDIR", raising=False)
+        start_ray(None)
+        yield
+        ray.shutdown()
+    assert not list(nowhere.iterdir())
 
 
 def raise_search_error() -> None:

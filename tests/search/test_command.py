@@ -67,7 +67,8 @@ def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "what"), [("~nobody-here/x", "no user nobody-here"), ("a" * 300, "too long"), ("a\0b", "is no path")]
+    ("text", "what"),
+    [("", "is empty"), ("~nobody-here/x", "no user nobody-here"), ("a" * 300, "too long"), ("a\0b", "is no path")],
 )
 def test_what_can_be_no_path_is_a_finding(text: str, what: str) -> None:
     with pytest.raises(ConfigError, match=what):

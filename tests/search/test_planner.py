@@ -12,6 +12,7 @@ import ray
 import torch
 from PIL import Image
 
+from search.config import find_space
 from search.errors import ConfigError
 from search.plan import SearchPlan
 from search.planner import make_plan
@@ -101,11 +102,15 @@ def test_the_screen_says_what_was_read(plan: Callable[..., SearchPlan], data: Pa
         assert word in said
 
 
-def test_experiment_and_protocol_may_differ_from_the_space(plan: Callable[..., SearchPlan]) -> None:
+def test_experiment_and_protocol_may_differ_from_the_space(plan: Callable[..., SearchPlan], tmp_path: Path) -> None:
     made = plan("--experiment", "mine", "--protocol", "box")
     assert (made.experiment, made.protocol.name) == ("mine", "box")
     with pytest.raises(ConfigError, match="has 501 characters"):
         plan("--experiment", "x" * 501)
+    text = find_space("lora.yaml").read_text()
+    (tmp_path / "long.yaml").write_text(text.replace("\nname: lora\n", f"\nname: {'x' * 501}\n"))
+    with pytest.raises(ConfigError, match=r"long.yaml name x{40}\.\.\.: has 501 characters"):
+        plan("--space", str(tmp_path / "long.yaml"))
 
 
 def test_names_without_name_are_made_from_space_and_time(

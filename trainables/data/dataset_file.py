@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +23,22 @@ PARTS = ("train", "val", "test")
 _MISNAMED = ("dataset.yaml", "dataset.yml", "dataset.yaml.txt", "dataset.yml.txt")  # in any case
 _KEYS = ("name", "classes", "background", "ignore", "split", "patients")
 _MAX_BYTES = 64_000_000  # 100,000 regions with their split and patients take a fifth of it
-_MAX_DEPTH = 8
+_MAX_DEPTH, _MAX_DIGITS = 8, 100
 _CLASS_NAME = re.compile(r"(?=.*\w)[\w.\- ]{1,100}")  # what may stand in the name of a tracked metric
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_NUMBER = re.compile("0|-?[1-9][0-9]{,9}")
+_NOTHING = re.compile(r"\.nan", re.IGNORECASE)  # what programs write for an empty cell of a table
+
+
+# The C loader reads a split of 100,000 names in a second, the other in a minute.
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # one of two
+    """Leaves dates as text: not every text that looks like one is one."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,7 @@ def _load_yaml(path: Path) -> _Content:
 
     Raises:
         ValueError: If it is no plain file, too large, nested too deeply, or has aliases (a few nested ones stand
-            for gigabytes) or keys that stand twice.
+            for gigabytes), keys that stand twice or endless numbers.
         OSError: If it cannot be read.
         yaml.YAMLError: If it is not YAML. Broken tags raise nearly anything else.
     """
@@ -159,14 +173,14 @@ def _load_yaml(path: Path) -> _Content:
         raise ValueError("it is no plain file" + ", but a link that leads to none" * path.is_symlink())
     if (n_bytes := path.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"it has {n_bytes:,} bytes, more than {_MAX_BYTES:,}")
-    # The C loader reads a split of 100,000 names in a second, the other in a minute.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text(encoding="utf-8-sig"))
+    loader = _Loader(path.read_text(encoding="utf-8-sig"))
     try:
         top = loader.get_single_node()
         if top is None:
             return _Content(None, {})
         if problems := list(_find_node_problems(top)):
             raise ValueError("; ".join(problems[:5]))
+        _keep_texts(top)
         return _Content(loader.construct_document(top), dict(_find_lines(top)))
     finally:
         loader.dispose()
@@ -190,7 +204,7 @@ def _find_items(node: yaml.Node, above: tuple[str, ...]) -> Iterable[tuple[tuple
 
 
 def _find_node_problems(top: yaml.Node) -> Iterable[str]:
-    """Finds aliases, keys that stand twice and deep nesting, without recursion."""
+    """Finds aliases, keys that stand twice, deep nesting and endless numbers, without recursion."""
     seen: set[int] = set()
     waiting = [(top, 0)]
     while waiting:
@@ -209,6 +223,36 @@ def _find_node_problems(top: yaml.Node) -> Iterable[str]:
             waiting += [(part, depth + 1) for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(item, depth + 1) for item in node.value]
+        elif node.tag == f"{_TAG}int" and len(node.value) > _MAX_DIGITS:
+            yield f"line {line} holds a number of {len(node.value):,} characters"
+
+
+def _keep_texts(top: yaml.Node) -> None:
+    """Makes text of what YAML 1.1 would read as something else than stands there.
+
+    It would read the patients 1_23 and 12_3 as one number and NO as false, the id 010 as 8, and 1, 1.0 and yes as one
+    key. As texts patients are themselves, and ids are told.
+    """
+    for key, value in top.value if isinstance(top, yaml.MappingNode) else ():
+        pairs = value.value if isinstance(value, yaml.MappingNode) else ()
+        if key.value == "name":
+            _keep_text(value, {"int", "float"})
+        elif key.value == "patients":
+            for name, patient in pairs:
+                _keep_text(name, {"int", "float", "bool"})
+                _keep_text(patient, {"int", "float", "bool"})
+        elif key.value == "classes":
+            for one, _ in pairs:
+                _keep_text(one, {"int", "float", "bool"}, unless=_PLAIN_NUMBER)
+        elif isinstance(value, yaml.SequenceNode):
+            for one in value.value:
+                _keep_text(one, {"int"}, unless=_PLAIN_NUMBER)
+
+
+def _keep_text(node: yaml.Node, kinds: Container[str], unless: re.Pattern[str] = _NOTHING) -> None:
+    """Makes text of a scalar of these kinds, unless it looks like ``unless``."""
+    if isinstance(node, yaml.ScalarNode) and node.tag.removeprefix(_TAG) in kinds and not unless.fullmatch(node.value):
+        node.tag = f"{_TAG}str"
 
 
 def _read_name(given: Any, tell: _Tell) -> str | None:

@@ -24,7 +24,8 @@ RgbImage = UInt8[np.ndarray, "h w 3"]
 IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its image until that is checked
 Palette = Mapping[int, tuple[int, int, int]]  # index -> RGB
 
-MAX_PIXELS = 200_000_000  # 3.5 mm a side at 0.25 micrometres; a file that claims more could fill the memory
+# 3.3 mm a side at 0.25 micrometres; a file that claims more could fill the memory. Of TIFFs Pillow refuses 179 million.
+MAX_PIXELS = 178_000_000
 MAX_FILE_BYTES = 5 * MAX_PIXELS  # RGBA without compression, and room for what else a file says
 
 _READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
@@ -35,7 +36,7 @@ _READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
     b"II+\0": TiffImageFile,
     b"MM\0+": TiffImageFile,
 }
-_ORIENTATION_TAG = 0x0112
+_BITS_TAG, _ORIENTATION_TAG = 0x0102, 0x0112
 _UNTURN = {  # the inverse of what each orientation asks for
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -107,7 +108,7 @@ def decode_image(data: bytes, where: str) -> RgbImage:
             channel or more than ``MAX_PIXELS`` pixels.
     """
     with _open_picture(data, where) as picture:
-        if picture.mode[0] in "IF" or ";16" in _find_rawmode(picture):
+        if picture.mode[0] in "IF" or ";16" in _find_rawmode(picture) or _has_wide_channels(picture):
             raise _refusal(where, "has more than 8 bits a channel", "save it as 8-bit RGB")
         stored = _load_as_stored(picture)
         if stored.mode in ("RGBA", "LA", "PA") or "transparency" in stored.info:
@@ -136,9 +137,9 @@ def decode_mask(data: bytes, where: str) -> IdMask:
             raise _refusal(where, "is JPEG-compressed, which alters class ids", fix)
         if mode == "F":
             raise _refusal(where, "holds fractions in place of class ids", fix)
-        if rawmode.startswith("L") and rawmode.endswith("I"):
+        if rawmode[:1] in ("L", "1") and "I" in rawmode:
             raise _refusal(where, "is stored white-is-zero, which turns class ids around", fix)
-        if ";16" in rawmode and mode[0] != "I":
+        if _has_wide_channels(picture) or (";16" in rawmode and mode[0] != "I"):
             raise _refusal(where, "has 16 bits in several channels", fix)
         values = np.array(_load_as_stored(picture))
     if values.ndim == 3:
@@ -197,6 +198,12 @@ def _find_rawmode(picture: ImageFile) -> str:
     """Returns how the file stores a pixel (``RGB;16B``, ``L;4``), which Pillow's mode no longer tells."""
     args = picture.tile[0][3] if picture.tile else None
     return str(args[0] if isinstance(args, tuple) and args else args or "")
+
+
+def _has_wide_channels(picture: ImageFile) -> bool:
+    """Whether a TIFF has several channels of more than 8 bits: where each has a plane of its own, no rawmode tells."""
+    bits = picture.tag_v2.get(_BITS_TAG, ()) if isinstance(picture, TiffImageFile) else ()
+    return len(bits) > 1 and max(bits) > 8
 
 
 def _load_as_stored(picture: ImageFile) -> Image.Image:

@@ -62,7 +62,14 @@ def test_the_nearest_name_may_differ_in_case(given: str, nearest: str | None) ->
         ("name: a\nnam: b\n", ":2 nam", "unknown key"),
         ("name: {a: b}\n", ":1 name", "is {'a': 'b'}"),
         ("classes:\n  1: a\n  2: a\n", ":3 classes.2", "another class is called a too"),
-        ("classes:\n  1: a\n  0x100: b\n", ":1 classes.256", "0..255"),  # written otherwise than it is told
+        ("classes:\n  1: a\n  0x100: b\n", ":3 classes.0x100", "0..255"),
+        ("classes:\n  1: a\n  0x1: b\n", ":3 classes.0x1", "no whole number"),  # not 1 once more
+        ("classes:\n  1: a\n  yes: b\n", ":3 classes.yes", "no whole number"),
+        ("classes:\n  010: a\n", ":2 classes.010", "no whole number"),  # YAML 1.1 would read 8
+        ("background: [3, 010]\n", ":1 background", "is [3, '010']"),
+        ("name: 0x" + "f" * 5000, "", "line 1 holds a number of 5,002 characters"),
+        ("patients:\n  a: .NaN\n", ":2 patients.a", "is nan"),
+        ("patients:\n  a:\n", ":2 patients.a", "is None"),
         ("\n\nbackground: [1]\n", ":3 background", "1 is also the class tumor"),
         ("ignore: [5]\nbackground: [5]\n", ":2 background", "5 is also ignored"),
         ("split:\n  train: [a]\n  trian: [b]\n", ":3 split.trian", "unknown key"),
@@ -73,6 +80,14 @@ def test_findings_have_their_line(tmp_path: Path, text: str, where: str, what: s
     _, findings = read(tmp_path, text)
     assert [each.where for each in findings] == [f"{tmp_path / 'dataset.yaml'}{where}"]
     assert what in findings[0].what and findings[0].fix
+
+
+def test_patients_are_called_what_is_written(tmp_path: Path) -> None:
+    written = ["1_23", "12_3", "010", "007", "'007'", "NO", "12.50", "1:30", "2021-45-07", "2021-01-01"]
+    text = "name: 010\npatients:\n" + "".join(f"  {index}: {one}\n" for index, one in enumerate(written))
+    settings, findings = read(tmp_path, text)
+    assert not findings and settings.name == "010" and settings.patients is not None
+    assert [settings.patients[str(index)] for index in range(len(written))] == [one.strip("'") for one in written]
 
 
 def test_places_in_the_split_have_their_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -61,6 +62,23 @@ def test_16_bit_image_is_refused(tmp_path: Path, suffix: str, pixels: np.ndarray
         cv2.imwrite(str(path), pixels)
     with pytest.raises(DataError, match="8 bits|cannot be decoded"):
         read_image(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize("planes", ["separate", "contig"])
+def test_16_bits_in_several_channels_are_refused_however_they_lie(
+    tmp_path: Path, read: Callable[[Path], np.ndarray], planes: str
+) -> None:
+    pixels = np.arange(24, dtype=np.uint16).reshape(1, 4, 6).repeat(3, axis=0) * 300
+    stored = pixels if planes == "separate" else np.moveaxis(pixels, 0, 2)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planes)
+    with pytest.raises(DataError, match="more than 8 bits a channel|16 bits in several channels"):
+        read(tmp_path / "a.tif")
+
+
+def test_8_bits_in_planes_are_read(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(RGB, 2, 0), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), RGB)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -151,6 +169,9 @@ def test_masks_that_hold_no_ids_are_refused(tmp_path: Path, pixels: np.ndarray, 
 
 
 def test_white_is_zero_and_jpeg_masks_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", IDS > 1, photometric="miniswhite")  # a bit a pixel
+    with pytest.raises(DataError, match="white-is-zero"):
+        read_mask(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "a.tif", IDS, photometric="miniswhite")
     with pytest.raises(DataError, match="white-is-zero"):
         read_mask(tmp_path / "a.tif")
