@@ -10,9 +10,11 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
+from search.damage import tell_damaged_record
 from search.protocol_space import PROTOCOLS_DIFFER
 from search.results import RESULT_FILE, locate_trial
 from search.sampler import RAY_TRIAL_ID, STARTING_POINT
+from trainables.field_types import check_fields
 from trainables.whole_file import write_whole
 
 PROTOCOLS_FILE = "protocols.json"
@@ -68,6 +70,23 @@ class ProtocolTable:
     def write(self, folder: Path) -> None:
         """Writes ``protocols.json``, whole or not at all."""
         write_whole(folder / PROTOCOLS_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @staticmethod
+    def read(folder: Path) -> ProtocolTable | None:
+        """Reads ``protocols.json``; None where the search has not come that far.
+
+        Raises:
+            ConfigError: If it is damaged.
+        """
+        path = folder / PROTOCOLS_FILE
+        if not path.exists():
+            return None
+        with tell_damaged_record(path):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            rows = tuple(ProtocolRow(**row) for row in content["rows"])
+            table = ProtocolTable(**{**content, "rows": rows, "caveats": tuple(content["caveats"])})
+            check_fields(table)
+        return table
 
     def to_lines(self) -> list[str]:
         """Returns what the screen says at the end."""

@@ -196,13 +196,21 @@ def read_best_epoch(folder: Path, metric: str = DICE) -> BestEpoch | None:
 
 
 def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
-    """Returns what a trial reported, by epoch: its numbers by their names, finite or not.
+    """Returns what a trial reported, by epoch: its numbers by their names, finite or not; see :func:`read_reports`."""
+    return {
+        epoch: {name: float(value) for name, value in report.items() if isinstance(value, (int, float))}
+        for epoch, report in read_reports(folder).items()
+    }
+
+
+def read_reports(folder: Path) -> dict[int, dict[str, Any]]:
+    """Returns what a trial reported, by epoch: numbers, truth values and texts by their names.
 
     A line that a kill tore, or that stands behind a torn one, is left out; of an epoch that was reported twice the
     last report counts.
     """
     path = folder / RESULT_FILE
-    found: dict[int, dict[str, float]] = {}
+    found: dict[int, dict[str, Any]] = {}
     if not path.is_file():
         return found
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -211,11 +219,7 @@ def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
             epoch = int(row["training_iteration"])
         except (ValueError, KeyError, TypeError):
             continue
-        found[epoch] = {
-            name: float(value)
-            for name, value in row.items()
-            if isinstance(value, (int, float))
-        }
+        found[epoch] = row
     return found
 
 

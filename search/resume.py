@@ -96,7 +96,9 @@ def keep_arguments(arguments: argparse.Namespace, space: Path) -> dict[str, Any]
         if kept.get(name) is not None and expand_path(kept[name]).exists():
             kept[name] = str(expand_path(kept[name]))
     kept["pathology_weights"] = [_make_absolute(text) for text in kept.get("pathology_weights") or []]
-    return {**kept, "space": space.name}
+    # A space file may have any name, be it that of one of the search's own files.
+    copy = space if space.suffix in (".yaml", ".yml") else space.with_suffix(".yaml")
+    return {**kept, "space": copy.name}
 
 
 def describe_resume(folder: Path) -> str:

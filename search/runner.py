@@ -20,15 +20,29 @@ from search.list_searcher import ListSearcher
 from search.listed_trials import ListedTrial, is_same_training, read_listed
 from search.progress import ProgressCallback, SearchProgress
 from search.record import TRIALS_FOLDER, make_study_file
-from search.results import find_starting_point, locate_trial, name_trial_folder, read_epochs, read_trials
+from search.results import (
+    find_starting_point,
+    locate_trial,
+    name_trial_folder,
+    read_epochs,
+    read_trial_id,
+    read_trials,
+)
 from search.sampler import RAY_TRIAL_ID, REASON, StudySearcher, read_curve
 from search.scheduler import make_scheduler, replay_curves
 from search.session import Session
 from search.space import list_conditions, to_distributions
-from search.study import StudyFile
+from search.study import StudyFile, undo_torn_lines
 from search.trial_generator import TrialGenerator
 from search.tune_callback import TrackingCallback
-from search.unfinished import Row, UnfinishedTrial, clear_checkpoints, list_unfinished, list_unfinished_listed
+from search.unfinished import (
+    Row,
+    UnfinishedTrial,
+    clear_checkpoints,
+    list_decided,
+    list_unfinished,
+    list_unfinished_listed,
+)
 from trainables.context import TrialContext
 from trainables.protocol import Protocol
 from trainables.protocol_fields import change_protocol
@@ -47,11 +61,13 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
     )
     starting_point = functools.partial(find_starting_point, study_file)
     tracking = _make_tracking(session, zeroshot, "trial", config.max_epochs, starting_point)
-    past = read_trials(study_file) if session.is_resumed else []
-    unfinished = _take_up(session, past, screen.progress, tracking)
+    searcher = _make_searcher(session, study_file)
+    past = _read_past(session, study_file, searcher)
+    unfinished = list_unfinished(past, session.plan.folder / TRIALS_FOLDER)
+    _take_up(session, past, unfinished, screen.progress, tracking)
     tuner = tune.Tuner(
         _make_trainable(session, session.context),
-        tune_config=_make_tune_config(session, study_file, past, unfinished),
+        tune_config=_make_tune_config(session, searcher, past, unfinished),
         run_config=_make_run_config(session, TRIALS_FOLDER, config.max_epochs, [screen, tracking]),
     )
     _fit(session, tuner, screen, tracking)
@@ -65,12 +81,14 @@ def run_protocols(session: Session) -> None:
     screen = _make_screen(session, None, config.num_trials, 1, "", session.plan.time_budget_s)
     tags = functools.partial(find_protocol_tags, study_file, session.context.protocol, config.fixed)
     tracking = _make_tracking(session, None, "trial", 1, tags)
-    past = read_trials(study_file) if session.is_resumed else []
-    unfinished = _take_up(session, past, screen.progress, tracking)
+    searcher = _make_searcher(session, study_file)
+    past = _read_past(session, study_file, searcher)
+    unfinished = list_unfinished(past, session.plan.folder / TRIALS_FOLDER, keeps_checkpoints=False)
+    _take_up(session, past, unfinished, screen.progress, tracking)
     trainable = tune.with_parameters(ProtocolTrainable, context=session.context)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _list_resources(session)),
-        tune_config=_make_tune_config(session, study_file, past, unfinished),
+        tune_config=_make_tune_config(session, searcher, past, unfinished),
         run_config=tune.RunConfig(
             name=TRIALS_FOLDER,
             **session.checkpoints.to_run_config(),
@@ -131,7 +149,11 @@ def run_listed(
         for trial_id, (trial, config) in unfinished.items()
         if any(is_same_training(config, each) for each in configs)
     }
+    for each in begun:  # a stop may have come between a trial's last checkpoint and its end in MLflow
+        if session.is_resumed and read_trial_id(each.folder) not in unfinished:
+            tracking.end_trial(read_trial_id(each.folder), each.failure)
     if not new and not going_on:
+        _settle(session, tracking)
         return begun
     searcher = ListSearcher(new, {trial_id: unfinished[trial_id][1] for trial_id in going_on})
     tune_config = tune.TuneConfig(
@@ -150,14 +172,30 @@ def run_listed(
     return read_listed(folder)
 
 
+def _read_past(session: Session, study_file: StudyFile, searcher: StudySearcher) -> list[FrozenTrial]:
+    """Returns the trials that a stopped search has, each with its end where that had been decided."""
+    if not session.is_resumed:
+        return []
+    undo_torn_lines(study_file.journal)  # an end that was being told comes again
+    past = read_trials(study_file)
+    if not past:
+        return []
+    session.checkpoints.fetch(TRIALS_FOLDER)
+    decided = list_decided(past, session.plan.folder / TRIALS_FOLDER)
+    for trial_id, report in decided.items():
+        searcher.on_trial_complete(trial_id, report)
+    return read_trials(study_file) if decided else past
+
+
 def _take_up(
-    session: Session, past: Sequence[FrozenTrial], progress: SearchProgress, tracking: TrackingCallback
-) -> list[UnfinishedTrial]:
-    """Returns the trials that go on; those that have ended get their row on the screen, and their end in MLflow."""
+    session: Session,
+    past: Sequence[FrozenTrial],
+    unfinished: Sequence[UnfinishedTrial],
+    progress: SearchProgress,
+    tracking: TrackingCallback,
+) -> None:
+    """Gives the trials that have ended their row on the screen, and their end in MLflow; the others find their run."""
     folder = session.plan.folder / TRIALS_FOLDER
-    if past:
-        session.checkpoints.fetch(TRIALS_FOLDER)
-    unfinished = list_unfinished(past, folder)
     going_on = {trial.trial_id for trial in unfinished}
     for each in unfinished:
         session.track(functools.partial(tracking.take_up, each.trial_id))
@@ -166,7 +204,6 @@ def _take_up(
         if trial_id is not None and trial.state.is_finished() and trial_id not in going_on:
             tracking.end_trial(trial_id, str(trial.user_attrs.get(REASON, "")))
             progress.add_ended(trial_id, trial, read_epochs(locate_trial(folder, trial_id)))
-    return unfinished
 
 
 def _make_generator(
@@ -189,10 +226,12 @@ def _fit(session: Session, tuner: tune.Tuner, screen: ProgressCallback, tracking
         tuner.fit()
     finally:
         screen.close()
-        if waiting := tracking.settle():
-            session.say(
-                f"MLflow could not be reached: {waiting} records wait in {session.plan.folder}"
-            )
+        _settle(session, tracking)
+
+
+def _settle(session: Session, tracking: TrackingCallback) -> None:
+    if waiting := tracking.settle():
+        session.say(f"MLflow could not be reached: {waiting} records wait in {session.plan.folder}")
 
 
 def _make_trainable(session: Session, context: TrialContext) -> Any:
@@ -249,11 +288,9 @@ def _make_screen(
     return ProgressCallback(progress, heading, session.console)
 
 
-def _make_tune_config(
-    session: Session, study_file: StudyFile, past: Sequence[FrozenTrial], unfinished: Sequence[UnfinishedTrial]
-) -> tune.TuneConfig:
+def _make_searcher(session: Session, study_file: StudyFile) -> StudySearcher:
     config = session.plan.config
-    searcher = StudySearcher(
+    return StudySearcher(
         study_file,
         to_distributions(config.space),
         config.num_trials,
@@ -262,6 +299,12 @@ def _make_tune_config(
         starting_points=[(point.name, point.values) for point in config.start_from[: config.num_trials]],
         conditions=list_conditions(config.space),
     )
+
+
+def _make_tune_config(
+    session: Session, searcher: StudySearcher, past: Sequence[FrozenTrial], unfinished: Sequence[UnfinishedTrial]
+) -> tune.TuneConfig:
+    config = session.plan.config
     scheduler = make_scheduler(
         config.scheduler.kind,
         config.max_epochs,

@@ -149,9 +149,7 @@ def open_session(
     )
     session = Session(plan, record, context, resources, tracker, _make_tags(plan, environment), console)
     try:
-        # A space file may have any name, be it that of one of the search's own files.
-        copy = space.name if space.suffix in (".yaml", ".yml") else f"{space.name}.yaml"
-        (plan.folder / copy).write_bytes(space.read_bytes())
+        (plan.folder / record.arguments["space"]).write_bytes(space.read_bytes())
         record.write(plan.folder)
         parent = _find_or_open_run(session)
     except (OSError, TrackingError):

@@ -84,9 +84,9 @@ def run_search(
     """
     started = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if resumed is not None and (summary := _find_end(resumed)) is not None:
+    if resumed is not None and (outcome := _find_end(resumed)) is not None:
         console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
-        return summary
+        return outcome
     start_ray(address)
     try:
         check_shared_storage(plan.checkpoint_url or plan.arguments.storage, plan.folder.parent)
@@ -112,16 +112,22 @@ def run_search(
         ray.shutdown()
 
 
-def _find_end(resumed: ResumedSearch) -> Summary | None:
+def _find_end(resumed: ResumedSearch) -> Summary | ProtocolTable | None:
     """Returns the outcome of a search that has come to its end, in MLflow too; None where there is still work."""
-    summary = Summary.read(resumed.plan.folder)
-    if summary is None or not summary.export or resumed.adds_trials:
+    outcome: Summary | ProtocolTable | None
+    if resumed.plan.config.train:
+        outcome = Summary.read(resumed.plan.folder)
+        has_ended = outcome is not None and bool(outcome.export)
+    else:
+        outcome = ProtocolTable.read(resumed.plan.folder)
+        has_ended = outcome is not None
+    if not has_ended or resumed.adds_trials:
         return None
     if any(count_waiting(resumed.plan.folder / name) for name in (OUTBOX_FILE, CLOSING_FILE)):
         return None
     tracker = Tracker.connect(resumed.plan.experiment, default_uri=resumed.record.tracking_uri)
     status = tracker.read_status(resumed.record.parent_run_id)
-    return summary if status == "FINISHED" else None
+    return outcome if status == "FINISHED" else None
 
 
 def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:

@@ -65,6 +65,11 @@ class TrialGenerator(SearchGenerator):
         """Whether no more trials will come."""
         return not self._unfinished and bool(super().is_finished())
 
+    def set_finished(self) -> None:
+        """Lets no more trials come, as Tune asks where the time budget is spent."""
+        super().set_finished()  # type: ignore[no-untyped-call]
+        self._unfinished.clear()
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the searcher, with the reason where the trial failed; or makes the trial anew.
 
@@ -73,7 +78,7 @@ class TrialGenerator(SearchGenerator):
         the trial made anew, under its id, from its last checkpoint, with as many retries as it had left.
         """
         trial = self._made.get(trial_id)
-        if error and trial is not None and trial.status == Trial.PENDING:
+        if error and trial is not None and trial.status == Trial.PENDING and not self._finished:
             trial.run_metadata.num_failures -= 1
             self._n_failures[trial_id] = trial.run_metadata.num_failures
             self._limiter.live_trials.discard(trial_id)

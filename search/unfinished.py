@@ -11,11 +11,12 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search.listed_trials import read_listed
-from search.results import list_checkpoint_folders, locate_trial, read_epochs, read_trial_id
+from search.results import list_checkpoint_folders, locate_trial, read_epochs, read_reports, read_trial_id
 from search.sampler import RAY_TRIAL_ID, read_curve
 from trainables.checkpoint_files import is_whole
 
 Row = Mapping[str, float]
+DONE = "done"  # Tune's: true in the report of a trial's last epoch
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,43 @@ class UnfinishedTrial:
         return int(self.kept[-1][1]["training_iteration"]) if self.kept else 0
 
 
-def list_unfinished(trials: Sequence[FrozenTrial], trials_folder: Path) -> list[UnfinishedTrial]:
-    """Returns the study's trials that go on, in their order; clears away checkpoints that are not whole."""
+def list_decided(trials: Sequence[FrozenTrial], trials_folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the last reports of trials whose end was decided before a stop and not told, by Ray's id.
+
+    Tune reports an epoch, writes its checkpoint, and only then tells the searcher that it was the trial's last one:
+    by its scheduler, its number or a loss that is not finite (seen in ray 2.60). To the study a trial that was stopped
+    in between is still running, but with that checkpoint it would go on beyond its end.
+    """
+    decided = {}
+    for trial in trials:
+        trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
+        if trial_id is None or trial.state != TrialState.RUNNING:
+            continue
+        folder = locate_trial(trials_folder, trial_id)
+        kept = clear_checkpoints(folder)
+        if kept and kept[-1][1].get(DONE):
+            decided[trial_id] = read_reports(folder)[int(kept[-1][1]["training_iteration"])]
+    return decided
+
+
+def list_unfinished(
+    trials: Sequence[FrozenTrial], trials_folder: Path, keeps_checkpoints: bool = True
+) -> list[UnfinishedTrial]:
+    """Returns the study's trials that go on, in their order; clears away checkpoints that are not whole.
+
+    Args:
+        trials: Of the study, with the ends of :func:`list_decided` told.
+        trials_folder: Where they lie.
+        keeps_checkpoints: Whether one that has ended must have its last epoch's; not where nothing is trained.
+    """
     unfinished = []
     for trial in trials:
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
         if trial_id is None or trial.state in (TrialState.WAITING, TrialState.FAIL):
             continue
         has_ended = trial.state != TrialState.RUNNING
+        if has_ended and not keeps_checkpoints:
+            continue
         last_epoch = max(read_curve(trial), default=0) if has_ended else None
         found = UnfinishedTrial(trial_id, clear_checkpoints(locate_trial(trials_folder, trial_id)), last_epoch)
         if last_epoch is None or found.epoch < last_epoch:

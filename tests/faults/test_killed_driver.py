@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -47,10 +48,21 @@ def test_ten_kills_leave_no_trace(undisturbed: Path, work_folder: Path) -> None:
         assert found[part] == value, part
 
 
+def wait_for_last_epoch(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Waits until a trial has reported its last epoch: its checkpoint, and its end in the study, come next."""
+    end = time.monotonic() + LIMIT_S
+    while not any('"done": true' in path.read_text() for path in (folder / "runs/job/trials").glob("*/result.json")):
+        assert process.poll() is None and time.monotonic() < end, read_screen(folder)
+        time.sleep(0.005)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_saves_and_says_how_to_go_on(undisturbed: Path, work_folder: Path, number: signal.Signals) -> None:
     process = start_search(work_folder, *SMALL, "--name", "job")
-    wait_for_rows(work_folder, process, 2)
+    if number == signal.SIGINT:
+        wait_for_rows(work_folder, process, 2)
+    else:
+        wait_for_last_epoch(work_folder, process)
     start = time.monotonic()
     process.send_signal(number)
     assert process.wait(LIMIT_S) == 130

@@ -88,6 +88,13 @@ def test_no_more_run_than_may_and_none_is_lost(tmp_path: Path) -> None:
     assert making.searcher.ended == [first.trial_id, second.trial_id]
 
 
+def test_when_time_is_over_nothing_that_waits_is_waited_for(tmp_path: Path) -> None:
+    making = Making.begin(tmp_path, 1, 1, UnfinishedTrial("a", ()), UnfinishedTrial("b", ()))
+    assert not making.generator.is_finished()
+    making.generator.set_finished()
+    assert making.generator.is_finished() and making.generator.next_trial() is None
+
+
 def write_checkpoint(folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial:
     """Writes a trial's checkpoint and report of one epoch."""
     place = folder / "trials" / f"trial-{trial_id}" / f"checkpoint_{epoch - 1:06d}"

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from search.sampler import RAY_TRIAL_ID
-from search.unfinished import list_unfinished, list_unfinished_listed
+from search.unfinished import list_decided, list_unfinished, list_unfinished_listed
 from trainables.checkpoint_files import MANIFEST_FILE, seal_checkpoint
 from trainables.context import RECIPE_FILE
 from trainables.errors import CheckpointError
@@ -59,6 +59,34 @@ def test_where_a_trial_goes_on(
     write_trial(tmp_path, "a", epochs, checkpoints)
     found = list_unfinished([make_trial("a", state, epochs)], tmp_path)
     assert [(trial.epoch, trial.last_epoch) for trial in found] == ([] if expected is None else [expected])
+
+
+def end_with(folder: Path, **said: object) -> None:
+    """Makes the last report of a trial that of its last epoch, as Tune marks it."""
+    *before, last = (folder / "result.json").read_text().splitlines()
+    lines = [*before, json.dumps({**json.loads(last), "done": True, **said})]
+    (folder / "result.json").write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_a_trial_whose_end_was_decided_and_not_told_is_found_with_its_last_report(tmp_path: Path) -> None:
+    for trial_id in "abc":
+        write_trial(tmp_path, trial_id, 2, (1,) if trial_id == "b" else (1, 2))
+    for trial_id in "ab":
+        end_with(tmp_path / f"trial-{trial_id}", failure="the loss is NaN")
+    states = {"a": TrialState.RUNNING, "b": TrialState.RUNNING, "c": TrialState.RUNNING}
+    trials = [make_trial(trial_id, state, 1) for trial_id, state in states.items()]
+    (report,) = list_decided(trials, tmp_path).values()  # b's last checkpoint was not written, c goes on
+    assert list(list_decided(trials, tmp_path)) == ["a"]
+    assert report == {"training_iteration": 2, "val_dice": 0.2, "done": True, "failure": "the loss is NaN"}
+    assert not list_decided([make_trial("a", TrialState.COMPLETE, 2)], tmp_path)
+
+
+def test_what_ended_without_checkpoints_has_ended_where_none_are_kept(tmp_path: Path) -> None:
+    write_trial(tmp_path, "a", 1, ())
+    write_trial(tmp_path, "b", 0, ())
+    trials = [make_trial("a", TrialState.COMPLETE, 1), make_trial("b", TrialState.RUNNING, 0)]
+    assert [each.trial_id for each in list_unfinished(trials, tmp_path, keeps_checkpoints=False)] == ["b"]
+    assert [each.trial_id for each in list_unfinished(trials, tmp_path)] == ["a", "b"]
 
 
 def test_what_a_kill_left_half_done_is_cleared_away(tmp_path: Path) -> None:
