@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from search.damage import tell_damaged_record
 from search.protocol_space import PROTOCOLS_DIFFER
-from search.results import RESULT_FILE, locate_trial
+from search.results import locate_trial, read_reports
 from search.sampler import RAY_TRIAL_ID, STARTING_POINT
 from trainables.field_types import check_fields
 from trainables.whole_file import write_whole
@@ -105,11 +105,10 @@ def read_rows(trials: Sequence[FrozenTrial], trials_folder: Path) -> tuple[Proto
     """Reads what each trial reported; trials without a result are left out."""
     rows = []
     for trial in trials:
-        path = locate_trial(trials_folder, str(trial.user_attrs.get(RAY_TRIAL_ID))) / RESULT_FILE
-        lines = path.read_text().splitlines() if path.is_file() else []
-        if not lines:
+        reports = read_reports(locate_trial(trials_folder, str(trial.user_attrs.get(RAY_TRIAL_ID))))
+        if not reports:
             continue
-        result = json.loads(lines[0])
+        result = reports[min(reports)]
         rows.append(
             ProtocolRow(
                 trial_id=trial.user_attrs[RAY_TRIAL_ID],

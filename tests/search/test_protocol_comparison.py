@@ -27,7 +27,7 @@ def compared(session: Session, monkeypatch: pytest.MonkeyPatch) -> Session:
         study.ask().set_user_attr(RAY_TRIAL_ID, trial_id)
     folder = session.plan.folder / "trials" / "trial-a"
     folder.mkdir(parents=True)
-    result = {"val_dice": 0.6, "val_iou": 0.5, "val_floor": 0.4, "val_ceiling": 0.9}
+    result = {"training_iteration": 1, "val_dice": 0.6, "val_iou": 0.5, "val_floor": 0.4, "val_ceiling": 0.9}
     (folder / "result.json").write_text(json.dumps({**result, "protocol": "box", "protocol_id": "ab12cd34"}) + "\n")
     return dataclasses.replace(session, plan=dataclasses.replace(session.plan, caveats=("a leak was allowed",)))
 

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import optuna
+import pytest
 
+from search.errors import ConfigError
 from search.protocol_space import PROTOCOLS_DIFFER
 from search.protocol_table import PROTOCOLS_FILE, ProtocolTable, list_caveats, read_rows
 from search.sampler import RAY_TRIAL_ID, STARTING_POINT
@@ -14,7 +16,7 @@ from search.sampler import RAY_TRIAL_ID, STARTING_POINT
 
 def write_result(folder: Path, trial_id: str, dice: float) -> None:
     (folder / f"trial-{trial_id}").mkdir()
-    result = {"val_dice": dice, "val_iou": dice / 2, "val_floor": 0.5, "val_ceiling": 0.9}
+    result = {"training_iteration": 1, "val_dice": dice, "val_iou": dice / 2, "val_floor": 0.5, "val_ceiling": 0.9}
     result |= {"protocol": f"recorded+tta={trial_id}", "protocol_id": "ab12cd34"}  # type: ignore[dict-item]
     (folder / f"trial-{trial_id}" / "result.json").write_text(json.dumps(result) + "\n")
 
@@ -38,5 +40,12 @@ def test_rows_come_in_the_order_of_trials_by_their_names(tmp_path: Path) -> None
     parts = ("as-recorded", "[ab12cd34] recorded+tta=a", "Dice 0.900", PROTOCOLS_DIFFER, "leak allowed", "not opened")
     for part in parts:
         assert part in said
+    assert ProtocolTable.read(tmp_path) is None
     table.write(tmp_path)
-    assert json.loads((tmp_path / PROTOCOLS_FILE).read_text())["rows"][1]["dice"] == 0.9
+    assert ProtocolTable.read(tmp_path) == table
+    content = json.loads((tmp_path / PROTOCOLS_FILE).read_text())
+    assert content["rows"][1]["dice"] == 0.9
+    for damaged in ("", "[]", json.dumps({**content, "rows": [1]}), json.dumps({**content, "seed": "0"})):
+        (tmp_path / PROTOCOLS_FILE).write_text(damaged)
+        with pytest.raises(ConfigError, match=f"{PROTOCOLS_FILE}: .*damaged"):
+            ProtocolTable.read(tmp_path)

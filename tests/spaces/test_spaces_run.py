@@ -24,14 +24,10 @@ def storage(make_work_folder: Callable[[str], Path]) -> Path:
     return make_work_folder("spaces")
 
 
-def run_space(storage: Path, space: str, *options: str) -> dict[str, Any]:
+def run_search(storage: Path, *options: str) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    name = space.removesuffix(".yaml").replace("/", "-")
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "search.run", "--space", space, "--name", name, "--json", *options),
-            *("--storage", str(storage / "runs")),
-        ],
+        [sys.executable, "-m", "search.run", *options, "--json", "--storage", str(storage / "runs")],
         cwd=storage,
         env=environment,
         text=True,
@@ -47,12 +43,16 @@ def run_space(storage: Path, space: str, *options: str) -> dict[str, Any]:
 @pytest.mark.parametrize("space", list_spaces())
 def test_the_space_runs_to_its_end(storage: Path, space: str) -> None:
     config = load_config(find_space(space), PROTOCOLS)
-    trials = [] if config.is_replay else ["--num-trials", "2"]
+    name = space.removesuffix(".yaml").replace("/", "-")
+    options = ["--space", space, "--name", name, *([] if config.is_replay else ["--num-trials", "2"])]
     if not config.train:
-        outcome = run_space(storage, space, *trials)
+        outcome = run_search(storage, *options)
         assert len(outcome["rows"]) == (1 if config.is_replay else 2)
+        first = {path: path.read_text() for path in (storage / "runs" / name).rglob("result.json")}
+        assert run_search(storage, "--resume", name) == outcome
+        assert first == {path: path.read_text() for path in (storage / "runs" / name).rglob("result.json")}
         return
-    outcome = run_space(storage, space, *trials, "--max-epochs", "1", "--confirm", "0")
+    outcome = run_search(storage, *options, "--max-epochs", "1", "--confirm", "0")
     assert set(outcome["trials"]) == {"complete"}, outcome["trials"]
     assert outcome["verdict"] in ("beaten", "not beaten", "undecided")
     assert (Path(outcome["export"]) / "README.md").is_file()
