@@ -10,6 +10,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 from ray.tune import Callback
+from ray.tune.experiment import Trial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -20,6 +21,7 @@ from search.failures import describe_failure, is_made_anew
 from search.list_searcher import FROM_TRIAL
 from search.objective import DICE, PARAMETERS, Objective
 from search.results import name_state
+from search.sampler import NO_RESULT
 from trainables.context import FAILURE, SEED_KEY
 
 # In the order in which they get room.
@@ -213,8 +215,13 @@ class ProgressCallback(Callback):
         self._print(f"trial {self._find_row(trial).number:3d} is tried again: {describe_failure(trial)}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Closes the live table and leaves the last one on the screen."""
+        """Closes the live table and leaves the last one on the screen, with the trials that a time budget stopped."""
         self.close()
+        for trial in trials:
+            row = self.progress.rows.get(trial.trial_id)
+            if row is not None and row.ended is None and trial.status == Trial.TERMINATED:
+                row.failure = "" if row.epoch else NO_RESULT
+                self._end(row, "failed" if row.failure else "stopped")
         self._print(self.render())
 
     def close(self) -> None:

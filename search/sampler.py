@@ -26,6 +26,8 @@ REASON = "reason"
 BEST_VALUE = "best_value"
 BEST_EPOCH = "best_epoch"
 CURVE_PREFIX = "curve/"
+# The reason of a trial that was stopped, as time ran out, before there was anything to judge it by.
+NO_RESULT = "stopped before its first result"
 
 _log = logging.getLogger(__name__)
 
@@ -287,7 +289,7 @@ def _name_failure(
     for metric in metrics:
         if result and metric in result and not _is_finite(result[metric]):
             return f"{metric} is {result[metric]} at epoch {result.get('training_iteration')}"
-    return None if curve else "stopped before its first result"
+    return None if curve else NO_RESULT
 
 
 def _is_finite(value: Any) -> bool:

@@ -66,9 +66,11 @@ class TrialGenerator(SearchGenerator):
         return not self._unfinished and bool(super().is_finished())
 
     def set_finished(self) -> None:
-        """Lets no more trials come, as Tune asks where the time budget is spent."""
+        """Ends the search, as Tune asks where the time budget is spent: of the trials that it stops it tells nobody."""
         super().set_finished()  # type: ignore[no-untyped-call]
         self._unfinished.clear()
+        for trial_id in sorted(self._limiter.live_trials):
+            self._limiter.on_trial_complete(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the searcher, with the reason where the trial failed; or makes the trial anew.

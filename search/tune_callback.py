@@ -17,6 +17,7 @@ from search.bar import RECORDED_BAR
 from search.failures import describe_failure, is_made_anew
 from search.list_searcher import FROM_TRIAL
 from search.outbox import Outbox, Record
+from search.sampler import NO_RESULT
 from search.search_records import Contents, check_record, deliver_search_record
 from search.tracking import RUN_STATUSES, Tracker
 from search.tracking_errors import TrackingError
@@ -226,7 +227,12 @@ class TrackingCallback(Callback):
 
     @_never_raise
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Ends what is still open and delivers what waits."""
+        """Ends what is still open, of it as stopped early what a time budget ended, and delivers what waits."""
+        for trial in trials:
+            run = self._runs.get(trial.trial_id)
+            if run is not None and trial.status == Trial.TERMINATED:
+                tags = {"stopped": "early"} if run.last_step else {"failure": NO_RESULT}
+                self._close(trial.trial_id, run, "FINISHED" if run.last_step else "FAILED", tags)
         left = self._end_all()
         if left:
             logger.warning(

@@ -34,6 +34,7 @@ class Trial:
     trial_id: str
     config: dict[str, Any] = field(default_factory=lambda: dict(CONFIG))
     retries_left: bool = False
+    status: str = "RUNNING"
 
     def should_recover(self) -> bool:
         return self.retries_left
@@ -199,6 +200,21 @@ def run_hooks(callback: ProgressCallback, n_trials: int) -> str:
             callback.on_trial_complete(0, trials, trial)
     callback.on_experiment_end(trials)
     return read_screen(callback)
+
+
+def test_trials_that_a_time_budget_stopped_have_ended() -> None:
+    callback = make_callback()
+    trials = [Trial("t0", status="TERMINATED"), Trial("t1", status="TERMINATED"), Trial("t2", status="TERMINATED")]
+    for trial in trials[:2]:  # the third was never started
+        callback.on_trial_start(0, trials, trial)
+    report(callback, trials[0], 3, 0.4)
+    callback.on_experiment_end(trials)
+    assert [(row.state, row.ended is None) for row in callback.progress.rows.values()] == [
+        ("stopped", False),
+        ("failed", False),
+    ]
+    screen = read_screen(callback)
+    assert "trial   1 failed: stopped before its first result" in screen and "running" not in screen
 
 
 # Trials of the search itself have neither a seed of their own nor a trial that they come from.

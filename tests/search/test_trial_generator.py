@@ -90,9 +90,11 @@ def test_no_more_run_than_may_and_none_is_lost(tmp_path: Path) -> None:
 
 def test_when_time_is_over_nothing_that_waits_is_waited_for(tmp_path: Path) -> None:
     making = Making.begin(tmp_path, 1, 1, UnfinishedTrial("a", ()), UnfinishedTrial("b", ()))
+    making.generator._limiter.suggest("running")
     assert not making.generator.is_finished()
     making.generator.set_finished()
     assert making.generator.is_finished() and making.generator.next_trial() is None
+    assert making.searcher.ended == ["running"]  # Tune tells nobody
 
 
 def write_checkpoint(folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial:

@@ -34,6 +34,7 @@ def make_trial(trial_id: str = "a1", **config: Any) -> Any:
         config=config or {"rank": 8},
         get_error=lambda: ValueError("loss\nNaN"),
         should_recover=lambda: False,
+        status="RUNNING",
     )
 
 
@@ -123,6 +124,18 @@ def test_stopped_failed_and_interrupted(callback: TrackingCallback, tracker: Tra
     assert (
         runs["stopped"].data.tags["stopped"] == "early" and runs["failed"].data.tags["failure"] == "NaN"
     )
+
+
+def test_what_a_time_budget_stopped_is_not_interrupted(callback: TrackingCallback, tracker: Tracker) -> None:
+    trials = [make_trial(name) for name in ("begun", "barely", "never-started")]
+    run_trial(callback, trials[0], range(1, 3))
+    callback.on_trial_start(0, trials, trials[1])
+    for trial in trials:
+        trial.status = "TERMINATED"
+    callback.on_experiment_end(trials)
+    begun, barely = (tracker.client.get_run(callback.run_ids[name]) for name in ("begun", "barely"))
+    assert (begun.info.status, begun.data.tags["stopped"]) == ("FINISHED", "early")
+    assert (barely.info.status, barely.data.tags["failure"]) == ("FAILED", "stopped before its first result")
 
 
 def test_the_parent_shows_the_best_so_far(callback: TrackingCallback, tracker: Tracker, parent: str) -> None:
