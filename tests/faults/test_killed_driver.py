@@ -48,12 +48,19 @@ def test_ten_kills_leave_no_trace(undisturbed: Path, work_folder: Path) -> None:
         assert found[part] == value, part
 
 
-def wait_for_last_epoch(folder: Path, process: subprocess.Popen[str]) -> None:
-    """Waits until a trial has reported its last epoch: its checkpoint, and its end in the study, come next."""
+def wait_for_last_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Waits until the checkpoint of a trial's last epoch is being written: its end comes next, in the study."""
     end = time.monotonic() + LIMIT_S
-    while not any('"done": true' in path.read_text() for path in (folder / "runs/job/trials").glob("*/result.json")):
+    while not list_last_checkpoints(folder / "runs" / "job" / "trials"):
         assert process.poll() is None and time.monotonic() < end, read_screen(folder)
-        time.sleep(0.005)
+        time.sleep(0.002)
+
+
+def list_last_checkpoints(trials: Path) -> list[Path]:
+    reports = [(path.parent, path.read_text().splitlines()) for path in trials.glob("*/result.json")]
+    ended = [(trial, lines) for trial, lines in reports if lines and '"done": true' in lines[-1]]
+    places = [trial / f"checkpoint_{len(lines) - 1:06d}" for trial, lines in ended]
+    return [place for place in places if place.is_dir()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -62,7 +69,7 @@ def test_interrupt_saves_and_says_how_to_go_on(undisturbed: Path, work_folder: P
     if number == signal.SIGINT:
         wait_for_rows(work_folder, process, 2)
     else:
-        wait_for_last_epoch(work_folder, process)
+        wait_for_last_checkpoint(work_folder, process)
     start = time.monotonic()
     process.send_signal(number)
     assert process.wait(LIMIT_S) == 130
