@@ -15,7 +15,8 @@ OPTIONS = ("--num-trials", "200", "--max-epochs", "8", "--confirm", "0", "--max-
 
 def test_trials_that_a_time_budget_stops_have_ended(work_folder: Path) -> None:
     budget = ("--time-budget", "90", "--name", "job")
-    assert start_search(work_folder, "--space", "lora.yaml", *OPTIONS, *budget).wait(LIMIT_S) == 0, read_screen(work_folder)
+    process = start_search(work_folder, "--space", "lora.yaml", *OPTIONS, *budget)
+    assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
     screen = read_screen(work_folder)
     assert "Traceback" not in screen and "running" not in screen and "unfinished" not in screen
     states = {trial.state.name for trial in read_study(work_folder / "runs" / "job")}
