@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from search.checkpoint_storage import CheckpointStorage
+from search.chosen import discard_choice
 from search.cluster import TrialResources
 from search.config import find_space
 from search.errors import ConfigError, SearchError
@@ -186,6 +187,9 @@ def reopen_session(
 ) -> Session:
     """Takes up a search that stopped: the same parent run, the same record, with the number of trials as it is now.
 
+    Where trials are added, what was chosen is forgotten: once the parent run is open, as a resume that is refused
+    takes nothing, and before the record says that they are no longer to be added.
+
     Raises:
         OSError: If the record cannot be written.
         TrackingError: If the parent run cannot be opened again.
@@ -202,6 +206,8 @@ def reopen_session(
     config = {**record.config, "num_trials": plan.config.num_trials}
     session = dataclasses.replace(session, record=dataclasses.replace(session.record, config=config))
     with close_early(session):
+        if resumed.adds_trials:
+            discard_choice(plan.folder)
         session.record.write(plan.folder)
     return session
 

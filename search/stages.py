@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from search.bar import RECORDED_BAR
-from search.chosen import Chosen, discard_choice
+from search.chosen import Chosen
 from search.class_prompts import NO_ZERO_SHOT
 from search.closing import CLOSING_FILE, draw_best, finish_tracking, list_last_records, write_final_report
 from search.cluster import (
@@ -99,8 +99,6 @@ def run_search(
                 with close_early(session):
                     return _run_stages(session, started)
         with hold_search(plan.folder):
-            if resumed.adds_trials:  # before the record says that they are no longer to be added
-                discard_choice(plan.folder)
             session = reopen_session(resumed, resources, tracker, console)
             with close_early(session):
                 return _run_stages(session, started)
