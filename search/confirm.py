@@ -154,7 +154,7 @@ def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
         for run in finalist.runs
         for index, fold in enumerate(folds)
     ]
-    found = map_with_resources(session.resources, score_scales, calls)
+    found = map_with_resources(session.resources, "scores of the scales", score_scales, calls)
     runs = []
     for position, run in enumerate(finalist.runs):
         parts = found[position * len(folds) : (position + 1) * len(folds)]

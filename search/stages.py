@@ -145,7 +145,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     summary.write(folder)
     session.say("exporting the winner, which is scored once more from its files ...")
     put_aside(folder / "export")
-    for line in call_with_resources(session.resources, export_run, folder, folder / "export").to_lines():
+    for line in call_with_resources(session.resources, "the export", export_run, folder, folder / "export").to_lines():
         session.say(line)
     overlays = draw_best(session, chosen, ranked)
     summary = dataclasses.replace(
@@ -172,7 +172,10 @@ def _measure_bar(session: Session) -> Scores:
     """Scores zero-shot on validation, before any trial, and logs it beside the recorded figure."""
     plan = session.plan
     session.say("measuring the zero-shot bar on validation ...")
-    scores = call_with_resources(session.resources, score_candidate, session.context, None, session.context.scored)
+    context = session.context
+    scores = call_with_resources(
+        session.resources, "the zero-shot bar", score_candidate, context, None, context.scored
+    )
     write_scores(plan.folder / "scores_val_zeroshot.csv", {"zeroshot": scores})
     session.say(
         f"  zero-shot Dice {scores.dice:.3f} (IoU {scores.iou:.3f}), {plan.protocol.floor_words} {scores.floor:.3f}, "
@@ -214,7 +217,9 @@ def _name_masks(session: Session, part: str, names: Sequence[str]) -> dict[str, 
             session.say(settings)
         return {}
     session.say(f"naming the zero-shot masks on {part} ...")
-    report = call_with_resources(session.resources, name_regions, session.context, settings, tuple(names))
+    report = call_with_resources(
+        session.resources, f"names of the masks on {part}", name_regions, session.context, settings, tuple(names)
+    )
     write_naming(report, session.plan.folder / NAMING_FOLDER, part)
     session.say(report.to_text())
     return flatten_naming(report, part)
@@ -230,7 +235,7 @@ def _open_test(session: Session, chosen: Chosen) -> HeldOutResult:
         chosen.locate(folder),
         chosen.scale,
         f"trial {chosen.trial_id}, seed {chosen.seed}, epoch {chosen.epoch}, scale {chosen.scale:g}",
-        lambda calls: map_with_resources(session.resources, score_candidate, calls),
+        lambda calls: map_with_resources(session.resources, "scores on test", score_candidate, calls),
         session.is_resumed,
     )
 
