@@ -47,7 +47,7 @@ def draw_best(session: Session, chosen: Chosen, best: Sequence[Winner]) -> Path:
         candidates[f"trial {each.trial_id}"] = Candidate(context.locate_fold(each.checkpoint, 0))
     folder = plan.folder / "overlays"
     names = context.list_folds()[0].val[:N_OVERLAY_REGIONS]
-    call_with_resources(session.resources, draw_overlays, context, candidates, names, folder)
+    call_with_resources(session.resources, "the overlays", draw_overlays, context, candidates, names, folder)
     return folder
 
 

@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.command import DEFAULT_STORAGE
 from search.errors import ConfigError, SearchError
+from search.failures import describe_ray_error
 from search.quiet import silence_telemetry
 from search.reachable import connect_once
 from trainables.errors import Finding, TrainablesError
@@ -271,17 +272,25 @@ def _count_fitting(total_cpus: int, total_gpus: float, gpus: float) -> int:
     return int(total_gpus) * int(1 / gpus) if gpus < 1 else int(total_gpus / gpus)
 
 
-def call_with_resources(resources: TrialResources, function: Callable[..., T], *arguments: Any) -> T:
+def call_with_resources(resources: TrialResources, what: str, function: Callable[..., T], *arguments: Any) -> T:
     """Runs a function in a worker that is given what a trial is given, and waits for its answer.
 
+    Args:
+        resources: Of the worker.
+        what: Names what is computed, for errors.
+        function: See above.
+        arguments: Of the function.
+
     Raises:
-        SearchError: Likewise TrainablesError, if the function raised it; anything else is Ray's RayTaskError.
+        SearchError: Likewise TrainablesError, if the function raised it; also if the worker died or the GPU's memory
+            ran out. Anything else is Ray's own: of a bug its RayTaskError, of a disk what
+            :func:`~search.failures.to_storage_error` knows.
     """
-    return map_with_resources(resources, function, [arguments])[0]
+    return map_with_resources(resources, what, function, [arguments])[0]
 
 
 def map_with_resources(
-    resources: TrialResources, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]
+    resources: TrialResources, what: str, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]
 ) -> list[T]:
     """Runs a function once for each tuple of arguments, as many at once as trials would; answers in order.
 
@@ -291,9 +300,11 @@ def map_with_resources(
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(function)
     try:
         answers: list[T] = ray.get([task.remote(*arguments) for arguments in calls])
-    except RayTaskError as error:
+    except RayError as error:
         # Ray's own text is the worker's traceback; errors raised on purpose say all in a line.
-        if isinstance(error.cause, (SearchError, TrainablesError)):
+        if isinstance(error, RayTaskError) and isinstance(error.cause, (SearchError, TrainablesError)):
             raise error.cause from error
+        if why := describe_ray_error(error):
+            raise SearchError(f"{what} could not be completed: {why}") from error
         raise
     return answers

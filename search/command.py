@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from search.errors import ConfigError, SearchError
+from search.errors import ConfigError, SearchError, describe_findings
 from trainables.errors import Finding, InputError, TrainablesError
 
 # Below the working directory.
@@ -77,10 +77,7 @@ def _silence(streams: Sequence[TextIO]) -> None:
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Prints every finding: where, what, and what to do."""
-    plural = "s" if len(findings) > 1 else ""
-    print(f"error: {len(findings)} problem{plural}; nothing was started", file=sys.stderr)
-    for finding in findings:
-        print(f"  {finding.where}\n    {finding.what}\n    -> {finding.fix}", file=sys.stderr)
+    print(f"error: {describe_findings(findings, 'nothing was started')}", file=sys.stderr)
 
 
 def is_url(storage: str) -> bool:

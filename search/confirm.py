@@ -154,7 +154,7 @@ def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
         for run in finalist.runs
         for index, fold in enumerate(folds)
     ]
-    found = map_with_resources(session.resources, score_scales, calls)
+    found = map_with_resources(session.resources, "scores of the scales", score_scales, calls)
     runs = []
     for position, run in enumerate(finalist.runs):
         parts = found[position * len(folds) : (position + 1) * len(folds)]
@@ -183,10 +183,11 @@ def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -
     config: dict[str, Any] = {**chosen.params, SEED_KEY: chosen.seed, FROM_TRIAL: chosen.trial_id}
     whole = dataclasses.replace(context, train=pool, val=(), folds=())
     trials = run_listed(session, zeroshot, [config], REFIT, whole, epochs)
-    trial = next(each for each in trials if is_same_training(each.config, config))
-    checkpoints = [path for _, path in list_checkpoint_folders(trial.folder)]
-    if trial.failure or not checkpoints:
-        raise SearchError(f"the refit on all regions failed: {trial.failure or 'it left no checkpoint'}")
+    trial = next((each for each in trials if is_same_training(each.config, config)), None)
+    checkpoints = [path for _, path in list_checkpoint_folders(trial.folder)] if trial else []
+    if trial is None or trial.failure or not checkpoints:
+        why = (trial.failure or "it left no checkpoint") if trial else "it was not started"
+        raise SearchError(f"the refit on all regions failed: {why}")
     # The refit is none of the seeds' trainings: what is known of it is their mean.
     curve, scores = best.average_scales(), best.average_scores()
     return dataclasses.replace(

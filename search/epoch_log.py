@@ -33,7 +33,7 @@ class EpochLog(Callback):
         """Writes the configuration; of an earlier start it keeps the epochs that are whole."""
         folder = self._locate(trial)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / PARAMS_FILE, json.dumps(dict(trial.config), indent=1))
+        _write_params(folder, trial)
         (folder / FAILURE_FILE).unlink(missing_ok=True)
         cut_torn_line(folder / RESULT_FILE)  # it goes on after a kill
 
@@ -45,15 +45,21 @@ class EpochLog(Callback):
             file.write(json.dumps(pick_plain(result)) + "\n")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Notes why the trial failed, unless it is made anew."""
+        """Notes why the trial failed, unless it is made anew; also its configuration, where it never started."""
         if is_made_anew(trial):
             return
         folder = self._locate(trial)
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / PARAMS_FILE).is_file():
+            _write_params(folder, trial)
         write_whole(folder / FAILURE_FILE, describe_failure(trial) + "\n")
 
     def _locate(self, trial: Any) -> Path:
         return locate_trial(self._folder, trial.trial_id)
+
+
+def _write_params(folder: Path, trial: Any) -> None:
+    write_whole(folder / PARAMS_FILE, json.dumps(dict(trial.config), indent=1))
 
 
 def pick_plain(result: Mapping[str, Any]) -> dict[str, Any]:

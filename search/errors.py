@@ -21,3 +21,10 @@ class ConfigError(SearchError):
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Finding, ...]]]:
         return type(self), (self.findings,)
+
+
+def describe_findings(findings: Sequence[Finding], state: str = "") -> str:
+    """Returns how many findings there are, what state that leaves, and of each where, what, and what to do."""
+    number = f"{len(findings)} problem{'s' if len(findings) > 1 else ''}"
+    lines = [f"  {finding.where}\n    {finding.what}\n    -> {finding.fix}" for finding in findings]
+    return "\n".join([f"{number}; {state}" if state else number, *lines])

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.tune import Callback
 from ray.tune.error import TuneError
 
@@ -25,7 +33,11 @@ _STORAGE_WORDS = tuple(os.strerror(number) for number in _STORAGE_ERRNOS)
 # What to do about a place that cannot be written: a folder, or a URL.
 MAKE_ROOM = "make room there (or change its permissions or quota)"
 _LOOK = "look whether it can be reached (or change its permissions or quota)"
+WORKER_DIED = "its worker died (killed, out of memory, or its node was lost)"
 _DIED = ("actor died", "actor is dead", "worker died", "WorkerCrashedError", "ActorDiedError", "node has died")
+
+
+_WORKER_DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, LocalRayletDiedError, RayActorError)
 
 
 class StorageError(SearchError):
@@ -136,6 +148,24 @@ def describe_failure(trial: Any) -> str:
     """Returns a line that says why a trial failed."""
     text = read_error(trial)
     if has_lost_worker(trial):
-        return "its worker died (killed, out of memory, or its node was lost)"
+        return WORKER_DIED
     lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "unknown, see the trial's error.txt"
+
+
+def describe_ray_error(error: RayError) -> str:
+    """Returns a line that says why a call in a worker has no answer; empty where it is a bug, or of a disk."""
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        if (type(cause).__module__, type(cause).__name__) != ("torch", "OutOfMemoryError"):
+            return ""
+        fix = "give trials more of a GPU (--gpus-per-trial), or end what else runs there"
+        return f"the GPU's memory ran out ({_shorten(str(cause))}): {fix}"
+    if find_storage_words(str(error)):
+        return ""
+    return WORKER_DIED if isinstance(error, _WORKER_DEATHS) else _shorten(str(error)) or type(error).__name__
+
+
+def _shorten(text: str) -> str:
+    """Returns a text's first line, cut where it is long."""
+    return text.strip().partition("\n")[0][:200]

@@ -75,7 +75,9 @@ def deliver_search_record(tracker: Tracker, parent: str, folder: Path, record: R
     if event == "params":
         tracker.log_params(run_id, record["params"])
     elif event == "metrics":
-        tracker.log_metrics(run_id, record["metrics"], record["step"], record["time_ms"])
+        # Written anew with a later time, MLflow would take the same figures for further ones.
+        new = tracker.list_new_metrics(run_id, record["metrics"], record["step"])
+        tracker.log_metrics(run_id, new, record["step"], record["time_ms"])
     elif event == "tags":
         tracker.set_tags(run_id, record["tags"])
     elif event == "text":

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from search.checkpoint_storage import CheckpointStorage
+from search.chosen import discard_choice
 from search.cluster import TrialResources
 from search.config import find_space
-from search.errors import ConfigError, SearchError
+from search.errors import ConfigError, SearchError, describe_findings
 from search.mlflow_limits import fit_params
 from search.place import find_taken
 from search.plan import SearchPlan
@@ -26,6 +27,7 @@ from search.tracking import Tracker
 from search.tracking_errors import TrackingError
 from search.tune_callback import TrackingCallback
 from trainables.context import TrialContext
+from trainables.errors import InputError
 from trainables.sam2_trainable import SAM2Trainable
 
 RUN_KEY_TAG = "search_key"
@@ -184,6 +186,9 @@ def reopen_session(
 ) -> Session:
     """Takes up a search that stopped: the same parent run, the same record, with the number of trials as it is now.
 
+    Where trials are added, what was chosen is forgotten: once the parent run is open, as a resume that is refused
+    takes nothing, and before the record says that they are no longer to be added.
+
     Raises:
         OSError: If the record cannot be written.
         TrackingError: If the parent run cannot be opened again.
@@ -200,13 +205,20 @@ def reopen_session(
     config = {**record.config, "num_trials": plan.config.num_trials}
     session = dataclasses.replace(session, record=dataclasses.replace(session.record, config=config))
     with close_early(session):
+        if resumed.adds_trials:
+            discard_choice(plan.folder)
         session.record.write(plan.folder)
     return session
 
 
 @contextmanager
 def close_early(session: Session) -> Iterator[None]:
-    """Closes the parent run of a search that stops within, and says how it goes on."""
+    """Closes the parent run of a search that stops within, and says how it goes on.
+
+    Raises:
+        SearchError: With all findings, where wrong input is found within: by then it is no longer true that nothing
+            was started. All else passes as it is.
+    """
     try:
         yield
     except BaseException as error:
@@ -215,6 +227,8 @@ def close_early(session: Session) -> Iterator[None]:
         session.track(lambda: session.tracker.finish(session.record.parent_run_id, status))
         session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
         session.say(f"  {describe_resume(session.plan.folder)}")
+        if isinstance(error, (ConfigError, InputError)):
+            raise SearchError(describe_findings(error.findings)) from error
         raise
 
 

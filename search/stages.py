@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from search.bar import RECORDED_BAR
-from search.chosen import Chosen, discard_choice
+from search.chosen import Chosen
 from search.class_prompts import NO_ZERO_SHOT
 from search.closing import CLOSING_FILE, draw_best, finish_tracking, list_last_records, write_final_report
 from search.cluster import (
@@ -99,8 +99,6 @@ def run_search(
                 with close_early(session):
                     return _run_stages(session, started)
         with hold_search(plan.folder):
-            if resumed.adds_trials:  # before the record says that they are no longer to be added
-                discard_choice(plan.folder)
             session = reopen_session(resumed, resources, tracker, console)
             with close_early(session):
                 return _run_stages(session, started)
@@ -153,7 +151,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
     summary.write(folder)
     session.say("exporting the winner, which is scored once more from its files ...")
     put_aside(folder / "export")
-    for line in call_with_resources(session.resources, export_run, folder, folder / "export").to_lines():
+    for line in call_with_resources(session.resources, "the export", export_run, folder, folder / "export").to_lines():
         session.say(line)
     overlays = draw_best(session, chosen, ranked)
     summary = dataclasses.replace(
@@ -180,7 +178,10 @@ def _measure_bar(session: Session) -> Scores:
     """Scores zero-shot on validation, before any trial, and logs it beside the recorded figure."""
     plan = session.plan
     session.say("measuring the zero-shot bar on validation ...")
-    scores = call_with_resources(session.resources, score_candidate, session.context, None, session.context.scored)
+    context = session.context
+    scores = call_with_resources(
+        session.resources, "the zero-shot bar", score_candidate, context, None, context.scored
+    )
     write_scores(plan.folder / "scores_val_zeroshot.csv", {"zeroshot": scores})
     session.say(
         f"  zero-shot Dice {scores.dice:.3f} (IoU {scores.iou:.3f}), {plan.protocol.floor_words} {scores.floor:.3f}, "
@@ -222,7 +223,9 @@ def _name_masks(session: Session, part: str, names: Sequence[str]) -> dict[str, 
             session.say(settings)
         return {}
     session.say(f"naming the zero-shot masks on {part} ...")
-    report = call_with_resources(session.resources, name_regions, session.context, settings, tuple(names))
+    report = call_with_resources(
+        session.resources, f"names of the masks on {part}", name_regions, session.context, settings, tuple(names)
+    )
     write_naming(report, session.plan.folder / NAMING_FOLDER, part)
     session.say(report.to_text())
     return flatten_naming(report, part)
@@ -238,7 +241,7 @@ def _open_test(session: Session, chosen: Chosen) -> HeldOutResult:
         chosen.locate(folder),
         chosen.scale,
         f"trial {chosen.trial_id}, seed {chosen.seed}, epoch {chosen.epoch}, scale {chosen.scale:g}",
-        lambda calls: map_with_resources(session.resources, score_candidate, calls),
+        lambda calls: map_with_resources(session.resources, "scores on test", score_candidate, calls),
         session.is_resumed,
     )
 

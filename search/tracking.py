@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 
 from search.deadline import call_within
 from search.errors import SearchError
-from search.mlflow_limits import fit_params, fit_tags, split_batches, split_finite
+from search.mlflow_limits import clean_name, fit_params, fit_tags, split_batches, split_finite
 from search.mlflow_ui import EXPERIMENT_NOTE, NOTE_TAG, PARENT_TAG, RUN_KIND_TAG, hide_password
 from search.tracking_errors import TrackingError, TrackingUnavailable, translate_errors
 from search.tracking_store import (
@@ -262,6 +262,21 @@ class Tracker:
         if batch:
             with translate_errors("log metrics"):
                 self.client.log_batch(run_id, metrics=batch)
+
+    def list_new_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> dict[str, float]:
+        """Returns those metrics of a step that the run lacks there, or has with another value."""
+        with translate_errors("read metrics"):
+            names_there = self.client.get_run(run_id).data.metrics
+            return {
+                name: value
+                for name, value in metrics.items()
+                if clean_name(name) not in names_there or self._read_value(run_id, clean_name(name), step) != value
+            }
+
+    def _read_value(self, run_id: str, name: str, step: int) -> float | None:
+        """Returns a metric's value at a step, of several the last; None where it has none there."""
+        points = [point for point in self.client.get_metric_history(run_id, name) if point.step == step]
+        return float(max(points, key=lambda point: point.timestamp).value) if points else None
 
     def log_artifact(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
         """Stores a file, or a folder with all that is in it, among the run's artifacts."""

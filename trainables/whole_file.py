@@ -39,5 +39,5 @@ def cut_torn_line(path: Path) -> bool:
     content = path.read_bytes() if path.is_file() else b""
     whole, newline, torn = content.rpartition(b"\n")
     if torn:
-        path.write_bytes(whole + newline)
+        os.truncate(path, len(whole + newline))  # written anew, a kill or a full disk could cost the whole lines
     return bool(torn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,31 @@ def test_everything_arrives_once(
     (winner,) = read_children(session)
     assert winner.data.tags["winner"] == "yes"
     assert tracker.client.get_experiment_by_name("recorded") is not None
+
+
+def test_a_stop_in_the_middle_of_the_end_leaves_no_figure_twice(
+    session: Session, ended: Summary, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, parent, step = session.tracker, session.record.parent_run_id, session.plan.config.max_epochs
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def finish(summary: Summary) -> None:
+        finish_tracking(session, list_last_records(session, summary, verdict, session.plan.folder / "overlays"))
+
+    run_winner(session)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Tracker, "log_artifact", stop)
+        finish(ended)
+    finish(ended)
+    assert read_history(tracker, parent, "test_dice") == [(step, ended.test_dice)]
+    assert read_history(tracker, parent, "val_dice_by_scale_percent") == [(0, 0.5), (50, 0.6), (100, 0.55)]
+    finish(dataclasses.replace(ended, test_dice=0.25))  # what is new is told, and counts
+    finish(ended)
+    told = [value for _, value in read_history(tracker, parent, "test_dice")]
+    assert told == [ended.test_dice, 0.25, ended.test_dice]
+    assert tracker.client.get_run(parent).data.metrics["test_dice"] == ended.test_dice
 
 
 def test_a_file_that_is_gone_holds_nothing_up(session: Session) -> None:

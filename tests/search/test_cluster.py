@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import ray
+import torch
 
 from search.cluster import (
     TrialResources,
@@ -18,6 +21,7 @@ from search.cluster import (
     start_ray,
 )
 from search.errors import ConfigError, SearchError
+from search.failures import to_storage_error
 from trainables.errors import CheckpointError, Finding
 
 
@@ -122,22 +126,59 @@ def raise_bug() -> None:
     raise KeyError("a bug")
 
 
+def raise_gpu_out_of_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+
+def raise_full_disk() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_worker_has_what_a_trial_is_given(local_ray: None) -> None:
     resources = share_resources(list_resources(), 0.0, None)
-    threads, gpus = call_with_resources(resources, lambda: (os.environ.get("OMP_NUM_THREADS"), ray.get_gpu_ids()))
+    threads, gpus = call_with_resources(
+        resources, "a bar", lambda: (os.environ.get("OMP_NUM_THREADS"), ray.get_gpu_ids())
+    )
     assert (threads, gpus) == (str(resources.cpus), [])
 
 
 def test_errors_on_purpose_come_back_as_they_were_raised(local_ray: None) -> None:
     resources = TrialResources(1, 0, 1)
     with pytest.raises(SearchError) as caught:
-        call_with_resources(resources, raise_search_error)
+        call_with_resources(resources, "a bar", raise_search_error)
     assert str(caught.value) == "the worker's own words"
     with pytest.raises(CheckpointError) as refused:
-        call_with_resources(resources, raise_checkpoint_error)
+        call_with_resources(resources, "a bar", raise_checkpoint_error)
     assert refused.value.findings == (Finding("a.pt", "is broken", "mend it"),)
 
 
 def test_bugs_keep_the_workers_traceback(local_ray: None) -> None:
     with pytest.raises(ray.exceptions.RayTaskError, match="raise_bug"):
-        call_with_resources(TrialResources(1, 0, 1), raise_bug)
+        call_with_resources(TrialResources(1, 0, 1), "a bar", raise_bug)
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        pytest.param(die, "its worker died (killed", marks=pytest.mark.slow),  # Ray tries four times
+        (raise_gpu_out_of_memory, "the GPU's memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.)"),
+    ],
+)
+def test_a_worker_that_dies_or_finds_no_memory_is_told_in_a_line(
+    local_ray: None, function: Callable[[], None], why: str
+) -> None:
+    with pytest.raises(SearchError) as caught:
+        call_with_resources(TrialResources(1, 0, 1), "the zero-shot bar", function)
+    assert str(caught.value).startswith(f"the zero-shot bar could not be completed: {why}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_a_worker_finds_full_is_known_for_one(local_ray: None) -> None:
+    with pytest.raises(ray.exceptions.RayError) as caught:
+        call_with_resources(TrialResources(1, 0, 1), "the export", raise_full_disk)
+    told = to_storage_error(caught.value, "/runs/a")
+    assert str(told).startswith("/runs/a cannot be written: No space left on device")

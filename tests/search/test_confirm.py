@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from search import confirm
+from search.chosen import Chosen
 from search.confirm import gather_finalist, list_seeds
+from search.epoch_log import EpochLog
+from search.errors import SearchError
+from search.finalists import Finalist, SeedRun
 from search.list_searcher import FROM_TRIAL
-from search.listed_trials import ListedTrial
+from search.listed_trials import ListedTrial, read_listed
 from search.objective import Objective
 from search.results import Winner
+from search.session import Session
 from trainables.context import RECIPE_FILE, SEED_KEY
 
 WINNER = Winner("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
@@ -66,3 +74,25 @@ def test_failed_and_missing_trainings_keep_their_reasons(tmp_path: Path) -> None
 def test_confirmations_never_use_the_searchs_own_seed(seed: int, seeds: list[int]) -> None:
     assert list_seeds(seed, 3) == seeds
     assert seed not in seeds
+
+
+@pytest.mark.parametrize("reason", ["ValueError: no such adapter", None], ids=["failed", "not started"])
+def test_a_refit_whose_worker_never_came_up_is_told_with_its_reason(
+    session: Session, monkeypatch: pytest.MonkeyPatch, reason: str | None
+) -> None:
+    folder, log = session.plan.folder / "refit", EpochLog(session.plan.folder / "refit")
+
+    def fail(session: Session, zeroshot: object, configs: list[dict[str, Any]], *_: object) -> list[ListedTrial]:
+        if reason is not None:
+            trial = SimpleNamespace(
+                trial_id="r", config=configs[0], get_error=lambda: f"Traceback\n{reason}", should_recover=lambda: False
+            )
+            log.on_trial_error(0, [trial], trial)
+        return read_listed(folder)
+
+    monkeypatch.setattr(confirm, "run_listed", fail)
+    best = Finalist("abc", 0.7, {"adapter.rank": 8}, (SeedRun(1, "/c", 4, 0.7),))
+    chosen = Chosen("abc", 1, "c", 4, 1.0, 0.7, 0.7, 0.7, 0.0, 1, 1, False, "id", {"adapter.rank": 8})
+    with pytest.raises(SearchError) as caught:
+        confirm._refit(session, chosen, best, None)  # type: ignore[arg-type]
+    assert str(caught.value) == f"the refit on all regions failed: {reason or 'it was not started'}"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from search.epoch_log import EpochLog, pick_plain, read_failure
+from search.listed_trials import read_listed
 from search.results import read_epochs
 
 
@@ -67,6 +68,13 @@ def test_a_failure_is_told_until_the_trial_starts_again(tmp_path: Path) -> None:
     log.on_trial_start(0, [trial], trial)
     assert read_failure(tmp_path / "trial-a") == ""
     assert read_failure(tmp_path / "no-such-trial") == ""
+
+
+def test_a_trial_whose_worker_never_came_up_is_listed_with_its_reason(tmp_path: Path) -> None:
+    log, trial = EpochLog(tmp_path), make_trial()
+    log.on_trial_error(0, [trial], trial)
+    (listed,) = read_listed(tmp_path)
+    assert (listed.config, listed.failure) == ({"adapter.rank": 8}, "ValueError: no such adapter")
 
 
 def test_of_a_trial_that_is_made_anew_no_failure_is_told(tmp_path: Path) -> None:

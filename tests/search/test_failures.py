@@ -9,10 +9,27 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from ray.exceptions import (
+    ActorDiedError,
+    NodeDiedError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.tune.error import TuneError
 
 from search.checkpoint_storage import CheckpointStorage
-from search.failures import StorageError, StorageGuard, describe_failure, find_storage_error, to_storage_error
+from search.failures import (
+    StorageError,
+    StorageGuard,
+    describe_failure,
+    describe_ray_error,
+    find_storage_error,
+    to_storage_error,
+)
 
 
 def make_trial(error: str) -> Any:
@@ -30,6 +47,31 @@ def make_trial(error: str) -> Any:
 def test_a_failure_is_one_line(error: str, told: str) -> None:
     line = describe_failure(make_trial(error))
     assert line.startswith(told) and "\n" not in line
+
+
+def wrap(error: Exception) -> RayTaskError:
+    return RayTaskError("score", "Traceback ...", error, "ray::score", 1, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (WorkerCrashedError(), "its worker died"),
+        (ActorDiedError(), "its worker died"),
+        (OutOfMemoryError("Task was killed, the node runs low on memory.\nMemory ..."), "its worker died"),
+        (NodeDiedError("the node is dead"), "its worker died"),
+        (ObjectStoreFullError("the store is full\nand more"), "the store is full"),
+        (wrap(torch.OutOfMemoryError("CUDA out of memory.\nGPU 0")), "the GPU's memory ran out (CUDA out of memory.):"),
+    ],
+)
+def test_a_call_without_an_answer_is_told_in_a_line(error: RayError, told: str) -> None:
+    line = describe_ray_error(error)
+    assert line.startswith(told) and "\n" not in line
+
+
+@pytest.mark.parametrize("error", [wrap(KeyError("a bug")), wrap(MemoryError()), RayError("No space left on device")])
+def test_bugs_and_disks_keep_their_errors(error: RayError) -> None:
+    assert describe_ray_error(error) == ""
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

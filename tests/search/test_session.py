@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from search.chosen import CHOSEN_FILE
 from search.cluster import TrialResources
 from search.errors import ConfigError
 from search.plan import SearchPlan
@@ -147,6 +148,24 @@ def test_a_kill_before_the_run_is_opened_is_made_up_for(plan: SearchPlan, tracke
     assert run.data.tags["space"] == "lora"
     assert reopen(plan, tracker, 9).record.parent_run_id == parent
     assert SearchRecord.read(plan.folder).config["num_trials"] == 9
+
+
+def test_what_was_chosen_is_forgotten_before_the_record_has_more_trials(
+    plan: SearchPlan, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(plan, tracker)
+    (plan.folder / CHOSEN_FILE).write_text("{}")
+    reopen(plan, tracker)
+    assert (plan.folder / CHOSEN_FILE).exists()  # nothing was added
+    write, chosen_at_writing = SearchRecord.write, []
+
+    def note(record: SearchRecord, folder: Path) -> None:
+        chosen_at_writing.append((folder / CHOSEN_FILE).exists())
+        write(record, folder)
+
+    monkeypatch.setattr(SearchRecord, "write", note)
+    reopen(plan, tracker, plan.config.num_trials + 1)
+    assert chosen_at_writing == [False]
 
 
 def test_a_disk_that_fills_once_the_run_is_open_keeps_the_search(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,15 @@ def test_what_is_no_whole_line_is_cut_off(tmp_path: Path, content: str, left: st
     path.write_text(content)
     assert cut_torn_line(path) == (content != left)
     assert path.read_text() == left
+
+
+def test_a_full_disk_costs_no_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text("a\nb")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))  # no byte can be written to any file
+    try:
+        assert cut_torn_line(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert path.read_text() == "a\n"
