@@ -23,6 +23,7 @@ class Card:
         stock_dice: Dice of the exported files, on the split's validation regions: by stock SAM2ImagePredictor, or by
             this project's evaluator where class prompts are among them, or nothing could be merged.
         unmergeable: What no stock checkpoint can hold, so that there is no ``sam2.pt``; empty where there is one.
+        has_choice: Whether the search came to its choice; else it is the best trial so far, as it is.
     """
 
     record: SearchRecord
@@ -30,6 +31,7 @@ class Card:
     summary: Summary | None
     stock_dice: float
     unmergeable: str = ""
+    has_choice: bool = True
 
     def to_markdown(self) -> str:
         """Returns the whole card."""
@@ -55,11 +57,12 @@ class Card:
             else "It was not confirmed with other seeds."
         )
         refit = " It was then trained on all training and validation regions together." if chosen.refit else ""
+        origin = "the best of several scales on validation" if self.has_choice else "no other scale was tried"
         scale = (
             "Weights and class prompts are as trained."
             if record.make_context().protocol.is_auto
             else f"The change of the weights is multiplied by {chosen.scale:g} (WiSE-FT, Wortsman et al. 2022; 1 is "
-            "the fine-tune as trained, 0 is zero-shot), the best of several scales on validation."
+            f"the fine-tune as trained, 0 is zero-shot), {origin}."
         )
         return (
             f"# SAM2 `{record.context['model']}`, fine-tuned by search `{record.search_id}`{told}\n\n"
@@ -71,7 +74,9 @@ class Card:
         summary, chosen = self.summary, self.chosen
         protocol = self.record.make_context().protocol
         validation = "cross-validation" if chosen.refit else "validation"
-        rows = [f"| | {validation} | test, first opening |", "|---|---|---|"]
+        opening = summary.test_opening if summary else 1
+        look = "first opening" if opening == 1 else f"opening {opening}"
+        rows = [f"| | {validation} | test, {look} |", "|---|---|---|"]
         zeroshot, ceiling = "zero-shot, measured alike", "best mask inside the prompt"
         if protocol.is_auto:
             zeroshot, ceiling = "untrained class prompts (zero-shot SAM2 knows no classes)", "every pixel named right"

@@ -14,6 +14,7 @@ from search.errors import SearchError
 from search.objective import Objective
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
 from search.results import find_winner, read_trials
+from search.summary import Summary
 from trainables.field_types import check_fields
 from trainables.whole_file import write_whole
 
@@ -70,7 +71,8 @@ class Chosen:
 
 
 def discard_choice(folder: Path) -> None:
-    """Forgets what was chosen, as more trials are about to be added to the search."""
+    """Forgets what was chosen and puts its summary aside, as more trials are about to be added to the search."""
+    Summary.put_aside(folder)
     (folder / CHOSEN_FILE).unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.card import Card
-from search.chosen import Chosen, read_chosen
+from search.chosen import CHOSEN_FILE, Chosen, read_chosen
 from search.command import add_storage_option, expand_path, locate_storage, run_command
 from search.errors import ConfigError, SearchError
 from search.out_folder import check_out, fill_out
@@ -85,7 +85,8 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
                     f"the exported model scores {report.stock_dice:.4f} by {report.check}, and {report.own_dice:.4f} "
                     f"as the search scores it: they may differ by {tolerance} at most; nothing was exported"
                 )
-            card = Card(record, chosen, Summary.read(run_folder), report.stock_dice, report.unmergeable)
+            has_choice = (run_folder / CHOSEN_FILE).exists()
+            card = Card(record, chosen, Summary.read(run_folder), report.stock_dice, report.unmergeable, has_choice)
             (partial / "README.md").write_text(card.to_markdown(), encoding="utf-8")
         except Exception as error:
             if what := _find_why_unwritable(error, partial):

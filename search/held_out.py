@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.openings import add_opening, describe_openings, find_opening
+from search.openings import add_opening, describe_openings, find_opening, locate_test_scores
 from search.record import SearchRecord
 from search.results import judge_on_test, write_scores
 from search.verdict import Verdict
@@ -67,7 +67,7 @@ def open_test(
     verdict = judge_on_test(found, zeroshot, context.seed)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
     verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
-    file = folder / ("scores_test.csv" if number == 1 else f"scores_test_{number}.csv")
+    file = locate_test_scores(folder, number)
     marks = {"test_opening": str(number), "caveats": "; ".join(caveats)}
     write_scores(file, {"winner": found, "zeroshot": zeroshot}, marks)
     return HeldOutResult(number, found.dice, zeroshot.dice, verdict, file)

@@ -64,6 +64,11 @@ def find_opening(folder: Path, candidate: str, protocol_id: str) -> int:
     return len(openings) if is_same else 0
 
 
+def locate_test_scores(folder: Path, opening: int) -> Path:
+    """Returns the file with the scores of a look at the test regions, counted from 1."""
+    return folder / ("scores_test.csv" if opening == 1 else f"scores_test_{opening}.csv")
+
+
 def describe_openings(number: int) -> str:
     """Returns what every artifact says where test was opened more than once; else an empty text."""
     if number < 2:

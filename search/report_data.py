@@ -19,7 +19,7 @@ from search.chosen import CHOSEN_FILE, Chosen, read_chosen
 from search.errors import SearchError
 from search.finalists import Finalist, read_finalists
 from search.objective import DICE, PARAMETERS, PARETO_FILE, Objective
-from search.openings import describe_openings, read_openings
+from search.openings import describe_openings, locate_test_scores, read_openings
 from search.protocol_table import PROTOCOLS_FILE, ProtocolRow
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
 from search.results import locate_trial, name_state, read_epochs, read_trials
@@ -169,9 +169,10 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
     study = read_trials(make_study_file(folder, record)) if (folder / "study.journal").is_file() else []
     summary = Summary.read(folder)
     val = _read_means(folder / "scores_val_zeroshot.csv")
-    test_file = folder / "scores_test.csv"
+    # Of the look that the summary tells of: others were at other trials.
+    test_file = locate_test_scores(folder, summary.test_opening) if summary else None
     verdict = None
-    if test_file.is_file():
+    if test_file is not None and test_file.is_file():
         verdict = judge(read_scores(test_file, "winner", "zeroshot", "patient"), context.seed)
     return ReportData(
         folder=folder,
@@ -181,7 +182,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         trials=tuple(_read_trial(trial, folder, objective) for trial in study),
         bar=_find_bar(summary, val, objective, context.protocol),
         val=val,
-        test=_read_means(test_file),
+        test=_read_means(test_file) if test_file else None,
         verdict=verdict,
         summary=summary,
         chosen=read_chosen(folder, record) if (folder / CHOSEN_FILE).is_file() else None,

@@ -22,7 +22,6 @@ from search.plots import (
 )
 from search.report_data import (
     MIN_WHOLE_TRIALS,
-    PairMeans,
     ReportData,
     TrialReport,
     add_leading,
@@ -87,7 +86,7 @@ def _show_verdict(data: ReportData) -> Markup:
     said, looks = _VERDICTS.get(summary.verdict, (summary.verdict, "verdict"))
     reason = f" Because {data.verdict.reason}." if data.verdict else ""
     parts.append(tag("div", tag("b", said), tag("p", f"On the test regions, by Dice.{reason}"), class_=looks))
-    val_limits, test_limits = (summary.val_floor, summary.val_ceiling), _find_limits(data.test)
+    val_limits, test_limits = (summary.val_floor, summary.val_ceiling), _find_test_limits(data)
     cells = [
         _list_dice("validation", summary.val_dice, summary.zeroshot_val_dice, val_limits),
         _list_dice("test", summary.test_dice, summary.zeroshot_test_dice, test_limits),
@@ -118,8 +117,13 @@ def _describe_recorded(data: ReportData) -> str:
     return f"The recorded bar {bar} was measured elsewhere: SAM2.1 Hiera-L on the BCSS test set. Do not compare."
 
 
-def _find_limits(means: PairMeans | None) -> tuple[float, float]:
-    return (means.overall["floor"], means.overall["ceiling"]) if means else (math.nan, math.nan)
+def _find_test_limits(data: ReportData) -> tuple[float, float]:
+    """Returns floor and ceiling, averaged as the Dice beside them is: without prompts over the classes."""
+    if data.test is None:
+        return math.nan, math.nan
+    means = [*data.test.by_class.values()] if data.protocol.is_auto else [data.test.overall]
+    floor, ceiling = (sum(each[name] for each in means) / len(means) for name in ("floor", "ceiling"))
+    return floor, ceiling
 
 
 def _show_classes(data: ReportData) -> Markup:

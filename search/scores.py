@@ -19,6 +19,8 @@ from search.statistics import FloatArray
 from trainables.data.bcss import find_tcga_patient
 from trainables.errors import Finding
 
+PATIENT_COLUMN = "patient"
+
 _ROWS_SHOWN = 10
 _STDIN = Path("/dev/stdin")  # a terminal is a device too
 
@@ -173,11 +175,15 @@ def _read_patients(files: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
 def read_scores(path: Path, candidate: str, baseline: str, patient_column: str | None = None) -> PairedScores:
     """Reads two columns of a CSV file with the columns `file`, `class` and one for each model.
 
+    Patients are told by the named column, or by one called `patient`, else by TCGA file names.
+
     Raises:
         ConfigError: With every finding: a file that cannot be read, missing columns with the nearest name,
             one column for both models, ragged rows, and all that `pair_scores` refuses.
     """
     header, lines, table = _read_table(path)
+    if patient_column is None and header.count(PATIENT_COLUMN) == 1:
+        patient_column = PATIENT_COLUMN
     wanted = ["file", "class", candidate, baseline] + ([patient_column] if patient_column is not None else [])
     findings = _find_bad_columns(header, dict.fromkeys(wanted), str(path))
     if candidate == baseline:

@@ -233,7 +233,7 @@ def _name_masks(session: Session, part: str, names: Sequence[str]) -> dict[str, 
 
 def _open_test(session: Session, chosen: Chosen) -> HeldOutResult:
     """Scores the chosen model and zero-shot on the test regions, and compares them pair by pair."""
-    session.say("scoring the winner and zero-shot on the test regions, once ...")
+    session.say("scoring the winner and zero-shot on the test regions ...")
     folder = session.plan.folder
     return open_test(
         folder,
@@ -287,6 +287,7 @@ def _summarize(
         bar_recorded_comparable=_is_recorded_setting(plan),
         caveats=[*plan.caveats, *filter(None, [describe_openings(result.opening)])],
         test_openings=result.opening,
+        test_opening=result.opening,
         naming=naming,
         objective=list(plan.config.objective.metrics),
         objective_value=chosen.objective_value,
@@ -295,9 +296,11 @@ def _summarize(
 
 
 def _is_recorded_setting(plan: SearchPlan) -> bool:
-    """Whether test figures of this search stand on the recorded images, model and protocol."""
+    """Whether test figures of this search stand on the recorded images, classes, model and protocol."""
     return (
         plan.split.kind == "bcss"
+        and plan.regions.is_bcss
+        and plan.regions.ignore_ids == (0,)
         and len(plan.split.test) == 45
         and plan.model == "large"
         and plan.protocol.name == RECORDED_BAR.protocol

@@ -53,9 +53,11 @@ class Summary:
         parent_run_id: The search's run in MLflow.
         export: Folder of the exported winner; empty until it has been exported.
         export_val_dice: The export's Dice on validation by stock SAM2ImagePredictor.
-        wall_seconds: From the start of the search to its end.
+        wall_seconds: Of the process that came to the search's end; those of earlier ones, before a resume, are not in
+            it.
         caveats: What a reader of the figures must know: an allowed leak, a test set opened again.
         test_openings: How often the test set was opened.
+        test_opening: Which of these looks the test figures come from, counted from 1.
         naming: Figures of naming the zero-shot masks, such as ``val_naming_clip_accuracy``.
         objective: What was optimized, one figure or two; the verdict is one of Dice in any case.
         objective_value: The first of them, of the chosen model on validation; None where that is the Dice.
@@ -94,6 +96,7 @@ class Summary:
     export_val_dice: float | None = None
     caveats: list[str] = field(default_factory=list)
     test_openings: int = 1
+    test_opening: int = 1
     naming: dict[str, float] = field(default_factory=dict)
     objective: list[str] = field(default_factory=lambda: [DICE])
     objective_value: float | None = None
@@ -117,6 +120,28 @@ class Summary:
             summary = Summary(**json.loads(path.read_text(encoding="utf-8")))
             check_fields(summary)
         return summary
+
+    @staticmethod
+    def put_aside(folder: Path) -> None:
+        """Gives the summary of a search that goes on beyond its end another name: ``summary-1.json`` and so on."""
+        path, number = folder / SUMMARY_FILE, 1
+        while (aside := folder / f"{path.stem}-{number}{path.suffix}").exists():
+            number += 1
+        if path.exists():
+            path.rename(aside)
+
+    @staticmethod
+    def list_former_winners(folder: Path) -> list[str]:
+        """Returns the trials that were chosen at earlier ends of the search; see :meth:`put_aside`.
+
+        Raises:
+            ConfigError: If one of these summaries is damaged.
+        """
+        winners = []
+        for path in sorted(folder.glob("summary-*.json")):
+            with tell_damaged_record(path):
+                winners.append(str(json.loads(path.read_text(encoding="utf-8"))["best_trial"]))
+        return winners
 
     def to_metrics(self) -> dict[str, float]:
         """Returns the figures for MLflow's parent run."""

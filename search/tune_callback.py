@@ -281,7 +281,8 @@ class TrackingCallback(Callback):
             return {"trials_ended": float(self._count_ended())}
         bar = self._zeroshot["val_dice"]
         figures = {"bar_recorded": RECORDED_BAR.overall_dice, "bar_zeroshot": bar}
-        reached = [run.best_val_dice for run in self._runs.values() if run.best_val_dice is not None]
+        # Confirmations and refits never count: they are in the map beside the search's own trials.
+        reached = [run.best_val_dice for run in self._runs.values() if run.counted and run.best_val_dice is not None]
         if reached:
             figures |= {"best_val_dice": max(reached), "best_dice_minus_zeroshot": max(reached) - bar}
         return {**figures, "trials_ended": float(self._count_ended())}

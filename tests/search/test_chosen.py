@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from search.chosen import CHOSEN_FILE, Chosen, read_chosen
+from search.chosen import CHOSEN_FILE, Chosen, discard_choice, read_chosen
 from search.errors import ConfigError, SearchError
 from search.record import SearchRecord
+from search.summary import Summary
 from trainables.context import TrialContext
 from trainables.protocol import PROTOCOLS
 
@@ -42,6 +43,19 @@ def test_a_choice_with_a_value_of_another_type_is_told(tmp_path: Path, record: S
     dataclasses.replace(chosen, checkpoint=None).write(tmp_path)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"chosen\.json: .*checkpoint is None"):
         read_chosen(tmp_path, record)
+
+
+def test_what_was_chosen_is_forgotten_with_its_summary(tmp_path: Path, summary: Summary) -> None:
+    for trial_id in ("first", "second"):
+        dataclasses.replace(summary, best_trial=trial_id).write(tmp_path)
+        (tmp_path / CHOSEN_FILE).write_text("{}")
+        discard_choice(tmp_path)
+    assert Summary.read(tmp_path) is None and not (tmp_path / CHOSEN_FILE).exists()
+    assert Summary.list_former_winners(tmp_path) == ["first", "second"]
+    discard_choice(tmp_path)  # nothing is there
+    (tmp_path / "summary-1.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"summary-1\.json"):
+        Summary.list_former_winners(tmp_path)
 
 
 def test_a_search_without_checkpoints_has_no_choice(tmp_path: Path, record: SearchRecord) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from search import closing
+from search.chosen import discard_choice
 from search.closing import CLOSING_FILE, finish_tracking, list_last_records, write_final_report
 from search.finalists import Finalist, SeedRun, write_finalists
 from search.mlflow_ui import PARENT_TAG
@@ -100,7 +101,7 @@ def test_everything_arrives_once(
     assert run.info.status == "FINISHED"
     assert (run.data.tags["verdict"], run.data.metrics["val_naming_clip_accuracy"]) == ("beaten", 0.75)
     assert read_history(tracker, parent, "val_dice_by_scale_percent") == [(0, 0.5), (50, 0.6), (100, 0.55)]
-    assert read_history(tracker, parent, "test_dice") == [(session.plan.config.max_epochs, ended.test_dice)]
+    assert read_history(tracker, parent, "test_dice") == [(sum(ended.trials.values()), ended.test_dice)]
     artifacts = {item.path for item in tracker.client.list_artifacts(parent)}
     assert {"search.json", "summary.json", "confirmation.json", "verdict.txt", "naming", "overlays"} <= artifacts
     (winner,) = read_children(session)
@@ -108,10 +109,27 @@ def test_everything_arrives_once(
     assert tracker.client.get_experiment_by_name("recorded") is not None
 
 
+def test_a_second_end_is_marked_and_has_one_winner(session: Session, ended: Summary, verdict: Verdict) -> None:
+    tracker, parent, folder = session.tracker, session.record.parent_run_id, session.plan.folder
+    run_winner(session)
+    finish_tracking(session, list_last_records(session, ended, verdict, folder / "overlays"))
+    discard_choice(folder)
+    callback = session.open_outbox()
+    callback._post("new", "start", name="trial-new", run_kind="trial", tags={"ray_trial_id": "new"}, params={})
+    again = dataclasses.replace(ended, best_trial="new", test_openings=2, test_opening=2)
+    again.write(folder)
+    (folder / "chosen.json").write_text("{}")
+    finish_tracking(session, list_last_records(session, again, verdict, folder / "overlays"))
+    winners = {run.data.tags["ray_trial_id"]: run.data.tags["winner"] for run in read_children(session)}
+    assert winners == {"abc": "no", "new": "yes"}
+    tags = tracker.client.get_run(parent).data.tags
+    assert (tags["best_trial"], tags["test_openings"]) == ("new", "2") and "opened 2 times" in tags["caveat_test"]
+
+
 def test_a_stop_in_the_middle_of_the_end_leaves_no_figure_twice(
     session: Session, ended: Summary, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracker, parent, step = session.tracker, session.record.parent_run_id, session.plan.config.max_epochs
+    tracker, parent, step = session.tracker, session.record.parent_run_id, sum(ended.trials.values())
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

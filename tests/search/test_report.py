@@ -126,14 +126,14 @@ def add_trials(folder: Path, record: SearchRecord, dice: Sequence[Sequence[float
         (place / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_pairs(path: Path, models: Sequence[str]) -> None:
+def write_pairs(path: Path, models: Sequence[str], low: float = 0.5) -> None:
     draw = np.random.default_rng(0)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "patient", "protocol", *models, "floor", "ceiling"])
         for number in range(8):
             for name in CLASSES:
-                dice = [f"{value:.3f}" for value in draw.uniform(0.5, 0.7, len(models))]
+                dice = [f"{value:.3f}" for value in draw.uniform(low, 0.7, len(models))]
                 writer.writerow([f"r{number}.png", name, f"p{number}", "226c7851", *dice, "0.4", "0.95"])
 
 
@@ -166,6 +166,18 @@ def write_finished(folder: Path, summary: Summary, objective: Objective = BY_DIC
 def finished(tmp_path: Path, summary: Summary) -> Path:
     write_finished(tmp_path / "first", summary)
     return tmp_path / "first"
+
+
+def test_test_figures_are_those_of_the_look_that_the_summary_tells_of(finished: Path, summary: Summary) -> None:
+    first = read_report(finished)
+    write_pairs(finished / "scores_test_2.csv", ["winner", "zeroshot"], low=0.69)  # of another trial
+    assert read_report(finished).test == first.test and read_report(finished).verdict == first.verdict
+    dataclasses.replace(summary, test_opening=2).write(finished)
+    second = read_report(finished)
+    assert first.test is not None and second.test is not None
+    assert first.test.overall["winner"] < 0.65 < 0.69 <= second.test.overall["winner"]
+    (finished / "summary.json").unlink()  # trials are being added
+    assert read_report(finished).test is None and read_report(finished).verdict is None
 
 
 def test_a_finished_search_is_told_on_one_page(finished: Path, tmp_path: Path) -> None:

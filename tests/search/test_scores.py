@@ -47,6 +47,12 @@ def test_patient_column_wins_over_the_file_name(tmp_path: Path) -> None:
     assert read_scores(path, "a", "b", "who").patient.tolist() == ["p", "p"]
 
 
+def test_a_column_of_patients_needs_no_naming(tmp_path: Path) -> None:
+    path = write(tmp_path, "file,class,patient,a,b\n1.png,x,p,0.1,0.2\n2.png,x,p,0.3,0.2\n")
+    scores = read_scores(path, "a", "b")
+    assert scores.patient.tolist() == ["p", "p"] and not scores.notes
+
+
 def test_every_bad_row_is_found_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,

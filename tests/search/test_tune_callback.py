@@ -14,6 +14,7 @@ import pytest
 
 from search.mlflow_ui import PARENT_TAG
 from search.tracking import Tracker
+from search.trial_runs import TrialRun
 from search.tune_callback import TrackingCallback, select_metrics
 
 ZEROSHOT = {"val_dice": 0.5, "val_iou": 0.4, "val_dice/tumor": 0.6}
@@ -146,6 +147,14 @@ def test_the_parent_shows_the_best_so_far(callback: TrackingCallback, tracker: T
     n_ended, bests = zip(*read_history(tracker, parent, "best_val_dice"), strict=True)
     assert n_ended == (1, 2, 3) and bests == pytest.approx((0.62, 0.62, 0.72))
     assert tracker.client.get_run(parent).data.metrics["best_dice_minus_zeroshot"] == pytest.approx(0.22)
+
+
+def test_confirmations_do_not_count_as_the_best_of_the_search(callback: TrackingCallback, tracker: Tracker) -> None:
+    trial = make_trial("a")
+    run_trial(callback, trial, range(1, 3), 0.4)
+    callback._runs["confirmation"] = TrialRun("run", best_val_dice=0.9)  # the map holds all runs
+    callback.on_trial_complete(0, [trial], trial)
+    assert callback._sum_up()["best_val_dice"] == pytest.approx(0.42)
 
 
 def test_nan_never_becomes_the_best(callback: TrackingCallback, tracker: Tracker) -> None:
