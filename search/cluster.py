@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import uuid
@@ -28,11 +29,13 @@ from search.errors import ConfigError, SearchError
 from search.failures import describe_ray_error
 from search.quiet import silence_telemetry
 from search.reachable import connect_once
+from trainables.device import find_gpu_fault
 from trainables.errors import Finding, TrainablesError
 
 T = TypeVar("T")
 # More loaders than this feed no GPU faster: one core augments about 30 regions a second.
 MAX_WORKERS_PER_TRIAL = 4
+OVERRIDE_ON_ZERO = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
 # Of a socket's path of at most 107 bytes, /ray/session_TIME_PROCESS/sockets/plasma_store takes 68.
 MAX_TEMPORARY_BYTES = 39
 
@@ -119,6 +122,9 @@ def start_ray(address: str | None) -> None:
     # Relative paths of a user mean the folder that the command was given in, also inside workers.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    # Workers without a GPU of their own see none, as for years; Ray 2.60 would show them all.
+    os.environ.setdefault(OVERRIDE_ON_ZERO, "1")
+    environment = {**environment, OVERRIDE_ON_ZERO: os.environ[OVERRIDE_ON_ZERO]}
     # The newer reporter prints a banner even when told to be quiet.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would end the trials and return as if all were well; an interrupted search must not go on to the test.
@@ -218,14 +224,17 @@ def _list_blind_nodes(node_ids: Sequence[str], file: Path) -> list[str]:
     return [node_id for node_id, is_there in zip(node_ids, seen, strict=True) if not is_there]
 
 
-def list_resources() -> dict[str, float]:
-    """Returns what the whole cluster has, CPUs and GPUs by Ray's names."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources
+def list_nodes() -> list[dict[str, float]]:
+    """Returns what each node of the cluster has, CPUs and GPUs by Ray's names.
+
+    Ray counts the GPU of an Apple machine, on which this project does not compute.
+    """
+    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [{**node, "GPU": 0.0} for node in nodes] if sys.platform == "darwin" else nodes
 
 
 def share_resources(
-    available: Mapping[str, float], gpus_per_trial: float | None, max_concurrent: int | None
+    nodes: Sequence[Mapping[str, float]], gpus_per_trial: float | None, max_concurrent: int | None
 ) -> TrialResources:
     """Shares a machine's or a cluster's resources out.
 
@@ -233,26 +242,48 @@ def share_resources(
     fewer trials run at once than there are cores, each has several.
 
     Args:
-        available: From ``ray.cluster_resources()``.
+        nodes: From :func:`list_nodes`: a trial lives on one of them.
         gpus_per_trial: Above 0; below 1 several trials share a GPU. None is 1 where there are GPUs.
         max_concurrent: Trials at once, at most; None for as many as fit.
 
     Raises:
-        ConfigError: If a trial asks for more GPUs than there are.
+        ConfigError: If a trial asks for more GPUs than there are, or than a node has.
     """
-    total_cpus, total_gpus = int(available.get("CPU", 1)), available.get("GPU", 0.0)
+    total_gpus = sum(node.get("GPU", 0.0) for node in nodes)
     gpus = gpus_per_trial if gpus_per_trial is not None else float(total_gpus >= 1)
     if findings := check_gpus(gpus, total_gpus):
         raise ConfigError(findings)
-    fitting = _count_fitting(total_cpus, total_gpus, gpus)
-    concurrent = max(1, min(fitting, total_cpus, max_concurrent or fitting))
-    # A trial lives on one node: what is left over on the others is no use to it.
-    n_nodes = sum(name.startswith("node:") and name != "node:__internal_head__" for name in available)
-    cpus = min(total_cpus // concurrent, total_cpus // max(1, n_nodes))
-    if gpus:
-        # Nothing beyond the loaders would use them, and a node's cores need not be in proportion to its GPUs.
-        cpus = min(cpus, MAX_WORKERS_PER_TRIAL + 1)
-    return TrialResources(max(1, cpus), gpus, concurrent)
+    if not gpus:
+        total_cpus = max(1, sum(int(node.get("CPU", 0)) for node in nodes))
+        concurrent = max(1, min(total_cpus, max_concurrent or total_cpus))
+        # What is left over on other nodes is no use to a trial.
+        return TrialResources(max(1, min(total_cpus // concurrent, total_cpus // max(1, len(nodes)))), gpus, concurrent)
+    hosts = [(int(node.get("CPU", 0)), _count_fitting(node, gpus)) for node in nodes]
+    hosts = [(cpus, n_trials) for cpus, n_trials in hosts if n_trials]
+    if not hosts:
+        what = f"no node has {gpus:g} GPU{'' if gpus == 1 else 's'} and a core beside"
+        raise ConfigError([Finding(f"--gpus-per-trial {gpus:g}", what, "ask for as many as one node has")])
+    fitting = sum(n_trials for _, n_trials in hosts)
+    concurrent = min(fitting, max_concurrent or fitting)
+    # Nothing beyond the loaders would use more, and a node's cores need not be in proportion to its GPUs.
+    cpus = min(MAX_WORKERS_PER_TRIAL + 1, *(cpus // min(n_trials, concurrent) for cpus, n_trials in hosts))
+    return TrialResources(cpus, gpus, concurrent)
+
+
+def check_gpus_compute(resources: TrialResources) -> None:
+    """Lets a worker compute on the GPU that it is given.
+
+    Ray counts what the driver tells; PyTorch may be built for none, for newer drivers or for other GPUs, and would
+    compute on the CPU without a word.
+
+    Raises:
+        ConfigError: With PyTorch's reason, if it cannot.
+    """
+    if not resources.gpus:
+        return
+    if why := call_with_resources(resources, "a look at the GPUs", find_gpu_fault):
+        fix = "update the driver, install a PyTorch for it, or leave the GPUs alone with --gpus-per-trial 0"
+        raise ConfigError([Finding("GPUs", f"Ray counts them, and PyTorch cannot use them: {why}", fix)])
 
 
 def check_gpus(gpus_per_trial: float | None, total_gpus: float) -> list[Finding]:
@@ -264,12 +295,12 @@ def check_gpus(gpus_per_trial: float | None, total_gpus: float) -> list[Finding]
     return [Finding(f"--gpus-per-trial {gpus_per_trial:g}", what, fix)]
 
 
-def _count_fitting(total_cpus: int, total_gpus: float, gpus: float) -> int:
-    """Returns how many trials fit, going by GPUs where trials have any."""
-    if not gpus:
-        return total_cpus
+def _count_fitting(node: Mapping[str, float], gpus: float) -> int:
+    """Returns how many trials with GPUs fit a node."""
+    n_gpus = node.get("GPU", 0.0)
     # A GPU is shared by whole trials: 0.4 of a GPU lets two in, not two and a half.
-    return int(total_gpus) * int(1 / gpus) if gpus < 1 else int(total_gpus / gpus)
+    fitting = int(n_gpus) * int(1 / gpus) if gpus < 1 else int(n_gpus / gpus)
+    return min(fitting, int(node.get("CPU", 0)))
 
 
 def call_with_resources(resources: TrialResources, what: str, function: Callable[..., T], *arguments: Any) -> T:

@@ -144,7 +144,7 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     if context.protocol.is_auto:
         what = "was scored without prompts, and this model answers nothing else"
         raise ConfigError([Finding(record.search_id, what, "compare it under a search whose protocol prompts")])
-    context.use_threads()
+    context.use_share()
     store = RegionStore.open(Path(context.store_folder))
     files = {region.name: region.image for region in read_regions(Path(record.data_root)).regions}
     gone = [name for name in context.scored if name not in files]

@@ -101,7 +101,7 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
     from trainables.naming import encode_masks, list_predicted_masks, list_true_masks, name_masks
     from trainables.scoring import load_candidate
 
-    context.use_threads()
+    context.use_share()
     store = RegionStore.open(Path(context.store_folder))
     device = pick_device()
     clip = load_clip(settings.clip_model, settings.clip_weights, device)

@@ -18,8 +18,9 @@ from search.class_prompts import NO_ZERO_SHOT
 from search.closing import CLOSING_FILE, draw_best, finish_tracking, list_last_records, write_final_report
 from search.cluster import (
     call_with_resources,
+    check_gpus_compute,
     check_shared_storage,
-    list_resources,
+    list_nodes,
     map_with_resources,
     share_resources,
     start_ray,
@@ -90,7 +91,8 @@ def run_search(
     start_ray(address)
     try:
         check_shared_storage(plan.checkpoint_url or plan.arguments.storage, plan.folder.parent)
-        resources = share_resources(list_resources(), gpus_per_trial, max_concurrent)
+        resources = share_resources(list_nodes(), gpus_per_trial, max_concurrent)
+        check_gpus_compute(resources)
         tracker = Tracker.connect(plan.experiment, default_uri=resumed.record.tracking_uri if resumed else "")
         if resumed is None:
             plan = claim_folder(plan)

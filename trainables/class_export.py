@@ -142,7 +142,7 @@ def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[Clas
 
 def score_class_export(context: TrialContext, folder: Path) -> Scores:
     """Scores an export on validation: stock ``SAM2ImagePredictor`` takes no tokens, so the project's evaluator does."""
-    context.use_threads()
+    context.use_share()
     store = RegionStore.open(Path(context.store_folder))
     regions = EvaluationSet(store, context.val, context.protocol, context.train)
     with torch.inference_mode():

@@ -99,10 +99,13 @@ class TrialContext:
         return checkpoint / f"fold-{index}" if self.folds else checkpoint
 
     @staticmethod
-    def use_threads() -> None:
-        """Lets PyTorch use the cores that Ray gave this process: it says so in ``OMP_NUM_THREADS``."""
+    def use_share() -> None:
+        """Lets PyTorch use what Ray gave this process: cores, as ``OMP_NUM_THREADS`` says, and its part of a GPU."""
         import torch
 
+        from trainables.device import limit_gpu_memory
+
+        limit_gpu_memory()
         # OpenMP allows a list, one number a level of nesting: the outermost counts.
         outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
         torch.set_num_threads(max(1, int(outermost)) if outermost.isdecimal() else 1)

@@ -98,8 +98,8 @@ def predict_masks(
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on CUDA devices that have it, full precision elsewhere."""
-    usable = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    """bfloat16 on CUDA devices that have it, full precision elsewhere: emulated it is slower, and takes more memory."""
+    usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16, enabled=usable)
 
 

@@ -125,6 +125,7 @@ class FineTune:
         load_adapter_weights(self.adapted, folder / ADAPTER_FOLDER)
         if (prompts := find_class_prompts(get_base(self.adapted))) is not None:
             prompts.load_state_dict(load_class_prompts(folder).state_dict())
-        state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
+        # On the CPU: moments go to their parameters' device, and counts of steps stay, as in an optimizer that is new.
+        state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer_steps = state["optimizer_steps"]

@@ -125,7 +125,7 @@ def load_merged(context: TrialContext, folder: Path) -> SAM2Base:
 
 def score_merged(context: TrialContext, folder: Path, data_root: Path) -> Scores:
     """Scores a merged checkpoint on validation through stock ``SAM2ImagePredictor``, from the image files."""
-    context.use_threads()
+    context.use_share()
     store = RegionStore.open(Path(context.store_folder))
     files = {region.name: region.image for region in read_regions(data_root).regions}
     regions = EvaluationSet(store, context.val, context.protocol)

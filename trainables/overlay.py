@@ -58,7 +58,7 @@ def draw_overlays(
     Raises:
         OSError: If a file cannot be written; what it was stays.
     """
-    context.use_threads()
+    context.use_share()
     store = RegionStore.open(Path(context.store_folder))
     regions = EvaluationSet(store, names, context.protocol)
     predictions = {

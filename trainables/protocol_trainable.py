@@ -25,7 +25,7 @@ class ProtocolTrainable(tune.Trainable):
         self, config: dict[str, Any], context: TrialContext
     ) -> None:
         """Loads the model and the regions once; they serve every trial that this actor runs."""
-        context.use_threads()
+        context.use_share()
         self.context = context
         self.device = pick_device()
         self.store = RegionStore.open(Path(context.store_folder))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ray import tune
 
 from trainables.checkpoint import load_model
@@ -36,7 +37,7 @@ class SAM2Trainable(tune.Trainable):
         self, config: dict[str, Any], context: TrialContext
     ) -> None:
         """Loads the model and the regions once; they serve every trial that this actor runs."""
-        context.use_threads()
+        context.use_share()
         self.context = context
         self.device = pick_device()
         store = RegionStore.open(Path(context.store_folder))
@@ -58,6 +59,9 @@ class SAM2Trainable(tune.Trainable):
         searched = {name: value for name, value in config.items() if "." in name}
         self.recipe = Recipe.from_flat({**context.fixed, **searched})
         seed = int(config.get(SEED_KEY, context.seed))
+        self.fits: list[FineTune] = []  # the last trial's models give way before the next ones are built
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         self.fits = [
             FineTune(context, fold, val_set, self.base_state, self.recipe, seed, self.device)
             for fold, val_set in zip(context.list_folds(), self.val_sets, strict=True)

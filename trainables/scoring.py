@@ -213,5 +213,5 @@ def _refuse_scaled_prompts(adapted: AdaptedModel, scale: float) -> None:
 
 
 def _open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
-    context.use_threads()
+    context.use_share()
     return EvaluationSet(RegionStore.open(Path(context.store_folder)), names, context.protocol, context.train)

@@ -88,7 +88,7 @@ def load_unmerged(
 
 def score_unmerged(context: TrialContext, folder: Path) -> Scores:
     """Scores an export on validation by the project's evaluator, from its files and the weights it needs."""
-    context.use_threads()
+    context.use_share()
     store = RegionStore.open(Path(context.store_folder))
     regions = EvaluationSet(store, context.val, context.protocol, context.train)
     with torch.inference_mode():

@@ -12,11 +12,13 @@ import pytest
 import ray
 import torch
 
+from search import cluster
 from search.cluster import (
     TrialResources,
     call_with_resources,
     check_gpus,
-    list_resources,
+    check_gpus_compute,
+    list_nodes,
     share_resources,
     start_ray,
 )
@@ -59,23 +61,41 @@ from trainables.errors import CheckpointError, Finding
 def test_resources_are_shared_out(
     cpus: int, gpus: int, per_trial: float | None, at_most: int | None, expected: TrialResources
 ) -> None:
-    available = {"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {}), "node:127.0.0.1": 1.0}
-    shared = share_resources(available, per_trial, at_most)
+    node = {"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {}), "node:127.0.0.1": 1.0}
+    shared = share_resources([node], per_trial, at_most)
     assert shared == expected
     assert shared.cpus * shared.concurrent <= cpus
     assert shared.gpus * shared.concurrent <= gpus
 
 
-def test_a_trial_is_never_wider_than_a_node() -> None:
-    nodes = {f"node:10.0.0.{number}": 1.0 for number in range(4)}
-    available = {"CPU": 16.0, **nodes, "node:__internal_head__": 1.0}
-    assert share_resources(available, None, 1) == TrialResources(4, 0, 1)
+@pytest.mark.parametrize(
+    ("nodes", "per_trial", "at_most", "expected"),
+    [
+        ([(4, 0)] * 4, None, 1, TrialResources(4, 0, 1)),
+        # A head without GPUs has cores for no trial.
+        ([(16, 0), *[(4, 1)] * 4], None, None, TrialResources(4, 1, 4)),
+        ([(32, 0), (16, 8)], None, None, TrialResources(2, 1, 8)),
+        ([(32, 0), (16, 8)], None, 2, TrialResources(5, 1, 2)),
+        ([(16, 2), (4, 2)], None, None, TrialResources(2, 1, 4)),
+        ([(16, 2), (16, 1)], 2.0, None, TrialResources(5, 2, 1)),
+        ([(16, 2), (0, 4)], None, None, TrialResources(5, 1, 2)),
+    ],
+)
+def test_a_trial_is_never_wider_than_a_node(
+    nodes: list[tuple[int, int]], per_trial: float | None, at_most: int | None, expected: TrialResources
+) -> None:
+    assert share_resources([{"CPU": cpus, "GPU": gpus} for cpus, gpus in nodes], per_trial, at_most) == expected
+
+
+def test_more_gpus_than_a_node_has_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--gpus-per-trial 2: no node has 2 GPUs"):
+        share_resources([{"CPU": 8.0, "GPU": 1.0}] * 4, 2.0, None)
 
 
 @pytest.mark.parametrize(("gpus", "asked"), [(0, 1.0), (0, 0.5), (1, 2.0), (8, 9.0)])
 def test_more_gpus_than_there_are_are_refused(gpus: int, asked: float) -> None:
     with pytest.raises(ConfigError, match=f"--gpus-per-trial {asked:g}: {gpus} GPUs? can be seen here"):
-        share_resources({"CPU": 4.0, "GPU": float(gpus)}, asked, None)
+        share_resources([{"CPU": 4.0, "GPU": float(gpus)}], asked, None)
 
 
 @pytest.mark.parametrize("asked", [None, 0.0, 0.5, 2.0])
@@ -114,6 +134,25 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert not list(nowhere.iterdir())
 
 
+def test_a_worker_without_a_gpu_of_its_own_sees_none(local_ray: None) -> None:
+    call = TrialResources(1, 0, 1), "a look", lambda: os.environ.get("CUDA_VISIBLE_DEVICES")
+    assert call_with_resources(*call) == ""
+
+
+def test_gpus_that_pytorch_cannot_use_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[TrialResources] = []
+
+    def answer(resources: TrialResources, what: str, function: object) -> str:
+        asked.append(resources)
+        return "the driver is too old"
+
+    monkeypatch.setattr(cluster, "call_with_resources", answer)
+    check_gpus_compute(TrialResources(2, 0, 1))
+    assert not asked
+    with pytest.raises(ConfigError, match="PyTorch cannot use them: the driver is too old -> .*--gpus-per-trial 0"):
+        check_gpus_compute(TrialResources(2, 1, 1))
+
+
 def raise_search_error() -> None:
     raise SearchError("the worker's own words")
 
@@ -139,7 +178,7 @@ def die() -> None:
 
 
 def test_a_worker_has_what_a_trial_is_given(local_ray: None) -> None:
-    resources = share_resources(list_resources(), 0.0, None)
+    resources = share_resources(list_nodes(), 0.0, None)
     threads, gpus = call_with_resources(
         resources, "a bar", lambda: (os.environ.get("OMP_NUM_THREADS"), ray.get_gpu_ids())
     )

@@ -32,7 +32,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of two cores, on which nothing is started."""
     monkeypatch.setattr(stages, "start_ray", lambda address: None)
     monkeypatch.setattr(stages, "check_shared_storage", lambda storage, folder: None)
-    monkeypatch.setattr(stages, "list_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(stages, "list_nodes", lambda: [{"CPU": 2.0}])
 
 
 def begin(plan: SearchPlan, screen: TextIO) -> None:

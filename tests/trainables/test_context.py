@@ -56,5 +56,5 @@ def test_threads_follow_the_variable_that_ray_sets(
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    CONTEXT.use_threads()
+    CONTEXT.use_share()
     assert torch.get_num_threads() == n_threads

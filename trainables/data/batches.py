@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -52,11 +54,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on another device."""
-        moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=True)
-            for field in dataclasses.fields(self)
-        }
-        return Batch(**moved)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Returns the batch in page-locked memory; PyTorch's loaders call it where they are asked to pin."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(**{field.name: move(getattr(self, field.name)) for field in dataclasses.fields(self)})
 
 
 @dataclass(frozen=True)
@@ -182,12 +187,26 @@ def collate_samples(samples: Sequence[Sample]) -> Batch | None:
     )
 
 
+def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = Path("/dev/shm")) -> bool:
+    """Whether loaders can hand their batches over: containers often have 64 MB for it, and would end them by SIGBUS.
+
+    Each loader has two batches ready. To an image come its objects' masks, at a sixteenth of its pixels each.
+    """
+    if not n_workers or not folder.is_dir():
+        return True
+    recipe, image = regions.recipe, regions.store.image(regions.indices[0])
+    n_masks = 2 * (len(regions.store.classes) + 1 if recipe.class_prompts.tokens else recipe.prompts.max_objects)
+    n_bytes = recipe.optim.batch_size * 4 * image.size * (1 + n_masks / (3 * 16))
+    return shutil.disk_usage(folder).free > 2 * n_workers * n_bytes
+
+
 def iterate_batches(regions: TrainingRegions, n_workers: int, pin_memory: bool) -> Iterator[Batch]:
     """Yields the epoch's batches in an order drawn from seed and epoch; every region comes once.
 
     Args:
         regions: The regions of one epoch.
-        n_workers: Processes that decode and augment ahead; 0 does it in this one.
+        n_workers: Processes that decode and augment ahead, if shared memory holds what they hand over; 0 does it in
+            this one.
         pin_memory: Whether batches are copied to page-locked memory, for a faster way to a GPU.
     """
     generator = torch.Generator().manual_seed(regions.seed * 1_000_003 + regions.epoch)
@@ -196,7 +215,7 @@ def iterate_batches(regions: TrainingRegions, n_workers: int, pin_memory: bool) 
         batch_size=regions.recipe.optim.batch_size,
         shuffle=True,
         generator=generator,
-        num_workers=n_workers,
+        num_workers=n_workers if fits_shared_memory(regions, n_workers) else 0,
         collate_fn=collate_samples,
         pin_memory=pin_memory,
     )

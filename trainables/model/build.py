@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from sam2.build_sam import build_sam2
@@ -64,6 +65,20 @@ def config_path(spec: ModelSpec) -> AbstractContextManager[None]:
     return nano_config_path() if spec.is_demo else nullcontext()
 
 
+@contextmanager
+def _gpu_unseen() -> Iterator[None]:
+    """Keeps SAM2's layers from filling their caches on the first GPU, whatever device they are built for.
+
+    The process that plans a search would hold a part of that GPU to its end, or fail where the GPU is another's.
+    """
+    before = torch.cuda.is_available
+    torch.cuda.is_available = lambda: False
+    try:
+        yield
+    finally:
+        torch.cuda.is_available = before
+
+
 def build_architecture(spec: ModelSpec, image_size: int | None = None) -> SAM2Base:
     """Builds the model on the CPU, in evaluation mode, with random weights.
 
@@ -72,5 +87,5 @@ def build_architecture(spec: ModelSpec, image_size: int | None = None) -> SAM2Ba
         image_size: Side of the square that regions are resized to, in pixels; the config's own where None.
     """
     overrides = [] if image_size is None else [f"model.image_size={image_size}"]
-    with config_path(spec):
+    with config_path(spec), _gpu_unseen():
         return build_sam2(spec.config, None, device="cpu", hydra_overrides_extra=overrides)

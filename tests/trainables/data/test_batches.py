@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from trainables.data.batches import (
     TrainingRegions,
     choose_prompt_spec,
     collate_samples,
+    fits_shared_memory,
     iterate_batches,
     shrink_mask,
 )
@@ -50,6 +54,15 @@ def test_an_epoch_is_the_same_however_many_workers_load_it(tissue_store: RegionS
     plain = list_batches(make_regions(tissue_store))
     assert are_equal(plain, list_batches(make_regions(tissue_store)))
     assert are_equal(plain, list_batches(make_regions(tissue_store), n_workers=2))
+
+
+@pytest.mark.parametrize(("free", "n_workers", "fits"), [(10**4, 2, False), (10**4, 0, True), (10**9, 2, True)])
+def test_loaders_need_shared_memory(
+    tissue_store: RegionStore, free: int, n_workers: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert fits_shared_memory(make_regions(tissue_store), n_workers, tmp_path) is fits
+    assert fits_shared_memory(make_regions(tissue_store), n_workers, tmp_path / "none")  # no such system
 
 
 @pytest.mark.parametrize("change", [{"epoch": 1}, {"seed": 4}])

@@ -66,3 +66,15 @@ def test_nano_s_search_path_lasts_only_as_long_as_asked_for() -> None:
 def test_nano_ships_in_at_most_6_megabytes() -> None:
     weights = ASSETS / "nano.safetensors"
     assert weights.stat().st_size <= 6_000_000
+
+
+def test_building_a_model_leaves_the_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAM2's layers would fill their caches on any GPU that they see; where there is none, that would fail here."""
+
+    def see() -> bool:
+        return True
+
+    monkeypatch.setattr(torch.cuda, "is_available", see)
+    model = build_architecture(MODELS["nano"])
+    assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
+    assert torch.cuda.is_available is see
