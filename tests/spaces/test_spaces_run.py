@@ -1,8 +1,13 @@
-"""Every shipped space runs the whole main job on the demo, with one or two trials of one epoch."""
+"""Every shipped space runs: some as the whole main job on the demo, the trials of the others for an epoch in here.
+
+Of what sets spaces apart, the trials are nearly all; the rest of the main job is the same for all that train, but for
+exports that cannot be merged (fusion, adapters), for replays of one configuration, and for spaces that train nothing.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,11 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune
 
-from search.config import find_space, list_spaces, load_config
+from search.config import SearchConfig, find_space, list_spaces, load_config
+from search.sampler import StudySearcher
+from search.space import list_conditions, to_distributions
+from search.study import StudyFile
+from trainables.context import TrialContext
+from trainables.data.bcss import read_regions
+from trainables.data.store import RegionStore
 from trainables.protocol import PROTOCOLS
+from trainables.protocol_trainable import ProtocolTrainable
+from trainables.sam2_trainable import SAM2Trainable
 
 pytestmark = pytest.mark.slow
+
+# Beside lora and classprompts, with which other tests run the main job.
+WHOLE = ("adapters.yaml", "fusion.yaml", "prompts.yaml", "recorded/v1.yaml", "recorded/zeroshot.yaml")
+N_TRAIN, N_VAL = 8, 4
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +58,7 @@ def run_search(storage: Path, *options: str) -> dict[str, Any]:
     return outcome
 
 
-@pytest.mark.parametrize("space", list_spaces())
+@pytest.mark.parametrize("space", WHOLE)
 def test_the_space_runs_to_its_end(storage: Path, space: str) -> None:
     config = load_config(find_space(space), PROTOCOLS)
     name = space.removesuffix(".yaml").replace("/", "-")
@@ -56,3 +74,57 @@ def test_the_space_runs_to_its_end(storage: Path, space: str) -> None:
     assert set(outcome["trials"]) == {"complete"}, outcome["trials"]
     assert outcome["verdict"] in ("beaten", "not beaten", "undecided")
     assert (Path(outcome["export"]) / "README.md").is_file()
+
+
+@pytest.fixture(scope="module")
+def store(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    """The demo, decoded for nano."""
+    return RegionStore.build(read_regions(demo_root), 256, tmp_path_factory.mktemp("store"))
+
+
+def propose(config: SearchConfig, journal: Path) -> list[dict[str, Any]]:
+    """Returns the configurations of the first two trials, as a search would draw them."""
+    searcher = StudySearcher(
+        StudyFile(journal, "space", "random", 0, 0, config.objective.modes),
+        to_distributions(config.space),
+        config.num_trials,
+        max(1, config.max_epochs),
+        config.objective.metrics,
+        starting_points=[(point.name, point.values) for point in config.start_from[: config.num_trials]],
+        conditions=list_conditions(config.space),
+    )
+    proposed = [searcher.suggest(trial_id) for trial_id in "ab"]
+    return [dict(params) for params in proposed if not isinstance(params, str)]
+
+
+@pytest.mark.parametrize("space", [space for space in list_spaces() if space not in WHOLE])
+def test_the_trials_of_the_space_run(
+    space: str, store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(find_space(space), PROTOCOLS)
+    context = TrialContext(
+        model="nano",
+        checkpoint=None,
+        store_folder=str(store.folder),
+        train=store.names[:N_TRAIN],
+        val=store.names[N_TRAIN : N_TRAIN + N_VAL],
+        protocol=PROTOCOLS[config.protocol],
+        max_epochs=max(1, config.max_epochs),
+        seed=0,
+        fixed=dict(config.fixed),
+        n_workers=0,
+    )
+    # Ray gives a trial that has no storage a folder below the home directory.
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    trainable = tune.with_parameters(SAM2Trainable if config.train else ProtocolTrainable, context=context)
+    proposed = propose(config, tmp_path / "study.journal")
+    assert len(proposed) == (1 if config.is_replay else 2)
+    for number, params in enumerate(proposed):
+        trial = trainable(params)
+        metrics = trial.train()
+        assert 0 < metrics["val_dice"] < 1
+        if config.train:
+            assert math.isfinite(metrics["train_loss"])
+            (tmp_path / str(number)).mkdir()
+            trial.save_checkpoint(str(tmp_path / str(number)))
+            trainable(params).load_checkpoint(str(tmp_path / str(number)))
