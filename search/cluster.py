@@ -117,6 +117,7 @@ def start_ray(address: str | None) -> None:
 
     Raises:
         ConfigError: If no cluster answers at the address.
+        SearchError: If Ray does not start here.
     """
     environment = silence_telemetry()
     # Relative paths of a user mean the folder that the command was given in, also inside workers.
@@ -143,12 +144,28 @@ def _connect(address: str | None, environment: Mapping[str, str]) -> None:
         if (session := _find_session_folder()) is not None:
             options["_temp_dir"] = session
         with _home_without_cloud():
-            # "local", as without an address Ray would join whatever RAY_ADDRESS names.
-            ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+            _start_here(options)
         return
     check_address(address)
     with _telling_of(address):
         ray.init(address, runtime_env={"env_vars": environment}, **options)
+
+
+def _start_here(options: Mapping[str, Any]) -> None:
+    """Starts Ray on this machine; once more where its server did not answer in time, as on a machine that stalls.
+
+    Raises:
+        SearchError: If it did not come up at the second time either.
+    """
+    for is_last in (False, True):
+        try:
+            # "local", as without an address Ray would join whatever RAY_ADDRESS names.
+            ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+            return
+        except RuntimeError as error:
+            ray.shutdown()
+            if is_last or "imed out" not in str(error):
+                raise SearchError(f"Ray did not start on this machine: {error}") from error
 
 
 def check_address(address: str) -> None:

@@ -134,6 +134,34 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert not list(nowhere.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("errors", "n_calls", "said"),
+    [
+        (["Timed out waiting for file gcs_server_port"], 2, None),
+        (["Timed out waiting for file gcs_server_port"] * 2, 2, "Timed out waiting"),
+        (["no such option"], 1, "no such option"),
+    ],
+)
+def test_ray_is_started_once_more_where_it_did_not_come_up_in_time(
+    errors: list[str], n_calls: int, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, left = [], list(errors)
+
+    def init(*_: object, **options: object) -> None:
+        calls.append(options)
+        if left:
+            raise RuntimeError(left.pop(0))
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    if said is None:
+        cluster._start_here({})
+    else:
+        with pytest.raises(SearchError, match=f"^Ray did not start on this machine: {said}"):
+            cluster._start_here({})
+    assert len(calls) == n_calls
+
+
 def test_a_worker_without_a_gpu_of_its_own_sees_none(local_ray: None) -> None:
     call = TrialResources(1, 0, 1), "a look", lambda: os.environ.get("CUDA_VISIBLE_DEVICES")
     assert call_with_resources(*call) == ""
