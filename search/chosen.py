@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.damage import tell_damaged_record
+from search.damage import read_record
 from search.errors import SearchError
 from search.objective import Objective
+from search.put_aside import put_aside
 from search.record import TRIALS_FOLDER, SearchRecord, make_study_file
 from search.results import find_winner, read_trials
-from search.summary import Summary
-from trainables.field_types import check_fields
+from search.summary import SUMMARY_FILE
 from trainables.whole_file import write_whole
 
 CHOSEN_FILE = "chosen.json"
@@ -72,7 +72,7 @@ class Chosen:
 
 def discard_choice(folder: Path) -> None:
     """Forgets what was chosen and puts its summary aside, as more trials are about to be added to the search."""
-    Summary.put_aside(folder)
+    put_aside(folder / SUMMARY_FILE)
     (folder / CHOSEN_FILE).unlink(missing_ok=True)
 
 
@@ -83,11 +83,8 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
         ConfigError: If ``chosen.json`` is damaged.
         SearchError: If no trial left a checkpoint.
     """
-    path = folder / CHOSEN_FILE
-    if path.exists():
-        with tell_damaged_record(path):
-            chosen = Chosen(**json.loads(path.read_text(encoding="utf-8")))
-            check_fields(chosen)
+    chosen = read_record(folder / CHOSEN_FILE, lambda content: Chosen(**content))
+    if chosen is not None:
         return chosen
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
     if record.context.get("folds"):

@@ -13,7 +13,7 @@ from search.errors import SearchError
 from search.finalists import CONFIRMATION_FILE, read_finalists
 from search.naming import NAMING_FOLDER
 from search.objective import PARETO_FILE
-from search.openings import OPENINGS_FILE, describe_openings
+from search.openings import OPENINGS_FILE, make_opening_tags
 from search.outbox import RETRY_S, Outbox, Record
 from search.record import RECORD_FILE
 from search.report import write_report
@@ -111,14 +111,13 @@ def list_last_records(session: Session, summary: Summary, verdict: Verdict, over
     files += [plan.folder / PARETO_FILE] if plan.config.objective.is_pair else []
     files += [plan.folder / REPORT_FILE] if (plan.folder / REPORT_FILE).is_file() else []
     figures = {**summary.to_metrics(), **summary.naming}
-    looks = {"test_openings": str(summary.test_openings), "caveat_test": describe_openings(summary.test_openings)}
     former = dict.fromkeys(each for each in Summary.list_former_winners(plan.folder) if each != summary.best_trial)
     records: list[Record] = [
         # The run shows the best so far over the number of trials that have ended: these are figures of all of them.
         {"event": "metrics", "metrics": figures, "step": sum(summary.trials.values())},
         *_list_scales(plan.folder, summary.best_trial),
         {"event": "tags", "tags": {"verdict": verdict.word, "best_trial": summary.best_trial}},
-        *([{"event": "tags", "tags": looks}] if summary.test_openings > 1 else []),
+        *([{"event": "tags", "tags": make_opening_tags(summary.test_openings)}] if summary.test_openings > 1 else []),
         *({"event": "tags", "tags": {"winner": "no"}, "trial_id": each} for each in former),
         {"event": "tags", "tags": {"winner": "yes", "verdict": verdict.word}, **winner},
         {"event": "finish"},

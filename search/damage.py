@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from search.errors import ConfigError
 from trainables.damage import tell_damage
+from trainables.field_types import check_fields
+
+T = TypeVar("T")
 
 FIX = "it is damaged, or of another version of this project: bring it back from a copy, or start a new search"
 
@@ -18,3 +24,21 @@ def tell_damaged_record(path: Path, fix: str = FIX) -> AbstractContextManager[No
         ConfigError: As :func:`trainables.damage.tell_damage` has it.
     """
     return tell_damage(path, fix, ConfigError)
+
+
+def read_record(path: Path, make: Callable[[Any], T]) -> T | None:
+    """Reads a data class from a JSON file; None where the search has not come that far.
+
+    Args:
+        path: The file, be it there or not.
+        make: Returns the instance, whose fields are then checked, from what the file holds.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
+    if not path.exists():
+        return None
+    with tell_damaged_record(path):
+        record = make(json.loads(path.read_text(encoding="utf-8")))
+        check_fields(record)
+    return record

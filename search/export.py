@@ -106,16 +106,6 @@ def _find_why_unwritable(error: Exception, partial: Path) -> str:
     return describe_storage(what, str(partial.parent)) if what else ""
 
 
-def put_aside(out: Path) -> None:
-    """Gives an export of an earlier run of the search another name: ``export-1`` and so on."""
-    if not out.exists():
-        return
-    number = 1
-    while out.with_name(f"{out.name}-{number}").exists():
-        number += 1
-    out.rename(out.with_name(f"{out.name}-{number}"))
-
-
 def name_check(protocol: Protocol, unmergeable: str = "") -> str:
     """Returns what scores an export from its files."""
     if unmergeable:

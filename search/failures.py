@@ -35,8 +35,6 @@ MAKE_ROOM = "make room there (or change its permissions or quota)"
 _LOOK = "look whether it can be reached (or change its permissions or quota)"
 WORKER_DIED = "its worker died (killed, out of memory, or its node was lost)"
 _DIED = ("actor died", "actor is dead", "worker died", "WorkerCrashedError", "ActorDiedError", "node has died")
-
-
 _WORKER_DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, LocalRayletDiedError, RayActorError)
 
 

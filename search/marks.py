@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search.errors import SearchError
 from search.held_out import HeldOutResult
-from search.openings import describe_openings
+from search.openings import describe_openings, make_opening_tags
 from search.record import SearchRecord
 from search.summary import SUMMARY_FILE, Summary
 from search.tracking import Tracker
@@ -36,8 +36,7 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
                 write_whole(card, _mark_card(card.read_text(encoding="utf-8"), text))
     try:
         tracker = Tracker.connect(record.experiment, default_uri=record.tracking_uri)
-        tags = {"test_openings": str(result.opening)}
-        tracker.set_tags(record.parent_run_id, {**tags, **({"caveat_test": text} if text else {})})
+        tracker.set_tags(record.parent_run_id, make_opening_tags(result.opening))
         for file in (result.file, folder / SUMMARY_FILE):
             if file.is_file():
                 tracker.log_artifact(record.parent_run_id, file)

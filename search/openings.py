@@ -69,6 +69,12 @@ def locate_test_scores(folder: Path, opening: int) -> Path:
     return folder / ("scores_test.csv" if opening == 1 else f"scores_test_{opening}.csv")
 
 
+def make_opening_tags(number: int) -> dict[str, str]:
+    """Returns MLflow's tags of a search whose test set was opened so often."""
+    text = describe_openings(number)
+    return {"test_openings": str(number), **({"caveat_test": text} if text else {})}
+
+
 def describe_openings(number: int) -> str:
     """Returns what every artifact says where test was opened more than once; else an empty text."""
     if number < 2:

@@ -7,14 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from search.damage import tell_damaged_record
+from search.damage import read_record
 from search.protocol_space import PROTOCOLS_DIFFER
 from search.results import locate_trial, read_reports
 from search.sampler import RAY_TRIAL_ID, STARTING_POINT
-from trainables.field_types import check_fields
 from trainables.whole_file import write_whole
 
 PROTOCOLS_FILE = "protocols.json"
@@ -78,15 +78,12 @@ class ProtocolTable:
         Raises:
             ConfigError: If it is damaged.
         """
-        path = folder / PROTOCOLS_FILE
-        if not path.exists():
-            return None
-        with tell_damaged_record(path):
-            content = json.loads(path.read_text(encoding="utf-8"))
+
+        def make(content: Any) -> ProtocolTable:
             rows = tuple(ProtocolRow(**row) for row in content["rows"])
-            table = ProtocolTable(**{**content, "rows": rows, "caveats": tuple(content["caveats"])})
-            check_fields(table)
-        return table
+            return ProtocolTable(**{**content, "rows": rows, "caveats": tuple(content["caveats"])})
+
+        return read_record(folder / PROTOCOLS_FILE, make)
 
     def to_lines(self) -> list[str]:
         """Returns what the screen says at the end."""

@@ -14,6 +14,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from search.checkpoint_storage import CheckpointStorage
+from search.config import SearchConfig
 from search.epoch_log import EpochLog
 from search.failures import MAX_RETRIES, StorageGuard
 from search.list_searcher import ListSearcher
@@ -61,7 +62,7 @@ def run_trials(session: Session, zeroshot: Scores) -> None:
     )
     starting_point = functools.partial(find_starting_point, study_file)
     tracking = _make_tracking(session, zeroshot, "trial", config.max_epochs, starting_point)
-    searcher = _make_searcher(session, study_file)
+    searcher = make_searcher(config, study_file)
     past = _read_past(session, study_file, searcher)
     unfinished = list_unfinished(past, session.plan.folder / TRIALS_FOLDER)
     _take_up(session, past, unfinished, screen.progress, tracking)
@@ -81,7 +82,7 @@ def run_protocols(session: Session) -> None:
     screen = _make_screen(session, None, config.num_trials, 1, "", session.plan.time_budget_s)
     tags = functools.partial(find_protocol_tags, study_file, session.context.protocol, config.fixed)
     tracking = _make_tracking(session, None, "trial", 1, tags)
-    searcher = _make_searcher(session, study_file)
+    searcher = make_searcher(config, study_file)
     past = _read_past(session, study_file, searcher)
     unfinished = list_unfinished(past, session.plan.folder / TRIALS_FOLDER, keeps_checkpoints=False)
     _take_up(session, past, unfinished, screen.progress, tracking)
@@ -288,8 +289,8 @@ def _make_screen(
     return ProgressCallback(progress, heading, session.console)
 
 
-def _make_searcher(session: Session, study_file: StudyFile) -> StudySearcher:
-    config = session.plan.config
+def make_searcher(config: SearchConfig, study_file: StudyFile) -> StudySearcher:
+    """Returns what proposes the trials of a search by its space file."""
     return StudySearcher(
         study_file,
         to_distributions(config.space),

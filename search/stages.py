@@ -27,7 +27,7 @@ from search.cluster import (
 )
 from search.confirm import choose_on_validation
 from search.errors import SearchError
-from search.export import export_run, put_aside
+from search.export import export_run
 from search.failures import to_storage_error
 from search.held_out import HeldOutResult, open_test
 from search.mlflow_ui import compose_charts_url, compose_recorded_url
@@ -39,6 +39,7 @@ from search.plan import SearchPlan
 from search.protocol_comparison import compare_protocols
 from search.protocol_space import PROTOCOLS_DIFFER
 from search.protocol_table import ProtocolTable
+from search.put_aside import put_aside
 from search.record import TRIALS_FOLDER, make_study_file
 from search.recorded_runs import log_recorded_experiments
 from search.results import (

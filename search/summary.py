@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from search.bar import RECORDED_BAR
-from search.damage import tell_damaged_record
+from search.damage import read_record, tell_damaged_record
 from search.objective import DICE, Objective
 from search.progress import format_seconds
-from trainables.field_types import check_fields
 from trainables.protocol import PROTOCOLS
 from trainables.whole_file import write_whole
 
@@ -113,26 +112,11 @@ class Summary:
         Raises:
             ConfigError: If it is damaged.
         """
-        path = folder / SUMMARY_FILE
-        if not path.exists():
-            return None
-        with tell_damaged_record(path):
-            summary = Summary(**json.loads(path.read_text(encoding="utf-8")))
-            check_fields(summary)
-        return summary
-
-    @staticmethod
-    def put_aside(folder: Path) -> None:
-        """Gives the summary of a search that goes on beyond its end another name: ``summary-1.json`` and so on."""
-        path, number = folder / SUMMARY_FILE, 1
-        while (aside := folder / f"{path.stem}-{number}{path.suffix}").exists():
-            number += 1
-        if path.exists():
-            path.rename(aside)
+        return read_record(folder / SUMMARY_FILE, lambda content: Summary(**content))
 
     @staticmethod
     def list_former_winners(folder: Path) -> list[str]:
-        """Returns the trials that were chosen at earlier ends of the search; see :meth:`put_aside`.
+        """Returns the trials that were chosen at earlier ends of the search, by the summaries that were put aside.
 
         Raises:
             ConfigError: If one of these summaries is damaged.

@@ -54,9 +54,11 @@ def list_decided(trials: Sequence[FrozenTrial], trials_folder: Path) -> dict[str
         if trial_id is None or trial.state != TrialState.RUNNING:
             continue
         folder = locate_trial(trials_folder, trial_id)
-        kept = clear_checkpoints(folder)
-        if kept and kept[-1][1].get(DONE):
-            decided[trial_id] = read_reports(folder)[int(kept[-1][1]["training_iteration"])]
+        reports = read_reports(folder)
+        last = max(reports, default=0)
+        # Checkpoints are hashed to tell whether they are whole: only where it matters.
+        if last and reports[last].get(DONE) and UnfinishedTrial(trial_id, clear_checkpoints(folder)).epoch == last:
+            decided[trial_id] = reports[last]
     return decided
 
 

@@ -19,8 +19,7 @@ import pytest
 from ray import tune
 
 from search.config import SearchConfig, find_space, list_spaces, load_config
-from search.sampler import StudySearcher
-from search.space import list_conditions, to_distributions
+from search.runner import make_searcher
 from search.study import StudyFile
 from trainables.context import TrialContext
 from trainables.data.bcss import read_regions
@@ -84,15 +83,7 @@ def store(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionSt
 
 def propose(config: SearchConfig, journal: Path) -> list[dict[str, Any]]:
     """Returns the configurations of the first two trials, as a search would draw them."""
-    searcher = StudySearcher(
-        StudyFile(journal, "space", "random", 0, 0, config.objective.modes),
-        to_distributions(config.space),
-        config.num_trials,
-        max(1, config.max_epochs),
-        config.objective.metrics,
-        starting_points=[(point.name, point.values) for point in config.start_from[: config.num_trials]],
-        conditions=list_conditions(config.space),
-    )
+    searcher = make_searcher(config, StudyFile(journal, "space", "random", 0, 0, config.objective.modes))
     proposed = [searcher.suggest(trial_id) for trial_id in "ab"]
     return [dict(params) for params in proposed if not isinstance(params, str)]
 

@@ -73,8 +73,7 @@ class DatasetFile:
 
     def locate_split(self, part: str, name: str = "") -> str:
         """Returns what findings call a part of the split, with the line of a name in it, if one is given."""
-        line = next((self.lines[keys] for keys in _narrow("split", part, name) if keys in self.lines), None)
-        return f"{self.path}{'' if line is None else f':{line}'} split.{part}"
+        return f"{_find_line(self.path, self.lines, ('split', part, name))} split.{part}"
 
 
 class _Content(NamedTuple):
@@ -151,13 +150,13 @@ def _find_misnamed(root: Path) -> list[str]:
 
 def _locate(path: Path, lines: Mapping[tuple[str, ...], int], keys: tuple[object, ...]) -> str:
     words = tuple(map(str, keys))
-    line = next((lines[found] for found in _narrow(*words) if found in lines), None)
-    return f"{path}{'' if line is None else f':{line}'} {shorten('.'.join(words))}"
+    return f"{_find_line(path, lines, words)} {shorten('.'.join(words))}"
 
 
-def _narrow(*keys: str) -> Iterable[tuple[str, ...]]:
-    """Yields keys of keys, the innermost first."""
-    return (keys[:n] for n in range(len(keys), 0, -1))
+def _find_line(path: Path, lines: Mapping[tuple[str, ...], int], words: tuple[str, ...]) -> str:
+    """Returns the file with the line of the innermost of nested keys that has one."""
+    line = next((lines[words[:n]] for n in range(len(words), 0, -1) if words[:n] in lines), None)
+    return f"{path}{'' if line is None else f':{line}'}"
 
 
 def _load_yaml(path: Path) -> _Content:

@@ -108,7 +108,7 @@ def decode_image(data: bytes, where: str) -> RgbImage:
             channel or more than ``MAX_PIXELS`` pixels.
     """
     with _open_picture(data, where) as picture:
-        if picture.mode[0] in "IF" or ";16" in _find_rawmode(picture) or _has_wide_channels(picture):
+        if picture.mode[0] in "IF" or _has_wide_channels(picture):
             raise _refusal(where, "has more than 8 bits a channel", "save it as 8-bit RGB")
         stored = _load_as_stored(picture)
         if stored.mode in ("RGBA", "LA", "PA") or "transparency" in stored.info:
@@ -139,7 +139,7 @@ def decode_mask(data: bytes, where: str) -> IdMask:
             raise _refusal(where, "holds fractions in place of class ids", fix)
         if rawmode[:1] in ("L", "1") and "I" in rawmode:
             raise _refusal(where, "is stored white-is-zero, which turns class ids around", fix)
-        if _has_wide_channels(picture) or (";16" in rawmode and mode[0] != "I"):
+        if _has_wide_channels(picture):
             raise _refusal(where, "has 16 bits in several channels", fix)
         values = np.array(_load_as_stored(picture))
     if values.ndim == 3:
@@ -201,7 +201,10 @@ def _find_rawmode(picture: ImageFile) -> str:
 
 
 def _has_wide_channels(picture: ImageFile) -> bool:
-    """Whether a TIFF has several channels of more than 8 bits: where each has a plane of its own, no rawmode tells."""
+    """Whether there are several channels of more than 8 bits each."""
+    if ";16" in _find_rawmode(picture) and picture.mode[0] != "I":
+        return True
+    # Where each channel of a TIFF has a plane of its own, no rawmode tells.
     bits = picture.tag_v2.get(_BITS_TAG, ()) if isinstance(picture, TiffImageFile) else ()
     return len(bits) > 1 and max(bits) > 8
 
