@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import re
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 
-from search.quiet import silence_telemetry
-
-silence_telemetry()  # before anything imports ray, mlflow or albumentations
-
-import dataclasses  # noqa: E402
-import json  # noqa: E402
-import re  # noqa: E402
-from collections import defaultdict  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
-
-from search.command import DONE, UNREAD, WRONG_INPUT, run_command  # noqa: E402
-from search.errors import ConfigError  # noqa: E402
-from search.run import make_parser as make_run_parser  # noqa: E402
-from trainables.errors import Finding  # noqa: E402
+from search.command import DONE, UNREAD, WRONG_INPUT, run_command
+from search.errors import ConfigError
+from search.run import make_parser as make_run_parser
+from trainables.errors import Finding
 
 # Files that are told of one problem; with 100,000 of them the other problems would leave the screen.
 MAX_ALIKE = 8

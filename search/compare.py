@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.quiet import silence_telemetry
-
-silence_telemetry()
-
-from search.command import add_storage_option, expand_path, locate_storage, run_command  # noqa: E402
-from search.errors import ConfigError, SearchError  # noqa: E402
-from trainables.damage import CONTENT_ERRORS  # noqa: E402
-from trainables.errors import Finding  # noqa: E402
+from search.command import add_storage_option, expand_path, locate_storage, run_command
+from search.errors import ConfigError, SearchError
+from trainables.damage import CONTENT_ERRORS
+from trainables.errors import Finding
 
 if TYPE_CHECKING:
     from search.chosen import Chosen

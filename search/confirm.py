@@ -84,7 +84,7 @@ def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: S
 def _confirm(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> list[Finalist]:
     plan = session.plan
     if not plan.n_confirm:
-        return [Finalist.from_search(ranked[0], plan.seed)]
+        return [take_unconfirmed(ranked[0], plan.seed)]
     finalists, seeds = ranked[: plan.n_confirm], list_seeds(plan.seed, plan.n_seeds)
     session.say(
         f"confirming the best {len(finalists)} configurations with {len(seeds)} new seeds each "
@@ -104,6 +104,12 @@ def _confirm(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> li
 def list_seeds(seed: int, number: int) -> list[int]:
     """Returns the seeds of confirmations: those that follow the search's own, which chose the finalists."""
     return [(seed + 1 + index) % 2**32 for index in range(number)]
+
+
+def take_unconfirmed(winner: Winner, seed: int) -> Finalist:
+    """Returns a trial of the search as a finalist without training it again."""
+    run = SeedRun(seed, str(winner.checkpoint), winner.epoch, winner.val_dice, value=winner.value)
+    return Finalist(winner.trial_id, winner.val_dice, winner.params, (run,))
 
 
 def gather_finalist(

@@ -13,7 +13,6 @@ import numpy as np
 
 from search.damage import tell_damaged_record
 from search.errors import SearchError
-from search.results import Winner
 from trainables.field_types import check_fields
 from trainables.whole_file import write_whole
 
@@ -101,12 +100,6 @@ class Finalist:
     def average_scores(self) -> dict[float, float]:
         """Returns scale -> mean over seeds of what scales are compared by: the Dice, if nothing else was asked for."""
         return _average([run.score_by_scale for run in self.runs])
-
-    @staticmethod
-    def from_search(winner: Winner, seed: int) -> Finalist:
-        """Takes a trial of the search as it is, without training it again."""
-        run = SeedRun(seed, str(winner.checkpoint), winner.epoch, winner.val_dice, value=winner.value)
-        return Finalist(winner.trial_id, winner.val_dice, winner.params, (run,))
 
 
 def _average(curves: Sequence[Mapping[float, float]]) -> dict[float, float]:

@@ -11,11 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from search.quiet import silence_telemetry
-
-silence_telemetry()
-
-from search.command import add_storage_option, locate_storage, run_command  # noqa: E402
+from search.command import add_storage_option, locate_storage, run_command
 
 
 def main(argv: list[str] | None = None) -> int:

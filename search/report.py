@@ -10,14 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from search.quiet import silence_telemetry
-
-silence_telemetry()
-
-from search.command import add_storage_option, expand_path, locate_storage, run_command  # noqa: E402
-from search.errors import ConfigError, SearchError  # noqa: E402
-from trainables.errors import Finding  # noqa: E402
-from trainables.whole_file import write_whole  # noqa: E402
+from search.command import add_storage_option, expand_path, locate_storage, run_command
+from search.errors import ConfigError, SearchError
+from trainables.errors import Finding
+from trainables.whole_file import write_whole
 
 REPORT_FILE = "report.html"
 

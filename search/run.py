@@ -6,12 +6,8 @@ import argparse
 import math
 import re
 
-from search.quiet import silence_telemetry
-
-silence_telemetry()  # before anything imports ray, mlflow or albumentations
-
-from search.command import MAX_COUNT, add_storage_option, run_command  # noqa: E402
-from search.process_end import end_process  # noqa: E402
+from search.command import MAX_COUNT, add_storage_option, run_command
+from search.process_end import end_process
 
 
 def parse_duration(text: str) -> float:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from search.quiet import silence_telemetry
+import search  # noqa: F401  (switches usage reports off before a test file imports ray, mlflow or albumentations)
 
-silence_telemetry()  # before a test file imports ray, mlflow or albumentations
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported; tests gain nothing from more
 
 

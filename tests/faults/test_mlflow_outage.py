@@ -22,7 +22,6 @@ from searches import find_free_port, read_screen, read_study, start_search
 
 from search.errors import SearchError
 from search.mlflow_limits import fit_params
-from search.quiet import silence_telemetry
 from search.sampler import RAY_TRIAL_ID
 from search.tracking import Tracker
 from trainables.interpolation import SCALES
@@ -55,7 +54,6 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        silence_telemetry()
         where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         store = ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
         store += ["--artifacts-destination", str(self._folder / "artifacts")]

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from search.quiet import silence_telemetry
 from search.record import SearchRecord, make_study_file
 from search.results import read_trials
 from search.sampler import RAY_TRIAL_ID
@@ -64,7 +63,6 @@ class Ended:
 
 def without_store() -> dict[str, str]:
     """Returns the environment of a process that uses MLflow's store in its working directory."""
-    silence_telemetry()
     return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
 
 

@@ -33,9 +33,9 @@ def run_python(code: str, **variables: str) -> str:
 
 
 @pytest.mark.parametrize("library", sorted(ASK))
-def test_reports_are_off(library: str) -> None:
-    code = f"from search.quiet import silence_telemetry; silence_telemetry(); {ASK[library]}; print(on)"
-    assert run_python(code) == "False"
+@pytest.mark.parametrize("command", ["run", "export", "predict"])
+def test_every_command_switches_reports_off(command: str, library: str) -> None:
+    assert run_python(f"import search.{command}; {ASK[library]}; print(on)") == "False"
 
 
 def test_ray_would_report_otherwise() -> None:
