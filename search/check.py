@@ -10,9 +10,9 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
-from search.command import DONE, UNREAD, WRONG_INPUT, run_command
+from search.command_line.exit_codes import DONE, UNREAD, WRONG_INPUT, run_command
+from search.command_line.options import make_parser as make_run_parser
 from search.errors import ConfigError
-from search.run import make_parser as make_run_parser
 from trainables.errors import Finding
 
 # Files that are told of one problem; with 100,000 of them the other problems would leave the screen.
@@ -54,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check(arguments: argparse.Namespace) -> tuple[int, list[str]]:
     """Returns the exit code, and what to say."""
-    from search.plan import SearchPlan
-    from search.planner import describe_warning, make_plan
+    from search.plan.planner import describe_warning, make_plan
+    from search.plan.search_plan import SearchPlan
 
     findings: Sequence[Finding] = ()
     warnings: list[Finding] = []

@@ -1,145 +1,15 @@
-"""Exports a search's winner: PEFT adapter, merged stock SAM2 checkpoint, config, card.
-
-``python -m search.export --run NAME --out DIR``. The merged file is scored again by stock ``SAM2ImagePredictor``; an
-export that does not score there what the search's own evaluator gives fails. Class prompts, which stock SAM2 cannot
-take, are exported beside the merged weights, and this project's evaluator scores what was written of both. So it does
-where nothing can be merged (bottleneck adapters, fusions): then the adapter and its recipe are all that is written.
-"""
+"""Exports the model that a search chose: ``python -m search.export --run NAME --out DIR``."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
-from search.card import Card
-from search.chosen import CHOSEN_FILE, Chosen, read_chosen
-from search.command import add_storage_option, expand_path, locate_storage, run_command
-from search.errors import ConfigError, SearchError
-from search.out_folder import check_out, fill_out
-from search.record import SearchRecord, find_run
-from search.summary import Summary
-from trainables.protocol import Protocol
-
-# Dice by which the exported file may differ from the chosen model: rounding of merged weights, no more.
-TOLERANCE = 0.001
-# Where CUDA computes in bfloat16, merged weights round away a little more.
-TOLERANCE_BF16 = 0.01
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was exported.
-
-    Attributes:
-        folder: Where to.
-        own_dice: Dice of the chosen model, as this project scores it, on the regions that validated the search.
-        stock_dice: The exported files', on the same regions, by what ``check`` names.
-        check: What scored the export.
-        unmergeable: What of the model no stock checkpoint can hold, so that there is no ``sam2.pt``; empty where
-            there is one.
-    """
-
-    folder: Path
-    own_dice: float
-    stock_dice: float
-    check: str
-    unmergeable: str = ""
-
-    def to_lines(self) -> list[str]:
-        """Returns what the screen says of it."""
-        lines = [f"  validation Dice: {self.own_dice:.4f}, by {self.check} {self.stock_dice:.4f}"]
-        if self.unmergeable:
-            why = f"  no sam2.pt: {self.unmergeable} cannot be merged; README.md shows how to load the adapter"
-            lines.append(why)
-        return lines
-
-
-def export_run(run_folder: Path, out: Path) -> ExportReport:
-    """Exports what a search chose.
-
-    Args:
-        run_folder: The search's folder.
-        out: Made, and only when everything is in it; must not exist, or be an empty folder.
-
-    Raises:
-        ConfigError: If ``out`` holds files or cannot be made, or the run folder holds no search.
-        SearchError: If the search has no winner, the disk is full, or the exported file does not score what the
-            winner does.
-    """
-    record = SearchRecord.read(run_folder)
-    if findings := check_out(out):
-        raise ConfigError(findings)
-    chosen = read_chosen(run_folder, record)
-    from trainables.device import pick_device  # late: it imports PyTorch
-
-    with fill_out(out) as partial:
-        try:
-            report = _write_model(record, chosen, chosen.locate(run_folder), partial)
-            tolerance = TOLERANCE if pick_device().type == "cpu" else TOLERANCE_BF16
-            if not abs(report.own_dice - report.stock_dice) <= tolerance:
-                raise SearchError(
-                    f"the exported model scores {report.stock_dice:.4f} by {report.check}, and {report.own_dice:.4f} "
-                    f"as the search scores it: they may differ by {tolerance} at most; nothing was exported"
-                )
-            has_choice = (run_folder / CHOSEN_FILE).exists()
-            card = Card(record, chosen, Summary.read(run_folder), report.stock_dice, report.unmergeable, has_choice)
-            (partial / "README.md").write_text(card.to_markdown(), encoding="utf-8")
-        except Exception as error:
-            if what := _find_why_unwritable(error, partial):
-                raise SearchError(f"{what}; nothing was exported") from error
-            raise
-    summary = Summary.read(run_folder)
-    if summary is not None:
-        dataclasses.replace(summary, export=str(out), export_val_dice=report.stock_dice).write(run_folder)
-    return dataclasses.replace(report, folder=out)
-
-
-def _find_why_unwritable(error: Exception, partial: Path) -> str:
-    """Returns what to do where a disk stopped the export, which PyTorch's errors do not tell; else nothing."""
-    from search.failures import describe_storage, find_storage_error, probe_storage  # late: it imports Ray
-
-    what = find_storage_error(error) or probe_storage(partial)
-    return describe_storage(what, str(partial.parent)) if what else ""
-
-
-def name_check(protocol: Protocol, unmergeable: str = "") -> str:
-    """Returns what scores an export from its files."""
-    if unmergeable:
-        return "this project's evaluator (stock SAM2 cannot hold what was trained)"
-    if protocol.is_auto:
-        return "this project's evaluator (stock SAM2 takes no class prompts)"
-    return "stock SAM2ImagePredictor"
-
-
-def _write_model(record: SearchRecord, chosen: Chosen, checkpoint: Path, folder: Path) -> ExportReport:
-    """Writes adapter, merged weights where there can be any, class prompts if any, config and recipe; scores them."""
-    from trainables.class_export import score_class_export, write_class_export
-    from trainables.merged import score_merged, write_merged
-    from trainables.scoring import score_candidate
-    from trainables.unmerged import find_unmergeable, score_unmerged, write_unmerged
-
-    context = record.make_context()
-    # At scale 0 the export is zero-shot itself, which stock SAM2 holds.
-    unmergeable = find_unmergeable(context, checkpoint) if chosen.scale else ""
-    if unmergeable:
-        write_unmerged(context, checkpoint, folder)
-    else:
-        write_merged(context, checkpoint, folder, chosen.scale)
-    (folder / "recipe.json").write_text(json.dumps(dict(chosen.params), indent=1) + "\n")
-    if context.protocol.is_auto:
-        write_class_export(context, checkpoint, folder)
-    own = score_candidate(context, checkpoint, context.val, chosen.scale)
-    if unmergeable:
-        found = score_unmerged(context, folder)
-    elif context.protocol.is_auto:
-        found = score_class_export(context, folder)
-    else:
-        found = score_merged(context, folder, Path(record.data_root))
-    return ExportReport(folder, own.dice, found.dice, name_check(context.protocol, unmergeable), unmergeable)
+from search.command_line.exit_codes import run_command
+from search.command_line.options import add_storage_option
+from search.command_line.paths import expand_path, locate_storage
+from search.run_folder.layout import find_run
+from search.stages.exporter import export_run
 
 
 def main(argv: list[str] | None = None) -> int:

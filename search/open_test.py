@@ -11,7 +11,9 @@ import os
 import sys
 from pathlib import Path
 
-from search.command import add_storage_option, locate_storage, run_command
+from search.command_line.exit_codes import run_command
+from search.command_line.options import add_storage_option
+from search.command_line.paths import locate_storage
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,13 +30,16 @@ def main(argv: list[str] | None = None) -> int:
 def _open(arguments: argparse.Namespace) -> None:
     import optuna
 
-    from search.held_out import open_test, score_here
-    from search.marks import mark_artifacts
-    from search.objective import Objective
-    from search.record import TRIALS_FOLDER, SearchRecord, find_run, make_study_file
-    from search.results import find_trial, rank_trials, read_trials
+    from search.judging.test_set import open_test, score_here
+    from search.run_folder.layout import TRIALS_FOLDER, find_run
+    from search.run_folder.search_record import SearchRecord
+    from search.space.objective import Objective
+    from search.stages.reopened_test import mark_artifacts
+    from search.study.ranking import find_trial, rank_trials
+    from search.study.study_file import make_study_file
+    from search.study.trial_attributes import read_trials
     from trainables.data.store import RegionStore
-    from trainables.scoring import load_candidate
+    from trainables.evaluation.candidates import load_candidate
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))

@@ -19,14 +19,16 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from search.command import expand_path, run_command
+from search.command_line.exit_codes import run_command
+from search.command_line.out_folder import check_out, fill_out
+from search.command_line.paths import expand_path
 from search.errors import ConfigError, SearchError
-from search.out_folder import check_out, fill_out
 from trainables.data.images import read_image
 from trainables.errors import Finding, InputError
 
 if TYPE_CHECKING:
-    from trainables.class_export import ClassExport
+    from trainables.export.class_export import ClassExport
+
 
 OVERLAYS_FOLDER = "overlays"
 LEGEND_FILE = "legend.json"
@@ -53,9 +55,9 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
         SearchError: If something cannot be written.
     """
     # Late: they take seconds, which a mistyped option should not.
-    from trainables.class_export import load_class_export
-    from trainables.device import pick_device
-    from trainables.tiles import segment_image
+    from trainables.export.class_export import load_class_export
+    from trainables.export.tiles import segment_image
+    from trainables.model.device import pick_device
 
     findings = [*check_out(out), *_check_names(images)]
     loaded = None
@@ -104,7 +106,7 @@ def _check_names(images: Sequence[Path]) -> list[Finding]:
 
 def _write_legend(folder: Path, export: ClassExport) -> None:
     """Writes what the ids and colors mean, for programs and for eyes."""
-    from trainables.class_overlay import draw_legend, pick_colors
+    from trainables.export.semantic_overlay import draw_legend, pick_colors
 
     colors = pick_colors(len(export.names))
     entries = [
@@ -117,7 +119,7 @@ def _write_legend(folder: Path, export: ClassExport) -> None:
 
 
 def _draw(image: UInt8[np.ndarray, "h w 3"], named: UInt8[np.ndarray, "h w"], background: int) -> np.ndarray:
-    from trainables.class_overlay import draw_classes
+    from trainables.export.semantic_overlay import draw_classes
 
     return draw_classes(image, named, background)
 

@@ -1,7 +1,4 @@
-"""Does one model beat another on the same (image, class) pairs? Figures and one word, from a table of scores.
-
-python -m search.verdict --scores FILE.csv --candidate COL --baseline COL [--patient COL] [--json]
-"""
+"""Compares two columns of a scores file: ``python -m search.verdict --scores FILE --candidate A --baseline B``."""
 
 from __future__ import annotations
 
@@ -9,142 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from search.command import run_command
-from search.errors import ConfigError
-from search.scores import PairedScores, read_scores
-from search.statistics import Comparison, Word, adjust_holm, compare, decide
-from trainables.errors import Finding
-
-# Of Dice: what two trainings with other seeds differ by anyway.
-SMALL_DIFFERENCE = 0.005
-
-
-@dataclass(frozen=True)
-class ClassComparison:
-    """One class of a verdict: its comparison, and its p-value adjusted for the number of classes (Holm)."""
-
-    comparison: Comparison
-    p_value_holm: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The figures and the one word; `search.statistics.decide` holds the rule.
-
-    Attributes:
-        word: `beaten`, `not beaten` or `undecided`.
-        reason: Why this word.
-        candidate_name: What the candidate is called.
-        baseline_name: What the baseline is called.
-        candidate_mean: Its mean score over pairs.
-        baseline_mean: Its mean score over pairs.
-        overall: Candidate minus baseline over all pairs.
-        per_class: The same for each class, by name; empty when there is one class only.
-        notes: What the reader must know about the input.
-    """
-
-    word: Word
-    reason: str
-    candidate_name: str
-    baseline_name: str
-    candidate_mean: float
-    baseline_mean: float
-    overall: Comparison
-    per_class: dict[str, ClassComparison]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every figure as plain Python values that JSON can hold."""
-        return asdict(self)
-
-    def to_text(self) -> str:
-        """The verdict as a few lines for a terminal."""
-        total = self.overall
-        lines = [
-            f"{self.candidate_name} against {self.baseline_name}: {self.word}",
-            f"  because {self.reason}",
-            f"  mean score         {self.candidate_mean:.4f} against {self.baseline_mean:.4f}",
-            f"  mean difference    {_format_difference(total)}",
-            f"  signed-rank test   p = {total.p_value:.3g} (Wilcoxon, patient means)",
-            f"  wins/losses/ties   {total.wins}/{total.losses}/{total.ties} "
-            f"of {total.n_pairs} pairs, {total.n_patients} patients",
-        ]
-        if self.per_class:
-            width = max(len(name) for name in self.per_class)
-            lines.append("  by class (p after Holm's correction)")
-            for name, found in self.per_class.items():
-                one = found.comparison
-                lines.append(
-                    f"    {name:<{width}}  {_format_difference(one):<46}  p = {found.p_value_holm:<8.3g}"
-                    f"  {one.wins}/{one.losses}/{one.ties}"
-                )
-        lines.append("  intervals: BCa bootstrap over patients")
-        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
-
-
-def _format_difference(comparison: Comparison) -> str:
-    interval = comparison.interval
-    if interval is None:
-        return f"{comparison.mean_difference:+.4f}  (no interval: one patient)"
-    bounds = f"{100 * interval.confidence:.4g} % interval {interval.low:+.4f} to {interval.high:+.4f}"
-    return f"{comparison.mean_difference:+.4f}  ({bounds})"
-
-
-def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verdict:
-    """Compares the two models, overall and by class, and says the word.
-
-    Args:
-        scores: Checked scores of both models.
-        seed: Seeds the bootstrap; the same scores and seed give the same verdict.
-        confidence: Coverage of the intervals, in (0, 1).
-
-    Raises:
-        ConfigError: If the confidence is not inside (0, 1).
-    """
-    if not 0 < confidence < 1:
-        raise ConfigError(
-            [Finding("confidence", f"`0 < confidence < 1` must hold, but got {confidence}", "use 0.95")]
-        )
-    difference = scores.candidate - scores.baseline
-    overall = compare(difference, scores.patient, np.random.default_rng(seed), confidence)
-    word, reason = decide(overall)
-    return Verdict(
-        word=word,
-        reason=reason,
-        candidate_name=scores.candidate_name,
-        baseline_name=scores.baseline_name,
-        candidate_mean=float(scores.candidate.mean()),
-        baseline_mean=float(scores.baseline.mean()),
-        overall=overall,
-        per_class=_compare_classes(scores, seed, confidence),
-        notes=(*scores.notes, *_note_small_difference(word, overall)),
-    )
-
-
-def _note_small_difference(word: Word, overall: Comparison) -> tuple[str, ...]:
-    """Says of a difference that is real and tiny that it is both."""
-    if word != "beaten" or overall.mean_difference >= SMALL_DIFFERENCE:
-        return ()
-    return (f"the difference is real by these tests, and below {SMALL_DIFFERENCE:g}: too small to matter",)
-
-
-def _compare_classes(scores: PairedScores, seed: int, confidence: float) -> dict[str, ClassComparison]:
-    names = sorted(set(scores.class_name.tolist()))
-    if len(names) < 2:
-        return {}
-    difference = scores.candidate - scores.baseline
-    found = []
-    for name in names:
-        rows = scores.class_name == name
-        found.append(compare(difference[rows], scores.patient[rows], np.random.default_rng(seed), confidence))
-    adjusted = adjust_holm([one.p_value for one in found])
-    return {name: ClassComparison(one, p) for name, one, p in zip(names, found, adjusted, strict=True)}
+from search.command_line.exit_codes import run_command
+from search.judging.paired_scores import read_scores
+from search.judging.verdict import judge
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

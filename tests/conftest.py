@@ -26,7 +26,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo as users get it (seed 0, 60 regions of 320 px), made once: to be read, not changed."""
-    from trainables.data.tissue import write_demo
+    from trainables.demo.tissue import write_demo
 
     root = tmp_path_factory.mktemp("data") / "demo"
     write_demo(root)

@@ -1,4 +1,4 @@
-"""Imports point one way: the search knows the trainables, never the other way round."""
+"""The house as one table: rooms from top to bottom, and which third-party package is met where."""
 
 from __future__ import annotations
 
@@ -9,45 +9,105 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted([*ROOT.glob("search/**/*.py"), *ROOT.glob("trainables/**/*.py")])
+
+# A room imports rooms below it, never one above or beside it; files that lie in no room are rooms of their own.
+ROOMS = """
+    search.run search.check search.export search.report search.verdict search.compare search.predict search.open_test
+    search.stages
+    search.plan search.reporting
+    search.tracking search.tuning
+    search.judging search.study search.cluster
+    search.run_folder
+    search.space
+    search.command_line
+    search.errors
+    trainables.sam2_trainable trainables.protocol_trainable
+    trainables.export trainables.clip trainables.demo
+    trainables.training
+    trainables.evaluation
+    trainables.context
+    trainables.adapters
+    trainables.data trainables.model trainables.protocol
+    trainables.files trainables.recipe
+    trainables.errors
+"""
+FLOORS = [line.split() for line in ROOMS.split("\n") if line.strip()]
+
+# Packages that are met in these rooms alone.
+MET_IN = {
+    "mlflow": "search.tracking",
+    "optuna": "search.study search.tuning search.stages search.reporting search.open_test",
+    "ray": "search.cluster search.tuning search.tracking search.stages search.study "
+    "trainables.sam2_trainable trainables.protocol_trainable",
+}
+MAX_FILES = 12
+
+FILES = sorted(path for package in ("search", "trainables") for path in (ROOT / package).rglob("*.py"))
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+CODE = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}
 
 
 def list_imports(path: Path) -> Iterator[str]:
-    """Yields the top-level package of every import in a file, those inside functions too."""
+    """Yields every module that a file imports, also inside functions and for its types alone."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from ([name for name in whole if name in CODE] or [node.module])
 
 
-def find_importers(package: str, folder: str) -> set[str]:
-    return {
-        str(path.relative_to(ROOT))
-        for path in FILES
-        if path.is_relative_to(ROOT / folder) and package in list_imports(path)
+def name_room(module: str) -> str:
+    """Returns the folder of a module; a module that lies in none is its own room."""
+    return module if module.count(".") == 1 else module.rpartition(".")[0]
+
+
+def find_floor(room: str) -> int:
+    """Returns how far down a room lies; 0 is the top."""
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def test_every_room_has_its_place_in_the_table() -> None:
+    assert {name_room(module) for module in CODE} == {room for rooms in FLOORS for room in rooms}
+
+
+@pytest.mark.parametrize("module", sorted(CODE))
+def test_imports_go_down(module: str) -> None:
+    mine = name_room(module)
+    rooms = {name_room(each) for each in list_imports(CODE[module]) if each in CODE} - {mine}
+    assert [room for room in sorted(rooms) if find_floor(room) <= find_floor(mine)] == []
+
+
+@pytest.mark.parametrize("room", sorted({name_room(module) for module in CODE}))
+def test_no_circles_in_a_room(room: str) -> None:
+    left = {
+        module: {each for each in list_imports(CODE[module]) if each in CODE and name_room(each) == room}
+        for module in CODE
+        if name_room(module) == room
     }
+    while free := [module for module, needs in left.items() if not needs & left.keys()]:
+        for module in free:
+            del left[module]
+    assert left == {}
 
 
-def test_there_are_files_to_look_at() -> None:
-    assert len(FILES) > 50
-
-
-@pytest.mark.parametrize("package", ["search", "mlflow", "optuna", "spaces"])
-def test_trainables_do_not_know(package: str) -> None:
-    assert find_importers(package, "trainables") == set()
-
-
-def test_ray_is_met_only_where_the_trainables_name_says_so() -> None:
-    assert find_importers("ray", "trainables") == {
-        *("trainables/protocol_trainable.py", "trainables/sam2_trainable.py")
+@pytest.mark.parametrize("package", sorted(MET_IN))
+def test_packages_are_met_where_the_table_says(package: str) -> None:
+    importers = {
+        name_room(module)
+        for module, path in CODE.items()
+        if package in {each.partition(".")[0] for each in list_imports(path)}
     }
+    assert importers == set(MET_IN[package].split())
 
 
-def test_mlflow_is_met_in_tracking_alone() -> None:
-    assert find_importers("mlflow", "search") == {"search/tracking.py"}
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}))
+def test_rooms_are_small_and_say_what_they_hold(folder: Path) -> None:
+    first = ast.parse((folder / "__init__.py").read_text())
+    assert ast.get_docstring(first), f"{folder.name} has no line that says what it holds"
+    assert folder.name == "search" or len(first.body) == 1, f"{folder.name}/__init__.py holds code"
+    assert len(list(folder.glob("*.py"))) - 1 <= MAX_FILES
 
 
 def test_no_drawers_for_everything() -> None:
-    names = {path.stem for path in FILES}
-    assert not names & {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert not {path.stem for path in FILES} & {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trainables.data.folds import Fold
-from trainables.field_types import check_fields, check_keys
-from trainables.protocol import Protocol
+from trainables.files.field_types import check_fields, check_keys
+from trainables.protocol.spec import Protocol
 from trainables.recipe import Scalar
 
 ADAPTER_FOLDER = "adapter"
@@ -103,7 +103,7 @@ class TrialContext:
         """Lets PyTorch use what Ray gave this process: cores, as ``OMP_NUM_THREADS`` says, and its part of a GPU."""
         import torch
 
-        from trainables.device import limit_gpu_memory
+        from trainables.model.device import limit_gpu_memory
 
         limit_gpu_memory()
         # OpenMP allows a list, one number a level of nesting: the outermost counts.

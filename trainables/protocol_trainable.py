@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from ray import tune
 
-from trainables.checkpoint import load_model
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
-from trainables.device import pick_device
-from trainables.evaluate import evaluate
-from trainables.evaluation_set import EvaluationSet
-from trainables.protocol_fields import change_protocol
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluator import evaluate
+from trainables.model.device import pick_device
+from trainables.model.weights import load_model
+from trainables.protocol.fields import change_protocol
 
 
 class ProtocolTrainable(tune.Trainable):

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from ray import tune
 
-from trainables.checkpoint import load_model
-from trainables.checkpoint_files import seal_checkpoint
 from trainables.context import DIVERGED, FAILURE, RECIPE_FILE, SEED_KEY, TrialContext
 from trainables.data.store import RegionStore
-from trainables.device import pick_device
-from trainables.engine import DivergedError, EpochReport
-from trainables.evaluation_set import EvaluationSet
-from trainables.fine_tune import FineTune
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.files.manifest import seal_checkpoint
+from trainables.model.device import pick_device
+from trainables.model.weights import load_model
+from trainables.protocol.scores import Scores, join_scores
 from trainables.recipe import Recipe
-from trainables.scores import Scores, join_scores
+from trainables.training.engine import DivergedError, EpochReport
+from trainables.training.fine_tune import FineTune
 
 
 class SAM2Trainable(tune.Trainable):

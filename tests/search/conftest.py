@@ -14,16 +14,16 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from search.cluster import TrialResources
-from search.config import load_config
+from search.cluster.resources import TrialResources
+from search.command_line.options import make_parser
 from search.errors import ConfigError
-from search.plan import SearchPlan
-from search.planner import make_plan
-from search.run import make_parser
-from search.session import Session, claim_folder, open_session
-from search.summary import Summary
-from search.tracking import Tracker
-from trainables.protocol import PROTOCOLS
+from search.plan.planner import make_plan
+from search.plan.search_plan import SearchPlan
+from search.run_folder.summary import Summary
+from search.space.config import load_config
+from search.stages.session import Session, claim_folder, open_session
+from search.tracking.tracker import Tracker
+from trainables.protocol.spec import PROTOCOLS
 
 
 @pytest.fixture(scope="session")

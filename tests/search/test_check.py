@@ -7,7 +7,7 @@ import os
 import pytest
 
 from search import check
-from search.command import DONE, WRONG_INPUT
+from search.command_line.exit_codes import DONE, WRONG_INPUT
 
 
 @pytest.mark.parametrize("code", [DONE, WRONG_INPUT])

@@ -13,19 +13,20 @@ import torch
 import yaml
 from PIL import Image
 
+from search.judging.openings import add_opening, read_openings
 from search.open_test import main
-from search.openings import add_opening, read_openings
-from search.record import SearchRecord, make_study_file
-from search.sampler import RAY_TRIAL_ID
-from search.tracking import Tracker
-from trainables.checkpoint import load_model
+from search.run_folder.search_record import SearchRecord
+from search.study.study_file import make_study_file
+from search.study.trial_attributes import RAY_TRIAL_ID
+from search.tracking.tracker import Tracker
 from trainables.context import TrialContext
-from trainables.data.bcss import read_regions
+from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
-from trainables.data.tissue import DEMO_CLASSES, make_region
-from trainables.fine_tune import FineTune
-from trainables.protocol import PROTOCOLS
+from trainables.demo.tissue import DEMO_CLASSES, make_region
+from trainables.model.weights import load_model
+from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
+from trainables.training.fine_tune import FineTune
 
 NAMES = ("r0.png", "r1.png", "r2.png", "r3.png")
 

@@ -13,12 +13,12 @@ from PIL import Image
 import search.predict
 from search.errors import ConfigError
 from search.predict import LEGEND_FILE, OVERLAYS_FOLDER, main, predict_images
-from trainables.checkpoint import load_model
-from trainables.class_export import ClassExport
 from trainables.data.images import read_mask
-from trainables.data.tissue import make_region
-from trainables.merged import MERGED_FILE
+from trainables.demo.tissue import make_region
+from trainables.export.class_export import ClassExport
+from trainables.export.merged import MERGED_FILE
 from trainables.model.class_prompts import save_class_prompts, start_class_prompts
+from trainables.model.weights import load_model
 
 NAMES = {1: "tumor", 2: "stroma", 18: "vessel", 0: "background"}
 

@@ -6,7 +6,8 @@ import argparse
 
 import pytest
 
-from search.run import _at_least_one, _gpu_share, _seed, main, make_parser, parse_duration
+from search.command_line.options import _at_least_one, _gpu_share, _seed, make_parser, parse_duration
+from search.run import main
 
 
 @pytest.mark.parametrize(

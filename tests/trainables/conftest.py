@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from trainables.data.bcss import read_regions
+from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
-from trainables.data.tissue import DEMO_CLASSES, make_region
+from trainables.demo.tissue import DEMO_CLASSES, make_region
 
 N_TISSUE_REGIONS = 5
 

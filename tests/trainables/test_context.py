@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainables.context import TrialContext
-from trainables.protocol import PROTOCOLS, Protocol
+from trainables.protocol.spec import PROTOCOLS, Protocol
 
 CONTEXT = TrialContext(
     model="nano",

@@ -10,9 +10,9 @@ from ray import tune
 
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
-from trainables.protocol import PROTOCOLS
+from trainables.evaluation.candidates import score_candidate
+from trainables.protocol.spec import PROTOCOLS
 from trainables.protocol_trainable import ProtocolTrainable
-from trainables.scoring import score_candidate
 
 
 @pytest.fixture

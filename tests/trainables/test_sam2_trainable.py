@@ -16,7 +16,7 @@ from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialCon
 from trainables.data.folds import Fold
 from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError
-from trainables.protocol import PROTOCOLS
+from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import RecipeError
 from trainables.sam2_trainable import SAM2Trainable
 

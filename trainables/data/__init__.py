@@ -1,0 +1,1 @@
+"""A data set on disk as regions: checks, split, folds, leaks, decoded store."""

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from jaxtyping import Int64
 
-from trainables.data.bcss import Region, RegionSet
 from trainables.data.dataset_file import PARTS
 from trainables.data.images import IdMask, Palette, RgbImage, decode_image, decode_mask, read_bytes, read_palette
 from trainables.data.palettes import add_palette_hint, find_palette_clashes
+from trainables.data.regions import Region, RegionSet
 from trainables.data.splits import Split
 from trainables.errors import DataError, Finding
 

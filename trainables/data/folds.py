@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainables.data.bcss import RegionSet
+from trainables.data.regions import RegionSet
 from trainables.data.splits import Split, Turn, deal_patients, group_by_patient
 from trainables.errors import DataError, Finding
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from trainables.data.bcss import RegionSet, find_tcga_hospital
+from trainables.data.regions import RegionSet, find_tcga_hospital
 from trainables.data.splits import Split
 from trainables.data.store import RegionStore
 from trainables.errors import Finding

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainables.data.bcss import LocateSplit, Region, RegionSet, find_tcga_patient, name_part
 from trainables.data.dataset_file import PARTS, find_nearest
+from trainables.data.regions import LocateSplit, Region, RegionSet, find_tcga_patient, name_part
 from trainables.errors import DataError, Finding
 
 KINDS = ("auto", "declared", "bcss", "random")

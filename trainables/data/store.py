@@ -8,28 +8,32 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
-from trainables.data.bcss import RegionSet
-from trainables.data.checks import decode_region, examine_regions, sort_findings
-from trainables.data.disk_room import NO_ROOM, describe_full_disk, find_shortage
-from trainables.data.images import IdMask, RgbImage, read_bytes
-from trainables.data.palettes import find_palette_clashes
-from trainables.data.row_writer import Rows, RowWriter
+from trainables.data.checks import examine_regions
+from trainables.data.images import IdMask, read_bytes
+from trainables.data.regions import RegionSet
+from trainables.data.store_writer import (
+    _INDEX,
+    _VERSION,
+    NO_ROOM,
+    Rows,
+    SquareImage,
+    _compute_fingerprint,
+    _tell,
+    _write_store,
+    describe_full_disk,
+    find_shortage,
+)
 from trainables.errors import DataError, Finding
 
-SquareImage = Float32[np.ndarray, "3 side side"]
 SquareMask = UInt8[np.ndarray, "side side"]
 ClassPixels = Int64[np.ndarray, "regions classes"]
-
-_VERSION = 3  # raised with every change of the layout below
-_INDEX = "index.json"
 _BUILDING = ".building-"  # what folders of unfinished stores begin with
 _ABANDONED_AFTER_S = 24 * 3600
 
@@ -179,86 +183,6 @@ class RegionStore:
         self._sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in index["sizes"]]
         self._offsets = np.cumsum([0] + [h * w for h, w in self._sizes], dtype=np.int64)
         self._position = {name: i for i, name in enumerate(self.names)}
-
-
-def _tell(warnings: Iterable[Finding], warn: Callable[[Finding], None] | None) -> None:
-    if warn is not None:
-        for warning in warnings:
-            warn(warning)
-
-
-def _write_store(
-    regions: RegionSet,
-    image_size: int,
-    folder: Path,
-    progress: Callable[[int, int], None] | None,
-    warn: Callable[[Finding], None] | None,
-) -> str:
-    """Decodes all regions into a folder; returns the fingerprint. Raises DataError with every finding."""
-    digests, pixel_digests, sizes, class_pixels, palettes = [], [], [], [], []
-    findings: list[Finding] = []
-    warnings: list[Finding] = []
-    side = image_size
-    with (
-        RowWriter(folder / "images.npy", "<f4", (3, side, side)) as images,
-        RowWriter(folder / "masks.npy", "|u1", ()) as masks,
-        RowWriter(folder / "masks_resized.npy", "|u1", (side, side)) as masks_resized,
-    ):
-        for done, region in enumerate(regions.regions, start=1):
-            decoded = decode_region(region, regions)
-            findings += decoded.findings
-            warnings += decoded.warnings
-            palettes.append((str(region.mask), decoded.palette))
-            if not findings:  # after the first the store is lost, and only further findings matter
-                assert decoded.image is not None and decoded.mask is not None
-                images.append(resize_image(decoded.image, side)[None])
-                masks.append(decoded.mask.ravel())
-                nearest = cv2.resize(decoded.mask, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-                masks_resized.append(nearest[None])
-                digests.append(decoded.sha256)
-                pixel_digests.append(decoded.pixel_digest)
-                sizes.append(decoded.mask.shape)
-                class_pixels.append([int(decoded.pixels[one]) for one in regions.classes])
-            if progress is not None:
-                progress(done, len(regions.regions))
-    warnings += find_palette_clashes(palettes, regions.classes)
-    if findings:
-        _tell(sort_findings(warnings), warn)
-        raise DataError(sort_findings(findings))
-    fingerprint = _compute_fingerprint(regions, digests)
-    index = {
-        "version": _VERSION,
-        "fingerprint": fingerprint,
-        "image_size": image_size,
-        "names": [region.name for region in regions.regions],
-        "patients": [region.patient for region in regions.regions],
-        "classes": list(regions.classes.items()),
-        "ignore_ids": regions.ignore_ids,
-        "sizes": sizes,
-        "pixel_digests": pixel_digests,  # no part of the fingerprint, which the files' bytes tell
-        "class_pixels": class_pixels,
-        "warnings": [(one.where, one.what, one.fix) for one in sort_findings(warnings)],
-    }
-    (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
-    return fingerprint
-
-
-def resize_image(image: RgbImage, side: int) -> SquareImage:
-    """Resizes as SAM2's own transforms do before they normalize; late imports keep opening a store cheap."""
-    import torch
-    from torchvision.transforms import Resize, ToTensor
-
-    with torch.inference_mode():
-        resized: SquareImage = Resize((side, side))(ToTensor()(image)).numpy()
-    return resized
-
-
-def _compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> str:
-    names = [region.name for region in regions.regions]
-    content = [list(regions.classes.items()), sorted(regions.ignore_ids), names, digests]
-    # Not where nothing is listed: fingerprints on record stay what they are.
-    content += [sorted(regions.background_ids)] if regions.background_ids else []
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _name_folder(regions: RegionSet, image_size: int, fingerprint: str) -> str:

@@ -1,0 +1,1 @@
+"""SAM2: build, weights, the one forward pass, class prompts, fusion."""

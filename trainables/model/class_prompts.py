@@ -17,8 +17,8 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from trainables.errors import CheckpointError, Finding
+from trainables.files.weight_file import check_finite, check_weight_file
 from trainables.model.forward import ImageFeatures
-from trainables.weight_file import check_finite, check_weight_file
 
 CLASS_PROMPTS_FILE = "class_prompts.safetensors"
 _ATTRIBUTE = "class_prompts"

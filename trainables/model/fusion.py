@@ -21,12 +21,12 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.damage import tell_damage
 from trainables.errors import CheckpointError, Finding
+from trainables.files.damage import tell_damage
+from trainables.files.weight_file import COPY_FIX, load_saved, refuse_other
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
 from trainables.model.pathology_encoder import OPTION, PathologyEncoder, load_encoder
 from trainables.recipe import FusionRecipe
-from trainables.weight_file import COPY_FIX, load_saved, refuse_other
 
 FUSION_FILE = "fusion.json"
 FUSION_WEIGHTS_FILE = "fusion.safetensors"
@@ -129,7 +129,7 @@ class PathologyFusion(nn.Module):
 def add_fusion(model: SAM2Base, recipe: FusionRecipe, weights: Mapping[str, str], seed: int) -> None:
     """Sets the recipe's encoder beside the model's own, in place; does nothing where the recipe has none.
 
-    After :func:`trainables.model.adapters.attach_adapters`, which freezes all that it finds.
+    After :func:`trainables.adapters.adapted_model.attach_adapters`, which freezes all that it finds.
 
     Args:
         model: The model, adapters and all.

@@ -19,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.checkpoint import read_weights
 from trainables.errors import CheckpointError, Finding
+from trainables.files.weight_file import check_finite
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
+from trainables.model.weights import read_weights
 from trainables.recipe import suggest_name
-from trainables.weight_file import check_finite
 
 OPTION = "--pathology-weights"
 # Without weights the encoder is drawn by this seed, whatever the trial's: it is the same in every process.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.bcss import RegionSet, read_regions
 from trainables.data.checks import decode_region, digest_pixels, examine_regions
+from trainables.data.regions import RegionSet, read_regions
 
 
 def write_set(root: Path, masks: dict[str, np.ndarray], classes: str | None = None) -> RegionSet:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from trainables.data.bcss import Region, RegionSet, read_regions
 from trainables.data.leaks import describe_hospitals, find_duplicates, find_leaks
+from trainables.data.regions import Region, RegionSet, read_regions
 from trainables.data.splits import Split, bcss_split, make_split
 from trainables.data.store import RegionStore
 

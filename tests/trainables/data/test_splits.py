@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.bcss import Region, RegionSet, name_part
 from trainables.data.dataset_file import PARTS
+from trainables.data.regions import Region, RegionSet, name_part
 from trainables.data.splits import BCSS_TEST_HOSPITALS, Split, bcss_split, find_split_problems, make_split
 from trainables.errors import DataError
 

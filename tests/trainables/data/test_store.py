@@ -19,9 +19,9 @@ from PIL import Image
 from sam2.utils.transforms import SAM2Transforms
 from torchvision.transforms import Resize, ToTensor
 
-from trainables.data.bcss import RegionSet, read_regions
 from trainables.data.checks import digest_pixels
 from trainables.data.images import read_image, read_mask
+from trainables.data.regions import RegionSet, read_regions
 from trainables.data.splits import make_split
 from trainables.data.store import RegionStore
 from trainables.errors import DataError

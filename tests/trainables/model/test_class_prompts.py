@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 
-from trainables.checkpoint import load_model
+from trainables.adapters.adapted_model import attach_adapters, count_parameters, get_base, merge_adapters, save_adapters
 from trainables.errors import CheckpointError
-from trainables.model.adapters import attach_adapters, count_parameters, get_base, merge_adapters, save_adapters
 from trainables.model.class_prompts import (
     CLASS_PROMPTS_FILE,
     attach_class_prompts,
@@ -22,6 +21,7 @@ from trainables.model.class_prompts import (
     start_class_prompts,
 )
 from trainables.model.forward import encode_images
+from trainables.model.weights import load_model
 from trainables.recipe import AdapterRecipe
 
 

@@ -9,16 +9,10 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torchvision.transforms import Resize, ToTensor
 
+from trainables.evaluation.stock_predictor import build_predictor
 from trainables.model.build import MODELS, build_architecture
-from trainables.model.forward import (
-    MaskOutputs,
-    decode_prompts,
-    encode_images,
-    normalize_images,
-    select_best_mask,
-)
-from trainables.prompts import PROMPT_KINDS, Prompt, draw_prompt, stack_prompts
-from trainables.stock_predictor import build_predictor
+from trainables.model.forward import MaskOutputs, decode_prompts, encode_images, normalize_images, select_best_mask
+from trainables.protocol.prompts import PROMPT_KINDS, Prompt, draw_prompt, stack_prompts
 
 SIDE = 256
 # Heights and widths. Powers of two first: there coordinates are scaled without rounding, in whatever order.

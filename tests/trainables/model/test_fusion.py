@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from trainables.errors import CheckpointError, TrainablesError
-from trainables.model.adapters import (
+from trainables.adapters.adapted_model import (
     AdaptedModel,
     adapters_off,
     attach_adapters,
@@ -22,6 +21,7 @@ from trainables.model.adapters import (
     merge_adapters,
     save_adapters,
 )
+from trainables.errors import CheckpointError, TrainablesError
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import decode_prompts, encode_images
 from trainables.model.fusion import FUSION_WEIGHTS_FILE, PathologyFusion, add_fusion, find_fusion

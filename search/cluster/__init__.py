@@ -1,0 +1,1 @@
+"""Ray: start, resources, workers, failures, disks, checkpoint storage."""

@@ -1,0 +1,83 @@
+"""A full or read-only disk, recognized in any error and described in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
+
+from search.command_line.paths import is_url
+from search.errors import SearchError
+
+# No more room, over quota, a file system that became read-only, no permission.
+_STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_STORAGE_WORDS = tuple(os.strerror(number) for number in _STORAGE_ERRNOS)
+# What to do about a place that cannot be written: a folder, or a URL.
+MAKE_ROOM = "make room there (or change its permissions or quota)"
+_LOOK = "look whether it can be reached (or change its permissions or quota)"
+
+
+class StorageError(SearchError):
+    """The search's files cannot be written; nothing is lost, and the search goes on when they can."""
+
+
+def probe_storage(folder: Path) -> str:
+    """Returns why a folder cannot be written, by writing 256 KiB there; empty where it can."""
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    try:
+        probe.write_bytes(bytes(2**18))
+    except OSError as error:
+        return find_storage_error(error)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return ""
+
+
+def describe_storage(what: str, folder: str) -> str:
+    """Returns what to do where files cannot be written, to a folder or below a URL."""
+    return f"{folder} cannot be written: {what}; {_LOOK if is_url(folder) else MAKE_ROOM}"
+
+
+def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
+    """Returns what to tell where a search was stopped by a disk; None where it was not.
+
+    Args:
+        error: What stopped it; Tune wraps errors of callbacks in its own.
+        folder: The search's, to be named.
+    """
+    for each in _list_causes(error):
+        if isinstance(each, StorageError):
+            return each
+    what = find_storage_error(error)
+    return StorageError(describe_storage(what, folder)) if what else None
+
+
+def find_storage_error(error: BaseException) -> str:
+    """Returns what the operating system said, where an error or one of its causes is of a disk; else nothing."""
+    for each in _list_causes(error):
+        if isinstance(each, OSError) and each.errno in _STORAGE_ERRNOS:
+            return f"{each.strerror}" + (f" ({each.filename})" if each.filename else "")
+        # Of what these wrap they keep the text alone.
+        if isinstance(each, (TuneError, RayError)) and (words := find_storage_words(str(each))):
+            return words
+    return ""
+
+
+def _list_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, and what it came of."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def find_storage_words(text: str) -> str:
+    """Returns what the operating system says of a disk, where an error's text has it; else nothing."""
+    return next((words for words in _STORAGE_WORDS if words in text), "")

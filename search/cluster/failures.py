@@ -1,0 +1,97 @@
+"""Why a trial failed, in a line; and failures that no second try can mend, as the disk is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.tune import Callback
+
+from search.cluster.disk import StorageError, describe_storage, find_storage_words
+
+# A trial that lost its worker is tried again from its last checkpoint as often as this.
+MAX_RETRIES = 2
+WORKER_DIED = "its worker died (killed, out of memory, or its node was lost)"
+_DIED = ("actor died", "actor is dead", "worker died", "WorkerCrashedError", "ActorDiedError", "node has died")
+_WORKER_DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, LocalRayletDiedError, RayActorError)
+
+
+class StorageGuard(Callback):
+    """Ends the search at the first checkpoint that cannot be written: all other trials would fail as well."""
+
+    def __init__(self, folder: str, probe: Callable[[], tuple[str, str]]) -> None:
+        """Takes the search's folder, and what tells which place cannot be written, and why."""
+        self._folder, self._probe = folder, probe
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Looks at why the trial is tried again.
+
+        Raises:
+            StorageError: If a file could not be written.
+        """
+        if what := find_storage_words(read_error(trial)):
+            raise StorageError(describe_storage(what, self._folder))
+        # On a full disk the error's own file may be empty; an object store's errors have words of their own.
+        where, what = self._probe()
+        if what:
+            raise StorageError(describe_storage(what, where))
+
+
+def read_error(trial: Any) -> str:
+    """Returns the whole text of a trial's last error; empty where there is none."""
+    try:
+        # Written on the driver first, and copied beside the trial's other files later.
+        local = getattr(trial, "error_file", None)
+        if local and Path(local).is_file():
+            return Path(local).read_text(encoding="utf-8", errors="replace")
+        return str(trial.get_error() or "")
+    except Exception:  # the error's file may be out of reach
+        return ""
+
+
+def has_lost_worker(trial: Any) -> bool:
+    """Whether a trial's last error is that its worker died."""
+    text = read_error(trial).rpartition("Failure # ")[2]
+    return any(words in text for words in _DIED)
+
+
+def is_made_anew(trial: Any) -> bool:
+    """Whether a trial that Tune gave up has retries left, which search/tuning/trial_generator.py uses."""
+    return bool(trial.should_recover())
+
+
+def describe_failure(trial: Any) -> str:
+    """Returns a line that says why a trial failed."""
+    text = read_error(trial)
+    if has_lost_worker(trial):
+        return WORKER_DIED
+    lines = text.strip().splitlines()
+    return lines[-1][:500] if lines else "unknown, see the trial's error.txt"
+
+
+def describe_ray_error(error: RayError) -> str:
+    """Returns a line that says why a call in a worker has no answer; empty where it is a bug, or of a disk."""
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        if (type(cause).__module__, type(cause).__name__) != ("torch", "OutOfMemoryError"):
+            return ""
+        fix = "give trials more of a GPU (--gpus-per-trial), or end what else runs there"
+        return f"the GPU's memory ran out ({_shorten(str(cause))}): {fix}"
+    if find_storage_words(str(error)):
+        return ""
+    return WORKER_DIED if isinstance(error, _WORKER_DEATHS) else _shorten(str(error)) or type(error).__name__
+
+
+def _shorten(text: str) -> str:
+    """Returns a text's first line, cut where it is long."""
+    return text.strip().partition("\n")[0][:200]

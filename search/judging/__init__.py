@@ -1,0 +1,1 @@
+"""Paired statistics, the verdict, the test set and how often it was opened."""

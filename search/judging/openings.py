@@ -1,0 +1,85 @@
+"""How often the test regions of a search were looked at: once is a test, every further time is told everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from search.run_folder.json_files import tell_damaged_record
+from trainables.files.field_types import check_fields
+from trainables.files.whole_file import write_whole
+
+OPENINGS_FILE = "test_openings.json"
+_FIX = "bring it back from a copy: without it nobody knows how often the test set was opened"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One look at the test regions.
+
+    Attributes:
+        time: When, ISO 8601 in UTC.
+        candidate: What was scored: trial, seed and scale.
+        protocol_id: Under which.
+    """
+
+    time: str
+    candidate: str
+    protocol_id: str
+
+
+def read_openings(folder: Path) -> list[Opening]:
+    """Returns the looks at a search's test regions, the first one first.
+
+    Raises:
+        ConfigError: If the file is damaged, or there and lists none: the next look would be taken for the first.
+    """
+    path = folder / OPENINGS_FILE
+    if not path.exists():
+        return []
+    with tell_damaged_record(path, _FIX):
+        openings = [Opening(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        for opening in openings:
+            check_fields(opening)
+        if not openings:
+            raise ValueError("it lists no opening")
+    return openings
+
+
+def add_opening(folder: Path, candidate: str, protocol_id: str) -> int:
+    """Notes a look at the test regions, before it is taken, and returns its number, counted from 1."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    openings = [*read_openings(folder), Opening(now, candidate, protocol_id)]
+    write_whole(folder / OPENINGS_FILE, json.dumps([dataclasses.asdict(each) for each in openings], indent=1) + "\n")
+    return len(openings)
+
+
+def find_opening(folder: Path, candidate: str, protocol_id: str) -> int:
+    """Returns the number of the last look at test if it was at this candidate, else 0."""
+    openings = read_openings(folder)
+    is_same = bool(openings) and (openings[-1].candidate, openings[-1].protocol_id) == (candidate, protocol_id)
+    return len(openings) if is_same else 0
+
+
+def locate_test_scores(folder: Path, opening: int) -> Path:
+    """Returns the file with the scores of a look at the test regions, counted from 1."""
+    return folder / ("scores_test.csv" if opening == 1 else f"scores_test_{opening}.csv")
+
+
+def make_opening_tags(number: int) -> dict[str, str]:
+    """Returns MLflow's tags of a search whose test set was opened so often."""
+    text = describe_openings(number)
+    return {"test_openings": str(number), **({"caveat_test": text} if text else {})}
+
+
+def describe_openings(number: int) -> str:
+    """Returns what every artifact says where test was opened more than once; else an empty text."""
+    if number < 2:
+        return ""
+    return (
+        f"the test set was opened {number} times for this search: from the second time on its figures "
+        "no longer are those of regions that nobody has looked at"
+    )

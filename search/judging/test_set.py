@@ -1,0 +1,112 @@
+"""Scores a candidate and zero-shot on the test regions, records the opening, and compares them pair by pair."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.judging.openings import add_opening, describe_openings, find_opening, locate_test_scores
+from search.judging.paired_scores import pair_scores
+from search.judging.verdict import Verdict, judge
+from search.run_folder.score_table import write_scores
+from search.run_folder.search_record import SearchRecord
+from trainables.context import TrialContext
+from trainables.evaluation.candidates import score_candidate
+from trainables.protocol.scores import Scores
+from trainables.protocol.spec import require_same_protocol
+
+# What the reader of a verdict must know where nothing is prompted.
+PAIRS_WITHOUT_PROMPTS = (
+    "no prompts: a pair is a class that its image shows; what is seen of a class in an image without it lowers the "
+    "overall Dice, and here only the pairs of the classes that those pixels have; zeroshot stands for untrained class "
+    "prompts, as zero-shot SAM2 knows no classes"
+)
+
+
+@dataclass(frozen=True)
+class HeldOutResult:
+    """What came of opening the test regions.
+
+    Attributes:
+        opening: Which opening it was, counted from 1.
+        candidate_dice: The candidate's Dice.
+        zeroshot_dice: Zero-shot's.
+        verdict: Their comparison; its notes tell what a reader must know.
+        file: The scores of all pairs.
+    """
+
+    opening: int
+    candidate_dice: float
+    zeroshot_dice: float
+    verdict: Verdict
+    file: Path
+
+
+ScoreAll = Callable[[Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]], list[Scores]]
+
+
+def open_test(
+    folder: Path,
+    record: SearchRecord,
+    checkpoint: Path,
+    scale: float,
+    candidate: str,
+    score_all: ScoreAll,
+    is_resumed: bool = False,
+) -> HeldOutResult:
+    """Scores a candidate and zero-shot on the test regions of a search.
+
+    Args:
+        folder: The search's folder; gets ``scores_test.csv``, or ``scores_test_2.csv`` and so on.
+        record: What the search was.
+        checkpoint: The candidate's.
+        scale: Of its update.
+        candidate: What it is, for the list of openings.
+        is_resumed: Whether a stop may have come after the opening was noted: one of the same candidate is then the
+            same opening.
+        score_all: Calls :func:`trainables.evaluation.candidates.score_candidate` with each
+            tuple of arguments.
+    """
+    # Noted first: a run that dies in between has looked, or may have.
+    context, names = record.make_context(), record.split["test"]
+    number = find_opening(folder, candidate, context.protocol.id) if is_resumed else 0
+    number = number or add_opening(folder, candidate, context.protocol.id)
+    found, zeroshot = score_all([(context, checkpoint, names, scale), (context, None, names, 1.0)])
+    verdict = judge_on_test(found, zeroshot, context.seed)
+    caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
+    verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
+    file = locate_test_scores(folder, number)
+    marks = {"test_opening": str(number), "caveats": "; ".join(caveats)}
+    write_scores(file, {"winner": found, "zeroshot": zeroshot}, marks)
+    return HeldOutResult(number, found.dice, zeroshot.dice, verdict, file)
+
+
+def score_here(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]) -> list[Scores]:
+    """Scores in this process, one after the other."""
+    return [score_candidate(*call) for call in calls]
+
+
+def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
+    """Compares winner and zero-shot on the same (image, class) pairs.
+
+    Raises:
+        ProtocolMismatch: If the two were not scored under one protocol.
+    """
+    require_same_protocol(candidate.protocol, baseline.protocol)
+    pairs = [(pair.file, pair.class_name) for pair in candidate.compared]
+    assert pairs == [(pair.file, pair.class_name) for pair in baseline.compared]
+    verdict = judge(
+        pair_scores(
+            [file for file, _ in pairs],
+            [name for _, name in pairs],
+            [pair.dice for pair in candidate.compared],
+            [pair.dice for pair in baseline.compared],
+            patient=[pair.patient for pair in candidate.compared],
+            names=("winner", "zeroshot"),
+        ),
+        seed,
+    )
+    notes = (PAIRS_WITHOUT_PROMPTS,) if candidate.protocol.is_auto else ()
+    return dataclasses.replace(verdict, notes=(*verdict.notes, *notes))

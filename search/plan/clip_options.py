@@ -1,0 +1,138 @@
+"""Reads and checks the options of CLIP: its weights, its model and the texts of each class."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from search.command_line.paths import expand_path
+from search.errors import ConfigError
+from search.space.yaml_lines import YamlNode, read_yaml
+from trainables.errors import Finding, InputError
+
+PROMPT_TEXTS_FILE = "prompt_texts.yaml"
+
+PromptTexts = Mapping[str, tuple[str, ...]]
+
+HOW_TO_GET_WEIGHTS = (
+    "naming skipped: it needs CLIP weights; download open_clip_model.safetensors of a model and pass "
+    "--clip-weights FILE, or pass a hub id: --clip-weights laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+)
+ONE_CLASS = "naming skipped: the data has one class, so there is nothing to tell apart"
+
+
+def read_prompt_texts(path: Path | None, classes: Sequence[str] | None) -> PromptTexts:
+    """Reads a file of texts; of the shipped one, only the classes that the data set has.
+
+    Args:
+        path: A user's file; None for the shipped one, of BCSS's five classes.
+        classes: The data set's classes, which must be the file's; None where they are not known.
+
+    Returns:
+        The texts, in the order of the data set's classes.
+
+    Raises:
+        ConfigError: With every finding: a class that the data set has not, one without texts, an entry that is
+            no list, is empty, or holds anything but text.
+    """
+    if path is not None:
+        return _read(path, classes)
+    with as_file(files("trainables.clip") / PROMPT_TEXTS_FILE) as shipped:
+        texts = _read(shipped, None)
+    if classes is None:
+        return texts
+    if missing := [name for name in classes if name not in texts]:
+        what = f"the shipped texts say nothing about {', '.join(missing)}"
+        fix = "write a file of texts for your classes (the shipped one shows how) and pass it"
+        raise ConfigError([Finding("--prompt-texts", what, fix)])
+    return {name: texts[name] for name in classes}
+
+
+def _read(path: Path, classes: Sequence[str] | None) -> PromptTexts:
+    node = read_yaml(path)
+    entries = node.read_mapping(classes)
+    texts = {name: _read_entry(entry) for name, entry in entries.items()}
+    for name in classes or ():
+        if name not in texts and isinstance(node.value, dict):
+            node.report(f"class {name!r} of the data set has no texts", f"add {name}: [a text, another]")
+    node.raise_problems()
+    return {name: texts[name] for name in classes or texts}
+
+
+def _read_entry(entry: YamlNode) -> tuple[str, ...]:
+    items = entry.read_list()
+    if entry.value == []:
+        entry.report("the list is empty", "write at least one text, in quotes")
+    return tuple(item.read_text("") for item in items)
+
+
+@dataclass(frozen=True)
+class NamingSettings:
+    """What names the masks.
+
+    Attributes:
+        clip_model: Name of an open_clip model; None for what comes with the weights, or ViT-B-32.
+        clip_weights: A file or folder, absolute, or a hub id.
+        texts: What CLIP is told about each class.
+    """
+
+    clip_model: str | None
+    clip_weights: str
+    texts: PromptTexts
+
+
+def check_naming(arguments: argparse.Namespace, classes: Sequence[str] | None) -> NamingSettings | str:
+    """Reads and checks the options of the naming step, and loads the weights once.
+
+    Args:
+        arguments: With ``clip_model``, ``clip_weights`` and ``prompt_texts``, each None if not given.
+        classes: Names of the data set's classes, in its order; None where the data cannot be read.
+
+    Returns:
+        The settings, or the line that says why nothing will be named.
+
+    Raises:
+        ConfigError: With every finding: an unknown model, weights that are missing or do not fit, bad texts.
+    """
+    findings: list[Finding] = []
+    given = arguments.clip_weights is not None
+    if arguments.clip_model is not None or given:
+        findings += _check_clip(arguments.clip_model, arguments.clip_weights)
+    texts: PromptTexts = {}
+    single = classes is not None and len(classes) < 2
+    if arguments.prompt_texts is not None or (given and not single):
+        path = None if arguments.prompt_texts is None else expand_path(arguments.prompt_texts)
+        try:
+            texts = read_prompt_texts(path, classes)
+        except ConfigError as error:
+            findings += error.findings
+    if findings:
+        raise ConfigError(findings)
+    if not given:
+        return HOW_TO_GET_WEIGHTS
+    if single:
+        return ONE_CLASS
+    weights = expand_path(arguments.clip_weights)
+    # A worker's folder may be another than the one that the command was given in.
+    absolute = str(weights) if weights.exists() else arguments.clip_weights
+    return NamingSettings(arguments.clip_model, absolute, texts)
+
+
+def _check_clip(model: str | None, weights: str | None) -> list[Finding]:
+    """Returns what is wrong with a model's name and weights; imports late, as open_clip costs seconds."""
+    import torch
+
+    from trainables.clip.model import check_clip_name, load_clip
+
+    try:
+        if weights is None:
+            assert model is not None
+            check_clip_name(model)
+        else:
+            load_clip(model, weights, torch.device("cpu"))
+    except InputError as error:
+        return list(error.findings)
+    return []

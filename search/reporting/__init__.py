@@ -1,0 +1,1 @@
+"""What people read: the HTML page, plots, the model card."""

@@ -1,0 +1,277 @@
+"""What a report tells of a search, read from its folder: as much as is there, also of one that has not ended."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from search.errors import SearchError
+from search.judging.openings import describe_openings, locate_test_scores, read_openings
+from search.judging.paired_scores import read_scores
+from search.judging.verdict import Verdict, judge
+from search.run_folder.chosen import CHOSEN_FILE, Chosen
+from search.run_folder.finalists import Finalist, read_finalists
+from search.run_folder.layout import TRIALS_FOLDER
+from search.run_folder.protocol_table import PROTOCOLS_FILE, ProtocolRow
+from search.run_folder.score_table import PairMeans, _read_means
+from search.run_folder.search_record import SearchRecord
+from search.run_folder.summary import Summary
+from search.run_folder.trial_folder import locate_trial, read_epochs
+from search.space.objective import DICE, PARAMETERS, Objective
+from search.study.ranking import PARETO_FILE, read_chosen
+from search.study.study_file import make_study_file
+from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, name_state, read_trials
+from trainables.files.damage import CONTENT_ERRORS
+from trainables.protocol.spec import Protocol
+
+# Fewer whole trials than this say nothing of what matters.
+MIN_WHOLE_TRIALS = 5
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """One trial of a search.
+
+    Attributes:
+        number: In the study, counted from 0.
+        trial_id: Ray's id; empty where the trial was lost before it had one.
+        name: Of its starting point; empty for a sampled one.
+        state: ``complete``, ``stopped``, ``failed`` or ``unfinished``.
+        reason: Why it failed; empty where it did not.
+        params: What the study drew for it, by flat name.
+        epochs: What it reported, by epoch and name.
+        best_epoch: The first epoch with the highest objective; 0 where it reported none.
+        best: The objective at that epoch; NaN where it reported none.
+    """
+
+    number: int
+    trial_id: str
+    name: str
+    state: str
+    reason: str
+    params: Mapping[str, Any]
+    epochs: Mapping[int, Mapping[str, float]]
+    best_epoch: int
+    best: float
+
+    def read_best(self, metric: str) -> float:
+        """Returns another figure of its best epoch; NaN where there is none."""
+        return self.epochs.get(self.best_epoch, {}).get(metric, math.nan)
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that a report shows; what the search has not come to is None or empty.
+
+    Attributes:
+        folder: Of the search.
+        record: What it was.
+        protocol: Under which every figure was measured, but those of ``protocols``.
+        objective: What it optimized.
+        trials: By number.
+        bar: Zero-shot's value of the objective on validation; NaN where it is not known.
+        val: Zero-shot on validation, by class, with floor and ceiling.
+        test: Winner and zero-shot on test.
+        verdict: On test.
+        summary: The outcome.
+        chosen: What was chosen for export.
+        finalists: What was trained again.
+        pareto: Ids of the trials in the Pareto set.
+        importance: Share of the objective's variance by parameter, of whole trials.
+        protocols: Zero-shot under protocols of the trials' own, where nothing was trained.
+        caveats: What a reader must know first.
+    """
+
+    folder: Path
+    record: SearchRecord
+    protocol: Protocol
+    objective: Objective
+    trials: tuple[TrialReport, ...]
+    bar: float
+    val: PairMeans | None
+    test: PairMeans | None
+    verdict: Verdict | None
+    summary: Summary | None
+    chosen: Chosen | None
+    finalists: tuple[Finalist, ...]
+    pareto: tuple[str, ...]
+    importance: Mapping[str, float]
+    protocols: tuple[ProtocolRow, ...]
+    caveats: tuple[str, ...]
+
+    @property
+    def trains(self) -> bool:
+        """Whether the search trained anything."""
+        return bool(self.record.config.get("train", True))
+
+    @property
+    def best(self) -> TrialReport | None:
+        """The trial with the highest objective."""
+        scored = [trial for trial in self.trials if math.isfinite(trial.best)]
+        return max(scored, key=lambda trial: trial.best, default=None)
+
+    @property
+    def main_parameters(self) -> tuple[str, ...]:
+        """The searched parameters, the most important first where that is known."""
+        names = list(self.record.config.get("space", {}))
+        return tuple(sorted(names, key=lambda name: -self.importance.get(name, 0.0)))
+
+
+def read_report(folder: Path) -> ReportData:
+    """Reads a search's folder.
+
+    Raises:
+        ConfigError: If the folder holds no search.
+        SearchError: If one of its files is damaged.
+    """
+    record = SearchRecord.read(folder)
+    with tell_unreportable(folder):
+        return _read(folder, record)
+
+
+@contextmanager
+def tell_unreportable(folder: Path) -> Iterator[None]:
+    """Tells what a damaged file of a search breaks, where it is read or where it is shown.
+
+    Raises:
+        SearchError: If it breaks anything within.
+    """
+    try:
+        yield
+    except (*CONTENT_ERRORS, csv.Error) as error:
+        words = " ".join(str(error).split())[:200]
+        raise SearchError(f"{folder} cannot be reported: {type(error).__name__}: {words}") from error
+
+
+def _read(folder: Path, record: SearchRecord) -> ReportData:
+    objective, context = Objective.from_config(record.config), record.make_context()
+    study = read_trials(make_study_file(folder, record)) if (folder / "study.journal").is_file() else []
+    summary = Summary.read(folder)
+    val = _read_means(folder / "scores_val_zeroshot.csv")
+    # Of the look that the summary tells of: others were at other trials.
+    test_file = locate_test_scores(folder, summary.test_opening) if summary else None
+    verdict = None
+    if test_file is not None and test_file.is_file():
+        verdict = judge(read_scores(test_file, "winner", "zeroshot", "patient"), context.seed)
+    return ReportData(
+        folder=folder,
+        record=record,
+        protocol=context.protocol,
+        objective=objective,
+        trials=tuple(_read_trial(trial, folder, objective) for trial in study),
+        bar=_find_bar(summary, val, objective, context.protocol),
+        val=val,
+        test=_read_means(test_file) if test_file else None,
+        verdict=verdict,
+        summary=summary,
+        chosen=read_chosen(folder, record) if (folder / CHOSEN_FILE).is_file() else None,
+        finalists=read_finalists(folder),
+        pareto=_read_pareto(folder / PARETO_FILE),
+        importance=_measure_importance(study, objective, context.seed),
+        protocols=_read_protocols(folder / PROTOCOLS_FILE),
+        caveats=_list_caveats(folder, record, summary),
+    )
+
+
+def _read_trial(trial: optuna.trial.FrozenTrial, folder: Path, objective: Objective) -> TrialReport:
+    trial_id = str(trial.user_attrs.get(RAY_TRIAL_ID, ""))
+    epochs = read_epochs(locate_trial(folder / TRIALS_FOLDER, trial_id))
+    curve = {epoch: row[objective.metric] for epoch, row in sorted(epochs.items()) if objective.metric in row}
+    finite = {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
+    best_epoch = max(finite, key=lambda epoch: finite[epoch], default=0)
+    return TrialReport(
+        number=trial.number,
+        trial_id=trial_id,
+        name=str(trial.user_attrs.get(STARTING_POINT, "")),
+        state=name_state(trial),
+        reason=str(trial.user_attrs.get(REASON, "")),
+        params=trial.params,
+        epochs=epochs,
+        best_epoch=best_epoch,
+        best=finite.get(best_epoch, math.nan),
+    )
+
+
+def _find_bar(summary: Summary | None, val: PairMeans | None, objective: Objective, protocol: Protocol) -> float:
+    """Returns zero-shot's value of the objective: as the search noted it at its end, else from its pairs."""
+    if summary is not None and objective.metric == DICE:
+        return summary.zeroshot_val_dice
+    if summary is not None and summary.zeroshot_objective_value is not None:
+        return summary.zeroshot_objective_value
+    if val is None or protocol.is_auto:
+        return math.nan
+    by_class = [means["zeroshot"] for means in val.by_class.values()]
+    if objective.metric == "val_dice_min_class":
+        return min(by_class)
+    if objective.metric != DICE:
+        return math.nan
+    means = {"pairs": val.overall["zeroshot"], "classes": float(np.mean(by_class))}
+    return means.get(protocol.averaging, math.nan)
+
+
+def _read_pareto(path: Path) -> tuple[str, ...]:
+    members = json.loads(path.read_text())["members"] if path.is_file() else []
+    return tuple(member["trial_id"] for member in members)
+
+
+def _measure_importance(
+    trials: Sequence[optuna.trial.FrozenTrial], objective: Objective, seed: int
+) -> dict[str, float]:
+    """Returns fANOVA's shares (Hutter et al. 2014), the greatest first; nothing where too few trials are whole.
+
+    Only whole trials count: a trial that was stopped early has the value of a shorter training. Parameters that apply
+    in some of these trials only are left out.
+    """
+    whole = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    if len(whole) < MIN_WHOLE_TRIALS or len({trial.values[0] for trial in whole}) < 2:
+        return {}
+    study = optuna.create_study(directions=["maximize" if mode == "max" else "minimize" for mode in objective.modes])
+    study.add_trials(whole)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    found = optuna.importance.get_param_importances(
+        study, evaluator=evaluator, target=lambda trial: float(trial.values[0])
+    )
+    return dict(found)
+
+
+def _read_protocols(path: Path) -> tuple[ProtocolRow, ...]:
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return tuple(ProtocolRow(**row) for row in rows)
+
+
+def _list_caveats(folder: Path, record: SearchRecord, summary: Summary | None) -> tuple[str, ...]:
+    protocols = folder / PROTOCOLS_FILE
+    told = [f"{record.demo}: these numbers say nothing about BCSS"] if record.demo else []
+    if summary is None and not protocols.is_file():
+        told.append("this search has not come to its end: there is no verdict, and what follows may still change")
+    told += json.loads(protocols.read_text())["caveats"] if protocols.is_file() else []
+    told += [*record.caveats, *(summary.caveats if summary else [])]
+    told += filter(None, [describe_openings(len(read_openings(folder)))])
+    return tuple(dict.fromkeys(told))  # each once, in this order
+
+
+def add_leading(data: ReportData) -> PairMeans | None:
+    """Returns the means on validation with the leading trial as ``winner``, where what it reported are such means."""
+    val, best = data.val, data.best
+    if val is None or best is None or data.protocol.averaging != "pairs":
+        return val
+    dice = {name: best.read_best(f"{DICE}/{name}") for name in val.by_class}
+    overall = best.read_best(DICE)
+    if not all(map(math.isfinite, [overall, *dice.values()])):
+        return val
+    by_class = {name: {"winner": dice[name], **row} for name, row in val.by_class.items()}
+    return PairMeans({"winner": overall, **val.overall}, by_class, val.n_pairs)
+
+
+def count_parameters(trial: TrialReport) -> float:
+    """Returns how many numbers a trial trains; NaN where it did not tell."""
+    return trial.read_best(PARAMETERS)

@@ -1,0 +1,168 @@
+"""The finalists of a search: its best configurations, trained again with several seeds, and the one that is chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.errors import SearchError
+from search.run_folder.json_files import tell_damaged_record
+from trainables.files.field_types import check_fields
+from trainables.files.whole_file import write_whole
+
+CONFIRMATION_FILE = "confirmation.json"
+# Means over seeds differ by less: the scale that is nearer to the fine-tune itself is taken.
+_TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """A finalist's configuration trained once more.
+
+    Attributes:
+        seed: Of this training.
+        checkpoint: Folder of its best epoch's checkpoint, absolute; empty where there is none.
+        epoch: That epoch, counted from 1.
+        val_dice: Dice of that epoch on validation.
+        failure: Why it has no checkpoint; empty where it has.
+        by_scale: Dice on validation by the scale of the update; empty where it was not measured.
+        value: The search's objective at that epoch; None where that is the Dice.
+        value_by_scale: The same by the scale of the update.
+    """
+
+    seed: int
+    checkpoint: str
+    epoch: int
+    val_dice: float
+    failure: str = ""
+    by_scale: Mapping[float, float] = dataclasses.field(default_factory=dict)
+    value: float | None = None
+    value_by_scale: Mapping[float, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """What finalists are compared by."""
+        return self.val_dice if self.value is None else self.value
+
+    @property
+    def score_by_scale(self) -> Mapping[float, float]:
+        """What scales are compared by."""
+        return self.by_scale if self.value is None else self.value_by_scale
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One of the best configurations of a search.
+
+    Attributes:
+        trial_id: The trial of the search that found it.
+        search_dice: That trial's best Dice on validation: the figure that made it a finalist, and thus
+            optimistic.
+        params: Its whole recipe, flat.
+        runs: Its trainings, one a seed.
+    """
+
+    trial_id: str
+    search_dice: float
+    params: Mapping[str, Any]
+    runs: tuple[SeedRun, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all trainings came to their end: a configuration that fails with some seeds is not chosen."""
+        return all(not run.failure for run in self.runs)
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean validation Dice over seeds, each at its best epoch."""
+        return float(np.mean([run.val_dice for run in self.runs]))
+
+    @property
+    def std_dice(self) -> float:
+        """Standard deviation over seeds (n - 1); 0 for a single one."""
+        return float(np.std([run.val_dice for run in self.runs], ddof=1)) if len(self.runs) > 1 else 0.0
+
+    @property
+    def mean_score(self) -> float:
+        """Mean over seeds of what finalists are compared by."""
+        return float(np.mean([run.score for run in self.runs]))
+
+    def average_scales(self) -> dict[float, float]:
+        """Returns scale -> mean validation Dice over seeds."""
+        return _average([run.by_scale for run in self.runs])
+
+    def average_scores(self) -> dict[float, float]:
+        """Returns scale -> mean over seeds of what scales are compared by: the Dice, if nothing else was asked for."""
+        return _average([run.score_by_scale for run in self.runs])
+
+
+def _average(curves: Sequence[Mapping[float, float]]) -> dict[float, float]:
+    return {scale: float(np.mean([curve[scale] for curve in curves])) for scale in curves[0]}
+
+
+def choose_finalist(finalists: Sequence[Finalist]) -> Finalist:
+    """Returns the finalist with the highest mean over seeds of the search's objective on validation.
+
+    Raises:
+        SearchError: If every finalist failed with some seed, with the reasons.
+    """
+    complete = [finalist for finalist in finalists if finalist.is_complete]
+    if not complete:
+        reasons = {run.failure for finalist in finalists for run in finalist.runs if run.failure}
+        raise SearchError(f"no finalist could be trained with every seed: {'; '.join(sorted(reasons))}")
+    return max(complete, key=lambda finalist: finalist.mean_score)
+
+
+def choose_scale(by_scale: Mapping[float, float]) -> float:
+    """Returns the scale with the highest mean over seeds; among equals the one nearest to 1."""
+    best = max(by_scale.values())
+    return min((s for s, dice in by_scale.items() if dice >= best - _TIE), key=lambda s: (abs(s - 1), s))
+
+
+def write_finalists(folder: Path, finalists: Sequence[Finalist], protocol_id: str) -> None:
+    """Writes ``confirmation.json``, whole or not at all: the finalists, and the protocol of their figures."""
+    entries = [
+        {
+            **dataclasses.asdict(finalist),
+            "mean_val_dice": finalist.mean_dice if finalist.is_complete else None,
+            "std_val_dice": finalist.std_dice if finalist.is_complete else None,
+        }
+        for finalist in finalists
+    ]
+    content = {"protocol_id": protocol_id, "finalists": entries}
+    write_whole(folder / CONFIRMATION_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def read_finalists(folder: Path) -> tuple[Finalist, ...]:
+    """Reads ``confirmation.json``; nothing where the search has not come that far.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
+    path = folder / CONFIRMATION_FILE
+    if not path.exists():
+        return ()
+    with tell_damaged_record(path):
+        return tuple(_read_finalist(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["finalists"])
+
+
+def _read_finalist(entry: Mapping[str, Any]) -> Finalist:
+    runs = tuple(_read_seed_run(run) for run in entry["runs"])
+    finalist = Finalist(entry["trial_id"], entry["search_dice"], entry["params"], runs)
+    check_fields(finalist)
+    return finalist
+
+
+def _read_seed_run(entry: Mapping[str, Any]) -> SeedRun:
+    # JSON has no numbers as keys.
+    curves = {
+        name: {float(scale): value for scale, value in entry.get(name, {}).items()}
+        for name in ("by_scale", "value_by_scale")
+    }
+    return SeedRun(**{**entry, **curves})

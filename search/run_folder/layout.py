@@ -1,0 +1,71 @@
+"""The folder of a search: how it is found, locked by one process, and cleared of an earlier result."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from search.command_line.paths import expand_path
+from search.errors import ConfigError
+from search.run_folder.json_files import tell_damaged_record
+from trainables.errors import Finding
+
+RECORD_FILE = "search.json"
+TRIALS_FOLDER = "trials"
+
+LOCK_FILE = ".running"
+
+
+def put_aside(path: Path) -> None:
+    """Renames a file or folder, where there is one, to the first free of ``summary-1.json``, ``export-1`` and so on."""
+    if not path.exists():
+        return
+    number = 1
+    while (aside := path.with_stem(f"{path.stem}-{number}")).exists():
+        number += 1
+    path.rename(aside)
+
+
+def find_run(storage: Path, run: str, option: str = "--run") -> Path:
+    """Returns the folder of a search, given its path or its name below the storage.
+
+    Raises:
+        ConfigError: If there is none, with the names that there are.
+    """
+    for candidate in (expand_path(run), storage / run):
+        try:
+            if (candidate / RECORD_FILE).is_file():
+                return candidate.resolve()
+        except OSError as error:
+            what = f"{candidate} cannot be read: {error.strerror or error}"
+            raise ConfigError([Finding(f"{option} {run}", what, "ask its owner for the right to read it")]) from error
+    known = sorted(path.parent.name for path in storage.glob(f"*/{RECORD_FILE}"))
+    hint = f"known are: {', '.join(known)}" if known else f"{storage} holds no searches"
+    raise ConfigError([Finding(f"{option} {run}", "no such search", hint)])
+
+
+@contextmanager
+def hold_search(folder: Path) -> Iterator[None]:
+    """Holds a search's folder; the system gives it back when the process ends, however it ends.
+
+    Raises:
+        ConfigError: If another process runs the search, or the file that says so cannot be opened.
+    """
+    path = folder / LOCK_FILE
+    with tell_damaged_record(path, "it must be a file that you may write: remove what is there"):
+        opened = path.open("a+", encoding="utf-8", errors="replace")
+    with opened as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            fix = "wait for its end, or stop it with Ctrl-C"
+            raise ConfigError([Finding(str(folder), f"the search is being run by {owner}", fix)]) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        yield

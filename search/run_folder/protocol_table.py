@@ -1,0 +1,96 @@
+"""Figures of zero-shot under each trial's protocol, of a search that trains nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.run_folder.json_files import read_record
+from trainables.files.whole_file import write_whole
+
+PROTOCOLS_FILE = "protocols.json"
+PROTOCOLS_DIFFER = (
+    "nothing is trained: each trial scores zero-shot under a protocol of its own; such numbers tell what a prompt "
+    "or a clean-up yields, they do not rank models, and none of them is compared with the bar"
+)
+
+
+@dataclass(frozen=True)
+class ProtocolRow:
+    """Zero-shot under one protocol, on validation.
+
+    Attributes:
+        trial_id: Ray's id of the trial.
+        name: Of the starting point, or ``trial`` and its number.
+        protocol: Name of the protocol.
+        protocol_id: Its id.
+        dice: In [0, 1].
+        iou: In [0, 1].
+        floor: Dice of the filled prompt boxes.
+        ceiling: The best Dice within the prompts.
+    """
+
+    trial_id: str
+    name: str
+    protocol: str
+    protocol_id: str
+    dice: float
+    iou: float
+    floor: float
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class ProtocolTable:
+    """``protocols.json``.
+
+    Attributes:
+        search_id: Name of the search.
+        demo: What of it is a demo; empty for real data and model.
+        data_fingerprint: Of the data set.
+        seed: Of the search.
+        parent_run_id: The search's run in MLflow.
+        caveats: What a reader must know; first of all that these rows are no ranking.
+        rows: One a trial, in the order of the trials.
+    """
+
+    search_id: str
+    demo: str
+    data_fingerprint: str
+    seed: int
+    parent_run_id: str
+    caveats: tuple[str, ...]
+    rows: tuple[ProtocolRow, ...]
+
+    def write(self, folder: Path) -> None:
+        """Writes ``protocols.json``, whole or not at all."""
+        write_whole(folder / PROTOCOLS_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @staticmethod
+    def read(folder: Path) -> ProtocolTable | None:
+        """Reads ``protocols.json``; None where the search has not come that far.
+
+        Raises:
+            ConfigError: If it is damaged.
+        """
+
+        def make(content: Any) -> ProtocolTable:
+            rows = tuple(ProtocolRow(**row) for row in content["rows"])
+            return ProtocolTable(**{**content, "rows": rows, "caveats": tuple(content["caveats"])})
+
+        return read_record(folder / PROTOCOLS_FILE, make)
+
+    def to_lines(self) -> list[str]:
+        """Returns what the screen says at the end."""
+        width = max([len(row.name) for row in self.rows] + [8])
+        lines = [
+            f"  {row.name:<{width}}  Dice {row.dice:.3f}  IoU {row.iou:.3f}  floor {row.floor:.3f}  "
+            f"ceiling {row.ceiling:.3f}  [{row.protocol_id}] {row.protocol}"
+            for row in self.rows
+        ]
+        head = f"{self.search_id} - {self.demo or 'real data and model'} - zero-shot on validation:"
+        facts = f"  data {self.data_fingerprint}, seed {self.seed}; test was not opened"
+        return [head, *lines, facts, *(f"  CAVEAT: {caveat}" for caveat in self.caveats)]

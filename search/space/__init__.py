@@ -1,0 +1,1 @@
+"""A space file (YAML) as a configuration, and the recorded experiments."""

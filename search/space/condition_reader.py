@@ -1,0 +1,175 @@
+"""Reads the ``when`` of a space's parameters, and reports every condition that is wrong or can never hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
+
+from search.space.parameter_reader import read_value, report_not_searched
+from search.space.parameters import Condition, FloatRange, Parameter, contains, spell_bounds
+from search.space.yaml_lines import YamlNode
+from trainables.recipe import Scalar
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A condition with its place in the file."""
+
+    condition: Condition
+    node: YamlNode
+
+
+def read_conditions(
+    node: YamlNode, space: Mapping[str, Parameter], fixed_node: YamlNode | None, fixed: Mapping[str, Scalar]
+) -> dict[str, Parameter]:
+    """Returns the space with the conditions of its parameters; problems are reported.
+
+    Args:
+        node: The ``space`` of the file.
+        space: What could be read of it. The conditions of parameters that could not are checked as well.
+        fixed_node: The ``fixed`` of the file, if it has any.
+        fixed: What could be read of it.
+    """
+    parameters = node.read_mapping() if isinstance(node.value, dict) else {}
+    fixed_names = tuple(fixed_node.value) if fixed_node and isinstance(fixed_node.value, dict) else ()
+    reader = _Reader(space, fixed, (*parameters, *fixed_names))
+    given = {
+        name: reader.read_when(name, child.read_mapping()["when"])
+        for name, child in parameters.items()
+        if isinstance(child.value, dict) and "when" in child.value
+    }
+    _report_contradictions(given, unsound=_report_cycles(given))
+    return {
+        name: replace(parameter, when=tuple(one.condition for one in given.get(name, ())))
+        for name, parameter in space.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads conditions beside what they may name.
+
+    Attributes:
+        space: Searched parameters that could be read.
+        fixed: Fixed values that could be read.
+        named: Everything that the file searches or fixes, read or not.
+    """
+
+    space: Mapping[str, Parameter]
+    fixed: Mapping[str, Scalar]
+    named: tuple[str, ...]
+
+    def read_when(self, parameter: str, node: YamlNode) -> list[_Given]:
+        entries = node.read_mapping()
+        if isinstance(node.value, dict) and not entries:
+            node.report("the condition names no parameter", "name one, or leave when out")
+        conditions = [(self._read_condition(parameter, name, child), child) for name, child in entries.items()]
+        return [_Given(condition, child) for condition, child in conditions if condition]
+
+    def _read_condition(self, parameter: str, name: str, node: YamlNode) -> Condition | None:
+        if name == parameter:
+            node.report(f"{name} depends on itself", "leave the condition out, or name another parameter")
+            return None
+        if name not in self.named:
+            report_not_searched(name, node, self.named)
+            return None
+        searched = self.space.get(name)
+        if not searched and name not in self.fixed:
+            # What is wrong there has been reported.
+            return None
+        if isinstance(searched, FloatRange):
+            node.report(f"{name} is a range of real numbers", "name a choice or whole numbers, or make it a choice")
+            return None
+        values = self._read_values(name, searched, node)
+        if values and not searched and self.fixed[name] not in values:
+            line = node.lines[("fixed", name)]
+            what = f"{parameter} can never apply: {name} is fixed to {self.fixed[name]!r} in line {line}"
+            node.report(what, f"leave {parameter} out, or search {name}")
+            return None
+        return Condition(name, values) if values else None
+
+    def _read_values(self, name: str, searched: Parameter | None, node: YamlNode) -> tuple[Scalar, ...]:
+        """Returns the values that a condition asks for, or none if any is wrong."""
+        items = node.read_list() if isinstance(node.value, list) else [node]
+        if not items:
+            node.report("the condition has no values", f"give at least one value of {name}")
+        values: list[Scalar] = []
+        for item in items:
+            value = read_value(name, item)
+            if value is None:
+                continue
+            if value in values:
+                item.report(f"the condition holds {value!r} more than once", "keep one of each")
+            elif searched and not contains(searched, value):
+                item.report(f"{name} is never {value!r}", f"the space has {spell_bounds(searched)}")
+            else:
+                values.append(value)
+        return tuple(values) if len(values) == len(items) else ()
+
+
+def _report_cycles(given: Mapping[str, list[_Given]]) -> set[str]:
+    """Reports each circle of conditions once, at its first parameter; returns the parameters in circles."""
+    order = list(given)
+    graph = {name: [one.condition.name for one in ones] for name, ones in given.items()}
+    in_cycles: set[str] = set()
+    while cycle := _find_cycle(graph):
+        start = min(range(len(cycle)), key=lambda position: order.index(cycle[position]))
+        cycle = [*cycle[start:], *cycle[:start]]
+        node = next(one.node for one in given[cycle[0]] if one.condition.name == cycle[1])
+        circle = " -> ".join([*cycle, cycle[0]])
+        node.report(f"conditions form a circle: {circle}", "leave one of the conditions out")
+        in_cycles |= set(cycle)
+        graph = {name: parents for name, parents in graph.items() if name not in in_cycles}
+    return in_cycles
+
+
+def _find_cycle(graph: Mapping[str, list[str]]) -> list[str]:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        backwards: list[str] = error.args[1]  # each is named by the next; the first stands at the end again
+        return backwards[:0:-1]
+    return []
+
+
+def _report_contradictions(given: Mapping[str, list[_Given]], unsound: set[str]) -> None:
+    """Reports parameters whose conditions, and those of what they name, leave a parameter no value.
+
+    Conditions are and-ed sets of values, so a parameter can apply exactly if all sets on the same name, its
+    own and its ancestors', have a value in common.
+    """
+    parents = {
+        name: [one.condition.name for one in ones] if name not in unsound else [] for name, ones in given.items()
+    }
+    allowed: dict[str, dict[str, list[Scalar]]] = {}
+    for name in TopologicalSorter(parents).static_order():
+        # What depends on a faulty parameter is left alone: the fault is told where it starts.
+        if name not in unsound and all(parent in allowed for parent in parents.get(name, ())):
+            merged = _merge_conditions(name, given.get(name, ()), allowed)
+            if merged is not None:
+                allowed[name] = merged
+
+
+def _merge_conditions(
+    parameter: str, ones: Sequence[_Given], allowed: Mapping[str, dict[str, list[Scalar]]]
+) -> dict[str, list[Scalar]] | None:
+    """Returns the values that each named parameter may have, or reports a name that has none left.
+
+    Args:
+        parameter: Whose conditions they are.
+        ones: The conditions.
+        allowed: The same values for every parameter that a condition names.
+    """
+    merged: dict[str, list[Scalar]] = {}
+    for one in ones:
+        asked = [(one.condition.name, list(one.condition.values)), *allowed[one.condition.name].items()]
+        for name, values in asked:
+            before = merged.get(name, values)
+            merged[name] = [value for value in before if value in values]
+            if not merged[name]:
+                both = " and ".join(Condition(name, tuple(each)).spell() for each in (before, values))
+                what = f"{parameter} can never apply: its conditions, with those of what they name, ask for {both}"
+                one.node.report(what, "let them have a value in common, or leave one out")
+                return None
+    return merged

@@ -1,0 +1,284 @@
+"""A space file (YAML), checked as a whole and turned into frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from search.errors import ConfigError
+from search.space.checks import (
+    check_conflicts,
+    check_fixed_or_searched,
+    check_grace_period,
+    check_ineffective,
+    check_sections,
+    report_protocol_faults,
+)
+from search.space.condition_reader import read_conditions
+from search.space.objective import Objective, read_objective
+from search.space.parameter_reader import read_fixed, read_space
+from search.space.parameters import Parameter
+from search.space.recorded_points import describe_recorded
+from search.space.starting_points import StartFrom, StartingPoint, read_start_from
+from search.space.yaml_lines import YamlNode, read_yaml
+from trainables.errors import Finding
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Scalar
+
+SCHEDULER_KINDS = ("asha", "none")
+SAMPLER_KINDS = ("tpe", "random")
+
+SamplerKind = Literal["tpe", "random"]
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """When trials are stopped early.
+
+    Attributes:
+        kind: ``asha`` (Li et al. 2018, arXiv 1810.05934) or ``none``: every trial runs all its epochs.
+        grace_period: Epochs that every trial gets before it can be stopped; at least 1. Only with ``asha``.
+        reduction_factor: One in this many trials goes on at each rung; at least 2. Only with ``asha``.
+    """
+
+    kind: str = "asha"
+    grace_period: int = 1
+    reduction_factor: int = 3
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns what a space file would say."""
+        return dataclasses.asdict(self) if self.kind == "asha" else {"kind": self.kind}
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How the next trial's values are chosen.
+
+    Attributes:
+        kind: ``tpe`` (Bergstra et al. 2011) or ``random``.
+        startup_trials: Trials drawn at random before TPE learns from them; at least 1. Only with ``tpe``.
+    """
+
+    kind: str = "tpe"
+    startup_trials: int = 6
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns what a space file would say."""
+        return dataclasses.asdict(self) if self.kind == "tpe" else {"kind": self.kind}
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """One search; without a space a replay, which is a single trial of what is fixed, named as the search.
+
+    Attributes:
+        name: Names the search where nothing else is said; the file's stem by default.
+        space: What is searched, by flat name (``optim.lr``); empty for a replay. A parameter whose conditions
+            do not hold is not drawn, and the trial keeps the recipe's default.
+        description: One line for people.
+        train: Whether trials train. Where they do not, what is fixed and searched are parts of the protocol
+            (``protocol.tta``), and the trials' numbers, each under a protocol of its own, are no ranking.
+        protocol: Name of the evaluation protocol, the same for all trials; without training the one whose parts
+            are changed.
+        objective: What is optimized; without training nothing is.
+        num_trials: How many trials are started; at least 1, and 1 for a replay.
+        max_epochs: Epochs of a trial that is not stopped early; at least 1, and 0 without training.
+        scheduler: When trials are stopped early; never in a replay or without training.
+        sampler: How the next trial's values are chosen.
+        fixed: Fields that are the same in all trials. A field that is neither in ``fixed`` nor in
+            ``space`` keeps its default.
+        start_from: Trials to try first, in this order.
+        left_out: Names of recorded experiments that ``start_from: recorded`` left out, each with the reason.
+    """
+
+    name: str
+    space: Mapping[str, Parameter] = field(default_factory=dict)
+    description: str = ""
+    train: bool = True
+    protocol: str = "recorded"
+    objective: Objective = Objective()
+    num_trials: int = 16
+    max_epochs: int = 8
+    scheduler: SchedulerConfig = SchedulerConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    fixed: Mapping[str, Scalar] = field(default_factory=dict)
+    start_from: tuple[StartingPoint, ...] = ()
+    # What was asked for, not what the search is: a dumped search has the points in full.
+    left_out: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether nothing varies."""
+        return not self.space
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns the search as a space file would say it: dumped as YAML, it loads as an equal search."""
+        said: dict[str, object] = {"name": self.name}
+        said |= {"description": self.description} if self.description else {}
+        said |= {} if self.train else {"train": False}
+        said |= {"protocol": self.protocol}
+        said |= {"objective": self.objective.to_plain()} if self.train else {}
+        said |= {"num_trials": self.num_trials}
+        said |= {"max_epochs": self.max_epochs} if self.train else {}
+        said |= {"scheduler": self.scheduler.to_dict(), "sampler": self.sampler.to_dict()}
+        said |= {"fixed": dict(self.fixed)}
+        said |= {"space": {name: parameter.to_dict() for name, parameter in self.space.items()}}
+        if not self.is_replay:
+            said |= {"start_from": [point.to_dict() for point in self.start_from]}
+        return said
+
+
+_KEYS = tuple(item.name for item in dataclasses.fields(SearchConfig) if item.name != "left_out")
+
+
+def list_spaces() -> tuple[str, ...]:
+    """Returns the shipped space files, as paths inside the ``spaces`` package: ``recorded/v2.yaml``."""
+    folder = _find_spaces_folder()
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")))
+
+
+def find_space(text: str) -> Path:
+    """Returns the absolute path of a space file.
+
+    Args:
+        text: Path of a file; or, where there is none, the name of a shipped space with or without ``.yaml``.
+
+    Raises:
+        ConfigError: If there is neither; it names the shipped spaces and the nearest of them.
+    """
+    # os.path's own answer is False for text that no path can be.
+    if os.path.isfile(text):
+        return Path(text).resolve()
+    shipped = list_spaces()
+    for name in (text, f"{text}.yaml"):
+        if name in shipped:
+            return _find_spaces_folder() / name
+    stems = [name.removesuffix(".yaml") for name in shipped]
+    nearest = difflib.get_close_matches(text.removesuffix(".yaml"), stems, n=1, cutoff=0.5)
+    what = "is a folder, not a space file" if os.path.isdir(text) else "is neither a file nor a shipped space"
+    question = f"did you mean {nearest[0]}.yaml? " if nearest else ""
+    raise ConfigError([Finding(text, what, f"{question}shipped are: {', '.join(shipped)}")])
+
+
+def load_config(path: Path, known_protocols: Collection[str]) -> SearchConfig:
+    """Reads a space file and checks it whole.
+
+    Args:
+        path: The file.
+        known_protocols: Names that ``protocol`` may have.
+
+    Raises:
+        ConfigError: With everything that is wrong in the file, by line; or why it cannot be read at all.
+    """
+    top = read_yaml(path)
+    entries = top.read_mapping(_KEYS)
+    train = entries["train"].read_bool(SearchConfig.train) if "train" in entries else SearchConfig.train
+    fixed = read_fixed(entries["fixed"]) if "fixed" in entries else {}
+    is_replay = _is_replay(entries, train)
+    space = {} if is_replay else _read_space(entries, fixed)
+    readers: dict[str, Callable[[YamlNode], Any]] = {
+        "name": lambda node: node.read_text(path.stem),
+        "description": lambda node: node.read_text(""),
+        "protocol": lambda node: node.read_word(SearchConfig.protocol, tuple(known_protocols)),
+        "objective": read_objective,
+        "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1),
+        "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1),
+        "scheduler": _read_scheduler,
+        "sampler": _read_sampler,
+    }
+    values = {key: read(entries[key]) for key, read in readers.items() if key in entries}
+    values |= {} if train else {"max_epochs": 0}
+    values |= {} if train and not is_replay else {"scheduler": SchedulerConfig("none")}
+    config = SearchConfig(**({"name": path.stem} | values), train=train, space=space, fixed=fixed)
+    if "space" not in entries and not is_replay and isinstance(top.value, dict):
+        fix = "say what is searched, such as space: {optim.lr: {low: 1.0e-4, high: 1.0e-2}}, or what a replay has fixed"
+        top.report("has no space", fix)
+    if "protocol" not in entries and config.protocol not in known_protocols:
+        top.report(
+            f"has no protocol, and there is no {config.protocol!r}",
+            f"known are: {', '.join(known_protocols)}",
+        )
+    check_fixed_or_searched(entries)
+    if train:
+        check_grace_period(entries, config.scheduler.grace_period, config.max_epochs)
+    check_sections(entries, train)
+    check_ineffective(entries, train, is_replay)
+    if not top.problems:
+        _check_values(entries, config)
+    start = StartFrom((), ()) if is_replay else _read_start(top, entries, config)
+    top.raise_problems()
+    if is_replay:
+        return dataclasses.replace(config, num_trials=1, start_from=(StartingPoint(config.name, {}),))
+    return dataclasses.replace(config, start_from=start.points, left_out=start.left_out)
+
+
+def _is_replay(entries: Mapping[str, YamlNode], train: bool) -> bool:
+    """Says whether nothing varies; a file that trains must at least fix something, or its space was forgotten."""
+    is_empty = "space" not in entries or entries["space"].value == {}
+    return is_empty and (not train or ("fixed" in entries and entries["fixed"].value != {}))
+
+
+def _read_space(entries: Mapping[str, YamlNode], fixed: Mapping[str, Scalar]) -> Mapping[str, Parameter]:
+    if "space" not in entries:
+        return {}
+    return read_conditions(entries["space"], read_space(entries["space"]), entries.get("fixed"), fixed)
+
+
+def _read_start(top: YamlNode, entries: Mapping[str, YamlNode], config: SearchConfig) -> StartFrom:
+    if "start_from" not in entries:
+        return StartFrom((), ())
+
+    def find_recorded() -> list[tuple[str, StartingPoint | str]]:
+        # Where the file has faults there is no space to be inside of.
+        return [] if top.problems else describe_recorded(config.space, config.fixed)
+
+    recorded = find_recorded if config.train else None
+    return read_start_from(entries["start_from"], config.space, entries.get("space"), recorded)
+
+
+def _check_values(entries: Mapping[str, YamlNode], config: SearchConfig) -> None:
+    if config.train:
+        check_conflicts(entries, config.space, config.fixed)
+    elif config.protocol in PROTOCOLS:
+        base = PROTOCOLS[config.protocol]
+        report_protocol_faults(base, config.space, config.fixed, entries.get("space"), entries.get("fixed"))
+
+
+def _read_scheduler(node: YamlNode) -> SchedulerConfig:
+    entries = node.read_mapping([item.name for item in dataclasses.fields(SchedulerConfig)])
+    kind = entries["kind"].read_word(SchedulerConfig.kind, SCHEDULER_KINDS) if "kind" in entries else "asha"
+    _report_ignored(entries, kind, needed="asha")
+    numbers = {
+        key: entries[key].read_int(default, low)
+        for key, default, low in (
+            ("grace_period", SchedulerConfig.grace_period, 1),
+            ("reduction_factor", SchedulerConfig.reduction_factor, 2),
+        )
+        if key in entries
+    }
+    return SchedulerConfig(kind, **numbers) if kind == "asha" else SchedulerConfig(kind)
+
+
+def _read_sampler(node: YamlNode) -> SamplerConfig:
+    entries = node.read_mapping([item.name for item in dataclasses.fields(SamplerConfig)])
+    kind = entries["kind"].read_word(SamplerConfig.kind, SAMPLER_KINDS) if "kind" in entries else "tpe"
+    _report_ignored(entries, kind, needed="tpe")
+    if kind != "tpe" or "startup_trials" not in entries:
+        return SamplerConfig(kind)
+    return SamplerConfig(kind, entries["startup_trials"].read_int(SamplerConfig.startup_trials, low=1))
+
+
+def _report_ignored(entries: Mapping[str, YamlNode], kind: str, needed: str) -> None:
+    for key, node in entries.items():
+        if key != "kind" and kind != needed:
+            node.report(f"has no effect with kind: {kind}", f"leave it out, or write kind: {needed}")
+
+
+def _find_spaces_folder() -> Path:
+    return Path(str(files("spaces")))

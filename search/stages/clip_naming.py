@@ -1,0 +1,112 @@
+"""The zero-shot pipeline with names: SAM2's masks are named by CLIP and by a probe on its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.plan.clip_options import NamingSettings
+from trainables.context import TrialContext
+from trainables.errors import Finding
+
+if TYPE_CHECKING:
+    from trainables.clip.report import NamingReport
+
+
+NAMING_FOLDER = "naming"  # in the search's
+
+
+def name_regions(context: TrialContext, settings: NamingSettings, names: Sequence[str]) -> NamingReport:
+    """Predicts masks by zero-shot SAM2 under the search's protocol, and names them; runs where a trial would.
+
+    The right name of a mask is the class that was prompted. The probe learns from true masks of training
+    regions, in a cross-validation for each fold from its own.
+
+    Args:
+        context: What the trials of the search share.
+        settings: From :func:`check_naming`.
+        names: Which regions: validation's, or test's when they are opened.
+
+    Raises:
+        DataError: If no region shows a class that the protocol prompts.
+    """
+    from trainables.clip.mask_names import encode_masks, list_predicted_masks, list_true_masks, name_masks
+    from trainables.clip.model import load_clip
+    from trainables.data.store import RegionStore
+    from trainables.errors import DataError
+    from trainables.evaluation.candidates import load_candidate
+    from trainables.evaluation.evaluation_set import EvaluationSet
+    from trainables.evaluation.evaluator import predict_masks
+    from trainables.model.device import pick_device
+
+    context.use_share()
+    store = RegionStore.open(Path(context.store_folder))
+    device = pick_device()
+    clip = load_clip(settings.clip_model, settings.clip_weights, device)
+    regions = EvaluationSet(store, names, context.protocol)
+    predictions = predict_masks(load_candidate(context, None), regions, device)
+    items = encode_masks(clip, store, list_predicted_masks(predictions))
+    if not items.files:
+        what = "no region to name shows a class in components that the protocol prompts"
+        raise DataError([Finding(str(store.folder), what, "check the classes and the split")])
+    parts = plan_parts(context, names)
+    learned = sorted({name for train, _ in parts for name in train})
+    truths = encode_masks(clip, store, list_true_masks(store, learned, context.protocol))
+    return name_masks(
+        clip, settings.texts, [(truths.select(set(train)), items.select(set(named))) for train, named in parts]
+    )
+
+
+def plan_parts(context: TrialContext, names: Sequence[str]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Pairs regions to name with the regions that their probe may learn from, none of which is among them.
+
+    In a cross-validation a region that some fold validates on is named by that fold's training regions.
+    """
+    parts = [(fold.train, tuple(name for name in names if name in fold.val)) for fold in context.list_folds()]
+    validated = {name for _, named in parts for name in named}
+    others = tuple(name for name in names if name not in validated)
+    everything = dict.fromkeys(name for fold in context.list_folds() for name in fold.train)
+    parts.append((tuple(name for name in everything if name not in others), others))
+    return [(train, named) for train, named in parts if named]
+
+
+def write_naming(report: NamingReport, folder: Path, part: str) -> list[Path]:
+    """Writes a report's text, its items, and each method's confusion matrix as CSV and PNG.
+
+    Args:
+        report: From :func:`name_regions`.
+        folder: Where to; made if missing.
+        part: ``val`` or ``test``, which starts the files' names.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    import cv2
+
+    from trainables.clip.confusion_picture import draw_confusion
+    from trainables.clip.report import EMPTY
+
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {f"{part}_naming.txt": report.to_text(), f"{part}_naming_items.csv": report.to_items_csv()}
+    for method in report.given:
+        texts[f"{part}_confusion_{method}.csv"] = report.to_confusion_csv(method)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    written = [folder / name for name in texts]
+    for method in report.given:
+        title = f"{part}: {method} ({report.clip}), accuracy {report.accuracy(method):.3f}"
+        columns = [*report.classes, EMPTY]
+        picture = draw_confusion(report.confusion(method), report.classes, columns, title)
+        written.append(folder / f"{part}_confusion_{method}.png")
+        if not cv2.imwrite(str(written[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+            raise OSError(f"{written[-1]} cannot be written")
+    return written
+
+
+def flatten_naming(report: NamingReport, part: str) -> dict[str, float]:
+    """Returns a report's figures as metrics: ``val_naming_clip_accuracy``, ``val_naming_clip_f1/<class>`` ..."""
+    return {f"{part}_{name}": value for name, value in report.to_flat().items()}

@@ -1,0 +1,202 @@
+"""Scores a checkpoint of MedSAM or the first SAM on a search's validation regions, and logs it to MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.errors import ConfigError
+from search.run_folder.score_table import _read_zeroshot
+from search.run_folder.search_record import SearchRecord
+from search.tracking.bar_runs import log_constants
+from search.tracking.pages import NOTE_TAG, RUN_KIND_TAG
+from search.tracking.tracker import Tracker
+from trainables.errors import Finding
+from trainables.files.manifest import hash_file
+from trainables.sam2_trainable import flatten_scores
+
+if TYPE_CHECKING:
+    from search.judging.verdict import Verdict
+    from search.run_folder.chosen import Chosen
+    from trainables.evaluation.sam1_weights import Sam1Model
+    from trainables.protocol.scores import Scores
+
+
+RUN_KIND = "comparator"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparator beside the models of a search.
+
+    Attributes:
+        name: What the comparator is called.
+        weights: Its file.
+        size: Its size, such as ``ViT-B``.
+        scores: On the search's validation regions, under its protocol.
+        verdict: Against zero-shot SAM2, pair by pair.
+        caveats: What a reader of its figures must know.
+        file: The scores of all pairs.
+    """
+
+    name: str
+    weights: Path
+    size: str
+    scores: Scores
+    verdict: Verdict
+    caveats: tuple[str, ...]
+    file: Path
+
+    def to_lines(self, record: SearchRecord, chosen: Chosen | None) -> list[str]:
+        """Returns what the screen says.
+
+        Args:
+            record: What the search was.
+            chosen: What it chose; None where no trial left a checkpoint.
+        """
+        scores, protocol = self.scores, self.scores.protocol
+        demo = f" - {record.demo}" if record.demo else ""
+        rows = [
+            ("filled prompt box", scores.floor, ""),
+            (f"zero-shot SAM2 ({record.context['model']})", self.verdict.baseline_mean, ""),
+            (f"{self.name} ({self.size})", self.verdict.candidate_mean, _describe_difference(self.verdict)),
+        ]
+        if chosen is not None:
+            who = f"chosen: trial {chosen.trial_id}, seed {chosen.seed}, epoch {chosen.epoch}, scale {chosen.scale:g}"
+            rows.append((who, chosen.val_dice, "chosen on these very regions, so too good"))
+        rows.append(("ceiling", scores.ceiling, ""))
+        width = max(len(label) for label, _, _ in rows)
+        lines = [f"{record.search_id}: validation, {len(scores.pairs)} (image, class) pairs{demo}"]
+        lines += [f"  {label:<{width}}  {dice:.4f}  {told}".rstrip() for label, dice, told in rows]
+        lines.append(f"  {self.name} against zero-shot, on validation: {self.verdict.word} ({self.verdict.reason})")
+        lines.append(f"  all Dice under protocol {protocol.describe()}, data {record.data_fingerprint}")
+        if protocol.averaging != "pairs":
+            lines.append(f"  but zero-shot and {self.name} as means over pairs, as the interval is one of pairs")
+        if chosen is None:
+            lines.append("  no trial of this search left a checkpoint yet: nothing was chosen")
+        return lines + [f"  CAVEAT: {caveat}" for caveat in (*self.caveats, *record.caveats)]
+
+
+def compare_run(folder: Path, weights: Path, style: str, name: str) -> Comparison:
+    """Scores a comparator on the validation regions of a search and writes ``scores_val_<name>.csv``.
+
+    Args:
+        folder: The search's folder.
+        weights: The comparator's file.
+        style: One of :data:`trainables.evaluation.sam1_weights.STYLES`.
+        name: What it will be called.
+
+    Raises:
+        ConfigError: If the folder holds no search, or not yet its zero-shot scores, or its data has changed.
+        InputError: If the weights cannot be used, or the images are gone.
+    """
+    from search.run_folder.score_table import write_scores
+    from search.run_folder.search_record import SearchRecord
+    from trainables.evaluation.sam1_weights import STYLES, load_sam1
+
+    record = SearchRecord.read(folder)
+    zeroshot = _read_zeroshot(folder, record)
+    model = load_sam1(weights, STYLES[style])
+    caveats = tuple(model.style.list_caveats(record.make_context().protocol))
+    scores = _score(record, model)
+    verdict = _judge(scores, zeroshot, name, folder, record.context["seed"])
+    file = folder / f"scores_val_{name}.csv"
+    write_scores(file, {name: scores}, {"caveats": "; ".join((*caveats, *record.caveats))})
+    return Comparison(name, weights, model.size, scores, verdict, caveats, file)
+
+
+def _score(record: SearchRecord, model: Sam1Model) -> Scores:
+    """Scores a comparator on a search's validation regions, of all folds where there are several."""
+    from trainables.data.images import read_image
+    from trainables.data.regions import read_regions
+    from trainables.data.store import RegionStore
+    from trainables.evaluation.evaluation_set import EvaluationSet
+    from trainables.evaluation.sam1_comparator import score_sam1
+    from trainables.model.device import pick_device
+
+    context = record.make_context()
+    if context.protocol.is_auto:
+        what = "was scored without prompts, and this model answers nothing else"
+        raise ConfigError([Finding(record.search_id, what, "compare it under a search whose protocol prompts")])
+    context.use_share()
+    store = RegionStore.open(Path(context.store_folder))
+    files = {region.name: region.image for region in read_regions(Path(record.data_root)).regions}
+    gone = [name for name in context.scored if name not in files]
+    if store.fingerprint != record.data_fingerprint or gone:
+        what = f"lacks {gone[0]}" if gone else f"has the fingerprint {store.fingerprint} now"
+        rule = f"the search ran on the data {record.data_fingerprint}"
+        raise ConfigError([Finding(record.data_root, f"{what}; {rule}", "put the data back as it was")])
+    regions = EvaluationSet(store, context.scored, context.protocol)
+    return score_sam1(model, regions, lambda name: read_image(files[name]), pick_device())
+
+
+def _judge(
+    scores: Scores, zeroshot: dict[tuple[str, str], float], name: str, folder: Path, seed: int
+) -> Verdict:
+    from search.judging.paired_scores import pair_scores
+    from search.judging.verdict import judge
+
+    pairs = [(pair.file, pair.class_name) for pair in scores.pairs]
+    if set(pairs) != set(zeroshot):
+        what = f"zero-shot was scored on {len(zeroshot)} (image, class) pairs, {name} on {len(pairs)} others"
+        raise ConfigError([Finding(str(folder), what, "the data has changed: search again")])
+    return judge(
+        pair_scores(
+            [file for file, _ in pairs],
+            [class_name for _, class_name in pairs],
+            [pair.dice for pair in scores.pairs],
+            [zeroshot[pair] for pair in pairs],
+            patient=[pair.patient for pair in scores.pairs],
+            names=(name, "zeroshot"),
+        ),
+        seed,
+    )
+
+
+def _describe_difference(verdict: Verdict) -> str:
+    total = verdict.overall
+    interval = total.interval
+    told = "one patient, no interval"
+    if interval is not None:
+        told = f"{100 * interval.confidence:.4g} % interval over patients {interval.low:+.4f} to {interval.high:+.4f}"
+    return f"{total.mean_difference:+.4f} against zero-shot ({told})"
+
+
+def log_comparison(record: SearchRecord, found: Comparison) -> str:
+    """Logs a comparator as a run nested in the search's, beside its trials, and returns its run id.
+
+    The same weights under the same name are one run: a second call writes the same figures again.
+
+    Raises:
+        SearchError: If MLflow's store cannot be used, or does not hold the search's run.
+    """
+    tracker, parent = Tracker.connect(record.experiment, default_uri=record.tracking_uri), record.parent_run_id
+    tracker.read_start_ms(parent)  # fails where the store is another: no orphan is left there
+    scores, protocol = found.scores, found.scores.protocol
+    identity = {RUN_KIND_TAG: RUN_KIND, "comparator": found.name, "weights_sha256": hash_file(found.weights)[:12]}
+    tags = {
+        "model": found.size,
+        "weights": found.weights.name,
+        "split": "val",
+        "protocol": protocol.name,
+        "protocol_id": protocol.id,
+        "data_fingerprint": record.data_fingerprint,
+        "demo": record.demo or "no",
+        "caveats": "; ".join((*found.caveats, *record.caveats)),
+        NOTE_TAG: f"**A comparator**: {found.name}, not trained here, scored on validation as every trial is.",
+    }
+    run_id = tracker.find_child(parent, identity)
+    if run_id is None:
+        run_id = tracker.start_child(parent, found.name, RUN_KIND, {**tags, **identity})
+    figures = {
+        **flatten_scores(scores, "val"),
+        "val_floor": scores.floor,
+        "val_ceiling": scores.ceiling,
+        "dice_minus_zeroshot": found.verdict.overall.mean_difference,
+    }
+    log_constants(tracker, run_id, figures, int(record.context["max_epochs"]))
+    tracker.log_artifact(run_id, found.file)
+    tracker.log_text(run_id, found.verdict.to_text(), "verdict_val.txt")
+    tracker.finish(run_id)
+    return run_id

@@ -1,0 +1,80 @@
+"""The end of a search that trains nothing: zero-shot under each trial's protocol, side by side and unranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial
+
+from search.run_folder.layout import TRIALS_FOLDER
+from search.run_folder.protocol_table import PROTOCOLS_DIFFER, PROTOCOLS_FILE, ProtocolRow, ProtocolTable
+from search.run_folder.trial_folder import locate_trial, read_reports
+from search.stages.closing import finish_tracking
+from search.stages.session import Session
+from search.study.study_file import make_study_file
+from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, read_trials
+from search.tracking.pages import compose_charts_url
+
+
+def compare_protocols(session: Session, naming: Mapping[str, float]) -> ProtocolTable:
+    """Sets zero-shot's scores beside each other: nothing is chosen, no test opened, nothing exported.
+
+    Args:
+        session: The search, its trials ended.
+        naming: Figures of naming the zero-shot masks; none where they were not named.
+    """
+    plan = session.plan
+    trials = read_trials(make_study_file(plan.folder, session.record))
+    parent = session.record.parent_run_id
+    table = ProtocolTable(
+        search_id=plan.name,
+        demo=plan.demo_words,
+        data_fingerprint=plan.store.fingerprint,
+        seed=plan.seed,
+        parent_run_id=parent,
+        caveats=list_caveats(plan.caveats),
+        rows=read_rows(trials, plan.folder / TRIALS_FOLDER),
+    )
+    table.write(plan.folder)
+    finish_tracking(
+        session,
+        [
+            {"event": "metrics", "metrics": dict(naming), "step": plan.config.max_epochs},
+            {"event": "tags", "tags": {"caveats": "; ".join(table.caveats)}},
+            {"event": "finish"},
+            {"event": "artifact", "path": str(plan.folder / PROTOCOLS_FILE), "into": None},
+        ],
+    )
+    for line in table.to_lines():
+        session.say(line)
+    session.say(f"  in MLflow: {compose_charts_url(session.tracker.uri, session.tracker.experiment_id, parent)}")
+    return table
+
+
+def read_rows(trials: Sequence[FrozenTrial], trials_folder: Path) -> tuple[ProtocolRow, ...]:
+    """Reads what each trial reported; trials without a result are left out."""
+    rows = []
+    for trial in trials:
+        reports = read_reports(locate_trial(trials_folder, str(trial.user_attrs.get(RAY_TRIAL_ID))))
+        if not reports:
+            continue
+        result = reports[min(reports)]
+        rows.append(
+            ProtocolRow(
+                trial_id=trial.user_attrs[RAY_TRIAL_ID],
+                name=trial.user_attrs.get(STARTING_POINT, f"trial {trial.number}"),
+                protocol=result["protocol"],
+                protocol_id=result["protocol_id"],
+                dice=result["val_dice"],
+                iou=result["val_iou"],
+                floor=result["val_floor"],
+                ceiling=result["val_ceiling"],
+            )
+        )
+    return tuple(rows)
+
+
+def list_caveats(others: Sequence[str]) -> tuple[str, ...]:
+    """Returns the caveats of such a search."""
+    return (PROTOCOLS_DIFFER, *others)

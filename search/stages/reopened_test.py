@@ -1,0 +1,51 @@
+"""Marks what a search has left behind, when its test set has been opened again: summary, card, MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from search.errors import SearchError
+from search.judging.openings import describe_openings, make_opening_tags
+from search.judging.test_set import HeldOutResult
+from search.run_folder.search_record import SearchRecord
+from search.run_folder.summary import SUMMARY_FILE, Summary
+from search.tracking.tracker import Tracker
+from trainables.files.whole_file import write_whole
+
+_OPENED = "the test set was opened"  # what describe_openings begins with
+
+
+def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) -> None:
+    """Writes the number of openings wherever the search's test figures stand.
+
+    Args:
+        folder: The search's folder.
+        record: What the search was.
+        result: Of the latest opening; the first one's figures stay what they were.
+    """
+    text = describe_openings(result.opening)
+    summary = Summary.read(folder)
+    if summary is not None and text:
+        caveats = [each for each in summary.caveats if not each.startswith(_OPENED)]
+        marked = dataclasses.replace(summary, caveats=[*caveats, text], test_openings=result.opening)
+        marked.write(folder)
+        # The search's own export, and the one that was made last.
+        for card in {folder / "export" / "README.md", Path(summary.export or folder) / "README.md"}:
+            if card.is_file():
+                write_whole(card, _mark_card(card.read_text(encoding="utf-8"), text))
+    try:
+        tracker = Tracker.connect(record.experiment, default_uri=record.tracking_uri)
+        tracker.set_tags(record.parent_run_id, make_opening_tags(result.opening))
+        for file in (result.file, folder / SUMMARY_FILE):
+            if file.is_file():
+                tracker.log_artifact(record.parent_run_id, file)
+    except SearchError as error:  # connecting raises it, writing its subclass
+        print(f"MLflow: {error}")
+
+
+def _mark_card(card: str, text: str) -> str:
+    """Returns a card with a text as its last paragraph, in place of what an earlier opening has left."""
+    opened = f"**{_OPENED[0].upper()}{_OPENED[1:]}"
+    paragraphs = [each for each in card.rstrip().split("\n\n") if not each.startswith(opened)]
+    return "\n\n".join([*paragraphs, f"**{text[0].upper()}{text[1:]}.**"]) + "\n"

@@ -1,0 +1,251 @@
+"""A search that has begun: its plan, what its trials share, its place in MLflow and on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from search.cluster.checkpoint_storage import CheckpointStorage
+from search.cluster.resources import TrialResources
+from search.errors import ConfigError, SearchError, describe_findings
+from search.plan.resume import ResumedSearch, describe_resume, keep_arguments
+from search.plan.search_plan import SearchPlan
+from search.plan.storage import find_taken
+from search.run_folder.chosen import discard_choice
+from search.run_folder.layout import RECORD_FILE
+from search.run_folder.search_record import SearchRecord
+from search.space.config import find_space
+from search.stages.provenance import describe_environment
+from search.tracking.callback import TrackingCallback
+from search.tracking.errors import TrackingError
+from search.tracking.limits import fit_params
+from search.tracking.tracker import Tracker
+from trainables.context import TrialContext
+from trainables.errors import InputError
+from trainables.sam2_trainable import SAM2Trainable
+
+RUN_KEY_TAG = "search_key"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the stages of a running search hand to each other.
+
+    Attributes:
+        plan: What was asked for.
+        record: What was written down of it.
+        context: What all trials share.
+        resources: What a trial is given.
+        tracker: The MLflow experiment.
+        tags: MLflow's tags of every run of this search.
+        console: Where progress is told.
+        is_resumed: Whether it goes on with what an earlier process began.
+    """
+
+    plan: SearchPlan
+    record: SearchRecord
+    context: TrialContext
+    resources: TrialResources
+    tracker: Tracker
+    tags: dict[str, str]
+    console: Console
+    is_resumed: bool = False
+
+    @property
+    def checkpoints(self) -> CheckpointStorage:
+        """Where the trials' checkpoints go."""
+        return CheckpointStorage(self.plan.folder, self.plan.checkpoint_url)
+
+    def say(self, text: str) -> None:
+        """Prints a line as it is: no markup in names or paths, no wrapping of links."""
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    def open_outbox(self) -> TrackingCallback:
+        """Returns what delivers the records of the trials, for those of the search itself; not while trials run."""
+        parent, max_epochs = self.record.parent_run_id, self.plan.config.max_epochs
+        return TrackingCallback(self.tracker, parent, None, max_epochs, [], {}, self.plan.folder)
+
+    def track(self, write: Callable[[], object]) -> None:
+        """Writes to MLflow what will be written again; an outage is told and does not stop the search."""
+        try:
+            write()
+        except TrackingError as error:
+            self.say(f"MLflow: {error}")
+
+
+def claim_folder(plan: SearchPlan) -> SearchPlan:
+    """Makes the search's folder; a name that nobody chose gets a number where another search has just taken it.
+
+    Raises:
+        ConfigError: If another search has just taken the name that was asked for.
+        SearchError: If the folder cannot be made.
+    """
+    storage, name = plan.folder.parent, plan.name
+    for number in itertools.count(2):
+        try:
+            (storage / name).mkdir(parents=True)
+            return dataclasses.replace(plan, name=name, folder=storage / name)
+        except FileExistsError as error:
+            if plan.arguments.name is not None:
+                raise ConfigError(find_taken(storage, name)) from error
+            name = f"{plan.name}-{number}"
+        except OSError as error:
+            raise SearchError(f"the search's folder {storage / name} cannot be made: {error.strerror}") from error
+    raise AssertionError("there are enough numbers")
+
+
+def open_session(
+    plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console
+) -> Session:
+    """Writes a search's record and opens its parent run; without a run, the folder is removed again.
+
+    Args:
+        plan: The search, its folder claimed.
+        resources: What a trial is given.
+        tracker: The MLflow experiment.
+        console: Where progress is told.
+
+    Raises:
+        OSError: If the record cannot be written.
+        TrackingError: If MLflow fails.
+    """
+    context = TrialContext(
+        model=plan.model,
+        checkpoint=plan.checkpoint,
+        store_folder=str(plan.store.folder),
+        train=plan.split.train,
+        val=plan.split.val,
+        protocol=plan.protocol,
+        max_epochs=plan.config.max_epochs,
+        seed=plan.seed,
+        fixed=dict(plan.config.fixed),
+        n_workers=resources.n_workers,
+        folds=plan.folds,
+        pathology_weights=dict(plan.pathology_weights),
+    )
+    environment = describe_environment()
+    space = find_space(plan.arguments.space)
+    record = SearchRecord(
+        search_id=plan.name,
+        experiment=plan.experiment,
+        parent_run_id="",
+        data_root=str(plan.regions.root),
+        split={part: list(names) for part, names in plan.split.parts.items()},
+        split_description=plan.split.description,
+        data_fingerprint=plan.store.fingerprint,
+        demo=plan.demo_words,
+        config=plan.config.to_dict(),
+        context=context.to_dict(),
+        environment=environment,
+        caveats=list(plan.caveats),
+        arguments=keep_arguments(plan.arguments, space),
+        tracking_uri="" if "@" in tracker.uri else tracker.uri,
+        checkpoint_url=plan.checkpoint_url,
+        run_key=uuid.uuid4().hex,
+    )
+    session = Session(plan, record, context, resources, tracker, _make_tags(plan, environment), console)
+    try:
+        (plan.folder / record.arguments["space"]).write_bytes(space.read_bytes())
+        record.write(plan.folder)
+        parent = _find_or_open_run(session)
+    except (OSError, TrackingError):
+        shutil.rmtree(plan.folder, ignore_errors=True)  # nothing has been done: the name stays free for a second try
+        raise
+    return _enter_run(session, parent)
+
+
+def _find_or_open_run(session: Session) -> str:
+    """Returns the parent run's id: of a new run, or of the one that a process has opened and was killed."""
+    key = {RUN_KEY_TAG: session.record.run_key}
+    found = session.tracker.find_runs(key, max_results=1) if session.is_resumed else []
+    return found[0].run_id if found else session.tracker.start_search(session.plan.name, {**session.tags, **key})
+
+
+def _enter_run(session: Session, parent: str) -> Session:
+    """Writes a new parent run's id down, and into the run what the search is."""
+    folder = session.plan.folder
+    session = dataclasses.replace(session, record=dataclasses.replace(session.record, parent_run_id=parent))
+    left_out = ("space", "start_from")  # they fill pages; search.json holds them
+    settings = {key: value for key, value in session.record.config.items() if key not in left_out}
+    with close_early(session):
+        # Not together with the run: where they cannot be written, it would be left behind by a search without a record.
+        session.open_outbox().post_search("params", params=fit_params(settings))
+        session.record.write(folder)
+    session.track(lambda: session.tracker.log_artifact(parent, folder / RECORD_FILE))
+    return session
+
+
+def reopen_session(
+    resumed: ResumedSearch, resources: TrialResources, tracker: Tracker, console: Console
+) -> Session:
+    """Takes up a search that stopped: the same parent run, the same record, with the number of trials as it is now.
+
+    Where trials are added, what was chosen is forgotten: once the parent run is open, as a resume that is refused
+    takes nothing, and before the record says that they are no longer to be added.
+
+    Raises:
+        OSError: If the record cannot be written.
+        TrackingError: If the parent run cannot be opened again.
+    """
+    plan, record = resumed.plan, resumed.record
+    context = dataclasses.replace(
+        record.make_context(), store_folder=str(plan.store.folder), n_workers=resources.n_workers
+    )
+    tags = _make_tags(plan, describe_environment())
+    session = Session(plan, record, context, resources, tracker, tags, console, is_resumed=True)
+    if not record.parent_run_id:
+        session = _enter_run(session, _find_or_open_run(session))
+    tracker.reopen(session.record.parent_run_id)
+    config = {**record.config, "num_trials": plan.config.num_trials}
+    session = dataclasses.replace(session, record=dataclasses.replace(session.record, config=config))
+    with close_early(session):
+        if resumed.adds_trials:
+            discard_choice(plan.folder)
+        session.record.write(plan.folder)
+    return session
+
+
+@contextmanager
+def close_early(session: Session) -> Iterator[None]:
+    """Closes the parent run of a search that stops within, and says how it goes on.
+
+    Raises:
+        SearchError: With all findings, where wrong input is found within: by then it is no longer true that nothing
+            was started. All else passes as it is.
+    """
+    try:
+        yield
+    except BaseException as error:
+        is_stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
+        status = "KILLED" if is_stopped else "FAILED"
+        session.track(lambda: session.tracker.finish(session.record.parent_run_id, status))
+        session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
+        session.say(f"  {describe_resume(session.plan.folder)}")
+        if isinstance(error, (ConfigError, InputError)):
+            raise SearchError(describe_findings(error.findings)) from error
+        raise
+
+
+def _make_tags(plan: SearchPlan, environment: Mapping[str, object]) -> dict[str, str]:
+    tags = {
+        "trainable": SAM2Trainable.__name__,
+        "space": plan.config.name,
+        "model": plan.model,
+        "data": plan.regions.name,
+        "data_fingerprint": plan.store.fingerprint,
+        "protocol": plan.protocol.name,
+        "protocol_id": plan.protocol.id,
+        "git_commit": str(environment["git_commit"]),
+        "seed": str(plan.seed),
+        "demo": plan.demo_words or "no",
+    }
+    if plan.caveats:
+        tags["caveats"] = "; ".join(plan.caveats)
+    return tags

@@ -1,0 +1,1 @@
+"""Optuna: the study's journal, the sampler, the searcher, the ranking of trials."""

@@ -1,0 +1,215 @@
+"""Ranks the trials of a search, by one objective or as a Pareto set."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from search.errors import ConfigError, SearchError
+from search.run_folder.chosen import CHOSEN_FILE, Chosen
+from search.run_folder.json_files import read_record, tell_damaged_record
+from search.run_folder.layout import TRIALS_FOLDER
+from search.run_folder.search_record import SearchRecord
+from search.run_folder.trial_folder import locate_trial, read_best_epoch
+from search.space.objective import DICE, Objective
+from search.study.study_file import make_study_file
+from search.study.trial_attributes import RAY_TRIAL_ID, REASON, name_state, read_trials
+from trainables.context import RECIPE_FILE
+from trainables.errors import Finding
+from trainables.files.weight_file import COPY_FIX
+from trainables.files.whole_file import write_whole
+
+_DEFAULT = Objective()
+PARETO_FILE = "pareto.json"
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A trial at its best epoch by the search's objective.
+
+    Attributes:
+        trial_id: Ray's id of the trial.
+        checkpoint: Folder of the checkpoint of its best epoch.
+        epoch: That epoch, counted from 1.
+        val_dice: Its Dice on validation, in [0, 1].
+        params: Its whole recipe, flat.
+        value: The objective at that epoch; None where that is the Dice.
+        trained_parameters: How many numbers it trains; NaN where it does not tell.
+    """
+
+    trial_id: str
+    checkpoint: Path
+    epoch: int
+    val_dice: float
+    params: Mapping[str, Any]
+    value: float | None = None
+    trained_parameters: float = math.nan
+
+    @property
+    def score(self) -> float:
+        """What trials are ranked by."""
+        return self.val_dice if self.value is None else self.value
+
+
+def rank_trials(
+    trials: list[optuna.trial.FrozenTrial], trials_folder: Path, objective: Objective = _DEFAULT
+) -> list[Winner]:
+    """Returns every trial that left a checkpoint, at the best epoch of which one is left, the best first.
+
+    Epochs and trials are compared by the objective; with two of them by the first.
+
+    Raises:
+        ConfigError: If the recipe of such a checkpoint is damaged.
+    """
+    ranked = []
+    for trial in trials:
+        trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
+        if trial_id is None:
+            continue
+        best = read_best_epoch(locate_trial(trials_folder, trial_id), objective.metric)
+        if best is not None:
+            with tell_damaged_record(best.path / RECIPE_FILE, COPY_FIX):
+                params = dict(json.loads((best.path / RECIPE_FILE).read_text()).items())
+            value = None if objective.metric == DICE else best.value
+            ranked.append(
+                Winner(trial_id, best.path, best.epoch, best.val_dice, params, value, best.trained_parameters)
+            )
+    return sorted(ranked, key=lambda each: -each.score)
+
+
+def find_winner(
+    trials: list[optuna.trial.FrozenTrial], trials_folder: Path, objective: Objective = _DEFAULT
+) -> Winner:
+    """Returns the best trial.
+
+    Raises:
+        SearchError: If no trial left a checkpoint, with the reasons that the trials gave.
+    """
+    return pick_winner(rank_trials(trials, trials_folder, objective), trials, trials_folder)
+
+
+def pick_winner(
+    ranked: Sequence[Winner], trials: Sequence[optuna.trial.FrozenTrial], trials_folder: Path
+) -> Winner:
+    """Returns the first of the trials that :func:`rank_trials` has ranked.
+
+    Raises:
+        SearchError: As :func:`find_winner`.
+    """
+    if ranked:
+        return ranked[0]
+    reasons = Counter(str(trial.user_attrs.get(REASON, name_state(trial))) for trial in trials)
+    told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+    raise SearchError(f"no trial left a checkpoint in {trials_folder} ({told or 'no trial was started'})")
+
+
+def find_trial(ranked: list[Winner], trial_id: str) -> Winner:
+    """Returns a trial by its id.
+
+    Raises:
+        ConfigError: If none of that id left a checkpoint, with those that did.
+    """
+    for trial in ranked:
+        if trial.trial_id == trial_id:
+            return trial
+    known = ", ".join(trial.trial_id for trial in ranked) or "none"
+    raise ConfigError([Finding(f"--trial {trial_id}", "no such trial left a checkpoint", f"those that did: {known}")])
+
+
+def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
+    """Reads what a search chose; of one that did not come so far, takes its best trial as it is.
+
+    Raises:
+        ConfigError: If ``chosen.json`` is damaged.
+        SearchError: If no trial left a checkpoint.
+    """
+    chosen = read_record(folder / CHOSEN_FILE, lambda content: Chosen(**content))
+    if chosen is not None:
+        return chosen
+    trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
+    if record.context.get("folds"):
+        raise SearchError(
+            f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
+        )
+    winner = find_winner(trials, folder / TRIALS_FOLDER, objective)
+    checkpoint = winner.checkpoint.relative_to(folder).as_posix()
+    dice = winner.val_dice
+    return Chosen(
+        trial_id=winner.trial_id,
+        seed=record.context["seed"],
+        checkpoint=checkpoint,
+        epoch=winner.epoch,
+        scale=1.0,
+        val_dice=dice,
+        val_dice_at_1=dice,
+        seeds_mean=dice,
+        seeds_std=0.0,
+        n_seeds=1,
+        n_finalists=0,
+        refit=False,
+        protocol_id=record.make_context().protocol.id,
+        params=winner.params,
+        objective_value=winner.value,
+    )
+
+
+def find_pareto(ranked: Sequence[Winner]) -> list[Winner]:
+    """Returns the trials of which no other has at least their Dice with at most their parameters, one of them better.
+
+    Each counts at its best epoch of which a checkpoint is left, also where it was stopped early. Of trials that are
+    equal in both, all stay.
+
+    Args:
+        ranked: Trials with Dice and parameters, in any order.
+
+    Returns:
+        Those of the set, the highest Dice first, then the fewest parameters.
+    """
+    ordered = sorted(ranked, key=lambda each: (-each.val_dice, each.trained_parameters))
+    kept: list[Winner] = []
+    for trial in ordered:
+        fewest = min((each.trained_parameters for each in kept), default=math.inf)
+        is_equal = bool(kept) and (trial.val_dice, trial.trained_parameters) == (kept[-1].val_dice, fewest)
+        if trial.trained_parameters < fewest or is_equal:
+            kept.append(trial)
+    return kept
+
+
+def write_pareto(folder: Path, members: Sequence[Winner], protocol_id: str) -> None:
+    """Writes ``pareto.json``, whole or not at all: the set's trials, and the protocol of their Dice."""
+    entries = [
+        {
+            "trial_id": each.trial_id,
+            "val_dice": each.val_dice,
+            "trained_parameters": int(each.trained_parameters),
+            "epoch": each.epoch,
+        }
+        for each in members
+    ]
+    write_whole(folder / PARETO_FILE, json.dumps({"protocol_id": protocol_id, "members": entries}, indent=1) + "\n")
+
+
+def describe_pareto(members: Sequence[Winner], bar: float) -> list[str]:
+    """Returns what the screen says of the set.
+
+    Args:
+        members: The set, the highest Dice first.
+        bar: Zero-shot's Dice on validation.
+    """
+    lines = [
+        f"  trial {each.trial_id}: val Dice {each.val_dice:.3f} ({each.val_dice - bar:+.3f}), "
+        f"{int(each.trained_parameters):,} trained parameters, epoch {each.epoch}"
+        for each in members
+    ]
+    return [
+        f"Pareto set, {len(members)} trial{'s' * (len(members) > 1)} that no other beats in both Dice and parameters:",
+        *lines,
+        "  the best of them are confirmed; among these the highest mean Dice over seeds is chosen, whatever its size",
+    ]

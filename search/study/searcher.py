@@ -1,0 +1,292 @@
+"""The searcher: lets an Optuna study propose the trials of Ray Tune, and tells it how each of them ended."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from search.errors import SearchError
+from search.space.objective import DICE
+from search.space.parameters import Conditions, list_applying, sort_parents_first
+from search.study.distributions import suggest_applying
+from search.study.journal import undo_if_torn, undo_torn_lines
+from search.study.study_file import StudyFile
+from search.study.trial_attributes import (
+    BEST_EPOCH,
+    BEST_VALUE,
+    CURVE_PREFIX,
+    NO_RESULT,
+    RAY_TRIAL_ID,
+    REASON,
+    STARTING_POINT,
+    read_curve,
+)
+from trainables.context import FAILURE
+
+_log = logging.getLogger(__name__)
+
+
+class StudySearcher(Searcher):
+    """A searcher of Ray Tune over an Optuna study that stays right through stops, failures and restarts.
+
+    How a trial ends in the study:
+
+    - it had all its epochs: COMPLETE, with the best value over them, as checkpoints are chosen by best epoch;
+    - it was stopped before (by the scheduler, or as time ran out): PRUNED, with its curve;
+    - it raised, or its last value is not finite: FAIL, with the user attribute ``reason``.
+
+    Ended trials that have a curve carry ``best_value`` and ``best_epoch``; every trial carries
+    ``ray_trial_id``, and those tried first at the user's wish ``starting_point``, the point's name.
+
+    With two objectives the best epoch is that of the first, and both values of that epoch are told. Optuna takes no
+    curve of two values: it is kept in user attributes, ``curve/1`` with the values of epoch 1.
+
+    The study is the one record of the search. Each line of it is on disk before Ray goes on, so that after a stop it
+    tells which trials there are:
+
+    - asked for the configuration of a trial that the study has, by its id, the searcher returns it;
+    - a trial that was being drawn at the stop is taken back and drawn again, with the same values; an end that was
+      being told is taken back likewise, and comes again from the last checkpoint;
+    - trials that ended in the study and are run again, for the checkpoint of their last epoch, keep their first end
+      (as does a trial whose last checkpoint could not be written, which Ray tells as an error after the end);
+    - epochs that are reported again keep their first value.
+    """
+
+    def __init__(
+        self,
+        study_file: StudyFile,
+        distributions: Mapping[str, BaseDistribution],
+        num_trials: int,
+        max_epochs: int,
+        metrics: Sequence[str] = (DICE,),
+        starting_points: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        conditions: Mapping[str, Conditions] | None = None,
+    ) -> None:
+        """Keeps the plan of the search; the study itself is opened when Tune asks for the first trial.
+
+        Args:
+            study_file: The study, with its sampler, seed and directions.
+            distributions: Flat parameter names with their distributions.
+            num_trials: Trials to propose in all, those of earlier runs of this study included.
+            max_epochs: Epochs (``training_iteration``) after which a trial counts as complete.
+            metrics: Keys of the objectives in a trial's results, one a direction of the study; the first decides which
+                epoch is best.
+            starting_points: Names with the values of points to try first, in this order; parameters that a
+                point leaves out are sampled.
+            conditions: Of the parameters that apply only where others have certain values; a parameter that
+                does not apply is not sampled, and the trial does not have it.
+
+        Raises:
+            SearchError: Two starting points share a name, one has a parameter that is not searched or does
+                not apply with the point's other values, or conditions name what is not searched or form a
+                circle.
+        """
+        assert len(metrics) == len(study_file.modes), (metrics, study_file.modes)
+        super().__init__(metric=metrics[0], mode=study_file.modes[0])
+        self._metrics = tuple(metrics)
+        conditions = conditions or {}
+        order = sort_parents_first(distributions, conditions)
+        _check_starting_points(starting_points, distributions, conditions)
+        # Absolute, as the process that unpickles this may stand in another folder.
+        self._study_file = replace(study_file, journal=study_file.journal.absolute())
+        self._distributions = {name: distributions[name] for name in order}
+        self._conditions = dict(conditions)
+        self._num_trials = num_trials
+        self._max_epochs = max_epochs
+        self._starting_points = tuple((name, dict(values)) for name, values in starting_points)
+        self._failures: dict[str, str] = {}
+        self._study: optuna.Study | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray's own FINISHED
+        """Proposes a trial: flat parameter names with their values, or FINISHED after ``num_trials``.
+
+        A trial that the study has under this id, as it was unfinished at a stop, gets the values that it had.
+
+        Raises:
+            SearchError: The journal cannot be used, or its trials were drawn from another space.
+        """
+        study = self._open()
+        asked = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+        for known in asked:
+            if known.user_attrs.get(RAY_TRIAL_ID) == trial_id:
+                return dict(known.params)
+        if len(asked) >= self._num_trials:
+            return str(self.FINISHED)
+        study.sampler = self._study_file.make_sampler(len(asked), conditional=bool(self._conditions))
+        with undo_if_torn(self._study_file.journal):
+            trial = study.ask()
+            suggest_applying(trial, self._distributions, self._conditions)
+            trial.set_user_attr(RAY_TRIAL_ID, trial_id)
+        # Read back, so that a starting point's values have the types that sampled ones have.
+        return dict(study.get_trials(deepcopy=False)[trial.number].params)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keeps a trial's value at an epoch; Tune hands the last one to ``on_trial_complete`` alone."""
+        trial = self._find_running(trial_id)
+        if trial is not None:
+            self._report(trial, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tells the study how a trial ended, by the rules in the class's docstring."""
+        trial = self._find_running(trial_id)
+        if trial is None:
+            return
+        # Whole or not at all: with the last value but without the end, a resumed trial would be taken for one that
+        # the scheduler had let pass.
+        with undo_if_torn(self._study_file.journal):
+            self._tell(trial, result, error)
+
+    def _tell(self, trial: FrozenTrial, result: dict[str, Any] | None, error: bool) -> None:
+        if result:
+            self._report(trial, result)
+        curve = self._read_curve(trial)
+        reason = _name_failure(result, error, curve, self._metrics)
+        if error:
+            reason = self._failures.pop(trial.user_attrs[RAY_TRIAL_ID], reason)
+        self._set_attrs(trial, curve, reason)
+        study = self._open()
+        if reason is not None:
+            study.tell(trial.number, state=TrialState.FAIL)
+        elif max(*curve, (result or {}).get("training_iteration", 0)) < self._max_epochs:
+            study.tell(trial.number, state=TrialState.PRUNED)
+        else:
+            study.tell(trial.number, curve[self._pick_best(curve)])
+
+    def note_failure(self, trial_id: str, reason: str) -> None:
+        """Takes the reason of a failure that :meth:`on_trial_complete` is about to be told of."""
+        self._failures[trial_id] = reason
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keeps nothing: the study is on disk already."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See :meth:`save`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the open study out: Tune pickles the searcher, and its reader opens the journal itself."""
+        return {**self.__dict__, "_study": None}
+
+    def _open(self) -> optuna.Study:
+        if self._study is None:
+            undo_torn_lines(self._study_file.journal)
+            study = self._study_file.open()
+            self._check_space(study)
+            self._enqueue_starting_points(study)
+            self._study = study
+        return self._study
+
+    def _check_space(self, study: optuna.Study) -> None:
+        for trial in study.get_trials(deepcopy=False):
+            for name, distribution in trial.distributions.items():
+                if self._distributions.get(name) != distribution:
+                    raise SearchError(
+                        f"study {self._study_file.name!r} in {self._study_file.journal} searched {name} over "
+                        f"{distribution}, but now it is {self._distributions.get(name, 'not searched')}; "
+                        "a changed space needs a new search"
+                    )
+            self._check_conditions(trial)
+
+    def _check_conditions(self, trial: FrozenTrial) -> None:
+        if RAY_TRIAL_ID not in trial.user_attrs:
+            return  # waiting
+        for name in self._conditions:
+            applies = name in list_applying([name], self._conditions, trial.params)
+            if applies != (name in trial.params):
+                raise SearchError(
+                    f"trial {trial.number} of study {self._study_file.name!r} in {self._study_file.journal} has "
+                    f"{'no ' if applies else ''}{name}, which by its conditions now it should"
+                    f"{'' if applies else ' not'} have; a changed space needs a new search"
+                )
+
+    def _enqueue_starting_points(self, study: optuna.Study) -> None:
+        trials = study.get_trials(deepcopy=False)
+        tried = {trial.user_attrs.get(STARTING_POINT) for trial in trials}
+        for name, values in self._starting_points:
+            if name not in tried:
+                study.enqueue_trial(values, user_attrs={STARTING_POINT: name})
+
+    def _find_running(self, trial_id: str) -> FrozenTrial | None:
+        for trial in self._open().get_trials(deepcopy=False):
+            if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id:
+                if not trial.state.is_finished():
+                    return trial
+                _log.info("trial %s ended before as %s; ignored what came after", trial_id, trial.state.name)
+                return None
+        _log.warning("trial %s is not in the study; ignored its result", trial_id)
+        return None
+
+    def _report(self, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
+        values, epoch = [result.get(metric, math.nan) for metric in self._metrics], result.get("training_iteration")
+        if epoch is None or not all(map(_is_finite, values)) or int(epoch) in read_curve(trial):
+            return
+        writer = _thaw(self._open(), trial)
+        if len(values) == 1:
+            writer.report(float(values[0]), step=int(epoch))
+        else:  # Optuna's report takes one value only
+            writer.set_user_attr(f"{CURVE_PREFIX}{int(epoch)}", [float(value) for value in values])
+
+    def _read_curve(self, trial: FrozenTrial) -> dict[int, list[float]]:
+        return read_curve(self._open().get_trials(deepcopy=False)[trial.number])
+
+    def _pick_best(self, curve: Mapping[int, Sequence[float]]) -> int:
+        sign = 1 if self.mode == "max" else -1
+        return max(sorted(curve), key=lambda epoch: sign * curve[epoch][0])  # the earliest of equals
+
+    def _set_attrs(self, trial: FrozenTrial, curve: Mapping[int, Sequence[float]], reason: str | None) -> None:
+        writer = _thaw(self._open(), trial)
+        if curve:
+            epoch = self._pick_best(curve)
+            writer.set_user_attr(BEST_VALUE, curve[epoch][0])
+            writer.set_user_attr(BEST_EPOCH, epoch)
+        if reason is not None:
+            writer.set_user_attr(REASON, reason)
+
+
+def _check_starting_points(
+    points: Sequence[tuple[str, Mapping[str, Any]]],
+    distributions: Mapping[str, BaseDistribution],
+    conditions: Mapping[str, Conditions],
+) -> None:
+    names = [name for name, _ in points]
+    for name, values in points:
+        if names.count(name) > 1:
+            raise SearchError(f"starting points need different names, but two are called {name!r}")
+        if unknown := ", ".join(sorted(set(values) - set(distributions))):
+            raise SearchError(f"starting point {name!r} sets {unknown}, which the space does not search")
+        if surplus := ", ".join(sorted(set(values) - set(list_applying(list(values), conditions, values)))):
+            raise SearchError(f"starting point {name!r} sets {surplus}, which its other values do not let apply")
+
+
+def _thaw(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
+    # Optuna hands a writable trial out only when it is asked for one, so that of an earlier process is built.
+    return optuna.Trial(study, trial._trial_id)
+
+
+def _name_failure(
+    result: Mapping[str, Any] | None, error: bool, curve: Mapping[int, Sequence[float]], metrics: Sequence[str]
+) -> str | None:
+    if error:
+        return "the trial raised an error"
+    if result and result.get(FAILURE):
+        return str(result[FAILURE])
+    for metric in metrics:
+        if result and metric in result and not _is_finite(result[metric]):
+            return f"{metric} is {result[metric]} at epoch {result.get('training_iteration')}"
+    return None if curve else NO_RESULT
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False

@@ -1,0 +1,161 @@
+"""The Optuna study of a search: where it lies, and the sampler that proposes trials."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+
+from search.errors import SearchError
+from search.run_folder.json_files import tell_damaged_record
+from search.run_folder.layout import RECORD_FILE
+from search.run_folder.search_record import SearchRecord
+from search.space.config import SamplerKind
+from search.space.objective import Mode, Objective
+from search.study.journal import drop_torn_line, remove_stale_lock
+from trainables.files.damage import CONTENT_ERRORS
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """Where a study lives and how it samples: all that another process needs to go on with it.
+
+    Attributes:
+        journal: Journal file of Optuna, made if missing; an absolute path, as Ray changes directories.
+        name: Name of the study inside the journal.
+        sampler: ``tpe`` or ``random``.
+        seed: Seed of the whole search, at least 0.
+        startup_trials: Finished trials (stopped ones too) before TPE takes over from random sampling.
+        modes: Whether a larger (``max``) or a smaller (``min``) value is better, one an objective.
+    """
+
+    journal: Path
+    name: str
+    sampler: SamplerKind = "tpe"
+    seed: int = 0
+    startup_trials: int = 10
+    modes: tuple[Mode, ...] = ("max",)
+
+    def open(self) -> optuna.Study:
+        """Opens the study, or makes it; see ``open_study``."""
+        return open_study(self.journal, self.name, self.make_sampler(0), self.modes)
+
+    def make_sampler(self, trial_number: int, conditional: bool = False) -> optuna.samplers.BaseSampler:
+        """Makes the sampler that proposes one trial.
+
+        Each trial has its own seed, so a proposal follows from the seed, its number and the study's past
+        alone: a search that was killed and resumed does not draw its first points again, as it would with a
+        sampler seeded afresh. See ``make_sampler`` for ``conditional``.
+        """
+        seed = int(np.random.SeedSequence([self.seed, trial_number]).generate_state(1)[0])
+        return make_sampler(self.sampler, seed, self.startup_trials, conditional)
+
+
+def make_sampler(
+    kind: SamplerKind, seed: int, startup_trials: int = 10, conditional: bool = False
+) -> optuna.samplers.BaseSampler:
+    """Makes a seeded sampler.
+
+    ``tpe`` is the tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023, arXiv 2304.11127),
+    over all parameters jointly, with running trials counted as bad ones (constant liar) so that parallel
+    trials differ. With ``conditional`` the parameters are split into groups that are drawn together in the
+    trials so far (all that apply always, all that apply with LoRA, ...), and those of one group are modelled
+    jointly; otherwise only the parameters of every trial would be.
+
+    Raises:
+        SearchError: A kind that does not exist, or a negative number.
+    """
+    if kind not in get_args(SamplerKind):
+        raise SearchError(f"sampler kind must be one of {', '.join(get_args(SamplerKind))}, got {kind!r}")
+    if seed < 0 or startup_trials < 0:
+        raise SearchError(
+            "seed and startup_trials must be at least 0, "
+            f"but got (seed={seed}, startup_trials={startup_trials})"
+        )
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        # Optuna calls groups experimental since 2.8, and would say so for every trial.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            n_startup_trials=startup_trials, seed=seed, multivariate=True, group=conditional, constant_liar=True
+        )
+
+
+def open_study(
+    journal: Path,
+    name: str,
+    sampler: optuna.samplers.BaseSampler,
+    modes: Sequence[Mode] = ("max",),
+) -> optuna.Study:
+    """Opens a study in a journal file, or makes it, after mending what a kill can leave behind.
+
+    Two things are mended: a lock older than ``STALE_LOCK_S`` is removed (an owner holds it for one append,
+    so it is dead), and a last line that was not written whole is dropped, as the next append would merge with
+    it.
+
+    Raises:
+        SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
+            records of something else, or a study of that name with other directions.
+    """
+    # The lock is a symbolic link to the journal: from a relative path it would point nowhere.
+    journal = journal.absolute()
+    directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in modes]
+    try:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_lock(journal)
+        drop_torn_line(journal)
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        study = optuna.create_study(
+            storage=storage,
+            sampler=sampler,
+            # The scheduler of Ray Tune decides which trials stop, never Optuna.
+            pruner=optuna.pruners.NopPruner(),
+            study_name=name,
+            directions=directions,
+            load_if_exists=True,
+        )
+    except OSError as error:
+        raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
+    except (AssertionError, *CONTENT_ERRORS) as error:  # Optuna's, of lines that are JSON and no records of its own
+        raise SearchError(
+            f"the study's journal {journal} holds records that Optuna cannot read "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start a "
+            "new search"
+        ) from error
+    if study.directions != directions:
+        raise SearchError(
+            f"study {name!r} in {journal} was made to {_name_directions(study.directions)} its values, "
+            f"but is now asked to {_name_directions(directions)} them"
+        )
+    return study
+
+
+def _name_directions(directions: Sequence[StudyDirection]) -> str:
+    return " and ".join(direction.name.lower() for direction in directions)
+
+
+def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
+    """Returns where the search's Optuna study lies and how it samples.
+
+    Raises:
+        ConfigError: If the record does not say how.
+    """
+    with tell_damaged_record(folder / RECORD_FILE):
+        sampler = record.config["sampler"]
+    return StudyFile(
+        folder / "study.journal",
+        record.search_id,
+        sampler["kind"],
+        record.context["seed"],
+        sampler.get("startup_trials", 0),
+        Objective.from_config(record.config).modes,
+    )

@@ -1,0 +1,159 @@
+"""A queue on disk for records whose receiver may be out of reach: in order, nothing lost, nothing skipped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from search.run_folder.json_files import tell_damaged_record
+from search.tracking.errors import TrackingError, TrackingUnavailable
+from trainables.files.whole_file import cut_torn_line, write_whole
+
+Record = dict[str, Any]
+
+# After a failed try the receiver is left alone for 10 s, or for ten times as long as the try took: a server
+# that lets every call run into its timeout costs the search a tenth of its time at the most.
+RETRY_S = 10.0
+RETRY_PER_SECOND_LOST = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Writes each record to a JSONL file before it is delivered, and takes it from there afterwards.
+
+    `deliver` has to bear a repetition of a record: after a crash between deliveries and the next writing of the
+    file, the file is delivered again from its first line.
+
+    A record that the receiver refuses for good goes to `<name>.rejected.jsonl` with the reason, so that it
+    does not hold up the ones behind it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        deliver: Callable[[Record], None],
+        clock: Callable[[], float] = time.monotonic,
+        in_order: bool = True,
+    ) -> None:
+        """Reads what an earlier process left undelivered.
+
+        Args:
+            path: The JSONL file; its folder is made if missing.
+            deliver: Delivers one record; raises :class:`TrackingUnavailable` when it should be tried again
+                and :class:`TrackingError` when that would be useless.
+            clock: Seconds, increasing.
+            in_order: Whether no record may overtake one that could not be delivered. Where it may, the next one is
+                tried too, and only the second failure in a row is taken for an outage.
+
+        Raises:
+            ConfigError: If there is a file that cannot be read, or a folder in its place.
+        """
+        self._path = path
+        self._rejected_path = path.with_suffix(".rejected.jsonl")
+        self._deliver = deliver
+        self._clock = clock
+        self._failures_of_outage = 1 if in_order else 2
+        self._next_try = -float("inf")
+        self.n_rejected = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tell_damaged_record(path, "move it away: what waits in it is not delivered then"):
+            records, n_skipped = _read_records(path)
+        self._pending: deque[Record] = deque(records)
+        if n_skipped:
+            self._rewrite_file()
+
+    @property
+    def pending(self) -> tuple[Record, ...]:
+        """The records not delivered yet, oldest first."""
+        return tuple(self._pending)
+
+    def post(self, record: Record) -> None:
+        """Puts a record at the end of the queue, on disk first; does not deliver.
+
+        A disk that cannot be written leaves the record in memory and is told in the log.
+        """
+        self._pending.append(record)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            logger.warning("could not write %s: %s; its record is kept in memory only", self._path, error)
+
+    def flush(self, force: bool = False) -> int:
+        """Delivers what is pending and returns how many records are left.
+
+        Args:
+            force: Try even if the last failure is too recent.
+        """
+        if not self._pending or (self._clock() < self._next_try and not force):
+            return len(self._pending)
+        n_before, n_failed = len(self._pending), 0  # failures in a row
+        for _ in range(n_before):
+            began = self._clock()
+            try:
+                self._deliver(self._pending[0])
+            except TrackingUnavailable as error:
+                self._note_outage(error, self._clock() - began)
+                n_failed += 1
+                if n_failed == self._failures_of_outage:
+                    break
+                self._pending.rotate(-1)
+                continue
+            except TrackingError as error:
+                self._reject(self._pending[0], error)
+            n_failed = 0
+            self._pending.popleft()
+        if not self._pending:
+            self._next_try = -float("inf")
+        if len(self._pending) < n_before:
+            self._rewrite_file()
+        return len(self._pending)
+
+    def _note_outage(self, error: TrackingUnavailable, took_s: float) -> None:
+        wait_s = max(RETRY_S, RETRY_PER_SECOND_LOST * took_s)
+        self._next_try = self._clock() + wait_s
+        logger.warning("MLflow is out of reach (%s); %d records wait in %s", error, len(self._pending), self._path)
+
+    def _reject(self, record: Record, error: TrackingError) -> None:
+        self.n_rejected += 1
+        logger.warning("MLflow refused a record (%s); it is kept in %s", error, self._rejected_path)
+        try:
+            with self._rejected_path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"reason": str(error), "record": record}) + "\n")
+        except OSError as disk_error:
+            logger.warning("could not write %s: %s", self._rejected_path, disk_error)
+
+    def _rewrite_file(self) -> None:
+        try:
+            write_whole(self._path, "".join(json.dumps(record) + "\n" for record in self._pending))
+        except OSError as error:
+            logger.warning("could not write %s: %s; a resume delivers records twice", self._path, error)
+
+
+def _read_records(path: Path) -> tuple[list[Record], int]:
+    """Returns the file's records, and how many lines are none; a last line torn by a kill is cut off."""
+    if cut_torn_line(path):
+        logger.warning("%s ended in the middle of a record; that record is dropped", path)
+    records: list[Record] = []
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        else:
+            logger.warning("%s:%d is not a record; skipped", path, number)
+    return records, len(lines) - len(records)
+
+
+def count_waiting(path: Path) -> int:
+    """Returns how many records of an outbox's file were not delivered."""
+    return path.read_bytes().count(b"\n") if path.is_file() else 0

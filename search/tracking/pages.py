@@ -1,0 +1,125 @@
+"""What MLflow's screens show: notes, and the addresses of the charts and the tables."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, urlencode, urlparse
+
+from search.command_line.paths import hide_password
+from search.space.recorded_experiments import RecordedExperiment
+
+PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+RUN_KIND_TAG = "run_kind"
+
+LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` starts it
+
+EXPERIMENT_NOTE = """\
+Each search is a parent run; nested in it are its trials, the measured zero-shot model and the recorded bar
+(tag `run_kind`: `search`, `trial`, `zeroshot`, `recorded`).
+
+- `val_dice`: Dice on the validation images; the run `zeroshot` is the bar in that chart.
+- `dice_minus_zeroshot`: above 0 the trial beats zero-shot SAM2 on validation.
+- `bar_recorded`: 0.517, zero-shot SAM2 on the *test* images of BCSS, for orientation only.
+"""
+
+RECORDED_NOTE = """\
+**Not to be ranked together: these figures were not measured under one protocol** (recorded, not measured here).
+
+Source: the experiment log on BCSS, Dice on its 45 test images. Each run's protocol is its tag `protocol`. Zero-shot
+SAM2 alone scores 0.517 under `recorded` (a box, negative points, the mask cleaned up), about 0.335 under
+`centroid` (one point; known to about 0.005) and 0.566 under `box-neg+tta`. So `lora-light` (0.355) and
+`box-focal` (0.372), scored under `centroid`, are below 0.517 but **above their own bar**.
+
+- `gain_over_zeroshot`: test Dice minus that of zero-shot *under the same protocol*; empty where the log does
+  not say how a run was scored (`unknown`), or holds no figure.
+- `zeroshot`, `zeroshot-centroid`, `zeroshot-tta`: the bar of each protocol, gain 0.
+"""
+
+# What a shared view of MLflow's runs page shows; the page reads it from a tag of the experiment.
+RECORDED_VIEW_KEY = "recorded"
+RECORDED_VIEW_TAG = f"mlflow.sharedViewState.{RECORDED_VIEW_KEY}"
+_RECORDED_COLUMNS = (
+    "tags.`protocol`",
+    "metrics.`test_dice`",
+    "metrics.`gain_over_zeroshot`",
+    "metrics.`test_iou`",
+    "attributes.`Description`",
+)
+RECORDED_VIEW = json.dumps(
+    {
+        "selectedColumns": _RECORDED_COLUMNS,
+        "columnOrder": _RECORDED_COLUMNS,
+        "columnWidths": {"metrics.`gain_over_zeroshot`": 170, "attributes.`Description`": 330},
+    }
+)
+
+ZEROSHOT_NOTE = "**The bar**: SAM2 without training, scored as every trial of this search is scored."
+
+
+def describe_recorded_bar(bar: RecordedExperiment) -> str:
+    """Returns the note of the recorded bar's run, in Markdown."""
+    return (
+        f"**Recorded, not measured here.** {bar.description}: Dice {bar.overall_dice}, IoU {bar.overall_iou} "
+        f"on the {bar.split} split of {bar.dataset}, protocol `{bar.protocol}`. Drawn for orientation; the "
+        "zero-shot run measured in this search is the bar that decides."
+    )
+
+
+def describe_recorded_experiment(experiment: RecordedExperiment) -> str:
+    """Returns the note of a recorded experiment's run: its figure, and what that can be held against.
+
+    Plain text: the table's column `Description` shows Markdown as it is written.
+    """
+    dice, gain = experiment.overall_dice, experiment.compute_gain()
+    if dice is None:
+        return f"No figure recorded. {experiment.description}."
+    if gain is None:
+        told = f"Dice {dice}, but under which protocol the log does not say: not to be ranked with any other."
+    elif gain == 0:
+        told = f"Dice {dice}: the bar of protocol {experiment.protocol}, and of no other."
+    else:
+        where = "above" if gain > 0 else "below"
+        told = (
+            f"Dice {dice} under {experiment.protocol}: {abs(gain):.3f} {where} zero-shot under the same protocol; "
+            "not to be ranked with runs of another."
+        )
+    place = f"Recorded on the {experiment.split} split of {experiment.dataset}, not measured here."
+    return f"{told} {experiment.description}. {place}"
+
+
+def compose_charts_url(tracking_uri: str, experiment_id: str, parent: str, ui: str = LOCAL_UI) -> str:
+    """Returns the address of the charts of a search's runs, best first.
+
+    MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
+
+    Args:
+        tracking_uri: The store; a tracking server has its own address.
+        experiment_id: MLflow's id of the experiment.
+        parent: Run id of the search.
+        ui: Where the UI of a local store will run, by default where `mlflow ui` starts it.
+    """
+    query = {
+        "workflowType": "machine_learning",
+        "compareRunsMode": "CHART",
+        "searchFilter": f"tags.`{PARENT_TAG}` = '{parent}'",
+        "orderByKey": "metrics.`best_val_dice`",  # sorted by a metric, MLflow unfolds nested runs
+        "orderByAsc": "false",
+    }
+    return _compose_runs_url(tracking_uri, experiment_id, query, ui)
+
+
+def compose_recorded_url(tracking_uri: str, experiment_id: str, ui: str = LOCAL_UI) -> str:
+    """Returns the address of the table of the recorded experiments, with protocol and gain as columns.
+
+    Arguments as :func:`compose_charts_url` has them. A filter or sort key in the address would make MLflow
+    ignore the columns: the runs' start times give the order.
+    """
+    query = {"workflowType": "machine_learning", "viewStateShareKey": RECORDED_VIEW_KEY}
+    return _compose_runs_url(tracking_uri, experiment_id, query, ui)
+
+
+def _compose_runs_url(tracking_uri: str, experiment_id: str, query: dict[str, str], ui: str) -> str:
+    base = tracking_uri if urlparse(tracking_uri).scheme in ("http", "https") else ui
+    fragment = f"/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
+    return f"{hide_password(base.rstrip('/'))}/#{fragment}"

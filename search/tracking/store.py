@@ -1,0 +1,142 @@
+"""Finds and opens MLflow's store: its URI, timeouts and retries, quiet loggers, the experiment."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from search.tracking.errors import TrackingError, translate_errors
+
+# A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 to 20 s by these.
+# The last one keeps the client from printing two lines whenever a run on a server ends.
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+ENVIRONMENT_DEFAULTS = {
+    _RETRIES: "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+# The environment is one for all threads.
+_RETRIES_LOCK = threading.RLock()
+
+# The kind opens the table and charts of training runs; without it the UI asks the user first.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+class ExperimentDeleted(TrackingError):
+    """The experiment is in the store's bin, and its name cannot be taken before it is restored.
+
+    Attributes:
+        experiment_id: MLflow's id of the deleted experiment.
+    """
+
+    def __init__(self, name: str, experiment_id: str) -> None:
+        self.experiment_id = experiment_id
+        super().__init__(
+            f"experiment '{name}' has been deleted there; restore it (mlflow experiments restore "
+            f"-x {experiment_id}) or name another"
+        )
+
+
+def set_environment_defaults() -> None:
+    """Bounds how long MLflow's client waits for a server, where the user has not said so."""
+    for name, value in ENVIRONMENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def without_retries() -> Iterator[None]:
+    """Keeps MLflow's client from repeating a request whose answer was lost, where a repetition is not harmless."""
+    with _RETRIES_LOCK:
+        before = os.environ.get(_RETRIES)
+        os.environ[_RETRIES] = "0"  # the client reads it with each request
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_RETRIES]
+            else:
+                os.environ[_RETRIES] = before
+
+
+@contextmanager
+def take_turns(uri: str) -> Iterator[None]:
+    """Lets one process at a time open a sqlite store: of two that make its tables at once, one fails in MLflow."""
+    database = find_database(uri)
+    if database is None or not database.parent.is_dir():
+        yield
+        return
+    folder = os.open(database.parent, os.O_RDONLY)  # locking it leaves no file
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def quiet_loggers() -> None:
+    """Keeps table migrations off the screen, and tracebacks of failures that we tell in our own words."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str], location: str | None) -> str:
+    """Returns the id of the experiment of that name, made if missing.
+
+    Args:
+        client: An `MlflowClient`.
+        name: The experiment's name.
+        tags: Tags of a new experiment; one that exists keeps its own.
+        location: URI of the folder for a new experiment's artifacts; None leaves it to MLflow.
+
+    Raises:
+        ExperimentDeleted: The experiment is there, but deleted.
+        TrackingError: The store cannot be reached or refuses.
+    """
+    with translate_errors("open the experiment"):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                all_tags = {**_EXPERIMENT_TAGS, **tags}
+                return str(client.create_experiment(name, artifact_location=location, tags=all_tags))
+            except Exception:
+                # Another process may have made it since; where it has not, the error is the answer.
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+    if experiment.lifecycle_stage != "active":
+        raise ExperimentDeleted(name, str(experiment.experiment_id))
+    return str(experiment.experiment_id)
+
+
+def make_uri_absolute(uri: str) -> str:
+    """Returns a tracking URI with its path, if relative, made absolute against the working directory."""
+    if uri.startswith("sqlite:///"):
+        database = uri[len("sqlite:///") :]
+        in_memory = database in ("", ":memory:")
+        return uri if in_memory else f"sqlite:///{_unescape(Path(database)).absolute()}"
+    if uri.startswith("file:") and not uri.startswith("file:/"):
+        return Path(uri[len("file:") :]).absolute().as_uri()
+    if "://" not in uri and not uri.startswith(("databricks", "file:")):
+        return Path(uri).absolute().as_uri()
+    return uri
+
+
+def find_database(uri: str) -> Path | None:
+    """Returns the file of a store that is a sqlite database; None for all others."""
+    path = uri.removeprefix("sqlite:///")
+    return Path(path) if path not in (uri, "", ":memory:") else None
+
+
+def _unescape(database: Path) -> Path:
+    """Returns the database that MLflow means by its default: it escapes the working directory, which SQLAlchemy
+    takes as it stands (seen in mlflow 3.17), so that the store would lie in another folder than `mlflow ui` looks in.
+    """
+    plain = Path(unquote(str(database)))
+    return plain if plain.parent.is_dir() and not database.parent.is_dir() else database

@@ -1,0 +1,344 @@
+"""MLflow, spoken to through its client alone: nested runs, batched metrics, absolute paths.
+
+This is the only module that imports mlflow, and it does so late, as the import costs seconds. Nothing here
+uses MLflow's fluent API, whose active run is global state.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from search.cluster.deadline import call_within
+from search.command_line.paths import hide_password
+from search.errors import SearchError
+from search.tracking.errors import TrackingError, TrackingUnavailable, translate_errors
+from search.tracking.limits import clean_name, fit_params, fit_tags, split_batches, split_finite
+from search.tracking.pages import EXPERIMENT_NOTE, NOTE_TAG, PARENT_TAG, RUN_KIND_TAG
+from search.tracking.store import (
+    find_or_create_experiment,
+    make_uri_absolute,
+    quiet_loggers,
+    set_environment_defaults,
+    take_turns,
+    without_retries,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+RUN_STATUSES = ("FINISHED", "FAILED", "KILLED")
+
+CONNECT_TIMEOUT_S = 12.0
+# Between a request that got no answer in time and each look whether it has been carried out.
+_LATE_LOOKS_S = (0.0, 2.0, 4.0)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run as the store holds it.
+
+    Attributes:
+        run_id: MLflow's run id.
+        status: `RUNNING`, `FINISHED`, `FAILED` or `KILLED`.
+        start_ms: When it began, in milliseconds since 1970.
+        tags: Its tags, MLflow's own among them.
+    """
+
+    run_id: str
+    status: str
+    start_ms: int
+    tags: Mapping[str, str]
+
+
+class Tracker:
+    """Writes the runs of one MLflow experiment.
+
+    Every method that writes raises :class:`~search.tracking.errors.TrackingUnavailable` for an outage and
+    :class:`~search.tracking.errors.TrackingError` for a record that MLflow will never take. Writing the same
+    metrics twice (same run, name, value, step and timestamp) leaves them once on MLflow's SQL stores, so that
+    a call whose answer was lost can be repeated.
+
+    Attributes:
+        uri: The tracking URI, absolute.
+        experiment_id: MLflow's id of the experiment.
+        n_dropped: How often each metric was NaN or infinite and therefore left out.
+    """
+
+    def __init__(self, uri: str, experiment_id: str) -> None:
+        self.uri = uri
+        self.experiment_id = experiment_id
+        self.n_dropped: Counter[str] = Counter()
+        self._client: MlflowClient | None = None
+
+    @classmethod
+    def connect(cls, experiment: str, artifact_root: Path | None = None, default_uri: str = "") -> Tracker:
+        """Opens the store and finds or creates the experiment.
+
+        The store is `MLFLOW_TRACKING_URI`, else MLflow's default in the working directory, resolved to
+        absolute paths now, as Ray changes directories later.
+
+        Args:
+            experiment: The experiment's name.
+            artifact_root: Folder for the artifacts of a new experiment; None leaves it to MLflow (`./mlruns`
+                for a local store). An experiment that exists keeps its own.
+            default_uri: The store where the environment names none, as a search's record has it.
+
+        Raises:
+            SearchError: The store cannot be reached (told within about 12 s for a server), cannot be used, or
+                the experiment has been deleted there.
+        """
+        set_environment_defaults()
+        from mlflow.tracking import get_tracking_uri
+
+        is_told = bool(default_uri) and not os.environ.get("MLFLOW_TRACKING_URI")
+        uri = make_uri_absolute(default_uri if is_told else str(get_tracking_uri()))
+        tracker = cls(uri, "")
+        location = None if artifact_root is None else artifact_root.resolve().as_uri()
+        try:
+            is_server = urlparse(uri).scheme in ("http", "https")
+            # Making a sqlite store takes seconds of migrations on a slow disk: no deadline there.
+            timeout_s = CONNECT_TIMEOUT_S if is_server else None
+            tags = {NOTE_TAG: EXPERIMENT_NOTE}
+            tracker.experiment_id = call_within(
+                timeout_s, lambda: find_or_create_experiment(tracker.client, experiment, tags, location)
+            )
+        except (TrackingError, TimeoutError) as error:
+            raise SearchError(
+                f"MLflow's store {hide_password(uri)} cannot be used: {error}. Start the server, or point "
+                "MLFLOW_TRACKING_URI to another store, or unset it to use sqlite in the working directory."
+            ) from error
+        return tracker
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's client, made at first use, so that a tracker can be pickled."""
+        if self._client is None:
+            with translate_errors("open the store"):
+                from mlflow import MlflowClient
+
+                quiet_loggers()
+                with take_turns(self.uri):
+                    self._client = MlflowClient(tracking_uri=self.uri)
+        return self._client
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_client": None}
+
+    def open_experiment(self, name: str, tags: Mapping[str, str]) -> Tracker:
+        """Returns the tracker of another experiment of the same store; `tags` are for one that is new.
+
+        Raises:
+            ExperimentDeleted: The experiment is there, but deleted.
+        """
+        other = Tracker(self.uri, "")
+        other._client = self.client
+        other.experiment_id = find_or_create_experiment(self.client, name, tags, None)
+        return other
+
+    def start_search(self, name: str, tags: Mapping[str, str] | None = None) -> str:
+        """Opens the parent run of a search and returns its run id."""
+        return self.start_run(name, "search", tags)
+
+    def start_child(
+        self,
+        parent: str,
+        name: str,
+        run_kind: str,
+        tags: Mapping[str, str] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> str:
+        """Opens a run nested in `parent` and returns its run id.
+
+        Args:
+            parent: Run id of the search.
+            name: The run's name in the UI.
+            run_kind: `trial`, `zeroshot` or `recorded`.
+            tags: Tags besides the run kind and the parent.
+            timestamp_ms: When the run began, in milliseconds since 1970; None is now.
+        """
+        return self.start_run(name, run_kind, {**(tags or {}), PARENT_TAG: parent}, timestamp_ms)
+
+    def start_run(
+        self,
+        name: str,
+        run_kind: str,
+        tags: Mapping[str, str] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> str:
+        """Opens a run that is nested in no other and returns its run id; arguments as `start_child` has them."""
+        start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
+        all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
+        if "git_commit" in all_tags:
+            all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
+        try:
+            return self._create_run(name, start_ms, all_tags)
+        except TrackingUnavailable:
+            # The answer may be lost and the run be there, or a busy server still be at it: repeated blindly, as
+            # MLflow's client does, it makes two.
+            for pause_s in _LATE_LOOKS_S:
+                time.sleep(pause_s)
+                if found := self._find_created(name, start_ms, all_tags):
+                    return found
+            return self._create_run(name, start_ms, all_tags)
+
+    def _create_run(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str:
+        with translate_errors("open a run"), without_retries():
+            run = self.client.create_run(self.experiment_id, start_ms, dict(tags), run_name=name)
+        return str(run.info.run_id)
+
+    def _find_created(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str | None:
+        with translate_errors("search the runs"):
+            runs = self.client.search_runs([self.experiment_id], f"attributes.start_time = {start_ms}")
+        for run in runs:
+            if run.info.run_name == name and tags.items() <= run.data.tags.items():
+                return str(run.info.run_id)
+        return None
+
+    def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
+        """Returns the run id of the parent's first child that carries these tags, or None."""
+        found = self.find_runs({PARENT_TAG: parent, **tags}, max_results=1)
+        return found[0].run_id if found else None
+
+    def find_runs(self, tags: Mapping[str, str], max_results: int = 1000) -> list[FoundRun]:
+        """Returns the experiment's runs that carry these tags and are not deleted, oldest first."""
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        with translate_errors("search the runs"):
+            order = ["attributes.start_time ASC"]
+            runs = self.client.search_runs([self.experiment_id], query, max_results=max_results, order_by=order)
+        return [
+            FoundRun(run.info.run_id, run.info.status, int(run.info.start_time), dict(run.data.tags))
+            for run in runs
+        ]
+
+    def read_status(self, run_id: str) -> str:
+        """Returns `RUNNING`, `FINISHED`, `FAILED` or `KILLED`."""
+        with translate_errors("read the run"):
+            return str(self.client.get_run(run_id).info.status)
+
+    def read_last_step(self, run_id: str, metric: str) -> int:
+        """Returns the last step at which a run has a metric; 0 where it has none."""
+        with translate_errors("read the metric"):
+            return max((entry.step for entry in self.client.get_metric_history(run_id, metric)), default=0)
+
+    def read_start_ms(self, run_id: str) -> int:
+        """Returns when a run began, in milliseconds since 1970."""
+        with translate_errors("read the run"):
+            return int(self.client.get_run(run_id).info.start_time)
+
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """Logs parameters, which MLflow never lets change.
+
+        Nested mappings become dotted names; values are cut at 6,000 characters.
+        """
+        from mlflow.entities import Param
+
+        batch = [Param(key, value) for key, value in fit_params(params).items()]
+        with translate_errors("log parameters"):
+            for part in split_batches(batch):
+                self.client.log_batch(run_id, params=part)
+
+    def log_metrics(
+        self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int | None = None
+    ) -> None:
+        """Logs the metrics of one step in one request; NaN and infinite values are left out and counted.
+
+        Characters that MLflow does not allow in a name become underscores.
+        """
+        from mlflow.entities import Metric
+
+        time_ms = _now_ms() if timestamp_ms is None else timestamp_ms
+        finite, dropped = split_finite(metrics)
+        self._tell_dropped(dropped, step)
+        batch = [Metric(name, value, time_ms, step) for name, value in finite.items()]
+        if batch:
+            with translate_errors("log metrics"):
+                self.client.log_batch(run_id, metrics=batch)
+
+    def list_new_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> dict[str, float]:
+        """Returns those metrics of a step that the run lacks there, or has with another value."""
+        with translate_errors("read metrics"):
+            names_there = self.client.get_run(run_id).data.metrics
+            return {
+                name: value
+                for name, value in metrics.items()
+                if clean_name(name) not in names_there or self._read_value(run_id, clean_name(name), step) != value
+            }
+
+    def _read_value(self, run_id: str, name: str, step: int) -> float | None:
+        """Returns a metric's value at a step, of several the last; None where it has none there."""
+        points = [point for point in self.client.get_metric_history(run_id, name) if point.step == step]
+        return float(max(points, key=lambda point: point.timestamp).value) if points else None
+
+    def log_artifact(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
+        """Stores a file, or a folder with all that is in it, among the run's artifacts."""
+        with translate_errors(f"store {path.name}"):
+            if path.is_dir():
+                self.client.log_artifacts(run_id, str(path), artifact_path)
+            else:
+                self.client.log_artifact(run_id, str(path), artifact_path)
+
+    def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
+        """Stores a mapping as an artifact, JSON or YAML by the file's suffix."""
+        with translate_errors(f"store {artifact_file}"):
+            self.client.log_dict(run_id, dict(content), artifact_file)
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        """Stores a text as an artifact."""
+        with translate_errors(f"store {artifact_file}"):
+            self.client.log_text(run_id, text, artifact_file)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags, over earlier values; values are cut at 5,000 characters."""
+        from mlflow.entities import RunTag
+
+        batch = [RunTag(key, value) for key, value in fit_tags(tags).items()]
+        with translate_errors("set tags"):
+            for part in split_batches(batch):
+                self.client.log_batch(run_id, tags=part)
+
+    def reopen(self, run_id: str) -> None:
+        """Marks a run as running again, as after a resume."""
+        with translate_errors("reopen the run"):
+            self.client.update_run(run_id, status="RUNNING")
+
+    def finish(self, run_id: str, status: str = "FINISHED", timestamp_ms: int | None = None) -> None:
+        """Ends a run with the status `FINISHED`, `FAILED` or `KILLED`."""
+        assert status in RUN_STATUSES, status
+        with translate_errors("finish the run"):
+            self.client.set_terminated(run_id, status, timestamp_ms)
+
+    def delete(self, run_id: str) -> None:
+        """Puts a run in the store's bin, where the UI does not show it."""
+        with translate_errors("delete the run"):
+            self.client.delete_run(run_id)
+
+    def _tell_dropped(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.n_dropped[name] += 1
+            if self.n_dropped[name] == 1:
+                logger.warning(
+                    "%s is %s at step %d: not sent to MLflow (told once a metric)", name, value, step
+                )
+
+
+def takes_folders() -> bool:
+    """Whether MLflow takes a folder as its store: later versions do only where a variable says so."""
+    from mlflow import environment_variables
+
+    switch = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
+    return switch is None or bool(switch.get())
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,1 @@
+"""Ray Tune: scheduler, trial generator, epoch log, live table."""

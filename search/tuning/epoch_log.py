@@ -1,0 +1,71 @@
+"""Each trial's configuration and epochs as files in its own folder, on disk before the search goes on.
+
+Tune's own logger writes below its session's folder and copies from there every now and then: after a kill the last
+epochs would be missing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from search.cluster.failures import describe_failure, is_made_anew
+from search.run_folder.trial_folder import FAILURE_FILE, PARAMS_FILE, RESULT_FILE, locate_trial
+from trainables.files.whole_file import cut_torn_line, write_whole
+
+
+class EpochLog(Callback):
+    """Writes ``params.json``, a line of ``result.json`` an epoch, and ``failure.txt`` where a trial failed for good."""
+
+    def __init__(self, folder: Path) -> None:
+        """Takes the folder of all trials, in which each has one named after its id."""
+        self._folder = folder.absolute()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Writes the configuration; of an earlier start it keeps the epochs that are whole."""
+        folder = self._locate(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_params(folder, trial)
+        (folder / FAILURE_FILE).unlink(missing_ok=True)
+        cut_torn_line(folder / RESULT_FILE)  # it goes on after a kill
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Adds a line with the epoch's numbers and words."""
+        with (self._locate(trial) / RESULT_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(pick_plain(result)) + "\n")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Notes why the trial failed, unless it is made anew; also its configuration, where it never started."""
+        if is_made_anew(trial):
+            return
+        folder = self._locate(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / PARAMS_FILE).is_file():
+            _write_params(folder, trial)
+        write_whole(folder / FAILURE_FILE, describe_failure(trial) + "\n")
+
+    def _locate(self, trial: Any) -> Path:
+        return locate_trial(self._folder, trial.trial_id)
+
+
+def _write_params(folder: Path, trial: Any) -> None:
+    write_whole(folder / PARAMS_FILE, json.dumps(dict(trial.config), indent=1))
+
+
+def pick_plain(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what of a result is a number, a truth value or a text; NaN and infinity stay what they are."""
+    plain: dict[str, Any] = {}
+    for name, value in result.items():
+        if isinstance(value, (bool, str, int)):
+            plain[name] = value
+        elif hasattr(value, "__float__"):
+            number = float(value)
+            plain[name] = int(number) if math.isfinite(number) and hasattr(value, "__index__") else number
+    return plain

@@ -1,0 +1,119 @@
+"""The progress of a search: one row per trial, counts and the time left."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from search.space.objective import PARAMETERS, Objective
+from search.study.trial_attributes import name_state
+
+
+@dataclass
+class TrialRow:
+    """What the table knows of one trial, by the first objective; times are in seconds of ``time.monotonic``."""
+
+    number: int
+    config: dict[str, Any]
+    started: float
+    epoch: int = 0
+    value: float = float("nan")
+    best: float = float("nan")
+    state: str = "running"
+    parameters: int | None = None
+    ended: float | None = None
+    failure: str = ""
+
+
+@dataclass
+class SearchProgress:
+    """Rows of all trials that have begun, and the plan they belong to.
+
+    Attributes:
+        num_trials: Trials in all.
+        max_epochs: Epochs of a whole trial.
+        concurrent: Trials at once.
+        bar: Zero-shot's value of the objective, on validation; NaN where trials have protocols of their own, and so
+            no common bar.
+        started: When the first trial could begin.
+        time_budget_s: Seconds that trials may take; None for no limit.
+        objective: What is optimized; the table shows it.
+    """
+
+    num_trials: int
+    max_epochs: int
+    concurrent: int
+    bar: float
+    started: float
+    time_budget_s: float | None = None
+    objective: Objective = Objective()
+    rows: dict[str, TrialRow] = field(default_factory=dict)
+
+    def add_ended(self, trial_id: str, trial: FrozenTrial, epochs: Mapping[int, Mapping[str, float]]) -> None:
+        """Adds the row of a trial that ended before the search was resumed.
+
+        Args:
+            trial_id: Ray's.
+            trial: As the study has it.
+            epochs: What it reported, by epoch.
+        """
+        now, metric = time.monotonic(), self.objective.metric
+        last = epochs[max(epochs)] if epochs else {}
+        values = [row[metric] for row in epochs.values() if math.isfinite(row.get(metric, math.nan))]
+        self.rows[trial_id] = TrialRow(
+            number=len(self.rows),
+            config=dict(trial.params),
+            started=now - last.get("time_total_s", 0.0),
+            epoch=max(epochs, default=0),
+            value=last.get(metric, math.nan),
+            best=max(values, default=math.nan),
+            state=name_state(trial),
+            parameters=int(last[PARAMETERS]) if math.isfinite(last.get(PARAMETERS, math.nan)) else None,
+            ended=now,
+        )
+
+    def estimate_seconds_left(self, now: float) -> float | None:
+        """Estimates the time left, from the trials that ended, early or not, or from the pace of the running.
+
+        Args:
+            now: By ``time.monotonic``.
+
+        Returns:
+            Seconds until the last trial ends; None before there is anything to go by.
+        """
+        ended = [row.ended - row.started for row in self.rows.values() if row.ended is not None]
+        running = [row for row in self.rows.values() if row.ended is None]
+        if ended:
+            mean = sum(ended) / len(ended)
+        else:
+            paces = [(now - row.started) / row.epoch for row in running if row.epoch]
+            if not paces:
+                return None
+            mean = sum(paces) / len(paces) * self.max_epochs
+        rests = [self._estimate_rest(row, mean, now) for row in running]
+        # Trials that are stopped early end first: by themselves they would promise too early an end.
+        whole = [*ended, *(rest + now - row.started for row, rest in zip(running, rests, strict=True))]
+        waiting = max(0, self.num_trials - len(self.rows)) * sum(whole) / len(whole)
+        # The last trials leave cores idle: the search takes as long as the longest of them.
+        left = max([(sum(rests) + waiting) / max(1, self.concurrent), *rests])
+        if self.time_budget_s is not None:
+            left = min(left, max(0.0, self.time_budget_s - (now - self.started)))
+        return left
+
+    def _estimate_rest(self, row: TrialRow, mean: float, now: float) -> float:
+        elapsed = now - row.started
+        if elapsed < mean or not row.epoch:
+            return max(0.0, mean - elapsed)
+        # It outlived the others, so it may well go on to its last epoch.
+        return elapsed / row.epoch * max(0, self.max_epochs - row.epoch)
+
+    @property
+    def best(self) -> TrialRow | None:
+        """The row of the highest value so far."""
+        scored = [row for row in self.rows.values() if row.best == row.best]
+        return max(scored, key=lambda row: row.best, default=None)

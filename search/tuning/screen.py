@@ -1,0 +1,245 @@
+"""The live table of trials on the screen, as a Ray Tune callback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search.cluster.failures import describe_failure, is_made_anew
+from search.command_line.options import format_seconds
+from search.space.objective import DICE, PARAMETERS
+from search.space.recorded_experiments import RECORDED_BAR
+from search.study.trial_attributes import FROM_TRIAL, NO_RESULT
+from search.tuning.progress import SearchProgress, TrialRow
+from trainables.context import FAILURE, SEED_KEY
+
+# In the order in which they get room.
+SHOWN_PARAMETERS = {
+    FROM_TRIAL: "of trial",
+    SEED_KEY: "seed",
+    "optim.lr": "lr",
+    "loss.focal": "focal",
+    "loss.dice": "dice",
+    "adapter.rank": "rank",
+    "optim.batch_size": "batch",
+    "augment.kind": "augment",
+    "adapter.targets": "targets",
+}
+_GAP = 3  # characters between two columns of a table without edges
+
+
+class ProgressCallback(Callback):
+    """Shows the trials while they run: on a terminal a table that redraws itself, else a line an ended trial.
+
+    All text is printed as it is (no markup) and no line is wrapped: a terminal does that itself, a file needs
+    no wrapping.
+    """
+
+    def __init__(self, progress: SearchProgress, heading: str, console: Console) -> None:
+        """Takes what to show.
+
+        Args:
+            progress: Filled by this callback.
+            heading: A line above the table: model, data, protocol.
+            console: Where to; on no terminal, lines are printed.
+        """
+        self.progress, self.heading, self.console = progress, heading, console
+        self._live: Live | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles callbacks before it runs them; a screen cannot be pickled and is opened anew.
+        width = None if self.console.is_terminal else self.console.width
+        return {"progress": self.progress, "heading": self.heading, "width": width}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.progress, self.heading = state["progress"], state["heading"]
+        self.console, self._live = Console(width=state["width"]), None
+
+    def setup(self, *args: Any, **kwargs: Any) -> None:
+        """Opens the live table; called once, when the search starts."""
+        if self.console.is_terminal:
+            self._live = Live(self.render(), console=self.console, refresh_per_second=2, transient=True)
+            self._live.start()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Adds a row."""
+        self._find_row(trial)
+        self._redraw()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Updates the trial's row after an epoch."""
+        row = self._find_row(trial)
+        row.epoch = result.get("training_iteration", row.epoch)
+        row.parameters = result.get(PARAMETERS, row.parameters)
+        row.failure = str(result.get(FAILURE, ""))
+        metric = self.progress.objective.metric
+        if metric in result:  # a refit on all regions has nothing to validate on
+            row.value = result[metric]
+            row.best = row.value if row.best != row.best else max(row.best, row.value)
+        self._redraw()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Marks the row as complete, or as stopped before its last epoch."""
+        row = self._find_row(trial)
+        ended = "complete" if row.epoch >= self.progress.max_epochs else "stopped"
+        self._end(row, "failed" if row.failure else ended)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Marks the row as failed, unless the trial is made anew."""
+        if is_made_anew(trial):
+            return
+        row = self._find_row(trial)
+        row.failure = describe_failure(trial)
+        self._end(row, "failed")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Says that the trial is tried again from its last checkpoint, and why."""
+        self._print(f"trial {self._find_row(trial).number:3d} is tried again: {describe_failure(trial)}")
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Closes the live table and leaves the last one on the screen, with the trials that a time budget stopped."""
+        self.close()
+        for trial in trials:
+            row = self.progress.rows.get(trial.trial_id)
+            if row is not None and row.ended is None and trial.status == Trial.TERMINATED:
+                row.failure = "" if row.epoch else NO_RESULT
+                self._end(row, "failed" if row.failure else "stopped")
+        self._print(self.render())
+
+    def close(self) -> None:
+        """Gives the screen back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _find_row(self, trial: Any) -> TrialRow:
+        """Returns the trial's row; Tune ends trials that it never started, when setup fails or time is up."""
+        rows = self.progress.rows
+        return rows.setdefault(trial.trial_id, TrialRow(len(rows), dict(trial.config), time.monotonic()))
+
+    def _end(self, row: TrialRow, state: str) -> None:
+        row.state, row.ended = state, time.monotonic()
+        self._redraw()
+        if self._live is None:
+            score = "no score"
+            if row.best == row.best:
+                gain = row.best - self.progress.bar
+                score = f"best {self.progress.objective.label} {row.best:.3f}"
+                score += f" ({gain:+.3f})" if gain == gain else ""
+            self._print(
+                f"trial {row.number:3d} {state:8s} epoch {row.epoch:2d}/{self.progress.max_epochs}  "
+                f"{score}  {self._describe_count()}"
+            )
+        if row.failure:
+            self._print(f"trial {row.number:3d} failed: {row.failure}")
+
+    def _print(self, content: str | Group) -> None:
+        self.console.print(content, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    def _redraw(self) -> None:
+        if self._live is not None:
+            self._live.update(self.render())
+
+    def describe_time_left(self) -> str:
+        """Returns ``about 2 min 10 s left``."""
+        seconds = self.progress.estimate_seconds_left(time.monotonic())
+        return "estimating time left" if seconds is None else f"about {format_seconds(seconds)} left"
+
+    def render(self) -> Group:
+        """Returns heading, table and the lines below it."""
+        return Group(Text(self.heading, style="bold"), self._make_table(), Text("\n".join(self._list_notes())))
+
+    def _list_notes(self) -> list[str]:
+        hidden = len(self.progress.rows) - self._count_shown()
+        return [
+            *([f"... and {hidden} more trials, none better"] if hidden else []),
+            *(self._describe_bar() if self.progress.bar == self.progress.bar else []),
+            self._describe_count(),
+        ]
+
+    def _describe_bar(self) -> list[str]:
+        objective = self.progress.objective
+        lines = [f"bar: zero-shot {objective.label} {self.progress.bar:.3f} (measured here)"]
+        if objective.metric == DICE:  # nothing else was recorded
+            lines.append(f"     {RECORDED_BAR.overall_dice} is recorded on the BCSS test set")
+        return lines if objective.is_dice else [*lines, f"optimized: {objective.describe()}"]
+
+    def _describe_count(self) -> str:
+        total = self.progress.num_trials
+        ended = sum(row.ended is not None for row in self.progress.rows.values())
+        return f"{ended}/{total} trials ended" + (f", {self.describe_time_left()}" if ended < total else "")
+
+    def _count_shown(self) -> int:
+        """Returns how many rows fit the screen; a file takes them all."""
+        room = max(5, self.console.size.height - 10) if self.console.is_terminal else len(self.progress.rows)
+        return min(len(self.progress.rows), room)
+
+    def _make_table(self) -> Table:
+        # The best first: a long search does not fit a screen, and these are the rows that matter.
+        rows = sorted(self.progress.rows.values(), key=lambda row: -row.best if row.best == row.best else 9.0)
+        cells = [self._list_cells(row) for row in rows[: self._count_shown()]]
+        table = Table(show_edge=False, pad_edge=False, header_style="bold")
+        titles = _choose_columns(cells, self._list_score_columns(), self.console.width)
+        for title in titles:
+            style = "dim" if title in SHOWN_PARAMETERS.values() else ""
+            table.add_column(title, justify="right", no_wrap=True, style=style)
+        for row in cells:
+            table.add_row(*(row[title] for title in titles))
+        return table
+
+    def _list_score_columns(self) -> list[str]:
+        objective = self.progress.objective
+        titles = ["trial", "state", "epoch", objective.label, "best", "vs zero-shot"]
+        return [*titles, "trained"] if objective.is_pair else titles
+
+    def _list_cells(self, row: TrialRow) -> dict[str, Text]:
+        """Returns a row's cells by the titles of their columns."""
+        gain = row.best - self.progress.bar
+        state_style = {"running": "cyan", "failed": "red"}.get(row.state, "")
+        values = {
+            title: Text(_format_value(row.config[name]) if name in row.config else "")
+            for name, title in SHOWN_PARAMETERS.items()
+        }
+        return {
+            "trial": Text(str(row.number)),
+            "state": Text(row.state, style=state_style),
+            "epoch": Text(f"{row.epoch}/{self.progress.max_epochs}"),
+            self.progress.objective.label: Text(_format_score(row.value)),
+            "trained": Text("" if row.parameters is None else f"{row.parameters:,}"),
+            "best": Text(_format_score(row.best)),
+            "vs zero-shot": Text(f"{gain:+.3f}" if gain == gain else "", style="green" if gain > 0 else "red"),
+            **values,
+        }
+
+
+def _choose_columns(rows: Sequence[Mapping[str, Text]], score_titles: Sequence[str], width: int) -> list[str]:
+    """Returns the titles whose columns fit side by side; parameters that do not fit are left out."""
+    chosen, used = list(score_titles), -_GAP
+    used += sum(max(len(title), *(len(row[title]) for row in rows), 0) + _GAP for title in score_titles)
+    for title in SHOWN_PARAMETERS.values():
+        widest = max((len(row[title]) for row in rows), default=0)
+        if not widest:
+            continue  # this search does not vary it
+        needed = max(len(title), widest) + _GAP
+        if used + needed <= width:  # a squeezed column tells nothing
+            chosen.append(title)
+            used += needed
+    return chosen
+
+
+def _format_score(value: float) -> str:
+    return f"{value:.3f}" if value == value else ""
+
+
+def _format_value(value: object) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,148 @@
+"""Hands trials to Ray Tune: unfinished ones of an earlier run first, then new ones."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.train._internal.session import _TrainingResult
+from ray.tune import Checkpoint
+from ray.tune.experiment import Trial
+from ray.tune.experiment.config_parser import _create_trial_from_spec
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.search_generator import SearchGenerator
+
+from search.cluster.failures import describe_failure
+from search.tuning.unfinished import Row, UnfinishedTrial
+
+
+class TrialGenerator(SearchGenerator):
+    """Makes Tune's trials from a searcher that knows the configurations of unfinished trials by their ids."""
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        concurrent: int,
+        find_kept: Callable[[str], tuple[tuple[Path, Row], ...]],
+        unfinished: Sequence[UnfinishedTrial] = (),
+    ) -> None:
+        """Takes the searcher.
+
+        Args:
+            searcher: Its ``suggest`` returns the configuration of an unfinished trial for that trial's id, and new
+                ones for new ids; it may have ``note_failure``.
+            concurrent: Trials at once.
+            find_kept: Returns the whole checkpoints of a trial by its id, as ``UnfinishedTrial.kept`` has them.
+            unfinished: What goes on first, in this order.
+        """
+        self._limiter = ConcurrencyLimiter(searcher, concurrent)
+        super().__init__(self._limiter)
+        self._find_kept = find_kept
+        self._unfinished = deque(unfinished)
+        self._made: dict[str, Trial] = {}
+        self._n_failures: Counter[str] = Counter()
+
+    def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Trial | None:
+        """Returns the next trial; None while as many run as may, or when there are no more."""
+        if not self._unfinished:
+            trial = super().create_trial_if_possible(experiment_spec)
+        else:
+            trial = self._continue_trial(experiment_spec, self._unfinished[0])
+            if trial is not None:
+                self._unfinished.popleft()
+        if trial is not None:
+            self._made[trial.trial_id] = trial
+        return trial
+
+    def is_finished(self) -> bool:
+        """Whether no more trials will come."""
+        return not self._unfinished and bool(super().is_finished())
+
+    def set_finished(self) -> None:
+        """Ends the search, as Tune asks where the time budget is spent: of the trials that it stops it tells nobody."""
+        super().set_finished()  # type: ignore[no-untyped-call]
+        self._unfinished.clear()
+        for trial_id in sorted(self._limiter.live_trials):
+            self._limiter.on_trial_complete(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tells the searcher, with the reason where the trial failed; or makes the trial anew.
+
+        Where two calls wait for a worker that dies, Tune counts two failures: of the first it lets the trial wait for
+        another worker, of the second it gives the waiting trial up (seen in ray 2.60). The second is uncounted, and
+        the trial made anew, under its id, from its last checkpoint, with as many retries as it had left.
+        """
+        trial = self._made.get(trial_id)
+        if error and trial is not None and trial.status == Trial.PENDING and not self._finished:
+            trial.run_metadata.num_failures -= 1
+            self._n_failures[trial_id] = trial.run_metadata.num_failures
+            self._limiter.live_trials.discard(trial_id)
+            self._limiter.num_unfinished_live_trials -= 1
+            self._unfinished.appendleft(UnfinishedTrial(trial_id, self._find_kept(trial_id)))
+            return
+        if error and trial is not None and hasattr(self._limiter.searcher, "note_failure"):
+            self._limiter.searcher.note_failure(trial_id, describe_failure(trial))
+        super().on_trial_complete(trial_id, result, error)
+
+    def _continue_trial(self, experiment_spec: dict[str, Any], unfinished: UnfinishedTrial) -> Trial | None:
+        config = self._limiter.suggest(unfinished.trial_id)
+        if config is None:
+            return None  # enough trials run
+        assert isinstance(config, dict), config
+        spec = copy.deepcopy(experiment_spec)
+        spec["config"] = {**spec["config"], **config}
+        if unfinished.last_epoch is not None:
+            spec["stop"] = {"training_iteration": unfinished.last_epoch}
+        trial: Trial = _create_trial_from_spec(
+            spec,
+            self._parser,
+            evaluated_params=dict(config),
+            experiment_tag=f"{unfinished.trial_id}_resumed",
+            trial_id=unfinished.trial_id,
+        )
+        assert trial.storage is not None
+        # Its folder is the one that it had: left to itself, Tune gives a trial made anew in one session another one.
+        trial.storage.trial_dir_name = trial.custom_dirname
+        trial.relative_logdir = trial.custom_dirname  # type: ignore[assignment]
+        trial.init_local_path()  # type: ignore[no-untyped-call]
+        for path, row in unfinished.kept:
+            place = f"{trial.storage.trial_fs_path}/{path.name}"  # its own: what lies in the folder may be a copy
+            checkpoint = Checkpoint(place, trial.storage.storage_filesystem)
+            metrics = {**row, "training_iteration": int(row["training_iteration"])}
+            trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
+        trial.run_metadata.num_failures = self._n_failures[unfinished.trial_id]
+        # Tune numbers the checkpoint of an epoch from 0.
+        trial.storage.current_checkpoint_index = unfinished.epoch - 1
+        return trial
+
+
+class ListSearcher(Searcher):
+    """Proposes the given configurations, each once, in their order."""
+
+    def __init__(
+        self, configs: Sequence[Mapping[str, Any]], unfinished: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Takes new configurations, and by their ids those of trials that go on after a stop."""
+        super().__init__(metric="train_loss", mode="min")
+        self._unfinished = dict(unfinished or {})
+        self._waiting = [dict(config) for config in configs]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray's own FINISHED
+        """Returns the next configuration, or FINISHED."""
+        if trial_id in self._unfinished:
+            return dict(self._unfinished[trial_id])
+        return self._waiting.pop(0) if self._waiting else str(self.FINISHED)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing is learned from a trial's end."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keeps nothing: whoever lists configurations can list them again."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See :meth:`save`."""

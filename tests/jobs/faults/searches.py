@@ -1,0 +1,131 @@
+"""Searches on the demo as processes of their own, and what they leave, to be compared."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from search.study.trial_attributes import RAY_TRIAL_ID, read_curve
+
+LIMIT_S = 900
+# Three trials of which ASHA may stop two, then one of them again with another seed; one at a time.
+SMALL = (
+    *("--space", "lora.yaml", "--num-trials", "3", "--max-epochs", "3", "--max-concurrent", "1"),
+    *("--confirm", "1", "--confirm-seeds", "1"),
+)
+
+
+def start_search(folder: Path, *arguments: str, tracking_uri: str = "") -> subprocess.Popen[str]:
+    """Starts ``python -m search.run`` in a folder; its screen goes to ``screen.log`` there, after what that holds.
+
+    Args:
+        folder: Its working directory.
+        arguments: Of the command.
+        tracking_uri: MLflow's store; empty for the default in the folder.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": tracking_uri}
+    if not tracking_uri:
+        del environment["MLFLOW_TRACKING_URI"]
+    with (folder / "screen.log").open("a") as screen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "search.run", *arguments],
+            cwd=folder,
+            env=environment,
+            text=True,
+            stdout=screen,
+            stderr=subprocess.STDOUT,
+            # Where the tests run in the background, interrupts are ignored, which children inherit.
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
+
+
+def read_screen(folder: Path) -> str:
+    """Returns everything that the folder's searches have printed."""
+    path = folder / "screen.log"
+    return path.read_text() if path.is_file() else ""
+
+
+def find_free_port() -> int:
+    """Returns a port of 127.0.0.1 below those that the system hands out, so that it stays free for a while."""
+    for port in random.sample(range(20_000, 32_000), 50):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
+
+
+def read_study(run: Path) -> list[optuna.trial.FrozenTrial]:
+    """Returns the study's trials in their order."""
+    storage = JournalStorage(JournalFileBackend(str(run / "study.journal")))
+    (name,) = (study.study_name for study in storage.get_all_studies())
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+def count_rows(run: Path) -> int:
+    """Returns how many epochs the search's trials have reported so far."""
+    return sum(path.read_text().count("\n") for path in run.glob("trials/*/result.json"))
+
+
+def wait_for_rows(folder: Path, process: subprocess.Popen[str], rows: int) -> None:
+    """Waits until the trials of the search ``job`` have reported so many epochs."""
+    end = time.monotonic() + LIMIT_S
+    while count_rows(folder / "runs" / "job") < rows:
+        assert process.poll() is None, read_screen(folder)
+        assert time.monotonic() < end, read_screen(folder)
+        time.sleep(0.1)
+
+
+def describe_search(folder: Path, name: str) -> dict[str, Any]:
+    """Returns all that must not depend on stops: trials, curves, MLflow's runs and histories, the outcome."""
+    run = folder / "runs" / name
+    trials = read_study(run)
+    numbers = {trial.user_attrs[RAY_TRIAL_ID]: trial.number for trial in trials}
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    parent = json.loads((run / "search.json").read_text())["parent_run_id"]
+    experiment = client.get_run(parent).info.experiment_id
+    runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    searches = client.search_runs([experiment], f"tags.run_kind = 'search' and attributes.run_name = '{name}'")
+    assert [each.info.run_id for each in searches] == [parent], "a search has two runs"
+    histories = {}
+    for each in runs:
+        number = numbers.get(each.data.tags.get("ray_trial_id", ""))
+        if number is not None:
+            found = client.get_metric_history(each.info.run_id, "val_dice")
+            assert number not in histories, "a trial has two runs"
+            histories[number] = sorted((entry.step, entry.value) for entry in found)
+    summary = json.loads((run / "summary.json").read_text())
+    return {
+        "states": {trial.number: trial.state.name for trial in trials},
+        "params": {trial.number: trial.params for trial in trials},
+        "curves": {trial.number: read_curve(trial) for trial in trials},
+        "kinds": Counter(each.data.tags["run_kind"] for each in runs),
+        "statuses": Counter(each.info.status for each in runs),
+        "parent": client.get_run(parent).info.status,
+        "settings": client.get_run(parent).data.params,
+        "histories": histories,
+        "winner": numbers[summary["best_trial"]],
+        "outcome": {
+            name: summary[name]
+            for name in ("best_params", "best_epoch", "best_seed", "best_scale", "val_dice", "test_dice")
+        },
+        "openings": len(json.loads((run / "test_openings.json").read_text())),
+        "trials": summary["trials"],
+    }

@@ -1,0 +1,277 @@
+"""The main job as a user runs it, in a process of its own, on the demo, cut off from every network."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+GUARD = Path(__file__).parent / "network_guard"
+NUM_TRIALS, MAX_EPOCHS = 3, 2
+N_CONFIRM, N_SEEDS = 1, 2
+
+
+@dataclass(frozen=True)
+class FinishedJob:
+    """A search that has run to its end, and what it printed."""
+
+    folder: Path
+    code: int
+    screen: str
+    guard_log: Path
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "job"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = json.loads((self.run / "summary.json").read_text())
+        return summary
+
+
+def _cut_off_network() -> list[str]:
+    """A command prefix that gives a process loopback alone, where the kernel and our rights allow it."""
+    prefix = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
+    if shutil.which("unshare") and shutil.which("ip"):
+        if subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
+            return prefix
+    return []
+
+
+def run_python(folder: Path, *arguments: str) -> tuple[int, str, Path]:
+    """Runs Python in a folder under the guard; returns exit code, output and the guard's log."""
+    log = folder / "guard.log"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(GUARD), os.environ.get("PYTHONPATH", "")]),
+        "NETWORK_GUARD_LOG": str(log),
+    }
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(
+        [*_cut_off_network(), sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=900,
+    )
+    return done.returncode, done.stdout, log
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
+    """The main job on the demo, with few trials of few epochs."""
+    folder = tmp_path_factory.mktemp("main job")  # with a space in its name
+    code, screen, log = run_python(
+        folder,
+        *("-m", "search.run", "--space", "lora.yaml", "--name", "job", "--json"),
+        *("--num-trials", str(NUM_TRIALS), "--max-epochs", str(MAX_EPOCHS)),
+        *("--confirm", str(N_CONFIRM), "--confirm-seeds", str(N_SEEDS)),
+    )
+    assert code == 0, screen
+    return FinishedJob(folder, code, screen, log)
+
+
+def test_guard_sees_a_connection(tmp_path: Path) -> None:
+    code, _, log = run_python(tmp_path, "-c", "import socket; socket.create_connection(('192.0.2.1', 80), 1)")
+    assert code == 1
+    assert "192.0.2.1" in log.read_text()
+
+
+def test_nothing_leaves_the_machine(job: FinishedJob) -> None:
+    assert not job.guard_log.exists(), job.guard_log.read_text()
+
+
+def test_screen_says_demo_and_where_the_bar_was_measured(job: FinishedJob) -> None:
+    assert "DEMO" in job.screen
+    assert "synthetic tissue" in job.screen
+    assert "zero-shot Dice" in job.screen
+    assert "0.517 was measured elsewhere" in job.screen
+
+
+def test_json_is_the_last_line_and_equals_the_summary(job: FinishedJob) -> None:
+    assert json.loads(job.screen.strip().splitlines()[-1]) == job.summary
+
+
+def test_summary_holds_what_scripts_rely_on(job: FinishedJob) -> None:
+    summary = job.summary
+    assert summary["search_id"] == "job"
+    assert sum(summary["trials"].values()) == NUM_TRIALS
+    assert set(summary["trials"]) <= {"complete", "stopped", "failed"}
+    assert 0 < summary["val_dice"] < summary["val_ceiling"] <= 1
+    assert 0 < summary["zeroshot_val_dice"] < 1
+    assert summary["bar_recorded"] == 0.517
+    assert Path(summary["export"]).is_dir()
+    assert summary["wall_seconds"] > 0
+    assert summary["best_params"]["adapter.rank"] in (4, 8, 16, 32)
+
+
+def test_export_is_scored_alike_by_the_stock_predictor(job: FinishedJob) -> None:
+    assert job.summary["export_val_dice"] == pytest.approx(job.summary["val_dice"], abs=0.001)
+
+
+def test_the_winner_was_confirmed_and_is_no_worse_than_zeroshot_on_validation(job: FinishedJob) -> None:
+    finalists = json.loads((job.run / "confirmation.json").read_text())["finalists"]
+    assert [len(each["runs"]) for each in finalists] == [N_SEEDS] * N_CONFIRM
+    by_scale = finalists[0]["runs"][0]["by_scale"]
+    assert by_scale["0.0"] == job.summary["zeroshot_val_dice"]  # the very same figure
+    assert set(by_scale) == {"0.0", "0.25", "0.5", "0.75", "1.0", "1.25"}
+    seeds = {run["seed"] for run in finalists[0]["runs"]}
+    assert job.summary["seed"] not in seeds and job.summary["best_seed"] in seeds
+    assert job.summary["val_dice"] >= job.summary["zeroshot_val_dice"]
+
+
+def test_the_test_set_was_opened_once(job: FinishedJob) -> None:
+    assert len(json.loads((job.run / "test_openings.json").read_text())) == 1
+    rows = (job.run / "scores_test.csv").read_text().splitlines()
+    assert rows[0].endswith(",test_opening,caveats")
+    assert all(row.endswith(",1,") for row in rows[1:])
+
+
+def test_export_loads_strictly_in_stock_sam2(job: FinishedJob) -> None:
+    from sam2.build_sam import build_sam2
+
+    from trainables.model.build import MODELS, config_path
+    from trainables.model.weights import load_model
+
+    merged = job.run / "export" / "sam2.pt"
+    state = torch.load(merged, weights_only=True)["model"]
+    base = load_model("nano", None)
+    assert set(state) == set(base.state_dict())
+    with config_path(MODELS["nano"]):
+        model = build_sam2(MODELS["nano"].config, str(merged), device="cpu")
+    changed = [name for name, value in model.state_dict().items() if not value.equal(base.state_dict()[name])]
+    assert bool(changed) == (job.summary["best_scale"] > 0)
+    assert all(name.startswith(("image_encoder.trunk.blocks.", "sam_mask_decoder.")) for name in changed)
+
+
+def test_export_holds_adapter_recipe_and_card(job: FinishedJob) -> None:
+    export = job.run / "export"
+    assert (export / "adapter" / "adapter_model.safetensors").is_file()
+    assert json.loads((export / "recipe.json").read_text()) == job.summary["best_params"]
+    card = (export / "README.md").read_text()
+    assert job.summary["data_fingerprint"] in card
+    assert "demo" in card
+    assert f"{job.summary['val_dice']:.4f}" in card
+
+
+def test_the_export_command_does_it_again(job: FinishedJob) -> None:
+    code, screen, _ = run_python(job.folder, "-m", "search.export", "--run", "job", "--out", "again")
+    assert code == 0, screen
+    first = torch.load(job.run / "export" / "sam2.pt", weights_only=True)["model"]
+    second = torch.load(job.folder / "again" / "sam2.pt", weights_only=True)["model"]
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_the_verdict_command_reads_the_test_scores(job: FinishedJob) -> None:
+    code, screen, _ = run_python(
+        job.folder,
+        *("-m", "search.verdict", "--scores", str(job.run / "scores_test.csv"), "--patient", "patient"),
+        *("--candidate", "winner", "--baseline", "zeroshot", "--json"),
+    )
+    assert code == 0, screen
+    assert json.loads(screen)["word"] == job.summary["verdict"]
+
+
+def test_overlays_are_pictures(job: FinishedJob) -> None:
+    import cv2
+
+    pictures = sorted((job.run / "overlays").glob("*.png"))
+    assert len(pictures) == 4
+    for path in pictures:
+        picture = cv2.imread(str(path))
+        assert picture is not None and np.ptp(picture) > 200
+
+
+@pytest.fixture(scope="module")
+def runs(job: FinishedJob) -> list[Any]:
+    """All MLflow runs in the job's default store, read back by MLflow's own client."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{job.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("lora")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def _of_kind(runs: list[Any], kind: str) -> list[Any]:
+    return [run for run in runs if run.data.tags["run_kind"] == kind]
+
+
+def test_mlflow_holds_one_search_its_bars_and_its_trials(job: FinishedJob, runs: list[Any]) -> None:
+    kinds = ("search", "zeroshot", "recorded", "trial", "confirmation")
+    counts = {kind: len(_of_kind(runs, kind)) for kind in kinds}
+    confirmations = N_CONFIRM * N_SEEDS
+    assert counts == {"search": 1, "zeroshot": 1, "recorded": 1, "trial": NUM_TRIALS, "confirmation": confirmations}
+    parent = _of_kind(runs, "search")[0].info.run_id
+    nested = [run for run in runs if run.data.tags["run_kind"] != "search"]
+    assert all(run.data.tags["mlflow.parentRunId"] == parent for run in nested)
+    assert all(run.info.status == "FINISHED" for run in runs)
+
+
+def test_every_trial_carries_the_bar_and_its_metrics(job: FinishedJob, runs: list[Any]) -> None:
+    for run in _of_kind(runs, "trial"):
+        metrics, tags = run.data.metrics, run.data.tags
+        assert metrics["bar_recorded"] == 0.517
+        assert metrics["bar_zeroshot"] == pytest.approx(job.summary["zeroshot_val_dice"])
+        gain = metrics["val_dice"] - metrics["bar_zeroshot"]
+        assert metrics["dice_minus_zeroshot"] == pytest.approx(gain)
+        named = ("val_iou", "val_dice/tumor", "train_loss", "train_loss/focal", "lr", "images_per_s")
+        assert all(math.isfinite(metrics[name]) for name in named)
+        for tag in ("trainable", "space", "data_fingerprint", "protocol", "git_commit", "seed", "demo"):
+            assert tags[tag], tag
+        assert "optim.lr" in run.data.params
+
+
+def test_the_recorded_bar_says_where_it_was_measured(runs: list[Any]) -> None:
+    recorded = _of_kind(runs, "recorded")[0]
+    assert recorded.data.metrics["test_dice"] == 0.517
+    assert recorded.data.metrics["test_iou"] == 0.374
+    wanted = {"dataset": "BCSS", "protocol": "recorded", "split": "test"}
+    assert {key: recorded.data.tags[key] for key in wanted} == wanted
+
+
+def test_starting_points_come_first_by_name(runs: list[Any]) -> None:
+    named = [run.data.tags.get("starting_point") for run in _of_kind(runs, "trial")]
+    assert sorted(name for name in named if name)
+    assert len([name for name in named if name]) == 2
+
+
+def test_a_second_opening_of_the_test_set_marks_every_artifact(job: FinishedJob, runs: list[Any]) -> None:
+    """Comes last: it changes what the job has left."""
+    trial, before = job.summary["best_trial"], job.summary
+    code, screen, _ = run_python(job.folder, "-m", "search.open_test", "--run", "job", "--trial", trial)
+    assert code == 0, screen
+    told = "the test set was opened 2 times"
+    assert told in screen
+    after = job.summary
+    assert (after["test_openings"], after["test_dice"]) == (2, before["test_dice"])
+    assert any(told in caveat for caveat in after["caveats"])
+    assert told in (job.run / "export" / "README.md").read_text().replace("The test", "the test")
+    rows = (job.run / "scores_test_2.csv").read_text().splitlines()
+    assert all(told in row for row in rows[1:])
+    from mlflow import MlflowClient
+
+    parent = MlflowClient(f"sqlite:///{job.folder / 'mlflow.db'}").get_run(before["parent_run_id"])
+    assert parent.data.tags["test_openings"] == "2"
+    assert told in parent.data.tags["caveat_test"]
+
+
+def test_an_unknown_trial_does_not_open_the_test_set(job: FinishedJob) -> None:
+    before = (job.run / "test_openings.json").read_text()
+    code, screen, _ = run_python(job.folder, "-m", "search.open_test", "--run", "job", "--trial", "nobody")
+    assert code == 2
+    assert "no such trial left a checkpoint" in screen
+    assert (job.run / "test_openings.json").read_text() == before

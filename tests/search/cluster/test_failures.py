@@ -1,0 +1,104 @@
+"""Failures in a line, and those of a disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ray.exceptions import (
+    ActorDiedError,
+    NodeDiedError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.tune.error import TuneError
+
+from search.cluster.checkpoint_storage import CheckpointStorage
+from search.cluster.disk import StorageError, find_storage_error, to_storage_error
+from search.cluster.failures import StorageGuard, describe_failure, describe_ray_error
+
+
+def make_trial(error: str) -> Any:
+    return SimpleNamespace(trial_id="a", get_error=lambda: error)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("", "unknown, see"),
+        ("Traceback\n  File\nValueError: too small\n", "ValueError: too small"),
+        ("The actor died unexpectedly before finishing this task.\n\tclass_name: X", "its worker died"),
+    ],
+)
+def test_a_failure_is_one_line(error: str, told: str) -> None:
+    line = describe_failure(make_trial(error))
+    assert line.startswith(told) and "\n" not in line
+
+
+def wrap(error: Exception) -> RayTaskError:
+    return RayTaskError("score", "Traceback ...", error, "ray::score", 1, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (WorkerCrashedError(), "its worker died"),
+        (ActorDiedError(), "its worker died"),
+        (OutOfMemoryError("Task was killed, the node runs low on memory.\nMemory ..."), "its worker died"),
+        (NodeDiedError("the node is dead"), "its worker died"),
+        (ObjectStoreFullError("the store is full\nand more"), "the store is full"),
+        (wrap(torch.OutOfMemoryError("CUDA out of memory.\nGPU 0")), "the GPU's memory ran out (CUDA out of memory.):"),
+    ],
+)
+def test_a_call_without_an_answer_is_told_in_a_line(error: RayError, told: str) -> None:
+    line = describe_ray_error(error)
+    assert line.startswith(told) and "\n" not in line
+
+
+@pytest.mark.parametrize("error", [wrap(KeyError("a bug")), wrap(MemoryError()), RayError("No space left on device")])
+def test_bugs_and_disks_keep_their_errors(error: RayError) -> None:
+    assert describe_ray_error(error) == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_ends_the_search_and_other_failures_do_not(number: int, tmp_path: Path) -> None:
+    guard = StorageGuard(str(tmp_path), CheckpointStorage(tmp_path).probe)
+    guard.on_trial_recover(1, [], make_trial("ValueError: too small"))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(StorageError, match=f"{tmp_path} cannot be written: {os.strerror(number)}"):
+        guard.on_trial_recover(1, [], make_trial(f"OSError: [Errno {number}] {os.strerror(number)}: '/runs/a/x'"))
+
+
+def test_a_disk_is_found_among_the_causes() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "/runs/a/study.journal")
+        except OSError as error:
+            raise RuntimeError("tune failed") from error
+    except RuntimeError as outer:
+        assert find_storage_error(outer) == "No space left on device (/runs/a/study.journal)"
+    told = TuneError("...\nOSError: [errno 28] No space left on device")
+    assert find_storage_error(told) == "No space left on device"
+    assert find_storage_error(TuneError("ValueError: too small")) == ""
+    assert find_storage_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) == ""
+
+
+def test_what_a_callback_told_is_found_inside_an_error_of_tune() -> None:
+    guard = StorageGuard("/runs/a", lambda: ("s3://bucket/a", "no answer within 30 s"))
+    try:
+        try:
+            guard.on_trial_recover(1, [], make_trial("OSError: [Errno 5] any"))
+        except StorageError as error:
+            raise TuneError("Traceback ...") from error
+    except TuneError as outer:
+        told = to_storage_error(outer, "/runs/a")
+    assert str(told).startswith("s3://bucket/a cannot be written: no answer within 30 s")
+    assert to_storage_error(TuneError("ValueError: too small"), "/runs/a") is None

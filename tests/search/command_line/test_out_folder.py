@@ -1,0 +1,84 @@
+"""Folders that commands make, and why some cannot be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from search.command_line.out_folder import check_out, fill_out
+from search.errors import ConfigError, SearchError
+
+
+@pytest.mark.parametrize("name", ["new", "empty", "a/b/new"])
+def test_a_new_or_empty_folder_can_be_made(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert not check_out(tmp_path / name)
+    with fill_out(tmp_path / name) as partial:
+        (partial / "a").write_text("")
+        (partial / "below").mkdir()
+        assert name == "empty" or not (tmp_path / name).exists()
+    assert {path.name for path in (tmp_path / name).iterdir()} == {"a", "below"}
+    assert {path.name for path in (tmp_path / name).parent.iterdir()} <= {"new", "empty"}  # and nothing half made
+
+
+@pytest.mark.parametrize("name", ["new", "empty"])
+def test_what_fails_half_way_leaves_nothing(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KeyError), fill_out(tmp_path / name) as partial:
+        (partial / "a").write_text("")
+        raise KeyError
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_a_folder_that_is_there_stays_the_one_it_is(tmp_path: Path) -> None:
+    """It may be a mounted disk, which cannot be removed, or lie where nothing may be made."""
+    (tmp_path / "out").mkdir()
+    before = (tmp_path / "out").stat().st_ino
+    with fill_out(tmp_path / "out") as partial:
+        assert partial.parent == tmp_path / "out"
+    assert (tmp_path / "out").stat().st_ino == before
+
+
+def test_a_place_that_is_taken_meanwhile_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="out cannot be written: "), fill_out(tmp_path / "out"):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").write_text("kept")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "theirs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("file", "exists and is no folder"),
+        ("pipe", "exists and is no folder"),
+        ("full", "exists and is not empty"),
+        ("file/x", "file is no folder"),
+        ("file/x/y", "file is no folder"),
+        ("a" * 300, "cannot be made"),
+    ],
+)
+def test_what_cannot_be_made_is_told(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("kept")
+    os.mkfifo(tmp_path / "pipe")
+    (finding,) = check_out(tmp_path / name)
+    assert finding.where == f"--out {tmp_path / name}" and what in finding.what
+
+
+@pytest.mark.parametrize("out", ["/dev/null/x", "/proc/x"])
+def test_what_the_system_refuses_is_told(out: str) -> None:
+    if not Path(out).parent.exists():
+        pytest.skip("not on this system")
+    with pytest.raises(ConfigError, match="cannot be made"), fill_out(Path(out)):
+        raise AssertionError("it was made")
+
+
+def test_a_long_name_leaves_room_for_the_partial_folders_own(tmp_path: Path) -> None:
+    name = "\u75c5" * 85  # 255 bytes, the most that a file system takes
+    assert not check_out(tmp_path / name)
+    with fill_out(tmp_path / name):
+        pass
+    assert (tmp_path / name).is_dir()

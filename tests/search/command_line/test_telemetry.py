@@ -1,0 +1,51 @@
+"""Tests of search.command_line.telemetry: what the libraries themselves say once they are imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from search.command_line.telemetry import TELEMETRY_OFF
+
+# Variables of build machines switch MLflow's reports off by themselves and would hide a failure.
+CI_VARIABLES = {"CI", "GITHUB_ACTIONS", "CIRCLECI", "GITLAB_CI", "JENKINS_URL", "TF_BUILD", "BUILDKITE"}
+
+ASK = {
+    "ray": "from ray._common.usage.usage_lib import usage_stats_enabled as f; on = f()",
+    "mlflow": "from mlflow.telemetry.utils import is_telemetry_disabled as f; on = not f()",
+    "huggingface_hub": "import huggingface_hub.constants as c; on = not c.HF_HUB_DISABLE_TELEMETRY",
+}
+
+
+def run_python(code: str, **variables: str) -> str:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in CI_VARIABLES | set(TELEMETRY_OFF) and not name.startswith("PYTEST_")
+    }
+    env = {**kept, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **variables}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("library", sorted(ASK))
+@pytest.mark.parametrize("command", ["run", "export", "predict"])
+def test_every_command_switches_reports_off(command: str, library: str) -> None:
+    assert run_python(f"import search.{command}; {ASK[library]}; print(on)") == "False"
+
+
+def test_ray_would_report_otherwise() -> None:
+    assert run_python(f"{ASK['ray']}; print(on)") == "True"
+
+
+def test_tells_the_values_that_hold() -> None:
+    code = (
+        "import json, os; from search.command_line.telemetry import silence_telemetry as s; told = s();"
+        "assert all(os.environ[k] == v for k, v in told.items()); print(json.dumps(told))"
+    )
+    told = json.loads(run_python(code, DO_NOT_TRACK="true"))
+    assert told == {**TELEMETRY_OFF, "DO_NOT_TRACK": "true"}

@@ -1,0 +1,90 @@
+"""The test regions are noted as opened before anybody looks, and every look beyond the first is told."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.judging.openings import read_openings
+from search.judging.test_set import HeldOutResult, open_test
+from search.run_folder.search_record import SearchRecord
+from trainables.context import TrialContext
+from trainables.protocol.overlap import Overlap
+from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.spec import PROTOCOLS
+
+NAMES = [f"r{number}.png" for number in range(12)]
+
+
+@pytest.fixture
+def record() -> SearchRecord:
+    context = TrialContext("nano", None, "/store", ("a.png",), ("b.png",), PROTOCOLS["box"], 1, 0, {}, 0)
+    split = {"train": ["a.png"], "val": ["b.png"], "test": NAMES}
+    return SearchRecord(
+        *("first", "lora", "run", "/data", split, "", "0123", "", {}, context.to_dict(), {}),
+        caveats=["a leak was allowed"],
+    )
+
+
+def score_all(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]) -> list[Scores]:
+    """Gives whoever has a checkpoint 20 pixels of 100 more than zero-shot."""
+    return [
+        Scores(
+            context.protocol,
+            tuple(
+                PairScore(name, "tumor", name, Overlap(30 + 20 * (path is not None) + i, 100, 100), 0.9, 0.2)
+                for i, name in enumerate(names)
+            ),
+        )
+        for context, path, names, _ in calls
+    ]
+
+
+def look(folder: Path, record: SearchRecord, candidate: str = "trial a", **options: Any) -> HeldOutResult:
+    return open_test(folder, record, Path("/checkpoint"), 1.0, candidate, score_all, **options)
+
+
+def test_both_are_scored_on_the_same_pairs_and_judged(tmp_path: Path, record: SearchRecord) -> None:
+    result = look(tmp_path, record)
+    assert (result.opening, result.verdict.word) == (1, "beaten")
+    assert result.candidate_dice - result.zeroshot_dice == pytest.approx(0.2)
+    assert "a leak was allowed" in result.verdict.notes
+    with result.file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == NAMES and result.file.name == "scores_test.csv"
+    assert {(row["test_opening"], row["caveats"]) for row in rows} == {("1", "a leak was allowed")}
+
+
+def test_a_second_look_is_told_and_leaves_the_first_ones_figures(tmp_path: Path, record: SearchRecord) -> None:
+    first = look(tmp_path, record).file.read_bytes()
+    second = look(tmp_path, record, "trial b")
+    assert second.opening == 2 and second.file.name == "scores_test_2.csv"
+    assert any("opened 2 times" in note for note in second.verdict.notes)
+    assert "opened 2 times" in second.file.read_text()
+    assert (tmp_path / "scores_test.csv").read_bytes() == first
+
+
+def test_a_look_that_dies_has_been_noted(tmp_path: Path, record: SearchRecord) -> None:
+    def die(calls: object) -> list[Scores]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_test(tmp_path, record, Path("/checkpoint"), 1.0, "trial a", die)
+    assert [opening.candidate for opening in read_openings(tmp_path)] == ["trial a"]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "is_resumed", "number"),
+    [("trial a", True, 1), ("trial b", True, 2), ("trial a", False, 2)],
+    ids=["goes on", "resumed with another winner", "opened by hand once more"],
+)
+def test_only_a_resume_may_take_up_the_same_look(
+    tmp_path: Path, record: SearchRecord, candidate: str, is_resumed: bool, number: int
+) -> None:
+    look(tmp_path, record)
+    assert look(tmp_path, record, candidate, is_resumed=is_resumed).opening == number
+    assert len(read_openings(tmp_path)) == number

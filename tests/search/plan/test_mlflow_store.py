@@ -1,0 +1,94 @@
+"""MLflow's store and clusters are looked for before anything starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from search.cluster.start import check_address
+from search.errors import ConfigError
+from search.plan.mlflow_store import check_tracking
+
+
+def find_free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return int(place.getsockname()[1])
+
+
+@pytest.fixture
+def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_stores_that_can_be_used_pass_and_nothing_is_made(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        place.listen()
+        server = f"http://127.0.0.1:{place.getsockname()[1]}"
+        for uri in (None, "", server, "sqlite:///any.db", "./mlruns", "file:new", "databricks", "mysql+pymysql://u:p@host/a"):
+            check_tracking(uri)
+    assert not list(cwd.iterdir())
+    sqlite3.connect(cwd / "mlflow.db").execute("create table a (b)").connection.close()
+    check_tracking(None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        ("http://someone:secret@127.0.0.1:{port}", "no server answers at 127.0.0.1:"),
+        ("http://127.0.0.1:99999", "Port out of range"),
+        ("http://", "names no host"),
+        ("http://[", "Invalid IPv6 URL"),
+        ("http://" + "a" * 70, "no server answers at a"),
+        (" ", "is blank"),
+        ("nope://x", "no store of the kind nope"),
+        ("mysql+a+b://x", "no store of the kind mysql+a+b"),
+        ("file:a.txt", "a.txt is not a folder"),
+        ("./a.txt/below", "a.txt is not a folder"),
+        ("sqlite:///a pipe", "is no plain file"),
+        ("sqlite:///no such folder/a.db", "is not a folder"),
+        ("sqlite:///a folder", "is a folder, not a database"),
+        ("sqlite:///a.txt", "is no sqlite database"),
+    ],
+)
+def test_stores_that_cannot_be_used_are_findings(cwd: Path, uri: str, what: str) -> None:
+    (cwd / "a folder").mkdir()
+    os.mkfifo(cwd / "a pipe")
+    (cwd / "a.txt").write_text("any words that are no database")
+    with pytest.raises(ConfigError) as caught:
+        check_tracking(uri.format(port=find_free_port()))
+    told = str(caught.value)
+    assert what in told and "MLFLOW_TRACKING_URI" in told and "secret" not in told
+
+
+def test_a_folder_is_a_store_only_where_mlflow_takes_it(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = pytest.importorskip("mlflow.environment_variables")
+    if not hasattr(switch, "MLFLOW_ALLOW_FILE_STORE"):
+        pytest.skip("this MLflow takes any folder")
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(ConfigError, match="MLFLOW_ALLOW_FILE_STORE"):
+        check_tracking("./mlruns")
+
+
+@pytest.mark.parametrize("address", ["", " ", "ray://", "somewhere", "host:", "nope://a:1", "http://127.0.0.1:8265"])
+def test_an_address_that_is_none_is_a_finding(address: str) -> None:
+    with pytest.raises(ConfigError, match="must be auto, local, HOST:PORT or ray://HOST:PORT"):
+        check_address(address)
+
+
+@pytest.mark.parametrize("address", ["auto", "local"])
+def test_words_are_left_to_ray(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "127.0.0.1:99999"])
+def test_a_cluster_that_does_not_answer_is_a_finding(address: str) -> None:
+    with pytest.raises(ConfigError, match="no Ray cluster answers there"):
+        check_address(address.format(port=find_free_port()))

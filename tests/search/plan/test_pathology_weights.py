@@ -1,0 +1,95 @@
+"""The pathology encoders of a search and their weights, told before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from search.errors import ConfigError
+from search.plan.pathology_weights import check_pathology, list_encoders, list_random_encoders
+from search.space.config import SearchConfig, load_config
+from trainables.model.pathology_encoder import load_encoder
+from trainables.protocol.spec import PROTOCOLS
+
+Load = Callable[[str], SearchConfig]
+LR = "optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}"
+TWO = f"""
+fixed: {{fusion.kind: concat}}
+space:
+  fusion.encoder: {{choice: [test_vit, test_resnet]}}
+  {LR}
+"""
+ONE = f"""
+fixed: {{fusion.encoder: test_vit}}
+space:
+  fusion.kind: {{choice: [none, concat]}}
+  {LR}
+"""
+NONE = f"space: {{{LR}}}"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def read(text: str) -> SearchConfig:
+        (tmp_path / "space.yaml").write_text(text)
+        return load_config(tmp_path / "space.yaml", PROTOCOLS)
+
+    return read
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    save_file(load_encoder("test_vit", None).network.state_dict(), tmp_path / "vit.safetensors")
+    return tmp_path / "vit.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (TWO, ["test_vit", "test_resnet"]),
+        (ONE, ["test_vit"]),
+        (NONE, []),
+        ("fixed: {fusion.kind: attention}\n" + NONE, ["ctranspath"]),
+        ("fixed: {fusion.encoder: test_vit}\n" + NONE, []),
+        ("train: false", []),
+    ],
+)
+def test_encoders_that_a_trial_may_use(load: Load, text: str, wanted: list[str]) -> None:
+    assert list_encoders(load(text)) == wanted
+
+
+def test_encoders_without_weights_are_told_as_random(load: Load, weights: Path) -> None:
+    found = check_pathology(load(TWO), [f"test_vit={weights}"])
+    assert found == {"test_vit": str(weights.resolve())}
+    (caveat,) = list_random_encoders(load(TWO), found)
+    assert caveat.startswith("pathology encoder test_resnet has random weights")
+    assert list_random_encoders(load(ONE), found) == list_random_encoders(load(NONE), {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "told"),
+    [
+        (ONE, ["vit.safetensors"], "must be NAME=FILE"),
+        (ONE, ["test_vit="], "must be NAME=FILE"),
+        (ONE, ["test_vit=missing.pth"], "no such file"),
+        (ONE, ["test_resnet=vit.safetensors"], "no effect on this search: it uses test_vit"),
+        (NONE, ["test_vit=vit.safetensors"], "no effect on this search: it fuses nothing"),
+        (TWO, ["test_resnet=vit.safetensors"], "does not fit the encoder test_resnet"),
+        (ONE.replace("test_vit", "ctranspat"), [], "timm has no such encoder"),
+    ],
+)
+def test_what_cannot_be_had_or_used_is_a_finding(
+    load: Load, weights: Path, monkeypatch: pytest.MonkeyPatch, text: str, given: list[str], told: str
+) -> None:
+    monkeypatch.chdir(weights.parent)
+    with pytest.raises(ConfigError, match=told):
+        check_pathology(load(text), given)
+
+
+def test_all_findings_come_at_once(load: Load, weights: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_pathology(load(TWO), ["word", f"test_vit={weights}", f"test_vit={weights}", "test_resnet=missing.pth"])
+    assert len(caught.value.findings) == 3

@@ -1,0 +1,172 @@
+"""Which search is resumed, and what must be as it was."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from search.cluster.resources import TrialResources
+from search.command_line.options import make_parser
+from search.errors import ConfigError
+from search.plan.planner import make_plan
+from search.plan.resume import ResumedSearch, describe_resume, read_resumed
+from search.run_folder.search_record import SearchRecord
+from search.stages.session import claim_folder, open_session, reopen_session
+from search.tracking.tracker import Tracker
+from trainables.errors import InputError
+
+RESOURCES = TrialResources(cpus=1, gpus=0.0, concurrent=1)
+FEW = ("--confirm", "0", "--max-concurrent", "1")
+SPACE = """
+protocol: recorded
+space:
+  optim.lr: {low: 0.0001, high: 0.01, log: true}
+num_trials: 4
+max_epochs: 2
+"""
+
+
+@pytest.fixture
+def begun(tmp_path: Path, tracker: Tracker) -> Path:
+    """The folder of a search that has begun, with a space file, data and a storage beside it."""
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for number in range(3):
+        write_region(tmp_path / "data", number)
+    (tmp_path / "own.yaml").write_text(SPACE)
+    return begin(tmp_path, tracker, "first")
+
+
+def write_region(root: Path, number: int, shade: int = 100) -> None:
+    Image.fromarray(np.full((64, 64, 3), shade + number, np.uint8)).save(root / "images" / f"{number}.png")
+    Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
+
+
+def begin(folder: Path, tracker: Tracker, name: str) -> Path:
+    options = ["--space", str(folder / "own.yaml"), "--data", str(folder / "data"), "--storage", str(folder / "runs")]
+    plan = make_plan(make_parser().parse_args([*options, "--name", name, "--seed", "4", *FEW]))
+    open_session(claim_folder(plan), RESOURCES, tracker, make_console())
+    return plan.folder
+
+
+def make_console() -> Console:
+    return Console(file=io.StringIO())
+
+
+def resume(run: str, storage: Path, *options: str) -> ResumedSearch:
+    arguments = make_parser().parse_args(["--resume", run, "--storage", str(storage), *options])
+    return read_resumed(arguments, vars(make_parser().parse_args(["--resume", run])))
+
+
+def test_the_plan_is_what_it_was(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.yaml").unlink()  # its copy lies in the search's folder
+    monkeypatch.chdir("/")
+    resumed = resume(str(begun), tmp_path / "elsewhere")
+    plan = resumed.plan
+    assert (plan.folder, plan.name, plan.seed, plan.n_confirm) == (begun, "first", 4, 0)
+    assert (plan.config.num_trials, resumed.adds_trials) == (4, False)
+    assert plan.split.train == tuple(resumed.record.split["train"])
+
+
+def test_where_it_runs_stays_unless_told(begun: Path) -> None:
+    assert resume("first", begun.parent).plan.arguments.max_concurrent == 1
+    assert resume("first", begun.parent, "--max-concurrent", "2").plan.arguments.max_concurrent == 2
+
+
+def test_last_is_the_search_that_was_begun_or_resumed_last(begun: Path, tmp_path: Path, tracker: Tracker) -> None:
+    second = begin(tmp_path, tracker, "second")
+    os.utime(begun / "search.json", (1, 1))
+    assert resume("last", begun.parent).plan.folder == second
+    with pytest.raises(ConfigError, match="holds no searches"):
+        resume("last", tmp_path / "data")
+
+
+def test_more_trials_are_added_to_the_same_parent_run(begun: Path, tracker: Tracker) -> None:
+    resumed = resume("first", begun.parent, "--num-trials", "6")
+    assert resumed.adds_trials
+    tracker.finish(resumed.record.parent_run_id, "KILLED")
+    session = reopen_session(resumed, RESOURCES, tracker, make_console())
+    assert tracker.read_status(session.record.parent_run_id) == "RUNNING"
+    again = resume("first", begun.parent)
+    assert (again.plan.config.num_trials, again.adds_trials) == (6, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--seed", "5"], "--seed: is fixed"),
+        (["--max-epochs", "3"], "--max-epochs: is fixed"),
+        (["--num-trials", "3"], "has 4 trials already planned"),
+        (["--seed", "5", "--protocol", "box"], "--protocol: is fixed"),
+    ],
+)
+def test_what_the_search_has_decided_stays(begun: Path, options: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        resume("first", begun.parent, *options)
+
+
+def test_changed_pixels_are_refused(begun: Path, tmp_path: Path) -> None:
+    write_region(tmp_path / "data", 1, shade=90)
+    with pytest.raises(ConfigError, match="has changed since the search began"):
+        resume("first", begun.parent)
+
+
+def test_a_changed_space_is_refused(begun: Path) -> None:
+    space = begun / "own.yaml"
+    space.write_text(space.read_text().replace("high: 0.01", "high: 0.02"))
+    with pytest.raises(ConfigError, match="space of the space: has changed"):
+        resume("first", begun.parent)
+
+
+def test_an_unknown_search_is_named(begun: Path) -> None:
+    with pytest.raises(ConfigError, match="--resume third: no such search -> known are: first"):
+        resume("third", begun.parent)
+
+
+@pytest.mark.parametrize("part", ["", "config", "arguments", "context"])
+def test_a_record_of_wrong_content_is_told_or_goes_on(
+    begun: Path, part: str, mutate: Callable[[Any, str], Iterator[Any]]
+) -> None:
+    path, n_planned = begun / "search.json", 0
+    changes = list(mutate(json.loads(path.read_text()), part))
+    random.Random(0).shuffle(changes)
+    for changed in changes:
+        if part == "arguments" and not changed["arguments"].get("data"):
+            continue  # the demo's data would be made
+        path.write_text(json.dumps(changed))
+        try:
+            SearchRecord.read(begun)
+            n_planned += 1
+            if n_planned <= 8:  # a plan takes half a second
+                resume("first", begun.parent)
+        except (ConfigError, InputError) as error:
+            assert error.findings
+    assert n_planned
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [("/a/runs/b-1", "/a/runs/b-1"), ("/my data/b", "'/my data/b'"), ("/it's", "'/it'\"'\"'s'")],
+)
+def test_the_command_can_be_pasted(folder: str, command: str) -> None:
+    assert describe_resume(Path(folder)) == f"python -m search.run --resume {command}"
+
+
+def parse(*options: str) -> Any:
+    return make_parser().parse_args(list(options))
+
+
+def test_space_or_resume_is_needed_and_not_both() -> None:
+    for options in ([], ["--space", "lora", "--resume", "last"]):
+        with pytest.raises(SystemExit):
+            parse(*options)

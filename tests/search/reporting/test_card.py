@@ -1,0 +1,192 @@
+"""The card of an exported model says what its figures mean, and its example runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from search.reporting.card import Card
+from search.run_folder.chosen import Chosen
+from search.run_folder.search_record import SearchRecord
+from search.run_folder.summary import Summary
+from trainables.adapters.adapted_model import attach_adapters, get_base, save_adapters
+from trainables.context import TrialContext
+from trainables.model.build import ASSETS, MODELS
+from trainables.model.fusion import add_fusion
+from trainables.model.pathology_encoder import compute_fingerprint
+from trainables.model.weights import load_model
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe
+
+CHOSEN = Chosen(
+    trial_id="abc",
+    seed=2,
+    checkpoint="confirmation/trial-x/checkpoint_000004",
+    epoch=5,
+    scale=0.75,
+    val_dice=0.71234,
+    val_dice_at_1=0.7,
+    seeds_mean=0.7012,
+    seeds_std=0.0123,
+    n_seeds=4,
+    n_finalists=3,
+    refit=False,
+    protocol_id="ab12cd34",
+    params={"adapter.rank": 8, "optim.lr": 0.001},
+)
+
+
+def make_record(model: str = "nano", demo: str = "") -> SearchRecord:
+    context = TrialContext(model, None, "/store", ("a",), ("b",), PROTOCOLS["recorded"], 8, 3, {}, 0)
+    split = {"train": ["a", "e"], "val": ["b"], "test": ["c", "d", "f"]}
+    environment: dict[str, Any] = {"git_commit": "c0ffee", "packages": {"torch": "2.14.1", "sam2": "1.1.0"}}
+    return SearchRecord(
+        *("first", "lora", "run", "/data", split, "Drawn here with seed 3.", "0123456789ab", demo),
+        *({}, context.to_dict(), environment),
+    )
+
+
+def read_card(record: SearchRecord, summary: Summary | None = None, **changes: Any) -> str:
+    return Card(record, dataclasses.replace(CHOSEN, **changes), summary, stock_dice=0.71229).to_markdown()
+
+
+def test_figures_stand_beside_the_bar_under_their_protocol(summary: Summary) -> None:
+    card = read_card(make_record(), dataclasses.replace(summary, verdict="undecided"))
+    for part in (
+        *("| this model | 0.7123 | 0.6812 |", "| zero-shot, measured alike | 0.6000 | 0.6134 |"),
+        *("| 0.5123 |", "| 0.9321 |", "stock `SAM2ImagePredictor` | 0.7123 |", "**undecided**", "16 trials"),
+        *("best of 3 configurations", "over 4 seeds (0.7012, standard deviation 0.0123)", "multiplied by 0.75"),
+        *(PROTOCOLS["recorded"].describe(), "0.517", "BCSS test set", "2 train, 1 val, 3 test"),
+        *("0123456789ab", "Drawn here with seed 3.", "Seed of the search 3", "c0ffee", "torch 2.14.1"),
+        *("`first`", "`abc`", "seed 2, epoch 5", "| `adapter.rank` | 8 |", "| `optim.lr` | 0.001 |"),
+    ):
+        assert part in card, part
+
+
+def test_a_later_look_and_an_early_export_are_told_as_such(summary: Summary) -> None:
+    assert "test, first opening" in read_card(make_record(), summary)
+    assert "test, opening 2" in read_card(make_record(), dataclasses.replace(summary, test_opening=2, test_openings=3))
+    early = Card(make_record(), CHOSEN, None, stock_dice=0.7, has_choice=False).to_markdown()
+    assert "no other scale was tried" in early and "best of several scales" not in early
+
+
+def test_class_prompts_are_told_and_how_to_use_them(summary: Summary) -> None:
+    record = make_record()
+    record = dataclasses.replace(record, context={**record.context, "protocol": PROTOCOLS["auto"].to_dict()})
+    card = read_card(record, summary)
+    for part in (
+        *("python -m search.predict --model", "class_prompts.safetensors", "needs no prompts"),
+        *("these files, read again", "one class everywhere (floor)", "untrained class prompts"),
+        "every pixel named right (ceiling)",
+    ):
+        assert part in card
+    assert "WiSE-FT" not in card and "prompt box" not in card
+    assert "search.predict" not in read_card(make_record(), summary)
+
+
+def test_a_demo_is_marked_and_real_data_are_not() -> None:
+    demo = "demo data (synthetic tissue)"
+    assert f"**Made with {demo}: its numbers say nothing about tissue.**" in read_card(make_record(demo=demo))
+    assert "demo" not in read_card(make_record(model="large")).lower()
+
+
+def test_without_a_summary_there_is_no_test_figure_and_no_verdict() -> None:
+    card = read_card(make_record())
+    assert "| this model | 0.7123 | not scored |" in card
+    assert "Against zero-shot" not in card
+
+
+def test_every_verdict_is_told_as_it_is(summary: Summary) -> None:
+    card = read_card(make_record(), dataclasses.replace(summary, verdict="not beaten"))
+    assert "**not beaten**" in card
+
+
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"nano"}))
+def test_stock_models_are_built_by_their_stock_config(model: str) -> None:
+    card = read_card(make_record(model))
+    assert f'build_sam2("{MODELS[model].config}", "sam2.pt"' in card
+    assert "initialize_config_dir" not in card
+
+
+def test_caveats_stand_at_the_top(summary: Summary) -> None:
+    caveat = "leak allowed by --allow-leak: patient X stands in 2 parts"
+    card = read_card(make_record(), dataclasses.replace(summary, caveats=[caveat]))
+    assert f"**L{caveat[1:]}.**" in card.split("## Dice")[0]
+
+
+def test_a_refit_says_which_regions_its_check_stands_on(summary: Summary) -> None:
+    card = read_card(make_record(), summary, refit=True)
+    assert "| | cross-validation |" in card
+    assert "regions that the refit trained on" in card
+
+
+@pytest.fixture
+def kept_hydra() -> Iterator[None]:
+    """The example clears Hydra's search path, which is this process's own."""
+    before = GlobalHydra.instance().hydra
+    yield
+    GlobalHydra.instance().hydra = before
+
+
+def test_the_example_for_nano_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_hydra: None) -> None:
+    base = load_model("nano", None)
+    torch.save({"model": base.state_dict()}, tmp_path / "sam2.pt")
+    shutil.copy(ASSETS / MODELS["nano"].config, tmp_path)
+    code = re.findall(r"```python\n(.*?)```", read_card(make_record()), re.DOTALL)
+    assert len(code) == 1
+    assert "/absolute/path/of/this/folder" in code[0]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code[0].replace("/absolute/path/of/this/folder", str(tmp_path)), names)
+    assert all(value.equal(base.state_dict()[name]) for name, value in names["model"].state_dict().items())
+
+
+FUSED = {"fusion.kind": "concat", "fusion.encoder": "test_vit", "adapter.kind": "none"}
+
+
+def read_unmerged_card(params: dict[str, Any], **changes: Any) -> str:
+    record = make_record()
+    record = dataclasses.replace(record, context={**record.context, **changes})
+    chosen = dataclasses.replace(CHOSEN, params=params, scale=1.0)
+    return Card(record, chosen, None, 0.7, "a fusion with the encoder test_vit").to_markdown()
+
+
+def test_what_cannot_be_merged_says_why_and_how_to_load_it() -> None:
+    weights = {"test_vit": "/private/vit.safetensors"}
+    card = read_unmerged_card(FUSED, model="large", checkpoint="/private/sam2.1.pt", pathology_weights=weights)
+    assert "There is no `sam2.pt`: a fusion with the encoder test_vit cannot be merged" in card
+    assert 'checkpoint="/absolute/path/of/sam2.1.pt"' in card
+    assert 'pathology_weights={"test_vit": "/absolute/path/of/vit.safetensors"}' in card
+    assert "these files, read again" in card
+    assert "build_sam2" not in card and "SAM2ImagePredictor` |" not in card and "private" not in card
+    plain = read_unmerged_card({**FUSED, "fusion.kind": "none"}, pathology_weights=weights)
+    assert "pathology_weights=" not in plain
+
+
+def test_the_example_for_what_cannot_be_merged_runs(tmp_path: Path) -> None:
+    recipe = Recipe.from_flat(FUSED)
+    adapted = attach_adapters(load_model("nano", None), recipe.adapter, 0)
+    add_fusion(get_base(adapted), recipe.fusion, {}, 0)
+    save_adapters(adapted, tmp_path / "adapter")
+    (tmp_path / "recipe.json").write_text(json.dumps(FUSED))
+    base = {"model": "nano", "fingerprint": compute_fingerprint(load_model("nano", None))}
+    (tmp_path / "base.json").write_text(json.dumps(base))
+    (code,) = re.findall(r"```python\n(.*?)```", read_unmerged_card(FUSED), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("/absolute/path/of/this/folder", str(tmp_path)), names)
+    wanted = get_base(adapted).state_dict()
+    assert all(value.equal(wanted[name]) for name, value in names["model"].state_dict().items())
+
+
+def test_an_export_of_zero_shot_says_so() -> None:
+    assert "`sam2.pt` holds the zero-shot weights" in read_card(make_record(), scale=0.0)
+    assert "zero-shot weights under" not in read_card(make_record())

@@ -1,0 +1,42 @@
+"""Figures are well-formed drawings, the same again from the same figures, whatever the names are."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+
+import matplotlib
+import pytest
+
+from search.reporting.plots import draw_classes, draw_importance, draw_protocols, draw_scales, spell_value
+from search.run_folder.finalists import Finalist, SeedRun
+from search.run_folder.score_table import PairMeans
+
+ODD = "$x_{ & <b>"
+ROW = {"winner": 0.7, "zeroshot": 0.6, "floor": 0.4, "ceiling": 0.95}
+FINALIST = Finalist("t", 0.7, {}, (SeedRun(1, "/c", 1, 0.7, by_scale={0.0: 0.6, 1.0: 0.7}),))
+DRAWN: dict[str, Callable[[], str]] = {
+    "importance": lambda: draw_importance({ODD: 0.7, "optim.lr": 0.3}),
+    "importance of one": lambda: draw_importance({"optim.lr": 1.0}),
+    "classes": lambda: draw_classes(PairMeans(ROW, {ODD: ROW}, 4), ODD, "filled prompt box"),
+    "classes of zero-shot": lambda: draw_classes(
+        PairMeans({"zeroshot": 0.6, "floor": 0.4, "ceiling": 0.9}, {}, 4), "winner", "box"
+    ),
+    "scales": lambda: draw_scales(FINALIST, 1.0, "val Dice"),
+    "scales, another chosen": lambda: draw_scales(FINALIST, 0.5, "val Dice"),
+    "protocols": lambda: draw_protocols([ODD, ODD], [0.5, 0.6], [(0.3, 0.9), (0.4, 1.0)]),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_is_whole_and_repeatable(name: str) -> None:
+    before = dict(matplotlib.rcParams)
+    svg = DRAWN[name]()
+    assert ElementTree.fromstring(svg.encode()).tag.endswith("svg")
+    assert DRAWN[name]() == svg
+    assert dict(matplotlib.rcParams) == before  # nobody else's figures change
+
+
+@pytest.mark.parametrize(("value", "text"), [(True, "true"), (8, "8"), ("both", "both"), (0.5, "0.5")])
+def test_values_are_spelled_as_in_a_space(value: object, text: str) -> None:
+    assert spell_value(value) == text

@@ -1,0 +1,70 @@
+"""What a search exports is read back as it was written."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.errors import ConfigError, SearchError
+from search.run_folder.chosen import CHOSEN_FILE, Chosen, discard_choice
+from search.run_folder.search_record import SearchRecord
+from search.run_folder.summary import Summary
+from search.study.ranking import read_chosen
+from trainables.context import TrialContext
+from trainables.protocol.spec import PROTOCOLS
+
+
+@pytest.fixture
+def record() -> SearchRecord:
+    context = TrialContext("nano", None, "/store", ("a",), ("b",), PROTOCOLS["recorded"], 8, 3, {}, 0)
+    config: dict[str, Any] = {"sampler": {"kind": "random"}}
+    split = {"train": ["a"], "val": ["b"], "test": ["c"]}
+    return SearchRecord("first", "lora", "run", "/data", split, "", "0123", "", config, context.to_dict(), {})
+
+
+def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -> None:
+    checkpoint = "confirmation/t/checkpoint_000001"
+    chosen = Chosen("abc", 2, checkpoint, 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, "ab12cd34", {"a.b": 1})
+    chosen.write(tmp_path)
+    assert read_chosen(tmp_path, record) == chosen
+    assert chosen.locate(tmp_path) == tmp_path / "confirmation/t/checkpoint_000001"
+
+
+def test_a_damaged_choice_is_told_by_its_name(tmp_path: Path, record: SearchRecord, damaged: str) -> None:
+    (tmp_path / CHOSEN_FILE).write_text(damaged)
+    with pytest.raises(ConfigError, match=r"chosen\.json: cannot be read"):
+        read_chosen(tmp_path, record)
+
+
+def test_a_choice_with_a_value_of_another_type_is_told(tmp_path: Path, record: SearchRecord) -> None:
+    chosen = Chosen("abc", 2, "trials/t", 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, "ab12cd34", {})
+    dataclasses.replace(chosen, checkpoint=None).write(tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"chosen\.json: .*checkpoint is None"):
+        read_chosen(tmp_path, record)
+
+
+def test_what_was_chosen_is_forgotten_with_its_summary(tmp_path: Path, summary: Summary) -> None:
+    for trial_id in ("first", "second"):
+        dataclasses.replace(summary, best_trial=trial_id).write(tmp_path)
+        (tmp_path / CHOSEN_FILE).write_text("{}")
+        discard_choice(tmp_path)
+    assert Summary.read(tmp_path) is None and not (tmp_path / CHOSEN_FILE).exists()
+    assert Summary.list_former_winners(tmp_path) == ["first", "second"]
+    discard_choice(tmp_path)  # nothing is there
+    (tmp_path / "summary-1.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"summary-1\.json"):
+        Summary.list_former_winners(tmp_path)
+
+
+def test_a_search_without_checkpoints_has_no_choice(tmp_path: Path, record: SearchRecord) -> None:
+    with pytest.raises(SearchError, match="no trial left a checkpoint"):
+        read_chosen(tmp_path, record)
+
+
+def test_a_cross_validation_without_its_refit_has_nothing_to_export(tmp_path: Path, record: SearchRecord) -> None:
+    record.context["folds"] = [{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]
+    with pytest.raises(SearchError, match="did not come to its refit"):
+        read_chosen(tmp_path, record)

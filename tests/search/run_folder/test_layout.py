@@ -1,0 +1,52 @@
+"""A search's folder is worked in by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search.errors import ConfigError
+from search.run_folder.layout import LOCK_FILE, hold_search
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from search.search_lock import hold_search
+with hold_search(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_one_dies(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdout is not None and owner.stdout.readline() == "held\n"
+            with pytest.raises(ConfigError, match=f"is being run by process {owner.pid} on "):
+                with hold_search(tmp_path):
+                    pass
+        finally:
+            owner.send_signal(signal.SIGKILL)
+    with hold_search(tmp_path):
+        pass
+    with hold_search(tmp_path):
+        pass
+
+
+def test_what_is_no_file_in_its_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).mkdir()
+    with pytest.raises(ConfigError, match=r"\.running: cannot be read: IsADirectoryError"), hold_search(tmp_path):
+        pass
+
+
+def test_an_owner_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).write_bytes(b"\xff\xfe")
+    with (tmp_path / LOCK_FILE).open() as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="is being run by"), hold_search(tmp_path):
+            pass

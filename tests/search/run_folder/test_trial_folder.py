@@ -1,0 +1,63 @@
+"""What the folders of confirmations and refits say of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.errors import ConfigError
+from search.run_folder.trial_folder import is_same_training, read_listed
+from trainables.context import DIVERGED
+
+
+def write_trial(folder: Path, trial_id: str, config: dict[str, Any] | None, *rows: dict[str, Any]) -> Path:
+    trial = folder / f"trial-{trial_id}"
+    trial.mkdir()
+    if config is not None:
+        (trial / "params.json").write_text(json.dumps(config))
+    (trial / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return trial
+
+
+def test_trials_that_were_begun_are_listed_with_their_ends(tmp_path: Path) -> None:
+    write_trial(tmp_path, "a", {"seed": 1}, {"training_iteration": 1})
+    write_trial(tmp_path, "b", {"seed": 2}, {"training_iteration": 1})
+    (tmp_path / "trial-b" / "failure.txt").write_text("its worker died\n")
+    last = {"training_iteration": 2, DIVERGED: True}
+    write_trial(tmp_path, "c", {"seed": 3}, {"training_iteration": 1}, last)
+    write_trial(tmp_path, "never-started", None)
+    write_trial(tmp_path, "e", {"seed": 5})
+    found = [(trial.config["seed"], trial.failure, trial.diverged) for trial in read_listed(tmp_path)]
+    assert found == [
+        (1, "", False),
+        (2, "its worker died", False),
+        (3, "the loss was not finite", True),
+        (5, "", False),
+    ]
+    assert read_listed(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize("content", ["", "\0\0", "[]", "null", "5", "[" * 100_000])
+def test_a_damaged_configuration_is_told_by_its_name(tmp_path: Path, content: str) -> None:
+    write_trial(tmp_path, "a", {"seed": 1})
+    (write_trial(tmp_path, "b", {}) / "params.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"trial-b/params\.json: cannot be read: .* -> remove the folder trial-b"):
+        read_listed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ({"seed": 1, "optim.lr": 0.001}, True),
+        ({"optim.lr": 0.001, "seed": 1}, True),
+        ({"optim.lr": 0.001, "seed": 2}, False),
+        ({"optim.lr": 0.001}, False),
+        ({"optim.lr": 0.001, "seed": 1, "from_trial": "a"}, False),
+    ],
+)
+def test_a_training_is_known_again_by_all_that_it_is_made_of(other: dict[str, Any], same: bool) -> None:
+    config = json.loads(json.dumps({"optim.lr": 0.001, "seed": 1}))  # as read from its file
+    assert is_same_training(config, other) == same

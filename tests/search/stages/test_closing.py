@@ -1,0 +1,180 @@
+"""The last records of a search: all of them arrive, once, also where MLflow is out of reach at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.judging.paired_scores import pair_scores
+from search.judging.verdict import Verdict, judge
+from search.run_folder.chosen import discard_choice
+from search.run_folder.finalists import Finalist, SeedRun, write_finalists
+from search.run_folder.summary import Summary
+from search.stages import closing
+from search.stages.closing import CLOSING_FILE, finish_tracking, list_last_records, write_final_report
+from search.stages.session import Session
+from search.tracking.callback import OUTBOX_FILE, TrackingCallback
+from search.tracking.outbox import count_waiting
+from search.tracking.pages import PARENT_TAG
+from search.tracking.tracker import Tracker
+
+SCALES = {0.0: 0.5, 0.5: 0.6, 1.0: 0.55}
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(closing, "RETRY_S", 0.0)
+
+
+@pytest.fixture
+def verdict() -> Verdict:
+    files = [f"{number}.png" for number in range(8)]
+    better = [0.7 + 0.01 * number for number in range(8)]
+    pairs = pair_scores(files, ["tumor"] * 8, better, [0.5] * 8, patient=files, names=("winner", "zeroshot"))
+    return judge(pairs, seed=0)
+
+
+@pytest.fixture
+def ended(session: Session, summary: Summary) -> Summary:
+    """The outcome of the session's search, with its files; trial `abc` was chosen, masks were named."""
+    folder, overlays = session.plan.folder, session.plan.folder / "overlays"
+    (folder / "naming").mkdir()
+    (folder / "naming" / "val_naming.txt").write_text("named")
+    overlays.mkdir()
+    (overlays / "0.png").write_bytes(b"picture")
+    for name in ("chosen.json", "test_openings.json"):
+        (folder / name).write_text("{}")
+    runs = tuple(SeedRun(seed, "/c", 1, 0.55, by_scale=SCALES) for seed in (1, 2))
+    other = Finalist("other", 0.4, {}, (SeedRun(1, "/d", 1, 0.4),))
+    write_finalists(folder, [other, Finalist("abc", 0.6, {}, runs)], "ab12cd34")
+    summary.naming["val_naming_clip_accuracy"] = 0.75
+    summary.write(folder)
+    return summary
+
+
+def run_winner(session: Session) -> None:
+    """Trial `abc`, as the callback logs it."""
+    callback = session.open_outbox()
+    callback._post("abc", "start", name="trial-abc", run_kind="trial", tags={"ray_trial_id": "abc"}, params={})
+    callback._post("abc", "finish", status="FINISHED", tags={})
+
+
+def read_screen(session: Session) -> str:
+    file = session.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def read_history(tracker: Tracker, run_id: str, metric: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, metric)]
+
+
+def read_children(session: Session) -> list[Any]:
+    query = f"tags.`{PARENT_TAG}` = '{session.record.parent_run_id}'"
+    return list(session.tracker.client.search_runs([session.tracker.experiment_id], query))
+
+
+@pytest.mark.parametrize("is_out", [False, True], ids=["there", "out of reach at the end"])
+def test_everything_arrives_once(
+    session: Session, ended: Summary, verdict: Verdict, store: Path, is_out: bool
+) -> None:
+    folder, parent, tracker = session.plan.folder, session.record.parent_run_id, session.tracker
+    records = list_last_records(session, ended, verdict, folder / "overlays")
+    if is_out:
+        store.rename(store.with_name("gone"))
+        run_winner(session)
+        finish_tracking(session, records)
+        n_waiting = count_waiting(folder / OUTBOX_FILE) + count_waiting(folder / CLOSING_FILE)
+        assert f"{n_waiting} records wait in {folder}" in read_screen(session)
+        assert f"--resume {folder}" in read_screen(session)
+        store.with_name("gone").rename(store)
+    else:
+        run_winner(session)
+    finish_tracking(session, records)
+    assert not count_waiting(folder / CLOSING_FILE) and not list(folder.glob("*.rejected.jsonl"))
+    run = tracker.client.get_run(parent)
+    assert run.info.status == "FINISHED"
+    assert (run.data.tags["verdict"], run.data.metrics["val_naming_clip_accuracy"]) == ("beaten", 0.75)
+    assert read_history(tracker, parent, "val_dice_by_scale_percent") == [(0, 0.5), (50, 0.6), (100, 0.55)]
+    assert read_history(tracker, parent, "test_dice") == [(sum(ended.trials.values()), ended.test_dice)]
+    artifacts = {item.path for item in tracker.client.list_artifacts(parent)}
+    assert {"search.json", "summary.json", "confirmation.json", "verdict.txt", "naming", "overlays"} <= artifacts
+    (winner,) = read_children(session)
+    assert winner.data.tags["winner"] == "yes"
+    assert tracker.client.get_experiment_by_name("recorded") is not None
+
+
+def test_a_second_end_is_marked_and_has_one_winner(session: Session, ended: Summary, verdict: Verdict) -> None:
+    tracker, parent, folder = session.tracker, session.record.parent_run_id, session.plan.folder
+    run_winner(session)
+    finish_tracking(session, list_last_records(session, ended, verdict, folder / "overlays"))
+    discard_choice(folder)
+    callback = session.open_outbox()
+    callback._post("new", "start", name="trial-new", run_kind="trial", tags={"ray_trial_id": "new"}, params={})
+    again = dataclasses.replace(ended, best_trial="new", test_openings=2, test_opening=2)
+    again.write(folder)
+    (folder / "chosen.json").write_text("{}")
+    finish_tracking(session, list_last_records(session, again, verdict, folder / "overlays"))
+    winners = {run.data.tags["ray_trial_id"]: run.data.tags["winner"] for run in read_children(session)}
+    assert winners == {"abc": "no", "new": "yes"}
+    tags = tracker.client.get_run(parent).data.tags
+    assert (tags["best_trial"], tags["test_openings"]) == ("new", "2") and "opened 2 times" in tags["caveat_test"]
+
+
+def test_a_stop_in_the_middle_of_the_end_leaves_no_figure_twice(
+    session: Session, ended: Summary, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, parent, step = session.tracker, session.record.parent_run_id, sum(ended.trials.values())
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def finish(summary: Summary) -> None:
+        finish_tracking(session, list_last_records(session, summary, verdict, session.plan.folder / "overlays"))
+
+    run_winner(session)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Tracker, "log_artifact", stop)
+        finish(ended)
+    finish(ended)
+    assert read_history(tracker, parent, "test_dice") == [(step, ended.test_dice)]
+    assert read_history(tracker, parent, "val_dice_by_scale_percent") == [(0, 0.5), (50, 0.6), (100, 0.55)]
+    finish(dataclasses.replace(ended, test_dice=0.25))  # what is new is told, and counts
+    finish(ended)
+    told = [value for _, value in read_history(tracker, parent, "test_dice")]
+    assert told == [ended.test_dice, 0.25, ended.test_dice]
+    assert tracker.client.get_run(parent).data.metrics["test_dice"] == ended.test_dice
+
+
+def test_a_file_that_is_gone_holds_nothing_up(session: Session) -> None:
+    records = [{"event": "artifact", "path": "/no/such/file", "into": None}, {"event": "finish"}]
+    finish_tracking(session, records)
+    assert session.tracker.read_status(session.record.parent_run_id) == "FINISHED"
+    assert "/no/such/file" in (session.plan.folder / "mlflow_closing.rejected.jsonl").read_text()
+
+
+def test_a_report_that_cannot_be_written_ends_nothing(session: Session) -> None:
+    (session.plan.folder / closing.REPORT_FILE).mkdir()
+    assert write_final_report(session) is None
+    assert "no report: " in read_screen(session)
+
+
+def test_bars_wait_before_the_trials(session: Session, store: Path) -> None:
+    store.rename(store.with_name("gone"))
+    outbox = session.open_outbox()
+    outbox.post_search("recorded bar", max_epochs=3)
+    outbox.post_search("zero-shot bar", figures={"val_dice": 0.5}, tags={"split": "val"}, max_epochs=3)
+    run_winner(session)  # by another instance, as a stage after them
+    store.with_name("gone").rename(store)
+    callback = TrackingCallback(session.tracker, session.record.parent_run_id, None, 3, [], {}, session.plan.folder)
+    assert callback.flush() == 0
+    kinds = {run.data.tags["run_kind"]: run.info.status for run in read_children(session)}
+    assert kinds == {"recorded": "FINISHED", "zeroshot": "FINISHED", "trial": "FINISHED"}
+    for metric, value in (("val_dice", 0.5), ("bar_zeroshot", 0.5)):
+        (bar,) = [run for run in read_children(session) if run.data.tags["run_kind"] == "zeroshot"]
+        assert read_history(session.tracker, bar.info.run_id, metric) == [(0, value), (3, value)]

@@ -1,0 +1,82 @@
+"""A comparator stands once beside a search's trials, however often it was scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.judging.test_set import judge_on_test
+from search.stages.comparator import RUN_KIND, Comparison, log_comparison
+from search.stages.session import Session
+from search.tracking.errors import TrackingError
+from search.tracking.pages import PARENT_TAG, RUN_KIND_TAG
+from trainables.protocol.overlap import Overlap
+from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.spec import PROTOCOLS
+
+
+def make_scores(gain: int) -> Scores:
+    pairs = [
+        PairScore(f"{i}.png", "tumor", f"p{i}", Overlap(30 + i + gain, 100, 100), ceiling=0.9, floor=0.2)
+        for i in range(8)
+    ]
+    return Scores(PROTOCOLS["box"], tuple(pairs))
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Comparison:
+    (tmp_path / "medsam.pth").write_bytes(b"weights")
+    (tmp_path / "scores_val_medsam.csv").write_text("file,class\n")
+    scores, verdict = make_scores(10), judge_on_test(make_scores(10), make_scores(0), seed=0)
+    caveats = ("trained with boxes alone",)
+    file = tmp_path / "scores_val_medsam.csv"
+    return Comparison("medsam", tmp_path / "medsam.pth", "ViT-B", scores, verdict, caveats, file)
+
+
+def list_comparators(session: Session) -> list[Any]:
+    return session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})
+
+
+def test_it_is_nested_with_its_figures_as_lines(session: Session, comparison: Comparison) -> None:
+    run = session.tracker.client.get_run(log_comparison(session.record, comparison))
+    assert run.info.status == "FINISHED" and run.data.tags[PARENT_TAG] == session.record.parent_run_id
+    assert run.data.tags["caveats"] == "trained with boxes alone"
+    assert run.data.metrics["dice_minus_zeroshot"] == pytest.approx(0.1)
+    history = session.tracker.client.get_metric_history(run.info.run_id, "val_dice")
+    steps = [0, session.plan.config.max_epochs]
+    assert [(entry.step, entry.value) for entry in history] == [(step, comparison.scores.dice) for step in steps]
+    artifacts = {item.path for item in session.tracker.client.list_artifacts(run.info.run_id)}
+    assert artifacts == {"scores_val_medsam.csv", "verdict_val.txt"}
+
+
+def test_the_same_weights_are_one_run_and_others_another(session: Session, comparison: Comparison) -> None:
+    first = log_comparison(session.record, comparison)
+    assert log_comparison(session.record, comparison) == first
+    history = session.tracker.client.get_metric_history(first, "val_dice")
+    assert len(history) == 2
+    comparison.weights.write_bytes(b"other weights")
+    assert log_comparison(session.record, comparison) != first
+    assert log_comparison(session.record, dataclasses.replace(comparison, name="sam")) != first
+    assert len(list_comparators(session)) == 3
+
+
+def test_a_run_that_was_left_halfway_is_completed(session: Session, comparison: Comparison) -> None:
+    content = comparison.file.read_text()
+    comparison.file.unlink()
+    with pytest.raises(TrackingError):
+        log_comparison(session.record, comparison)
+    comparison.file.write_text(content)
+    run_id = log_comparison(session.record, comparison)
+    assert [(run.run_id, run.status) for run in list_comparators(session)] == [(run_id, "FINISHED")]
+
+
+def test_from_another_place_it_goes_to_the_searchs_own_store(
+    session: Session, comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    log_comparison(session.record, comparison)
+    assert len(list_comparators(session)) == 1 and not list((tmp_path / "other").iterdir())

@@ -1,0 +1,178 @@
+"""The comparator command on a small search's folder: its real files, a real store, and MLflow."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from search.compare import main, make_parser
+from search.errors import ConfigError
+from search.run_folder.score_table import write_scores
+from search.run_folder.search_record import SearchRecord
+from search.stages.comparator import compare_run
+from search.tracking.pages import RUN_KIND_TAG
+from search.tracking.tracker import Tracker
+from trainables.context import TrialContext
+from trainables.data.regions import read_regions
+from trainables.data.store import RegionStore
+from trainables.demo.tissue import DEMO_CLASSES, make_region
+from trainables.errors import CheckpointError
+from trainables.evaluation.candidates import score_candidate
+from trainables.model.build import MODELS, build_architecture
+from trainables.protocol.spec import PROTOCOLS
+
+pytest.importorskip("segment_anything", reason="needs the package segment-anything")
+
+NAMES = ("r0.png", "r1.png", "r2.png")
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, tracker: Tracker) -> Path:
+    """What a search leaves behind once zero-shot is scored: record, scores, store, parent run."""
+    root = tmp_path / "data"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for seed, name in enumerate(NAMES):
+        image, mask = make_region(np.random.default_rng(seed), side_px=128)
+        Image.fromarray(image).save(root / "images" / name, compress_level=1)
+        Image.fromarray(mask).save(root / "masks" / name)
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
+    store = RegionStore.build(read_regions(root), 256, tmp_path / "stores")
+    context = TrialContext(
+        model="nano",
+        checkpoint=None,
+        store_folder=str(store.folder),
+        train=NAMES[:1],
+        val=NAMES[1:],
+        protocol=PROTOCOLS["recorded"],
+        max_epochs=3,
+        seed=0,
+        fixed={},
+        n_workers=0,
+    )
+    record = SearchRecord(
+        search_id="s",
+        experiment="lora",
+        parent_run_id=tracker.start_search("s"),
+        data_root=str(root),
+        split={"train": [NAMES[0]], "val": list(NAMES[1:]), "test": []},
+        split_description="",
+        data_fingerprint=store.fingerprint,
+        demo="demo data",
+        config={"sampler": {"kind": "tpe"}},
+        context=context.to_dict(),
+        environment={"git_commit": "unknown", "packages": {}},
+        caveats=["a leak was allowed"],
+    )
+    folder = tmp_path / "runs" / "s"
+    folder.mkdir(parents=True)
+    record.write(folder)
+    write_scores(folder / "scores_val_zeroshot.csv", {"zeroshot": score_candidate(context, None, context.val)})
+    return folder
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_command_prints_writes_and_logs_once(
+    run_folder: Path, tracker: Tracker, tiny_sam1_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--storage", str(run_folder.parent), "--run", "s", "--medsam", str(tiny_sam1_file)]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    for told in ("zero-shot SAM2 (nano)", "medsam (", "filled prompt box", "ceiling", "demo data", "a leak was"):
+        assert told in said
+    assert "trained to give one mask" in said and "trained with boxes alone" in said
+    assert "nothing was chosen" in said and "MLflow:" not in said
+
+    rows, zeroshot = read_rows(run_folder / "scores_val_medsam.csv"), read_rows(run_folder / "scores_val_zeroshot.csv")
+    shared = ("file", "class", "patient", "protocol", "floor", "ceiling")
+    assert [[row[key] for key in shared] for row in rows] == [[row[key] for key in shared] for row in zeroshot]
+    assert {row["file"] for row in rows} <= set(NAMES[1:])
+    assert "one mask" in rows[0]["caveats"] and "a leak" in rows[0]["caveats"]
+
+    assert main(arguments) == 0
+    record = SearchRecord.read(run_folder)
+    (run,) = tracker.find_runs({RUN_KIND_TAG: "comparator"})
+    assert run.status == "FINISHED" and run.tags["mlflow.parentRunId"] == record.parent_run_id
+    assert run.tags["comparator"] == "medsam" and run.tags["protocol_id"] == PROTOCOLS["recorded"].id
+    history = tracker.client.get_metric_history(run.run_id, "val_dice")
+    dice = np.mean([float(row["medsam"]) for row in rows])
+    assert [(one.step, one.value) for one in history] == [(step, pytest.approx(dice, abs=1e-6)) for step in (0, 3)]
+
+
+def test_another_store_gets_no_orphan_and_the_files_stay(
+    run_folder: Path, tracker: Tracker, tiny_sam1_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = SearchRecord.read(run_folder)
+    dataclasses.replace(record, parent_run_id="0" * 32).write(run_folder)
+    assert main(["--storage", str(run_folder.parent), "--run", "s", "--sam", str(tiny_sam1_file), "--name", "vit"]) == 0
+    assert "MLflow:" in capsys.readouterr().out
+    assert (run_folder / "scores_val_vit.csv").is_file()
+    assert not tracker.find_runs({RUN_KIND_TAG: "comparator"})
+
+
+def test_a_sam2_file_given_by_mistake_is_named(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sam2.pt"
+    torch.save({"model": build_architecture(MODELS["nano"]).state_dict()}, path)
+    assert main(["--storage", str(run_folder.parent), "--run", "s", "--medsam", str(path)]) == 2
+    assert "is a SAM2 checkpoint (nano)" in capsys.readouterr().err
+    with pytest.raises(CheckpointError):
+        compare_run(run_folder, tmp_path / "none.pth", "sam", "sam")
+    assert not list(run_folder.glob("scores_val_[ms]*.csv"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (PROTOCOLS["recorded"].id, PROTOCOLS["box"].id, "under protocol"),
+        ("zeroshot", "winner", "holds no scores of zero-shot"),
+        ("r1.png", "r9.png", "search again"),
+        ("r1.png", "r" * 200_000, "field larger than field limit"),
+    ],
+)
+def test_scores_that_are_no_pairs_of_this_search_are_refused(
+    run_folder: Path, tiny_sam1_file: Path, old: str, new: str, told: str
+) -> None:
+    path = run_folder / "scores_val_zeroshot.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ConfigError) as raised:
+        compare_run(run_folder, tiny_sam1_file, "sam", "sam")
+    assert told in str(raised.value)
+
+
+def test_data_that_has_lost_an_image_is_refused(run_folder: Path, tmp_path: Path, tiny_sam1_file: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / "data" / part / NAMES[1]).unlink()
+    with pytest.raises(ConfigError, match="lacks r1.png"):
+        compare_run(run_folder, tiny_sam1_file, "sam", "sam")
+
+
+@pytest.mark.parametrize("name", ["", "zeroshot", "winner", "a b", "../x", "-x", "x" * 41, "o'k"])
+def test_names_that_would_hide_or_break_files_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["--run", "s", "--sam", "f", f"--name={name}"])
+    assert "--name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weights", [[], ["--sam", "a", "--medsam", "b"]])
+def test_one_checkpoint_is_asked_for(weights: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["--run", "s", *weights])
+    assert "--medsam" in capsys.readouterr().err
+
+
+def test_help_says_why_sam_med2d_is_missing() -> None:
+    text = " ".join(make_parser().format_help().split())
+    assert "SAM-Med2D" in text and "cannot be scored" in text

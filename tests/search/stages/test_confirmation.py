@@ -1,0 +1,98 @@
+"""Finalists gather their seeds' trainings, and what happened to each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search.errors import SearchError
+from search.run_folder.chosen import Chosen
+from search.run_folder.finalists import Finalist, SeedRun
+from search.run_folder.trial_folder import ListedTrial, read_listed
+from search.space.objective import Objective
+from search.stages import confirmation
+from search.stages.confirmation import gather_finalist, list_seeds
+from search.stages.session import Session
+from search.study.ranking import Winner
+from search.study.trial_attributes import FROM_TRIAL
+from search.tuning.epoch_log import EpochLog
+from trainables.context import RECIPE_FILE, SEED_KEY
+
+WINNER = Winner("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
+
+
+def write_trial(folder: Path, seed: int, *dice: float, failure: str = "") -> ListedTrial:
+    """A trial's folder as Tune leaves it: a row an epoch, and the checkpoint of the best one."""
+    folder.mkdir()
+    rows = [{"training_iteration": epoch, "val_dice": each} for epoch, each in enumerate(dice, start=1)]
+    (folder / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if dice:
+        checkpoint = folder / f"checkpoint_{dice.index(max(dice)):06d}"
+        checkpoint.mkdir()
+        (checkpoint / RECIPE_FILE).write_text("{}")
+    return ListedTrial({"adapter.rank": 8, SEED_KEY: seed, FROM_TRIAL: "abc"}, folder, failure)
+
+
+def test_a_finalist_has_its_seeds_in_order_each_at_its_best_epoch(tmp_path: Path) -> None:
+    trials = [write_trial(tmp_path / "b", 2, 0.3, 0.6, 0.5), write_trial(tmp_path / "a", 1, 0.8)]
+    other = ListedTrial({SEED_KEY: 1, FROM_TRIAL: "other"}, tmp_path, "")
+    finalist = gather_finalist(WINNER, [1, 2], [*trials, other])
+    assert finalist.is_complete
+    assert [(run.seed, run.epoch, run.val_dice) for run in finalist.runs] == [(1, 1, 0.8), (2, 2, 0.6)]
+    assert finalist.search_dice == 0.7
+
+
+def test_seeds_are_taken_at_the_best_epoch_by_the_objective(tmp_path: Path) -> None:
+    trial = write_trial(tmp_path / "a", 1, 0.8, 0.6)
+    rows = [(1, 0.8, 0.1), (2, 0.6, 0.5)]
+    lines = [{"training_iteration": epoch, "val_dice": dice, "val_iou": iou} for epoch, dice, iou in rows]
+    (trial.folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    checkpoint = trial.folder / "checkpoint_000001"
+    checkpoint.mkdir()
+    (checkpoint / RECIPE_FILE).write_text("{}")
+    (run,) = gather_finalist(WINNER, [1], [trial], Objective(("val_iou",))).runs
+    assert (run.epoch, run.val_dice, run.score) == (2, 0.6, 0.5)
+
+
+def test_failed_and_missing_trainings_keep_their_reasons(tmp_path: Path) -> None:
+    trials = [
+        write_trial(tmp_path / "a", 1, 0.3, failure="DivergedError: the loss became nan"),
+        write_trial(tmp_path / "b", 2),
+    ]
+    finalist = gather_finalist(WINNER, [1, 2, 3], trials)
+    assert not finalist.is_complete
+    assert [run.failure for run in finalist.runs] == [
+        *("DivergedError: the loss became nan", "left no checkpoint", "was not started")
+    ]
+
+
+@pytest.mark.parametrize(("seed", "seeds"), [(0, [1, 2, 3]), (2**32 - 2, [2**32 - 1, 0, 1])])
+def test_confirmations_never_use_the_searchs_own_seed(seed: int, seeds: list[int]) -> None:
+    assert list_seeds(seed, 3) == seeds
+    assert seed not in seeds
+
+
+@pytest.mark.parametrize("reason", ["ValueError: no such adapter", None], ids=["failed", "not started"])
+def test_a_refit_whose_worker_never_came_up_is_told_with_its_reason(
+    session: Session, monkeypatch: pytest.MonkeyPatch, reason: str | None
+) -> None:
+    folder, log = session.plan.folder / "refit", EpochLog(session.plan.folder / "refit")
+
+    def fail(session: Session, zeroshot: object, configs: list[dict[str, Any]], *_: object) -> list[ListedTrial]:
+        if reason is not None:
+            trial = SimpleNamespace(
+                trial_id="r", config=configs[0], get_error=lambda: f"Traceback\n{reason}", should_recover=lambda: False
+            )
+            log.on_trial_error(0, [trial], trial)
+        return read_listed(folder)
+
+    monkeypatch.setattr(confirmation, "run_listed", fail)
+    best = Finalist("abc", 0.7, {"adapter.rank": 8}, (SeedRun(1, "/c", 4, 0.7),))
+    chosen = Chosen("abc", 1, "c", 4, 1.0, 0.7, 0.7, 0.7, 0.0, 1, 1, False, "id", {"adapter.rank": 8})
+    with pytest.raises(SearchError) as caught:
+        confirmation._refit(session, chosen, best, None)  # type: ignore[arg-type]
+    assert str(caught.value) == f"the refit on all regions failed: {reason or 'it was not started'}"

@@ -1,0 +1,149 @@
+"""An export holds what can be loaded, scores what the search's own evaluator gives, and says what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from search.errors import ConfigError
+from search.export import main
+from search.run_folder.chosen import CHOSEN_FILE
+from search.run_folder.search_record import SearchRecord
+from search.stages.exporter import TOLERANCE, export_run
+from trainables.context import TrialContext
+from trainables.data.regions import read_regions
+from trainables.data.store import RegionStore
+from trainables.demo.tissue import DEMO_CLASSES, make_region
+from trainables.export.unmerged import load_unmerged
+from trainables.model.weights import load_model
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe, Scalar
+from trainables.training.fine_tune import FineTune
+
+Finish = Callable[[Mapping[str, Scalar], float], Path]
+BOTTLENECK: Mapping[str, Scalar] = {"adapter.kind": "bottleneck", "adapter.rank": 4}
+FUSION: Mapping[str, Scalar] = {"adapter.kind": "none", "fusion.kind": "concat", "fusion.encoder": "test_vit"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RegionStore]:
+    """Two regions of the demo's tissue, at nano's size, and their folder."""
+    root = tmp_path_factory.mktemp("tissue")
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+    for seed in range(2):
+        image, mask = make_region(np.random.default_rng(seed), side_px=160)
+        Image.fromarray(image).save(root / "images" / f"r{seed}.png", compress_level=1)
+        Image.fromarray(mask).save(root / "masks" / f"r{seed}.png")
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
+    return root, RegionStore.build(read_regions(root), 256, tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture
+def finish(store: tuple[Path, RegionStore], tmp_path: Path) -> Finish:
+    """Leaves the folder of a search that has chosen a fine-tune of one epoch, at a scale."""
+
+    def make(params: Mapping[str, Scalar], scale: float) -> Path:
+        root, regions = store
+        names = regions.names
+        context = TrialContext(
+            "nano", None, str(regions.folder), names[:1], names[1:], PROTOCOLS["box"], 1, 0, {}, 0
+        )
+        values = {**params, "optim.lr": 5e-3, "augment.kind": "none"}
+        fit = FineTune(
+            context,
+            context.list_folds()[0],
+            None,
+            load_model("nano", None).state_dict(),
+            Recipe.from_flat(values),
+            0,
+            torch.device("cpu"),
+        )
+        fit.train_epoch(0)
+        run = tmp_path / "run"
+        (run / "trial").mkdir(parents=True)
+        fit.save(run / "trial")
+        environment: dict[str, Any] = {"git_commit": "c0ffee", "packages": {"torch": "2"}}
+        split = {"train": list(names[:1]), "val": list(names[1:]), "test": []}
+        SearchRecord(
+            *("first", "lora", "run", str(root), split, "Drawn.", "0123", ""),
+            *({}, context.to_dict(), environment),
+        ).write(run)
+        chosen = {
+            **{"trial_id": "abc", "seed": 0, "checkpoint": "trial", "epoch": 1, "scale": scale, "val_dice": 0.5},
+            **{"val_dice_at_1": 0.5, "seeds_mean": 0.5, "seeds_std": 0.0, "n_seeds": 1, "n_finalists": 0},
+            **{"refit": False, "protocol_id": PROTOCOLS["box"].id, "params": values},
+        }
+        (run / CHOSEN_FILE).write_text(json.dumps(chosen))
+        return run
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("params", "told"), [(BOTTLENECK, "adapters of kind bottleneck"), (FUSION, "a fusion with the encoder test_vit")]
+)
+def test_what_cannot_be_merged_is_written_as_what_can_be_loaded(
+    finish: Finish, tmp_path: Path, params: Mapping[str, Scalar], told: str
+) -> None:
+    report = export_run(finish(params, 1.0), tmp_path / "out")
+    assert report.unmergeable == told and abs(report.own_dice - report.stock_dice) <= TOLERANCE
+    assert {path.name for path in report.folder.iterdir()} == {"README.md", "adapter", "base.json", "recipe.json"}
+    card = (report.folder / "README.md").read_text()
+    assert f"There is no `sam2.pt`: {told} cannot be merged" in card
+    assert any(f"no sam2.pt: {told}" in line for line in report.to_lines())
+    assert load_unmerged(report.folder).image_size == 256
+
+
+@pytest.mark.parametrize(
+    ("params", "scale"), [({"adapter.rank": 4}, 1.0), ({"adapter.rank": 4}, 0.0), (BOTTLENECK, 0.0), (FUSION, 0.0)]
+)
+def test_all_else_is_a_checkpoint_of_stock_sam2(
+    finish: Finish, tmp_path: Path, params: Mapping[str, Scalar], scale: float
+) -> None:
+    report = export_run(finish(params, scale), tmp_path / "out")
+    assert not report.unmergeable and "stock SAM2ImagePredictor" in report.to_lines()[0]
+    state = torch.load(report.folder / "sam2.pt", weights_only=True)["model"]
+    same = all(torch.equal(value, state[name]) for name, value in load_model("nano", None).state_dict().items())
+    assert same == (scale == 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("file/x", "is no folder"),
+        ("/dev/null/x", "is no folder"),
+        ("/proc/x", "cannot be made"),
+        ("a" * 300, "is too long for a path"),
+        ("\udcff", "is not UTF-8"),
+        ("file", "exists and is no folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_computed(
+    name: str,
+    what: str,
+    finish: Finish,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = finish({"adapter.rank": 4}, 1.0)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("search.stages.exporter._write_model", lambda *_: pytest.fail("it was computed"))
+    assert main(["--run", str(run), "--out", str(tmp_path / name)]) == 2
+    assert what in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "file"}
+
+
+def test_an_export_writes_over_nothing(finish: Finish, tmp_path: Path) -> None:
+    run = finish({"adapter.rank": 4}, 1.0)
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        export_run(run, run)

@@ -1,0 +1,49 @@
+"""A search that trains nothing ends in MLflow too, also where that is out of reach at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from search.run_folder.protocol_table import PROTOCOLS_DIFFER, PROTOCOLS_FILE
+from search.stages import closing
+from search.stages.protocol_comparison import compare_protocols
+from search.stages.session import Session
+from search.study.study_file import make_study_file
+from search.study.trial_attributes import RAY_TRIAL_ID
+from search.tracking.outbox import count_waiting
+
+
+@pytest.fixture
+def compared(session: Session, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A search with two trials, of which one left a score, and a caveat."""
+    monkeypatch.setattr(closing, "PATIENCE_S", 0.0)
+    study = make_study_file(session.plan.folder, session.record).open()
+    for trial_id in ("a", "lost"):
+        study.ask().set_user_attr(RAY_TRIAL_ID, trial_id)
+    folder = session.plan.folder / "trials" / "trial-a"
+    folder.mkdir(parents=True)
+    result = {"training_iteration": 1, "val_dice": 0.6, "val_iou": 0.5, "val_floor": 0.4, "val_ceiling": 0.9}
+    (folder / "result.json").write_text(json.dumps({**result, "protocol": "box", "protocol_id": "ab12cd34"}) + "\n")
+    return dataclasses.replace(session, plan=dataclasses.replace(session.plan, caveats=("a leak was allowed",)))
+
+
+@pytest.mark.parametrize("is_out", [False, True], ids=["there", "out of reach"])
+def test_figures_caveats_and_end_reach_the_store(compared: Session, store: Path, is_out: bool) -> None:
+    if is_out:
+        store.rename(store.with_name("gone"))
+        compare_protocols(compared, {"val_naming_clip_accuracy": 0.75})
+        assert count_waiting(compared.plan.folder / closing.CLOSING_FILE)
+        store.with_name("gone").rename(store)
+    table = compare_protocols(compared, {"val_naming_clip_accuracy": 0.75})
+    assert [(row.trial_id, row.dice) for row in table.rows] == [("a", 0.6)]
+    assert not count_waiting(compared.plan.folder / closing.CLOSING_FILE)
+    client, parent = compared.tracker.client, compared.record.parent_run_id
+    run = client.get_run(parent)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["caveats"] == f"{PROTOCOLS_DIFFER}; a leak was allowed"
+    assert len(client.get_metric_history(parent, "val_naming_clip_accuracy")) == 1
+    assert {PROTOCOLS_FILE, "search.json"} <= {item.path for item in client.list_artifacts(parent)}

@@ -1,0 +1,528 @@
+"""Tests of search.study.searcher: by hand over real journal files, and inside a real run of Ray Tune."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from search.errors import SearchError
+from search.space.parameters import Condition
+from search.study.searcher import StudySearcher
+from search.study.study_file import StudyFile
+from search.study.trial_attributes import read_curve
+from search.tuning.scheduler import make_scheduler
+
+SPACE = {
+    "x": FloatDistribution(0.0, 1.0),
+    "n": IntDistribution(1, 4),
+    "kind": CategoricalDistribution(["a", "b"]),
+}
+MAX_EPOCHS = 3
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> StudyFile:
+    return StudyFile(tmp_path / "study.journal", "s", seed=7, startup_trials=3)
+
+
+def make_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
+    plan = {"distributions": SPACE, "num_trials": 5, "max_epochs": MAX_EPOCHS, **changes}
+    return StudySearcher(study_file, **plan)
+
+
+def result(epoch: int, value: float | None) -> dict[str, Any]:
+    return {"training_iteration": epoch, "val_dice": value}
+
+
+def finish(searcher: StudySearcher, trial_id: str, curve: list[float | None], error: bool = False) -> None:
+    """Plays a trial as Tune does: its last result goes to ``on_trial_complete`` alone."""
+    for epoch, value in enumerate(curve[:-1], start=1):
+        searcher.on_trial_result(trial_id, result(epoch, value))
+    searcher.on_trial_complete(trial_id, None if error else result(len(curve), curve[-1]), error=error)
+
+
+def last_trial(study_file: StudyFile) -> FrozenTrial:
+    return study_file.open().trials[-1]
+
+
+def restart(searcher: StudySearcher) -> StudySearcher:
+    """What a new process has: the searcher without its open study."""
+    fresh: StudySearcher = pickle.loads(pickle.dumps(searcher))
+    return fresh
+
+
+@pytest.mark.parametrize(
+    ("curve", "error", "state", "value", "best", "reason"),
+    [
+        ([0.2, 0.6, 0.5], False, TrialState.COMPLETE, 0.6, (0.6, 2), None),
+        ([0.6, 0.6, 0.6], False, TrialState.COMPLETE, 0.6, (0.6, 1), None),
+        ([0.2, 0.6, 0.5, 0.7], False, TrialState.COMPLETE, 0.7, (0.7, 4), None),
+        ([0.6, 0.4], False, TrialState.PRUNED, 0.4, (0.6, 1), None),
+        ([0.4], False, TrialState.PRUNED, 0.4, (0.4, 1), None),
+        ([0.4, math.nan, 0.5], False, TrialState.COMPLETE, 0.5, (0.5, 3), None),
+        ([0.4, 0.5, math.nan], False, TrialState.FAIL, None, (0.5, 2), "val_dice is nan at epoch 3"),
+        ([math.inf], False, TrialState.FAIL, None, None, "val_dice is inf at epoch 1"),
+        ([None], False, TrialState.FAIL, None, None, "val_dice is None at epoch 1"),
+        ([0.4, 0.5], True, TrialState.FAIL, None, (0.4, 1), "the trial raised an error"),
+    ],
+)
+def test_tells_how_a_trial_ended(
+    study_file: StudyFile,
+    curve: list[float | None],
+    error: bool,
+    state: TrialState,
+    value: float | None,
+    best: tuple[float, int] | None,
+    reason: str | None,
+) -> None:
+    searcher = make_searcher(study_file)
+    config = searcher.suggest("t1")
+    finish(searcher, "t1", curve, error)
+    trial = last_trial(study_file)
+    assert trial.params == config
+    assert (trial.state, trial.value, trial.user_attrs.get("reason")) == (state, value, reason)
+    assert trial.user_attrs["ray_trial_id"] == "t1"
+    assert (trial.user_attrs.get("best_value"), trial.user_attrs.get("best_epoch")) == (best or (None, None))
+    told = curve[:-1] if error else curve
+    assert trial.intermediate_values == {
+        epoch: v for epoch, v in enumerate(told, start=1) if v is not None and math.isfinite(v)
+    }
+
+
+@pytest.mark.parametrize("outcome", [None, {}, {"config/x": 1}])
+def test_a_trial_stopped_before_its_first_result_fails(
+    study_file: StudyFile, outcome: dict[str, Any] | None
+) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    searcher.on_trial_complete("t1", outcome)
+    assert last_trial(study_file).state == TrialState.FAIL
+    assert last_trial(study_file).user_attrs["reason"] == "stopped before its first result"
+
+
+def test_minimizes(tmp_path: Path) -> None:
+    study_file = StudyFile(tmp_path / "j", "s", modes=("min",))
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    finish(searcher, "t1", [0.5, 0.2, 0.3])
+    assert last_trial(study_file).value == 0.2
+
+
+def test_ends_after_num_trials(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file, num_trials=2)
+    assert isinstance(searcher.suggest("t1"), dict)
+    finish(searcher, "t1", [0.1], error=True)  # a failed trial has had its turn
+    assert isinstance(searcher.suggest("t2"), dict)
+    assert searcher.suggest("t3") == Searcher.FINISHED
+    assert len(study_file.open().trials) == 2
+
+
+@pytest.mark.parametrize("late", [result(2, 0.9), result(9, math.nan), None])
+def test_what_comes_after_the_end_is_ignored(study_file: StudyFile, late: dict[str, Any] | None) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    finish(searcher, "t1", [0.5, 0.4, 0.3])
+    before = last_trial(study_file)
+    if late:
+        searcher.on_trial_result("t1", late)
+    searcher.on_trial_complete("t1", late, error=late is None)
+    searcher.on_trial_complete("never seen", late)
+    assert last_trial(study_file) == before
+
+
+def test_an_epoch_told_twice_keeps_its_first_value(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    for value in (0.5, 0.7):
+        searcher.on_trial_result("t1", result(1, value))
+    assert last_trial(study_file).intermediate_values == {1: 0.5}
+
+
+POINTS = [("plain", {"x": 0.5, "n": 2, "kind": "a"}), ("bold", {"x": 1})]
+
+
+def test_starting_points_come_first_and_once(study_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_searcher(study_file, starting_points=POINTS)
+    assert searcher.suggest("t1") == POINTS[0][1]
+    finish(searcher, "t1", [0.5])
+    searcher = restart(searcher)
+    bold = searcher.suggest("t2")
+    assert (
+        isinstance(bold, dict)
+        and bold["x"] == 1.0
+        and isinstance(bold["x"], float)
+        and set(bold) == set(SPACE)
+    )
+    searcher.suggest("t3")
+    names = [trial.user_attrs.get("starting_point") for trial in study_file.open().trials]
+    assert names == ["plain", "bold", None]
+
+
+def test_a_trial_that_was_being_drawn_is_drawn_again(study_file: StudyFile, tmp_path: Path) -> None:
+    """Killed after any of the lines that a draw writes, the next process draws the same trial, under its number."""
+    through = make_searcher(replace(study_file, journal=tmp_path / "through"), starting_points=POINTS[:1])
+    expected = [through.suggest(f"t{number}") for number in range(2)]
+    searcher = make_searcher(study_file, starting_points=POINTS[:1])
+    assert searcher.suggest("t0") == expected[0]
+    before = study_file.journal.read_bytes()
+    searcher.suggest("t1")
+    drawn = study_file.journal.read_bytes()[len(before) :].splitlines(keepends=True)
+    assert len(drawn) > len(SPACE)
+    for n_lines in range(len(drawn)):
+        study_file.journal.write_bytes(before + b"".join(drawn[:n_lines]) + drawn[n_lines][:9])
+        study_file.journal.with_name("study.journal.undo").write_text(str(len(before)))
+        searcher = restart(searcher)
+        assert searcher.suggest("t1") == expected[1]
+        assert [trial.number for trial in study_file.open().trials] == [0, 1]
+
+
+def test_an_end_that_was_being_told_is_taken_back(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t")
+    searcher.on_trial_result("t", result(1, 0.3))
+    before = study_file.journal.read_bytes()
+    searcher.on_trial_complete("t", result(2, 0.4))
+    lines = study_file.journal.read_bytes()[len(before) :].splitlines(keepends=True)
+    study_file.journal.write_bytes(before + lines[0])
+    study_file.journal.with_name("study.journal.undo").write_text(str(len(before)))
+    searcher = restart(searcher)
+    searcher.suggest("t")
+    assert last_trial(study_file).intermediate_values == {1: 0.3}
+    searcher.on_trial_complete("t", result(2, 0.4))
+    assert last_trial(study_file).state == TrialState.PRUNED
+
+
+def test_unfinished_trials_keep_their_values(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file, num_trials=3)
+    configs = {name: searcher.suggest(name) for name in ("ended", "running")}
+    searcher.on_trial_result("running", result(1, 0.3))
+    finish(searcher, "ended", [0.1, 0.2, 0.3])
+
+    searcher = restart(searcher)
+    assert {name: searcher.suggest(name) for name in configs} == configs
+    # What is trained again for want of a checkpoint is told again.
+    finish(searcher, "ended", [0.1, 0.2, 0.9])
+    finish(searcher, "running", [0.9, 0.4, 0.2])
+    assert searcher.suggest("new") not in configs.values()
+    assert searcher.suggest("too many") == Searcher.FINISHED
+    trials = study_file.open().trials
+    assert [trial.value for trial in trials[:2]] == [0.3, 0.4]
+    assert trials[1].intermediate_values == {1: 0.3, 2: 0.4, 3: 0.2}
+
+
+def test_more_trials_go_on_in_the_same_study(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file, num_trials=1)
+    searcher.suggest("t0")
+    finish(searcher, "t0", [0.1, 0.2, 0.3])
+    assert searcher.suggest("t1") == Searcher.FINISHED
+    assert isinstance(make_searcher(study_file, num_trials=2).suggest("t1"), dict)
+
+
+def test_a_failure_is_told_with_its_reason(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("died")
+    searcher.note_failure("died", "its worker died")
+    searcher.on_trial_complete("died", error=True)
+    searcher.suggest("diverged")
+    searcher.on_trial_complete("diverged", {**result(1, math.nan), "failure": "the loss became nan at step 3"})
+    found = [(trial.state, trial.user_attrs["reason"]) for trial in study_file.open().trials]
+    assert found == [(TrialState.FAIL, "its worker died"), (TrialState.FAIL, "the loss became nan at step 3")]
+
+
+def test_a_torn_journal_goes_on(study_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    with study_file.journal.open("ab") as file:
+        file.write(b'{"op_code":7,"worker_id":"x","trial_id":0,"st')
+    searcher = restart(searcher)
+    finish(searcher, "t1", [0.1, 0.2, 0.3])
+    assert last_trial(study_file).value == 0.3
+
+
+def test_proposals_are_the_same_with_and_without_a_restart(tmp_path: Path) -> None:
+    proposals = []
+    for name in ("through", "restarted"):
+        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2)
+        searcher = make_searcher(study_file, num_trials=6)
+        configs: list[Any] = []
+        for number in range(6):
+            configs.append(searcher.suggest(f"t{number}"))
+            finish(searcher, f"t{number}", [0.1 * number] * MAX_EPOCHS)
+            if name == "restarted":
+                searcher = restart(searcher)
+        proposals.append(configs)
+    assert proposals[0] == proposals[1]
+    assert len({config["x"] for config in proposals[0]}) == 6
+
+
+def test_refuses_a_changed_space(study_file: StudyFile) -> None:
+    make_searcher(study_file).suggest("t1")
+    changed = {**SPACE, "x": FloatDistribution(0.0, 2.0)}
+    with pytest.raises(SearchError, match="searched x over .* needs a new search"):
+        make_searcher(study_file, distributions=changed).suggest("t2")
+
+
+@pytest.mark.parametrize(
+    ("points", "rule"),
+    [
+        ([("p", {"x": 0.1}), ("p", {"x": 0.2})], "two are called 'p'"),
+        ([("p", {"x": 0.1, "y": 1, "z": 1})], "'p' sets y, z, which"),
+    ],
+)
+def test_refuses_starting_points(
+    study_file: StudyFile, points: list[tuple[str, dict[str, Any]]], rule: str
+) -> None:
+    with pytest.raises(SearchError, match=rule):
+        make_searcher(study_file, starting_points=points)
+
+
+CONDITIONS = {"x": (Condition("kind", ("a",)),), "n": (Condition("kind", ("a", "b")), Condition("on", (True,)))}
+CONDITIONAL_SPACE = {**SPACE, "on": CategoricalDistribution([True, False])}
+
+
+def make_conditional_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
+    return make_searcher(
+        study_file, **{"distributions": CONDITIONAL_SPACE, "conditions": CONDITIONS, "num_trials": 24, **changes}
+    )
+
+
+def list_expected(config: dict[str, Any]) -> set[str]:
+    """Says by hand what the conditions above mean."""
+    return {"kind", "on"} | ({"x"} if config["kind"] == "a" else set()) | ({"n"} if config["on"] else set())
+
+
+def test_a_trial_has_only_what_applies(study_file: StudyFile) -> None:
+    searcher = make_conditional_searcher(study_file)
+    for number in range(24):
+        config = searcher.suggest(f"t{number}")
+        assert isinstance(config, dict) and set(config) == list_expected(config)
+        assert last_trial(study_file).params == config
+        finish(searcher, f"t{number}", [0.1 * len(config)] * (1 + number % MAX_EPOCHS))
+    assert len({frozenset(trial.params) for trial in study_file.open().trials}) == 4
+
+
+def test_starting_points_leave_out_what_does_not_apply(study_file: StudyFile) -> None:
+    points = [("bare", {"kind": "b", "on": False}), ("part", {"kind": "a", "on": True, "x": 1}), ("open", {"on": True})]
+    searcher = make_conditional_searcher(study_file, starting_points=points)
+    bare, part, opened = (searcher.suggest(f"t{number}") for number in range(3))
+    assert bare == points[0][1]
+    assert isinstance(part, dict) and part == {**points[1][1], "n": part["n"]} and isinstance(part["x"], float)
+    assert isinstance(opened, dict) and set(opened) == list_expected(opened) and opened["on"] is True
+    names = [trial.user_attrs.get("starting_point") for trial in study_file.open().trials]
+    assert names == ["bare", "part", "open"]
+
+
+def test_conditions_survive_restarts(tmp_path: Path) -> None:
+    proposals = []
+    for name in ("through", "restarted"):
+        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2)
+        searcher = make_conditional_searcher(study_file)
+        configs: list[Any] = []
+        for number in range(10):
+            configs.append(searcher.suggest(f"t{number}"))
+            finish(searcher, f"t{number}", [0.1 * number] * MAX_EPOCHS)
+            if name == "restarted":
+                searcher = restart(searcher)
+        proposals.append(configs)
+    assert proposals[0] == proposals[1]
+    assert all(set(config) == list_expected(config) for config in proposals[0])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ({"kind": "a", "on": True}, {"x": (Condition("kind", ("b",)),)}, "has x, which .* should not have"),
+        ({"kind": "b", "on": True}, {"x": (Condition("kind", ("b",)),)}, "has no x, which .* should have"),
+    ],
+)
+def test_refuses_changed_conditions(
+    study_file: StudyFile, before: dict[str, Any], after: dict[str, Any], words: str
+) -> None:
+    make_conditional_searcher(study_file, starting_points=[("p", before)]).suggest("t1")
+    with pytest.raises(SearchError, match=words):
+        make_conditional_searcher(study_file, conditions={**CONDITIONS, **after}).suggest("t2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"starting_points": [("p", {"kind": "b", "x": 0.1})]}, "'p' sets x, which its other values do not"),
+        ({"starting_points": [("p", {"n": 1})]}, "'p' sets n, which its other values do not"),
+        ({"conditions": {"x": (Condition("y", (1,)),)}}, "x depends on y, which the space does not search"),
+        ({"conditions": {"x": (Condition("n", (1,)),), "n": (Condition("x", (1,)),)}}, "depend on each other"),
+    ],
+)
+def test_refuses_what_conditions_rule_out(study_file: StudyFile, changes: dict[str, Any], rule: str) -> None:
+    with pytest.raises(SearchError, match=rule):
+        make_conditional_searcher(study_file, **changes)
+
+
+@pytest.fixture
+def pair_file(tmp_path: Path) -> StudyFile:
+    return StudyFile(tmp_path / "pair.journal", "s", seed=7, startup_trials=3, modes=("max", "min"))
+
+
+def make_pair_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
+    return make_searcher(study_file, **{"metrics": ("val_dice", "trained_parameters"), "num_trials": 30, **changes})
+
+
+def finish_pair(searcher: StudySearcher, trial_id: str, dice: list[float], size: float, error: bool = False) -> None:
+    rows = [{**result(epoch, value), "trained_parameters": size} for epoch, value in enumerate(dice, start=1)]
+    for row in rows[:-1]:
+        searcher.on_trial_result(trial_id, row)
+    searcher.on_trial_complete(trial_id, None if error else rows[-1], error=error)
+
+
+@pytest.mark.parametrize(
+    ("dice", "size", "error", "state", "values", "reason"),
+    [
+        ([0.2, 0.6, 0.5], 100, False, TrialState.COMPLETE, [0.6, 100.0], None),
+        ([0.6, 0.4], 100, False, TrialState.PRUNED, None, None),
+        ([0.4, 0.5, math.nan], 100, False, TrialState.FAIL, None, "val_dice is nan at epoch 3"),
+        ([0.4, 0.5], math.nan, False, TrialState.FAIL, None, "trained_parameters is nan at epoch 2"),
+        ([0.4, 0.5], 100, True, TrialState.FAIL, None, "the trial raised an error"),
+    ],
+)
+def test_two_objectives_are_told_with_their_curve(
+    pair_file: StudyFile,
+    dice: list[float],
+    size: float,
+    error: bool,
+    state: TrialState,
+    values: list[float] | None,
+    reason: str | None,
+) -> None:
+    searcher = make_pair_searcher(pair_file)
+    searcher.suggest("t1")
+    finish_pair(searcher, "t1", dice, size, error)
+    trial = last_trial(pair_file)
+    assert (trial.state, trial.values, trial.user_attrs.get("reason")) == (state, values, reason)
+    told = dice[:-1] if error else dice
+    finite = {epoch: [v, float(size)] for epoch, v in enumerate(told, start=1) if math.isfinite(v + size)}
+    assert read_curve(trial) == finite
+    assert trial.user_attrs.get("best_value") == (max(v for v, _ in finite.values()) if finite else None)
+
+
+def test_two_objectives_survive_a_restart(pair_file: StudyFile, tmp_path: Path) -> None:
+    searcher = make_pair_searcher(pair_file)
+    for name in ("done later", "running"):
+        searcher.suggest(name)
+    searcher.on_trial_result("running", {**result(1, 0.3), "trained_parameters": 9})
+    finish_pair(searcher, "done later", [0.1, 0.2, 0.3], 5)
+
+    searcher = restart(searcher)
+    finish_pair(searcher, "done later", [0.1, 0.2, 0.9], 5)
+    finish_pair(searcher, "running", [0.8, 0.4, 0.2], 9)
+    done, running = pair_file.open().trials
+    assert done.values == [0.3, 5.0]
+    assert read_curve(running) == {1: [0.3, 9.0], 2: [0.4, 9.0], 3: [0.2, 9.0]}  # epoch 1 keeps its first value
+    assert running.values == [0.4, 9.0]
+
+
+@pytest.mark.parametrize("ended", [MAX_EPOCHS, 1], ids=["complete", "stopped"])
+def test_tpe_goes_on_with_two_objectives(tmp_path: Path, ended: int) -> None:
+    """Past the random start, also where all but a few trials were stopped; with running ones beside."""
+    proposals = []
+    for name in ("through", "restarted"):
+        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2, modes=("max", "min"))
+        searcher = make_pair_searcher(study_file)
+        searcher.suggest("kept running")
+        configs = []
+        for number in range(8):
+            config = searcher.suggest(f"t{number}")
+            assert isinstance(config, dict)
+            finish_pair(searcher, f"t{number}", [config["x"]] * (MAX_EPOCHS if number % 4 == 0 else ended), config["n"])
+            configs.append(config)
+            if name == "restarted":
+                searcher = restart(searcher)
+        proposals.append(configs)
+    assert proposals[0] == proposals[1]
+
+
+def test_refuses_a_study_of_other_objectives(pair_file: StudyFile) -> None:
+    make_pair_searcher(pair_file).suggest("t1")
+    with pytest.raises(SearchError, match="maximize and minimize its values, but is now asked to maximize them"):
+        make_searcher(replace(pair_file, modes=("max",))).suggest("t2")
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_a_real_search(ray_cluster: None, study_file: StudyFile, tmp_path: Path) -> None:
+    from ray import tune
+
+    class Curve(tune.Trainable):  # inside the test, so that it travels to the workers by value
+        def setup(self, config: dict[str, Any]) -> None:
+            self.x = config["x"]
+
+        def step(self) -> dict[str, Any]:
+            if self.x == 0.25:
+                raise RuntimeError("no such x")
+            if self.x == 0.75:
+                return {"val_dice": math.nan}
+            return {"val_dice": self.x * (1.0 - 0.1 * (self.iteration == 3))}
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)
+            return True
+
+        def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+            return {"x": self.x}
+
+        def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+            assert checkpoint is not None
+            self.x = checkpoint["x"]
+
+    points = [("good", {"x": 1.0}), ("raises", {"x": 0.25}), ("nan", {"x": 0.75}), ("bad", {"x": 0.0})]
+    searcher = make_searcher(study_file, num_trials=7, max_epochs=4, starting_points=points)
+    grid = tune.Tuner(
+        Curve,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=make_scheduler("asha", 4, grace_period=1, reduction_factor=2),
+            num_samples=-1,
+            max_concurrent_trials=1,  # else "bad" may report before "good"
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(name="run", storage_path=str(tmp_path / "ray"), verbose=0),
+    ).fit()
+
+    trials = {trial.user_attrs["ray_trial_id"]: trial for trial in study_file.open().trials}
+    assert len(trials) == len(grid) == 7
+    assert [t.user_attrs.get("starting_point") for t in trials.values()][:5] == [
+        name for name, _ in points
+    ] + [None]
+    for outcome in (grid[i] for i in range(len(grid))):
+        # A trial that raised at once has no metrics; its folder is named after its id.
+        trial = trials.pop(Path(outcome.path).name.split("_")[1])
+        if trial.params["x"] in (0.25, 0.75):
+            assert trial.state == TrialState.FAIL
+            continue
+        assert outcome.metrics is not None and outcome.config is not None
+        n_epochs = outcome.metrics["training_iteration"]
+        assert trial.state == (TrialState.COMPLETE if n_epochs == 4 else TrialState.PRUNED)
+        assert sorted(trial.intermediate_values) == list(range(1, n_epochs + 1))
+        assert trial.user_attrs["best_value"] == trial.params["x"] == outcome.config["x"]
+    by_name = {t.user_attrs.get("starting_point"): t for t in study_file.open().trials}
+    assert by_name["good"].state == TrialState.COMPLETE and by_name["good"].value == 1.0
+    assert by_name["bad"].state == TrialState.PRUNED
+    assert by_name["raises"].user_attrs["reason"] == "the trial raised an error"
+    assert by_name["nan"].user_attrs["reason"] == "val_dice is nan at epoch 4"
+    assert not study_file.open().get_trials(states=(TrialState.RUNNING, TrialState.WAITING))

@@ -1,0 +1,294 @@
+"""Ray's events against a real sqlite store, read back through MLflow's client."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search.tracking.callback import TrackingCallback, select_metrics
+from search.tracking.pages import PARENT_TAG
+from search.tracking.tracker import Tracker
+from search.tracking.trial_runs import TrialRun
+
+ZEROSHOT = {"val_dice": 0.5, "val_iou": 0.4, "val_dice/tumor": 0.6}
+
+
+def read_history(tracker: Tracker, run_id: str, metric: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, metric)]
+
+
+def list_trials(tracker: Tracker) -> list[Any]:
+    return list(tracker.client.search_runs([tracker.experiment_id], "tags.run_kind = 'trial'"))
+
+
+def make_trial(trial_id: str = "a1", **config: Any) -> Any:
+    """What the callback reads of a Ray trial; it has no retries left."""
+    return SimpleNamespace(
+        trial_id=trial_id,
+        config=config or {"rank": 8},
+        get_error=lambda: ValueError("loss\nNaN"),
+        should_recover=lambda: False,
+        status="RUNNING",
+    )
+
+
+def make_result(step: int, val_dice: float = 0.55) -> dict[str, Any]:
+    return {
+        "training_iteration": step,
+        "val_dice": val_dice,
+        "val_dice/tumor": val_dice + 0.1,
+        "train_loss": 1 / step,
+        "lr": 1e-4,
+        "images_per_s": 3.5,
+        "seconds/train": 2,
+        "config": {"rank": 8},
+        "time_total_s": 9.0,
+        "done": False,
+        "val_comment": "text",
+    }
+
+
+@pytest.fixture
+def parent(tracker: Tracker) -> str:
+    return tracker.start_search("s")
+
+
+@pytest.fixture
+def callback(tracker: Tracker, parent: str, tmp_path: Path) -> TrackingCallback:
+    tags = {"space": "lora.yaml"}
+    return TrackingCallback(tracker, parent, ZEROSHOT, 3, ["tumor", "stroma"], tags, tmp_path / "search")
+
+
+def run_trial(callback: TrackingCallback, trial: Any, steps: range, dice: float = 0.55) -> None:
+    callback.on_trial_start(0, [trial], trial)
+    for step in steps:
+        callback.on_trial_result(0, [trial], trial, make_result(step, dice + step / 100))
+
+
+def test_a_whole_trial(callback: TrackingCallback, tracker: Tracker, parent: str) -> None:
+    trial = make_trial(rank=8, lora={"targets": ["qkv"]})
+    run_trial(callback, trial, range(1, 4))
+    callback.on_trial_complete(0, [trial], trial)
+    run = tracker.client.get_run(callback.run_ids["a1"])
+    assert run.data.params == {"rank": "8", "lora.targets": "['qkv']"}
+    expected = {PARENT_TAG: parent, "run_kind": "trial", "space": "lora.yaml", "ray_trial_id": "a1"}
+    assert expected.items() <= run.data.tags.items()
+    assert run.info.status == "FINISHED" and run.data.tags["stopped"] == "no"
+    assert run.data.metrics == pytest.approx(
+        {
+            "val_dice": 0.58,
+            "val_dice/tumor": 0.68,
+            "train_loss": 1 / 3,
+            "lr": 1e-4,
+            "images_per_s": 3.5,
+            "seconds/train": 2,
+            "bar_recorded": 0.517,
+            "bar_zeroshot": 0.5,
+            "dice_minus_zeroshot": 0.08,
+            "dice_minus_zeroshot/tumor": 0.08,
+            "best_val_dice": 0.58,
+        }
+    )
+    assert read_history(tracker, run.info.run_id, "bar_zeroshot") == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
+def test_the_run_of_a_trial_that_is_made_anew_stays_open(callback: TrackingCallback, tracker: Tracker) -> None:
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 3))
+    trial.should_recover = lambda: True
+    callback.on_trial_error(0, [trial], trial)
+    run_trial(callback, trial, range(3, 4))
+    callback.on_trial_complete(0, [trial], trial)
+    (run,) = list_trials(tracker)
+    assert run.info.status == "FINISHED" and "failure" not in run.data.tags
+    assert [step for step, _ in read_history(tracker, run.info.run_id, "val_dice")] == [1, 2, 3]
+
+
+def test_stopped_failed_and_interrupted(callback: TrackingCallback, tracker: Tracker) -> None:
+    trials = [make_trial(name) for name in ("stopped", "failed", "open", "never-started")]
+    for trial in trials[:3]:
+        run_trial(callback, trial, range(1, 3))
+    callback.on_trial_complete(0, trials, trials[0])
+    callback.on_trial_error(0, trials, trials[1])
+    callback.on_trial_complete(0, trials, trials[3])
+    callback.on_experiment_end(trials)
+    runs = {name: tracker.client.get_run(run_id) for name, run_id in callback.run_ids.items()}
+    statuses = {name: run.info.status for name, run in runs.items()}
+    assert statuses == {"stopped": "FINISHED", "failed": "FAILED", "open": "KILLED"}
+    assert (
+        runs["stopped"].data.tags["stopped"] == "early" and runs["failed"].data.tags["failure"] == "NaN"
+    )
+
+
+def test_what_a_time_budget_stopped_is_not_interrupted(callback: TrackingCallback, tracker: Tracker) -> None:
+    trials = [make_trial(name) for name in ("begun", "barely", "never-started")]
+    run_trial(callback, trials[0], range(1, 3))
+    callback.on_trial_start(0, trials, trials[1])
+    for trial in trials:
+        trial.status = "TERMINATED"
+    callback.on_experiment_end(trials)
+    begun, barely = (tracker.client.get_run(callback.run_ids[name]) for name in ("begun", "barely"))
+    assert (begun.info.status, begun.data.tags["stopped"]) == ("FINISHED", "early")
+    assert (barely.info.status, barely.data.tags["failure"]) == ("FAILED", "stopped before its first result")
+
+
+def test_the_parent_shows_the_best_so_far(callback: TrackingCallback, tracker: Tracker, parent: str) -> None:
+    trials = [make_trial(name) for name in "abc"]
+    for trial, dice in zip(trials, (0.6, 0.4, 0.7), strict=True):
+        run_trial(callback, trial, range(1, 3), dice)
+        callback.on_trial_complete(0, trials, trial)
+    n_ended, bests = zip(*read_history(tracker, parent, "best_val_dice"), strict=True)
+    assert n_ended == (1, 2, 3) and bests == pytest.approx((0.62, 0.62, 0.72))
+    assert tracker.client.get_run(parent).data.metrics["best_dice_minus_zeroshot"] == pytest.approx(0.22)
+
+
+def test_confirmations_do_not_count_as_the_best_of_the_search(callback: TrackingCallback, tracker: Tracker) -> None:
+    trial = make_trial("a")
+    run_trial(callback, trial, range(1, 3), 0.4)
+    callback._runs["confirmation"] = TrialRun("run", best_val_dice=0.9)  # the map holds all runs
+    callback.on_trial_complete(0, [trial], trial)
+    assert callback._sum_up()["best_val_dice"] == pytest.approx(0.42)
+
+
+def test_nan_never_becomes_the_best(callback: TrackingCallback, tracker: Tracker) -> None:
+    trial = make_trial()
+    callback.on_trial_start(0, [trial], trial)
+    for step, dice in enumerate([0.6, math.nan, 0.4], start=1):
+        callback.on_trial_result(0, [trial], trial, make_result(step, dice))
+    run_id = callback.run_ids["a1"]
+    assert read_history(tracker, run_id, "val_dice") == [(1, 0.6), (3, 0.4)]
+    assert [value for _, value in read_history(tracker, run_id, "best_val_dice")] == [0.6, 0.6, 0.6]
+
+
+def test_a_resume_goes_on_in_the_same_run(callback: TrackingCallback, tracker: Tracker) -> None:
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 3))
+    callback.on_experiment_end([trial])
+    resumed = pickle.loads(pickle.dumps(callback))
+    run_trial(resumed, trial, range(2, 4), dice=0.7)  # the restored trial repeats step 2
+    run = tracker.client.get_run(callback.run_ids["a1"])
+    assert run.info.status == "RUNNING"
+    resumed.on_trial_complete(0, [trial], trial)
+    assert resumed.run_ids == callback.run_ids
+    assert len(list_trials(tracker)) == 1
+    steps, values = zip(*read_history(tracker, run.info.run_id, "val_dice"), strict=True)
+    assert steps == (1, 2, 3) and values == pytest.approx((0.56, 0.57, 0.73))
+    assert tracker.client.get_run(run.info.run_id).data.tags["stopped"] == "no"
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["same-process", "new-process"])
+def test_an_outage_leaves_no_gap_and_no_double(
+    callback: TrackingCallback, tracker: Tracker, parent: str, store: Path, killed: bool
+) -> None:
+    first, second = make_trial("first"), make_trial("second")
+    run_trial(callback, first, range(1, 2))
+    store.rename(store.with_name("gone"))
+    callback.on_trial_result(0, [first], first, make_result(2))
+    run_trial(callback, second, range(1, 4))
+    callback.on_trial_complete(0, [first, second], second)
+    assert set(callback.run_ids) == {"first"} and callback.flush() == 7
+    if killed:
+        callback = pickle.loads(pickle.dumps(callback))
+    store.with_name("gone").rename(store)
+    callback.on_trial_result(0, [first], first, make_result(3))
+    assert callback.flush() == 0
+    histories = [
+        read_history(tracker, callback.run_ids[name], "val_dice") for name in ("first", "second")
+    ]
+    assert [[step for step, _ in history] for history in histories] == [[1, 2, 3], [1, 2, 3]]
+    assert len(list_trials(tracker)) == 2
+    assert tracker.client.get_run(callback.run_ids["second"]).info.status == "FINISHED"
+    assert len(read_history(tracker, parent, "trials_ended")) == 1
+
+
+def test_records_replayed_after_a_kill_change_nothing(
+    callback: TrackingCallback, tracker: Tracker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "search"
+    store = Path(tracker.uri.removeprefix("sqlite:///")).parent
+    store.rename(store.with_name("gone"))
+    run_trial(callback, make_trial(), range(1, 4))
+    records = (folder / "mlflow_outbox.jsonl").read_bytes()
+    store.with_name("gone").rename(store)
+    assert callback.flush() == 0
+    (folder / "mlflow_outbox.jsonl").write_bytes(records)  # killed before the file was emptied
+    (folder / "mlflow_runs.json").unlink()  # and before the map was written
+    reborn = pickle.loads(pickle.dumps(callback))
+    assert reborn.flush() == 0 and reborn.run_ids == callback.run_ids
+    assert len(read_history(tracker, reborn.run_ids["a1"], "val_dice")) == 3
+
+
+def test_lines_that_are_no_whole_records_are_refused_once(
+    callback: TrackingCallback, tracker: Tracker, parent: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "search"
+    of_trial = {"trial_id": "a1", "time_ms": 0}
+    broken = [
+        {},
+        {"event": "unknown"},
+        {"trial_id": "a1"},
+        {**of_trial, "event": "metrics"},
+        {**of_trial, "event": "metrics", "metrics": [], "step": "x"},
+        {**of_trial, "event": "start"},
+        {**of_trial, "event": "finish", "status": "x", "tags": {}},
+        {"trial_id": [], "event": "reopen", "time_ms": 0},
+        {"event": "artifact", "path": "/etc/passwd", "into": None, "time_ms": 0},
+    ]
+    whole = {"event": "tags", "tags": {"told": "yes"}, "time_ms": 0}
+    lines = ["[]", "5", "null", *map(json.dumps, [*broken, whole])]
+    (folder / "mlflow_outbox.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    reborn = pickle.loads(pickle.dumps(callback))
+    assert reborn.flush() == 0 and not reborn.run_ids
+    refused = (folder / "mlflow_outbox.rejected.jsonl").read_text().splitlines()
+    assert [json.loads(line)["record"] for line in refused] == broken
+    assert tracker.client.get_run(parent).data.tags["told"] == "yes"
+    assert not tracker.client.list_artifacts(parent)
+    assert pickle.loads(pickle.dumps(callback)).flush() == 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a1": 5}', "[" * 100_000])
+def test_a_damaged_map_is_mended_from_what_mlflow_has(
+    callback: TrackingCallback, tracker: Tracker, tmp_path: Path, content: str
+) -> None:
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 3))
+    callback.on_experiment_end([trial])
+    (tmp_path / "search" / "mlflow_runs.json").write_text(content)
+    reborn = pickle.loads(pickle.dumps(callback))
+    reborn.take_up("a1")
+    reborn.take_up("unknown")
+    assert reborn.run_ids == callback.run_ids
+    run_trial(reborn, trial, range(2, 4), dice=0.7)  # the restored trial repeats step 2
+    run_id = callback.run_ids["a1"]
+    assert tracker.read_status(run_id) == "RUNNING" and len(list_trials(tracker)) == 1
+    assert [step for step, _ in read_history(tracker, run_id, "val_dice")] == [1, 2, 3]
+    assert pickle.loads(pickle.dumps(callback)).run_ids == callback.run_ids
+
+
+def test_a_hook_that_fails_does_not_stop_the_search(callback: TrackingCallback, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "search")
+    run_trial(callback, make_trial(), range(1, 3))
+    callback.on_trial_result(0, [], make_trial(), {"no": "step"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_logged"),
+    [
+        ("val_dice/tumor", 0.5, True),
+        ("lr", 1, True),
+        ("lr/head", 1e-3, True),
+        ("lrx", 1e-3, False),
+        ("time_total_s", 9.0, False),
+        ("val_is_best", True, False),
+        ("val_comment", "text", False),
+    ],
+)
+def test_only_figures_of_known_names_are_logged(name: str, value: object, is_logged: bool) -> None:
+    assert select_metrics({name: value}) == ({name: value} if is_logged else {})

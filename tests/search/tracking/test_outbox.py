@@ -1,0 +1,162 @@
+"""The queue on disk: in order, nothing twice, nothing missing, through outages, refusals and kills."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search.errors import ConfigError
+from search.tracking.errors import TrackingError, TrackingUnavailable
+from search.tracking.outbox import RETRY_S, Outbox, Record, count_waiting
+
+
+class Receiver:
+    """Takes records while `up`, refuses those marked bad, and spends `call_s` seconds of its clock a call."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.call_s = 0.0
+        self.now_s = 100.0
+        self.n_calls = 0
+        self.taken: list[int] = []
+
+    def __call__(self, record: Record) -> None:
+        self.n_calls += 1
+        self.now_s += self.call_s
+        if not self.up:
+            raise TrackingUnavailable("down")
+        if record.get("bad"):
+            raise TrackingError("refused")
+        self.taken.append(record["n"])
+
+    def read_clock(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+def outbox(tmp_path: Path, receiver: Receiver) -> Outbox:
+    return Outbox(tmp_path / "search" / "outbox.jsonl", receiver, receiver.read_clock)
+
+
+def test_an_outage_delays_and_keeps_the_order(outbox: Outbox, receiver: Receiver, tmp_path: Path) -> None:
+    for n in range(6):
+        receiver.up = n not in (2, 3, 4)
+        receiver.now_s += RETRY_S + 1
+        outbox.post({"n": n})
+        assert outbox.flush() == (0 if receiver.up else n - 1)
+    assert receiver.taken == list(range(6))
+    assert (tmp_path / "search" / "outbox.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize(("call_s", "wait_s"), [(0.0, 10.0), (1.0, 10.0), (15.0, 150.0)])
+def test_a_receiver_that_is_down_is_not_asked_again_at_once(
+    outbox: Outbox, receiver: Receiver, call_s: float, wait_s: float
+) -> None:
+    receiver.up, receiver.call_s = False, call_s
+    outbox.post({"n": 0})
+    outbox.flush()
+    receiver.now_s += wait_s - 0.1
+    assert outbox.flush() == 1 and receiver.n_calls == 1
+    receiver.now_s += 0.2
+    assert outbox.flush() == 1 and receiver.n_calls == 2
+    receiver.up = True
+    assert outbox.flush() == 1 and outbox.flush(force=True) == 0
+
+
+def test_a_refused_record_steps_aside(outbox: Outbox, receiver: Receiver, tmp_path: Path) -> None:
+    for n in range(3):
+        outbox.post({"n": n, "bad": n == 1})
+    assert outbox.flush() == 0
+    assert receiver.taken == [0, 2] and outbox.n_rejected == 1
+    rejected = json.loads((tmp_path / "search" / "outbox.rejected.jsonl").read_text())
+    assert rejected["record"]["n"] == 1 and "refused" in rejected["reason"]
+
+
+@pytest.mark.parametrize("tail", ["", '{"n": 9', "\n"])
+def test_a_new_process_delivers_what_a_killed_one_left(
+    outbox: Outbox, receiver: Receiver, tmp_path: Path, tail: str
+) -> None:
+    outbox.post({"n": 0})
+    outbox.post({"n": 1})
+    path = tmp_path / "search" / "outbox.jsonl"
+    with path.open("a") as file:
+        file.write(tail)
+    reborn = Outbox(path, receiver, receiver.read_clock)
+    reborn.post({"n": 2})
+    assert [record["n"] for record in Outbox(path, receiver).pending] == [0, 1, 2]
+    assert reborn.flush() == 0 and receiver.taken == [0, 1, 2]
+
+
+def test_lines_that_are_no_records_are_skipped_once(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outbox.jsonl"
+    lines = ['{"n": 0}', "[]", "5", "null", '"x"', "\0\0", "[" * 100_000, '{"n": 1}']
+    path.write_text("".join(f"{line}\n" for line in lines))
+    assert [record["n"] for record in Outbox(path, receiver).pending] == [0, 1]
+    assert [f":{number} is not a record" in caplog.text for number in range(1, 9)] == [False, *[True] * 6, False]
+    caplog.clear()
+    reborn = Outbox(path, receiver)
+    assert not caplog.text and count_waiting(path) == 2
+    assert reborn.flush() == 0 and receiver.taken == [0, 1] and count_waiting(path) == 0
+
+
+def test_a_folder_in_its_place_is_told(receiver: Receiver, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{tmp_path}: cannot be read: IsADirectoryError"):
+        Outbox(tmp_path, receiver)
+
+
+def test_a_disk_that_cannot_be_written_loses_nothing_in_memory(
+    outbox: Outbox, receiver: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "search").rename(tmp_path / "gone")
+    outbox.post({"n": 0})
+    assert outbox.flush() == 0 and receiver.taken == [0]
+
+
+class TestOutOfOrder:
+    """Where a record may overtake one that cannot be delivered."""
+
+    @pytest.fixture
+    def outbox(self, tmp_path: Path) -> Outbox:
+        return Outbox(tmp_path / "outbox.jsonl", self.deliver, in_order=False)
+
+    @pytest.fixture(autouse=True)
+    def begin(self) -> None:
+        self.blocked: set[int] = set()
+        self.asked: list[int] = []
+        self.taken: list[int] = []
+
+    def deliver(self, record: Record) -> None:
+        self.asked.append(record["n"])
+        if record["n"] in self.blocked:
+            raise TrackingUnavailable("its file's store is away")
+        self.taken.append(record["n"])
+
+    @pytest.mark.parametrize("blocked", [{0}, {1}, {3}, {0, 2}, {1, 3}])
+    def test_one_that_fails_alone_holds_nothing_up(self, outbox: Outbox, tmp_path: Path, blocked: set[int]) -> None:
+        self.blocked = blocked
+        for n in range(4):
+            outbox.post({"n": n})
+        assert outbox.flush() == len(blocked)
+        assert self.taken == sorted({0, 1, 2, 3} - blocked) and self.asked == [0, 1, 2, 3]
+        self.blocked = set()
+        reborn = Outbox(tmp_path / "outbox.jsonl", self.deliver, in_order=False)
+        assert {record["n"] for record in reborn.pending} == blocked
+        assert reborn.flush() == 0 and sorted(self.taken) == [0, 1, 2, 3]
+
+    def test_two_failures_in_a_row_are_an_outage(self, outbox: Outbox) -> None:
+        self.blocked = {1, 2, 3, 4, 5}
+        for n in range(6):
+            outbox.post({"n": n})
+        assert outbox.flush() == 5
+        assert self.asked == [0, 1, 2]  # the others would each wait for their timeout
+        self.blocked = set()
+        assert outbox.flush(force=True) == 0 and sorted(self.taken) == list(range(6))

@@ -1,0 +1,107 @@
+"""Records of a search's own run can be delivered again, and say who they are meant for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.tracking.errors import TrackingError, TrackingUnavailable
+from search.tracking.search_run import deliver_search_record
+from search.tracking.tracker import Tracker
+
+
+def read_everything(tracker: Tracker) -> dict[str, Any]:
+    """Returns what each run of the experiment holds, its histories with all their points."""
+    held = {}
+    for run in tracker.client.search_runs([tracker.experiment_id]):
+        histories = {
+            name: [(point.step, point.timestamp, point.value) for point in histories]
+            for name in run.data.metrics
+            if (histories := tracker.client.get_metric_history(run.info.run_id, name))
+        }
+        held[run.info.run_id] = (run.info.status, run.data.params, run.data.tags, histories)
+    return held
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"event": "params", "params": {"max_epochs": "3"}},
+        {"event": "metrics", "metrics": {"test_dice": 0.5}, "step": 3},
+        {"event": "tags", "tags": {"verdict": "beaten"}},
+        {"event": "tags", "tags": {"winner": "yes"}, "trial_id": "a"},
+        {"event": "recorded bar", "max_epochs": 3},
+        {"event": "zero-shot bar", "figures": {"val_dice": 0.5}, "tags": {"split": "val"}, "max_epochs": 3},
+        {"event": "recorded experiments"},
+        {"event": "finish"},
+    ],
+    ids=lambda record: record["event"],
+)
+def test_a_repetition_changes_nothing(tracker: Tracker, tmp_path: Path, record: dict[str, Any]) -> None:
+    parent = tracker.start_search("s")
+    tracker.start_child(parent, "trial-a", "trial", {"ray_trial_id": "a"})
+    before, record = read_everything(tracker), {**record, "time_ms": 1_700_000_000_000}
+    deliver_search_record(tracker, parent, tmp_path, record)
+    after = read_everything(tracker)
+    assert after != before or record["event"] == "recorded experiments"  # an experiment of its own
+    deliver_search_record(tracker, parent, tmp_path, record)
+    assert read_everything(tracker) == after
+
+
+def test_what_can_never_arrive_is_no_outage(tracker: Tracker, tmp_path: Path) -> None:
+    parent = tracker.start_search("s")
+    for record in (
+        {"event": "tags", "tags": {"winner": "yes"}, "trial_id": "unknown"},
+        {"event": "artifact", "path": str(tmp_path / "gone"), "into": None},
+    ):
+        with pytest.raises(TrackingError) as caught:
+            deliver_search_record(tracker, parent, tmp_path, {**record, "time_ms": 0})
+        assert not isinstance(caught.value, TrackingUnavailable)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"event": None},
+        {"event": []},
+        {"event": "unknown", "time_ms": 0},
+        {"event": "finish"},
+        {"event": "finish", "time_ms": "now"},
+        {"event": "params", "time_ms": 0},
+        {"event": "params", "params": [], "time_ms": 0},
+        {"event": "metrics", "metrics": {"a": "x"}, "step": 1, "time_ms": 0},
+        {"event": "metrics", "metrics": {"a": 1}, "step": None, "time_ms": 0},
+        {"event": "tags", "tags": {}, "trial_id": [], "time_ms": 0},
+        {"event": "zero-shot bar", "figures": {}, "tags": {}, "max_epochs": 3, "time_ms": 0},
+    ],
+)
+def test_what_is_no_whole_record_is_refused(tracker: Tracker, tmp_path: Path, record: dict[str, Any]) -> None:
+    parent = tracker.start_search("s")
+    with pytest.raises(TrackingError, match=r"^no (whole )?record") as caught:
+        deliver_search_record(tracker, parent, tmp_path, record)
+    assert not isinstance(caught.value, TrackingUnavailable)
+
+
+def test_files_outside_the_search_s_folder_are_not_stored(tracker: Tracker, tmp_path: Path) -> None:
+    parent, folder = tracker.start_search("s"), tmp_path / "search"
+    folder.mkdir()
+    for path in (folder / "own.txt", tmp_path / "secret.txt"):
+        path.write_text("words")
+    (folder / "link").symlink_to(tmp_path / "secret.txt")
+    own = {"event": "artifact", "path": str(folder / "own.txt"), "into": None, "time_ms": 0}
+    text = {"event": "text", "text": "words", "file": "own.md", "time_ms": 0}
+    for record in (
+        *({**own, "path": str(path)} for path in (tmp_path / "secret.txt", folder / "../secret.txt", folder / "link")),
+        *({**own, "path": path} for path in ("/etc/passwd", "\0", "own.txt")),
+        *({**own, "into": into} for into in ("../out", "/out")),
+        *({**text, "file": file} for file in ("../out.md", "/out.md", "a/../../out.md")),
+    ):
+        with pytest.raises(TrackingError, match="lies outside the search's folder|is no name of an artifact") as caught:
+            deliver_search_record(tracker, parent, folder, record)
+        assert not isinstance(caught.value, TrackingUnavailable)
+    for record in (own, text):
+        deliver_search_record(tracker, parent, folder, record)
+    assert {each.path for each in tracker.client.list_artifacts(parent)} == {"own.txt", "own.md"}

@@ -1,0 +1,101 @@
+"""How MLflow's store is opened, against real sqlite stores."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from search.tracking.store import (
+    ENVIRONMENT_DEFAULTS,
+    ExperimentDeleted,
+    find_or_create_experiment,
+    set_environment_defaults,
+    take_turns,
+    without_retries,
+)
+from search.tracking.tracker import Tracker
+
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+N_AT_ONCE = 4
+
+
+def test_a_new_store_that_several_open_at_once_has_one_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'new.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    barrier = threading.Barrier(N_AT_ONCE)
+
+    def connect(_: int) -> Tracker:
+        barrier.wait()
+        return Tracker.connect("one", None)
+
+    with ThreadPoolExecutor(N_AT_ONCE) as pool:
+        trackers = list(pool.map(connect, range(N_AT_ONCE)))
+    assert len({tracker.experiment_id for tracker in trackers}) == 1
+    names = [each.name for each in trackers[0].client.search_experiments()]
+    assert sorted(names) == ["Default", "one"]
+
+
+def test_an_experiment_keeps_its_tags_and_its_place(tracker: Tracker, tmp_path: Path) -> None:
+    first = find_or_create_experiment(tracker.client, "mine", {"by": "first"}, (tmp_path / "a").as_uri())
+    assert find_or_create_experiment(tracker.client, "mine", {"by": "second"}, (tmp_path / "b").as_uri()) == first
+    found = tracker.client.get_experiment(first)
+    assert found.tags["by"] == "first" and found.artifact_location == (tmp_path / "a").as_uri()
+    assert found.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(tracker: Tracker) -> None:
+    deleted = find_or_create_experiment(tracker.client, "mine", {}, None)
+    tracker.client.delete_experiment(deleted)
+    with pytest.raises(ExperimentDeleted, match=f"mlflow experiments restore -x {deleted}") as caught:
+        find_or_create_experiment(tracker.client, "mine", {}, None)
+    assert caught.value.experiment_id == deleted
+    tracker.client.restore_experiment(deleted)
+    assert find_or_create_experiment(tracker.client, "mine", {}, None) == deleted
+
+
+def test_turns_are_taken_one_at_a_time(tmp_path: Path) -> None:
+    inside, most = [], []
+
+    def enter(number: int) -> None:
+        with take_turns(f"sqlite:///{tmp_path / 'mlflow.db'}"):
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.001)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, range(200)))
+    assert max(most) == 1 and len(most) == 200
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////no/such/folder/mlflow.db", "sqlite://"])
+def test_stores_that_are_no_file_need_no_turns(uri: str) -> None:
+    with take_turns(uri), take_turns(uri):
+        pass
+
+
+@pytest.mark.parametrize("before", [None, "7"])
+def test_retries_are_off_for_a_while(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RETRIES, raising=False)
+    if before is not None:
+        monkeypatch.setenv(RETRIES, before)
+    with pytest.raises(ZeroDivisionError), without_retries():
+        assert os.environ[RETRIES] == "0"
+        raise ZeroDivisionError
+    assert os.environ.get(RETRIES) == before
+
+
+def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ENVIRONMENT_DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(RETRIES, "9")
+    set_environment_defaults()
+    assert {name: os.environ[name] for name in ENVIRONMENT_DEFAULTS} == {**ENVIRONMENT_DEFAULTS, RETRIES: "9"}

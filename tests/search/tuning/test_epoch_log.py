@@ -1,0 +1,99 @@
+"""What a trial's folder says of its epochs, whatever happened to the process that wrote it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.run_folder.trial_folder import read_epochs, read_failure, read_listed
+from search.tuning.epoch_log import EpochLog, pick_plain
+
+
+def make_trial() -> Any:
+    """What the log reads of a Ray trial; it has no retries left."""
+    return SimpleNamespace(
+        trial_id="a",
+        config={"adapter.rank": 8},
+        get_error=lambda: "Traceback\nValueError: no such adapter\n",
+        should_recover=lambda: False,
+    )
+
+
+def report(log: EpochLog, trial: Any, epoch: int, dice: float) -> None:
+    log.on_trial_result(0, [trial], trial, {"training_iteration": epoch, "val_dice": dice})
+
+
+def test_an_epoch_is_on_disk_as_soon_as_it_is_reported(tmp_path: Path) -> None:
+    log, trial = EpochLog(tmp_path), make_trial()
+    log.on_trial_start(0, [trial], trial)
+    report(log, trial, 1, 0.5)
+    report(log, trial, 2, math.nan)
+    epochs = read_epochs(tmp_path / "trial-a")
+    assert epochs[1]["val_dice"] == 0.5 and math.isnan(epochs[2]["val_dice"])
+    assert json.loads((tmp_path / "trial-a" / "params.json").read_text()) == {"adapter.rank": 8}
+
+
+@pytest.mark.parametrize("torn", ['{"training_iter', '{"training_iteration": 2, "val_dice": 0.9}', "\x00\x00"])
+def test_a_torn_last_line_costs_its_own_epoch_alone(tmp_path: Path, torn: str) -> None:
+    log, trial = EpochLog(tmp_path), make_trial()
+    log.on_trial_start(0, [trial], trial)
+    report(log, trial, 1, 0.5)
+    with (tmp_path / "trial-a" / "result.json").open("a") as file:
+        file.write(torn)
+    log = EpochLog(tmp_path)
+    log.on_trial_start(0, [trial], trial)
+    report(log, trial, 2, 0.6)
+    assert {epoch: row["val_dice"] for epoch, row in read_epochs(tmp_path / "trial-a").items()} == {1: 0.5, 2: 0.6}
+
+
+def test_of_a_repeated_epoch_the_last_report_counts(tmp_path: Path) -> None:
+    log, trial = EpochLog(tmp_path), make_trial()
+    log.on_trial_start(0, [trial], trial)
+    for epoch, dice in ((1, 0.5), (2, 0.6), (2, 0.7)):
+        report(log, trial, epoch, dice)
+    assert {epoch: row["val_dice"] for epoch, row in read_epochs(tmp_path / "trial-a").items()} == {1: 0.5, 2: 0.7}
+
+
+def test_a_failure_is_told_until_the_trial_starts_again(tmp_path: Path) -> None:
+    log, trial = EpochLog(tmp_path), make_trial()
+    log.on_trial_error(0, [trial], trial)  # also where it never started
+    assert read_failure(tmp_path / "trial-a") == "ValueError: no such adapter"
+    log.on_trial_start(0, [trial], trial)
+    assert read_failure(tmp_path / "trial-a") == ""
+    assert read_failure(tmp_path / "no-such-trial") == ""
+
+
+def test_a_trial_whose_worker_never_came_up_is_listed_with_its_reason(tmp_path: Path) -> None:
+    log, trial = EpochLog(tmp_path), make_trial()
+    log.on_trial_error(0, [trial], trial)
+    (listed,) = read_listed(tmp_path)
+    assert (listed.config, listed.failure) == ({"adapter.rank": 8}, "ValueError: no such adapter")
+
+
+def test_of_a_trial_that_is_made_anew_no_failure_is_told(tmp_path: Path) -> None:
+    log, trial = EpochLog(tmp_path), make_trial()
+    trial.should_recover = lambda: True
+    log.on_trial_error(0, [trial], trial)
+    assert read_failure(tmp_path / "trial-a") == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (True, True),
+        ("recorded", "recorded"),
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3),
+        (math.inf, math.inf),
+        (None, "left out"),
+        ({"adapter.rank": 8}, "left out"),
+    ],
+)
+def test_numbers_truth_values_and_texts_are_kept(value: object, plain: object) -> None:
+    assert pick_plain({"x": value}).get("x", "left out") == plain

@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from sam2.build_sam import build_sam2
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from trainables.adapters.adapted_model import (
+    AdaptedModel,
+    adapters_off,
+    attach_adapters,
+    can_merge,
+    count_parameters,
+    get_base,
+    load_adapter_weights,
+    merge_adapters,
+    save_adapters,
+)
+from trainables.adapters.peft_config import PEFT_KINDS
+from trainables.adapters.placement import list_layers, list_output_heads
+from trainables.errors import CheckpointError, TrainablesError
+from trainables.model.build import MODELS, build_architecture, nano_config_path
+from trainables.model.forward import decode_prompts, encode_images
+from trainables.recipe import AdapterRecipe, list_rules
+
+SIDE = 128  # half of nano's own image size: the weights are the same, the steps four times as fast
+KINDS = list_rules()["adapter.kind"].choices
+RECIPE = AdapterRecipe(rank=4, alpha=8.0, train_heads=True)
+RECIPES = {
+    **{f"{kind}-heads": AdapterRecipe(kind=kind, rank=4, alpha=8.0) for kind in KINDS},
+    **{kind: AdapterRecipe(kind=kind, rank=4, alpha=8.0, train_heads=False) for kind in KINDS if kind != "none"},
+    "lora-all-late": AdapterRecipe(rank=4, alpha=8.0, layers="all", stages="late", last_blocks=2),
+    "lora-decoder": AdapterRecipe(rank=4, alpha=8.0, train_decoder=True),
+    "bottleneck-decoder": AdapterRecipe(kind="bottleneck", train_decoder=True),
+    "decoder": AdapterRecipe(kind="none", train_decoder=True),
+    "full": AdapterRecipe(kind="none", train_decoder=True, train_encoder=True),
+}
+each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+each_mergeable = pytest.mark.parametrize(
+    "recipe",
+    [recipe for recipe in RECIPES.values() if recipe.kind != "bottleneck"],
+    ids=[name for name, recipe in RECIPES.items() if recipe.kind != "bottleneck"],
+)
+
+
+@pytest.fixture(scope="module")
+def base_state() -> dict[str, Tensor]:
+    """Random weights: nothing here may depend on what nano has learned."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return dict(build_architecture(MODELS["nano"], SIDE).state_dict())
+
+
+@pytest.fixture
+def bare(base_state: dict[str, Tensor]) -> SAM2Base:
+    return build_bare(base_state)
+
+
+def build_bare(state: dict[str, Tensor]) -> SAM2Base:
+    with torch.random.fork_rng(devices=[]):  # building draws weights from the global generator
+        model = build_architecture(MODELS["nano"], SIDE)
+    model.load_state_dict(state)
+    return model
+
+
+def predict(model: SAM2Base) -> Tensor:
+    """Logits, IoU estimates and object scores of three prompts in two images, in one row.
+
+    With three candidate masks and with one: the single mask has an output head of its own.
+    """
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    points = torch.tensor([[[20.0, 25], [100, 90]], [[10, 15], [45, 45]], [[0, 0], [127, 127]]])
+    labels = torch.tensor([[2, 3]] * 3, dtype=torch.int32)
+    features = encode_images(model, images)
+    parts: list[Tensor] = []
+    for multimask in (True, False):
+        parts += decode_prompts(model, features, torch.tensor([0, 1, 1]), points, labels, multimask)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def predict_quietly(model: SAM2Base) -> Tensor:
+    with torch.no_grad():
+        return predict(model)
+
+
+def list_trained(adapted: AdaptedModel) -> dict[str, Tensor]:
+    return {name: value for name, value in adapted.named_parameters() if value.requires_grad}
+
+
+def train_steps(adapted: AdaptedModel, n_steps: int) -> Iterator[dict[str, float]]:
+    """Takes AdamW steps and yields, for each, the greatest gradient of every trained parameter."""
+    trained = list_trained(adapted)
+    adapted.train()
+    optimizer = torch.optim.AdamW(trained.values(), lr=2e-3, weight_decay=0.0)
+    for _ in range(n_steps):
+        optimizer.zero_grad(set_to_none=True)
+        predict(get_base(adapted)).square().mean().backward()
+        slopes = {name: float(value.grad.abs().max()) for name, value in trained.items() if value.grad is not None}
+        optimizer.step()
+        yield slopes
+
+
+def train(adapted: AdaptedModel, n_steps: int = 2) -> AdaptedModel:
+    for _ in train_steps(adapted, n_steps):
+        pass
+    return adapted.eval()
+
+
+def copy_state(adapted: AdaptedModel) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in adapted.state_dict().items()}
+
+
+@each_recipe
+def test_at_first_the_adapted_model_equals_its_base(bare: SAM2Base, recipe: AdapterRecipe) -> None:
+    before = predict_quietly(bare)
+    after = predict_quietly(get_base(attach_adapters(bare, recipe, seed=0).eval()))
+    if recipe.kind == "pissa":  # it splits each weight in two, whose sum rounds
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
+    else:
+        assert torch.equal(after, before)
+
+
+@each_recipe
+def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(bare: SAM2Base, recipe: AdapterRecipe) -> None:
+    adapted = attach_adapters(bare, recipe, seed=0)
+    before, trained = copy_state(adapted), list_trained(adapted)
+    # Factors behind one that starts at zero get their first gradient in the second step.
+    _, second, _ = train_steps(adapted, 3)
+    assert set(second) == set(trained)
+    # A softmax ignores what is added to all keys alike: a key's own bias has no gradient, but for rounding.
+    unreached = [name for name, slope in second.items() if not slope and not name.endswith("k_proj.bias")]
+    assert trained and not unreached
+    changed = {name for name, value in adapted.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed - set(trained) == set()
+    assert all(name.endswith("k_proj.bias") for name in set(trained) - changed)
+
+
+@each_recipe
+def test_adapters_off_is_zero_shot_exactly_and_then_on_again(bare: SAM2Base, recipe: AdapterRecipe) -> None:
+    zero_shot = predict_quietly(bare)
+    adapted = train(attach_adapters(bare, recipe, seed=0))
+    trained, tuned = list(list_trained(adapted)), predict_quietly(get_base(adapted))
+    with adapters_off(adapted) as base:
+        assert torch.equal(predict_quietly(base), zero_shot)
+    assert torch.equal(predict_quietly(get_base(adapted)), tuned)
+    assert (tuned - zero_shot).abs().max() > 1e-4
+    assert list(list_trained(adapted)) == trained
+
+
+@pytest.mark.parametrize("name", ["lora-heads", "pissa", "bottleneck-heads", "full"])
+def test_a_backward_pass_may_span_a_look_at_zero_shot(base_state: dict[str, Tensor], name: str) -> None:
+    def compute_gradients(look: bool) -> list[Tensor]:
+        adapted = train(attach_adapters(build_bare(base_state), RECIPES[name], seed=0), 1)
+        adapted.zero_grad()
+        loss = predict(get_base(adapted)).square().mean()
+        if look:
+            with adapters_off(adapted) as base:
+                predict_quietly(base)
+        loss.backward()
+        return [value.grad for value in list_trained(adapted).values() if value.grad is not None]
+
+    plain, spanning = compute_gradients(look=False), compute_gradients(look=True)
+    assert plain and all(torch.equal(one, other) for one, other in zip(plain, spanning, strict=True))
+
+
+def test_adapters_off_under_autocast_is_not_served_from_the_cache(bare: SAM2Base) -> None:
+    adapted = attach_adapters(bare, RECIPES["decoder"], seed=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        zero_shot = predict_quietly(get_base(adapted))
+    train(adapted)
+    with torch.autocast("cpu", torch.bfloat16):
+        predict(get_base(adapted))
+        with adapters_off(adapted) as base:
+            assert torch.equal(predict_quietly(base), zero_shot)
+
+
+@each_recipe
+def test_saved_adapters_load_exactly(base_state: dict[str, Tensor], tmp_path: Path, recipe: AdapterRecipe) -> None:
+    recipe = dataclasses.replace(recipe, alpha=6.5, dropout=0.1)
+    adapted = train(attach_adapters(build_bare(base_state), recipe, seed=0))
+    save_adapters(adapted, tmp_path / "adapter")
+    other = attach_adapters(build_bare(base_state), recipe, seed=99).eval()
+    load_adapter_weights(other, tmp_path / "adapter")
+    saved, loaded = adapted.state_dict(), other.state_dict()
+    assert list(saved) == list(loaded)
+    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
+    assert torch.equal(predict_quietly(get_base(adapted)), predict_quietly(get_base(other)))
+    assert list(list_trained(other)) == list(list_trained(adapted))
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.kind in PEFT_KINDS])
+def test_peft_itself_loads_a_saved_adapter_of_its_kinds(
+    base_state: dict[str, Tensor], tmp_path: Path, name: str
+) -> None:
+    adapted = train(attach_adapters(build_bare(base_state), RECIPES[name], seed=0))
+    save_adapters(adapted, tmp_path)
+    loaded = PeftModel.from_pretrained(build_bare(base_state), str(tmp_path)).eval()
+    assert torch.equal(predict_quietly(loaded.get_base_model()), predict_quietly(get_base(adapted)))
+
+
+def test_the_saved_file_of_a_trained_part_has_stock_names(base_state: dict[str, Tensor], tmp_path: Path) -> None:
+    adapted = train(attach_adapters(build_bare(base_state), RECIPES["decoder"], seed=0))
+    save_adapters(adapted, tmp_path)
+    stock = build_bare(base_state)
+    assert not stock.load_state_dict(load_file(tmp_path / "adapter_model.safetensors"), strict=False).unexpected_keys
+    assert torch.equal(predict_quietly(stock), predict_quietly(get_base(adapted)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rank": 8}, "r must be 8, but got 4"),
+        ({"alpha": 16.0}, "lora_alpha must be 16.0, but got 8.0"),
+        ({"targets": "mask_decoder"}, "weights differ in name"),
+        ({"targets": "image_encoder"}, "weights differ in name"),
+        ({"layers": "qkv"}, "weights differ in name"),
+        ({"train_heads": False}, "weights differ in name"),
+        ({"train_decoder": True}, "weights differ in name"),
+        ({"kind": "none"}, "weights differ in name"),
+        ({"kind": "dora"}, "weights differ in name"),
+        ({"kind": "bottleneck"}, "weights differ in name"),
+        ({"kind": "rslora"}, "use_rslora must be True, but got False"),
+        ({"kind": "pissa"}, "init_lora_weights must be pissa, but got True"),
+    ],
+)
+def test_adapters_of_another_recipe_are_refused_and_nothing_changes(
+    base_state: dict[str, Tensor], tmp_path: Path, changes: dict[str, str], told: str
+) -> None:
+    save_adapters(attach_adapters(build_bare(base_state), RECIPE, seed=0), tmp_path)
+    adapted = attach_adapters(build_bare(base_state), dataclasses.replace(RECIPE, **changes), seed=1)
+    before = copy_state(adapted)
+    with pytest.raises(CheckpointError, match=f"of another adapter.*{told}"):
+        load_adapter_weights(adapted, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in adapted.state_dict().items())
+
+
+def test_a_bottleneck_of_another_width_is_refused(base_state: dict[str, Tensor], tmp_path: Path) -> None:
+    narrow, wide = (AdapterRecipe(kind="bottleneck", rank=rank) for rank in (4, 8))
+    save_adapters(attach_adapters(build_bare(base_state), narrow, seed=0), tmp_path)
+    with pytest.raises(CheckpointError, match="rank must be 8, but got 4"):
+        load_adapter_weights(attach_adapters(build_bare(base_state), wide, seed=0), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["lora", "bottleneck"])
+@pytest.mark.parametrize("missing", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_folder_without_the_adapter_is_told(bare: SAM2Base, tmp_path: Path, missing: str, kind: str) -> None:
+    adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
+    save_adapters(adapted, tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(CheckpointError, match=missing):
+        load_adapter_weights(adapted, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["lora", "bottleneck"])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_damaged_file_of_an_adapter_is_told_and_nothing_changes(
+    bare: SAM2Base, tmp_path: Path, name: str, kind: str
+) -> None:
+    adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
+    save_adapters(adapted, tmp_path)
+    before, path = copy_state(adapted), tmp_path / name
+    cut = path.read_bytes()[:-5]
+    for content in (cut, b"", bytes(4000), b"[]", b"null", b"5", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError) as caught:
+            load_adapter_weights(adapted, tmp_path)
+        assert caught.value.findings[0].where == str(path)
+    assert all(torch.equal(value, before[key]) for key, value in adapted.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["lora", "bottleneck"])
+def test_weights_of_another_shape_are_refused_and_nothing_changes(bare: SAM2Base, tmp_path: Path, kind: str) -> None:
+    adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
+    save_adapters(adapted, tmp_path)
+    before, path = copy_state(adapted), tmp_path / "adapter_model.safetensors"
+    state = load_file(path)
+    last = sorted(state)[-1]
+    save_file({**state, last: torch.zeros(*state[last].shape, 2)}, path)
+    with pytest.raises(CheckpointError, match=f"of another adapter: 1 weights differ in shape .first: {last}"):
+        load_adapter_weights(adapted, tmp_path)
+    assert all(torch.equal(value, before[key]) for key, value in adapted.state_dict().items())
+
+
+@each_mergeable
+def test_merged_equals_unmerged_and_loads_strictly_as_a_stock_checkpoint(
+    bare: SAM2Base, base_state: dict[str, Tensor], tmp_path: Path, recipe: AdapterRecipe
+) -> None:
+    adapted = train(attach_adapters(bare, dataclasses.replace(recipe, dropout=0.3), seed=0))
+    assert can_merge(adapted)
+    unmerged = predict_quietly(get_base(adapted))
+    adapted.train()  # whoever merges right after training gets no dropout into the weights
+    merged = merge_adapters(adapted).eval()
+    torch.testing.assert_close(predict_quietly(merged), unmerged, rtol=1e-5, atol=1e-5)
+    assert list(merged.state_dict()) == list(base_state)
+    torch.save({"model": merged.state_dict()}, tmp_path / "sam2.pt")
+    with nano_config_path():
+        size = [f"model.image_size={SIDE}"]
+        loaded = build_sam2("sam2_nano.yaml", str(tmp_path / "sam2.pt"), device="cpu", hydra_overrides_extra=size)
+    assert torch.equal(predict_quietly(loaded), predict_quietly(merged))
+    difference = predict_quietly(loaded) - predict_quietly(build_bare(base_state))
+    assert difference.abs().max() > 1e-4  # it had learned something
+
+
+def test_a_bottleneck_says_that_it_cannot_be_merged_and_stays_as_it_was(bare: SAM2Base) -> None:
+    adapted = train(attach_adapters(bare, RECIPES["bottleneck-heads"], seed=0), 1)
+    before = predict_quietly(get_base(adapted))
+    assert not can_merge(adapted)
+    with pytest.raises(TrainablesError, match="kind bottleneck cannot be merged"):
+        merge_adapters(adapted)
+    assert torch.equal(predict_quietly(get_base(adapted)), before)
+
+
+@pytest.mark.parametrize("train_heads", [True, False])
+def test_lora_s_parameters_by_hand(bare: SAM2Base, train_heads: bool) -> None:
+    recipe = AdapterRecipe(rank=3, targets="image_encoder", layers="qkv", train_heads=train_heads)
+    n_bare = sum(value.numel() for value in bare.parameters())
+    # nano's blocks, width in -> out: 32 -> 32; 32 -> 64, 64 -> 64; 64 -> 128, 128 -> 128 twice; 128 -> 256.
+    widths = [(32, 32), (32, 64), (64, 64), (64, 128), (128, 128), (128, 128), (128, 256)]
+    n_lora = sum(3 * (n_in + 3 * n_out) for n_in, n_out in widths)
+    # Four hypernetworks 64-64-64-8, IoU head 64-256-256-4 (its hidden width is SAM's own), object score 64-64-64-1.
+    hypernetwork, score = 2 * (64 * 64 + 64) + 64 * 8 + 8, 2 * (64 * 64 + 64) + 64 + 1
+    iou = (64 * 256 + 256) + (256 * 256 + 256) + (256 * 4 + 4)
+    n_heads = (4 * hypernetwork + iou + score) * train_heads
+    adapted = attach_adapters(bare, recipe, seed=0)
+    assert count_parameters(adapted) == (n_lora + n_heads, n_bare + n_lora + n_heads)
+
+
+def test_a_bottleneck_s_parameters_by_hand(bare: SAM2Base) -> None:
+    recipe = AdapterRecipe(
+        kind="bottleneck", rank=5, targets="image_encoder", stages="early", last_blocks=2, train_heads=False
+    )
+    n_bare = sum(value.numel() for value in bare.parameters())
+    # Both blocks of stage 2 are 64 wide; two adapters each, of 64 -> 5 -> 64 with biases.
+    n_trained = 2 * 2 * ((64 * 5 + 5) + (5 * 64 + 64))
+    assert count_parameters(attach_adapters(bare, recipe, seed=0)) == (n_trained, n_bare + n_trained)
+
+
+def test_parts_trained_in_full_are_kept_twice(bare: SAM2Base) -> None:
+    sizes = {
+        part: sum(value.numel() for value in bare.get_submodule(part).parameters())
+        for part in ("image_encoder", "sam_mask_decoder")
+    }
+    n_bare = sum(value.numel() for value in bare.parameters())
+    adapted = attach_adapters(bare, RECIPES["full"], seed=0)
+    assert count_parameters(adapted) == (sum(sizes.values()), n_bare + sum(sizes.values()))
+
+
+def test_with_nothing_to_train_the_model_is_the_bare_one(bare: SAM2Base) -> None:
+    n_bare = sum(value.numel() for value in bare.parameters())
+    adapted = attach_adapters(bare, AdapterRecipe(kind="none", train_heads=False), seed=0)
+    assert count_parameters(adapted) == (0, n_bare)
+    assert get_base(adapted) is bare and merge_adapters(adapted) is bare
+
+
+def test_updates_sit_where_the_recipe_says_and_nowhere_else(bare: SAM2Base) -> None:
+    recipe = AdapterRecipe(rank=3, layers="all", stages="late", last_blocks=3)
+    wanted, heads = set(list_layers(bare, recipe)), set(list_output_heads(bare))
+    adapted = attach_adapters(bare, recipe, seed=0)
+    trained = [name for name, value in get_base(adapted).named_parameters() if value.requires_grad]
+    assert {name.split(".lora_")[0] for name in trained if ".lora_" in name} == wanted
+    assert all(name.startswith(tuple(heads)) for name in trained if ".lora_" not in name)
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "bottleneck"])
+def test_the_seed_decides_the_first_weights_and_the_global_generator_is_left_alone(
+    base_state: dict[str, Tensor], kind: str
+) -> None:
+    before = torch.get_rng_state()
+    recipe = dataclasses.replace(RECIPE, kind=kind)
+    first, again, other = (attach_adapters(build_bare(base_state), recipe, seed).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("kind", PEFT_KINDS)
+def test_a_rank_above_a_layer_s_width_is_accepted(base_state: dict[str, Tensor], tmp_path: Path, kind: str) -> None:
+    recipe = AdapterRecipe(kind=kind, rank=256, targets="image_encoder", stages="early", train_heads=False)
+    adapted = train(attach_adapters(build_bare(base_state), recipe, seed=0), 1)
+    save_adapters(adapted, tmp_path)
+    other = attach_adapters(build_bare(base_state), recipe, seed=1).eval()
+    load_adapter_weights(other, tmp_path)
+    assert torch.equal(predict_quietly(get_base(other)), predict_quietly(get_base(adapted)))

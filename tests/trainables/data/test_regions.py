@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables.data.regions import BCSS_CLASSES, BCSS_IDS, find_tcga_hospital, read_regions
+from trainables.errors import DataError
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+IDS = np.random.default_rng(1).integers(0, 4, (6, 9), np.uint8)
+
+
+def write_pair(root: Path, image: str = "a.png", mask: str = "a.png") -> None:
+    for folder, name, pixels in (("images", image, RGB), ("masks", mask, IDS)):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        if name:
+            Image.fromarray(pixels).save(root / folder / name)
+
+
+def find_all(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_regions(root)
+    return str(caught.value)
+
+
+def test_bcss_ids_are_those_of_the_publication() -> None:
+    assert len(BCSS_IDS) == 22 and BCSS_IDS[5] == "glandular_secretions" and BCSS_IDS[21] == "other"
+    assert BCSS_CLASSES == {1: "tumor", 2: "stroma", 3: "lymphocyte", 4: "necrosis", 18: "blood_vessel"}
+
+
+def test_folder_without_yaml_is_bcss(tmp_path: Path) -> None:
+    write_pair(tmp_path, "b.jpg", "b.png")
+    write_pair(tmp_path, "a.TIF", "a.tiff")
+    (tmp_path / "images" / ".DS_Store").write_bytes(b"x")
+    regions = read_regions(tmp_path)
+    assert [region.name for region in regions.regions] == ["a.TIF", "b.jpg"]
+    assert [region.mask.name for region in regions.regions] == ["a.tiff", "b.png"]
+    assert regions.name == tmp_path.name and regions.root.is_absolute()
+    assert regions.is_bcss and regions.ignore_ids == (0,) and regions.declared_split is None
+
+
+def test_yaml_is_read_and_classes_are_sorted(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "dataset.yaml").write_text(
+        "name: x\nclasses: {3: c, 1: a}\nignore: [9, 0]\n"
+        "split: {train: [a.png], val: []}\npatients: {a.png: 7}\n"
+    )
+    regions = read_regions(tmp_path)
+    assert regions.name == "x" and list(regions.classes.items()) == [(1, "a"), (3, "c")]
+    assert regions.ignore_ids == (0, 9) and regions.regions[0].patient == "7"
+    assert regions.declared_split == {"train": ("a.png",), "val": (), "test": ()}
+
+
+@pytest.mark.parametrize(
+    ("text", "ignore_ids"),
+    [
+        ("", (0,)),
+        ("name: x", (0,)),
+        ("classes: {1: nucleus}", ()),
+        ("classes: {1: tumor, 2: stroma, 3: lymphocyte, 4: necrosis, 18: blood_vessel}", (0,)),
+        ("ignore: []", ()),
+    ],
+)
+def test_ignored_ids_when_not_stated(tmp_path: Path, text: str, ignore_ids: tuple[int, ...]) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "dataset.yaml").write_text(text)
+    assert read_regions(tmp_path).ignore_ids == ignore_ids
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("TCGA-A1-A0SK-DX1_xmin45749_ymin25055_MPP-0.2500.png", "TCGA-A1-A0SK"),
+        ("TCGA-A2-A0YE_lowres.png", "TCGA-A2-A0YE"),
+        ("TCGA-A2-A0YEX.png", "TCGA-A2-A0YEX"),
+        ("demo-P03-R1.png", "demo-P03"),
+        ("slide.7.png", "slide.7"),
+    ],
+)
+def test_patient_from_name(tmp_path: Path, name: str, patient: str) -> None:
+    write_pair(tmp_path, name, name)
+    assert read_regions(tmp_path).regions[0].patient == patient
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("clases: {1: a}", "did you mean classes?"),
+        ("split: {trian: [a.png]}", "did you mean train?"),
+        ("split: {train: [1, 2]}", "quote names"),
+        ("split: [a.png]", "under each of train, val, test"),
+        ("classes: {a: 1}", "whole number"),
+        ("classes: {256: a}", "0..255"),
+        ("classes: {true: a}", "whole number"),
+        ("classes: {1: yes}", "the name is True"),
+        ("classes: {1: a/b}", "'a/b'"),
+        ("classes: {1: a, 2: a}", "another class"),
+        ("classes: []", "{1: tumor, 2: stroma}"),
+        ("ignore: 0", "list of ids"),
+        ("ignore: [1]", "also the class tumor"),
+        ("patients: {b.png: p}", "did you mean a.png?"),
+        ("patients: [p]", "a.png: patient-1"),
+        ("classes: {1: a", "cannot be read"),
+        ("- a", "its keys may be"),
+    ],
+)
+def test_yaml_problems(tmp_path: Path, text: str, told: str) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "dataset.yaml").write_text(text)
+    findings = find_all(tmp_path)
+    assert told in findings and "dataset.yaml" in findings
+
+
+def test_all_findings_at_once(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a.png", "b.png")
+    write_pair(tmp_path, "c.png", "c.png")
+    write_pair(tmp_path, "c.jpg", "C2.png")
+    write_pair(tmp_path, "TCGA-A1-A0SK.png", "TCGA-A1-A0SK.png")
+    (tmp_path / "dataset.yaml").write_text("colour: 1\npatients: {TCGA-A1-A0SK.png: TCGA-A1-A0SX}")
+    findings = find_all(tmp_path)
+    for told in ("images/a.png: has no mask", "masks/b.png: has no image", "c.jpg, c.png share one stem"):
+        assert told in findings
+    assert "colour" in findings and "the file's name says TCGA-A1-A0SK" in findings
+
+
+def test_names_that_differ_in_case(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a.png", "A.png")
+    assert "rename A.png" in find_all(tmp_path)
+    write_pair(tmp_path, "A.png", "a.png")
+    assert "A.png, a.png differ in case only" in find_all(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "told"), [("", "", "holds no PNG"), ("a.png", "", "add masks/a as one")]
+)
+def test_empty_folders(tmp_path: Path, image: str, mask: str, told: str) -> None:
+    write_pair(tmp_path, image, mask)
+    assert told in find_all(tmp_path)
+
+
+def test_missing_folders(tmp_path: Path) -> None:
+    assert find_all(tmp_path).count("no such folder") == 2
+    assert find_all(tmp_path / "none").count("no such folder") == 1
+
+
+def test_yml_is_named(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "dataset.yml").write_text("name: x")
+    assert "rename it to dataset.yaml" in find_all(tmp_path)
+
+
+@pytest.mark.parametrize(("folder", "count"), [("he_nuclei", 107), ("he_tumour", 12), ("bcss_crops", 6)])
+def test_real_data_is_listed(shared_data: Path, folder: str, count: int) -> None:
+    regions = read_regions(shared_data / folder)
+    assert len(regions.regions) == count
+    assert regions.is_bcss == (folder == "bcss_crops")
+    assert (regions.declared_split is None) == (folder != "he_nuclei")
+
+
+@pytest.mark.parametrize(
+    ("patient", "hospital"),
+    [
+        ("TCGA-A1-A0SK", "A1"),
+        ("TCGA-OL-A5RY-DX1_xmin1.png", "OL"),
+        ("TCGA-A1-A0SKX", None),
+        ("demo-P01", None),
+        ("", None),
+    ],
+)
+def test_hospital_is_the_barcodes_second_field(patient: str, hospital: str | None) -> None:
+    assert find_tcga_hospital(patient) == hospital

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import ast
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sam2.modeling.sam2_base import SAM2Base
+
+from trainables.demo.pretrain import (
+    SPEC_SHARES,
+    SPECS,
+    SceneBatches,
+    Stage,
+    make_optimizers,
+    run_stage,
+    save_weights,
+    score_scenes,
+    train_step,
+)
+from trainables.model.build import MODELS, build_architecture
+from trainables.model.weights import load_model
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = Stage(side=64, minutes=0.02, regions=2, objects=2, lr=1e-3, decay_share=0.5, compact_share=1.0)
+
+
+@pytest.fixture
+def model() -> SAM2Base:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build_architecture(MODELS["nano"], image_size=TINY.side).train()
+
+
+@pytest.mark.parametrize("stage", [TINY, Stage(256, 30.0, 8, 3, 0.002, 0.6, 0.2)])
+def test_a_stage_is_read_as_it_is_written(stage: Stage) -> None:
+    assert Stage.parse(":".join(str(value) for value in vars(stage).values())) == stage
+
+
+@pytest.mark.parametrize("text", ["", "128:18", "128:x:1:1:1:1:1", "128:18:12:3:0.003:0.1", "1:" * 7 + "1"])
+def test_what_is_no_stage_is_refused(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        Stage.parse(text)
+
+
+def test_batches_follow_from_the_seed_and_have_the_shapes_they_say() -> None:
+    first, again, other = (next(iter(SceneBatches(TINY, seed))) for seed in (0, 0, 1))
+    assert torch.equal(first.images, again.images) and torch.equal(first.points, again.points)
+    assert torch.equal(first.targets, again.targets) and not torch.equal(first.images, other.images)
+    n_objects = len(first.region_index)
+    assert first.images.shape == (2, 3, 64, 64) and 0 <= first.images.min() and first.images.max() <= 1
+    assert first.targets.shape == (n_objects, 16, 16) and 2 <= n_objects <= 4
+    assert first.points.shape == (*first.labels.shape, 2) and len(first.labels) == n_objects
+    assert set(first.region_index.tolist()) == {0, 1}
+    # Objects of more than 0.8 % of the scene, whose mean survives the shrinking.
+    assert (first.targets.mean(dim=(1, 2)) > 0.008).all()
+
+
+def test_every_prompt_has_its_share() -> None:
+    assert len(SPECS) == len(SPEC_SHARES) and sum(SPEC_SHARES) == pytest.approx(1)
+
+
+def test_compact_objects_are_left_out_as_the_stage_says() -> None:
+    def measure_fill(compact_share: float) -> float:
+        stage = Stage(64, 1.0, 8, 3, 1e-3, 0.5, compact_share)
+        fills = []
+        for batch in itertools.islice(SceneBatches(stage, 0), 3):
+            actual = batch.targets > 0.5
+            box = actual.any(1)[:, None, :] & actual.any(2)[:, :, None]
+            fills += (actual.sum((1, 2)) / box.sum((1, 2)).clamp_min(1)).tolist()
+        return sum(fills) / len(fills)
+
+    assert measure_fill(0.0) < measure_fill(1.0)
+
+
+def test_one_step_moves_the_promptable_parts_and_leaves_the_video_parts(model: SAM2Base) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizers = make_optimizers(model, TINY.lr)
+    parts = train_step(model, next(iter(SceneBatches(TINY, 0))), optimizers)
+    assert all(value == value and value >= 0 for value in parts.values())
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    for prefix in ("image_encoder.trunk", "image_encoder.neck", "sam_prompt_encoder", "sam_mask_decoder"):
+        assert any(name.startswith(prefix) for name in changed), prefix
+    assert not any(name.startswith(("memory", "obj_ptr", "mask_downsample")) for name in changed)
+    assert all(p.grad is None for p in model.parameters() if p.requires_grad)
+
+
+def test_each_parameter_has_one_optimizer(model: SAM2Base) -> None:
+    groups = [group for optimizer in make_optimizers(model, 1e-3) for group in optimizer.param_groups]
+    trained = [id(parameter) for group in groups for parameter in group["params"]]
+    assert len(trained) == len(set(trained))
+    assert set(trained) == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+
+
+def test_scores_are_shares_and_the_model_goes_on_training(model: SAM2Base) -> None:
+    dice, floor = score_scenes(model, list(itertools.islice(SceneBatches(TINY, 0), 1)))
+    assert 0 <= dice <= 1 and 0 < floor <= 1 and model.training
+
+
+def test_a_stage_runs_and_its_weights_load_at_nano_s_own_size(model: SAM2Base, tmp_path: Path) -> None:
+    path = tmp_path / "nano.safetensors"
+    run_stage(model, TINY, 0, path, make_optimizers(model, TINY.lr))
+    save_weights(model, path)
+    assert all(value.dtype == torch.float16 for value in load_file(path).values())
+    assert path.stat().st_size < 6_000_000 and list(tmp_path.iterdir()) == [path]
+    loaded = load_model("nano", str(path)).state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.allclose(loaded[name].float(), value, atol=1e-3, rtol=1e-3), name
+
+
+def list_imports(file: Path) -> set[str]:
+    """All modules that a file imports, and all that ``from package import module`` could mean."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {one.name for one in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}", *(f"{node.module}.{one.name}" for one in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("module", ["trainables.demo.pretrain", "trainables.demo.shapes"])
+def test_pretraining_is_no_part_of_the_product(module: str) -> None:
+    files = [file for package in ("search", "trainables") for file in (ROOT / package).rglob("*.py")]
+    assert len(files) > 20
+    importers = {file.name for file in files if module in list_imports(file)}
+    assert importers == ({"pretrain.py"} if module == "trainables.demo.shapes" else set())

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from ray import tune
+
+from trainables.adapters.adapted_model import adapters_off, attach_adapters, get_base, save_adapters
+from trainables.adapters.interpolation import SCALES
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.data.store import RegionStore
+from trainables.errors import CheckpointError, InputError
+from trainables.evaluation.candidates import load_adapted, load_candidate, score_candidate, score_scales
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluator import evaluate
+from trainables.model.weights import load_model
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe
+from trainables.sam2_trainable import SAM2Trainable, flatten_scores
+
+CONFIG = {"adapter.rank": 4, "adapter.alpha": 12.0, "adapter.dropout": 0.2, "optim.lr": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def context(tissue_store: RegionStore) -> TrialContext:
+    return TrialContext(
+        model="nano",
+        checkpoint=None,
+        store_folder=str(tissue_store.folder),
+        train=tissue_store.names[:3],
+        val=tissue_store.names[3:],
+        protocol=PROTOCOLS["recorded"],
+        max_epochs=1,
+        seed=0,
+        fixed={"optim.batch_size": 2},
+        n_workers=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def trial(
+    context: TrialContext, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, float], Path]:
+    """One epoch's metrics, and the checkpoint after it."""
+    folder = tmp_path_factory.mktemp("trial")
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray gives a trial that has no storage a folder below the home directory.
+        patch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(folder / "ray"))
+        trainable = tune.with_parameters(SAM2Trainable, context=context)(dict(CONFIG))
+    metrics = trainable.train()
+    trainable.save_checkpoint(str(folder))
+    return metrics, folder
+
+
+def test_a_trial_s_checkpoint_scores_what_the_trial_reported(
+    context: TrialContext, trial: tuple[dict[str, float], Path]
+) -> None:
+    metrics, checkpoint = trial
+    scores = score_candidate(context, checkpoint, context.val)
+    assert scores.protocol == context.protocol
+    assert flatten_scores(scores, "val") == {
+        name: value for name, value in metrics.items() if name.startswith("val_")
+    }
+
+
+def test_zero_shot_is_the_bare_model_and_the_trial_with_its_adapter_off(
+    context: TrialContext, tissue_store: RegionStore, trial: tuple[dict[str, float], Path]
+) -> None:
+    zero_shot = score_candidate(context, None, context.val)
+    regions = EvaluationSet(tissue_store, context.val, context.protocol)
+    assert zero_shot == evaluate(load_model("nano", None), regions, torch.device("cpu"))
+    with adapters_off(load_adapted(context, trial[1])) as base:
+        assert evaluate(base, regions, torch.device("cpu")) == zero_shot
+    assert score_candidate(context, trial[1], context.val) != zero_shot
+
+
+def test_only_the_named_regions_are_scored(context: TrialContext, tissue_store: RegionStore) -> None:
+    scores = score_candidate(context, None, tissue_store.names[:1])
+    assert {pair.file for pair in scores.pairs} == {tissue_store.names[0]}
+
+
+def test_load_candidate_gives_the_model_inside(
+    context: TrialContext, trial: tuple[dict[str, float], Path]
+) -> None:
+    loaded = load_candidate(context, trial[1]).state_dict()
+    expected = get_base(load_adapted(context, trial[1])).state_dict()
+    assert all(torch.equal(value.cpu(), expected[name]) for name, value in loaded.items())
+    assert any("lora_A" in name for name in loaded)
+    assert not any("lora_A" in name for name in load_candidate(context, None).state_dict())
+
+
+def test_a_folder_that_is_no_checkpoint_is_told(context: TrialContext, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=RECIPE_FILE):
+        load_adapted(context, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "5", "{", "[" * 100_000, '{"adapter.rnak": 4}'])
+def test_a_damaged_recipe_is_told_by_its_file(context: TrialContext, tmp_path: Path, content: str) -> None:
+    (tmp_path / RECIPE_FILE).write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_adapted(context, tmp_path)
+    assert caught.value.findings[0].where.startswith(str(tmp_path / RECIPE_FILE))
+
+
+def test_scales_lead_from_zero_shot_to_the_trial_and_on(
+    context: TrialContext, trial: tuple[dict[str, float], Path]
+) -> None:
+    checkpoint, names = trial[1], context.val[:1]
+    found = score_scales(context, checkpoint, names)
+    assert tuple(found) == SCALES
+    zero_shot = score_candidate(context, None, names)
+    assert [pair.overlap for pair in found[0.0].pairs] == [pair.overlap for pair in zero_shot.pairs]
+    assert found[0.0] == zero_shot
+    assert found[1.0] == score_candidate(context, checkpoint, names)
+    assert len({tuple(pair.overlap for pair in scores.pairs) for scores in found.values()}) > 2
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.25])
+def test_several_scales_score_as_one_alone(
+    context: TrialContext, trial: tuple[dict[str, float], Path], scale: float
+) -> None:
+    names = context.val[:1]
+    both = score_scales(context, trial[1], names, (scale, 1.0))
+    assert both[scale] == score_candidate(context, trial[1], names, scale)
+
+
+def test_zero_shot_is_zero_shot_at_every_scale(
+    context: TrialContext, trial: tuple[dict[str, float], Path]
+) -> None:
+    states = [
+        load_candidate(context, *case).state_dict() for case in ((None, 1.0), (None, 0.5), (trial[1], 0.0))
+    ]
+    for state in states[1:]:
+        assert all(torch.equal(value, states[0][name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize(("scales", "left"), [(SCALES, [0.0, 1.0]), ((0.5, 1.0), [1.0]), ((0.5, 0.0), [0.0])])
+def test_an_adapter_that_cannot_be_merged_has_two_scales(
+    context: TrialContext, tmp_path: Path, scales: Sequence[float], left: list[float]
+) -> None:
+    recipe = Recipe.from_flat({"adapter.kind": "bottleneck", "adapter.rank": 2})
+    adapted = attach_adapters(load_model("nano", None), recipe.adapter, seed=0)
+    with torch.no_grad():
+        for value in adapted.parameters():
+            if value.requires_grad:
+                value += 0.1
+    save_adapters(adapted, tmp_path / ADAPTER_FOLDER)
+    (tmp_path / RECIPE_FILE).write_text(json.dumps(recipe.to_flat()))
+    found = score_scales(context, tmp_path, context.val[:1], scales)
+    assert list(found) == left
+    if 0.0 in left:
+        assert found[0.0] == score_candidate(context, None, context.val[:1])
+    if 1.0 in left:
+        assert found[1.0] != score_candidate(context, None, context.val[:1])
+
+
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), 2.01, 1e300])
+def test_a_wrong_scale_is_told(
+    context: TrialContext, trial: tuple[dict[str, float], Path], scale: float
+) -> None:
+    with pytest.raises(InputError, match="0 <= scale"):
+        score_candidate(context, trial[1], context.val, scale)
+    with pytest.raises(InputError, match="0 <= scale"):
+        score_scales(context, trial[1], context.val, (1.0, scale))

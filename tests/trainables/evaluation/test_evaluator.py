@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+
+import trainables.evaluation.evaluator
+from trainables.data.store import RegionStore
+from trainables.errors import DataError
+from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
+from trainables.evaluation.evaluator import collect_scores, evaluate, predict_masks
+from trainables.model.class_prompts import attach_class_prompts, start_class_prompts
+from trainables.model.weights import load_model
+from trainables.protocol.components import fill_box
+from trainables.protocol.overlap import Overlap
+from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.spec import PROTOCOLS, find_components
+
+CPU = torch.device("cpu")
+BOX = PROTOCOLS["box"]
+CLASSES = {1: "tumor", 2: "stroma"}
+
+
+@pytest.fixture(scope="module")
+def nano() -> SAM2Base:
+    return load_model("nano", None)
+
+
+def draw_masks() -> dict[str, np.ndarray]:
+    """``a``: a block of tumor with a satellite, a bar of stroma, ignored pixels; ``b``: tumor alone."""
+    a = np.zeros((40, 40), np.uint8)
+    a[4:14, 4:14] = a[4:6, 30:40] = 1  # 100 and 20 pixels
+    a[20:24] = 2
+    a[30:] = 9
+    b = np.zeros((30, 60), np.uint8)
+    b[5:25, 10:50] = 1
+    b[5:15, 10:30] = 0
+    b[6:8, 12:14] = 1  # a part of its own, yet inside the other's box
+    return {"a": a, "b": b}
+
+
+def answer(regions: EvaluationSet, kind: str) -> Iterator[tuple[RegionPlan, list[np.ndarray]]]:
+    """Masks that need no model: the prompted components, their boxes, the class in them, all or nothing."""
+    for plan in regions.plans:
+        mask = regions.mask(plan.index)
+        masks = []
+        for pair in plan.pairs:
+            parts = find_components(mask == pair.class_id, regions.protocol)
+            boxes = np.logical_or.reduce([fill_box(part) for part in parts])
+            shapes = {
+                "components": np.logical_or.reduce(parts),
+                "boxes": boxes,
+                "class in boxes": boxes & (mask == pair.class_id),
+                "everything": np.ones(mask.shape, bool),
+                "nothing": np.zeros(mask.shape, bool),
+            }
+            masks.append(shapes[kind])
+        yield plan, masks
+
+
+@pytest.fixture
+def drawn(write_store: Callable[..., RegionStore]) -> RegionStore:
+    return write_store(draw_masks(), CLASSES, ignore=(9,))
+
+
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [
+        *(("box", "class in boxes"), ("box-neg", "class in boxes"), ("components", "class in boxes")),
+        *(("recorded", "components"), ("centroid", "components"), ("points", "components")),
+    ],
+)
+def test_perfect_answers_score_the_ceiling_and_filled_boxes_the_floor(
+    drawn: RegionStore, name: str, best: str
+) -> None:
+    regions = EvaluationSet(drawn, drawn.names, PROTOCOLS[name])
+    perfect = collect_scores(regions, answer(regions, best))
+    boxes = collect_scores(regions, answer(regions, "boxes"))
+    assert [pair.dice for pair in perfect.pairs] == [pair.ceiling for pair in perfect.pairs]
+    assert [pair.dice for pair in boxes.pairs] == [pair.floor for pair in boxes.pairs]
+    assert perfect.dice == pytest.approx(perfect.ceiling) and boxes.dice == pytest.approx(boxes.floor)
+
+
+def test_ceiling_and_floor_by_hand(drawn: RegionStore) -> None:
+    pairs = EvaluationSet(drawn, ["a.png", "b.png"], BOX).plans
+    # a, tumor: 100 of 120 pixels are prompted. b, tumor: 600 of 604 pixels, all of them in a box of 800.
+    assert [pair.ceiling for pair in pairs[0].pairs] == pytest.approx([200 / 220, 1])
+    assert [pair.floor for pair in pairs[0].pairs] == pytest.approx([200 / 220, 1])
+    assert pairs[1].pairs[0].ceiling == 1 and pairs[1].pairs[0].floor == pytest.approx(1208 / 1404)
+
+
+@pytest.mark.parametrize(("name", "ceiling"), [("recorded", 1200 / 1204), ("centroid", 1200 / 1204), ("box", 1)])
+def test_only_a_box_reaches_parts_that_were_not_prompted(
+    drawn: RegionStore, name: str, ceiling: float
+) -> None:
+    (plan,) = EvaluationSet(drawn, ["b.png"], PROTOCOLS[name]).plans
+    assert plan.pairs[0].ceiling == pytest.approx(ceiling)
+
+
+@pytest.mark.parametrize("name", ["box", "box-neg", "components"])
+@pytest.mark.parametrize("count_outside", [False, True])
+def test_no_mask_inside_the_boxes_beats_the_ceiling(
+    drawn: RegionStore, tissue_store: RegionStore, name: str, count_outside: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    protocol = dataclasses.replace(PROTOCOLS[name], count_outside=count_outside)
+
+    def draw(regions: EvaluationSet) -> Iterator[tuple[RegionPlan, list[np.ndarray]]]:
+        """Subsets of the boxes: some pixels of the class kept, some others added."""
+        best = {plan.index: masks for plan, masks in answer(regions, "class in boxes")}
+        for plan, boxes in answer(regions, "boxes"):
+            kept, added = rng.choice([0.0, 0.01, 0.5, 0.99, 1.0], 2)
+            masks = [
+                box & np.where(inside, rng.random(box.shape) < kept, rng.random(box.shape) < added)
+                for box, inside in zip(boxes, best[plan.index], strict=True)
+            ]
+            yield plan, masks
+
+    for store in (drawn, tissue_store):
+        regions = EvaluationSet(store, store.names, protocol)
+        for _ in range(25):
+            assert all(pair.dice <= pair.ceiling + 1e-12 for pair in collect_scores(regions, draw(regions)).pairs)
+
+
+def test_a_class_that_a_region_lacks_makes_no_pair(drawn: RegionStore) -> None:
+    regions = EvaluationSet(drawn, ["b.png", "a.png"], BOX)
+    pairs = collect_scores(regions, answer(regions, "nothing")).pairs
+    assert [(pair.file, pair.class_name, pair.dice) for pair in pairs] == [
+        ("b.png", "tumor", 0),
+        ("a.png", "tumor", 0),
+        ("a.png", "stroma", 0),
+    ]
+
+
+@pytest.mark.parametrize(("count_outside", "predicted"), [(False, 1200), (True, 1600)])
+def test_ignored_ids_count_only_where_the_protocol_says_so(
+    drawn: RegionStore, count_outside: bool, predicted: int
+) -> None:
+    protocol = dataclasses.replace(BOX, count_outside=count_outside)
+    regions = EvaluationSet(drawn, ["a.png"], protocol)
+    first = collect_scores(regions, answer(regions, "everything")).pairs[0]
+    assert first.overlap == Overlap(shared=120, predicted=predicted, actual=120)
+
+
+def test_nothing_to_score_is_an_error(write_store: Callable[..., RegionStore]) -> None:
+    mask = np.zeros((20, 20), np.uint8)
+    mask[:2, :3] = 1
+    store = write_store({"a": mask}, CLASSES)
+    regions = EvaluationSet(store, store.names, PROTOCOLS["components"])  # 6 pixels are too few for it
+    with pytest.raises(DataError, match="no region to score"):
+        collect_scores(regions, answer(regions, "nothing"))
+
+
+def to_pair(file: str, class_name: str, shared: int, predicted: int, actual: int) -> PairScore:
+    return PairScore(file, class_name, "patient", Overlap(shared, predicted, actual), 1.0, 0.5)
+
+
+PAIRS = (
+    to_pair("a", "tumor", 100, 100, 100),  # Dice 1, IoU 1
+    to_pair("b", "tumor", 0, 10, 10),  # Dice 0, IoU 0
+    to_pair("a", "stroma", 10, 20, 20),  # Dice 1/2, IoU 1/3
+    to_pair("b", "vessel", 5, 5, 15),  # Dice 1/2, IoU 1/3
+)
+
+
+@pytest.mark.parametrize(
+    ("averaging", "dice", "iou"),
+    [
+        ("pairs", (1 + 0 + 1 / 2 + 1 / 2) / 4, (1 + 0 + 1 / 3 + 1 / 3) / 4),
+        ("classes", (1 / 2 + 1 / 2 + 1 / 2) / 3, (1 / 2 + 1 / 3 + 1 / 3) / 3),
+        ("pixels", (200 / 220 + 1 / 2 + 1 / 2) / 3, (100 / 120 + 1 / 3 + 1 / 3) / 3),
+    ],
+)
+def test_scores_are_averaged_as_the_protocol_says(averaging: str, dice: float, iou: float) -> None:
+    scores = Scores(dataclasses.replace(BOX, averaging=averaging), PAIRS)
+    assert (scores.dice, scores.iou) == pytest.approx((dice, iou))
+    assert scores.per_class() == {"tumor": 0.5, "stroma": 0.5, "vessel": 0.5}
+    assert (scores.ceiling, scores.floor) == (1.0, 0.5)
+
+
+def test_scores_flatten_for_logs() -> None:
+    flat = Scores(BOX, PAIRS).to_flat()
+    assert set(flat) == {"dice", "iou"} | {
+        f"{metric}/{name}" for metric in ("dice", "iou") for name in ("tumor", "stroma", "vessel")
+    }
+    assert flat["iou/stroma"] == pytest.approx(1 / 3)
+
+
+def test_prompts_depend_on_seed_and_region_and_not_on_company(tissue_store: RegionStore) -> None:
+    protocol = PROTOCOLS["points"]
+
+    def list_points(names: list[str], seed: int = 0) -> list[list[list[float]]]:
+        regions = EvaluationSet(tissue_store, names, dataclasses.replace(protocol, prompt_seed=seed))
+        return [item.prompt.points.tolist() for item in regions.plans[-1].objects]
+
+    alone = list_points(["r2.png"])
+    assert alone == list_points(["r0.png", "r1.png", "r2.png"]) and alone != list_points(["r2.png"], seed=1)
+
+
+def list_masks(model: SAM2Base, regions: EvaluationSet, regions_per_pass: int = 4) -> list[np.ndarray]:
+    return [np.stack(masks) for _, masks in predict_masks(model, regions, CPU, regions_per_pass)]
+
+
+def list_overlaps(model: SAM2Base, regions: EvaluationSet) -> list[Overlap]:
+    return [pair.overlap for pair in evaluate(model, regions, CPU).pairs]
+
+
+@pytest.fixture(scope="module")
+def named_nano(tissue_store: RegionStore) -> SAM2Base:
+    """Nano with untrained class prompts, which protocol auto asks and all others leave alone."""
+    model = load_model("nano", None)
+    attach_class_prompts(model, start_class_prompts(model, len(tissue_store.classes), 2, seed=0))
+    return model
+
+
+SCORE_AFRESH = """
+import json, sys, torch
+from pathlib import Path
+from trainables.checkpoint import load_model
+from trainables.data.store import RegionStore
+from trainables.evaluate import EvaluationSet, evaluate
+from trainables.model.class_prompts import attach_class_prompts, start_class_prompts
+from trainables.protocol import PROTOCOLS
+
+torch.set_num_threads(int(sys.argv[2]))
+store, nano, found = RegionStore.open(Path(sys.argv[1])), load_model("nano", None), {}
+attach_class_prompts(nano, start_class_prompts(nano, len(store.classes), 2, seed=0))
+for name, protocol in PROTOCOLS.items():
+    scores = evaluate(nano, EvaluationSet(store, store.names, protocol), torch.device("cpu"))
+    found[name] = [pair.overlap for pair in scores.pairs]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def scored_afresh(tissue_store: RegionStore) -> dict[str, list[Overlap]]:
+    """Overlaps of nano under every named protocol, counted by another process."""
+    command = [sys.executable, "-c", SCORE_AFRESH, str(tissue_store.folder), str(torch.get_num_threads())]
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=120)
+    return {name: [Overlap(*one) for one in found] for name, found in json.loads(done.stdout).items()}
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_every_named_protocol_is_bit_repeatable(
+    named_nano: SAM2Base, tissue_store: RegionStore, scored_afresh: dict[str, list[Overlap]], name: str
+) -> None:
+    nano = named_nano
+    first, rebuilt = (EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS[name]) for _ in range(2))
+    counted = list_overlaps(nano, first)
+    assert any(overlap.shared for overlap in counted)
+    assert list_overlaps(nano, first) == counted
+    assert list_overlaps(nano, rebuilt) == counted
+    assert scored_afresh[name] == counted
+
+
+@pytest.mark.parametrize("tta", [("identity",), ("vflip",), ("identity", "rot90", "hflip")])
+def test_the_encoder_sees_each_region_once_a_view(
+    nano: SAM2Base, tissue_store: RegionStore, tta: tuple[str, ...]
+) -> None:
+    seen = 0
+
+    def count(module: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
+        nonlocal seen
+        seen += len(arguments[0])
+
+    regions = EvaluationSet(tissue_store, tissue_store.names, dataclasses.replace(BOX, tta=tta))
+    hook = nano.image_encoder.register_forward_pre_hook(count)
+    try:
+        list_masks(nano, regions)
+    finally:
+        hook.remove()
+    assert seen == len(tissue_store.names) * len(tta)
+
+
+def test_scores_at_another_resolution_by_hand(write_store: Callable[..., RegionStore]) -> None:
+    mask = np.full((32, 128), 9, np.uint8)
+    mask[:, :96] = 0
+    mask[8:24, 32:96] = 1  # 16 x 64 pixels: of 64 x 64 rows 16 to 47 and columns 16 to 47
+    mask[0, 0] = 1  # at 64 x 64 two rows high, and perhaps lost
+    store = write_store({"a": mask}, {1: "tumor"}, ignore=(9,), side=128)
+    protocol = dataclasses.replace(BOX, score_px=64)
+    regions = EvaluationSet(store, store.names, protocol)
+    assert regions.mask(0).shape == regions.size(0) == (64, 64)
+    (item,) = regions.plans[0].objects
+    assert item.prompt.points.tolist() == [[16, 16], [47, 47]] and item.scale == (2, 2)
+    (pair,) = collect_scores(regions, answer(regions, "boxes")).pairs
+    actual = int((regions.mask(0) == 1).sum())
+    assert actual in (1024, 1026)
+    assert pair.overlap == Overlap(shared=1024, predicted=1024, actual=actual)
+    (pair,) = collect_scores(regions, answer(regions, "everything")).pairs
+    assert pair.overlap == Overlap(shared=actual, predicted=64 * 48, actual=actual)
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_a_region_scored_at_its_own_size_is_scored_as_ever(
+    named_nano: SAM2Base, tissue_store: RegionStore, name: str
+) -> None:
+    nano, protocol = named_nano, PROTOCOLS[name]
+    own = EvaluationSet(tissue_store, ["r0.png"], protocol)
+    same = EvaluationSet(tissue_store, ["r0.png"], dataclasses.replace(protocol, score_px=160))
+    assert own.size(0) == (160, 160) and own.protocol.id != same.protocol.id
+    assert list_overlaps(nano, same) == list_overlaps(nano, own)
+
+
+@pytest.mark.parametrize("score_px", [80, 320])
+def test_a_model_scores_much_the_same_at_other_resolutions(
+    nano: SAM2Base, tissue_store: RegionStore, score_px: int
+) -> None:
+    protocols = BOX, dataclasses.replace(BOX, score_px=score_px)
+    own, other = (evaluate(nano, EvaluationSet(tissue_store, ["r0.png", "r1.png"], one), CPU) for one in protocols)
+    assert other.dice != own.dice and other.dice == pytest.approx(own.dice, abs=0.05)
+    assert other.pairs[0].overlap.actual == pytest.approx(
+        own.pairs[0].overlap.actual * (score_px / 160) ** 2, rel=0.1
+    )
+
+
+@pytest.mark.parametrize(("score_px", "sizes"), [(0, [(40, 40), (30, 60)]), (48, [(48, 48), (48, 48)])])
+@pytest.mark.parametrize("tta", [("identity",), ("identity", "rot90")])
+def test_masks_have_the_size_that_is_scored(
+    nano: SAM2Base,
+    write_store: Callable[..., RegionStore],
+    score_px: int,
+    sizes: list[tuple[int, int]],
+    tta: tuple[str, ...],
+) -> None:
+    store = write_store(draw_masks(), CLASSES, side=256)
+    masks = list_masks(
+        nano, EvaluationSet(store, store.names, dataclasses.replace(BOX, score_px=score_px, tta=tta))
+    )
+    assert [one.shape for one in masks] == [(2, *sizes[0]), (1, *sizes[1])]
+
+
+@pytest.mark.parametrize("regions_per_pass", [1, 2, 100])
+def test_regions_per_pass_change_no_mask(
+    nano: SAM2Base, tissue_store: RegionStore, regions_per_pass: int
+) -> None:
+    regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
+    for one, other in zip(
+        list_masks(nano, regions), list_masks(nano, regions, regions_per_pass), strict=True
+    ):
+        # Batched convolutions add in another order: a pixel on the threshold may turn.
+        assert (one != other).mean() < 1e-4
+
+
+def test_many_objects_are_decoded_in_chunks_alike(
+    nano: SAM2Base, tissue_store: RegionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions = EvaluationSet(tissue_store, ["r0.png", "r1.png"], PROTOCOLS["components"])
+    assert max(len(plan.objects) for plan in regions.plans) > 2
+    whole = list_masks(nano, regions)
+    monkeypatch.setattr(trainables.evaluation.evaluator, "MAX_OBJECTS_PER_PASS", 2)
+    for one, other in zip(whole, list_masks(nano, regions), strict=True):
+        assert (one != other).mean() < 1e-4
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_gets_its_mode_back_and_gradients_stay_on_for_others(
+    nano: SAM2Base, tissue_store: RegionStore, training: bool
+) -> None:
+    nano.train(training)
+    try:
+        for _ in predict_masks(nano, EvaluationSet(tissue_store, ["r0.png"], BOX), CPU):
+            assert not nano.training and torch.is_grad_enabled()
+        assert nano.training is training
+    finally:
+        nano.eval()
+
+
+def test_evaluate_scores_every_pair(nano: SAM2Base, tissue_store: RegionStore) -> None:
+    regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
+    scores = evaluate(nano, regions, CPU)
+    present = tissue_store.class_presence()
+    assert len(scores.pairs) == sum(len(ids) for ids in present.values())
+    assert 0 < scores.iou < scores.dice < scores.ceiling <= 1

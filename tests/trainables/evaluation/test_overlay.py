@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from trainables.context import TrialContext
+from trainables.data.store import RegionStore
+from trainables.evaluation.candidates import Candidate
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.overlay import BAR_PX, COLORS, PANEL_PX, draw_overlays, draw_region
+from trainables.protocol.spec import PROTOCOLS, Protocol
+
+INNER = slice(BAR_PX, BAR_PX + PANEL_PX)
+
+
+def make_context(store: RegionStore, protocol: Protocol = PROTOCOLS["box"]) -> TrialContext:
+    return TrialContext("nano", None, str(store.folder), (), store.names, protocol, 1, 0, {}, 0)
+
+
+def draw_mask() -> np.ndarray:
+    """Tumor on the left, stroma in the upper right quarter, ignored pixels in the lower right one."""
+    mask = np.full((64, 64), 9, np.uint8)
+    mask[:, :32] = 1
+    mask[:32, 32:] = 2
+    return mask
+
+
+@pytest.fixture
+def drawn(write_store: Callable[..., RegionStore]) -> RegionStore:
+    return write_store({"a": draw_mask()}, {1: "tumor", 2: "stroma"}, ignore=(9,))
+
+
+def draw(store: RegionStore, protocol: Protocol = PROTOCOLS["box"]) -> np.ndarray:
+    regions = EvaluationSet(store, store.names, protocol)
+    (plan,) = regions.plans
+    mask = regions.mask(plan.index)
+    panels = {"right": [mask == 1, mask == 2], "nothing": [mask == 0, mask == 0]}
+    return draw_region(regions, plan, panels)
+
+
+def get_panel(picture: np.ndarray, number: int) -> np.ndarray:
+    return picture[INNER, number * PANEL_PX : (number + 1) * PANEL_PX].astype(int)
+
+
+def find_color(panel: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    return (panel == color).all(axis=-1)
+
+
+def test_a_region_is_a_row_of_panels_between_titles_and_legend(drawn: RegionStore) -> None:
+    picture = draw(drawn)
+    assert picture.shape == (BAR_PX + PANEL_PX + BAR_PX, 4 * PANEL_PX, 3) and picture.dtype == np.uint8
+    for number in range(4):
+        assert (picture[:BAR_PX, number * PANEL_PX : (number + 1) * PANEL_PX] < 100).any()
+    for color in COLORS[:2]:
+        assert find_color(picture[-BAR_PX:], color).sum() > 100
+
+
+def test_a_right_answer_looks_like_the_truth_and_an_empty_one_like_tissue(drawn: RegionStore) -> None:
+    picture = draw(drawn)
+    truth, right, nothing = (get_panel(picture, number) for number in (1, 2, 3))
+    assert np.array_equal(truth, right)
+    for number, color in enumerate(COLORS[:2]):
+        rows, columns = np.nonzero(find_color(truth, color))
+        assert rows.min() <= 2 and columns.min() <= 2 + number * PANEL_PX // 2
+        assert not find_color(nothing, color).any()
+
+
+def test_each_class_is_tinted_in_its_own_color(drawn: RegionStore) -> None:
+    picture = draw(drawn)
+    tinted, plain = get_panel(picture, 1), get_panel(picture, 3)
+    for color, where in ((COLORS[0], np.s_[100:280, 40:150]), (COLORS[1], np.s_[40:150, 230:340])):
+        expected = 0.75 * plain[where] + 0.25 * np.array(color)
+        assert np.abs(tinted[where] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("count_outside", [False, True])
+def test_what_does_not_count_is_paled(drawn: RegionStore, count_outside: bool) -> None:
+    protocol = dataclasses.replace(PROTOCOLS["box"], count_outside=count_outside)
+    picture = draw(drawn, protocol)
+    ignored = np.s_[220:360, 220:360]
+    tissue, shown = get_panel(picture, 0)[ignored], get_panel(picture, 3)[ignored]
+    if count_outside:
+        assert np.array_equal(shown, tissue)
+    else:
+        assert shown.min() >= 0.6 * 255 - 1 and (shown >= tissue).all()
+
+
+def test_the_first_panel_shows_the_prompts_where_they_are(drawn: RegionStore) -> None:
+    panel = get_panel(draw(drawn), 0)
+    for color, box in ((COLORS[0], (0, 0, 186, 378)), (COLORS[1], (192, 0, 378, 186))):
+        rows, columns = np.nonzero(find_color(panel, color))
+        found = (columns.min(), rows.min(), columns.max(), rows.max())
+        assert np.abs(np.subtract(found, box)).max() <= 6
+    crosses = get_panel(draw(drawn, PROTOCOLS["box-neg"]), 0)
+    assert find_color(crosses, COLORS[0]).sum() > find_color(panel, COLORS[0]).sum()
+    dots = get_panel(draw(drawn, PROTOCOLS["centroid"]), 0)
+    assert find_color(dots, COLORS[0])[189, 93]  # x = 15.5, y = 31.5 of 64
+
+
+@pytest.mark.parametrize("score_px", [32, 128])
+def test_what_is_scored_at_another_size_is_drawn_in_the_same_places(drawn: RegionStore, score_px: int) -> None:
+    own, other = draw(drawn), draw(drawn, dataclasses.replace(PROTOCOLS["box"], score_px=score_px))
+    for number in range(1, 4):  # the boxes' corners are pixels of the scored mask, and so differ a little
+        assert np.array_equal(get_panel(own, number), get_panel(other, number))
+    for color in COLORS[:2]:
+        places = [np.argwhere(find_color(get_panel(one, 0), color)) for one in (own, other)]
+        assert np.abs(places[0].max(axis=0) - places[1].max(axis=0)).max() <= PANEL_PX // 32
+
+
+def test_colors_differ_and_do_not_run_out(write_store: Callable[..., RegionStore]) -> None:
+    assert len(set(COLORS)) == len(COLORS)
+    mask = np.repeat(np.arange(1, 10, dtype=np.uint8), 8)[:, None] * np.ones((1, 72), np.uint8)
+    store = write_store({"a": mask}, {number: f"class {number}" for number in range(1, 10)})
+    regions = EvaluationSet(store, store.names, PROTOCOLS["box"])
+    picture = draw_region(regions, regions.plans[0], {})
+    assert picture.shape[1] == 2 * PANEL_PX and picture.shape[0] > PANEL_PX + 2 * BAR_PX  # the legend wraps
+    legend = picture[BAR_PX + PANEL_PX :]
+    assert find_color(legend, COLORS[0]).any(axis=1).sum() == 2 * 15  # the color of classes 1 and 8: two rows
+
+
+def test_a_region_without_a_class_to_score_is_drawn_all_the_same(
+    write_store: Callable[..., RegionStore],
+) -> None:
+    specks = np.zeros((64, 64), np.uint8)
+    specks[5, 5:9] = 1
+    store = write_store({"a": specks}, {1: "tumor"})
+    regions = EvaluationSet(store, store.names, PROTOCOLS["components"])
+    picture = draw_region(regions, regions.plans[0], {"model": []})
+    assert picture.shape[1] == 3 * PANEL_PX
+
+
+def test_one_png_a_region_is_written(tissue_store: RegionStore, tmp_path: Path) -> None:
+    context = make_context(tissue_store, PROTOCOLS["recorded"])
+    files = draw_overlays(context, {"zero-shot": Candidate(None)}, ["r3.png", "r1.png"], tmp_path / "new" / "overlays")
+    assert [file.name for file in files] == ["r3.png", "r1.png"]
+    for file in files:
+        picture = cv2.imread(str(file))
+        assert picture is not None and picture.shape == (2 * BAR_PX + PANEL_PX, 3 * PANEL_PX, 3)
+
+
+def test_a_file_that_cannot_be_written_is_an_error(tissue_store: RegionStore, tmp_path: Path) -> None:
+    (tmp_path / "r0.png").mkdir()
+    with pytest.raises(OSError, match="r0.png"):
+        draw_overlays(make_context(tissue_store), {}, ["r0.png"], tmp_path)
+
+
+def test_a_picture_that_cannot_be_finished_leaves_the_old_one(
+    tissue_store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "r0.png").write_bytes(b"old")
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="r0.png cannot be written: No space left"):
+        draw_overlays(make_context(tissue_store), {}, ["r0.png"], tmp_path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.glob("r0*")] == [("r0.png", b"old")]

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainables.errors import CheckpointError
+from trainables.evaluation.sam1_weights import STYLES, load_sam1
+from trainables.model.build import MODELS, build_architecture
+from trainables.protocol.spec import PROTOCOLS
+
+pytest.importorskip("segment_anything", reason="needs the package segment-anything")
+
+SAM = STYLES["sam"]
+
+
+@pytest.fixture
+def state(tiny_sam1_file: Path) -> dict[str, Tensor]:
+    """A copy that a test may change."""
+    return dict(torch.load(tiny_sam1_file, weights_only=True))
+
+
+def refuse(path: Path) -> Any:
+    with pytest.raises(CheckpointError) as raised:
+        load_sam1(path, SAM)
+    assert len(raised.value.findings) == 1 and raised.value.findings[0].where == str(path)
+    return raised.value.findings[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "save"),
+    [
+        ("bare.pth", torch.save),
+        ("training.pth", lambda state, path: torch.save({"model": state, "epoch": 3}, path)),
+        ("sam.safetensors", save_file),
+    ],
+)
+def test_what_is_saved_is_loaded(
+    state: dict[str, Tensor], tmp_path: Path, file: str, save: Callable[[Any, Path], object]
+) -> None:
+    path = tmp_path / file
+    save(state, path)
+    model = load_sam1(path, SAM)
+    loaded = model.network.state_dict()
+    assert set(loaded) == set(state) and all(torch.equal(loaded[name], state[name]) for name in state)
+    assert model.size == "ViT of width 32 and depth 2"
+    assert not model.network.training and not any(one.requires_grad for one in model.network.parameters())
+
+
+def test_the_architecture_is_read_off_the_weights(tiny_sam1_file: Path) -> None:
+    encoder = load_sam1(tiny_sam1_file, SAM).network.image_encoder
+    assert encoder.img_size == 256
+    assert [block.window_size for block in encoder.blocks] == [14, 0]
+    assert [block.attn.num_heads for block in encoder.blocks] == [4, 4]
+
+
+def test_medsam_s_images_are_not_normalized_by_color(tiny_sam1_file: Path) -> None:
+    pixels = torch.rand(1, 3, 256, 256)
+    assert torch.equal(load_sam1(tiny_sam1_file, STYLES["medsam"]).network.preprocess(pixels), pixels)
+    assert not torch.equal(load_sam1(tiny_sam1_file, SAM).network.preprocess(pixels), pixels)
+
+
+class _Hostile:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.mark,)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    path, mark = tmp_path / "sam.pth", tmp_path / "ran"
+    torch.save({"model": _Hostile(mark)}, path)
+    assert "holds more than weights" in refuse(path).what
+    path.write_bytes(pickle.dumps(_Hostile(mark)))
+    assert "it was not opened" in refuse(path).what
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_truncated_files_are_refused(
+    state: dict[str, Tensor], tmp_path: Path, suffix: str, share: float
+) -> None:
+    path = tmp_path / f"sam{suffix}"
+    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    finding = refuse(path)
+    assert "cannot be read as weights" in finding.what or "not a checkpoint" in finding.what
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert refuse(tmp_path / "none.pth").what == "no such file"
+
+
+def flip_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_a_pipe_a_flipped_byte_and_values_that_are_not_finite_are_told(
+    state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "sam.pth"
+    os.mkfifo(path)
+    assert "not a regular file but a pipe" in refuse(path).what
+    path.unlink()
+    torch.save(state, path)
+    flip_byte(path)
+    assert "the checksum does not fit" in refuse(path).what
+    name = "image_encoder.pos_embed"
+    state[name] = state[name].clone().index_fill_(0, torch.tensor([0]), float("nan"))
+    torch.save(state, path)
+    assert f"NaN or infinite: {name} ({state[name].numel():,} of" in refuse(path).what
+
+
+@pytest.mark.parametrize("content", [{"model": [1, 2]}, {}, [torch.zeros(2)]])
+def test_files_without_weights_are_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+    finding = refuse(tmp_path / "odd.pth")
+    assert "holds no state dictionary" in finding.what and "SAM2" not in finding.fix
+
+
+@pytest.mark.parametrize("name", ["nano", "tiny"])
+def test_a_sam2_checkpoint_is_named_as_such(tmp_path: Path, name: str) -> None:
+    torch.save({"model": build_architecture(MODELS[name], 256).state_dict()}, tmp_path / "sam2.pt")
+    finding = refuse(tmp_path / "sam2.pt")
+    assert finding.what == f"is a SAM2 checkpoint ({name})" and f"--model {name}" in finding.fix
+
+
+def drop(name: str) -> Callable[[dict[str, Tensor]], object]:
+    return lambda state: state.pop(name)
+
+
+def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
+    return lambda state: state.update({name: torch.zeros(*shape)})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (drop("mask_decoder.iou_token.weight"), "1 weights missing (first: mask_decoder.iou_token.weight)"),
+        (put("extra", 2), "1 weights unknown (first: extra)"),
+        (put("mask_decoder.iou_token.weight", 1, 128), "1 weights of another shape (first: mask_decoder.iou_token"),
+        (put("image_encoder.pos_embed", 1, 8, 8, 32), "is not a SAM"),  # its windows have the span of no grid
+        (put("image_encoder.blocks.0.attn.rel_pos_h", 27, 7), "is not a SAM"),  # a head that does not divide
+        (put("image_encoder.patch_embed.proj.weight", 32), "is not a SAM"),
+        (drop("image_encoder.blocks.1.attn.rel_pos_h"), "is not a SAM"),
+        (put("image_encoder.blocks.0.Adapter.channel.0.weight", 8, 32), "as SAM-Med2D has"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    state: dict[str, Tensor], tmp_path: Path, change: Callable[[dict[str, Tensor]], object], told: str
+) -> None:
+    change(state)
+    torch.save(state, tmp_path / "sam.pth")
+    assert told in refuse(tmp_path / "sam.pth").what
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        ("vision_encoder.pos_embed", "transformers"),
+        ("image_encoder.layers.0.blocks.0.conv1.c.weight", "TinyViT"),
+        ("conv1.weight", "is not a SAM (1 weights, first: conv1.weight)"),
+    ],
+)
+def test_strangers_are_named(tmp_path: Path, first: str, told: str) -> None:
+    torch.save({first: torch.zeros(2)}, tmp_path / "other.pth")
+    assert told in refuse(tmp_path / "other.pth").what
+
+
+def test_without_the_package_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    finding = refuse(tmp_path / "sam.pth")
+    assert "not installed" in finding.what and "pip install segment-anything" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("style", "protocol", "number"),
+    [("sam", "points", 0), ("medsam", "box", 1), ("medsam", "box-neg", 2), ("medsam", "centroid", 2)],
+)
+def test_a_style_says_where_it_departs_from_a_protocol(style: str, protocol: str, number: int) -> None:
+    assert len(STYLES[style].list_caveats(PROTOCOLS[protocol])) == number

@@ -1,0 +1,213 @@
+"""Class prompts from training through the checkpoint to the export, on a few small regions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.adapters.adapted_model import get_base
+from trainables.context import TrialContext
+from trainables.data.store import RegionStore
+from trainables.errors import CheckpointError, TrainablesError
+from trainables.evaluation.candidates import load_candidate, score_candidate, score_scales
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.export.class_export import (
+    CLASS_EXPORT_FILE,
+    ClassExport,
+    load_class_export,
+    score_class_export,
+    write_class_export,
+)
+from trainables.export.merged import MERGED_FILE, write_merged
+from trainables.export.unmerged import write_unmerged
+from trainables.model.class_prompts import CLASS_PROMPTS_FILE, ClassPrompts, find_class_prompts, save_class_prompts
+from trainables.model.weights import load_model
+from trainables.protocol.scores import Scores
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe
+from trainables.training.fine_tune import FineTune
+
+RECIPE = Recipe.from_flat(
+    {
+        "adapter.rank": 2,
+        "adapter.train_decoder": True,
+        "optim.lr": 3e-3,
+        "optim.batch_size": 2,
+        "class_prompts.tokens": 2,
+        "loss.focal": 1.0,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def context(tissue_store: RegionStore) -> TrialContext:
+    return TrialContext(
+        model="nano",
+        checkpoint=None,
+        store_folder=str(tissue_store.folder),
+        train=tissue_store.names[:3],
+        val=tissue_store.names[3:],
+        protocol=PROTOCOLS["auto"],
+        max_epochs=2,
+        seed=0,
+        fixed={},
+        n_workers=0,
+    )
+
+
+def make_fine_tune(context: TrialContext, recipe: Recipe = RECIPE) -> FineTune:
+    store = RegionStore.open(Path(context.store_folder))
+    regions = EvaluationSet(store, context.val, context.protocol, context.train)
+    base_state = load_model("nano", None).state_dict()
+    return FineTune(context, context.list_folds()[0], regions, base_state, recipe, 5, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def trained(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> tuple[FineTune, Scores, Path]:
+    """A fine-tune after one epoch, what it scored then, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    fit = make_fine_tune(context)
+    report = fit.train_epoch(0)
+    assert set(report.losses) == {"total", "focal", "dice", "objectness"}
+    scores = fit.evaluate()
+    assert scores is not None
+    fit.save(folder)
+    return fit, scores, folder
+
+
+@pytest.fixture(scope="module")
+def export(
+    context: TrialContext, trained: tuple[FineTune, Scores, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    write_merged(context, trained[2], folder)
+    write_class_export(context, trained[2], folder)
+    return folder
+
+
+def test_training_moves_every_token(context: TrialContext, trained: tuple[FineTune, Scores, Path]) -> None:
+    started = find_class_prompts(get_base(make_fine_tune(context).adapted))
+    moved = find_class_prompts(get_base(trained[0].adapted))
+    assert started is not None and moved is not None
+    assert bool((started.tokens != moved.tokens).flatten(2).any(2).all())
+
+
+def test_a_checkpoint_scores_and_goes_on_as_the_fine_tune_does(
+    context: TrialContext, trained: tuple[FineTune, Scores, Path]
+) -> None:
+    fit, scores, folder = trained
+    assert score_candidate(context, folder, context.val) == scores
+    assert score_scales(context, folder, context.val, (1.0,)) == {1.0: scores}
+    resumed = make_fine_tune(context)
+    resumed.load(folder)
+    assert resumed.train_epoch(1).losses == pytest.approx(fit.train_epoch(1).losses, rel=1e-5)
+
+
+def test_the_bar_is_untrained_tokens_on_the_zero_shot_weights(
+    context: TrialContext, trained: tuple[FineTune, Scores, Path]
+) -> None:
+    bar = score_candidate(context, None, context.val)
+    assert score_scales(context, trained[2], context.val, (0.0, 1.0))[0.0] == bar
+    assert bar.floor == trained[1].floor > 0
+    assert find_class_prompts(load_candidate(dataclasses.replace(context, protocol=PROTOCOLS["box"]), None)) is None
+
+
+def test_between_zero_shot_and_class_prompts_there_is_nothing(
+    context: TrialContext, trained: tuple[FineTune, Scores, Path]
+) -> None:
+    with pytest.raises(TrainablesError, match=r"score 1, not 0\.5"):
+        score_candidate(context, trained[2], context.val, 0.5)
+    with pytest.raises(TrainablesError, match=r"score 1, not 0\.25"):
+        score_scales(context, trained[2], context.val)
+
+
+def test_an_export_scores_what_the_checkpoint_does(
+    context: TrialContext, trained: tuple[FineTune, Scores, Path], export: Path
+) -> None:
+    assert score_class_export(context, export).dice == pytest.approx(
+        score_candidate(context, trained[2], context.val).dice, abs=0.001
+    )
+    written, model = load_class_export(export)
+    assert written.tile_px == (160, 160) and written.model == "nano"
+    assert list(written.names.values())[-1] == "background" and 0 in written.names
+    prompts = find_class_prompts(model)
+    assert prompts is not None and len(prompts.tokens) == len(written.names)
+    stock = torch.load(export / MERGED_FILE, weights_only=True)["model"]
+    assert set(stock) == set(load_model("nano", None).state_dict())
+
+
+def test_adapters_that_cannot_be_merged_are_exported_with_their_class_prompts(
+    context: TrialContext, tmp_path: Path
+) -> None:
+    recipe = Recipe.from_flat({"adapter.kind": "bottleneck", "adapter.rank": 2, "class_prompts.tokens": 1})
+    fit = make_fine_tune(context, recipe)
+    fit.train_epoch(0)
+    for name in ("checkpoint", "export"):
+        (tmp_path / name).mkdir()
+    fit.save(tmp_path / "checkpoint")
+    write_unmerged(context, tmp_path / "checkpoint", tmp_path / "export")
+    write_class_export(context, tmp_path / "checkpoint", tmp_path / "export")
+    assert not (tmp_path / "export" / MERGED_FILE).exists()
+    assert score_class_export(context, tmp_path / "export") == fit.evaluate()
+
+
+def test_an_export_without_class_prompts_says_that_it_needs_prompts(export: Path, tmp_path: Path) -> None:
+    (tmp_path / MERGED_FILE).write_bytes((export / MERGED_FILE).read_bytes())
+    with pytest.raises(CheckpointError, match="this export needs prompts"):
+        load_class_export(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "cannot be read"),
+        ('{"model": "nano"}', "tile_px"),
+        ('{"model": "none", "names": [[0, "a"]], "tile_px": [96, 96]}', "no model"),
+        ('{"model": "nano", "names": [[999, "a"]], "tile_px": [96, 96]}', "no model or ids"),
+        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [0, 96]}', "tile_px must lie in 16..20000"),
+        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [1, 1]}', "tile_px must lie in 16..20000"),
+        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [96, 1e11]}', "tile_px must lie in 16..20000"),
+        ('{"model": "nano", "names": [[0, "a"]], "tile_px": [96, 1e400]}', "cannot be read: OverflowError"),
+        ("[" * 100_000, "cannot be read: RecursionError"),
+    ],
+)
+def test_a_damaged_description_is_told(content: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / CLASS_EXPORT_FILE).write_text(content)
+    with pytest.raises(CheckpointError, match=told):
+        ClassExport.read(tmp_path)
+
+
+def test_tokens_of_another_search_are_told(export: Path, tmp_path: Path) -> None:
+    for name in (MERGED_FILE, CLASS_PROMPTS_FILE):
+        (tmp_path / name).symlink_to(export / name)
+    content = json.loads((export / CLASS_EXPORT_FILE).read_text())
+    (tmp_path / CLASS_EXPORT_FILE).write_text(json.dumps({**content, "names": content["names"][1:]}))
+    with pytest.raises(CheckpointError, match="has tokens for 6 names, but class_prompts.json lists 5"):
+        load_class_export(tmp_path)
+
+
+def test_tokens_of_another_models_width_are_told(export: Path, tmp_path: Path) -> None:
+    for name in (MERGED_FILE, CLASS_EXPORT_FILE):
+        (tmp_path / name).symlink_to(export / name)
+    save_class_prompts(ClassPrompts(torch.zeros(6, 2, 128)), tmp_path)
+    with pytest.raises(CheckpointError, match=r"has tokens of 128 channels, but nano takes \d+"):
+        load_class_export(tmp_path)
+
+
+def test_tiles_of_tiny_regions_are_no_smaller_than_can_be_read(
+    context: TrialContext, trained: tuple[FineTune, Scores, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RegionStore, "size", lambda *_: (5, 30_000))
+    write_class_export(context, trained[2], tmp_path)
+    assert ClassExport.read(tmp_path).tile_px == (16, 20_000)
+
+
+@pytest.mark.parametrize("place", ["nowhere", ".", "a" * 300])
+def test_folders_that_are_no_export_are_told(place: str, tmp_path: Path) -> None:
+    told = "no such folder" if place != "." else "holds no export"
+    with pytest.raises(CheckpointError, match=told):
+        ClassExport.read(tmp_path / place)

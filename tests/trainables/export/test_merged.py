@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from trainables.adapters.adapted_model import attach_adapters, save_adapters
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.data.store import RegionStore
+from trainables.errors import InputError, TrainablesError
+from trainables.evaluation.candidates import load_adapted, load_candidate, score_candidate
+from trainables.export.merged import CONFIG_FILE, MERGED_FILE, load_merged, score_merged, write_merged
+from trainables.model.forward import decode_prompts, encode_images
+from trainables.model.weights import load_model
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe, Scalar
+
+Make = Callable[..., Path]
+KINDS = ("lora", "rslora", "dora", "pissa", "loha", "lokr")
+
+
+@pytest.fixture
+def context(tissue_store: RegionStore) -> TrialContext:
+    return TrialContext(
+        model="nano",
+        checkpoint=None,
+        store_folder=str(tissue_store.folder),
+        train=tissue_store.names[:3],
+        val=tissue_store.names[3:],
+        protocol=PROTOCOLS["box"],
+        max_epochs=1,
+        seed=0,
+        fixed={},
+        n_workers=0,
+    )
+
+
+@pytest.fixture
+def make_checkpoint(context: TrialContext, tmp_path: Path) -> Make:
+    """Writes checkpoints of adapters that noise, in place of training, has moved."""
+
+    def make(kind: str, **fields: Scalar) -> Path:
+        folder = tmp_path / "checkpoint"
+        values = {"adapter.kind": kind, "adapter.rank": 4, **{f"adapter.{key}": each for key, each in fields.items()}}
+        recipe = Recipe.from_flat(values)
+        adapted = attach_adapters(load_model("nano", None), recipe.adapter, context.seed)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for value in adapted.parameters():
+                if value.requires_grad:
+                    value += 0.03 * torch.randn(value.shape, generator=generator)
+        save_adapters(adapted, folder / ADAPTER_FOLDER)
+        (folder / RECIPE_FILE).write_text(json.dumps(recipe.to_flat()))
+        return folder
+
+    return make
+
+
+@torch.no_grad()
+def predict(model: SAM2Base) -> Tensor:
+    """Logits of three candidate masks of two prompts in one image, for a model in evaluation mode."""
+    image = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(1))
+    points = torch.tensor([[[40.0, 50], [200, 180]], [[20, 30], [90, 90]]])
+    labels = torch.tensor([[2, 3]] * 2, dtype=torch.int32)
+    features = encode_images(model.eval(), image)
+    return decode_prompts(model, features, torch.tensor([0, 0]), points, labels, True).logits
+
+
+def load_by_peft(folder: Path) -> SAM2Base:
+    """The stock base with the exported adapter on it, by PEFT alone, not merged."""
+    bare: Any = load_model("nano", None)  # PEFT asks for one of transformers' models, and takes any
+    adapted = PeftModel.from_pretrained(bare, str(folder / ADAPTER_FOLDER))
+    base = adapted.get_base_model()
+    assert isinstance(base, SAM2Base)
+    return base
+
+
+def same_bits(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return set(left) == set(right) and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def read_merged(folder: Path) -> dict[str, Tensor]:
+    content = torch.load(folder / MERGED_FILE, weights_only=True)
+    assert set(content) == {"model"}
+    return dict(content["model"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"),
+    [*((kind, 0.5) for kind in KINDS), ("lora", 0.0), ("lora", 1.0), *((k, 1.25) for k in ("lora", "dora", "pissa"))],
+)
+def test_peft_makes_the_merged_model_of_the_stock_base(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, kind: str, scale: float
+) -> None:
+    export = write_merged(context, make_checkpoint(kind), tmp_path, scale)
+    assert (export.merged, export.adapter) == (tmp_path / MERGED_FILE, tmp_path / ADAPTER_FOLDER)
+    assert export.scale == scale and (tmp_path / CONFIG_FILE).read_text().strip() == export.config
+    merged, by_peft = predict(load_merged(context, tmp_path)), predict(load_by_peft(tmp_path))
+    reach = float(merged.abs().max())
+    torch.testing.assert_close(by_peft / reach, merged / reach, rtol=0, atol=1e-5)
+    moved = float((merged - predict(load_model("nano", None))).abs().max())
+    assert moved == 0 if scale == 0 else moved > 0.01 * reach
+
+
+@pytest.mark.parametrize("parts", [{"train_heads": False}, {"train_decoder": True}, {"train_encoder": True}])
+def test_parts_that_were_trained_in_full_are_interpolated_too(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, parts: dict[str, bool]
+) -> None:
+    write_merged(context, make_checkpoint("lora", **parts), tmp_path, 0.5)
+    merged, by_peft = predict(load_merged(context, tmp_path)), predict(load_by_peft(tmp_path))
+    torch.testing.assert_close(by_peft, merged, rtol=1e-5, atol=1e-5 * float(merged.abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["lora", "pissa", "none"])
+def test_scale_0_writes_the_zero_shot_weights_bit_for_bit(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, kind: str
+) -> None:
+    write_merged(context, make_checkpoint(kind), tmp_path, 0.0)
+    assert same_bits(read_merged(tmp_path), load_model("nano", None).state_dict())
+
+
+def test_the_file_holds_what_is_scored(context: TrialContext, make_checkpoint: Make, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("lora")
+    write_merged(context, checkpoint, tmp_path, 0.75)
+    scored = load_candidate(context, checkpoint, 0.75).cpu().state_dict()
+    assert same_bits(read_merged(tmp_path), scored)
+
+
+def test_at_scale_1_the_adapter_is_the_trial_s_own(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint("pissa")
+    write_merged(context, checkpoint, tmp_path)
+    for file in (tmp_path / ADAPTER_FOLDER).iterdir():
+        assert file.read_bytes() == (checkpoint / ADAPTER_FOLDER / file.name).read_bytes()
+
+
+def test_without_adapters_the_folder_holds_the_interpolated_parts(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path
+) -> None:
+    write_merged(context, make_checkpoint("none"), tmp_path, 0.5)
+    parts = load_file(tmp_path / ADAPTER_FOLDER / "adapter_model.safetensors")
+    merged = read_merged(tmp_path)
+    assert parts and all(torch.equal(value, merged[name]) for name, value in parts.items())
+
+
+@pytest.mark.parametrize("kind", ["lora", "pissa"])
+def test_the_adapter_beside_the_weights_is_the_merged_model_but_for_rounding(
+    context: TrialContext, make_checkpoint: Make, kind: str
+) -> None:
+    checkpoint = make_checkpoint(kind)
+    beside = predict(load_candidate(context, checkpoint).cpu())
+    merged = predict(load_candidate(context, checkpoint, 1 + 1e-9).cpu())
+    reach = float(beside.abs().max())
+    torch.testing.assert_close(merged / reach, beside / reach, rtol=0, atol=1e-5)
+
+
+def test_stock_sam2_scores_the_file_as_the_candidate(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, tissue_root: Path
+) -> None:
+    checkpoint = make_checkpoint("lora")
+    write_merged(context, checkpoint, tmp_path, 0.5)
+    stock = score_merged(context, tmp_path, tissue_root)
+    assert stock.dice == pytest.approx(score_candidate(context, checkpoint, context.val, 0.5).dice, abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_what_cannot_be_merged_is_told(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, scale: float
+) -> None:
+    checkpoint = make_checkpoint("bottleneck")
+    with pytest.raises(TrainablesError, match="bottleneck cannot be merged"):
+        write_merged(context, checkpoint, tmp_path, scale)
+    assert load_adapted(context, checkpoint).recipe.kind == "bottleneck"
+
+
+def test_a_scale_below_0_is_refused_before_anything_is_written(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint("lora")
+    with pytest.raises(InputError, match="0 <= scale"):
+        write_merged(context, checkpoint, tmp_path, -0.5)
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.data.store import RegionStore
+from trainables.errors import CheckpointError, TrainablesError
+from trainables.evaluation.candidates import load_candidate, load_zero_shot, score_candidate, score_scales
+from trainables.export.merged import MERGED_FILE, write_merged
+from trainables.export.unmerged import find_unmergeable, load_unmerged, score_unmerged, write_unmerged
+from trainables.model.build import MODELS, build_architecture
+from trainables.model.pathology_encoder import load_encoder
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe, Scalar
+from trainables.training.fine_tune import FineTune
+
+Make = Callable[[str], Path]
+VIT = "test_vit"
+RECIPES: Mapping[str, Mapping[str, Scalar]] = {
+    "bottleneck": {"adapter.kind": "bottleneck", "adapter.rank": 4},
+    "fusion": {"adapter.kind": "none", "fusion.kind": "attention", "fusion.encoder": VIT},
+    "fusion alone": {
+        "adapter.kind": "none", "adapter.train_heads": False, "fusion.kind": "concat", "fusion.encoder": VIT,
+    },
+    "fusion, lora": {"adapter.rank": 4, "fusion.kind": "concat", "fusion.encoder": VIT, "fusion.train_encoder": True},
+    "lora": {"adapter.rank": 4},
+}  # fmt: skip
+UNMERGEABLE = [name for name in RECIPES if name != "lora"]
+
+
+@pytest.fixture
+def context(tissue_store: RegionStore, tmp_path: Path) -> TrialContext:
+    """With weights for the encoder, other than its random ones."""
+    state = load_encoder(VIT, None).network.state_dict()
+    save_file({name: value + 0.001 for name, value in state.items()}, tmp_path / "vit.safetensors")
+    return TrialContext(
+        model="nano",
+        checkpoint=None,
+        store_folder=str(tissue_store.folder),
+        train=tissue_store.names[:1],
+        val=tissue_store.names[4:],
+        protocol=PROTOCOLS["box"],
+        max_epochs=1,
+        seed=0,
+        fixed={},
+        n_workers=0,
+        pathology_weights={VIT: str(tmp_path / "vit.safetensors")},
+    )
+
+
+@pytest.fixture
+def make_checkpoint(context: TrialContext, tmp_path: Path) -> Make:
+    """Trains an epoch, with a rate that moves the scores."""
+
+    def make(name: str) -> Path:
+        values = {**RECIPES[name], "optim.lr": 5e-3, "optim.batch_size": 1, "augment.kind": "none"}
+        fold = context.list_folds()[0]
+        base_state = load_zero_shot(context).state_dict()
+        device = torch.device("cpu")
+        fit = FineTune(context, fold, None, base_state, Recipe.from_flat(values), 7, device)
+        fit.train_epoch(0)
+        folder = tmp_path / "checkpoint"
+        folder.mkdir()
+        fit.save(folder)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("name", UNMERGEABLE)
+def test_the_reloaded_folder_is_the_candidate_itself(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, name: str
+) -> None:
+    checkpoint, folder = make_checkpoint(name), tmp_path / "export"
+    folder.mkdir()
+    write_unmerged(context, checkpoint, folder)
+    assert not (folder / MERGED_FILE).exists()
+    model = load_unmerged(folder, pathology_weights=context.pathology_weights)
+    assert not model.training
+    wanted = load_candidate(context, checkpoint).cpu().state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
+    found, own, bar = (
+        score_unmerged(context, folder),
+        score_candidate(context, checkpoint, context.val),
+        score_candidate(context, None, context.val),
+    )
+    assert found.dice == own.dice != bar.dice
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_cannot_be_merged_has_scales_0_and_1_alone(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, name: str
+) -> None:
+    checkpoint = make_checkpoint(name)
+    told = find_unmergeable(context, checkpoint)
+    assert ("bottleneck" in told) == (name == "bottleneck") and (VIT in told) == ("fusion" in name)
+    found = score_scales(context, checkpoint, context.val, (0.0, 0.5, 1.0))
+    assert list(found) == ([0.0, 0.5, 1.0] if name == "lora" else [0.0, 1.0])
+    assert found[0.0].dice == score_candidate(context, None, context.val).dice
+    assert found[1.0].dice == score_candidate(context, checkpoint, context.val).dice
+    if told:
+        with pytest.raises(TrainablesError, match="cannot be merged"):
+            write_merged(context, checkpoint, tmp_path, 0.5)
+
+
+def test_at_scale_0_even_they_are_stock_zero_shot(context: TrialContext, make_checkpoint: Make, tmp_path: Path) -> None:
+    export = write_merged(context, make_checkpoint("fusion"), tmp_path, 0.0)
+    assert export.adapter is None and not (tmp_path / ADAPTER_FOLDER).exists()
+    state = torch.load(export.merged, weights_only=True)["model"]
+    stock = build_architecture(MODELS["nano"])
+    stock.load_state_dict(state)
+    wanted = load_zero_shot(context).state_dict()
+    assert all(torch.equal(state[key], value) for key, value in wanted.items())
+
+
+def test_a_resumed_fusion_goes_on_as_it_would_have(context: TrialContext, make_checkpoint: Make) -> None:
+    checkpoint = make_checkpoint("fusion")
+    recipe = Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
+    states = []
+    base_state = load_zero_shot(context).state_dict()
+    for seed in (7, 7):
+        fit = FineTune(context, context.list_folds()[0], None, base_state, recipe, seed, torch.device("cpu"))
+        fit.load(checkpoint)
+        fit.train_epoch(1)
+        states.append({key: value.clone() for key, value in fit.adapted.state_dict().items()})
+    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
+
+
+@pytest.mark.parametrize("weights", [{}, None])
+def test_the_encoder_s_weights_are_asked_for(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, weights: dict[str, str] | None
+) -> None:
+    write_unmerged(context, make_checkpoint("fusion"), tmp_path)
+    with pytest.raises(CheckpointError, match=f"beside {VIT} with other weights") as caught:
+        load_unmerged(tmp_path, pathology_weights=weights)
+    assert f"--pathology-weights {VIT}=FILE" in caught.value.findings[0].fix
+
+
+def test_other_weights_of_the_base_are_refused(context: TrialContext, make_checkpoint: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    write_unmerged(context, make_checkpoint("bottleneck"), folder)
+    state = {name: value + 0.01 for name, value in load_zero_shot(context).state_dict().items()}
+    torch.save({"model": state}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="was trained on other weights of nano"):
+        load_unmerged(folder, str(tmp_path / "other.pt"))
+
+
+@pytest.mark.parametrize("missing", ["recipe.json", "base.json", "adapter/adapter_model.safetensors"])
+def test_a_folder_that_is_no_such_export_is_told(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, missing: str
+) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    write_unmerged(context, make_checkpoint("bottleneck"), folder)
+    (folder / missing).unlink()
+    with pytest.raises(CheckpointError, match="is no export with an adapter"):
+        load_unmerged(folder)
+
+
+def test_a_damaged_file_of_an_export_is_told_by_its_name(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    write_unmerged(context, make_checkpoint("bottleneck"), folder)
+    damaged = ("", "[]", "null", '{"model": 5}', '{"model": [], "fingerprint": "0"}', "[" * 100_000)
+    for path in (folder / "base.json", folder / "recipe.json"):
+        whole = path.read_text()
+        for content in damaged:
+            path.write_text(content)
+            with pytest.raises(CheckpointError) as caught:
+                load_unmerged(folder)
+            assert caught.value.findings[0].where.startswith(str(path))
+        path.write_text(whole)
+    load_unmerged(folder)

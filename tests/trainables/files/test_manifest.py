@@ -1,0 +1,69 @@
+"""A checkpoint's folder is whole, or a kill left some of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainables.errors import CheckpointError
+from trainables.files.manifest import MANIFEST_FILE, is_whole, seal_checkpoint
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint_000000"
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "adapter" / "weights").write_bytes(b"0123456789")
+    (folder / "recipe.json").write_text("{}")
+    seal_checkpoint(folder)
+    return folder
+
+
+def test_what_was_sealed_is_whole(sealed: Path) -> None:
+    assert is_whole(sealed)
+
+
+@pytest.mark.parametrize("name", ["adapter/weights", "recipe.json", MANIFEST_FILE])
+def test_a_missing_file_is_noticed(sealed: Path, name: str) -> None:
+    (sealed / name).unlink()
+    assert not is_whole(sealed)
+
+
+@pytest.mark.parametrize("name", ["adapter/weights", MANIFEST_FILE])
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_file_that_was_cut_short_is_noticed(sealed: Path, name: str, size: int) -> None:
+    (sealed / name).write_bytes((sealed / name).read_bytes()[:size])
+    assert not is_whole(sealed)
+
+
+def test_a_file_of_the_right_size_with_nothing_in_it_is_noticed(sealed: Path) -> None:
+    (sealed / "adapter" / "weights").write_bytes(bytes(10))
+    assert not is_whole(sealed)
+
+
+def test_no_folder_is_not_whole(tmp_path: Path) -> None:
+    assert not is_whole(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{}", "null", '{"recipe.json": 2, "adapter/weights": 10}', '{"recipe.json": "sha1"}', "[" * 100_000],
+)
+def test_a_list_of_another_version_is_told(sealed: Path, content: str) -> None:
+    (sealed / MANIFEST_FILE).write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        is_whole(sealed)
+    assert caught.value.findings[0].where == str(sealed / MANIFEST_FILE)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(116, "stale file handle")])
+def test_a_file_that_cannot_be_read_for_now_is_told(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def fail(path: Path) -> str:
+        raise error
+
+    monkeypatch.setattr("trainables.files.manifest.hash_file", fail)
+    with pytest.raises(CheckpointError, match=str(error.strerror)):
+        is_whole(sealed)

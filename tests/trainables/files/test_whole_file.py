@@ -1,0 +1,68 @@
+"""A file is replaced whole, and an interrupted write leaves the earlier one."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from trainables.files.whole_file import cut_torn_line, write_whole
+
+
+def test_text_is_written_as_it_is_and_nothing_else_is_left(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a.csv", "first\r\n")
+    write_whole(tmp_path / "a.csv", "Gewebe \u00fc,1\r\n")
+    assert (tmp_path / "a.csv").read_bytes() == "Gewebe \u00fc,1\r\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_what_cannot_be_written_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a.json", "{}")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "a.json", "half \ud800")
+    assert (tmp_path / "a.json").read_text() == "{}"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_cannot_be_put_in_place_is_not_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(OSError, match="a.json"):
+        write_whole(tmp_path / "a.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_disk_has_the_text_before_the_file_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+
+    def note(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, path.exists()))
+
+    monkeypatch.setattr("os.fsync", note)
+    path = tmp_path / "a.json"
+    write_whole(path, "whole")
+    assert synced == [(5, False)]
+
+
+@pytest.mark.parametrize(
+    ("content", "left"), [("a\nb\n", "a\nb\n"), ("a\nb", "a\n"), ("a", ""), ("", ""), ("\n\n", "\n\n")]
+)
+def test_what_is_no_whole_line_is_cut_off(tmp_path: Path, content: str, left: str) -> None:
+    path = tmp_path / "lines.jsonl"
+    assert not cut_torn_line(path) and not path.exists()
+    path.write_text(content)
+    assert cut_torn_line(path) == (content != left)
+    assert path.read_text() == left
+
+
+def test_a_full_disk_costs_no_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text("a\nb")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))  # no byte can be written to any file
+    try:
+        assert cut_torn_line(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert path.read_text() == "a\n"

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import ray
+import torch
+
+from trainables.model.device import find_gpu_fault, limit_gpu_memory, pick_device
+
+
+def test_the_picked_device_can_compute() -> None:
+    assert float(torch.ones(3, device=pick_device()).sum()) == 3
+
+
+def test_a_process_that_was_given_no_gpu_computes_on_the_cpu() -> None:
+    code = "from trainables.model.device import find_gpu_fault, limit_gpu_memory, pick_device; print(pick_device())"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "cpu"
+
+
+def test_the_fault_of_a_gpu_is_pytorchs_own_words() -> None:
+    assert bool(find_gpu_fault()) != torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(("share", "limits"), [(0.5, [0.475]), (0.25, [0.2375]), (1.0, []), (2.0, []), (0.0, [])])
+def test_a_part_of_a_gpu_is_a_part_of_its_memory(
+    share: float, limits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[float] = []
+    context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0, "GPU": share})
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", found.append)
+    limit_gpu_memory()
+    assert found == pytest.approx(limits)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trainables.protocol.prompts import (
+    BOX_BOTTOM_RIGHT,
+    BOX_TOP_LEFT,
+    NEGATIVE,
+    PADDING,
+    POSITIVE,
+    PROMPT_KINDS,
+    Prompt,
+    PromptSpec,
+    draw_prompt,
+    stack_prompts,
+)
+
+
+def draw_ring() -> np.ndarray:
+    """A ring of radius 10 to 16 around x = 40, y = 30: concave, its centroid lies in the hole."""
+    y, x = np.mgrid[:64, :80]
+    distance = np.hypot(x - 40, y - 30)
+    return (distance >= 10) & (distance <= 16)
+
+
+def measure_distances(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Each point's distance to the nearest pixel of the mask, by brute force."""
+    rows, columns = np.nonzero(mask)
+    return np.array([np.hypot(columns - x, rows - y).min() for x, y in points])
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_a_box_is_exact(rng: np.random.Generator) -> None:
+    prompt = draw_prompt(draw_ring(), draw_ring(), PROMPT_KINDS["box"], rng)
+    assert prompt.points.tolist() == [[24, 14], [56, 46]]
+    assert prompt.labels.tolist() == [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
+
+
+def test_the_centroid_may_lie_outside_a_concave_object(rng: np.random.Generator) -> None:
+    prompt = draw_prompt(draw_ring(), draw_ring(), PROMPT_KINDS["centroid"], rng)
+    assert prompt.points.tolist() == [[40, 30]] and prompt.labels.tolist() == [POSITIVE]
+    assert not draw_ring()[30, 40]
+
+
+def test_the_centroid_is_the_mean_of_the_pixels_and_not_the_box_center(rng: np.random.Generator) -> None:
+    mask = np.zeros((10, 10), bool)
+    mask[2, 2:6] = mask[3, 2] = True
+    prompt = draw_prompt(mask, mask, PromptSpec(centroid=True), rng)
+    assert prompt.points[0] == pytest.approx([(2 + 3 + 4 + 5 + 2) / 5, (2 * 4 + 3) / 5])
+
+
+def test_positive_points_lie_inside_the_component_and_differ(rng: np.random.Generator) -> None:
+    component, other = draw_ring(), np.zeros((64, 80), bool)
+    other[:5, :5] = True
+    prompt = draw_prompt(component, component | other, PromptSpec(n_positive=50), rng)
+    x, y = prompt.points.astype(int).T
+    assert component[y, x].all() and (prompt.labels == POSITIVE).all()
+    assert len(set(zip(x.tolist(), y.tolist(), strict=True))) == 50
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0, 3.5, 10.0])
+def test_negative_points_keep_their_margin_from_the_whole_class(
+    rng: np.random.Generator, margin: float
+) -> None:
+    ring = draw_ring()
+    satellite = np.zeros_like(ring)
+    satellite[5:9, 5:9] = True
+    spec = PromptSpec(box=True, n_negative=200, negative_margin_px=margin)
+    prompt = draw_prompt(ring, ring | satellite, spec, rng)
+    negatives = prompt.points[prompt.labels == NEGATIVE]
+    assert len(negatives) == 200
+    assert measure_distances(negatives, ring | satellite).min() >= max(margin, 1)
+
+
+@pytest.mark.parametrize(("columns", "number"), [(20, 0), (10, 0), (9, 2), (8, 4)])
+def test_there_are_fewer_negative_points_where_no_room_is(
+    rng: np.random.Generator, columns: int, number: int
+) -> None:
+    mask = np.zeros((2, 20), bool)
+    mask[:, 20 - columns :] = True
+    spec = PromptSpec(box=True, n_negative=5, negative_margin_px=11.0)
+    prompt = draw_prompt(mask, mask, spec, rng)
+    assert (prompt.labels == NEGATIVE).sum() == max(0, min(5, 2 * (20 - columns - 10))) == number
+
+
+def test_a_small_object_gives_as_many_positive_points_as_it_has_pixels(rng: np.random.Generator) -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[3, 3:5] = True
+    prompt = draw_prompt(mask, mask, PromptSpec(n_positive=3), rng)
+    assert sorted(prompt.points.tolist()) == [[3, 3], [4, 3]]
+
+
+@pytest.mark.parametrize("kind", sorted(PROMPT_KINDS))
+def test_the_same_generator_state_gives_the_same_prompt(kind: str) -> None:
+    spec = dataclasses.replace(PROMPT_KINDS[kind], box_jitter=0.2)
+    first, again, other = (
+        draw_prompt(draw_ring(), draw_ring(), spec, np.random.default_rng(seed)) for seed in (5, 5, 6)
+    )
+    assert np.array_equal(first.points, again.points) and np.array_equal(first.labels, again.labels)
+    assert np.array_equal(first.points, other.points) == (kind == "centroid")
+
+
+@pytest.mark.parametrize("kind", ["box", "centroid"])
+def test_nothing_is_drawn_where_nothing_is_left_to_chance(kind: str, rng: np.random.Generator) -> None:
+    before = rng.bit_generator.state
+    draw_prompt(draw_ring(), draw_ring(), PROMPT_KINDS[kind], rng)
+    assert rng.bit_generator.state == before
+
+
+def test_jitter_moves_each_side_by_at_most_its_fraction_and_stays_in_the_picture() -> None:
+    mask = np.zeros((60, 100), bool)
+    mask[1:41, 30:50] = True  # 20 wide, 40 high, near the upper edge
+    boxes = np.array(
+        [
+            draw_prompt(mask, mask, PromptSpec(box=True, box_jitter=0.1), np.random.default_rng(seed)).points
+            for seed in range(200)
+        ]
+    ).reshape(200, 4)
+    moved = boxes - (30, 1, 49, 40)
+    assert np.abs(moved).max(axis=0) == pytest.approx([2, 4, 2, 4], rel=0.1)
+    assert (np.abs(moved) <= [2, 4, 2, 4]).all() and boxes[:, 1].min() == 0
+
+
+def test_jitter_never_turns_a_box_around() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[4, 4] = True
+    spec = PromptSpec(box=True, box_jitter=0.5)
+    for seed in range(50):
+        (left, top), (right, bottom) = draw_prompt(mask, mask, spec, np.random.default_rng(seed)).points
+        assert left <= right and top <= bottom
+
+
+def test_prompts_are_padded_behind_and_scaled_by_axis() -> None:
+    box = Prompt(np.array([[1, 2], [3, 4]], np.float32), np.array([2, 3], np.int32))
+    point = Prompt(np.array([[5, 6]], np.float32), np.array([1], np.int32))
+    batch = stack_prompts([box, point], [(2.0, 0.5), (1.0, 3.0)])
+    assert batch.points.tolist() == [[[2, 1], [6, 2]], [[5, 18], [0, 0]]]
+    assert batch.labels.tolist() == [[2, 3], [1, PADDING]]
+    assert box.points.tolist() == [[1, 2], [3, 4]]
+
+
+def test_an_empty_specification_and_an_empty_component_are_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match="needs a box"):
+        PromptSpec(n_negative=5)
+    empty = np.zeros((4, 4), bool)
+    with pytest.raises(ValueError, match="empty"):
+        draw_prompt(empty, empty, PROMPT_KINDS["box"], rng)

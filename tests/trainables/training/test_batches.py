@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.data.store import RegionStore
+from trainables.protocol.prompts import NEGATIVE, PADDING, POSITIVE, PROMPT_KINDS, Prompt
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe, Scalar
+from trainables.training.batches import (
+    HALF_MIX,
+    Batch,
+    Sample,
+    TrainingRegions,
+    choose_prompt_spec,
+    collate_samples,
+    fits_shared_memory,
+    iterate_batches,
+    shrink_mask,
+)
+
+CLASSES = {1: "tumor", 2: "stroma"}
+
+
+def make_regions(
+    store: RegionStore, epoch: int = 0, protocol: str = "recorded", seed: int = 3, **values: Scalar
+) -> TrainingRegions:
+    flat: dict[str, Scalar] = {"augment.kind": "all", "prompts.mix": "mixed", "optim.batch_size": 2}
+    flat |= {name.replace("__", "."): value for name, value in values.items()}
+    recipe = Recipe.from_flat(flat)
+    return TrainingRegions(store, store.names, PROTOCOLS[protocol], recipe, seed=seed, epoch=epoch)
+
+
+def list_batches(regions: TrainingRegions, n_workers: int = 0) -> list[Batch]:
+    return list(iterate_batches(regions, n_workers, pin_memory=False))
+
+
+def are_equal(first: list[Batch], second: list[Batch]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(getattr(one, field.name), getattr(other, field.name))
+        for one, other in zip(first, second, strict=True)
+        for field in dataclasses.fields(Batch)
+    )
+
+
+def test_an_epoch_is_the_same_however_many_workers_load_it(tissue_store: RegionStore) -> None:
+    plain = list_batches(make_regions(tissue_store))
+    assert are_equal(plain, list_batches(make_regions(tissue_store)))
+    assert are_equal(plain, list_batches(make_regions(tissue_store), n_workers=2))
+
+
+@pytest.mark.parametrize(("free", "n_workers", "fits"), [(10**4, 2, False), (10**4, 0, True), (10**9, 2, True)])
+def test_loaders_need_shared_memory(
+    tissue_store: RegionStore, free: int, n_workers: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert fits_shared_memory(make_regions(tissue_store), n_workers, tmp_path) is fits
+    assert fits_shared_memory(make_regions(tissue_store), n_workers, tmp_path / "none")  # no such system
+
+
+@pytest.mark.parametrize("change", [{"epoch": 1}, {"seed": 4}])
+def test_epochs_and_seeds_differ(tissue_store: RegionStore, change: dict[str, int]) -> None:
+    first = make_regions(tissue_store)
+    other = make_regions(tissue_store, **change)  # type: ignore[arg-type]
+    assert not torch.equal(first[0].image, other[0].image)
+    assert not are_equal(list_batches(first), list_batches(other))
+
+
+def test_every_region_comes_once_in_an_order_that_changes(tissue_store: RegionStore) -> None:
+    orders = []
+    for epoch in range(3):
+        regions = make_regions(tissue_store, epoch, augment__kind="none")
+        images = torch.cat([batch.images for batch in list_batches(regions)])
+        stored = [torch.from_numpy(tissue_store.image(index).copy()) for index in range(len(tissue_store))]
+        distances = torch.tensor([[(one - other).abs().max() for other in stored] for one in images])
+        assert (distances.min(dim=1).values <= 0.5 / 255 + 1e-6).all()  # rounded to 8 bits
+        orders.append(distances.argmin(dim=1).tolist())
+        assert sorted(orders[-1]) == list(range(len(tissue_store)))
+    assert orders[0] != orders[1] or orders[1] != orders[2]
+
+
+def test_batches_have_the_shapes_and_ranges_they_say(tissue_store: RegionStore) -> None:
+    batches = list_batches(make_regions(tissue_store))
+    assert [len(batch.images) for batch in batches] == [2, 2, 1]
+    for batch in batches:
+        n_objects = len(batch.region_index)
+        assert batch.images.shape[1:] == (3, 256, 256) and batch.images.dtype == torch.float32
+        assert 0 <= batch.images.min() and batch.images.max() <= 1
+        assert batch.targets.shape == batch.valid.shape == (n_objects, 64, 64)
+        assert 0 <= batch.targets.min() and batch.targets.max() <= 1
+        assert batch.points.shape == (*batch.labels.shape, 2) and len(batch.labels) == n_objects
+        assert len(batch.class_index) == n_objects and batch.class_index.max() < len(tissue_store.classes)
+        assert set(batch.region_index.tolist()) == set(range(len(batch.images)))
+
+
+def test_class_prompts_ask_for_every_name_in_every_region_and_draw_nothing(
+    write_store: Callable[..., RegionStore],
+) -> None:
+    mask = np.ones((64, 64), np.uint8)
+    mask[:, :16], mask[:8, 16:] = 9, 7  # ignored, and of no class
+    store = write_store({"a": mask, "b": np.full((64, 64), 2, np.uint8)}, CLASSES, ignore=(9,))
+    (batch,) = list_batches(make_regions(store, protocol="auto", class_prompts__tokens=3))
+    assert batch.region_index.tolist() == [0, 0, 0, 1, 1, 1] and batch.class_index.tolist() == [0, 1, 2] * 2
+    assert batch.points.shape == (6, 0, 2) and batch.labels.shape == (6, 0)
+    targets = batch.targets.reshape(2, 3, 16, 16)
+    torch.testing.assert_close(targets.sum(1), batch.valid.reshape(2, 3, 16, 16)[:, 0])  # each pixel that counts once
+    assert sorted(targets[:, 1].mean((1, 2)).tolist()) == [0.0, 1.0]  # asked for where it is not, too
+
+
+@pytest.mark.parametrize("protocol", ["recorded", "components"])
+def test_targets_are_the_prompted_parts_of_their_class(tissue_store: RegionStore, protocol: str) -> None:
+    regions = make_regions(tissue_store, protocol=protocol, augment__kind="none", prompts__max_objects=64)
+    ids = list(tissue_store.classes)
+    for position in range(len(regions)):
+        sample, mask = regions[position], tissue_store.mask_resized(position)
+        for order in range(len(ids)):
+            targets = [t for t, o in zip(sample.targets, sample.class_index, strict=True) if o == order]
+            pixels = 16 * sum(float(target.sum()) for target in targets)
+            whole = int((mask == ids[order]).sum())
+            assert len(targets) > 0 if whole > 500 else True
+            assert pixels <= whole + 0.5
+            if targets and protocol == "components":
+                assert pixels > 0.98 * whole
+
+
+@pytest.mark.parametrize("kind", ["flips", "elastic"])
+def test_prompts_fall_where_their_targets_are(tissue_store: RegionStore, kind: str) -> None:
+    regions = make_regions(tissue_store, augment__kind=kind, augment__strength=0.5, prompts__mix="points")
+    for position in range(len(regions)):
+        sample = regions[position]
+        for prompt, target in zip(sample.prompts, sample.targets, strict=True):
+            x, y = (prompt.points / 4).astype(int).T
+            hit = target.numpy()[y, x]
+            assert (hit[prompt.labels == POSITIVE] > 0).all() and (hit[prompt.labels == NEGATIVE] == 0).all()
+
+
+def test_boxes_enclose_their_targets(tissue_store: RegionStore) -> None:
+    sample = make_regions(tissue_store, prompts__mix="box")[1]
+    for prompt, target in zip(sample.prompts, sample.targets, strict=True):
+        rows, columns = np.nonzero(target.numpy())
+        corners = [columns.min(), rows.min(), columns.max(), rows.max()]
+        assert (prompt.points.reshape(4) // 4).tolist() == corners
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_no_region_shows_more_than_its_share_of_objects(tissue_store: RegionStore, limit: int) -> None:
+    regions = make_regions(tissue_store, protocol="components", prompts__max_objects=limit)
+    assert {len(regions[position].prompts) for position in range(len(regions))} == {limit}
+
+
+def test_a_region_without_any_object_takes_part_in_company_and_is_left_out_alone(
+    write_store: Callable[..., RegionStore],
+) -> None:
+    full, specks = np.ones((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
+    full[10:20] = 2
+    specks[5, 5:9] = 1  # a component of 4 pixels, too few for the protocol
+    store = write_store({"a": full, "b": specks}, CLASSES)
+    (batch,) = list_batches(make_regions(store, protocol="components", augment__kind="none"))
+    assert len(batch.images) == 2 and len(set(batch.region_index.tolist())) == 1
+    alone = make_regions(store, protocol="components", augment__kind="none", optim__batch_size=1)
+    assert collate_samples([alone[1]]) is None
+    assert [len(batch.images) for batch in list_batches(alone)] == [1]
+
+
+@pytest.mark.parametrize(("protocol", "share"), [("box", 0.75), ("outside", 1.0)])
+def test_pixels_of_ignored_ids_are_marked(
+    write_store: Callable[..., RegionStore], protocol: str, share: float
+) -> None:
+    mask = np.ones((64, 64), np.uint8)
+    mask[:, :16] = 9
+    store = write_store({"a": mask}, CLASSES, ignore=(9,))
+    counted = dataclasses.replace(PROTOCOLS["box"], count_outside=protocol == "outside")
+    recipe = Recipe.from_flat({"augment.kind": "flips"})
+    sample = TrainingRegions(store, store.names, counted, recipe, seed=0, epoch=0)[0]
+    assert float(sample.valid.mean()) == share
+    # The class fills all that counts, so that target and valid pixels coincide, flips or not.
+    assert torch.equal(sample.targets[0], sample.valid) or share == 1.0
+
+
+def make_sample(fill: float, n_points: tuple[int, ...], class_index: tuple[int, ...]) -> Sample:
+    prompts = tuple(Prompt(np.full((n, 2), fill, np.float32), np.ones(n, np.int32)) for n in n_points)
+    targets = tuple(torch.full((4, 4), float(fill + i)) for i in range(len(n_points)))
+    image, valid = torch.full((3, 16, 16), float(fill)), torch.full((4, 4), float(fill))
+    return Sample(image, prompts, targets, valid, class_index)
+
+
+def test_collated_objects_keep_their_region() -> None:
+    batch = collate_samples(
+        [make_sample(1, (1, 3), (4, 0)), make_sample(2, (), ()), make_sample(5, (2,), (1,))]
+    )
+    assert batch is not None
+    assert batch.region_index.tolist() == [0, 0, 2]
+    assert batch.class_index.tolist() == [4, 0, 1]
+    assert batch.images[:, 0, 0, 0].tolist() == [1, 2, 5]
+    assert batch.targets[:, 0, 0].tolist() == [1, 2, 5]
+    assert batch.valid[:, 0, 0].tolist() == [1, 1, 5]
+    assert batch.labels.tolist() == [[1, PADDING, PADDING], [1, 1, 1], [1, 1, PADDING]]
+    assert batch.to(torch.device("cpu")).labels.tolist() == batch.labels.tolist()
+
+
+@pytest.mark.parametrize("mix", ["protocol", "box", "box-neg", "centroid", "points"])
+def test_a_mix_of_one_kind_is_that_kind_with_jitter_and_a_scaled_margin(mix: str) -> None:
+    recipe = Recipe.from_flat({"prompts.mix": mix, "prompts.box_jitter": 0.1})
+    spec = choose_prompt_spec(recipe, PROTOCOLS["recorded"], np.random.default_rng(0), 0.25)
+    kind = PROMPT_KINDS["box-neg" if mix == "protocol" else mix]
+    assert spec == dataclasses.replace(kind, box_jitter=0.1, negative_margin_px=2.5)
+
+
+def test_a_mixed_diet_gives_each_kind_its_equal_share() -> None:
+    recipe, rng = Recipe.from_flat({"prompts.mix": "mixed"}), np.random.default_rng(0)
+    specs = [choose_prompt_spec(recipe, PROTOCOLS["recorded"], rng, 1.0) for _ in range(400)]
+    assert all(70 < specs.count(kind) < 130 for kind in PROMPT_KINDS.values())
+
+
+def test_half_the_prompts_are_boxes_and_half_centroids_each_with_five_negative_points() -> None:
+    recipe, rng = Recipe.from_flat({"prompts.mix": "half"}), np.random.default_rng(0)
+    specs = [choose_prompt_spec(recipe, PROTOCOLS["centroid"], rng, 1.0) for _ in range(400)]
+    assert set(specs) == set(HALF_MIX) and 160 < specs.count(HALF_MIX[0]) < 240
+    assert {(spec.box, spec.centroid, spec.n_negative) for spec in specs} == {(True, False, 5), (False, True, 5)}
+
+
+def test_shrinking_averages_blocks_of_four() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[:4, :6] = True
+    assert shrink_mask(mask).tolist() == [[1, 0.5], [0, 0]]

@@ -1,0 +1,224 @@
+"""Interpolation of a fine-tuned model towards, and a little beyond, its zero-shot base.
+
+WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903): ``weights(s) = base + s * (tuned - base)``. It works on merged
+weights, and so for every adapter that merges; for LoRA it is the update times ``s``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trainables.adapters.adapted_model import PEFT_PREFIX
+from trainables.errors import Finding, InputError, TrainablesError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftConfig
+
+
+SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+# Twice what was trained is no longer a little beyond it; far greater ones overflow.
+MAX_SCALE = 2.0
+
+# Of each kind's factors the one that is scaled: the update is linear in it. LoHa and LoKr save it whole or in two.
+LINEAR_FACTORS = (".lora_B.weight", ".hada_w1_a", ".lokr_w1", ".lokr_w1_a")
+OTHER_FACTORS = (
+    *(".lora_A.weight", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"),
+    *(".lokr_w1_b", ".lokr_w2", ".lokr_w2_a", ".lokr_w2_b"),
+)
+MAGNITUDE = ".lora_magnitude_vector"
+
+
+def interpolate_weights(
+    base_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor], scale: float
+) -> dict[str, Tensor]:
+    """Returns ``base + scale * (tuned - base)``, weight by weight, in copies.
+
+    What training left alone stays bit for bit at every scale, buffers and integers among it. Floats narrower than
+    float32 are computed in float32.
+
+    Args:
+        base_state: Weights before training.
+        tuned_state: Weights after it, merged: of the same names and shapes.
+        scale: 0 gives the base and 1 the tuned weights, both bit for bit; at most 2.
+
+    Raises:
+        InputError: If the scale is out of its limits.
+        ValueError: If names, shapes or dtypes differ, or integers changed.
+    """
+    check_scale(scale)
+    if set(base_state) != set(tuned_state):
+        odd = sorted(set(base_state) ^ set(tuned_state))
+        raise ValueError(f"both models must have the same weights, but {len(odd)} differ (first: {odd[0]})")
+    return {name: _interpolate(name, value, tuned_state[name], scale) for name, value in base_state.items()}
+
+
+def check_scale(scale: float) -> None:
+    """Refuses what is no scale.
+
+    Raises:
+        InputError: If it is negative, greater than 2, or no number.
+    """
+    if not 0 <= scale <= MAX_SCALE:
+        what = f"`0 <= scale <= {MAX_SCALE:g}` must hold, but got {scale}"
+        raise InputError([Finding(f"scale {scale}", what, "0 is zero-shot, 1 the fine-tune as trained")])
+
+
+def _interpolate(name: str, base: Tensor, tuned: Tensor, scale: float) -> Tensor:
+    if base.shape != tuned.shape or base.dtype != tuned.dtype:
+        raise ValueError(
+            f"{name} must be alike in both models, but is {base.dtype} {tuple(base.shape)} in the base and "
+            f"{tuned.dtype} {tuple(tuned.shape)} in the tuned one"
+        )
+    # base + 1 * (tuned - base) is rounded: what needs no arithmetic gets none.
+    if scale == 1:
+        return tuned.clone()
+    if scale == 0 or torch.equal(base, tuned):
+        return base.clone()
+    if not base.is_floating_point():
+        raise ValueError(f"{name} holds {base.dtype}, which changed and cannot be interpolated")
+    wide = torch.promote_types(base.dtype, torch.float32)
+    return torch.lerp(base.to(wide), tuned.to(wide), scale).to(base.dtype)
+
+
+def interpolate_adapter(
+    adapter_state: Mapping[str, Tensor],
+    config: PeftConfig | None,
+    base_state: Mapping[str, Tensor],
+    tuned_state: Mapping[str, Tensor],
+    scale: float,
+    initial_state: Mapping[str, Tensor] | None = None,
+) -> tuple[dict[str, Tensor], PeftConfig | None]:
+    """Returns an adapter, and its config, that makes of the base what :func:`interpolate_weights` returns.
+
+    LoRA's, LoHa's and LoKr's updates are linear in one of their factors. DoRA's are not, but a DoRA of the same rank
+    gives their interpolation too. PiSSA becomes a plain LoRA of twice the rank, as it changes the base it sits on.
+
+    Args:
+        adapter_state: As saved: factors by PEFT's names, and the weights that were trained in full.
+        config: Of the adapter; None where nothing but weights that were trained in full is saved.
+        base_state: Weights before training.
+        tuned_state: Weights after it, merged.
+        scale: As for :func:`interpolate_weights`.
+        initial_state: Of PiSSA, what PEFT saves of it before any training; not needed for other kinds.
+
+    Raises:
+        InputError: If the scale is out of its limits.
+        ValueError: As :func:`interpolate_weights`; or if PiSSA's initial state is missing.
+        TrainablesError: If an adapter of this kind cannot give these weights.
+    """
+    from peft import LoraConfig
+
+    whole = interpolate_weights(base_state, tuned_state, scale)
+    state = {
+        name: _scale_factor(name, value, whole, scale) if scale != 1 else value.clone()
+        for name, value in adapter_state.items()
+    }
+    _check_coverage(state, base_state, tuned_state)
+    if scale == 1 or not isinstance(config, LoraConfig):
+        return state, copy.deepcopy(config)
+    if config.use_dora:
+        return state | _scale_dora(adapter_state, config, base_state, scale), copy.deepcopy(config)
+    if is_pissa(config):
+        if initial_state is None:
+            raise ValueError("PiSSA needs its state before training, to tell what training changed")
+        return state | _subtract_initial(state, initial_state, scale), _double_rank(config)
+    return state, copy.deepcopy(config)
+
+
+def is_pissa(config: PeftConfig | None) -> bool:
+    """Whether an adapter starts with the base's own principal part, which it takes out of the base."""
+    from peft import LoraConfig
+
+    start = config.init_lora_weights if isinstance(config, LoraConfig) else None
+    return isinstance(start, str) and start.startswith("pissa")
+
+
+def _scale_factor(name: str, value: Tensor, whole: Mapping[str, Tensor], scale: float) -> Tensor:
+    stock = name.removeprefix(PEFT_PREFIX)
+    if stock in whole:  # trained in full
+        return whole[stock].clone()
+    if name.endswith(LINEAR_FACTORS):
+        return value * scale
+    if name.endswith((*OTHER_FACTORS, MAGNITUDE)):
+        return value.clone()
+    raise TrainablesError(f"an adapter with the weight {name} cannot be scaled: export it at scale 1")
+
+
+def _check_coverage(
+    state: Mapping[str, Tensor], base_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor]
+) -> None:
+    """Refuses an adapter that lacks some of what training changed."""
+    carried = {name.removeprefix(PEFT_PREFIX) for name in state}
+    suffixes = (*LINEAR_FACTORS, *OTHER_FACTORS, MAGNITUDE)
+    carried |= {f"{name.removesuffix(end)}.weight" for name in carried for end in suffixes if name.endswith(end)}
+    lost = [
+        name
+        for name, value in base_state.items()
+        if name not in carried and not torch.equal(value, tuned_state[name])
+    ]
+    if lost:
+        raise TrainablesError(
+            f"training changed {len(lost)} weights that the adapter's folder does not hold (first: {lost[0]})"
+        )
+
+
+def _scale_dora(
+    state: Mapping[str, Tensor], config: LoraConfig, base_state: Mapping[str, Tensor], scale: float
+) -> dict[str, Tensor]:
+    """Returns DoRA's second factors and magnitudes at a scale (DoRA: Liu et al. 2024, arXiv 2402.09353).
+
+    DoRA's weight is ``D (W + c B A)`` with the diagonal ``D = m / norm(W + c B A)``. Between it and ``W``, at ``s``,
+    lies ``E (W + c B' A)`` with ``E = 1 - s + s D`` and ``B' = s D B / E``, of magnitude ``E norm(W + c B' A)``.
+    """
+    found: dict[str, Tensor] = {}
+    factor = _find_scaling(config)
+    for name, magnitude in state.items():
+        if not name.endswith(MAGNITUDE):
+            continue
+        layer = name.removesuffix(MAGNITUDE)
+        weight = base_state[f"{layer.removeprefix(PEFT_PREFIX)}.weight"].double()
+        first = state[f"{layer}.lora_A.weight"].double()
+        second = state[f"{layer}.lora_B.weight"].double()
+        stretch = magnitude.double() / torch.linalg.norm(weight + factor * second @ first, dim=1)
+        blend = 1 - scale + scale * stretch
+        if not bool((blend.abs() > 1e-6).all()):
+            raise TrainablesError(f"DoRA cannot give {layer} at scale {scale}: a row of weights would vanish")
+        second = (scale * stretch / blend)[:, None] * second
+        found[f"{layer}.lora_B.weight"] = second.to(magnitude.dtype)
+        norm = torch.linalg.norm(weight + factor * second @ first, dim=1)
+        found[name] = (blend * norm).to(magnitude.dtype)
+    return found
+
+
+def _find_scaling(config: LoraConfig) -> float:
+    return config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
+
+
+def _subtract_initial(
+    state: Mapping[str, Tensor], initial: Mapping[str, Tensor], scale: float
+) -> dict[str, Tensor]:
+    """Returns factors of ``s (B A - B0 A0)``: what training added to the base, in one product of twice the rank."""
+    found: dict[str, Float[Tensor, "rows columns"]] = {}
+    for name, value in state.items():
+        if name.endswith(".lora_A.weight"):
+            found[name] = torch.cat([value, initial[name]], dim=0)
+        elif name.endswith(".lora_B.weight"):
+            found[name] = torch.cat([value, -scale * initial[name]], dim=1)
+    return found
+
+
+def _double_rank(config: LoraConfig) -> LoraConfig:
+    """Returns the config of a plain LoRA of twice the rank whose product is scaled as before."""
+    doubled = copy.deepcopy(config)
+    doubled.init_lora_weights = True
+    doubled.r = 2 * config.r
+    growth = math.sqrt(2) if config.use_rslora else 2
+    doubled.lora_alpha = growth * config.lora_alpha  # type: ignore[assignment]  # PEFT only divides it
+    return doubled

@@ -1,0 +1,1 @@
+"""Names for masks by CLIP and by a linear probe."""

@@ -1,0 +1,85 @@
+"""The picture of one region's mask that an image classifier sees."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from trainables.data.store_writer import SquareImage
+from trainables.protocol.components import BoolMask, find_box
+
+Crop = UInt8[np.ndarray, "side side 3"]
+
+OUTSIDE = ("mean", "dim", "keep")
+MARGIN = 0.05
+
+
+def crop_region(
+    image: SquareImage,
+    mask: BoolMask,
+    size: tuple[int, int],
+    fill: tuple[float, float, float],
+    outside: str = "mean",
+    margin: float = MARGIN,
+) -> Crop | None:
+    """Cuts out a mask's bounding box, grown by a margin and then to a square, in the tissue's own proportions.
+
+    A square, since CLIP's own preparation cuts the ends off anything longer. By default nothing but the
+    mask's own pixels is shown: beside a vessel or a patch of lymphocytes there is always another class, and
+    its texture in the picture would be named instead.
+
+    Args:
+        image: The region as the store has it, RGB in [0, 1], squeezed into a square.
+        mask: The pixels to show, of any size that shows the same region.
+        size: Height and width of the region, which say its proportions.
+        fill: Color of pixels that are not shown, RGB in [0, 1]; the classifier's mean color is 0 to it.
+        outside: What becomes of pixels outside the mask: ``mean`` fills them, ``dim`` mixes them half and half
+            with the fill, ``keep`` leaves them.
+        margin: Of the box's longer side, on each side.
+
+    Returns:
+        The crop; None for an empty mask.
+
+    Raises:
+        ValueError: If ``outside`` is none of these words.
+    """
+    if outside not in OUTSIDE:
+        raise ValueError(f"outside must be one of {', '.join(OUTSIDE)}, but got {outside!r}")
+    if not mask.any():
+        return None
+    height, width = _fit(size, image.shape[-1])
+    tissue = cv2.resize(image.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_AREA)
+    shown = _resize_mask(mask, height, width)
+    color = np.asarray(fill, np.float32)
+    if outside != "keep":
+        weight = 1.0 if outside == "mean" else 0.5
+        tissue[~shown] = (1 - weight) * tissue[~shown] + weight * color
+    return _cut_square(tissue, shown, color, margin)
+
+
+def _fit(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Scales a height and width so that the longer one is what the stored image holds of it."""
+    scale = longest / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _resize_mask(mask: BoolMask, height: int, width: int) -> BoolMask:
+    """Resizes a mask; one too thin to cover half of any pixel keeps every pixel that it touches."""
+    covered = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    resized: BoolMask = covered >= 0.5
+    return resized if resized.any() else covered > 0
+
+
+def _cut_square(
+    tissue: np.ndarray, shown: BoolMask, color: np.ndarray, margin: float
+) -> UInt8[np.ndarray, "side side 3"]:
+    x_min, y_min, x_max, y_max = find_box(shown)
+    longest = max(x_max - x_min, y_max - y_min) + 1
+    side = longest + 2 * round(margin * longest)
+    top, left = (y_min + y_max + 1 - side) // 2, (x_min + x_max + 1 - side) // 2
+    square = np.full((side, side, 3), color, np.float32)  # beyond the region's edge there is no tissue
+    height, width = shown.shape
+    rows, columns = slice(max(0, top), min(height, top + side)), slice(max(0, left), min(width, left + side))
+    square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = tissue[rows, columns]
+    return (square * 255).round().clip(0, 255).astype(np.uint8)

@@ -1,0 +1,264 @@
+"""Loads a CLIP model of open_clip (Radford et al. 2021, arXiv 2103.00020) with weights that lie in a file or on a hub.
+
+Nothing is fetched unless a hub id is named, and nothing in a file can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from jaxtyping import Float, Int64
+from open_clip.factory import load_state_dict
+from PIL import Image
+from torch import Tensor, nn
+
+from trainables.errors import CheckpointError, Finding
+from trainables.files.damage import CONTENT_ERRORS
+from trainables.files.weight_file import check_finite, check_weight_file
+from trainables.recipe import suggest_name
+
+DEFAULT_CLIP = "ViT-B-32"
+CONFIG_FILE = "open_clip_config.json"
+# In the order in which a hub's repository is asked for them.
+HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+_HUB_ID = re.compile(r"(?:hf-hub:)?([\w.-]+/[\w.-]+)")
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """An image and a text encoder that share one space.
+
+    Attributes:
+        name: What a report calls it.
+        network: In evaluation mode, without gradients.
+        tokenize: Texts to token ids.
+        preprocess: A picture to the network's input: resized to its square, normalized.
+        mean: The color that is 0 after normalization, RGB in [0, 1].
+    """
+
+    name: str
+    network: nn.Module
+    tokenize: Callable[[list[str]], Int64[Tensor, "texts length"]]
+    preprocess: Callable[[Image.Image], Float[Tensor, "3 size size"]]
+    mean: tuple[float, float, float]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Where a model's parts come from, in open_clip's words.
+
+    Attributes:
+        name: What a report calls the model.
+        architecture: A name of open_clip's, or ``local-dir:`` and a folder with ``open_clip_config.json``.
+        tokenizer: The same, or ``hf-hub:`` and an id.
+        weights: The weights' file, or the folder that holds it.
+    """
+
+    name: str
+    architecture: str
+    tokenizer: str
+    weights: Path
+
+
+def check_clip_name(name: str) -> None:
+    """Refuses a name that is none of open_clip's.
+
+    Raises:
+        CheckpointError: With the nearest known name.
+    """
+    if name not in open_clip.list_models():
+        fix = suggest_name(name, tuple(open_clip.list_models()))
+        raise CheckpointError([Finding(f"--clip-model {name}", "open_clip has no such model", fix)])
+
+
+def find_clip(name: str | None, weights: str) -> ClipSource:
+    """Finds a model's weights, and the architecture that they belong to.
+
+    Args:
+        name: One of open_clip's models. None is the architecture that comes with the weights, or ViT-B-32.
+        weights: A file; a folder that holds ``open_clip_config.json`` and weights; or a hub id such as
+            ``laion/CLIP-ViT-B-32-laion2B-s34B-b79K``, fetched into, or found in, the local Hugging Face cache.
+
+    Raises:
+        CheckpointError: If there is no such model, file or hub id, or the weights come with another
+            architecture than the one named.
+    """
+    if name is not None:
+        check_clip_name(name)
+    path = Path(os.path.expanduser(weights))
+    if path.exists() and not path.is_dir():
+        _refuse_hub_parts(name or DEFAULT_CLIP, open_clip.get_model_config(name or DEFAULT_CLIP), weights)
+        return ClipSource(name or DEFAULT_CLIP, name or DEFAULT_CLIP, name or DEFAULT_CLIP, path.resolve())
+    if path.is_dir():
+        config = _read_config(path, name)
+        _refuse_hub_parts(path.name, config, weights)
+        if not _list_weight_files(path):
+            raise _refuse(weights, "holds no .safetensors, .bin or .pth file", "put the weights there")
+        local = f"local-dir:{path.resolve()}"
+        return ClipSource(name or path.name, local, local, path.resolve())
+    hub_id = _HUB_ID.fullmatch(weights)
+    if hub_id is None or path.suffix in _WEIGHT_SUFFIXES:
+        raise _refuse(weights, "no such file or folder, and no hub id", "check the path given to --clip-weights")
+    folder = _fetch_from_hub(hub_id[1])
+    _read_config(folder, name)
+    return ClipSource(hub_id[1], f"local-dir:{folder}", f"hf-hub:{hub_id[1]}", folder)
+
+
+def load_clip(name: str | None, weights: str, device: torch.device) -> ClipModel:
+    """Builds a CLIP model with its weights, which must all fit; see :func:`find_clip`.
+
+    Pictures are prepared as ``open_clip_config.json`` says where one comes with the weights, else as
+    open_clip's own table does where it knows one way for that architecture, else as OpenAI's models want it.
+
+    Args:
+        name: One of open_clip's models, or None; see :func:`find_clip`.
+        weights: A file, a folder or a hub id.
+        device: Where to.
+
+    Raises:
+        CheckpointError: If the weights are missing, unreadable, damaged, hold code or values that are not finite,
+            or do not fit.
+    """
+    source = find_clip(name, weights)
+    for file in _list_weight_files(source.weights):
+        check_weight_file(file)
+    named = not source.architecture.startswith("local-dir:")
+    try:
+        network, _, preprocess = open_clip.create_model_and_transforms(
+            source.architecture,
+            pretrained=str(source.weights) if named else None,
+            weights_only=True,
+            **(_find_preprocessing(source.architecture) if named else {}),
+        )
+        tokenize = open_clip.get_tokenizer(source.tokenizer)
+    except Exception as error:  # on damaged bytes the loaders raise almost anything
+        raise _explain(source, error) from error
+    check_finite(network.state_dict(), source.weights)
+    network.requires_grad_(False)
+    mean = tuple(float(value) for value in network.visual.image_mean)
+    assert len(mean) == 3
+    return ClipModel(source.name, network.eval().to(device), tokenize, preprocess, mean)
+
+
+def _list_weight_files(weights: Path) -> list[Path]:
+    """Returns the files that open_clip would choose among: of a folder those that it knows, else the file."""
+    if not weights.is_dir():
+        return [weights]
+    return sorted(file for file in weights.iterdir() if file.suffix in _WEIGHT_SUFFIXES[1:])
+
+
+def _find_preprocessing(name: str) -> dict[str, Any]:
+    """Returns how open_clip prepares pictures for all weights of an architecture; empty where they differ."""
+    keys = {
+        "mean": "image_mean",
+        "std": "image_std",
+        "interpolation": "image_interpolation",
+        "resize_mode": "image_resize_mode",
+    }
+    ways: list[dict[str, Any]] = []
+    for tag in open_clip.list_pretrained_tags_by_model(name):
+        known = open_clip.get_pretrained_cfg(name, tag)
+        way = {option: known.get(key) for key, option in keys.items()}
+        if way not in ways:
+            ways.append(way)
+    return ways[0] if len(ways) == 1 else {}
+
+
+def _read_config(folder: Path, name: str | None) -> Mapping[str, Any]:
+    """Reads a folder's architecture, which must be the named one where there is a name."""
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+        vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
+    except FileNotFoundError as error:
+        fix = "give the weights' file itself, with --clip-model NAME"
+        raise _refuse(str(folder), f"holds no {CONFIG_FILE}", fix) from error
+    except CONTENT_ERRORS as error:
+        what = f"is no configuration of open_clip ({type(error).__name__}: {error})"
+        raise _refuse(str(path), what, "get it again from where the weights come from") from error
+    if name is not None:
+        wanted = open_clip.get_model_config(name)
+        for part, found in (("vision_cfg", vision), ("text_cfg", text)):
+            for key in wanted[part].keys() & found.keys():
+                if wanted[part][key] != found[key]:
+                    what = f"holds another model than {name}: its {part}.{key} is {found[key]!r}"
+                    raise _refuse(str(folder), what, "leave --clip-model out: the weights say what they are")
+    return {**config, "vision_cfg": vision, "text_cfg": text}
+
+
+def _refuse_hub_parts(name: str, config: Mapping[str, Any], weights: str) -> None:
+    """Refuses models of which open_clip would fetch a part that nobody named."""
+    text = config["text_cfg"]
+    tower, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name")
+    if tower or (tokenizer and not Path(os.path.expanduser(weights)).is_dir()):
+        what = f"{name} reads text with parts of {tower or tokenizer}, which would have to be fetched"
+        raise _refuse(weights, what, "name the model's hub id instead, or take another model")
+
+
+def _fetch_from_hub(hub_id: str) -> Path:
+    """Returns the local folder of a hub's repository, with its configuration and weights fetched."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(hf_hub_download(hub_id, CONFIG_FILE)).parent
+        for filename in HUB_WEIGHTS:
+            try:
+                hf_hub_download(hub_id, filename)
+                return folder
+            except LocalEntryNotFoundError:  # a kind of EntryNotFoundError, but means: no connection
+                if filename == HUB_WEIGHTS[-1]:
+                    raise
+            except EntryNotFoundError:
+                continue
+    except Exception as error:  # of the connection, the hub or the disk: many kinds
+        what = f"could not be fetched ({type(error).__name__}), and is not in the local cache"
+        fix = "check the id, or download the weights on a machine with a connection and pass their path"
+        raise _refuse(f"--clip-weights {hub_id}", what, fix) from error
+    fix = "name a repository of open_clip's, or download the weights and pass their path"
+    raise _refuse(f"--clip-weights {hub_id}", f"holds none of {', '.join(HUB_WEIGHTS)}", fix)
+
+
+def _explain(source: ClipSource, error: Exception) -> CheckpointError:
+    where, reason = str(source.weights), " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, pickle.UnpicklingError):
+        what = "holds more than weights, or is not a checkpoint; it was not opened"
+        return _refuse(where, what, "use a file you trust, best a .safetensors one")
+    if "TorchScript" in reason:
+        what = "is a TorchScript archive, which holds code; it was not opened"
+        return _refuse(where, what, "pass the same weights as .safetensors (timm's hub pages have OpenAI's)")
+    if "transformers" in reason:
+        return _refuse(where, f"{source.name} needs the package transformers", "install it, or take another model")
+    if _is_readable(source.weights):
+        fix = f"pass the --clip-model they belong to ({source.name} is assumed)"
+        return _refuse(where, f"does not fit the model {source.name}: {reason}", fix)
+    fix = "download it again" if source.weights.is_file() else "check its configuration and weights"
+    return _refuse(where, f"cannot be read as weights of {source.name}: {reason}", fix)
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether a file holds weights, be they of any model."""
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+        return bool(state) and all(isinstance(value, Tensor) for value in state.values())
+    except Exception:  # on damaged bytes the loaders raise almost anything
+        return False
+
+
+def _refuse(where: str, what: str, fix: str) -> CheckpointError:
+    return CheckpointError([Finding(where, what, fix)])

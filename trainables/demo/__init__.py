@@ -1,0 +1,1 @@
+"""The built-in demo: synthetic tissue, and how nano was pretrained."""

@@ -1,0 +1,277 @@
+"""Pretrains nano on generic shapes and textures: ``python -m trainables.demo.pretrain --out FILE``.
+
+Two stages: small images first, where a step is cheap and the mask decoder learns what a prompt means, then
+nano's own size. An auxiliary loss asks that pixels of one object have features alike, and unlike those around
+it; without it the mask decoder waits a thousand steps for features worth attending to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
+
+from trainables.demo.shapes import draw_scene
+from trainables.model.build import MODELS, build_architecture
+from trainables.model.forward import decode_prompts, encode_images, select_best_mask
+from trainables.protocol.components import fill_box, keep_largest_component
+from trainables.protocol.prompts import PromptSpec, draw_prompt, stack_prompts
+from trainables.training.losses import LossWeights, compute_loss, dice_loss
+
+SPECS = (
+    PromptSpec(box=True, box_jitter=0.05),
+    PromptSpec(box=True, n_negative=5, negative_margin_px=4.0),
+    PromptSpec(box=True, n_positive=1, n_negative=2, negative_margin_px=2.0, box_jitter=0.03),
+    PromptSpec(n_positive=3, n_negative=2, negative_margin_px=2.0),
+    PromptSpec(n_positive=1),
+)
+# Objects that fill more of their box than this are compact.
+COMPACT_FILL = 0.45
+SPEC_SHARES = (0.3, 0.4, 0.15, 0.1, 0.05)
+WEIGHTS = LossWeights(focal=5.0, dice=1.0, iou=1.5, objectness=0.05, focal_alpha=0.5)
+# Weight of a Dice loss that all candidate masks bear, not the best alone: else those that are not trained on
+# an object drift so far that a slip of the IoU head costs 0.2 of Dice.
+ALL_MASKS_WEIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of pretraining.
+
+    Attributes:
+        side: Side of the scenes, in pixels.
+        minutes: How long it lasts.
+        regions: Scenes a batch.
+        objects: Objects a scene, at most.
+        lr: Peak learning rate.
+        decay_share: Share of the stage, at its end, over which the learning rate falls linearly.
+        compact_share: Share that is kept of the objects that fill most of their box: with 1 the filled box is
+            nearly an answer, with less the model has to look at the texture inside.
+    """
+
+    side: int
+    minutes: float
+    regions: int
+    objects: int
+    lr: float
+    decay_share: float
+    compact_share: float
+
+    @staticmethod
+    def parse(text: str) -> Stage:
+        """Reads the attributes in their order, separated by colons."""
+        side, minutes, regions, objects, *rates = text.split(":")
+        return Stage(int(side), float(minutes), int(regions), int(objects), *map(float, rates))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images in [0, 1] of shape R x 3 x s x s, and O objects with prompts and masks at stride 4."""
+
+    images: Float[Tensor, "regions 3 s s"]
+    region_index: Int[Tensor, " objects"]
+    points: Float[Tensor, "objects points 2"]
+    labels: Int[Tensor, "objects points"]
+    targets: Float[Tensor, "objects h4 w4"]
+
+
+class SceneBatches(IterableDataset[Batch]):
+    """An endless stream of batches, each drawn anew."""
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.seed, self.side, self.regions, self.objects = seed, stage.side, stage.regions, stage.objects
+        self.compact_share = stage.compact_share
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng((self.seed, self.side, worker.id if worker else 0))
+        while True:
+            yield self._draw_batch(rng)
+
+    def _draw_batch(self, rng: np.random.Generator) -> Batch:
+        images: list[Tensor] = []
+        index: list[int] = []
+        prompts, targets = [], []
+        while len(images) < self.regions:
+            image, labels = draw_scene(rng, self.side)
+            drawn = self._draw_objects(rng, labels)
+            if not drawn:
+                continue
+            index += [len(images)] * len(drawn)
+            images.append(torch.from_numpy(image).permute(2, 0, 1).float() / 255)
+            for mask, class_mask in drawn:
+                spec = SPECS[rng.choice(len(SPECS), p=SPEC_SHARES)]
+                prompts.append(draw_prompt(mask, class_mask, spec, rng))
+                small = cv2.resize(
+                    mask.astype(np.float32), (self.side // 4,) * 2, interpolation=cv2.INTER_AREA
+                )
+                targets.append(torch.from_numpy(small))
+        points, point_labels = stack_prompts(prompts, [(1.0, 1.0)] * len(prompts))
+        return Batch(torch.stack(images), torch.tensor(index), points, point_labels, torch.stack(targets))
+
+    def _draw_objects(
+        self, rng: np.random.Generator, labels: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Up to ``objects`` areas of one scene: the largest component of each, and the whole area."""
+        found = []
+        for label in rng.permutation(np.unique(labels)):
+            class_mask = labels == label
+            component = keep_largest_component(class_mask)
+            if not 0.008 < component.mean() < 0.7:
+                continue
+            is_compact = component.sum() > COMPACT_FILL * fill_box(component).sum()
+            if not is_compact or rng.random() < self.compact_share:
+                found.append((component, class_mask))
+        return found[: self.objects]
+
+
+def group_pixels_loss(model: SAM2Base, maps: list[Tensor], batch: Batch) -> Tensor:
+    """Pixels of an object should resemble the object's mean feature, the pixels around should not."""
+    size = batch.targets.shape[-2:]
+    feature = sum(F.interpolate(level, size, mode="bilinear") for level in maps)
+    assert isinstance(feature, Tensor)
+    feature = F.normalize(feature, dim=1)[batch.region_index]
+    mask = batch.targets[:, None]
+    prototype = F.normalize((feature * mask).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1e-3), dim=1)
+    similarity = torch.einsum("ochw,oc->ohw", feature, prototype)
+    logits = 10 * (similarity - 0.6)
+    entropy = F.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none").mean((1, 2))
+    return (entropy + dice_loss(logits, batch.targets)).mean()
+
+
+def make_optimizers(model: SAM2Base, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for all else."""
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        if name.startswith(("memory", "obj_ptr", "mask_downsample")):
+            parameter.requires_grad_(False)  # the video parts take no part in segmenting images
+        elif parameter.ndim == 2 and min(parameter.shape) > 4 and "embed" not in name and "token" not in name:
+            matrices.append(parameter)
+        else:
+            rest.append(parameter)
+    return [
+        torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.98)),
+    ]
+
+
+def train_step(model: SAM2Base, batch: Batch, optimizers: list[torch.optim.Optimizer]) -> dict[str, float]:
+    """One step; returns the loss parts."""
+    captured: dict[str, list[Tensor]] = {}
+    hook = model.image_encoder.register_forward_hook(
+        lambda module, args, out: captured.update(maps=list(out["backbone_fpn"]))
+    )
+    features = encode_images(model, batch.images)
+    outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
+    hook.remove()
+    loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), WEIGHTS)
+    grouping = group_pixels_loss(model, [level.float() for level in captured["maps"]], batch)
+    all_masks = dice_loss(outputs.logits, batch.targets[:, None].expand_as(outputs.logits)).mean()
+    torch.autograd.backward(loss.total + ALL_MASKS_WEIGHT * all_masks + 0.5 * grouping)
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    parts = {"focal": loss.focal, "dice": loss.dice, "all": all_masks, "iou": loss.iou, "grouping": grouping}
+    return {name: float(value.detach()) for name, value in parts.items()}
+
+
+@torch.no_grad()
+def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
+    """Returns the mean Dice, on scenes kept apart, of the model's masks and of the targets' filled boxes."""
+    model.eval()
+    dice: list[float] = []
+    floor: list[float] = []
+    for batch in batches:
+        features = encode_images(model, batch.images)
+        outputs = decode_prompts(
+            model, features, batch.region_index, batch.points, batch.labels, multimask=True
+        )
+        predicted = select_best_mask(outputs.logits, outputs.iou) > 0
+        actual = batch.targets > 0.5
+        box = actual.any(1)[:, None, :] & actual.any(2)[:, :, None]
+        for mask, scores in ((predicted, dice), (box, floor)):
+            overlap = 2 * (mask & actual).sum((1, 2)) / (mask.sum((1, 2)) + actual.sum((1, 2)))
+            scores += overlap.tolist()
+    model.train()
+    return float(np.mean(dice)), float(np.mean(floor))
+
+
+def run_stage(
+    model: SAM2Base, stage: Stage, seed: int, checkpoint: Path, optimizers: list[torch.optim.Optimizer]
+) -> None:
+    """Trains for the stage's minutes, then a last linear decay of the learning rate over its final part."""
+    data = SceneBatches(stage, seed)
+    fresh = list(itertools.islice(SceneBatches(stage, seed + 1_000_003), 6))
+    loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4)
+    start, smooth = time.monotonic(), dict[str, float]()
+    for step, batch in enumerate(loader):
+        elapsed = (time.monotonic() - start) / 60
+        progress = elapsed / stage.minutes
+        if progress >= 1:
+            break
+        factor = min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / stage.decay_share))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = stage.lr * factor
+        for name, value in train_step(model, batch, optimizers).items():
+            smooth[name] = value if name not in smooth else 0.98 * smooth[name] + 0.02 * value
+        if step % 100 == 0:
+            dice, floor = score_scenes(model, fresh)
+            parts = " ".join(f"{name} {value:.3f}" for name, value in smooth.items())
+            print(
+                f"{stage.side} px {elapsed:6.1f} min step {step:5d} {parts} dice {dice:.3f} box {floor:.3f}",
+                flush=True,
+            )
+            save_weights(model, checkpoint)
+
+
+def save_weights(model: SAM2Base, path: Path) -> None:
+    """Writes all weights in half precision, atomically."""
+    state = {name: value.to(torch.float16).contiguous() for name, value in model.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    save_file(state, partial, metadata={"made_by": "trainables.demo.pretrain"})
+    partial.replace(path)
+
+
+def main() -> None:
+    """Parses the command line and pretrains."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--start-from", type=Path, help="weights to go on from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--stages",
+        default="128:15:12:3:0.003:0.1:1,256:30:8:3:0.002:0.6:0.2,256:38:8:3:0.0015:0.8:0.2,256:24:8:3:0.001:0.9:0.2",
+        help="comma-separated side:minutes:regions:objects:lr:decay_share:compact_share (see Stage)",
+    )
+    arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
+    state = load_file(arguments.start_from) if arguments.start_from else None
+    for number, text in enumerate(arguments.stages.split(",")):
+        stage = Stage.parse(text)
+        model = build_architecture(MODELS["nano"], image_size=stage.side).train()
+        if state is not None:
+            model.load_state_dict({name: value.float() for name, value in state.items()})
+        print(json.dumps({"stage": number, **vars(stage)}), flush=True)
+        run_stage(model, stage, arguments.seed + 17 * number, arguments.out, make_optimizers(model, stage.lr))
+        state = {name: value.clone() for name, value in model.state_dict().items()}
+        save_weights(model, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

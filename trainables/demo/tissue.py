@@ -1,0 +1,142 @@
+"""The built-in demo: synthetic H&E-like regions with BCSS's class ids, in the layout of BCSS.
+
+It looks like tissue and is none. It lets the whole search run where there is no data yet; its scores say
+nothing about BCSS, and everything that shows them says ``demo``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from jaxtyping import UInt8
+from PIL import Image
+
+from trainables.demo.layout import LYMPHOCYTE, NECROSIS, STROMA, TUMOR, VESSEL, make_mask
+from trainables.demo.texture import Stain, draw_stain, paint
+from trainables.errors import DataError, Finding
+
+DEMO_CLASSES: dict[int, str] = {1: "tumor", 2: "stroma", 3: "lymphocyte", 4: "necrosis", 18: "blood_vessel"}
+DEMO_COUNTS = {"train": 24, "val": 12, "test": 24}
+# Share of the regions that show a class. Stroma is in all of them: it is the matrix of the others.
+PRESENCE = {TUMOR: 0.97, NECROSIS: 0.55, LYMPHOCYTE: 0.58, VESSEL: 0.2}
+MIN_SIDE_PX = 128  # below it a region is too small for its structures
+
+
+def make_region(
+    rng: np.random.Generator,
+    side_px: int = 320,
+    classes: frozenset[int] | None = None,
+    stain: Stain | None = None,
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    """Makes one square region.
+
+    Args:
+        rng: Source of randomness; the same state gives the same pixels.
+        side_px: Side of the region, at least 128.
+        classes: Class ids to show; drawn by their frequency if None.
+        stain: The patient's stain; drawn if None.
+
+    Returns:
+        The RGB image, and the mask of BCSS class ids with 21 ("other") for fat and gaps.
+
+    Raises:
+        ValueError: If the side is too small, or the classes are not ids of the demo with stroma among them.
+    """
+    if side_px < MIN_SIDE_PX:
+        raise ValueError(f"`side_px >= {MIN_SIDE_PX}` must hold, but got {side_px}")
+    if classes is not None and not ({STROMA} <= classes <= set(DEMO_CLASSES)):
+        rule = f"`classes` must hold {STROMA} and be among {sorted(DEMO_CLASSES)}"
+        raise ValueError(f"{rule}, but got {sorted(classes)}")
+    chosen = plan_classes(rng, 1)[0] if classes is None else classes
+    mask = make_mask(rng, side_px, chosen)
+    return paint(rng, mask, stain if stain is not None else draw_stain(rng)), mask
+
+
+def plan_classes(rng: np.random.Generator, n_regions: int) -> list[frozenset[int]]:
+    """Deals 2 to 4 classes to each region, so that each class is shown as often as its share says."""
+    plan: list[set[int]] = [{STROMA} for _ in range(n_regions)]
+    for class_id, share in PRESENCE.items():
+        count = int(share * n_regions + rng.uniform())  # never 0 where a region or more is due
+        for i in rng.permutation(n_regions)[:count]:
+            plan[i].add(class_id)
+    for present in plan:
+        if present >= set(DEMO_CLASSES):
+            present.remove(LYMPHOCYTE)
+        if len(present) == 1:
+            present.add(TUMOR)
+    return [frozenset(present) for present in plan]
+
+
+def deal_patients(rng: np.random.Generator, n_regions: int) -> list[int]:
+    """Returns how many regions each patient has: 2 or 3, together ``n_regions`` (at least 2)."""
+    counts: list[int] = []
+    while (left := n_regions - sum(counts)) > 0:
+        counts.append(left if left < 4 else 2 if left == 4 else int(rng.integers(2, 4)))
+    return counts
+
+
+def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
+    """Writes the demo's 60 regions in the layout of BCSS: images/, masks/ and dataset.yaml.
+
+    All or nothing: the folder appears whole, or not at all. Where one with a dataset.yaml stands already,
+    nothing is done.
+
+    Args:
+        root: The folder to make.
+        seed: The same seed gives the same pixels.
+        side_px: Side of a region.
+
+    Raises:
+        DataError: If another folder or file stands in the way.
+    """
+    if (root / "dataset.yaml").exists():
+        return
+    root = root.absolute()
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if (root / "dataset.yaml").exists():
+            return  # another process was faster, with the same pixels
+        raise _stands_in_the_way(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as holder:
+        folder = Path(holder) / root.name
+        folder.mkdir()
+        _write_regions(folder, seed, side_px)
+        try:
+            os.rename(folder, root)
+        except OSError as error:
+            if not (root / "dataset.yaml").exists():  # else another process was faster here
+                raise _stands_in_the_way(root) from error
+
+
+def _stands_in_the_way(root: Path) -> DataError:
+    what = "something other than the demo stands here"
+    return DataError([Finding(str(root), what, "remove it, or name another folder")])
+
+
+def _write_regions(folder: Path, seed: int, side_px: int) -> None:
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    seeds = np.random.SeedSequence(seed)
+    split: dict[str, Sequence[str]] = {}
+    patient = 0
+    for part, n_regions in DEMO_COUNTS.items():
+        rng = np.random.default_rng(seeds.spawn(1)[0])
+        plan = iter(plan_classes(rng, n_regions))
+        names = []
+        for count in deal_patients(rng, n_regions):
+            patient += 1
+            stain = draw_stain(rng)
+            for region, region_seed in enumerate(seeds.spawn(count), start=1):
+                name = f"demo-P{patient:02d}-R{region}.png"
+                image, mask = make_region(np.random.default_rng(region_seed), side_px, next(plan), stain)
+                Image.fromarray(image).save(folder / "images" / name, compress_level=1)
+                Image.fromarray(mask).save(folder / "masks" / name)
+                names.append(name)
+        split[part] = names
+    text = yaml.safe_dump({"name": "demo", "classes": DEMO_CLASSES, "split": split}, sort_keys=False)
+    (folder / "dataset.yaml").write_text("# Synthetic tissue, made by trainables/data/tissue.py\n" + text)

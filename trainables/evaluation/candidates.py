@@ -1,0 +1,217 @@
+"""Scores candidates (zero-shot, or a trial's checkpoint at a scale) from what lies on disk, wherever it is called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from trainables.adapters.adapted_model import (
+    AdaptedModel,
+    attach_adapters,
+    can_merge,
+    get_base,
+    load_adapter_weights,
+    merge_adapters,
+)
+from trainables.adapters.interpolation import SCALES, check_scale, interpolate_weights
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.data.store import RegionStore
+from trainables.errors import CheckpointError, Finding, TrainablesError
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluator import evaluate
+from trainables.files.damage import tell_damage
+from trainables.files.weight_file import COPY_FIX
+from trainables.model.class_prompts import (
+    attach_class_prompts,
+    find_class_prompts,
+    load_class_prompts,
+    start_class_prompts,
+)
+from trainables.model.device import pick_device
+from trainables.model.fusion import add_fusion
+from trainables.model.weights import load_model
+from trainables.protocol.scores import Scores
+from trainables.recipe import Recipe, RecipeError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that can be scored.
+
+    Attributes:
+        checkpoint: A trial's checkpoint, or one fold's in it; None for zero-shot.
+        scale: Multiplies the fine-tune's change of the weights; see :mod:`trainables.adapters.interpolation`.
+    """
+
+    checkpoint: Path | None
+    scale: float = 1.0
+
+
+def load_adapted(context: TrialContext, checkpoint: Path) -> AdaptedModel:
+    """Rebuilds a trial's adapted model from its checkpoint, on the CPU.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: A folder that :meth:`trainables.training.fine_tune.FineTune.save` wrote.
+    """
+    bare = load_model(context.model, context.checkpoint)
+    return adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
+
+
+def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], AdaptedModel]:
+    """Returns a copy of the zero-shot weights, and what :func:`load_adapted` does; the file is read once."""
+    bare = load_model(context.model, context.checkpoint)
+    base_state = {name: value.clone() for name, value in bare.state_dict().items()}
+    return base_state, adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
+
+
+def adapt_model(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights: Mapping[str, str]) -> AdaptedModel:
+    """Puts onto a bare model, in place, what was trained on it.
+
+    Args:
+        bare: The model with the weights that training began with.
+        folder: Holds ``adapter/``, and class prompts where the recipe has some.
+        recipe: What was trained.
+        pathology_weights: As in :class:`trainables.context.TrialContext`.
+    """
+    # Whatever the seed draws is overwritten by what was saved.
+    adapted = attach_adapters(bare, recipe.adapter, seed=0)
+    add_fusion(get_base(adapted), recipe.fusion, pathology_weights, seed=0)
+    load_adapter_weights(adapted, folder / ADAPTER_FOLDER)
+    if recipe.class_prompts.tokens:
+        attach_class_prompts(get_base(adapted), load_class_prompts(folder))
+    return adapted
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Returns what was trained, of a checkpoint's or an export's ``recipe.json``.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, or holds no recipe of this version.
+    """
+    path = folder / RECIPE_FILE
+    try:
+        with tell_damage(path, COPY_FIX, CheckpointError):
+            return Recipe.from_flat(json.loads(path.read_text()))
+    except RecipeError as error:
+        found = [Finding(f"{path} {each.where}", each.what, COPY_FIX) for each in error.findings]
+        raise CheckpointError(found) from error
+
+
+def load_zero_shot(context: TrialContext) -> SAM2Base:
+    """Returns the bare model, on the CPU.
+
+    Where nothing is prompted, zero-shot SAM2 has no answer of its own: one token a class, as training starts from, is
+    asked in its place.
+    """
+    model = load_model(context.model, context.checkpoint)
+    if context.protocol.is_auto:
+        n_classes = len(RegionStore.open(Path(context.store_folder)).classes)
+        attach_class_prompts(model, start_class_prompts(model, n_classes, 1, context.seed))
+    return model
+
+
+def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float = 1.0) -> SAM2Base:
+    """Returns a candidate, ready for the forward pass, on this process's device.
+
+    At scale 1 it is the model as training scores it, its adapter beside the weights: the same bits give the same
+    scores, and adapters that cannot be merged are served. At scale 0 it is zero-shot, bit for bit. At all others its
+    adapter is merged into the weights before these are interpolated, as in what is exported. Merged and unmerged
+    differ by rounding alone: by some 1e-6 of the greatest logit in float32, by more where CUDA computes in bfloat16.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: A trial's checkpoint, or one fold's in it; None for zero-shot, whatever the scale.
+        scale: What the fine-tune's change of the weights is multiplied by.
+
+    Raises:
+        InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
+        TrainablesError: If the adapter cannot be merged, and the scale is neither 0 nor 1.
+    """
+    check_scale(scale)
+    if checkpoint is None or scale == 0:
+        return load_zero_shot(context).to(pick_device())
+    if scale == 1:
+        return get_base(load_adapted(context, checkpoint)).to(pick_device())
+    base_state, adapted = load_adapted_with_base(context, checkpoint)
+    _refuse_scaled_prompts(adapted, scale)
+    model = merge_adapters(adapted)
+    model.load_state_dict(interpolate_weights(base_state, model.state_dict(), scale))
+    return model.to(pick_device())
+
+
+def score_candidate(
+    context: TrialContext, checkpoint: Path | None, names: Sequence[str], scale: float = 1.0
+) -> Scores:
+    """Scores a candidate on regions under the search's protocol.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: As for :func:`load_candidate`.
+        names: Which regions.
+        scale: As for :func:`load_candidate`.
+
+    Raises:
+        InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
+        TrainablesError: If the adapter cannot be merged, and the scale is neither 0 nor 1.
+    """
+    regions = _open_regions(context, names)
+    with torch.inference_mode():
+        return evaluate(load_candidate(context, checkpoint, scale), regions, pick_device())
+
+
+def score_scales(
+    context: TrialContext, checkpoint: Path, names: Sequence[str], scales: Sequence[float] = SCALES
+) -> dict[float, Scores]:
+    """Scores a trial's checkpoint at several scales; the model is built once.
+
+    Each scale's scores equal those of :func:`score_candidate` exactly; those of scale 0 are zero-shot's.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: A trial's checkpoint, or one fold's in it.
+        names: Which regions.
+        scales: What the fine-tune's change of the weights is multiplied by.
+
+    Returns:
+        Scores by scale, in the order of the scales; without those other than 0 and 1 where the adapter cannot be
+        merged.
+
+    Raises:
+        InputError: If a scale is out of its limits, or the checkpoint or the base cannot be read.
+    """
+    for scale in scales:
+        check_scale(scale)
+    regions, device = _open_regions(context, names), pick_device()
+    base_state, adapted = load_adapted_with_base(context, checkpoint)
+    for scale in (each for each in scales if each not in (0, 1)):
+        _refuse_scaled_prompts(adapted, scale)
+    found: dict[float, Scores] = {}
+    with torch.inference_mode():
+        if 1.0 in scales:  # first, as merging uses the adapter up
+            found[1.0] = evaluate(get_base(adapted).to(device), regions, device)
+        if set(scales) - {0, 1} and can_merge(adapted):
+            model = merge_adapters(adapted.cpu())
+            tuned_state = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+            for scale in (each for each in scales if each != 1):
+                model.load_state_dict(interpolate_weights(base_state, tuned_state, scale))
+                found[scale] = evaluate(model.to(device), regions, device)
+        elif 0.0 in scales:
+            found[0.0] = evaluate(load_candidate(context, None), regions, device)
+    return {scale: found[scale] for scale in scales if scale in found}
+
+
+def _refuse_scaled_prompts(adapted: AdaptedModel, scale: float) -> None:
+    if find_class_prompts(get_base(adapted)) is not None:
+        raise TrainablesError(f"class prompts have no start in zero-shot to be scaled from: score 1, not {scale:g}")
+
+
+def _open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
+    context.use_share()
+    return EvaluationSet(RegionStore.open(Path(context.store_folder)), names, context.protocol, context.train)

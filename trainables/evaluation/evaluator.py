@@ -1,0 +1,175 @@
+"""The one evaluator: scores a model on regions under a protocol, one encoder pass a region and view."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.errors import DataError, Finding
+from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan, RegionPlan
+from trainables.evaluation.semantic_masks import name_pixels, segment_classes
+from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
+from trainables.protocol.components import BoolMask
+from trainables.protocol.overlap import count_overlap
+from trainables.protocol.prompts import stack_prompts
+from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.spec import clean_mask, find_valid
+from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
+
+# Objects decoded at once; bounds memory where a region has hundreds of components.
+MAX_OBJECTS_PER_PASS = 64
+
+
+def evaluate(
+    model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
+) -> Scores:
+    """Scores a model on every (region, class) pair; see :func:`predict_masks`."""
+    return collect_scores(regions, predict_masks(model, regions, device, regions_per_pass))
+
+
+def collect_scores(
+    regions: EvaluationSet, predictions: Iterable[tuple[RegionPlan, list[BoolMask]]]
+) -> Scores:
+    """Counts the overlap of each region's predicted masks (one a class, as planned) with its classes.
+
+    Raises:
+        DataError: If no region shows a class that the protocol prompts: there is nothing to score.
+    """
+    store, protocol = regions.store, regions.protocol
+    scores = []
+    for plan, masks in predictions:
+        actual = regions.mask(plan.index)
+        valid = find_valid(actual, store.ignore_ids, protocol)
+        for pair, mask in zip(plan.pairs, masks, strict=True):
+            scores.append(
+                PairScore(
+                    store.names[plan.index],
+                    regions.find_name(pair.class_id),
+                    store.patients[plan.index],
+                    count_overlap(mask, regions.find_class(actual, pair.class_id), valid),
+                    pair.ceiling,
+                    pair.floor,
+                )
+            )
+    found = Scores(protocol, tuple(scores))
+    if not found.compared:
+        what = "no region to score shows a class in components that the protocol prompts"
+        raise DataError([Finding(str(store.folder), what, "check the classes and the split")])
+    return found
+
+
+@torch.no_grad()
+def predict_masks(
+    model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
+) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
+    """Yields each region's plan and its cleaned masks, one for each class, at the size that is scored.
+
+    The encoder sees each region once under each view of the protocol's test-time augmentation. The model is put
+    into evaluation mode while this runs, and back into the mode it had.
+
+    Args:
+        model: With adapters on (a candidate) or off (the zero-shot bar); with class prompts where the protocol
+            prompts nothing.
+        regions: Regions and prompts.
+        device: Where the model lies.
+        regions_per_pass: Regions that the encoder takes at once.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(regions.plans), regions_per_pass):
+            plans = regions.plans[start : start + regions_per_pass]
+            images = torch.from_numpy(np.stack([regions.store.image(plan.index) for plan in plans])).to(device)
+            with autocast(device):
+                features = {
+                    view: encode_images(model, transform_maps(images, view)) for view in regions.protocol.tta
+                }
+            for position, plan in enumerate(plans):
+                yield plan, _predict_region(model, regions, plan, features, position)
+    finally:
+        model.train(was_training)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on CUDA devices that have it, full precision elsewhere: emulated it is slower, and takes more memory."""
+    usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=usable)
+
+
+def _predict_region(
+    model: SAM2Base,
+    regions: EvaluationSet,
+    plan: RegionPlan,
+    features: Mapping[str, ImageFeatures],
+    position: int,
+) -> list[BoolMask]:
+    size, protocol = regions.size(plan.index), regions.protocol
+    if protocol.is_auto:
+        with autocast(features[protocol.tta[0]].embedding.device):
+            named = name_pixels(segment_classes(model, features, position), size)
+        return [named == order for order in range(len(plan.pairs))]
+    united = np.zeros((len(plan.pairs), *size), bool)
+    for objects in _group_objects(plan.objects):
+        logits = select_best_mask(
+            *decode_objects(model, objects, features, position, size, protocol.multimask)
+        )
+        for item, small in zip(objects, logits, strict=True):
+            # One at a time: at full size the masks of a whole pass could fill a GPU.
+            full = F.interpolate(small[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+            united[item.pair] |= (full > protocol.threshold).cpu().numpy()
+    return [clean_mask(mask, protocol) for mask in united]
+
+
+def _group_objects(objects: Sequence[ObjectPlan]) -> Iterator[list[ObjectPlan]]:
+    """Groups objects of equally many points: padding would change what the decoder sees."""
+    groups: dict[int, list[ObjectPlan]] = defaultdict(list)
+    for item in objects:
+        groups[len(item.prompt.labels)].append(item)
+    for group in groups.values():
+        for start in range(0, len(group), MAX_OBJECTS_PER_PASS):
+            yield group[start : start + MAX_OBJECTS_PER_PASS]
+
+
+def decode_objects(
+    model: SAM2Base,
+    objects: Sequence[ObjectPlan],
+    features: Mapping[str, ImageFeatures],
+    position: int,
+    size: tuple[int, int],
+    multimask: bool,
+) -> tuple[Float[Tensor, "objects masks h4 w4"], Float[Tensor, "objects masks"]]:
+    """Returns logits and predicted IoU of one region's objects, upright, averaged over the views.
+
+    Candidates are averaged one by one: the decoder's n-th under one view with its n-th under the others.
+
+    Args:
+        model: The model that made the features.
+        objects: With prompts of equally many points, in pixels of the scored mask.
+        features: By view: those of the region as it is seen under that view.
+        position: The region among those that were encoded together.
+        size: Height and width of the scored mask.
+        multimask: Three candidate masks instead of one.
+    """
+
+    def decode(view: str) -> tuple[Tensor, Tensor]:
+        seen = features[view]
+        device = seen.embedding.device
+        batch = stack_prompts(
+            [transform_prompt(item.prompt, size, view) for item in objects],
+            [transform_pair(item.scale, view) for item in objects],
+        )
+        region_index = torch.full((len(objects),), position, device=device)
+        with autocast(device):
+            outputs = decode_prompts(
+                model, seen, region_index, batch.points.to(device), batch.labels.to(device), multimask
+            )
+        return restore_maps(outputs.logits.float(), view), outputs.iou.float()
+
+    return average_views(features, decode)

@@ -1,0 +1,193 @@
+"""Draws a region beside its true classes and what candidates make of it, for eyes and for MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from trainables.context import TrialContext
+from trainables.data.store import RegionStore
+from trainables.evaluation.candidates import Candidate, load_candidate
+from trainables.evaluation.evaluation_set import EvaluationSet, PairPlan, RegionPlan
+from trainables.evaluation.evaluator import predict_masks
+from trainables.files.whole_file import write_whole
+from trainables.model.device import pick_device
+from trainables.protocol.background import BACKGROUND_ID
+from trainables.protocol.components import BoolMask
+from trainables.protocol.overlap import count_overlap
+from trainables.protocol.prompts import BOX_TOP_LEFT, NEGATIVE, POSITIVE
+from trainables.protocol.spec import find_valid
+
+# Named apart from the axes of masks: those have the region's own size.
+Image = UInt8[np.ndarray, "height width 3"]
+PANEL_PX = 384
+BAR_PX = 28  # height of titles and of each row of the legend
+# Okabe and Ito's colors, told apart by color-blind readers and against pink and purple.
+COLORS = (
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (230, 159, 0),
+    (86, 180, 233),
+    (213, 94, 0),
+    (0, 0, 0),
+)
+
+
+def draw_overlays(
+    context: TrialContext,
+    candidates: Mapping[str, Candidate],
+    names: Sequence[str],
+    folder: Path,
+) -> list[Path]:
+    """Writes one PNG a region: the tissue, the truth, and each candidate's masks with their Dice.
+
+    Args:
+        context: What the trials of the search share.
+        candidates: What to draw, by the name to print above it.
+        names: Which regions.
+        folder: Where to; made if missing.
+
+    Returns:
+        The files, in the order of the names.
+
+    Raises:
+        OSError: If a file cannot be written; what it was stays.
+    """
+    context.use_share()
+    store = RegionStore.open(Path(context.store_folder))
+    regions = EvaluationSet(store, names, context.protocol)
+    predictions = {
+        title: [
+            masks
+            for _, masks in predict_masks(
+                load_candidate(context, each.checkpoint, each.scale), regions, pick_device()
+            )
+        ]
+        for title, each in candidates.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+    for position, plan in enumerate(regions.plans):
+        panels = {title: masks[position] for title, masks in predictions.items()}
+        files.append(folder / f"{Path(store.names[plan.index]).stem}.png")
+        picture = draw_region(regions, plan, panels)
+        _write_picture(files[-1], picture)
+    return files
+
+
+def _write_picture(file: Path, picture: Image) -> None:
+    """Writes a PNG, of which a report that is written meanwhile sees all or nothing."""
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    try:
+        write_whole(file, encoded.tobytes())
+    except OSError as error:
+        raise OSError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def draw_region(
+    regions: EvaluationSet, plan: RegionPlan, panels: Mapping[str, Sequence[BoolMask]]
+) -> Image:
+    """Draws one region as a row of titled panels above a legend.
+
+    The first panel shows the prompts, the second the truth; pixels that do not count are paled in all others.
+    """
+    store = regions.store
+    small = np.ascontiguousarray((store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    tissue = cv2.resize(small, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_CUBIC)
+    actual = regions.mask(plan.index)
+    truth = [regions.find_class(actual, pair.class_id) for pair in plan.pairs]
+    valid = find_valid(actual, store.ignore_ids, regions.protocol)
+    row = [_title(_draw_prompts(tissue, plan, store), store.names[plan.index])]
+    paled = tissue if valid is None else _pale(tissue, ~valid)
+    row.append(_title(_outline(paled, truth, plan.pairs, store), "truth"))
+    for title, masks in panels.items():
+        # Where nothing is prompted, classes are planned that the region does not show: they have no Dice here.
+        dice = [
+            count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True) if true.any()
+        ]
+        heading = f"{title}: Dice {np.mean(dice):.3f}" if dice else f"{title}: no class to score"
+        row.append(_title(_outline(paled, masks, plan.pairs, store), heading))
+    return np.vstack([np.hstack(row), _legend(plan.pairs, store, PANEL_PX * len(row))])
+
+
+def _draw_prompts(tissue: Image, plan: RegionPlan, store: RegionStore) -> Image:
+    """Draws boxes and positive points (dots) in their class's color, negative points as crosses."""
+    picture = tissue.copy()
+    for item in plan.objects:
+        color = _color_of(plan.pairs[item.pair].class_id, store)
+        places = np.round(item.prompt.points * np.array(item.scale) * PANEL_PX / store.image_size).astype(int)
+        labels = item.prompt.labels
+        for place in places[labels == POSITIVE].tolist():
+            cv2.circle(picture, place, 4, color, -1, cv2.LINE_AA)
+        for place in places[labels == NEGATIVE].tolist():
+            cv2.drawMarker(picture, place, color, cv2.MARKER_TILTED_CROSS, 8, 2)
+        corners = places[labels >= BOX_TOP_LEFT].tolist()
+        if corners:
+            cv2.rectangle(picture, corners[0], corners[1], color, 2)
+    return picture
+
+
+def _pale(tissue: Image, where: BoolMask) -> Image:
+    picture = tissue.copy()
+    large = cv2.resize(where.astype(np.uint8), (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_NEAREST) > 0
+    picture[large] = (0.4 * picture[large] + 0.6 * 255).astype(np.uint8)
+    return picture
+
+
+def _outline(
+    tissue: Image, masks: Sequence[BoolMask], pairs: Sequence[PairPlan], store: RegionStore
+) -> Image:
+    """Tints each class a little and draws its outline."""
+    picture = tissue.copy()
+    for mask, pair in zip(masks, pairs, strict=True):
+        if pair.class_id == BACKGROUND_ID:  # what is left plain
+            continue
+        color = _color_of(pair.class_id, store)
+        size = (PANEL_PX, PANEL_PX)
+        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        picture[large > 0] = (0.75 * picture[large > 0] + 0.25 * np.asarray(color)).astype(np.uint8)
+        contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, color, 2, cv2.LINE_AA)
+    return picture
+
+
+def _title(picture: Image, text: str) -> UInt8[np.ndarray, "titled width 3"]:
+    bar = np.full((BAR_PX, PANEL_PX, 3), 255, np.uint8)
+    _write(bar, text[:44], 6)
+    framed = np.vstack([bar, picture])
+    framed[:, -3:] = 255
+    return framed
+
+
+def _legend(pairs: Sequence[PairPlan], store: RegionStore, width: int) -> Image:
+    """Names the classes' colors, in as many rows as they need."""
+    bar = np.full((BAR_PX, width, 3), 255, np.uint8)
+    bars, x = [bar], 6
+    for pair in pairs:
+        if pair.class_id == BACKGROUND_ID:
+            continue
+        name = store.classes[pair.class_id]
+        step = 40 + 10 * len(name)
+        if x + step > width and x > 6:
+            bars.append(np.full_like(bar, 255))
+            x = 6
+        cv2.rectangle(bars[-1], (x, 7), (x + 14, 21), _color_of(pair.class_id, store), -1)
+        cv2.putText(
+            bars[-1], name, (x + 20, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA
+        )
+        x += step
+    return np.vstack(bars)
+
+
+def _write(bar: Image, text: str, x: int) -> None:
+    """Writes into a bar, in place."""
+    cv2.putText(bar, text, (x, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA)
+
+
+def _color_of(class_id: int, store: RegionStore) -> tuple[int, int, int]:
+    return COLORS[list(store.classes).index(class_id) % len(COLORS)]

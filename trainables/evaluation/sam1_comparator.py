@@ -1,0 +1,130 @@
+"""SAM and MedSAM as comparators: checkpoints of the first SAM, scored as SAM2 is scored here.
+
+Prompts, clean-up, scored pixels and test-time augmentation are the protocol's; what belongs to a model stays the
+model's: its image size, how it wants pixels prepared, and whether it offers three masks or one. Images are read
+from the files, not from the store, which has been resized for SAM2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
+from trainables.evaluation.evaluator import collect_scores
+from trainables.evaluation.sam1_weights import Sam1Model, Sam1Style
+from trainables.protocol.components import BoolMask
+from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
+from trainables.protocol.scores import Scores
+from trainables.protocol.spec import ProtocolMismatch, clean_mask
+from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
+
+if TYPE_CHECKING:
+    from segment_anything import SamPredictor
+
+
+def score_sam1(
+    model: Sam1Model, regions: EvaluationSet, read_image: Callable[[str], np.ndarray], device: torch.device
+) -> Scores:
+    """Scores a model as :func:`trainables.evaluation.evaluator.evaluate` scores SAM2; see :func:`predict_sam1`."""
+    return collect_scores(regions, predict_sam1(model, regions, read_image, device))
+
+
+def predict_sam1(
+    model: Sam1Model, regions: EvaluationSet, read_image: Callable[[str], np.ndarray], device: torch.device
+) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
+    """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, for the same plans and prompts.
+
+    In full precision, as published. Each region is encoded once under each view of the protocol's test-time
+    augmentation.
+
+    Args:
+        model: Is moved to the device.
+        regions: Regions and prompts.
+        read_image: Gives a region's own RGB pixels, uint8, by its name.
+        device: Where to compute.
+
+    Raises:
+        ProtocolMismatch: If the protocol gives no prompts.
+    """
+    from segment_anything import SamPredictor
+
+    protocol, style = regions.protocol, model.style
+    if protocol.prompt.is_empty:
+        raise ProtocolMismatch(
+            f"{style.name} answers prompts, and protocol {protocol.name} [{protocol.id}] gives none: "
+            "it cannot be scored under it"
+        )
+    network = model.network.to(device)
+    multimask = protocol.multimask and not style.single_mask
+    predictors = {view: SamPredictor(network) for view in protocol.tta}
+    for plan in regions.plans:
+        size = regions.size(plan.index)
+        image = read_image(regions.store.names[plan.index])
+        for view, predictor in predictors.items():
+            _set_image(predictor, image, size, view, style)
+        united = np.zeros((len(plan.pairs), *size), bool)
+        for item in plan.objects:
+
+            def predict(view: str, prompt: Prompt = item.prompt) -> tuple[Tensor, Tensor]:
+                seen = transform_prompt(prompt, size, view)  # noqa: B023 (called before the loop goes on)
+                logits, iou = predict_prompt(predictors[view], seen, multimask)
+                return restore_maps(logits, view), iou
+
+            logits, iou = average_views(predictors, predict)
+            united[item.pair] |= (logits[int(iou.argmax())] > protocol.threshold).cpu().numpy()
+        yield plan, [clean_mask(mask, protocol) for mask in united]
+
+
+def predict_prompt(
+    predictor: SamPredictor, prompt: Prompt, multimask: bool
+) -> tuple[Float[Tensor, "masks h w"], Float[Tensor, " masks"]]:
+    """Returns logits, at the size that is scored, and predicted IoU of one prompt in pixels of that size."""
+    # Not by the predictor's own scaling: the size that is scored need not have the shape of the image.
+    (height, width), (seen_height, seen_width) = predictor.original_size, predictor.input_size
+    scale = np.array([seen_width / width, seen_height / height])
+    points = torch.as_tensor(prompt.points * scale, dtype=torch.float32, device=predictor.device)
+    labels = torch.as_tensor(prompt.labels, dtype=torch.int32, device=predictor.device)
+    boxes = None
+    if prompt.labels[0] == BOX_TOP_LEFT:
+        boxes, points, labels = points[:2].reshape(1, 4), points[2:], labels[2:]
+    logits, iou, _ = predictor.predict_torch(
+        points[None] if len(points) else None,
+        labels[None] if len(points) else None,
+        boxes,
+        multimask_output=multimask,
+        return_logits=True,
+    )
+    return logits[0], iou[0]
+
+
+def stretch_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> Float[Tensor, "1 3 side side"]:
+    """Prepares an image for MedSAM: a square by bicubic interpolation, whole levels, their range brought to [0, 1].
+
+    MedSAM's script resizes by scikit-image; this is PyTorch's bicubic with antialiasing, close to it but not equal.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    resized = F.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=True)
+    levels = (resized + 1e-3).clamp(0, 255).floor()  # as the script cuts off, but not 76.99999 to 76
+    low, high = levels.min(), levels.max()
+    return (levels - low) / (high - low).clamp(min=1e-8)
+
+
+def _set_image(
+    predictor: SamPredictor, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], view: str, style: Sam1Style
+) -> None:
+    """Gives the predictor an image as it is seen under a view."""
+    seen = transform_maps(torch.from_numpy(image).permute(2, 0, 1), view).permute(1, 2, 0).contiguous().numpy()
+    if style.stretches:
+        side = predictor.model.image_encoder.img_size
+        predictor.set_torch_image(stretch_image(seen, side).to(predictor.device), seen.shape[:2])
+    else:
+        predictor.set_image(seen)
+    # Prompts come, and masks go, at the size that is scored, which may not be the image's own.
+    predictor.original_size = transform_pair(size, view)

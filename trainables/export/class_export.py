@@ -1,0 +1,149 @@
+"""The export of learned class prompts: tokens beside the merged weights, and what predicting with them needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+
+from trainables.context import ADAPTER_FOLDER, TrialContext
+from trainables.data.store import RegionStore
+from trainables.errors import CheckpointError, Finding
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluator import evaluate
+from trainables.export.merged import MERGED_FILE
+from trainables.export.unmerged import load_unmerged
+from trainables.files.damage import tell_damage
+from trainables.model.build import MODELS, build_architecture
+from trainables.model.class_prompts import (
+    CLASS_PROMPTS_FILE,
+    attach_class_prompts,
+    load_class_prompts,
+    save_class_prompts,
+)
+from trainables.model.device import pick_device
+from trainables.model.weights import load_strictly, read_weights
+from trainables.protocol.background import name_background, pick_background_id
+from trainables.protocol.scores import Scores
+
+CLASS_EXPORT_FILE = "class_prompts.json"
+# Sides of a tile: smaller ones would take days for a slide, larger ones fill the memory.
+MIN_TILE_PX, MAX_TILE_PX = 16, 20_000
+_EXPORT_AGAIN = "export the search again"
+
+
+@dataclass(frozen=True)
+class ClassExport:
+    """``class_prompts.json``: what the tokens of ``class_prompts.safetensors`` mean.
+
+    Attributes:
+        model: Name of the SAM2 model that they ask.
+        names: Id -> name of what pixels are named, in the order of the tokens: the data set's classes, then
+            background.
+        tile_px: Median height and width of the training regions, each of which filled the model's input: images are
+            cut into tiles of this size, so that tissue has the scale of training. Each side lies in
+            ``MIN_TILE_PX`` .. ``MAX_TILE_PX``.
+    """
+
+    model: str
+    names: Mapping[int, str]
+    tile_px: tuple[int, int]
+
+    def write(self, folder: Path) -> None:
+        """Writes ``class_prompts.json``."""
+        content = {
+            "model": self.model,
+            "names": [[class_id, name] for class_id, name in self.names.items()],
+            "tile_px": list(self.tile_px),
+        }
+        (folder / CLASS_EXPORT_FILE).write_text(json.dumps(content, indent=1) + "\n")
+
+    @staticmethod
+    def read(folder: Path) -> ClassExport:
+        """Reads ``class_prompts.json``.
+
+        Raises:
+            CheckpointError: If the folder is no export, one without class prompts, or a damaged one.
+        """
+        path = folder / CLASS_EXPORT_FILE
+        if not os.path.isfile(path):  # not the method: it raises where a name is too long
+            raise CheckpointError([_explain_missing(folder)])
+        with tell_damage(path, _EXPORT_AGAIN, CheckpointError):
+            content = json.loads(path.read_text())
+            height, width = (int(side) for side in content["tile_px"])
+            names = {int(class_id): str(name) for class_id, name in content["names"]}
+            export = ClassExport(str(content["model"]), names, (height, width))
+            if export.model not in MODELS or not set(names) <= set(range(256)):
+                raise ValueError("it names no model or ids that there can be")
+            if not all(MIN_TILE_PX <= side <= MAX_TILE_PX for side in export.tile_px):
+                raise ValueError(f"tile_px must lie in {MIN_TILE_PX}..{MAX_TILE_PX}, and is {height} x {width}")
+        return export
+
+
+def _explain_missing(folder: Path) -> Finding:
+    if not os.path.isdir(folder):
+        return Finding(str(folder), "no such folder", "pass the folder that search.export made")
+    if os.path.isfile(folder / MERGED_FILE):
+        what = "this export needs prompts: its search learned no class prompts"
+        return Finding(str(folder), what, "use it through SAM2ImagePredictor, or search with spaces/classprompts.yaml")
+    return Finding(str(folder), "holds no export", "pass the folder that search.export made")
+
+
+def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) -> None:
+    """Writes ``class_prompts.safetensors`` and ``class_prompts.json`` beside what ``write_merged`` writes.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: The trial's checkpoint.
+        folder: An existing folder.
+    """
+    store = RegionStore.open(Path(context.store_folder))
+    save_class_prompts(load_class_prompts(checkpoint), folder)
+    sizes = [store.size(store.index(name)) for name in context.train]
+    height, width = np.clip(np.median(sizes, axis=0).round().astype(int), MIN_TILE_PX, MAX_TILE_PX).tolist()
+    names = {**store.classes, pick_background_id(store.classes): name_background(store.classes)}
+    ClassExport(context.model, names, (height, width)).write(folder)
+
+
+def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[ClassExport, SAM2Base]:
+    """Reads an export: weights and tokens, as one model on this process's device, in evaluation mode.
+
+    Args:
+        folder: Of the export.
+        checkpoint: The base's weights, a file or a hub id, where what was trained cannot be merged with them; None for
+            nano's own.
+
+    Raises:
+        CheckpointError: If the folder is no export, one without class prompts, or a damaged one.
+    """
+    export = ClassExport.read(folder)
+    spec, path = MODELS[export.model], folder / MERGED_FILE
+    if not path.exists() and (folder / ADAPTER_FOLDER).is_dir():
+        model = load_unmerged(folder, checkpoint)
+    else:
+        model = build_architecture(spec)
+        load_strictly(model, read_weights(path), spec, path)
+    prompts = load_class_prompts(folder)
+    if len(prompts.tokens) != len(export.names):
+        what = f"has tokens for {len(prompts.tokens)} names, but {CLASS_EXPORT_FILE} lists {len(export.names)}"
+        raise CheckpointError([Finding(str(folder), what, _EXPORT_AGAIN)])
+    if (n_channels := prompts.tokens.shape[2]) != (width := model.sam_prompt_encoder.embed_dim):
+        what = f"has tokens of {n_channels} channels, but {export.model} takes {width}"
+        raise CheckpointError([Finding(str(folder / CLASS_PROMPTS_FILE), what, _EXPORT_AGAIN)])
+    attach_class_prompts(model, prompts)
+    return export, model.to(pick_device()).eval()
+
+
+def score_class_export(context: TrialContext, folder: Path) -> Scores:
+    """Scores an export on validation: stock ``SAM2ImagePredictor`` takes no tokens, so the project's evaluator does."""
+    context.use_share()
+    store = RegionStore.open(Path(context.store_folder))
+    regions = EvaluationSet(store, context.val, context.protocol, context.train)
+    with torch.inference_mode():
+        return evaluate(load_class_export(folder)[1], regions, pick_device())

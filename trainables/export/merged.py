@@ -1,0 +1,134 @@
+"""The export of a trial: its adapter as PEFT writes it, and a merged checkpoint that stock SAM2 loads."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftConfig, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from sam2.build_sam import build_sam2
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from trainables.adapters.adapted_model import WEIGHTS_FILE, can_merge, merge_adapters, save_adapters
+from trainables.adapters.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
+from trainables.context import ADAPTER_FOLDER, TrialContext
+from trainables.data.images import read_image
+from trainables.data.regions import read_regions
+from trainables.data.store import RegionStore
+from trainables.evaluation.candidates import load_adapted_with_base
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.stock_predictor import score_with_predictor
+from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture, config_path
+from trainables.model.class_prompts import detach_class_prompts
+from trainables.model.device import pick_device
+from trainables.protocol.scores import Scores
+
+MERGED_FILE = "sam2.pt"
+CONFIG_FILE = "config.txt"
+
+
+@dataclass(frozen=True)
+class MergedExport:
+    """What :func:`write_merged` wrote.
+
+    Attributes:
+        merged: The checkpoint for stock SAM2.
+        adapter: The adapter's folder, which makes the same model of the base; None where that is zero-shot, and
+            its adapter cannot be merged.
+        config: The name of SAM2's config that both need.
+        scale: What the fine-tune's change of the weights was multiplied by, in both.
+    """
+
+    merged: Path
+    adapter: Path | None
+    config: str
+    scale: float
+
+
+def write_merged(
+    context: TrialContext, checkpoint: Path, folder: Path, scale: float = 1.0
+) -> MergedExport:
+    """Writes ``adapter/``, ``sam2.pt`` (one key, ``model``, as published checkpoints have) and the config.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: The trial's checkpoint.
+        folder: An existing folder.
+        scale: What the fine-tune's change of the weights is multiplied by; at 0 ``sam2.pt`` holds the zero-shot
+            weights bit for bit, whatever the adapter. At 1 the adapter is the trial's own.
+
+    Raises:
+        InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
+        TrainablesError: If the adapter cannot be merged, or not be written at this scale.
+    """
+    check_scale(scale)
+    base_state, adapted = load_adapted_with_base(context, checkpoint)
+    spec = MODELS[context.model]
+    if scale == 0 and not can_merge(adapted):
+        torch.save({"model": base_state}, folder / MERGED_FILE)
+        write_config(spec, folder)
+        return MergedExport(folder / MERGED_FILE, None, spec.config, scale)
+    save_adapters(adapted, folder / ADAPTER_FOLDER)
+    has_tuner = adapted.tuner is not None
+    model = merge_adapters(adapted)
+    detach_class_prompts(model)  # stock SAM2 has no place for them: see trainables.export.class_export
+    tuned_state = model.state_dict()
+    if scale != 1:
+        config = PeftConfig.from_pretrained(str(folder / ADAPTER_FOLDER)) if has_tuner else None
+        _rescale_adapter(context, folder / ADAPTER_FOLDER, config, base_state, tuned_state, scale)
+    torch.save({"model": interpolate_weights(base_state, tuned_state, scale)}, folder / MERGED_FILE)
+    write_config(spec, folder)
+    return MergedExport(folder / MERGED_FILE, folder / ADAPTER_FOLDER, spec.config, scale)
+
+
+def write_config(spec: ModelSpec, folder: Path) -> None:
+    """Writes the name of SAM2's config; nano's, which does not come inside sam2, as well."""
+    (folder / CONFIG_FILE).write_text(spec.config + "\n")
+    if spec.is_demo:
+        shutil.copy(ASSETS / spec.config, folder / spec.config)
+
+
+def _rescale_adapter(
+    context: TrialContext,
+    folder: Path,
+    config: PeftConfig | None,
+    base_state: Mapping[str, Tensor],
+    tuned_state: Mapping[str, Tensor],
+    scale: float,
+) -> None:
+    """Overwrites an adapter's folder with the adapter at a scale."""
+    initial_state = None
+    if config is not None and is_pissa(config):
+        bare = build_architecture(MODELS[context.model])
+        bare.load_state_dict(dict(base_state))
+        initial_state = get_peft_model_state_dict(get_peft_model(bare, copy.deepcopy(config)))
+    weights = load_file(folder / WEIGHTS_FILE)
+    state, config = interpolate_adapter(weights, config, base_state, tuned_state, scale, initial_state)
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    if config is not None:
+        config.save_pretrained(str(folder))
+
+
+def load_merged(context: TrialContext, folder: Path) -> SAM2Base:
+    """Builds a merged checkpoint by ``sam2.build_sam.build_sam2``, which loads strictly."""
+    spec = MODELS[context.model]
+    with config_path(spec):
+        return build_sam2(spec.config, str(folder / MERGED_FILE), device=str(pick_device()))
+
+
+def score_merged(context: TrialContext, folder: Path, data_root: Path) -> Scores:
+    """Scores a merged checkpoint on validation through stock ``SAM2ImagePredictor``, from the image files."""
+    context.use_share()
+    store = RegionStore.open(Path(context.store_folder))
+    files = {region.name: region.image for region in read_regions(data_root).regions}
+    regions = EvaluationSet(store, context.val, context.protocol)
+    return score_with_predictor(
+        load_merged(context, folder), regions, lambda name: read_image(files[name]), pick_device()
+    )

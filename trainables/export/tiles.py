@@ -1,0 +1,125 @@
+"""Segments an image of any size by class prompts: overlapping tiles at the scale of training, logits blended."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from sam2.modeling.sam2_base import SAM2Base
+
+from trainables.data.store_writer import resize_image
+from trainables.evaluation.evaluator import autocast
+from trainables.evaluation.semantic_masks import Logits, name_pixels, segment_classes
+from trainables.model.forward import encode_images
+from trainables.protocol.tta import IDENTITY
+
+# Least share of a tile that its neighbor sees too.
+OVERLAP = 0.25
+# What a tile's rim weighs, beside 1 in its middle: where no neighbor sees it, it still decides.
+_RIM_WEIGHT = 0.02
+_TILES_PER_PASS = 4
+
+
+@torch.inference_mode()
+def segment_image(
+    model: SAM2Base, image: UInt8[np.ndarray, "h w 3"], tile_px: tuple[int, int], device: torch.device
+) -> UInt8[np.ndarray, "h w"]:
+    """Returns, for each pixel, the position of its name among the model's class prompts.
+
+    An image of a tile's size is seen as training saw its regions: as a whole, resized to the model's square. A larger
+    one is seen tile by tile, a smaller one within its mirror image, so that the scale stays that of training.
+
+    Args:
+        model: With class prompts, on the device, in evaluation mode.
+        image: RGB.
+        tile_px: Height and width of a tile.
+        device: Where the model lies.
+    """
+    cell_side = model.image_size // 4  # of a tile's square of logits
+    height, width = image.shape[:2]
+    padded = _pad_to_tile(image, tile_px)
+    tops = place_tiles(padded.shape[0], tile_px[0], cell_side)
+    lefts = place_tiles(padded.shape[1], tile_px[1], cell_side)
+    blended = _Blend(tops[-1] + cell_side, lefts[-1] + cell_side, cell_side)
+    places = [(top, left) for top in tops for left in lefts]
+    for start in range(0, len(places), _TILES_PER_PASS):
+        some = places[start : start + _TILES_PER_PASS]
+        tiles = [_cut_tile(padded, place, tile_px, cell_side) for place in some]
+        squares = torch.from_numpy(np.stack([resize_image(tile, model.image_size) for tile in tiles]))
+        with autocast(device):
+            features = {IDENTITY: encode_images(model, squares.to(device))}
+            for position, place in enumerate(some):
+                blended.add(place, segment_classes(model, features, position))
+    named = name_pixels(blended.average(), (padded.shape[0], padded.shape[1]))
+    return named[:height, :width]
+
+
+def place_tiles(size_px: int, tile_px: int, cell_side: int) -> list[int]:
+    """Returns where tiles begin along one axis, in cells of their logits, so that tiles lie on one grid.
+
+    Neighbors share at least ``OVERLAP`` of a tile; the last one ends where the image does, within a cell.
+
+    Args:
+        size_px: Of the image, at least a tile's.
+        tile_px: Of a tile.
+        cell_side: Cells of a tile.
+    """
+    last = int(np.round((size_px - tile_px) * cell_side / tile_px))
+    step = max(1, int(cell_side * (1 - OVERLAP)))
+    n_steps = -(-last // step)
+    return [round(last * index / n_steps) for index in range(n_steps + 1)] if n_steps else [0]
+
+
+def _pad_to_tile(
+    image: UInt8[np.ndarray, "h w 3"], tile_px: tuple[int, int]
+) -> UInt8[np.ndarray, "padded_h padded_w 3"]:
+    """Continues an image that is smaller than a tile by its mirror image, to the right and below."""
+    below, right = (max(0, tile - side) for tile, side in zip(tile_px, image.shape[:2], strict=True))
+    if not below and not right:
+        return image
+    padded: np.ndarray = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT)
+    return padded
+
+
+def _cut_tile(
+    image: UInt8[np.ndarray, "h w 3"], place: tuple[int, int], tile_px: tuple[int, int], cell_side: int
+) -> UInt8[np.ndarray, "tile_h tile_w 3"]:
+    starts = [
+        min(round(cell * tile / cell_side), side - tile)
+        for cell, tile, side in zip(place, tile_px, image.shape[:2], strict=True)
+    ]
+    return image[starts[0] : starts[0] + tile_px[0], starts[1] : starts[1] + tile_px[1]]
+
+
+class _Blend:
+    """The weighted mean of overlapping tiles' logits, on one grid of cells."""
+
+    def __init__(self, height: int, width: int, cell_side: int) -> None:
+        self.cell_side = cell_side
+        self.weights: np.ndarray = np.zeros((height, width), np.float32)
+        self.sums: np.ndarray | None = None
+        self.window = make_window(cell_side)
+
+    def add(self, place: tuple[int, int], logits: Logits) -> None:
+        """Adds one tile."""
+        if self.sums is None:
+            self.sums = np.zeros((len(logits), *self.weights.shape), np.float32)
+        rows = slice(place[0], place[0] + self.cell_side)
+        columns = slice(place[1], place[1] + self.cell_side)
+        self.sums[:, rows, columns] += logits * self.window
+        self.weights[rows, columns] += self.window
+
+    def average(self) -> Logits:
+        """Returns the mean; every cell lies in a tile."""
+        assert self.sums is not None and self.weights.all()
+        averaged: np.ndarray = self.sums / self.weights
+        return averaged
+
+
+def make_window(side: int) -> Float[np.ndarray, "side side"]:
+    """Returns a tile's weights in (0, 1]: the product of two raised cosines, which never fall to 0."""
+    phase = 2 * np.pi * (np.arange(side) + 0.5) / side
+    ramp = _RIM_WEIGHT + (1 - _RIM_WEIGHT) * 0.5 * (1 - np.cos(phase))
+    window: np.ndarray = np.outer(ramp, ramp).astype(np.float32)
+    return window

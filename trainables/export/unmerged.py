@@ -1,0 +1,96 @@
+"""The export of what no stock checkpoint can hold: adapter and recipe, loaded onto the base by this project."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+
+from trainables.adapters.adapted_model import WEIGHTS_FILE, get_base, name_unmergeable
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.data.store import RegionStore
+from trainables.errors import CheckpointError, Finding
+from trainables.evaluation.candidates import adapt_model, load_adapted, read_recipe
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluator import evaluate
+from trainables.files.damage import tell_damage
+from trainables.files.weight_file import COPY_FIX
+from trainables.model.build import MODELS
+from trainables.model.class_prompts import CLASS_PROMPTS_FILE
+from trainables.model.device import pick_device
+from trainables.model.pathology_encoder import compute_fingerprint
+from trainables.model.weights import load_model
+from trainables.protocol.scores import Scores
+
+BASE_FILE = "base.json"
+
+
+def find_unmergeable(context: TrialContext, checkpoint: Path) -> str:
+    """Names what of a trial's checkpoint no stock model can hold; empty where all of it can be merged."""
+    return name_unmergeable(load_adapted(context, checkpoint))
+
+
+def write_unmerged(context: TrialContext, checkpoint: Path, folder: Path) -> None:
+    """Writes ``adapter/``, ``recipe.json``, ``base.json``, and class prompts if any, but no ``sam2.pt``.
+
+    They are the trial's own, at scale 1: what cannot be merged cannot be scaled.
+
+    Args:
+        context: What the trials of the search share.
+        checkpoint: The trial's checkpoint.
+        folder: An existing folder.
+    """
+    shutil.copytree(checkpoint / ADAPTER_FOLDER, folder / ADAPTER_FOLDER)
+    for name in (RECIPE_FILE, CLASS_PROMPTS_FILE):
+        if (checkpoint / name).is_file():
+            shutil.copy(checkpoint / name, folder / name)
+    fingerprint = compute_fingerprint(load_model(context.model, context.checkpoint))
+    (folder / BASE_FILE).write_text(json.dumps({"model": context.model, "fingerprint": fingerprint}) + "\n")
+
+
+def load_unmerged(
+    folder: str | Path, checkpoint: str | None = None, pathology_weights: Mapping[str, str] | None = None
+) -> SAM2Base:
+    """Builds the model of an export, on the CPU, in evaluation mode; ``SAM2ImagePredictor`` takes it.
+
+    Args:
+        folder: What :func:`write_unmerged` wrote.
+        checkpoint: The base's weights, the same ones that the search began with: a file or a hub id; None for
+            nano's own.
+        pathology_weights: Name of a pathology encoder -> its weights' file or hub id; none for random ones.
+
+    Raises:
+        CheckpointError: If the folder is no such export or damaged, or the base's or encoder's weights are missing or
+            others.
+    """
+    folder = Path(folder).expanduser()
+    for name in (BASE_FILE, RECIPE_FILE, f"{ADAPTER_FOLDER}/{WEIGHTS_FILE}"):
+        if not (folder / name).is_file():
+            what, fix = f"is no export with an adapter: it holds no {name}", "pass the folder that search.export made"
+            raise CheckpointError([Finding(str(folder), what, fix)])
+    path, recipe = folder / BASE_FILE, read_recipe(folder)
+    with tell_damage(path, COPY_FIX, CheckpointError):
+        base = json.loads(path.read_text())
+        model, fingerprint = base["model"], base["fingerprint"]
+        if model not in MODELS:
+            raise ValueError(f"there is no model {model!r}")
+    bare = load_model(model, checkpoint)
+    if (found := compute_fingerprint(bare)) != fingerprint:
+        what = f"was trained on other weights of {model}: {fingerprint}, but got {found}"
+        fix = "pass the weights that the search began with as checkpoint"
+        raise CheckpointError([Finding(str(folder), what, fix)])
+    return get_base(adapt_model(bare, folder, recipe, pathology_weights or {})).eval()
+
+
+def score_unmerged(context: TrialContext, folder: Path) -> Scores:
+    """Scores an export on validation by the project's evaluator, from its files and the weights it needs."""
+    context.use_share()
+    store = RegionStore.open(Path(context.store_folder))
+    regions = EvaluationSet(store, context.val, context.protocol, context.train)
+    with torch.inference_mode():
+        model = load_unmerged(folder, context.checkpoint, context.pathology_weights)
+        return evaluate(model.to(pick_device()), regions, pick_device())

@@ -1,0 +1,1 @@
+"""What a Dice means: prompts, components, clean-up, views at inference, scores."""

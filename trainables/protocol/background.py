@@ -1,0 +1,48 @@
+"""What every pixel of a region may be named where nothing is prompted: the data set's classes, and background."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from trainables.protocol.components import BoolMask
+
+BACKGROUND = "background"
+# In plans, where class ids stand. No mask holds it: ids are in 0..255.
+BACKGROUND_ID = -1
+
+
+def name_background(classes: Mapping[int, str]) -> str:
+    """Returns what pixels of no class are called: ``background``, unless a class of the data set has that name."""
+    return BACKGROUND if BACKGROUND not in classes.values() else f"{BACKGROUND} (no class)"
+
+
+def pick_background_id(classes: Mapping[int, str]) -> int:
+    """Returns the id of background in predicted masks: the least that is no class, which mostly is 0.
+
+    Raises:
+        ValueError: If the classes take all of 0..255.
+    """
+    free = set(range(256)) - set(classes)
+    if not free:
+        raise ValueError("the classes take every id from 0 to 255: none is left for background")
+    return min(free)
+
+
+def split_classes(
+    mask: UInt8[np.ndarray, "h w"], class_ids: Sequence[int], valid: BoolMask | None
+) -> Bool[np.ndarray, "names h w"]:
+    """Returns one mask a class, in the order of the ids, and that of background, the pixels of none, as the last.
+
+    Args:
+        mask: Class ids.
+        class_ids: At least one.
+        valid: Pixels that count: the others are not background either; None where all count.
+    """
+    classes = np.stack([mask == class_id for class_id in class_ids])
+    named = np.asarray(classes.any(axis=0))
+    background = ~named if valid is None else ~named & valid
+    split: np.ndarray = np.concatenate([classes, background[None]])
+    return split

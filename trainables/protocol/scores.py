@@ -1,0 +1,131 @@
+"""Scores of a model: one an (image, class) pair, and how they are averaged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.protocol.overlap import Overlap
+from trainables.protocol.spec import Protocol, require_same_protocol
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """One class of one region.
+
+    Attributes:
+        file: Name of the region.
+        class_name: Name of the class.
+        patient: Whose tissue it is.
+        overlap: Pixel counts of the prediction against the class.
+        ceiling: The best Dice within the prompt. With boxes, that of the class's pixels inside them, which no
+            other mask inside them exceeds. Without boxes that of the prompted components, and where only the
+            largest component is kept that of the largest of these: what perfect answers to the prompts score.
+        floor: Dice of the filled boxes of the prompted components: what the box alone already says. Where nothing
+            is prompted, the class's Dice over all regions if every pixel is named by one class: what a constant
+            answer scores; the ceiling is 1 there.
+    """
+
+    file: str
+    class_name: str
+    patient: str
+    overlap: Overlap
+    ceiling: float
+    floor: float
+
+    @property
+    def dice(self) -> float:
+        """Dice of the prediction, in [0, 1]."""
+        return self.overlap.dice
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All pairs of one model on one set of regions, under one protocol.
+
+    Where nothing is prompted, a pair stands for every class in every region, also for those that the region does not
+    show: what is predicted of them there costs when counts are pooled. As pairs they have no Dice worth the name; see
+    :attr:`compared`.
+    """
+
+    protocol: Protocol
+    pairs: tuple[PairScore, ...]
+
+    @property
+    def compared(self) -> tuple[PairScore, ...]:
+        """The pairs on which two models can be compared one by one: of classes that their region shows.
+
+        Where a model sees a class in a region that does not show it, these pairs tell of it only through the class that
+        the pixels have in truth.
+        """
+        if not self.protocol.is_auto:
+            return self.pairs
+        return tuple(pair for pair in self.pairs if pair.overlap.actual)
+
+    @property
+    def dice(self) -> float:
+        """Overall Dice in [0, 1], averaged as the protocol says."""
+        return self._average([pair.overlap.dice for pair in self.pairs], "dice")
+
+    @property
+    def iou(self) -> float:
+        """Overall IoU in [0, 1], averaged as the protocol says."""
+        return self._average([pair.overlap.iou for pair in self.pairs], "iou")
+
+    @property
+    def ceiling(self) -> float:
+        """The best Dice within the prompts (mean over pairs)."""
+        return self._average_limits("ceiling")
+
+    @property
+    def floor(self) -> float:
+        """The Dice of the filled boxes (mean over pairs); of a constant answer where nothing is prompted."""
+        return self._average_limits("floor")
+
+    def per_class(self, metric: str = "dice") -> dict[str, float]:
+        """Returns the mean ``dice`` or ``iou`` of each class over its regions; pooled where nothing is prompted."""
+        if self.protocol.is_auto:
+            return {name: getattr(overlap, metric) for name, overlap in self._pool().items()}
+        values: dict[str, list[float]] = defaultdict(list)
+        for pair in self.pairs:
+            values[pair.class_name].append(getattr(pair.overlap, metric))
+        return {name: float(np.mean(each)) for name, each in values.items()}
+
+    def to_flat(self) -> dict[str, float]:
+        """Flattens for logs: ``dice``, ``iou``, ``dice/<class>``, ``iou/<class>``."""
+        flat = {"dice": self.dice, "iou": self.iou}
+        for metric in ("dice", "iou"):
+            flat |= {f"{metric}/{name}": value for name, value in self.per_class(metric).items()}
+        return flat
+
+    def _average(self, values: Sequence[float], metric: str) -> float:
+        if self.protocol.averaging == "pairs":
+            return float(np.mean(values))
+        if self.protocol.averaging == "classes":
+            return float(np.mean(list(self.per_class(metric).values())))
+        return float(np.mean([getattr(overlap, metric) for overlap in self._pool().values()]))
+
+    def _pool(self) -> dict[str, Overlap]:
+        """Returns each class's counts over all regions; without classes that none of them shows."""
+        pooled: dict[str, Overlap] = defaultdict(lambda: Overlap(0, 0, 0))
+        for pair in self.pairs:
+            pooled[pair.class_name] += pair.overlap
+        return {name: overlap for name, overlap in pooled.items() if overlap.actual}
+
+    def _average_limits(self, limit: str) -> float:
+        if not self.protocol.is_auto:
+            return float(np.mean([getattr(pair, limit) for pair in self.pairs]))
+        values: dict[str, list[float]] = defaultdict(list)
+        for pair in self.compared:
+            values[pair.class_name].append(getattr(pair, limit))
+        return float(np.mean([np.mean(each) for each in values.values()]))
+
+
+def join_scores(parts: Sequence[Scores]) -> Scores:
+    """Joins scores of different regions under one protocol, as of the folds of a cross-validation."""
+    for part in parts[1:]:
+        require_same_protocol(parts[0].protocol, part.protocol)
+    return Scores(parts[0].protocol, tuple(pair for part in parts for pair in part.pairs))

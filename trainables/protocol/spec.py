@@ -1,0 +1,241 @@
+"""A protocol says what a Dice means; two numbers can be compared only under one protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from trainables.errors import TrainablesError
+from trainables.protocol.components import BoolMask, keep_largest_component, list_components
+from trainables.protocol.prompts import PROMPT_KINDS, PromptSpec
+from trainables.protocol.tta import IDENTITY, VIEWS
+
+# Below it regions lose whole classes, and a closing of 7 px joins what is far apart.
+MIN_SCORE_PX = 16
+
+
+class ProtocolMismatch(TrainablesError):
+    """Two numbers of different protocols were about to be compared."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything between a model and its score.
+
+    Attributes:
+        name: What a user calls it; not part of the id.
+        prompt: What the model is told about each object.
+        components: Which parts of a class are prompted: the ``largest`` connected component (as the recorded
+            experiments did), ``every`` one with at least ``min_component_px`` pixels (the masks are united),
+            the ``whole`` class as one object, or ``none``: nothing is prompted, and the model itself names every
+            pixel of a region by a class or as background. With ``none`` the prompt is empty, masks are not cleaned
+            (a pixel has one name), counts are pooled (``pixels``), and ``multimask`` has no effect.
+        min_component_px: See ``components``.
+        prompt_seed: Seed of points that are drawn.
+        multimask: The decoder offers three masks and the one it holds best is scored; else its single mask.
+        threshold: Mask logits above it are foreground.
+        closing_px: Side of the square of a morphological closing, odd; 0 for none.
+        keep_largest: Whether only the largest component of the prediction is scored.
+        count_outside: Whether pixels outside the annotated region (the data set's ignored ids) count.
+        averaging: ``pairs`` is the mean over (image, class) pairs, ``classes`` the mean of the
+            classes' means, ``pixels`` pools a class's pixel counts over all images, then averages classes.
+        score_px: Side of the square that the true mask is brought to (nearest pixel) before anything else:
+            components, prompts, margins, clean-up and overlap are all of that size; 0 for the region's own.
+        tta: Flips and quarter turns (elements of D4) under which a region is seen, in any order; logits and
+            predicted IoU are averaged over them.
+    """
+
+    name: str
+    prompt: PromptSpec
+    components: str = "largest"
+    min_component_px: int = 1
+    prompt_seed: int = 0
+    multimask: bool = True
+    threshold: float = 0.0
+    closing_px: int = 0
+    keep_largest: bool = False
+    count_outside: bool = False
+    averaging: str = "pairs"
+    score_px: int = 0
+    tta: tuple[str, ...] = (IDENTITY,)
+
+    def __post_init__(self) -> None:
+        for field, allowed in (
+            ("components", ("largest", "every", "whole", "none")),
+            ("averaging", ("pairs", "classes", "pixels")),
+        ):
+            value = getattr(self, field)
+            if value not in allowed:
+                raise ValueError(f"{field} must be one of {', '.join(allowed)}, but got {value!r}")
+        if self.closing_px < 0 or (self.closing_px and self.closing_px % 2 == 0):
+            # An even square has no center: the closed mask would be shifted.
+            raise ValueError(f"closing_px must be 0 or odd, but got {self.closing_px}")
+        if self.score_px != 0 and self.score_px < MIN_SCORE_PX:
+            raise ValueError(f"score_px must be 0 or at least {MIN_SCORE_PX}, but got {self.score_px}")
+        if not self.tta or len(set(self.tta)) < len(self.tta) or not set(self.tta) <= set(VIEWS):
+            raise ValueError(f"tta must be one or more of {', '.join(VIEWS)}, each once, but got {self.tta!r}")
+        self._check_prompt()
+        # One order for equal sets: the id, and the sum of the logits to its last bit, do not depend on it.
+        object.__setattr__(self, "tta", tuple(view for view in VIEWS if view in self.tta))
+
+    def _check_prompt(self) -> None:
+        if not self.is_auto and self.prompt.is_empty:
+            raise ValueError("a prompt needs a box, the centroid or at least one positive point")
+        needed = {"closing_px": 0, "keep_largest": False, "threshold": 0.0, "averaging": "pixels"}
+        odd = [f"{name}={getattr(self, name)!r}" for name, value in needed.items() if getattr(self, name) != value]
+        odd += ["a prompt"] * (not self.prompt.is_empty)
+        if self.is_auto and odd:
+            raise ValueError(f"components none must go with averaging pixels and no clean-up, but got {', '.join(odd)}")
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether nothing is prompted: the model names every pixel by itself."""
+        return self.components == "none"
+
+    @property
+    def floor_words(self) -> str:
+        """What a score's floor is."""
+        return "one class everywhere" if self.is_auto else "filled prompt box"
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns every field, plain enough for YAML and JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Protocol:
+        """Builds the protocol that :meth:`to_dict` described."""
+        settled: dict[str, Any] = {"prompt": PromptSpec(**fields["prompt"])}
+        if "tta" in fields:
+            settled["tta"] = tuple(fields["tta"])  # JSON and YAML have lists alone
+        return Protocol(**{**fields, **settled})
+
+    @cached_property
+    def id(self) -> str:
+        """Eight hexadecimal digits that change with everything but the name."""
+        fields = _equalize({key: value for key, value in self.to_dict().items() if key != "name"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+
+    def describe(self) -> str:
+        """Returns one line for screens, with all that is out of the ordinary."""
+        prompt = ["box"] * self.prompt.box + ["centroid"] * self.prompt.centroid
+        if self.prompt.n_positive:
+            prompt.append(f"{self.prompt.n_positive} positive points")
+        if self.prompt.n_negative:
+            margin = f"{self.prompt.negative_margin_px:g} px away"
+            prompt.append(f"{self.prompt.n_negative} negative points {margin}")
+        which = {
+            "largest": "the largest component",
+            "every": f"every component of {self.min_component_px} px or more",
+            "whole": "the whole class",
+        }
+        cleanup = [f"closing {self.closing_px} x {self.closing_px}"] * bool(self.closing_px)
+        cleanup += ["largest component kept"] * self.keep_largest
+        odd = [f"prompt seed {self.prompt_seed}"] * bool(self.prompt_seed)
+        odd += ["single mask"] * (not self.multimask)
+        odd += [f"threshold {self.threshold:g}"] * bool(self.threshold)
+        odd += ["pixels outside count"] * self.count_outside
+        odd += [f"scored at {self.score_px} x {self.score_px}"] * bool(self.score_px)
+        odd += [f"TTA of {' + '.join(self.tta)}"] * (self.tta != (IDENTITY,))
+        asked = (
+            "no prompt, every pixel named by a class or as background"
+            if self.is_auto
+            else f"{' + '.join(prompt)} of {which[self.components]}"
+        )
+        parts = [asked, *cleanup, *odd, f"mean over {self.averaging}"]
+        return f"{self.name} [{self.id}]: {', '.join(parts)}"
+
+
+def require_same_protocol(first: Protocol, second: Protocol) -> None:
+    """Refuses to compare numbers of two protocols.
+
+    Raises:
+        ProtocolMismatch: Naming every field that differs.
+    """
+    if first.id == second.id:
+        return
+    mine, theirs = first.to_dict(), second.to_dict()
+    differing = [
+        f"{key}: {mine[key]} against {theirs[key]}"
+        for key in mine
+        if key != "name" and mine[key] != theirs[key]
+    ]
+    raise ProtocolMismatch(
+        f"numbers under {first.name} [{first.id}] and {second.name} [{second.id}] cannot be compared; "
+        f"they differ in {'; '.join(differing)}"
+    )
+
+
+def _equalize(value: object) -> object:
+    """Makes equal values hash alike: a margin of 10 read from YAML is a margin of 10.0."""
+    if isinstance(value, dict):
+        return {key: _equalize(item) for key, item in value.items()}
+    return float(value) if isinstance(value, (bool, int, float)) else value
+
+
+def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
+    """Returns the parts of a class that the protocol prompts, if any; none where the class is absent."""
+    if protocol.is_auto or not class_mask.any():
+        return []
+    if protocol.components == "whole":
+        return [class_mask]
+    if protocol.components == "largest":
+        return [keep_largest_component(class_mask)]
+    return list_components(class_mask, protocol.min_component_px)
+
+
+def find_scored_size(size: tuple[int, int], protocol: Protocol) -> tuple[int, int]:
+    """Returns height and width at which a region of a height and width is scored."""
+    return (protocol.score_px, protocol.score_px) if protocol.score_px else size
+
+
+def resize_mask(
+    mask: UInt8[np.ndarray, "h w"], protocol: Protocol
+) -> UInt8[np.ndarray, "scored_h scored_w"]:
+    """Brings a region's true mask to the size at which it is scored; of that size already, the very mask."""
+    height, width = find_scored_size((mask.shape[0], mask.shape[1]), protocol)
+    if mask.shape == (height, width):
+        return mask
+    # The plain nearest mode of OpenCV takes the pixel up and to the left: it would shift the mask.
+    resized: np.ndarray = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return resized
+
+
+def find_valid(mask: np.ndarray, ignore_ids: Sequence[int], protocol: Protocol) -> BoolMask | None:
+    """Returns the pixels that count, or None where all do."""
+    if protocol.count_outside or not ignore_ids:
+        return None
+    valid: BoolMask = ~np.isin(mask, ignore_ids)
+    return valid
+
+
+def clean_mask(mask: BoolMask, protocol: Protocol) -> BoolMask:
+    """Applies the protocol's morphological closing, then its choice of components."""
+    if protocol.closing_px:
+        kernel = np.ones((protocol.closing_px, protocol.closing_px), np.uint8)
+        mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
+    return keep_largest_component(mask) if protocol.keep_largest else mask
+
+
+_RECORDED = Protocol("recorded", PROMPT_KINDS["box-neg"], closing_px=7, keep_largest=True)
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        _RECORDED,
+        dataclasses.replace(_RECORDED, name="recorded-tta", tta=(IDENTITY, "rot90", "hflip", "vflip")),
+        Protocol("box", PROMPT_KINDS["box"]),
+        Protocol("box-neg", PROMPT_KINDS["box-neg"]),
+        Protocol("centroid", PROMPT_KINDS["centroid"]),
+        Protocol("points", PROMPT_KINDS["points"]),
+        Protocol("components", PROMPT_KINDS["box"], components="every", min_component_px=16),
+        Protocol("auto", PromptSpec(), components="none", averaging="pixels"),
+    )
+}

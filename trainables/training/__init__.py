@@ -1,0 +1,1 @@
+"""One fine-tune: batches, augmentation, losses, optimizer, an epoch."""

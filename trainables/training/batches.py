@@ -1,0 +1,222 @@
+"""Training batches: augmented regions, with prompts and target masks drawn from their own masks."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trainables.data.store import RegionStore
+from trainables.protocol.background import split_classes
+from trainables.protocol.components import BoolMask
+from trainables.protocol.prompts import NO_PROMPT, PROMPT_KINDS, Prompt, PromptSpec, draw_prompt, stack_prompts
+from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_valid
+from trainables.recipe import Recipe
+from trainables.training.augment import Augmenter
+
+# What the recorded fine-tunes v2 and v3 were trained with, taken to mean: negative points beside both.
+HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's regions and objects.
+
+    With learned class prompts every class is an object of every region, in order, and background is the last; they
+    have no points.
+
+    Attributes:
+        images: RGB in [0, 1], of the model's image size.
+        region_index: For each object, its region in the batch.
+        points: x, y in pixels of the model's image size.
+        labels: SAM's point labels, -1 for padding.
+        targets: The asked-for masks, averaged down to a quarter of the image size, in [0, 1].
+        class_index: For each object, the position of its class in the store's classes; background stands behind.
+        valid: For each object, the share of each low-resolution pixel that counts: ignored ids do not.
+    """
+
+    images: Float[Tensor, "regions 3 s s"]
+    region_index: Int[Tensor, " objects"]
+    points: Float[Tensor, "objects points 2"]
+    labels: Int[Tensor, "objects points"]
+    targets: Float[Tensor, "objects h4 w4"]
+    class_index: Int[Tensor, " objects"]
+    valid: Float[Tensor, "objects h4 w4"]
+
+    def to(self, device: torch.device) -> Batch:
+        """Returns the batch on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Returns the batch in page-locked memory; PyTorch's loaders call it where they are asked to pin."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(**{field.name: move(getattr(self, field.name)) for field in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One augmented region and its objects, at a quarter of its side where it says h4 and w4."""
+
+    image: Float[Tensor, "3 s s"]
+    prompts: tuple[Prompt, ...]
+    targets: tuple[Float[Tensor, "h4 w4"], ...]
+    valid: Float[Tensor, "h4 w4"]
+    class_index: tuple[int, ...]
+
+
+class TrainingRegions(Dataset[Sample]):
+    """The training regions of one epoch; what is drawn depends on seed, epoch and region alone.
+
+    So an epoch is the same however many workers load it, and after a resume.
+    """
+
+    def __init__(
+        self,
+        store: RegionStore,
+        names: Sequence[str],
+        protocol: Protocol,
+        recipe: Recipe,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        self.store, self.protocol, self.recipe = store, protocol, recipe
+        self.seed, self.epoch = seed, epoch
+        self.indices = [store.index(name) for name in names]
+        self.augmenter = Augmenter(recipe.augment)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Sample:
+        index = self.indices[position]
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        image = (self.store.image(index).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        image, mask = self.augmenter(image, self.store.mask_resized(index), int(rng.integers(2**31)))
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        valid = find_valid(mask, self.store.ignore_ids, self.protocol)
+        shrunk = shrink_mask(np.ones(mask.shape, bool) if valid is None else valid)
+        if self.recipe.class_prompts.tokens:
+            names = split_classes(mask, list(self.store.classes), valid)
+            asked = tuple(range(len(names)))
+            return Sample(tensor, (NO_PROMPT,) * len(names), tuple(map(shrink_mask, names)), shrunk, asked)
+        prompts, targets, class_index = [], [], []
+        for order, component, class_mask in self._choose_objects(mask, rng):
+            spec = choose_prompt_spec(self.recipe, self.protocol, rng, self._margin_scale(index))
+            prompts.append(draw_prompt(component, class_mask, spec, rng))
+            targets.append(shrink_mask(component))
+            class_index.append(order)
+        return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index))
+
+    def _choose_objects(
+        self, mask: np.ndarray, rng: np.random.Generator
+    ) -> list[tuple[int, BoolMask, BoolMask]]:
+        """Up to ``max_objects`` prompted components, with their class's position and whole mask."""
+        found = []
+        for order, class_id in enumerate(self.store.classes):
+            class_mask = mask == class_id
+            found += [(order, part, class_mask) for part in find_components(class_mask, self.protocol)]
+        limit = self.recipe.prompts.max_objects
+        if len(found) > limit:
+            found = [found[index] for index in rng.choice(len(found), limit, replace=False)]
+        return found
+
+    def _margin_scale(self, index: int) -> float:
+        height, width = find_scored_size(self.store.size(index), self.protocol)
+        return self.store.image_size / max(height, width)
+
+
+def choose_prompt_spec(
+    recipe: Recipe, protocol: Protocol, rng: np.random.Generator, margin_scale: float
+) -> PromptSpec:
+    """Returns the prompt of one training object.
+
+    Args:
+        recipe: Its ``prompts.mix`` and ``prompts.box_jitter``.
+        protocol: What ``mix: protocol`` stands for.
+        rng: Chooses the kind where the mix is ``mixed`` or ``half``.
+        margin_scale: Training pixels a pixel of the region: the negative points' margin shrinks likewise.
+    """
+    mix = recipe.prompts.mix
+    if mix == "protocol":
+        spec = protocol.prompt
+    elif mix == "mixed":
+        spec = PROMPT_KINDS[sorted(PROMPT_KINDS)[rng.integers(len(PROMPT_KINDS))]]
+    elif mix == "half":
+        spec = HALF_MIX[rng.integers(len(HALF_MIX))]
+    else:
+        spec = PROMPT_KINDS[mix]
+    return dataclasses.replace(
+        spec,
+        box_jitter=recipe.prompts.box_jitter,
+        negative_margin_px=spec.negative_margin_px * margin_scale,
+    )
+
+
+def shrink_mask(mask: BoolMask) -> Float[Tensor, "h4 w4"]:
+    """Averages a square mask down to a quarter of its side, where the decoder's logits live."""
+    side = mask.shape[0] // 4
+    return torch.from_numpy(cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA))
+
+
+def collate_samples(samples: Sequence[Sample]) -> Batch | None:
+    """Joins samples into a batch; None where no region has an object."""
+    prompts = [prompt for sample in samples for prompt in sample.prompts]
+    if not prompts:
+        return None
+    index = [position for position, sample in enumerate(samples) for _ in sample.prompts]
+    points, labels = stack_prompts(prompts, [(1.0, 1.0)] * len(prompts))
+    return Batch(
+        torch.stack([sample.image for sample in samples]),
+        torch.tensor(index),
+        points,
+        labels,
+        torch.stack([target for sample in samples for target in sample.targets]),
+        torch.tensor([order for sample in samples for order in sample.class_index]),
+        torch.stack([samples[position].valid for position in index]),
+    )
+
+
+def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = Path("/dev/shm")) -> bool:
+    """Whether loaders can hand their batches over: containers often have 64 MB for it, and would end them by SIGBUS.
+
+    Each loader has two batches ready. To an image come its objects' masks, at a sixteenth of its pixels each.
+    """
+    if not n_workers or not folder.is_dir():
+        return True
+    recipe, image = regions.recipe, regions.store.image(regions.indices[0])
+    n_masks = 2 * (len(regions.store.classes) + 1 if recipe.class_prompts.tokens else recipe.prompts.max_objects)
+    n_bytes = recipe.optim.batch_size * 4 * image.size * (1 + n_masks / (3 * 16))
+    return shutil.disk_usage(folder).free > 2 * n_workers * n_bytes
+
+
+def iterate_batches(regions: TrainingRegions, n_workers: int, pin_memory: bool) -> Iterator[Batch]:
+    """Yields the epoch's batches in an order drawn from seed and epoch; every region comes once.
+
+    Args:
+        regions: The regions of one epoch.
+        n_workers: Processes that decode and augment ahead, if shared memory holds what they hand over; 0 does it in
+            this one.
+        pin_memory: Whether batches are copied to page-locked memory, for a faster way to a GPU.
+    """
+    generator = torch.Generator().manual_seed(regions.seed * 1_000_003 + regions.epoch)
+    loader = DataLoader(
+        regions,
+        batch_size=regions.recipe.optim.batch_size,
+        shuffle=True,
+        generator=generator,
+        num_workers=n_workers if fits_shared_memory(regions, n_workers) else 0,
+        collate_fn=collate_samples,
+        pin_memory=pin_memory,
+    )
+    yield from (batch for batch in loader if batch is not None)

@@ -1,0 +1,110 @@
+"""Batches that do not fit a GPU are trained in parts, whose gradients add up to those of the whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trainables.errors import TrainablesError
+from trainables.training.batches import Batch
+
+Losses = Mapping[str, Float[Tensor, ""]]
+
+logger = logging.getLogger(__name__)
+
+
+class OutOfMemoryError(TrainablesError):
+    """Not even a single region fits the GPU."""
+
+
+class MicroBatches:
+    """Backward passes over batches, in as few parts as fit the memory.
+
+    When a part runs out of memory, the parts' size is halved and the batch begun anew; the size is kept for the
+    batches that follow. The effective batch stays what the recipe says.
+
+    Attributes:
+        regions_per_pass: Regions of a part; None while whole batches fit.
+    """
+
+    def __init__(self) -> None:
+        self.regions_per_pass: int | None = None
+
+    def backward(
+        self, batch: Batch, compute_losses: Callable[[Batch], Losses], zero_grad: Callable[[], None]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Accumulates the gradients of a batch's total loss.
+
+        Args:
+            batch: On the device.
+            compute_losses: Gives a part's ``total`` and other losses, each a mean over its objects.
+            zero_grad: Drops the gradients of the trained parameters.
+
+        Returns:
+            The losses of the whole batch, detached.
+
+        Raises:
+            OutOfMemoryError: If a part of one region does not fit.
+        """
+        while True:
+            zero_grad()
+            try:
+                return self._accumulate(batch, compute_losses)
+            except torch.OutOfMemoryError:
+                self._halve(len(batch.images))
+            # Outside of the except block, whose traceback keeps the tensors of the failed pass alive.
+            if batch.images.is_cuda:
+                torch.cuda.empty_cache()
+
+    def _accumulate(
+        self, batch: Batch, compute_losses: Callable[[Batch], Losses]
+    ) -> dict[str, Float[Tensor, ""]]:
+        sums: dict[str, Tensor] = {}
+        for part, share in split_batch(batch, self.regions_per_pass or len(batch.images)):
+            losses = compute_losses(part)
+            # A loss that is not finite is the caller's to report: it would only spoil the gradients here.
+            if torch.isfinite(losses["total"]):
+                torch.autograd.backward(share * losses["total"])
+            for name, value in losses.items():
+                weighted = share * value.detach()
+                sums[name] = sums[name] + weighted if name in sums else weighted
+        return sums
+
+    def _halve(self, n_regions: int) -> None:
+        size = min(self.regions_per_pass or n_regions, n_regions)
+        if size <= 1:
+            raise OutOfMemoryError(
+                "the GPU's memory does not hold a single region: use a smaller model, fewer objects "
+                "(prompts.max_objects), or fewer trials on one GPU (--gpus-per-trial)"
+            )
+        self.regions_per_pass = size // 2
+        logger.warning("out of GPU memory: batches are trained in parts of %d region(s)", self.regions_per_pass)
+
+
+def split_batch(batch: Batch, regions_per_pass: int) -> Iterator[tuple[Batch, float]]:
+    """Yields parts of a batch, each with its share of the objects; parts without objects are left out.
+
+    A mean over a batch's objects is the sum of its parts' means times these shares.
+    """
+    n_regions, n_objects = len(batch.images), len(batch.region_index)
+    if regions_per_pass >= n_regions:
+        yield batch, 1.0
+        return
+    for start in range(0, n_regions, regions_per_pass):
+        chosen = (batch.region_index >= start) & (batch.region_index < start + regions_per_pass)
+        if not chosen.any():
+            continue
+        part = Batch(
+            images=batch.images[start : start + regions_per_pass],
+            region_index=batch.region_index[chosen] - start,
+            points=batch.points[chosen],
+            labels=batch.labels[chosen],
+            targets=batch.targets[chosen],
+            class_index=batch.class_index[chosen],
+            valid=batch.valid[chosen],
+        )
+        yield part, int(chosen.sum()) / n_objects

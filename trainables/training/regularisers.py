@@ -1,0 +1,159 @@
+"""Terms against forgetting: distillation from zero-shot, L2 towards the start, drop of the adapters' scale.
+
+Distillation: Hinton et al. 2015 (arXiv 1503.02531), against forgetting Li and Hoiem 2016 (arXiv 1606.09282); L2 towards
+the start: L2-SP, Li et al. 2018 (arXiv 1802.01483).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.errors import Finding
+from trainables.recipe import RecipeError, RegulariseRecipe
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lycoris_utils import LycorisLayer
+
+
+@dataclass(frozen=True)
+class Regularisers:
+    """The regularisers of one fine-tune.
+
+    Attributes:
+        recipe: Their weights.
+        seed: Of the random scales.
+        start: The trained parameters as they were before training, by name; empty where no term needs them.
+    """
+
+    recipe: RegulariseRecipe
+    seed: int
+    start: Mapping[str, Float[Tensor, ...]]
+
+    @contextmanager
+    def drop_updates(self, model: nn.Module, step: int) -> Iterator[None]:
+        """While this lasts the adapters' updates are scaled as drawn for the step; without drop nothing is done.
+
+        Args:
+            model: The adapted model.
+            step: Optimizer steps since the start of the fine-tune, so that a resumed one goes on as it would have.
+        """
+        if not self.recipe.drop:
+            yield
+            return
+        with scale_updates(model, draw_scale(self.recipe.drop, self.seed, step)):
+            yield
+
+    def compute_penalties(
+        self,
+        model: nn.Module,
+        logits: Float[Tensor, "objects masks h w"],
+        zero_shot: Float[Tensor, "objects masks h w"] | None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Returns each term that has a weight, before its weight: ``distill``, ``l2_start``.
+
+        Args:
+            model: The adapted model.
+            logits: Its candidate masks.
+            zero_shot: Those of the same model without adapters; needed where ``distill`` has a weight.
+        """
+        found = {}
+        if self.recipe.distill:
+            assert zero_shot is not None
+            found["distill"] = distillation_loss(logits, zero_shot)
+        if self.recipe.l2_start:
+            found["l2_start"] = measure_distance(model, self.start)
+        return found
+
+
+def start_regularisers(model: nn.Module, recipe: RegulariseRecipe, seed: int) -> Regularisers:
+    """Remembers the trained parameters' start where the recipe needs it: one more copy of them, on their device.
+
+    Args:
+        model: The adapted model, before training and before a checkpoint is loaded: what a resumed fine-tune is
+            drawn towards is where it once began.
+        recipe: The weights.
+        seed: Of the random scales.
+
+    Raises:
+        RecipeError: If updates are to be dropped and there are none, as all their layers are trained in full.
+    """
+    if recipe.drop and not list_scaled_layers(model):
+        what = f"regularise.drop ({recipe.drop:g}) finds no adapter: the parts where it would sit are trained in full"
+        fix = "set regularise.drop to 0, or change adapter.targets, adapter.train_encoder or adapter.train_decoder"
+        raise RecipeError([Finding("regularise.drop", what, fix)])
+    trained = model.named_parameters() if recipe.l2_start else ()
+    start = {name: value.detach().clone() for name, value in trained if value.requires_grad}
+    return Regularisers(recipe, seed, start)
+
+
+def distillation_loss(
+    logits: Float[Tensor, "objects masks h w"], zero_shot: Float[Tensor, "objects masks h w"]
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy to the zero-shot model's probabilities (temperature 1), a mean over all pixels.
+
+    Every candidate mask is kept, not only the best one, and pixels that no annotator judged count as well; objects
+    weigh alike. It is least, but for certain answers not 0, where both models agree.
+
+    Args:
+        logits: Of the model that learns, any range.
+        zero_shot: Of the zero-shot model for the same prompts; no gradient flows to it.
+    """
+    probability = zero_shot.detach().float().sigmoid()
+    return F.binary_cross_entropy_with_logits(logits.float(), probability)
+
+
+def measure_distance(model: nn.Module, start: Mapping[str, Float[Tensor, ...]]) -> Float[Tensor, ""]:
+    """Returns half the squared distance of the model's parameters to their start, summed over all of them.
+
+    Args:
+        model: Whose parameters of these names are compared.
+        start: Not empty.
+    """
+    parameters = dict(model.named_parameters())
+    squares = [(parameters[name] - value).square().sum() for name, value in start.items()]
+    return 0.5 * torch.stack(squares).sum()
+
+
+def draw_scale(drop: float, seed: int, step: int) -> float:
+    """Draws one step's scale evenly from [1 - drop, 1]; it depends on nothing but the arguments."""
+    return 1 - drop * float(np.random.default_rng((seed, step)).random())
+
+
+def list_scaled_layers(model: nn.Module) -> list[LoraLayer | LycorisLayer]:
+    """Returns the layers whose update PEFT multiplies by a scale: those of LoRA and its kin, of LoHa and LoKr."""
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lycoris_utils import LycorisLayer
+
+    return [module for module in model.modules() if isinstance(module, (LoraLayer, LycorisLayer))]
+
+
+@contextmanager
+def scale_updates(model: nn.Module, scale: float) -> Iterator[None]:
+    """While this lasts every update counts ``scale`` times; parts that are trained in full stay as they are.
+
+    Only forward passes need to lie inside: the backward pass remembers the scale.
+
+    Args:
+        model: The adapted model.
+        scale: At 0 LoRA's, LoHa's and LoKr's updates are off, and of DoRA's its magnitudes are left.
+    """
+    layers = list_scaled_layers(model)
+    # Kept rather than divided by the scale afterwards: that rounds, and a scale may be 0.
+    before = [dict(layer.scaling) for layer in layers]
+    try:
+        for layer in layers:
+            layer.scale_layer(scale)
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling.update(scaling)
