@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainables.errors import Finding
+from trainables.errors import Finding, InputError, TrainablesError
 
 
-class SearchError(Exception):
-    """Base of all errors that this package raises on purpose: the search failed while it ran (exit code 1)."""
+class SearchError(TrainablesError):
+    """Base of the errors that this package raises on purpose: the search failed while it ran (exit code 1)."""
 
 
-class ConfigError(SearchError):
-    """A space file or command line that cannot be used (exit code 2); carries every finding at once."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        assert findings, "a ConfigError needs at least one finding"
-        self.findings = tuple(findings)
-        super().__init__("\n".join(str(finding) for finding in self.findings))
-
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Finding, ...]]]:
-        return type(self), (self.findings,)
+class ConfigError(SearchError, InputError):
+    """A space file, command line or folder that cannot be used (exit code 2); carries every finding at once."""
 
 
 def describe_findings(findings: Sequence[Finding], state: str = "") -> str:

@@ -105,7 +105,7 @@ def map_with_resources(
         answers: list[T] = ray.get([task.remote(*arguments) for arguments in calls])
     except RayError as error:
         # Ray's own text is the worker's traceback; errors raised on purpose say all in a line.
-        if isinstance(error, RayTaskError) and isinstance(error.cause, (SearchError, TrainablesError)):
+        if isinstance(error, RayTaskError) and isinstance(error.cause, TrainablesError):
             raise error.cause from error
         if why := describe_ray_error(error):
             raise SearchError(f"{what} could not be completed: {why}") from error

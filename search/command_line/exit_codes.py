@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
-from search.errors import ConfigError, SearchError, describe_findings
+from search.errors import describe_findings
 from trainables.errors import Finding, InputError, TrainablesError
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
@@ -48,10 +48,10 @@ def run_command(action: Callable[[], None]) -> int:
         try:
             action()
             code = DONE
-        except (ConfigError, InputError) as error:
+        except InputError as error:
             code = WRONG_INPUT
             print_findings(error.findings)
-        except (SearchError, TrainablesError) as error:
+        except TrainablesError as error:
             code = FAILED
             print(f"error: {error}", file=sys.stderr)
         except KeyboardInterrupt:

@@ -147,7 +147,7 @@ def _collect(findings: list[Finding], read: Callable[[], T]) -> T | None:
     """Reads one input; what is wrong with it joins the findings, so that the others are still looked at."""
     try:
         return read()
-    except (ConfigError, InputError) as error:
+    except InputError as error:
         findings += error.findings
     except OSError as error:
         what, fix = error.strerror or str(error), "check the path, its permissions and the room on the disk"

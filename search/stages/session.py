@@ -228,7 +228,7 @@ def close_early(session: Session) -> Iterator[None]:
         session.track(lambda: session.tracker.finish(session.record.parent_run_id, status))
         session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
         session.say(f"  {describe_resume(session.plan.folder)}")
-        if isinstance(error, (ConfigError, InputError)):
+        if isinstance(error, InputError):
             raise SearchError(describe_findings(error.findings)) from error
         raise
 
