@@ -19,7 +19,7 @@ from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.files.manifest import seal_checkpoint
 from trainables.model.device import pick_device
 from trainables.model.weights import load_model
-from trainables.protocol.scores import Scores, join_scores
+from trainables.protocol.scores import flatten_scores, join_scores
 from trainables.recipe import Recipe
 from trainables.training.engine import DivergedError, EpochReport
 from trainables.training.fine_tune import FineTune
@@ -127,12 +127,3 @@ def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
     told = {**figures, "lr": reports[0].lr, "images_per_s": speed}
     parts = [report.regions_per_pass for report in reports if report.regions_per_pass]
     return {**told, "regions_per_pass": float(min(parts))} if parts else told
-
-
-def flatten_scores(scores: Scores, split: str) -> dict[str, float]:
-    """Names scores for logs: ``val_dice``, ``val_iou``, ``val_dice/<class>``, ``val_iou/<class>``.
-
-    ``val_dice_min_class`` is the Dice of the class that fares worst.
-    """
-    figures = {f"{split}_{name}": value for name, value in scores.to_flat().items()}
-    return {**figures, f"{split}_dice_min_class": min(scores.per_class().values())}

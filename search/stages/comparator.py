@@ -14,7 +14,7 @@ from search.tracking.pages import NOTE_TAG, RUN_KIND_TAG
 from search.tracking.tracker import Tracker
 from trainables.errors import Finding
 from trainables.files.manifest import hash_file
-from trainables.sam2_trainable import flatten_scores
+from trainables.protocol.scores import flatten_with_limits
 
 if TYPE_CHECKING:
     from search.judging.verdict import Verdict
@@ -190,9 +190,7 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
     if run_id is None:
         run_id = tracker.start_child(parent, found.name, RUN_KIND, {**tags, **identity})
     figures = {
-        **flatten_scores(scores, "val"),
-        "val_floor": scores.floor,
-        "val_ceiling": scores.ceiling,
+        **flatten_with_limits(scores, "val"),
         "dice_minus_zeroshot": found.verdict.overall.mean_difference,
     }
     log_constants(tracker, run_id, figures, int(record.context["max_epochs"]))

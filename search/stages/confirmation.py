@@ -27,8 +27,7 @@ from search.study.trial_attributes import FROM_TRIAL
 from trainables.adapters.interpolation import SCALES
 from trainables.context import SEED_KEY
 from trainables.evaluation.candidates import score_scales
-from trainables.protocol.scores import Scores, join_scores
-from trainables.sam2_trainable import flatten_scores
+from trainables.protocol.scores import Scores, flatten_scores, join_scores
 
 CONFIRMATION = "confirmation"
 REFIT = "refit"

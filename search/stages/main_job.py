@@ -44,8 +44,7 @@ from search.tracking.pages import compose_charts_url, compose_recorded_url
 from search.tracking.recorded_runs import log_recorded_experiments
 from search.tracking.tracker import Tracker
 from trainables.evaluation.candidates import score_candidate
-from trainables.protocol.scores import Scores
-from trainables.sam2_trainable import flatten_scores
+from trainables.protocol.scores import Scores, flatten_scores, flatten_with_limits
 
 
 def run_search(
@@ -180,11 +179,10 @@ def _measure_bar(session: Session) -> Scores:
         session.say(f"  {NO_ZERO_SHOT}")
     elif scores.dice < scores.floor:
         session.say("  below the filled box: here the zero-shot model adds nothing to its prompt")
-    figures = {**flatten_scores(scores, "val"), "val_floor": scores.floor, "val_ceiling": scores.ceiling}
     tags = {**session.tags, "split": "val"}
     outbox, max_epochs = session.open_outbox(), plan.config.max_epochs
     outbox.post_search("recorded bar", max_epochs=max_epochs)
-    outbox.post_search("zero-shot bar", figures=figures, tags=tags, max_epochs=max_epochs)
+    outbox.post_search("zero-shot bar", figures=flatten_with_limits(scores, "val"), tags=tags, max_epochs=max_epochs)
     return scores
 
 

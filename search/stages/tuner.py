@@ -32,8 +32,8 @@ from search.tuning.screen import ProgressCallback
 from search.tuning.trial_generator import TrialGenerator
 from search.tuning.unfinished import Row, UnfinishedTrial, clear_checkpoints
 from trainables.context import TrialContext
-from trainables.protocol.scores import Scores
-from trainables.sam2_trainable import SAM2Trainable, flatten_scores
+from trainables.protocol.scores import Scores, flatten_scores
+from trainables.sam2_trainable import SAM2Trainable
 
 
 def _make_generator(

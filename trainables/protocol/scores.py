@@ -129,3 +129,21 @@ def join_scores(parts: Sequence[Scores]) -> Scores:
     for part in parts[1:]:
         require_same_protocol(parts[0].protocol, part.protocol)
     return Scores(parts[0].protocol, tuple(pair for part in parts for pair in part.pairs))
+
+
+def flatten_scores(scores: Scores, split: str) -> dict[str, float]:
+    """Returns scores by metric name: ``val_dice``, ``val_iou``, ``val_dice/<class>``, ``val_iou/<class>``.
+
+    ``val_dice_min_class`` is the lowest Dice of a class.
+    """
+    figures = {f"{split}_{name}": value for name, value in scores.to_flat().items()}
+    return {**figures, f"{split}_dice_min_class": min(scores.per_class().values())}
+
+
+def flatten_with_limits(scores: Scores, split: str) -> dict[str, float]:
+    """Returns :func:`flatten_scores` with the floor and the ceiling: ``val_floor``, ``val_ceiling``."""
+    return {
+        **flatten_scores(scores, split),
+        f"{split}_floor": scores.floor,
+        f"{split}_ceiling": scores.ceiling,
+    }

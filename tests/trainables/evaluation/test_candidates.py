@@ -17,9 +17,10 @@ from trainables.evaluation.candidates import load_adapted, load_candidate, score
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
 from trainables.model.weights import load_model
+from trainables.protocol.scores import flatten_scores
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
-from trainables.sam2_trainable import SAM2Trainable, flatten_scores
+from trainables.sam2_trainable import SAM2Trainable
 
 CONFIG = {"adapter.rank": 4, "adapter.alpha": 12.0, "adapter.dropout": 0.2, "optim.lr": 3e-3}
 
