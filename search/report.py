@@ -8,7 +8,8 @@ import sys
 from search.command_line.exit_codes import run_command
 from search.command_line.options import add_storage_option
 from search.command_line.paths import expand_path, locate_storage
-from search.reporting.page import REPORT_FILE, write_report
+from search.reporting.page import write_report
+from search.run_folder.layout import REPORT_FILE
 
 
 def main(argv: list[str] | None = None) -> int:

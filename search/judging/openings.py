@@ -9,10 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from search.run_folder.json_files import tell_damaged_record
+from search.run_folder.layout import OPENINGS_FILE
 from trainables.files.field_types import check_fields
 from trainables.files.whole_file import write_whole
 
-OPENINGS_FILE = "test_openings.json"
 _FIX = "bring it back from a copy: without it nobody knows how often the test set was opened"
 
 

@@ -18,16 +18,16 @@ from search.errors import SearchError
 from search.judging.openings import describe_openings, locate_test_scores, read_openings
 from search.judging.paired_scores import read_scores
 from search.judging.verdict import Verdict, judge
-from search.run_folder.chosen import CHOSEN_FILE, Chosen
+from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import Finalist, read_finalists
-from search.run_folder.layout import TRIALS_FOLDER
-from search.run_folder.protocol_table import PROTOCOLS_FILE, ProtocolRow
+from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, PROTOCOLS_FILE, TRIALS_FOLDER
+from search.run_folder.protocol_table import ProtocolRow
 from search.run_folder.score_table import PairMeans, _read_means
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.run_folder.trial_folder import locate_trial, read_epochs
 from search.space.objective import DICE, PARAMETERS, Objective
-from search.study.ranking import PARETO_FILE, read_chosen
+from search.study.ranking import read_chosen
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, name_state, read_trials
 from trainables.files.damage import CONTENT_ERRORS

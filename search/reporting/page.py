@@ -35,7 +35,6 @@ _VERDICTS = {
     "undecided": ("Undecided", "verdict"),
 }
 
-REPORT_FILE = "report.html"
 
 
 def render_page(data: ReportData) -> str:

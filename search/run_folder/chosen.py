@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.run_folder.layout import put_aside
-from search.run_folder.summary import SUMMARY_FILE
+from search.run_folder.layout import CHOSEN_FILE, SUMMARY_FILE, put_aside
 from trainables.files.whole_file import write_whole
-
-CHOSEN_FILE = "chosen.json"
 
 
 @dataclass(frozen=True)

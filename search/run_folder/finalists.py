@@ -13,10 +13,10 @@ import numpy as np
 
 from search.errors import SearchError
 from search.run_folder.json_files import tell_damaged_record
+from search.run_folder.layout import CONFIRMATION_FILE
 from trainables.files.field_types import check_fields
 from trainables.files.whole_file import write_whole
 
-CONFIRMATION_FILE = "confirmation.json"
 # Means over seeds differ by less: the scale that is nearer to the fine-tune itself is taken.
 _TIE = 1e-9
 

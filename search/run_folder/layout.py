@@ -15,8 +15,22 @@ from trainables.errors import Finding
 
 RECORD_FILE = "search.json"
 TRIALS_FOLDER = "trials"
-
 LOCK_FILE = ".running"
+# What the end of a search stores:
+SUMMARY_FILE = "summary.json"
+CHOSEN_FILE = "chosen.json"
+CONFIRMATION_FILE = "confirmation.json"
+OPENINGS_FILE = "test_openings.json"
+PARETO_FILE = "pareto.json"
+REPORT_FILE = "report.html"
+PROTOCOLS_FILE = "protocols.json"
+NAMING_FOLDER = "naming"
+
+
+def list_results(folder: Path) -> list[Path]:
+    """Returns the files of a search's results, for MLflow: tables of scores, and the records that are there."""
+    names = (SUMMARY_FILE, CHOSEN_FILE, CONFIRMATION_FILE, OPENINGS_FILE, PARETO_FILE, REPORT_FILE)
+    return [*sorted(folder.glob("*.csv")), *(folder / name for name in names if (folder / name).is_file())]
 
 
 def put_aside(path: Path) -> None:

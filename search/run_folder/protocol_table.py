@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from search.run_folder.json_files import read_record
+from search.run_folder.layout import PROTOCOLS_FILE
 from trainables.files.whole_file import write_whole
 
-PROTOCOLS_FILE = "protocols.json"
 PROTOCOLS_DIFFER = (
     "nothing is trained: each trial scores zero-shot under a protocol of its own; such numbers tell what a prompt "
     "or a clean-up yields, they do not rank models, and none of them is compared with the bar"

@@ -10,12 +10,11 @@ from typing import Any
 
 from search.command_line.options import format_seconds
 from search.run_folder.json_files import read_record, tell_damaged_record
+from search.run_folder.layout import SUMMARY_FILE
 from search.space.objective import DICE, Objective
 from search.space.recorded_experiments import RECORDED_BAR
 from trainables.files.whole_file import write_whole
 from trainables.protocol.spec import PROTOCOLS
-
-SUMMARY_FILE = "summary.json"
 
 
 @dataclass(frozen=True)

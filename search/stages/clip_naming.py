@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from trainables.clip.report import NamingReport
 
 
-NAMING_FOLDER = "naming"  # in the search's
 
 
 def name_regions(context: TrialContext, settings: NamingSettings, names: Sequence[str]) -> NamingReport:

@@ -9,24 +9,22 @@ from pathlib import Path
 
 from search.cluster.workers import call_with_resources
 from search.errors import SearchError
-from search.judging.openings import OPENINGS_FILE, make_opening_tags
+from search.judging.openings import make_opening_tags
 from search.judging.verdict import Verdict
 from search.plan.resume import describe_resume
 from search.reporting.page import write_report
-from search.run_folder.chosen import CHOSEN_FILE, Chosen
-from search.run_folder.finalists import CONFIRMATION_FILE, read_finalists
-from search.run_folder.layout import RECORD_FILE
-from search.run_folder.summary import SUMMARY_FILE, Summary
-from search.stages.clip_naming import NAMING_FOLDER
+from search.run_folder.chosen import Chosen
+from search.run_folder.finalists import read_finalists
+from search.run_folder.layout import NAMING_FOLDER, RECORD_FILE, REPORT_FILE, list_results
+from search.run_folder.summary import Summary
 from search.stages.session import Session
-from search.study.ranking import PARETO_FILE, Winner
+from search.study.ranking import Winner
 from search.tracking.callback import OUTBOX_FILE
 from search.tracking.outbox import RETRY_S, Outbox, Record
 from search.tracking.search_run import deliver_search_record
 from trainables.evaluation.candidates import Candidate
 from trainables.evaluation.overlay import draw_overlays
 
-REPORT_FILE = "report.html"
 CLOSING_FILE = "mlflow_closing.jsonl"
 PATIENCE_S = 30.0  # at a search's end, nobody else delivers what waits
 # Regions and trials that are drawn for the eye.
@@ -105,10 +103,6 @@ def finish_tracking(session: Session, records: Sequence[Record]) -> None:
 def list_last_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> list[Record]:
     """Returns what a search that trains says at its end: the light records first, as a store of files may fail."""
     plan, winner = session.plan, {"trial_id": summary.best_trial}
-    files = [*sorted(plan.folder.glob("*.csv")), plan.folder / SUMMARY_FILE, plan.folder / CHOSEN_FILE]
-    files += [plan.folder / CONFIRMATION_FILE, plan.folder / OPENINGS_FILE]
-    files += [plan.folder / PARETO_FILE] if plan.config.objective.is_pair else []
-    files += [plan.folder / REPORT_FILE] if (plan.folder / REPORT_FILE).is_file() else []
     figures = {**summary.to_metrics(), **summary.naming}
     former = dict.fromkeys(each for each in Summary.list_former_winners(plan.folder) if each != summary.best_trial)
     records: list[Record] = [
@@ -121,7 +115,7 @@ def list_last_records(session: Session, summary: Summary, verdict: Verdict, over
         {"event": "tags", "tags": {"winner": "yes", "verdict": verdict.word}, **winner},
         {"event": "finish"},
         {"event": "text", "text": verdict.to_text(), "file": "verdict.txt"},
-        *({"event": "artifact", "path": str(file), "into": None} for file in files),
+        *({"event": "artifact", "path": str(file), "into": None} for file in list_results(plan.folder)),
         {"event": "artifact", "path": str(overlays), "into": "overlays"},
         {"event": "artifact", "path": str(overlays), "into": "overlays", **winner},
     ]

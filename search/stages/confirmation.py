@@ -16,8 +16,9 @@ import numpy as np
 
 from search.cluster.workers import map_with_resources
 from search.errors import SearchError
-from search.run_folder.chosen import CHOSEN_FILE, Chosen
+from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import Finalist, SeedRun, choose_finalist, choose_scale, write_finalists
+from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.trial_folder import ListedTrial, is_same_training, list_checkpoint_folders, read_best_epoch
 from search.space.objective import DICE, Objective
 from search.stages.session import Session

@@ -16,7 +16,8 @@ from pathlib import Path
 from search.command_line.out_folder import check_out, fill_out
 from search.errors import ConfigError, SearchError
 from search.reporting.card import Card
-from search.run_folder.chosen import CHOSEN_FILE, Chosen
+from search.run_folder.chosen import Chosen
+from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.study.ranking import read_chosen

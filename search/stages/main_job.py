@@ -23,12 +23,12 @@ from search.plan.class_prompt_checks import NO_ZERO_SHOT
 from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import Chosen
-from search.run_folder.layout import TRIALS_FOLDER, hold_search, put_aside
+from search.run_folder.layout import NAMING_FOLDER, TRIALS_FOLDER, hold_search, put_aside
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolTable
 from search.run_folder.score_table import write_scores
 from search.run_folder.summary import Summary
 from search.space.recorded_experiments import RECORDED_BAR
-from search.stages.clip_naming import NAMING_FOLDER, flatten_naming, name_regions, write_naming
+from search.stages.clip_naming import flatten_naming, name_regions, write_naming
 from search.stages.closing import CLOSING_FILE, draw_best, finish_tracking, list_last_records, write_final_report
 from search.stages.confirmation import choose_on_validation
 from search.stages.exporter import export_run

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
-from search.run_folder.layout import TRIALS_FOLDER
-from search.run_folder.protocol_table import PROTOCOLS_DIFFER, PROTOCOLS_FILE, ProtocolRow, ProtocolTable
+from search.run_folder.layout import PROTOCOLS_FILE, TRIALS_FOLDER
+from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolRow, ProtocolTable
 from search.run_folder.trial_folder import locate_trial, read_reports
 from search.stages.closing import finish_tracking
 from search.stages.session import Session

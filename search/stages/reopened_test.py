@@ -8,8 +8,9 @@ from pathlib import Path
 from search.errors import SearchError
 from search.judging.openings import describe_openings, make_opening_tags
 from search.judging.test_set import HeldOutResult
+from search.run_folder.layout import SUMMARY_FILE
 from search.run_folder.search_record import SearchRecord
-from search.run_folder.summary import SUMMARY_FILE, Summary
+from search.run_folder.summary import Summary
 from search.tracking.tracker import Tracker
 from trainables.files.whole_file import write_whole
 

@@ -13,9 +13,9 @@ from typing import Any
 import optuna
 
 from search.errors import ConfigError, SearchError
-from search.run_folder.chosen import CHOSEN_FILE, Chosen
+from search.run_folder.chosen import Chosen
 from search.run_folder.json_files import read_record, tell_damaged_record
-from search.run_folder.layout import TRIALS_FOLDER
+from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, TRIALS_FOLDER
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.trial_folder import locate_trial, read_best_epoch
 from search.space.objective import DICE, Objective
@@ -27,7 +27,6 @@ from trainables.files.weight_file import COPY_FIX
 from trainables.files.whole_file import write_whole
 
 _DEFAULT = Objective()
-PARETO_FILE = "pareto.json"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError
-from search.judging.openings import OPENINGS_FILE, add_opening, describe_openings, find_opening, read_openings
+from search.judging.openings import add_opening, describe_openings, find_opening, read_openings
+from search.run_folder.layout import OPENINGS_FILE
 
 
 def test_openings_are_counted_in_their_order(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from search.report import main
 from search.reporting.data import MIN_WHOLE_TRIALS, read_report
 from search.reporting.page import write_report
 from search.run_folder.chosen import Chosen
-from search.run_folder.finalists import CONFIRMATION_FILE, Finalist, SeedRun, write_finalists
+from search.run_folder.finalists import Finalist, SeedRun, write_finalists
+from search.run_folder.layout import CONFIRMATION_FILE
 from search.run_folder.protocol_table import ProtocolRow, ProtocolTable
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from search.errors import ConfigError, SearchError
-from search.run_folder.chosen import CHOSEN_FILE, Chosen, discard_choice
+from search.run_folder.chosen import Chosen, discard_choice
+from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.study.ranking import read_chosen

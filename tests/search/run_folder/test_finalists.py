@@ -10,7 +10,6 @@ import pytest
 
 from search.errors import ConfigError, SearchError
 from search.run_folder.finalists import (
-    CONFIRMATION_FILE,
     Finalist,
     SeedRun,
     choose_finalist,
@@ -18,6 +17,7 @@ from search.run_folder.finalists import (
     read_finalists,
     write_finalists,
 )
+from search.run_folder.layout import CONFIRMATION_FILE
 from search.stages.confirmation import take_unconfirmed
 from search.study.ranking import Winner
 

@@ -9,7 +9,8 @@ import optuna
 import pytest
 
 from search.errors import ConfigError
-from search.run_folder.protocol_table import PROTOCOLS_DIFFER, PROTOCOLS_FILE, ProtocolTable
+from search.run_folder.layout import PROTOCOLS_FILE
+from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolTable
 from search.stages.protocol_comparison import list_caveats, read_rows
 from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT
 

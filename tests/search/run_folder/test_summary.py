@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError
-from search.run_folder.summary import SUMMARY_FILE, Summary
+from search.run_folder.layout import SUMMARY_FILE
+from search.run_folder.summary import Summary
 
 
 def test_a_written_summary_is_read_back(summary: Summary, tmp_path: Path) -> None:

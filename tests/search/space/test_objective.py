@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError
+from search.run_folder.layout import PARETO_FILE
 from search.space.config import load_config
 from search.space.objective import PAIR, Objective
-from search.study.ranking import PARETO_FILE, Winner, describe_pareto, find_pareto, write_pareto
+from search.study.ranking import Winner, describe_pareto, find_pareto, write_pareto
 
 SPACE = "space:\n  optim.lr: {low: 1.0e-4, high: 1.0e-2}\n"
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from search.errors import ConfigError
 from search.export import main
-from search.run_folder.chosen import CHOSEN_FILE
+from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
 from search.stages.exporter import TOLERANCE, export_run
 from trainables.context import TrialContext

@@ -14,8 +14,7 @@ from search.command_line.exit_codes import run_command
 from search.errors import ConfigError
 from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
-from search.run_folder.chosen import CHOSEN_FILE
-from search.run_folder.layout import hold_search
+from search.run_folder.layout import CHOSEN_FILE, hold_search
 from search.run_folder.search_record import SearchRecord
 from search.stages import main_job
 from search.stages.main_job import run_search

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from search.run_folder.protocol_table import PROTOCOLS_DIFFER, PROTOCOLS_FILE
+from search.run_folder.layout import PROTOCOLS_FILE
+from search.run_folder.protocol_table import PROTOCOLS_DIFFER
 from search.stages import closing
 from search.stages.protocol_comparison import compare_protocols
 from search.stages.session import Session

@@ -17,7 +17,7 @@ from search.cluster.resources import TrialResources
 from search.errors import ConfigError
 from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
-from search.run_folder.chosen import CHOSEN_FILE
+from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
 from search.stages.session import Session, claim_folder, close_early, open_session, reopen_session
 from search.tracking.errors import TrackingError
