@@ -19,7 +19,7 @@ import pytest
 from ray import tune
 
 from search.space.config import SearchConfig, find_space, list_spaces, load_config
-from search.stages.tuner import make_searcher
+from search.stages.trials import make_searcher
 from search.study.study_file import StudyFile
 from trainables.context import TrialContext
 from trainables.data.regions import read_regions
