@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.errors import ConfigError
+from search.run_folder.origin import Origin
 from search.run_folder.score_table import _read_zeroshot
 from search.run_folder.search_record import SearchRecord
 from search.tracking.bar_runs import log_constants
@@ -175,15 +176,19 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
     tracker.read_start_ms(parent)  # fails where the store is another: no orphan is left there
     scores, protocol = found.scores, found.scores.protocol
     identity = {RUN_KIND_TAG: RUN_KIND, "comparator": found.name, "weights_sha256": hash_file(found.weights)[:12]}
+    origin = Origin(
+        protocol=protocol.name,
+        protocol_id=protocol.id,
+        data_fingerprint=record.data_fingerprint,
+        model=found.size,
+        demo=record.demo,
+        caveats=(*found.caveats, *record.caveats),
+    )
     tags = {
-        "model": found.size,
+        "caveats": "",
+        **origin.to_tags(),
         "weights": found.weights.name,
         "split": "val",
-        "protocol": protocol.name,
-        "protocol_id": protocol.id,
-        "data_fingerprint": record.data_fingerprint,
-        "demo": record.demo or "no",
-        "caveats": "; ".join((*found.caveats, *record.caveats)),
         NOTE_TAG: f"**A comparator**: {found.name}, not trained here, scored on validation as every trial is.",
     }
     run_id = tracker.find_child(parent, identity)

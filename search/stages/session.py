@@ -20,6 +20,7 @@ from search.plan.search_plan import SearchPlan
 from search.plan.storage import find_taken
 from search.run_folder.chosen import discard_choice
 from search.run_folder.layout import RECORD_FILE
+from search.run_folder.origin import Origin
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.stages.provenance import describe_environment
@@ -234,18 +235,19 @@ def close_early(session: Session) -> Iterator[None]:
 
 
 def _make_tags(plan: SearchPlan, environment: Mapping[str, object]) -> dict[str, str]:
-    tags = {
+    origin = Origin(
+        protocol=plan.protocol.name,
+        protocol_id=plan.protocol.id,
+        data=plan.regions.name,
+        data_fingerprint=plan.store.fingerprint,
+        model=plan.model,
+        seed=plan.seed,
+        demo=plan.demo_words,
+        caveats=tuple(plan.caveats),
+    )
+    return {
+        **origin.to_tags(),
         "trainable": SAM2Trainable.__name__,
         "space": plan.config.name,
-        "model": plan.model,
-        "data": plan.regions.name,
-        "data_fingerprint": plan.store.fingerprint,
-        "protocol": plan.protocol.name,
-        "protocol_id": plan.protocol.id,
         "git_commit": str(environment["git_commit"]),
-        "seed": str(plan.seed),
-        "demo": plan.demo_words or "no",
     }
-    if plan.caveats:
-        tags["caveats"] = "; ".join(plan.caveats)
-    return tags

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 
+from search.run_folder.origin import Origin
 from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
 from search.tracking.errors import TrackingError, TrackingUnavailable
 from search.tracking.pages import (
@@ -91,16 +92,14 @@ def list_metrics(row: RecordedExperiment) -> dict[str, float]:
 
 def list_tags(row: RecordedExperiment) -> dict[str, str]:
     """Returns the tags of a row's run besides its kind; `protocol_id` where the protocol is one of ours."""
-    tags = {
+    protocol = PROTOCOLS.get(row.protocol)
+    return {
+        **Origin(row.protocol, protocol.id if protocol else "").to_tags(),
         RECORDED_NAME_TAG: row.name,
-        "protocol": row.protocol,
         "dataset": row.dataset,
         "split": row.split,
-        "demo": "no",
         NOTE_TAG: describe_recorded_experiment(row),
     }
-    protocol = PROTOCOLS.get(row.protocol)
-    return tags if protocol is None else {**tags, PROTOCOL_ID_TAG: protocol.id}
 
 
 def _list(tracker: Tracker, rows: list[RecordedExperiment]) -> TrackingError | None:

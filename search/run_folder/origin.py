@@ -1,0 +1,44 @@
+"""Where a figure comes from: under which protocol, on which data, by which model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What two figures must share before they can be compared; a field that is empty, or None, is not known.
+
+    Attributes:
+        protocol: Name of the protocol.
+        protocol_id: Its id; empty for a protocol that is not one of this project's.
+        data: Name of the data set.
+        data_fingerprint: Of the data set.
+        model: SAM2's size, or what else was scored.
+        seed: Of the search.
+        demo: Which parts are a demo, in words; empty for real data and model.
+        caveats: What a reader of the figure must know.
+    """
+
+    protocol: str
+    protocol_id: str = ""
+    data: str = ""
+    data_fingerprint: str = ""
+    model: str = ""
+    seed: int | None = None
+    demo: str = ""
+    caveats: tuple[str, ...] = ()
+
+    def to_tags(self) -> dict[str, str]:
+        """Returns MLflow's tags: one for each field that is known, and always `demo`."""
+        tags = {
+            "protocol": self.protocol,
+            "protocol_id": self.protocol_id,
+            "data": self.data,
+            "data_fingerprint": self.data_fingerprint,
+            "model": self.model,
+            "seed": "" if self.seed is None else str(self.seed),
+            "demo": self.demo or "no",
+            "caveats": "; ".join(self.caveats),
+        }
+        return {name: value for name, value in tags.items() if value}
