@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import stat
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,13 +14,11 @@ from numpy.typing import NDArray
 
 from search.errors import ConfigError
 from search.judging.statistics import FloatArray
+from search.run_folder.score_table import format_rows, read_table
 from trainables.data.regions import find_tcga_patient
 from trainables.errors import Finding
 
 PATIENT_COLUMN = "patient"
-
-_ROWS_SHOWN = 10
-_STDIN = Path("/dev/stdin")  # a terminal is a device too
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +94,7 @@ def pair_scores(
     for key in sorted(columns.keys() - set(names)):
         empty = row_numbers[[not str(value).strip() for value in columns[key]]]
         if empty.size:
-            findings.append(Finding(where, f"no {key} in {_format_rows(empty)}", "name it in every row"))
+            findings.append(Finding(where, f"no {key} in {format_rows(empty)}", "name it in every row"))
     findings += _find_duplicates(file, class_name, where, row_numbers)
     if findings:
         raise ConfigError(findings)
@@ -125,11 +121,11 @@ def _find_bad_scores(
     findings = []
     missing = np.isnan(values)
     if missing.any():
-        what = f"no number for `{name}` in {_format_rows(row_numbers[missing])}"
+        what = f"no number for `{name}` in {format_rows(row_numbers[missing])}"
         findings.append(Finding(where, what, "score every pair with both models, or leave the pair out"))
     outside = (values < 0) | (values > 1)
     if outside.any():
-        got = f"{values[outside][0]:g} ({_format_rows(row_numbers[outside])})"
+        got = f"{values[outside][0]:g} ({format_rows(row_numbers[outside])})"
         what = f"`0 <= {name} <= 1` must hold, but got {got}"
         findings.append(Finding(where, what, "give scores as fractions, not percent"))
     return findings
@@ -144,15 +140,9 @@ def _find_duplicates(
     findings = []
     for (image, name), found in places.items():
         if len(found) > 1:
-            what = f"{image}, {name} is given {len(found)} times ({_format_rows(row_numbers[found])})"
+            what = f"{image}, {name} is given {len(found)} times ({format_rows(row_numbers[found])})"
             findings.append(Finding(where, what, "keep one of them"))
     return findings
-
-
-def _format_rows(row_numbers: NDArray[np.int_]) -> str:
-    shown = ", ".join(str(row) for row in row_numbers[:_ROWS_SHOWN])
-    more = f" and {len(row_numbers) - _ROWS_SHOWN} more" if len(row_numbers) > _ROWS_SHOWN else ""
-    return f"{'row' if len(row_numbers) == 1 else 'rows'} {shown}{more}"
 
 
 def _read_patients(files: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
@@ -181,21 +171,17 @@ def read_scores(path: Path, candidate: str, baseline: str, patient_column: str |
         ConfigError: With every finding: a file that cannot be read, missing columns with the nearest name,
             one column for both models, ragged rows, and all that `pair_scores` refuses.
     """
-    header, lines, table = _read_table(path)
+    table = read_table(path)
+    header = list(table.columns)
     if patient_column is None and header.count(PATIENT_COLUMN) == 1:
         patient_column = PATIENT_COLUMN
     wanted = ["file", "class", candidate, baseline] + ([patient_column] if patient_column is not None else [])
     findings = _find_bad_columns(header, dict.fromkeys(wanted), str(path))
     if candidate == baseline:
         findings.append(_name_one_column(candidate, str(path)))
-    ragged = np.array([len(cells) != len(header) for cells in table], dtype=bool)
-    if ragged.any():
-        what = f"the header has {len(header)} columns, but not {_format_rows(lines[ragged])}"
-        findings.append(Finding(str(path), what, "give every row one value a column"))
-    usable = not ragged.any() and all(header.count(name) == 1 for name in wanted[:4])
-    if not usable:
+    if not all(header.count(name) == 1 for name in wanted[:4]):
         raise ConfigError(findings)
-    columns = {name: [cells[place].strip() for cells in table] for place, name in enumerate(header)}
+    columns = {name: table[name].str.strip().tolist() for name in header if header.count(name) == 1}
     try:
         scores = pair_scores(
             columns["file"],
@@ -205,7 +191,7 @@ def read_scores(path: Path, candidate: str, baseline: str, patient_column: str |
             patient=None if patient_column is None else columns.get(patient_column),
             names=(candidate, baseline),
             where=str(path),
-            rows=lines.tolist(),
+            rows=table.index.tolist(),
         )
     except ConfigError as error:
         raise ConfigError(list(dict.fromkeys([*findings, *error.findings]))) from None
@@ -224,25 +210,6 @@ def _find_bad_columns(header: Sequence[str], wanted: Iterable[str], where: str) 
             fix = f"did you mean `{nearest[0]}`?" if nearest else f"there are: {', '.join(header)}"
             findings.append(Finding(where, f"no column `{name}`", fix))
     return findings
-
-
-def _read_table(path: Path) -> tuple[list[str], NDArray[np.int_], list[list[str]]]:
-    """Header, line number of each row, and its cells; blank lines are left out."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) and path != _STDIN:  # a pipe ends, a device may not
-            raise ConfigError([Finding(str(path), "is a device, no file", "give a CSV file in UTF-8")])
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            rows = [(reader.line_num, cells) for cells in reader if cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        finding = Finding(str(path), f"cannot be read: {reason}", "give a CSV file in UTF-8")
-        raise ConfigError([finding]) from None
-    if not rows:
-        raise ConfigError([Finding(str(path), "is empty", "give a CSV file with a header")])
-    header = [name.strip() for name in rows[0][1]]
-    return header, np.array([line for line, _ in rows[1:]], dtype=np.int_), [cells for _, cells in rows[1:]]
 
 
 def _parse_score(cell: str) -> float:

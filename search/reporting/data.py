@@ -22,7 +22,7 @@ from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import Finalist, read_finalists
 from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, PROTOCOLS_FILE, TRIALS_FOLDER
 from search.run_folder.protocol_table import ProtocolRow
-from search.run_folder.score_table import PairMeans, _read_means
+from search.run_folder.score_table import PairMeans, read_means
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.run_folder.trial_folder import locate_trial, read_epochs
@@ -156,7 +156,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
     objective, context = Objective.from_config(record.config), record.make_context()
     study = read_trials(make_study_file(folder, record)) if (folder / "study.journal").is_file() else []
     summary = Summary.read(folder)
-    val = _read_means(folder / "scores_val_zeroshot.csv")
+    val = read_means(folder / "scores_val_zeroshot.csv")
     # Of the look that the summary tells of: others were at other trials.
     test_file = locate_test_scores(folder, summary.test_opening) if summary else None
     verdict = None
@@ -170,7 +170,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         trials=tuple(_read_trial(trial, folder, objective) for trial in study),
         bar=_find_bar(summary, val, objective, context.protocol),
         val=val,
-        test=_read_means(test_file) if test_file else None,
+        test=read_means(test_file) if test_file else None,
         verdict=verdict,
         summary=summary,
         chosen=read_chosen(folder, record) if (folder / CHOSEN_FILE).is_file() else None,

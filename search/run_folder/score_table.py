@@ -1,72 +1,32 @@
-"""Tables of scores (CSV), one row per (image, class) pair: written and read."""
+"""Tables of scores (CSV), one row per (image, class) pair: the one writer and the one reader."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+import pandas as pd
 
 from search.errors import ConfigError
 from trainables.errors import Finding
-from trainables.files.damage import CONTENT_ERRORS
 from trainables.files.whole_file import write_whole
-from trainables.protocol.scores import Scores
 
 if TYPE_CHECKING:
-    from search.run_folder.search_record import SearchRecord
+    from trainables.protocol.scores import Scores
 
-
-def _read_zeroshot(folder: Path, record: SearchRecord) -> dict[tuple[str, str], float]:
-    """Returns the Dice of zero-shot SAM2 by (image, class), as the search wrote it."""
-    path, wanted = folder / "scores_val_zeroshot.csv", record.make_context().protocol
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        found = {(row["file"], row["class"]): float(row["zeroshot"]) for row in rows}
-        protocols = {row["protocol"] for row in rows}
-    except (*CONTENT_ERRORS, csv.Error) as error:
-        what = f"holds no scores of zero-shot SAM2 ({type(error).__name__}: {error})"
-        raise ConfigError([Finding(str(path), what, "the search has to get that far: --resume it")]) from error
-    if protocols != {wanted.id}:
-        what = f"was scored under protocol {', '.join(sorted(protocols)) or 'none'}, the search says {wanted.id}"
-        raise ConfigError([Finding(str(path), what, "files of two searches got mixed: search again")])
-    return found
-
-
-def write_scores(path: Path, scores: Mapping[str, Scores], marks: Mapping[str, str] | None = None) -> None:
-    """Writes one row an (image, class) pair with a Dice column a model: what ``search.verdict`` reads.
-
-    Args:
-        path: The file.
-        scores: Of the same pairs under one protocol, by the column's name.
-        marks: Further columns that say the same in every row.
-    """
-    marks = marks or {}
-    first, compared = next(iter(scores.values())), [each.compared for each in scores.values()]
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(["file", "class", "patient", "protocol", *scores, "floor", "ceiling", *marks])
-    for index, pair in enumerate(first.compared):
-        dice = [f"{each[index].dice:.6f}" for each in compared]
-        limits = [f"{pair.floor:.6f}", f"{pair.ceiling:.6f}"]
-        told = [pair.file, pair.class_name, pair.patient, first.protocol.id, *dice, *limits]
-        writer.writerow([*told, *marks.values()])
-    write_whole(path, file.getvalue())
+_COLUMNS = ("winner", "zeroshot", "floor", "ceiling")
+_ROWS_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class PairMeans:
-    """Means over (image, class) pairs of one file of scores.
+    """Mean Dice over the (image, class) pairs of one table.
 
     Attributes:
-        overall: Mean over all pairs by column: a model, ``floor`` or ``ceiling``.
-        by_class: The same of each class, by its name.
+        overall: Mean over all pairs, by column: a model, ``floor`` or ``ceiling``.
+        by_class: Mean over the pairs of each class, by class and column.
         n_pairs: Number of pairs.
     """
 
@@ -75,16 +35,102 @@ class PairMeans:
     n_pairs: int
 
 
-def _read_means(path: Path) -> PairMeans | None:
+def write_scores(path: Path, scores: Mapping[str, Scores], constants: Mapping[str, str] | None = None) -> None:
+    """Writes one row per (image, class) pair with a Dice column per model: what ``search.verdict`` reads.
+
+    Args:
+        path: The file.
+        scores: Scores of the same pairs under one protocol, by the name of their column.
+        constants: Further columns that hold one value in every row.
+    """
+    first = next(iter(scores.values()))
+    columns = {
+        "file": [pair.file for pair in first.compared],
+        "class": [pair.class_name for pair in first.compared],
+        "patient": [pair.patient for pair in first.compared],
+        "protocol": first.protocol.id,
+        **{name: [pair.dice for pair in each.compared] for name, each in scores.items()},
+        "floor": [pair.floor for pair in first.compared],
+        "ceiling": [pair.ceiling for pair in first.compared],
+        **(constants or {}),
+    }
+    text = pd.DataFrame(columns).to_csv(index=False, float_format="%.6f", na_rep="nan", lineterminator="\r\n")
+    write_whole(path, text)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Returns the cells of a CSV file as text, indexed by line number; blank lines are left out.
+
+    Raises:
+        ConfigError: If the file cannot be read, is empty, or has rows that are longer or shorter than its header.
+    """
+    fix = "give a CSV file in UTF-8"
+    try:
+        cells = pd.read_csv(
+            path,
+            engine="python",  # marks the cells that short rows lack
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
+        )
+        cells.index += 1
+        cells = cells.dropna(how="all")
+        if cells.empty:
+            raise pd.errors.EmptyDataError
+    except pd.errors.EmptyDataError:
+        raise ConfigError([Finding(str(path), "is empty", f"{fix} with a header")]) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError([Finding(str(path), f"cannot be read: {reason}", fix)]) from None
+    table = cells.iloc[1:].set_axis([name.strip() for name in cells.iloc[0].fillna("")], axis="columns")
+    short = table.index[table.isna().any(axis="columns")]
+    if len(short):
+        what = f"the header has {len(table.columns)} columns, but not {format_rows(short)}"
+        raise ConfigError([Finding(str(path), what, "give every row one value a column")])
+    return table
+
+
+def format_rows(numbers: Sequence[int] | pd.Index[int]) -> str:
+    """Returns the numbers of rows in words, the first ten of many."""
+    shown = ", ".join(str(number) for number in numbers[:_ROWS_SHOWN])
+    more = f" and {len(numbers) - _ROWS_SHOWN} more" if len(numbers) > _ROWS_SHOWN else ""
+    return f"{'row' if len(numbers) == 1 else 'rows'} {shown}{more}"
+
+
+def read_means(path: Path) -> PairMeans | None:
+    """Returns the mean Dice of winner and zero-shot with floor and ceiling; None without a file or without pairs.
+
+    Raises:
+        ConfigError: If the file is no table.
+        ValueError: If a cell holds no number.
+        KeyError: If there is no column ``class``.
+    """
     if not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = [name for name in ("winner", "zeroshot", "floor", "ceiling") if rows and name in rows[0]]
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        for column in columns:
-            values[row["class"]][column].append(float(row[column]))
-    by_class = {name: {each: float(np.mean(of[each])) for each in columns} for name, of in values.items()}
-    overall = {each: float(np.mean([float(row[each]) for row in rows])) for each in columns}
-    return PairMeans(overall, by_class, len(rows)) if rows else None
+    table = read_table(path)
+    if table.empty:
+        return None
+    dice = table[[name for name in _COLUMNS if name in table]].astype(float)
+    by_class = dice.groupby(table["class"], sort=False).agg(lambda column: column.mean(skipna=False))
+    return PairMeans(dice.mean(skipna=False).to_dict(), by_class.to_dict("index"), len(table))
+
+
+def read_zeroshot(path: Path, protocol_id: str) -> dict[tuple[str, str], float]:
+    """Returns the Dice of zero-shot SAM2 by (image, class).
+
+    Raises:
+        ConfigError: If the file holds no such scores, or scores under another protocol.
+    """
+    try:
+        table = read_table(path)
+        dice = dict(zip(zip(table["file"], table["class"], strict=True), table["zeroshot"].astype(float), strict=True))
+        protocols = sorted(table["protocol"].unique())
+    except (ConfigError, KeyError, ValueError) as error:
+        what = f"holds no scores of zero-shot SAM2 ({type(error).__name__}: {error})"
+        raise ConfigError([Finding(str(path), what, "the search has to get that far: --resume it")]) from error
+    if protocols != [protocol_id]:
+        what = f"was scored under protocol {', '.join(protocols) or 'none'}, the search says {protocol_id}"
+        raise ConfigError([Finding(str(path), what, "files of two searches got mixed: search again")])
+    return dice

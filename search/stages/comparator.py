@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from search.errors import ConfigError
 from search.run_folder.origin import Origin
-from search.run_folder.score_table import _read_zeroshot
+from search.run_folder.score_table import read_zeroshot, write_scores
 from search.run_folder.search_record import SearchRecord
 from search.tracking.bar_runs import log_constants
 from search.tracking.pages import NOTE_TAG, RUN_KIND_TAG
@@ -92,12 +92,10 @@ def compare_run(folder: Path, weights: Path, style: str, name: str) -> Compariso
         ConfigError: If the folder holds no search, or not yet its zero-shot scores, or its data has changed.
         InputError: If the weights cannot be used, or the images are gone.
     """
-    from search.run_folder.score_table import write_scores
-    from search.run_folder.search_record import SearchRecord
     from trainables.evaluation.sam1_weights import STYLES, load_sam1
 
     record = SearchRecord.read(folder)
-    zeroshot = _read_zeroshot(folder, record)
+    zeroshot = read_zeroshot(folder / "scores_val_zeroshot.csv", record.make_context().protocol.id)
     model = load_sam1(weights, STYLES[style])
     caveats = tuple(model.style.list_caveats(record.make_context().protocol))
     scores = _score(record, model)

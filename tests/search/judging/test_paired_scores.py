@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from pathlib import Path
 
@@ -91,13 +90,6 @@ def test_missing_columns_name_the_nearest_beside_bad_scores(tmp_path: Path) -> N
 )
 def test_unusable_tables(tmp_path: Path, text: str, part: str) -> None:
     assert any(part in line for line in findings_of(write(tmp_path, text)))
-
-
-@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
-def test_a_device_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
-    path = write(tmp_path, "file,class,a,b\n1.png,x,0.5,0.4\n")
-    monkeypatch.setattr(Path, "stat", lambda _: os.stat_result([kind] + [0] * 9))
-    assert "is a device" in findings_of(path)[0]
 
 
 def test_a_pipe_is_read(tmp_path: Path) -> None:

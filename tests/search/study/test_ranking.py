@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import shutil
@@ -29,7 +28,6 @@ from search.study.trial_attributes import (
     find_starting_point,
     read_trials,
 )
-from search.verdict import main as judge_file
 from trainables.context import RECIPE_FILE
 from trainables.protocol.overlap import Overlap
 from trainables.protocol.scores import PairScore, Scores
@@ -250,24 +248,3 @@ def test_without_prompts_only_classes_that_are_shown_are_compared(tmp_path: Path
     assert not any("untrained" in note for note in judge_on_test(make_scores(20), make_scores(0), seed=0).notes)
     write_scores(tmp_path / "scores.csv", {"winner": name_alike(20), "zeroshot": name_alike(0)})
     assert "vessel" not in (tmp_path / "scores.csv").read_text()
-
-
-def test_written_scores_are_what_the_verdict_command_reads(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    scores = {"winner": make_scores(20), "zeroshot": make_scores(0)}
-    path = tmp_path / "scores.csv"
-    write_scores(path, scores)
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 24
-    assert rows[1] == {
-        **{"file": "r0.png", "class": "stroma, fine", "patient": "p0", "protocol": PROTOCOLS["recorded"].id},
-        **{"winner": "0.500000", "zeroshot": "0.300000", "floor": "0.200000", "ceiling": "0.900000"},
-    }
-    columns = ["--candidate", "winner", "--baseline", "zeroshot", "--patient", "patient"]
-    assert judge_file(["--scores", str(path), *columns, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    direct = judge_on_test(scores["winner"], scores["zeroshot"], seed=0)
-    assert told["word"] == direct.word
-    assert told["overall"]["mean_difference"] == pytest.approx(direct.overall.mean_difference, abs=1e-6)
