@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from sam2.modeling.sam2_base import SAM2Base
 
+from trainables.context import TrialContext
 from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES, make_region
+from trainables.model.weights import load_model
+from trainables.protocol.spec import PROTOCOLS
 
 N_TISSUE_REGIONS = 5
 
@@ -35,6 +39,29 @@ def tissue_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tissue_store(tissue_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
     """The regions, resized to nano's 256 px."""
     return RegionStore.build(read_regions(tissue_root), 256, tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture(scope="session")
+def context(tissue_store: RegionStore) -> TrialContext:
+    """One epoch of nano under ``recorded``, r0 to r2 for training; a file that needs others replaces fields."""
+    return TrialContext(
+        model="nano",
+        checkpoint=None,
+        store_folder=str(tissue_store.folder),
+        train=tissue_store.names[:3],
+        val=tissue_store.names[3:],
+        protocol=PROTOCOLS["recorded"],
+        max_epochs=1,
+        seed=0,
+        fixed={},
+        n_workers=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def nano() -> SAM2Base:
+    """nano with its own weights, in evaluation mode; its test file shares it and leaves it as it is."""
+    return load_model("nano", None).eval()
 
 
 @pytest.fixture

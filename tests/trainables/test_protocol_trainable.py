@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ray import tune
 
 from trainables.context import TrialContext
-from trainables.data.store import RegionStore
 from trainables.evaluation.candidates import score_candidate
 from trainables.protocol.spec import PROTOCOLS
 from trainables.protocol_trainable import ProtocolTrainable
 
 
 @pytest.fixture
-def context(tissue_store: RegionStore) -> TrialContext:
-    names = tissue_store.names
-    fixed: dict[str, Any] = {"protocol.keep_largest": False, "protocol.closing_px": 0}
-    return TrialContext(
-        "nano", None, str(tissue_store.folder), names[:3], names[3:], PROTOCOLS["recorded"], 0, 7, fixed, 0
-    )
+def context(context: TrialContext) -> TrialContext:
+    return replace(context, max_epochs=0, seed=7, fixed={"protocol.keep_largest": False, "protocol.closing_px": 0})
 
 
 def test_each_trial_has_its_own_protocol_and_the_evaluators_figures(
@@ -35,6 +30,6 @@ def test_each_trial_has_its_own_protocol_and_the_evaluators_figures(
     second = trial.step()
     assert second["protocol_id"] == PROTOCOLS["centroid"].id
     for name, metrics in (("box", first), ("centroid", second)):
-        plain = TrialContext(**{**context.__dict__, "protocol": PROTOCOLS[name]})
+        plain = replace(context, protocol=PROTOCOLS[name])
         scores = score_candidate(plain, None, context.val)
         assert (metrics["val_dice"], metrics["val_floor"]) == (scores.dice, scores.floor)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ from torch import Tensor
 
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
 from trainables.data.folds import Fold
-from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError
-from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import RecipeError
 from trainables.sam2_trainable import SAM2Trainable
 
@@ -44,19 +42,8 @@ Start = Callable[[dict[str, Any]], SAM2Trainable]
 
 
 @pytest.fixture
-def context(tissue_store: RegionStore) -> TrialContext:
-    return TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(tissue_store.folder),
-        train=tissue_store.names[:3],
-        val=tissue_store.names[3:],
-        protocol=PROTOCOLS["recorded"],
-        max_epochs=3,
-        seed=7,
-        fixed={"optim.batch_size": 2, "optim.grad_clip": 1.0},
-        n_workers=0,
-    )
+def context(context: TrialContext) -> TrialContext:
+    return replace(context, max_epochs=3, seed=7, fixed={"optim.batch_size": 2, "optim.grad_clip": 1.0})
 
 
 @pytest.fixture
@@ -216,7 +203,7 @@ def folded(context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names = (*context.train, *context.val)
     folds = (Fold(names[:3], names[3:]), Fold(names[2:], names[:2]))
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
-    trainable = tune.with_parameters(SAM2Trainable, context=dataclasses.replace(context, folds=folds))
+    trainable = tune.with_parameters(SAM2Trainable, context=replace(context, folds=folds))
     return lambda config: trainable(dict(config))
 
 
@@ -246,7 +233,7 @@ def test_without_validation_regions_an_epoch_reports_no_score(
     context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
-    whole = dataclasses.replace(context, val=())
+    whole = replace(context, val=())
     metrics = tune.with_parameters(SAM2Trainable, context=whole)(dict(CONFIG)).step()
     assert not any(name.startswith("val_") for name in metrics)
     assert math.isfinite(metrics["train_loss"])

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from ray import tune
+from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.adapters.adapted_model import adapters_off, attach_adapters, get_base, save_adapters
 from trainables.adapters.interpolation import SCALES
@@ -18,7 +20,6 @@ from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
 from trainables.model.weights import load_model
 from trainables.protocol.scores import flatten_scores
-from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
 from trainables.sam2_trainable import SAM2Trainable
 
@@ -26,19 +27,8 @@ CONFIG = {"adapter.rank": 4, "adapter.alpha": 12.0, "adapter.dropout": 0.2, "opt
 
 
 @pytest.fixture(scope="module")
-def context(tissue_store: RegionStore) -> TrialContext:
-    return TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(tissue_store.folder),
-        train=tissue_store.names[:3],
-        val=tissue_store.names[3:],
-        protocol=PROTOCOLS["recorded"],
-        max_epochs=1,
-        seed=0,
-        fixed={"optim.batch_size": 2},
-        n_workers=0,
-    )
+def context(context: TrialContext) -> TrialContext:
+    return replace(context, fixed={"optim.batch_size": 2})
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +58,11 @@ def test_a_trial_s_checkpoint_scores_what_the_trial_reported(
 
 
 def test_zero_shot_is_the_bare_model_and_the_trial_with_its_adapter_off(
-    context: TrialContext, tissue_store: RegionStore, trial: tuple[dict[str, float], Path]
+    context: TrialContext, nano: SAM2Base, tissue_store: RegionStore, trial: tuple[dict[str, float], Path]
 ) -> None:
     zero_shot = score_candidate(context, None, context.val)
     regions = EvaluationSet(tissue_store, context.val, context.protocol)
-    assert zero_shot == evaluate(load_model("nano", None), regions, torch.device("cpu"))
+    assert zero_shot == evaluate(nano, regions, torch.device("cpu"))
     with adapters_off(load_adapted(context, trial[1])) as base:
         assert evaluate(base, regions, torch.device("cpu")) == zero_shot
     assert score_candidate(context, trial[1], context.val) != zero_shot

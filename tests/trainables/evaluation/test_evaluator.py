@@ -29,11 +29,6 @@ BOX = PROTOCOLS["box"]
 CLASSES = {1: "tumor", 2: "stroma"}
 
 
-@pytest.fixture(scope="module")
-def nano() -> SAM2Base:
-    return load_model("nano", None)
-
-
 def draw_masks() -> dict[str, np.ndarray]:
     """``a``: a block of tumor with a satellite, a bar of stroma, ignored pixels; ``b``: tumor alone."""
     a = np.zeros((40, 40), np.uint8)
@@ -224,11 +219,12 @@ def named_nano(tissue_store: RegionStore) -> SAM2Base:
 SCORE_AFRESH = """
 import json, sys, torch
 from pathlib import Path
-from trainables.checkpoint import load_model
+from trainables.model.weights import load_model
 from trainables.data.store import RegionStore
-from trainables.evaluate import EvaluationSet, evaluate
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluator import evaluate
 from trainables.model.class_prompts import attach_class_prompts, start_class_prompts
-from trainables.protocol import PROTOCOLS
+from trainables.protocol.spec import PROTOCOLS
 
 torch.set_num_threads(int(sys.argv[2]))
 store, nano, found = RegionStore.open(Path(sys.argv[1])), load_model("nano", None), {}

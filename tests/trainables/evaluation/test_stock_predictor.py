@@ -76,7 +76,7 @@ def test_the_evaluator_gives_the_stock_predictor_s_masks(
 @pytest.mark.parametrize("score_px", [0, 50])
 @pytest.mark.parametrize("view", VIEWS)
 def test_views_of_a_region_that_is_not_square_agree_too(
-    write_store: Callable[..., RegionStore], tmp_path: Path, view: str, score_px: int
+    nano: SAM2Base, write_store: Callable[..., RegionStore], tmp_path: Path, view: str, score_px: int
 ) -> None:
     mask = np.zeros((60, 110), np.uint8)
     mask[10:30, 20:90] = mask[20:50, 20:40] = 1
@@ -84,12 +84,12 @@ def test_views_of_a_region_that_is_not_square_agree_too(
     store = write_store({"a": mask}, {1: "tumor", 2: "stroma"}, side=256)
     protocol = Protocol("view", PROMPT_KINDS["box-neg"], score_px=score_px, tta=(view,))
     regions = EvaluationSet(store, store.names, protocol)
-    ious = compare(load_model("nano", None), regions, tmp_path / "drawn")
+    ious = compare(nano, regions, tmp_path / "drawn")
     assert len(ious) == 2 and min(ious) >= 0.999
 
 
 def test_the_evaluator_gives_the_stock_predictor_s_masks_of_real_tissue(
-    shared_data: Path, tmp_path: Path
+    nano: SAM2Base, shared_data: Path, tmp_path: Path
 ) -> None:
     root = shared_data / "he_nuclei"
     every = read_regions(root)
@@ -97,15 +97,15 @@ def test_the_evaluator_gives_the_stock_predictor_s_masks_of_real_tissue(
     store = RegionStore.build(dataclasses.replace(every, regions=chosen), 256, tmp_path)
     regions = EvaluationSet(store, store.names, PROTOCOLS["components"])
     images = {region.name: region.image for region in chosen}
-    nano = load_model("nano", None)
     stock = predict_with_predictor(nano, regions, lambda name: read_image(images[name]), CPU)
     for (_, masks), (_, stock_masks) in zip(predict_masks(nano, regions, CPU), stock, strict=True):
         for mask, stock_mask in zip(masks, stock_masks, strict=True):
             assert mask.any() and compute_iou(mask, stock_mask) >= 0.999
 
 
-def test_scores_through_the_stock_predictor_agree(tissue_store: RegionStore, tissue_root: Path) -> None:
-    nano = load_model("nano", None)
+def test_scores_through_the_stock_predictor_agree(
+    nano: SAM2Base, tissue_store: RegionStore, tissue_root: Path
+) -> None:
     regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
     scores = evaluate(nano, regions, CPU)
     stock = score_with_predictor(nano, regions, lambda name: read_image(tissue_root / "images" / name), CPU)

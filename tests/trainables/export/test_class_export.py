@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,19 +44,8 @@ RECIPE = Recipe.from_flat(
 
 
 @pytest.fixture(scope="module")
-def context(tissue_store: RegionStore) -> TrialContext:
-    return TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(tissue_store.folder),
-        train=tissue_store.names[:3],
-        val=tissue_store.names[3:],
-        protocol=PROTOCOLS["auto"],
-        max_epochs=2,
-        seed=0,
-        fixed={},
-        n_workers=0,
-    )
+def context(context: TrialContext) -> TrialContext:
+    return replace(context, protocol=PROTOCOLS["auto"], max_epochs=2)
 
 
 def make_fine_tune(context: TrialContext, recipe: Recipe = RECIPE) -> FineTune:
@@ -113,7 +102,7 @@ def test_the_bar_is_untrained_tokens_on_the_zero_shot_weights(
     bar = score_candidate(context, None, context.val)
     assert score_scales(context, trained[2], context.val, (0.0, 1.0))[0.0] == bar
     assert bar.floor == trained[1].floor > 0
-    assert find_class_prompts(load_candidate(dataclasses.replace(context, protocol=PROTOCOLS["box"]), None)) is None
+    assert find_class_prompts(load_candidate(replace(context, protocol=PROTOCOLS["box"]), None)) is None
 
 
 def test_between_zero_shot_and_class_prompts_there_is_nothing(

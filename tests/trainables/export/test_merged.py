@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from trainables.adapters.adapted_model import attach_adapters, save_adapters
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
-from trainables.data.store import RegionStore
 from trainables.errors import InputError, TrainablesError
 from trainables.evaluation.candidates import load_adapted, load_candidate, score_candidate
 from trainables.export.merged import CONFIG_FILE, MERGED_FILE, load_merged, score_merged, write_merged
@@ -28,19 +28,8 @@ KINDS = ("lora", "rslora", "dora", "pissa", "loha", "lokr")
 
 
 @pytest.fixture
-def context(tissue_store: RegionStore) -> TrialContext:
-    return TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(tissue_store.folder),
-        train=tissue_store.names[:3],
-        val=tissue_store.names[3:],
-        protocol=PROTOCOLS["box"],
-        max_epochs=1,
-        seed=0,
-        fixed={},
-        n_workers=0,
-    )
+def context(context: TrialContext) -> TrialContext:
+    return replace(context, protocol=PROTOCOLS["box"])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
-from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, TrainablesError
 from trainables.evaluation.candidates import load_candidate, load_zero_shot, score_candidate, score_scales
 from trainables.export.merged import MERGED_FILE, write_merged
@@ -35,21 +35,15 @@ UNMERGEABLE = [name for name in RECIPES if name != "lora"]
 
 
 @pytest.fixture
-def context(tissue_store: RegionStore, tmp_path: Path) -> TrialContext:
+def context(context: TrialContext, tmp_path: Path) -> TrialContext:
     """With weights for the encoder, other than its random ones."""
     state = load_encoder(VIT, None).network.state_dict()
     save_file({name: value + 0.001 for name, value in state.items()}, tmp_path / "vit.safetensors")
-    return TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(tissue_store.folder),
-        train=tissue_store.names[:1],
-        val=tissue_store.names[4:],
+    return replace(
+        context,
+        train=context.train[:1],
+        val=context.val[1:],
         protocol=PROTOCOLS["box"],
-        max_epochs=1,
-        seed=0,
-        fixed={},
-        n_workers=0,
         pathology_weights={VIT: str(tmp_path / "vit.safetensors")},
     )
 

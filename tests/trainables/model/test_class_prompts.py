@@ -26,11 +26,6 @@ from trainables.recipe import AdapterRecipe
 
 
 @pytest.fixture(scope="module")
-def nano() -> SAM2Base:
-    return load_model("nano", None)
-
-
-@pytest.fixture(scope="module")
 def images() -> torch.Tensor:
     return torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
 

@@ -18,7 +18,6 @@ from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan
 from trainables.evaluation.evaluator import decode_objects, predict_masks
 from trainables.model.forward import encode_images, select_best_mask
-from trainables.model.weights import load_model
 from trainables.protocol.components import find_box
 from trainables.protocol.prompts import BOX_TOP_LEFT, PROMPT_KINDS, Prompt, draw_prompt
 from trainables.protocol.spec import PROTOCOLS
@@ -140,11 +139,6 @@ def test_candidates_are_averaged_before_the_best_is_chosen() -> None:
 
 
 # What follows asks the real nano.
-
-
-@pytest.fixture(scope="module")
-def nano() -> SAM2Base:
-    return load_model("nano", None).eval()
 
 
 @pytest.fixture(scope="module")

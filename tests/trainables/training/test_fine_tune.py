@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,7 @@ import torch
 
 from trainables.context import TrialContext
 from trainables.data.folds import Fold
-from trainables.data.store import RegionStore
 from trainables.model.weights import load_model
-from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe, Scalar
 from trainables.training.fine_tune import FineTune
 
@@ -18,19 +17,8 @@ WHOLE_ENCODER: dict[str, Scalar] = {"adapter__kind": "none", "adapter__train_enc
 
 
 @pytest.fixture
-def context(tissue_store: RegionStore) -> TrialContext:
-    return TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(tissue_store.folder),
-        train=tissue_store.names[:3],
-        val=(),
-        protocol=PROTOCOLS["recorded"],
-        max_epochs=N_EPOCHS,
-        seed=7,
-        fixed={},
-        n_workers=0,
-    )
+def context(context: TrialContext) -> TrialContext:
+    return replace(context, val=(), max_epochs=N_EPOCHS, seed=7)
 
 
 def start(context: TrialContext, **values: Scalar) -> FineTune:
