@@ -1,14 +1,18 @@
-"""The errors of this package, and the one form in which every problem of the user's input is told."""
+"""The errors of this package, and the one form in which every problem with the user's input is reported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound="InputError")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem, told so that the reader can act on it.
+    """One problem, described so that the reader can act on it.
 
     Attributes:
         where: The file, and line or key where there is one: ``lora.yaml:12 space.adapter.rnak``.
@@ -36,6 +40,11 @@ class InputError(TrainablesError):
         self.findings = tuple(findings)
         super().__init__("\n".join(str(finding) for finding in self.findings))
 
+    @classmethod
+    def at(cls: type[_Error], where: object, what: str, fix: str) -> _Error:
+        """Returns an error of one finding; ``where`` may be a path."""
+        return cls([Finding(str(where), what, fix)])
+
     def __reduce__(self) -> tuple[type[InputError], tuple[tuple[Finding, ...]]]:
         return type(self), (self.findings,)
 
@@ -46,3 +55,12 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """Weights that cannot be read, or do not fit the model."""
+
+
+@contextmanager
+def collect_findings(findings: list[Finding]) -> Iterator[None]:
+    """Appends the findings of an InputError raised in the block; the code after the block runs all the same."""
+    try:
+        yield
+    except InputError as error:
+        findings += error.findings
