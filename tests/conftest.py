@@ -34,12 +34,52 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_work_folder(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Callable[[str], Path]:
-    """Makes working directories for searches, in whose storage ``runs`` the demo is drawn already."""
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 16 regions of synthetic tissue (160 px, two a patient), to be read, not changed."""
+    import numpy as np
+    import yaml
+    from PIL import Image
+
+    from trainables.demo.tissue import DEMO_CLASSES, make_region
+
+    root = tmp_path_factory.mktemp("small") / "data"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    names = [f"region-{number:02d}.png" for number in range(16)]
+    for seed, name in enumerate(names):
+        image, mask = make_region(np.random.default_rng(seed), side_px=160)
+        Image.fromarray(image).save(root / "images" / name)
+        Image.fromarray(mask).save(root / "masks" / name)
+    settings = {
+        "name": "small",
+        "classes": DEMO_CLASSES,
+        "split": {"train": names[:8], "val": names[8:12], "test": names[12:]},
+        "patients": {name: f"P-{number // 2}" for number, name in enumerate(names)},
+    }
+    (root / "dataset.yaml").write_text(yaml.safe_dump(settings))
+    return root
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables made, which takes seconds: tests work on copies."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_work_folder(
+    tmp_path_factory: pytest.TempPathFactory, small_root: Path, empty_store: Path
+) -> Callable[[str], Path]:
+    """Makes working directories for searches: the small data set as ``data``, and an empty MLflow database."""
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        shutil.copytree(demo_root, folder / "runs" / ".cache" / "demo-tissue")
+        shutil.copytree(small_root, folder / "data")
+        shutil.copy(empty_store, folder / "mlflow.db")
         return folder
 
     return make
@@ -47,7 +87,7 @@ def make_work_folder(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) 
 
 @pytest.fixture
 def work_folder(make_work_folder: Callable[[str], Path]) -> Path:
-    """A working directory for searches, in whose storage ``runs`` the demo is drawn already."""
+    """A working directory for searches: the small data set as ``data``, and an empty MLflow database."""
     return make_work_folder("work")
 
 

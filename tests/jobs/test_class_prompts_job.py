@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,9 @@ def run_python(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_search_gives_a_model_that_needs_no_prompts(work_folder: Path) -> None:
+def test_a_search_gives_a_model_that_needs_no_prompts(work_folder: Path, demo_root: Path) -> None:
     """Two epochs are too few to name much: here the way from the space to the masks is tried."""
+    shutil.copytree(demo_root, work_folder / "runs" / ".cache" / "demo-tissue")
     options = ("--num-trials", "2", "--max-epochs", "2", "--confirm", "1", "--confirm-seeds", "1")
     screen = run_python(work_folder, "search.run", "--space", "classprompts.yaml", *options, "--name", "job")
     assert "zero-shot SAM2 has no answer of its own" in screen and "scale 1 ..." in screen

@@ -32,16 +32,6 @@ def recorded_scores(shared_data: Path) -> Path:
     return shared_data / "recorded" / "zeroshot_per_image.csv"
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its tables made, which takes seconds: each test works on a copy."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory that holds a store as MLflow itself would place it there."""

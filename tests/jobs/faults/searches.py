@@ -1,4 +1,4 @@
-"""Searches on the demo as processes of their own, and what they leave, to be compared."""
+"""Searches as processes of their own, and what they leave, to be compared."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ from optuna.storages.journal import JournalFileBackend
 from search.study.trial_attributes import RAY_TRIAL_ID, read_curve
 
 LIMIT_S = 900
-# Three trials of which ASHA may stop two, then one of them again with another seed; one at a time.
+# The demo's model on the small data set that lies in each working directory.
+DATA = ("--space", "lora.yaml", "--data", "data")
+# Three trials, two of them for ASHA to stop, then one of them again with another seed; one at a time.
 SMALL = (
-    *("--space", "lora.yaml", "--num-trials", "3", "--max-epochs", "3", "--max-concurrent", "1"),
+    *DATA,
+    *("--num-trials", "3", "--max-epochs", "3", "--max-concurrent", "1"),
     *("--confirm", "1", "--confirm-seeds", "1"),
 )
 

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
-from searches import LIMIT_S, SMALL, count_rows, describe_search, read_screen, read_study, start_search, wait_for_rows
+from searches import (
+    DATA,
+    LIMIT_S,
+    SMALL,
+    count_rows,
+    describe_search,
+    read_screen,
+    read_study,
+    start_search,
+    wait_for_rows,
+)
 
 from search.cluster.failures import MAX_RETRIES
 from search.study.trial_attributes import REASON
@@ -56,7 +66,7 @@ def test_killed_workers_leave_no_trace(undisturbed: Path, work_folder: Path) -> 
 
 
 def test_a_worker_that_always_dies_fails_its_trial_alone(work_folder: Path) -> None:
-    options = ("--space", "lora.yaml", "--num-trials", "2", "--max-epochs", "8", "--confirm", "0")
+    options = (*DATA, "--num-trials", "2", "--max-epochs", "8", "--confirm", "0")
     process, dead = start_search(work_folder, *options, "--max-concurrent", "1", "--name", "job"), set[int]()
     for _ in range(1 + MAX_RETRIES):
         kill_trainer(work_folder, process, dead)
@@ -75,7 +85,7 @@ def test_a_lost_node_hands_its_trials_to_the_others(work_folder: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        options = ("--space", "lora.yaml", "--num-trials", "4", "--max-epochs", "3", "--confirm", "0")
+        options = (*DATA, "--num-trials", "4", "--max-epochs", "3", "--confirm", "0")
         address = ("--address", cluster.address)
         refused = start_search(work_folder, *options, *address, "--name", "job")
         assert refused.wait(LIMIT_S) == 2

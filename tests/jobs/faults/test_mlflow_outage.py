@@ -6,6 +6,7 @@ import http.client
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import find_free_port, read_screen, read_study, start_search
+from searches import DATA, find_free_port, read_screen, read_study, start_search
 
 from search.errors import SearchError
 from search.study.trial_attributes import RAY_TRIAL_ID
@@ -45,8 +46,10 @@ def wait_until(happened: Callable[[], bool], timeout_s: float, what: str) -> Non
 class Server:
     """`mlflow server` on loopback, to be killed and started again on the same port and database."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, empty_store: Path | None = None) -> None:
         folder.mkdir()
+        if empty_store is not None:
+            shutil.copy(empty_store, folder / "mlflow.db")
         self.port = find_free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._folder = folder
@@ -107,7 +110,7 @@ class Server:
 
 
 class Job:
-    """The main job on the demo, in a process of its own, and what it leaves on disk."""
+    """The main job in a process of its own, and what it leaves on disk."""
 
     def __init__(self, folder: Path, tracking_uri: str, *options: str) -> None:
         self.run = folder / "runs" / "job"
@@ -118,7 +121,7 @@ class Job:
     @staticmethod
     def begin(folder: Path, tracking_uri: str, num_trials: int, max_epochs: int = MAX_EPOCHS) -> Job:
         """Starts a new search, one trial at a time."""
-        options = ["--space", "lora.yaml", "--num-trials", str(num_trials), "--max-epochs", str(max_epochs)]
+        options = [*DATA, "--num-trials", str(num_trials), "--max-epochs", str(max_epochs)]
         options += ["--confirm", "0", "--seed", "0", "--max-concurrent", "1", "--name", "job"]
         return Job(folder, tracking_uri, *options)
 
@@ -223,10 +226,10 @@ def lose_server(folder: Path, server: Server, num_trials: int, last_words: Calla
 
 
 @pytest.fixture(scope="module")
-def passed(make_work_folder: Callable[[str], Path]) -> Iterator[Outcome]:
+def passed(make_work_folder: Callable[[str], Path], empty_store: Path) -> Iterator[Outcome]:
     """A search whose server was killed after an epoch that reached it, and came back before the end."""
     folder = make_work_folder("passed")
-    server = Server(folder / "server")
+    server = Server(folder / "server", empty_store)
     try:
         job = lose_server(folder, server, 4, has_epoch)
         try:
@@ -240,10 +243,10 @@ def passed(make_work_folder: Callable[[str], Path]) -> Iterator[Outcome]:
 
 
 @pytest.fixture(scope="module")
-def stayed(make_work_folder: Callable[[str], Path]) -> Iterator[Outcome]:
+def stayed(make_work_folder: Callable[[str], Path], empty_store: Path) -> Iterator[Outcome]:
     """A search whose server was killed as soon as it knew of it, and stayed away until the search had ended."""
     folder = make_work_folder("stayed")
-    server = Server(folder / "server")
+    server = Server(folder / "server", empty_store)
     try:
         yield finish(lose_server(folder, server, 2, has_search), server)
     finally:

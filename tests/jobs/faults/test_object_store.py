@@ -65,6 +65,7 @@ def test_a_killed_search_goes_on_from_checkpoints_in_a_bucket(
     assert copied == kept
     # What is in the bucket belongs to this search.
     (work_folder / "elsewhere").mkdir()
+    (work_folder / "elsewhere" / "data").symlink_to(work_folder / "data")
     other = start_search(work_folder / "elsewhere", *SMALL, "--name", "job", "--storage", URL)
     assert other.wait(LIMIT_S) == 2
     assert "holds checkpoints of another search" in read_screen(work_folder / "elsewhere")

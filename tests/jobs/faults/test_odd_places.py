@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ from mlflow import MlflowClient
 from searches import LIMIT_S, read_screen, start_search
 
 from search.run_folder.search_record import SearchRecord
-from trainables.demo.tissue import write_demo
 
 pytestmark = pytest.mark.slow
 
@@ -21,14 +21,14 @@ EFFORT = ("--num-trials", "2", "--max-epochs", "1", "--confirm", "0")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, small_root: Path) -> Path:
     """A working directory in which a search has run: odd names everywhere, data and storage behind links."""
     root = tmp_path_factory.mktemp("odd")
     place = root / "Größe 50% (größer) 病理"
     (root / "far away" / "Läufe").mkdir(parents=True)
     place.mkdir()
     (place / "my runs").symlink_to(root / "far away" / "Läufe", target_is_directory=True)
-    write_demo(root / "far away" / "Präparate #1")
+    shutil.copytree(small_root, root / "far away" / "Präparate #1")
     (place / "slides ü").symlink_to(Path("..") / "far away" / "Präparate #1", target_is_directory=True)
     (place / "spaces of mine").mkdir()
     space = place / "spaces of mine" / "mein Raum.yaml"

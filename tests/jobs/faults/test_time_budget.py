@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from searches import LIMIT_S, describe_search, read_screen, read_study, start_search
+from searches import DATA, LIMIT_S, describe_search, read_screen, read_study, start_search
 
 pytestmark = pytest.mark.slow
 
@@ -14,8 +14,8 @@ OPTIONS = ("--num-trials", "200", "--max-epochs", "8", "--confirm", "0", "--max-
 
 
 def test_trials_that_a_time_budget_stops_have_ended(work_folder: Path) -> None:
-    budget = ("--time-budget", "90", "--name", "job")
-    process = start_search(work_folder, "--space", "lora.yaml", *OPTIONS, *budget)
+    budget = ("--time-budget", "40", "--name", "job")
+    process = start_search(work_folder, *DATA, *OPTIONS, *budget)
     assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
     screen = read_screen(work_folder)
     assert "Traceback" not in screen and "running" not in screen and "unfinished" not in screen

@@ -29,7 +29,7 @@ JOB_S = 900.0
 CONNECT = """
 import sys
 import mlflow.store.tracking.sqlalchemy_store
-from search.tracking import Tracker
+from search.tracking.tracker import Tracker
 print("ready", flush=True)
 sys.stdin.readline()
 tracker = Tracker.connect("lora")
@@ -210,9 +210,9 @@ def test_the_recorded_experiments_are_listed_once(pair: list[Ended]) -> None:
     assert recorded and set(recorded.values()) == {1}
 
 
-def test_of_two_searches_of_one_name_one_runs_and_the_other_says_why_not(pair: list[Ended]) -> None:
+def test_of_two_searches_of_one_name_one_runs_and_the_other_says_why_not(pair: list[Ended], small_root: Path) -> None:
     folder = pair[0].folder.parents[1]
-    effort = ("--num-trials", "1", "--max-epochs", "1")
+    effort = ("--data", str(small_root), "--num-trials", "1", "--max-epochs", "1")
     ended = search_at_once(folder, ["same", "same"], RACE_SEEDS, *effort)
     winner, loser = sorted(ended, key=lambda each: each.code)
     assert winner.code == 0, winner.screen

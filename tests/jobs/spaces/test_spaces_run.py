@@ -1,4 +1,4 @@
-"""Every shipped space runs: some as the whole main job on the demo, the trials of the others for an epoch in here.
+"""Every shipped space runs: some as the whole main job, the trials of the others for an epoch in here.
 
 Of what sets spaces apart, the trials are nearly all; the rest of the main job is the same for all that train, but for
 exports that cannot be merged (fusion, adapters), for replays of one configuration, and for spaces that train nothing.
@@ -32,12 +32,12 @@ pytestmark = pytest.mark.slow
 
 # Beside lora and classprompts, with which other tests run the main job.
 WHOLE = ("adapters.yaml", "fusion.yaml", "prompts.yaml", "recorded/v1.yaml", "recorded/zeroshot.yaml")
-N_TRAIN, N_VAL = 8, 4
+N_TRAIN, N_VAL = 6, 3
 
 
 @pytest.fixture(scope="module")
 def storage(make_work_folder: Callable[[str], Path]) -> Path:
-    """One storage for all, so that the demo is decoded once."""
+    """One storage for all, so that the data is decoded once."""
     return make_work_folder("spaces")
 
 
@@ -61,7 +61,7 @@ def run_search(storage: Path, *options: str) -> dict[str, Any]:
 def test_the_space_runs_to_its_end(storage: Path, space: str) -> None:
     config = load_config(find_space(space), PROTOCOLS)
     name = space.removesuffix(".yaml").replace("/", "-")
-    options = ["--space", space, "--name", name, *([] if config.is_replay else ["--num-trials", "2"])]
+    options = ["--space", space, "--data", "data", "--name", name, *([] if config.is_replay else ["--num-trials", "2"])]
     if not config.train:
         outcome = run_search(storage, *options)
         assert len(outcome["rows"]) == (1 if config.is_replay else 2)
@@ -76,9 +76,9 @@ def test_the_space_runs_to_its_end(storage: Path, space: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
-    """The demo, decoded for nano."""
-    return RegionStore.build(read_regions(demo_root), 256, tmp_path_factory.mktemp("store"))
+def store(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    """The small data set, decoded for nano."""
+    return RegionStore.build(read_regions(small_root), 256, tmp_path_factory.mktemp("store"))
 
 
 def propose(config: SearchConfig, journal: Path) -> list[dict[str, Any]]:
