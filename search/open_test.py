@@ -48,7 +48,7 @@ def _open(arguments: argparse.Namespace) -> None:
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
     trial = find_trial(ranked, arguments.trial)
-    context = record.make_context()
+    context = record.context
     checkpoint = context.locate_fold(trial.checkpoint, 0)
     fold = ", its first fold's training" if context.folds else ""
     candidate = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainables.data.folds import Fold
-from trainables.files.field_types import check_fields, check_keys
+from trainables.files.json_reader import build_record
 from trainables.protocol.spec import Protocol
 from trainables.recipe import Scalar
 
@@ -74,25 +74,9 @@ class TrialContext:
         """Builds the context that :meth:`to_dict` described.
 
         Raises:
-            LookupError, TypeError, ValueError, AttributeError: If it described none.
+            ValueError: If it described none.
         """
-        names = {"train": Sequence[str], "val": Sequence[str]}
-        check_keys(fields, names)
-        for fold in fields.get("folds", ()):
-            check_keys(fold, names, "folds")
-        context = TrialContext(
-            **{
-                **fields,
-                "train": tuple(fields["train"]),
-                "val": tuple(fields["val"]),
-                "protocol": Protocol.from_dict(fields["protocol"]),
-                "folds": tuple(
-                    Fold(tuple(fold["train"]), tuple(fold["val"])) for fold in fields.get("folds", ())
-                ),
-            }
-        )
-        check_fields(context)
-        return context
+        return build_record(fields, TrialContext)
 
     def locate_fold(self, checkpoint: Path, index: int) -> Path:
         """Returns the folder of one fold's adapter inside a trial's checkpoint."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from search.run_folder.json_files import tell_damaged_record
+from search.errors import ConfigError
+from search.run_folder.json_files import read_record
 from search.run_folder.layout import OPENINGS_FILE
-from trainables.files.field_types import check_fields
+from trainables.errors import Finding
 from trainables.files.whole_file import write_whole
 
 _FIX = "bring it back from a copy: without it nobody knows how often the test set was opened"
@@ -40,12 +41,9 @@ def read_openings(folder: Path) -> list[Opening]:
     path = folder / OPENINGS_FILE
     if not path.exists():
         return []
-    with tell_damaged_record(path, _FIX):
-        openings = [Opening(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-        for opening in openings:
-            check_fields(opening)
-        if not openings:
-            raise ValueError("it lists no opening")
+    openings = read_record(path, list[Opening], _FIX)
+    if not openings:
+        raise ConfigError([Finding(str(path), "cannot be read: it lists no opening", _FIX)])
     return openings
 
 

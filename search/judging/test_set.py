@@ -70,7 +70,7 @@ def open_test(
             tuple of arguments.
     """
     # Noted first: a run that dies in between has looked, or may have.
-    context, names = record.make_context(), record.split["test"]
+    context, names = record.context, record.split["test"]
     number = find_opening(folder, candidate, context.protocol.id) if is_resumed else 0
     number = number or add_opening(folder, candidate, context.protocol.id)
     found, zeroshot = score_all([(context, checkpoint, names, scale), (context, None, names, 1.0)])

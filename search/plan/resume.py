@@ -15,7 +15,6 @@ from search.command_line.paths import expand_path, locate_storage
 from search.errors import ConfigError
 from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
-from search.run_folder.json_files import tell_damaged_record
 from search.run_folder.layout import RECORD_FILE, find_run
 from search.run_folder.search_record import SearchRecord
 from trainables.errors import Finding
@@ -43,7 +42,7 @@ class ResumedSearch:
     @property
     def adds_trials(self) -> bool:
         """Whether more trials are asked for than before, so that what was chosen has to be chosen again."""
-        return self.plan.config.num_trials > int(self.record.config["num_trials"])
+        return self.plan.config.num_trials > int(self.record.config.get("num_trials", 0))
 
 
 def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> ResumedSearch:
@@ -58,8 +57,7 @@ def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> 
     """
     folder = _find_folder(locate_storage(arguments.storage), arguments.resume)
     record = SearchRecord.read(folder)
-    with tell_damaged_record(folder / RECORD_FILE):
-        before = int(record.config["num_trials"])
+    before = int(record.config.get("num_trials", 0))
     findings = [
         Finding(f"--{name.replace('_', '-')}", "is fixed: the search began with its own", "leave it out")
         for name, value in vars(arguments).items()
@@ -135,7 +133,7 @@ def _find_changes(plan: SearchPlan, record: SearchRecord) -> list[Finding]:
     compare(f"data {record.data_root}", plan.store.fingerprint, record.data_fingerprint, restore)
     split = {part: list(names) for part, names in plan.split.parts.items()}
     compare("the split", split, record.split, restore)
-    then = record.make_context()
+    then = record.context
     compare("the protocol", plan.protocol.id, then.protocol.id, restore)
     compare("the folds", plan.folds, then.folds, restore)
     # As it would be read again, as the other is: lists in place of tuples.

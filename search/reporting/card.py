@@ -60,19 +60,19 @@ class Card:
         origin = "the best of several scales on validation" if self.has_choice else "no other scale was tried"
         scale = (
             "Weights and class prompts are as trained."
-            if record.make_context().protocol.is_auto
+            if record.context.protocol.is_auto
             else f"The change of the weights is multiplied by {chosen.scale:g} (WiSE-FT, Wortsman et al. 2022; 1 is "
             f"the fine-tune as trained, 0 is zero-shot), {origin}."
         )
         return (
-            f"# SAM2 `{record.context['model']}`, fine-tuned by search `{record.search_id}`{told}\n\n"
+            f"# SAM2 `{record.context.model}`, fine-tuned by search `{record.search_id}`{told}\n\n"
             f"Configuration of trial `{chosen.trial_id}`, seed {chosen.seed}, epoch {chosen.epoch}. {seeds}{refit} "
             f"{scale}"
         )
 
     def _describe_scores(self) -> str:
         summary, chosen = self.summary, self.chosen
-        protocol = self.record.make_context().protocol
+        protocol = self.record.context.protocol
         validation = "cross-validation" if chosen.refit else "validation"
         opening = summary.test_opening if summary else 1
         look = "first opening" if opening == 1 else f"opening {opening}"
@@ -112,14 +112,14 @@ class Card:
         versions = ", ".join(f"{name} {version}" for name, version in record.environment["packages"].items())
         return (
             f"## Data and origin\n\nData fingerprint `{record.data_fingerprint}`; regions: {counts}. "
-            f"{record.split_description}\n\nSeed of the search {record.context['seed']}, git commit "
+            f"{record.split_description}\n\nSeed of the search {record.context.seed}, git commit "
             f"`{record.environment['git_commit']}`, {versions}."
         )
 
     def _describe_use(self) -> str:
         if self.unmergeable:
             return self._describe_loading()
-        spec = MODELS[self.record.context["model"]]
+        spec = MODELS[self.record.context.model]
         lines = ["from sam2.build_sam import build_sam2"]
         if spec.is_demo:
             lines += [
@@ -142,7 +142,7 @@ class Card:
 
     def _describe_loading(self) -> str:
         """Says why there is no checkpoint for stock SAM2, and what loads the folder."""
-        context = self.record.make_context()
+        context = self.record.context
         params, arguments = self.chosen.params, ['"/absolute/path/of/this/folder"']
         if context.checkpoint is not None:
             arguments.append(f'checkpoint="/absolute/path/of/{Path(context.checkpoint).name}"')
@@ -161,7 +161,7 @@ class Card:
         )
 
     def _describe_class_prompts(self) -> str:
-        if not self.record.make_context().protocol.is_auto:
+        if not self.record.context.protocol.is_auto:
             return ""
         return (
             "This model needs no prompts: it names every pixel by a class or as background. The learned tokens that "

@@ -153,7 +153,7 @@ def tell_unreportable(folder: Path) -> Iterator[None]:
 
 
 def _read(folder: Path, record: SearchRecord) -> ReportData:
-    objective, context = Objective.from_config(record.config), record.make_context()
+    objective, context = Objective.from_config(record.config), record.context
     study = read_trials(make_study_file(folder, record)) if (folder / "study.journal").is_file() else []
     summary = Summary.read(folder)
     val = read_means(folder / "scores_val_zeroshot.csv")

@@ -53,14 +53,14 @@ def render_page(data: ReportData) -> str:
 
 def _show_head(data: ReportData) -> Markup:
     record, config = data.record, data.record.config
-    model = record.context["model"]
+    model = record.context.model
     facts = [
         ("space", f"{config['name']}: {config['description']}" if config.get("description") else config["name"]),
-        ("model", f"SAM2 {model} ({Path(record.context['checkpoint'] or 'shipped weights').name})"),
+        ("model", f"SAM2 {model} ({Path(record.context.checkpoint or 'shipped weights').name})"),
         ("data", f"fingerprint {record.data_fingerprint}; {record.split_description}"),
         ("protocol", data.protocol.describe()),
         *([("optimized", data.objective.describe())] if data.trains else []),
-        ("seed", str(record.context["seed"])),
+        ("seed", str(record.context.seed)),
     ]
     rows = [tag("tr", tag("th", name), tag("td", told, class_="wide")) for name, told in facts]
     what = "A search for a fine-tune of SAM2 that beats zero-shot SAM2" if data.trains else "Zero-shot SAM2 by protocol"

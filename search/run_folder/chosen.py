@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.run_folder.json_files import write_record
 from search.run_folder.layout import CHOSEN_FILE, SUMMARY_FILE, put_aside
-from trainables.files.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Chosen:
 
     def write(self, folder: Path) -> None:
         """Writes ``chosen.json``, whole or not at all."""
-        write_whole(folder / CHOSEN_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        write_record(folder / CHOSEN_FILE, self)
 
     def locate(self, folder: Path) -> Path:
         """Returns the checkpoint's folder in a search's folder."""

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from search.errors import SearchError
-from search.run_folder.json_files import tell_damaged_record
+from search.run_folder.json_files import find_record
 from search.run_folder.layout import CONFIRMATION_FILE
-from trainables.files.field_types import check_fields
 from trainables.files.whole_file import write_whole
 
 # Means over seeds differ by less: the scale that is nearer to the fine-tune itself is taken.
@@ -145,24 +144,10 @@ def read_finalists(folder: Path) -> tuple[Finalist, ...]:
     Raises:
         ConfigError: If it is damaged.
     """
-    path = folder / CONFIRMATION_FILE
-    if not path.exists():
-        return ()
-    with tell_damaged_record(path):
-        return tuple(_read_finalist(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["finalists"])
+    found = find_record(folder / CONFIRMATION_FILE, _Confirmation, unknown="ignore")  # the means are computed anew
+    return found.finalists if found else ()
 
 
-def _read_finalist(entry: Mapping[str, Any]) -> Finalist:
-    runs = tuple(_read_seed_run(run) for run in entry["runs"])
-    finalist = Finalist(entry["trial_id"], entry["search_dice"], entry["params"], runs)
-    check_fields(finalist)
-    return finalist
-
-
-def _read_seed_run(entry: Mapping[str, Any]) -> SeedRun:
-    # JSON has no numbers as keys.
-    curves = {
-        name: {float(scale): value for scale, value in entry.get(name, {}).items()}
-        for name in ("by_scale", "value_by_scale")
-    }
-    return SeedRun(**{**entry, **curves})
+@dataclass(frozen=True)
+class _Confirmation:
+    finalists: tuple[Finalist, ...]

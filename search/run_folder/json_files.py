@@ -1,44 +1,39 @@
-"""Damaged files of a search's folder."""
+"""Reads and writes the JSON files of a search's folder."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from search.errors import ConfigError
-from trainables.files.damage import tell_damage
-from trainables.files.field_types import check_fields
+from trainables.files.json_reader import read_json
+from trainables.files.whole_file import write_whole
 
 T = TypeVar("T")
 
 FIX = "it is damaged, or of another version of this project: bring it back from a copy, or start a new search"
 
 
-def tell_damaged_record(path: Path, fix: str = FIX) -> AbstractContextManager[None]:
-    """Tells whatever goes wrong within as a finding about a file of a search's folder.
+def read_record(path: Path, kind: type[T], fix: str = FIX, unknown: Literal["forbid", "ignore"] = "forbid") -> T:
+    """Returns what a file holds; see :func:`trainables.files.json_reader.read_json`.
 
     Raises:
-        ConfigError: As :func:`trainables.files.damage.tell_damage` has it.
+        ConfigError: If it is missing or damaged.
     """
-    return tell_damage(path, fix, ConfigError)
+    return read_json(path, kind, fix, ConfigError, unknown)
 
 
-def read_record(path: Path, make: Callable[[Any], T]) -> T | None:
-    """Reads a data class from a JSON file; None where the search has not come that far.
-
-    Args:
-        path: The file, be it there or not.
-        make: Returns the instance, whose fields are then checked, from what the file holds.
+def find_record(path: Path, kind: type[T], unknown: Literal["forbid", "ignore"] = "forbid") -> T | None:
+    """Returns what a file holds, or None if the search has not come that far.
 
     Raises:
         ConfigError: If it is damaged.
     """
-    if not path.exists():
-        return None
-    with tell_damaged_record(path):
-        record = make(json.loads(path.read_text(encoding="utf-8")))
-        check_fields(record)
-    return record
+    return read_record(path, kind, unknown=unknown) if path.exists() else None
+
+
+def write_record(path: Path, record: Any) -> None:
+    """Writes a data class, whole or not at all."""
+    write_whole(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from search.command_line.paths import expand_path
 from search.errors import ConfigError
-from search.run_folder.json_files import tell_damaged_record
 from trainables.errors import Finding
 
 RECORD_FILE = "search.json"
@@ -69,8 +68,11 @@ def hold_search(folder: Path) -> Iterator[None]:
         ConfigError: If another process runs the search, or the file that says so cannot be opened.
     """
     path = folder / LOCK_FILE
-    with tell_damaged_record(path, "it must be a file that you may write: remove what is there"):
+    try:
         opened = path.open("a+", encoding="utf-8", errors="replace")
+    except OSError as error:
+        what, fix = f"cannot be opened: {error.strerror or error}", "remove it: it must be a file that you may write"
+        raise ConfigError([Finding(str(path), what, fix)]) from error
     with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

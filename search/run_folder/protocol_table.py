@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from search.run_folder.json_files import read_record
+from search.run_folder.json_files import find_record, write_record
 from search.run_folder.layout import PROTOCOLS_FILE
-from trainables.files.whole_file import write_whole
 
 PROTOCOLS_DIFFER = (
     "nothing is trained: each trial scores zero-shot under a protocol of its own; such numbers tell what a prompt "
@@ -67,7 +63,7 @@ class ProtocolTable:
 
     def write(self, folder: Path) -> None:
         """Writes ``protocols.json``, whole or not at all."""
-        write_whole(folder / PROTOCOLS_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        write_record(folder / PROTOCOLS_FILE, self)
 
     @staticmethod
     def read(folder: Path) -> ProtocolTable | None:
@@ -76,12 +72,7 @@ class ProtocolTable:
         Raises:
             ConfigError: If it is damaged.
         """
-
-        def make(content: Any) -> ProtocolTable:
-            rows = tuple(ProtocolRow(**row) for row in content["rows"])
-            return ProtocolTable(**{**content, "rows": rows, "caveats": tuple(content["caveats"])})
-
-        return read_record(folder / PROTOCOLS_FILE, make)
+        return find_record(folder / PROTOCOLS_FILE, ProtocolTable)
 
     def to_lines(self) -> list[str]:
         """Returns what the screen says at the end."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from search.command_line.options import format_seconds
-from search.run_folder.json_files import read_record, tell_damaged_record
+from search.run_folder.json_files import find_record, read_record, write_record
 from search.run_folder.layout import SUMMARY_FILE
 from search.space.objective import DICE, Objective
 from search.space.recorded_experiments import RECORDED_BAR
-from trainables.files.whole_file import write_whole
 from trainables.protocol.spec import PROTOCOLS
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What is needed of a summary that was put aside, perhaps by an older version."""
+
+    best_trial: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Summary:
 
     def write(self, folder: Path) -> None:
         """Writes ``summary.json``, whole or not at all."""
-        write_whole(folder / SUMMARY_FILE, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        write_record(folder / SUMMARY_FILE, self)
 
     @staticmethod
     def read(folder: Path) -> Summary | None:
@@ -111,7 +115,7 @@ class Summary:
         Raises:
             ConfigError: If it is damaged.
         """
-        return read_record(folder / SUMMARY_FILE, lambda content: Summary(**content))
+        return find_record(folder / SUMMARY_FILE, Summary)
 
     @staticmethod
     def list_former_winners(folder: Path) -> list[str]:
@@ -120,11 +124,8 @@ class Summary:
         Raises:
             ConfigError: If one of these summaries is damaged.
         """
-        winners = []
-        for path in sorted(folder.glob("summary-*.json")):
-            with tell_damaged_record(path):
-                winners.append(str(json.loads(path.read_text(encoding="utf-8"))["best_trial"]))
-        return winners
+        paths = sorted(folder.glob("summary-*.json"))
+        return [read_record(path, _Named, unknown="ignore").best_trial for path in paths]
 
     def to_metrics(self) -> dict[str, float]:
         """Returns the figures for MLflow's parent run."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search.run_folder.json_files import tell_damaged_record
+from search.run_folder.json_files import read_record
 from search.space.objective import DICE, PARAMETERS
 from trainables.context import DIVERGED, RECIPE_FILE
 
@@ -49,19 +49,12 @@ def read_listed(folder: Path) -> list[ListedTrial]:
     trials = []
     for path in list_trial_folders(folder):
         if (path / PARAMS_FILE).is_file():
-            config, rows = _read_config(path / PARAMS_FILE), read_epochs(path)
+            fix = f"remove the folder {path.name}: its configuration is trained again"
+            config, rows = read_record(path / PARAMS_FILE, dict[str, Any], fix), read_epochs(path)
             diverged = bool(rows) and bool(rows[max(rows)].get(DIVERGED))
             failure = read_failure(path) or "the loss was not finite" * diverged
             trials.append(ListedTrial(config, path, failure, diverged))
     return trials
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    with tell_damaged_record(path, f"remove the folder {path.parent.name}: its configuration is trained again"):
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise TypeError("it is no configuration")
-    return config
 
 
 def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

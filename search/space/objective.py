@@ -30,6 +30,10 @@ class Objective:
 
     metrics: tuple[str, ...] = (DICE,)
 
+    def __post_init__(self) -> None:
+        if self.metrics != PAIR and self.metrics not in [(metric,) for metric in LABELS]:
+            raise ValueError(f"objective must be one of {', '.join(LABELS)} or {list(PAIR)}, but got {self.metrics}")
+
     @property
     def metric(self) -> str:
         """The figure by which trials are stopped and epochs are chosen; larger is better."""

@@ -60,7 +60,7 @@ class Comparison:
         demo = f" - {record.demo}" if record.demo else ""
         rows = [
             ("filled prompt box", scores.floor, ""),
-            (f"zero-shot SAM2 ({record.context['model']})", self.verdict.baseline_mean, ""),
+            (f"zero-shot SAM2 ({record.context.model})", self.verdict.baseline_mean, ""),
             (f"{self.name} ({self.size})", self.verdict.candidate_mean, _describe_difference(self.verdict)),
         ]
         if chosen is not None:
@@ -95,11 +95,11 @@ def compare_run(folder: Path, weights: Path, style: str, name: str) -> Compariso
     from trainables.evaluation.sam1_weights import STYLES, load_sam1
 
     record = SearchRecord.read(folder)
-    zeroshot = read_zeroshot(folder / "scores_val_zeroshot.csv", record.make_context().protocol.id)
+    zeroshot = read_zeroshot(folder / "scores_val_zeroshot.csv", record.context.protocol.id)
     model = load_sam1(weights, STYLES[style])
-    caveats = tuple(model.style.list_caveats(record.make_context().protocol))
+    caveats = tuple(model.style.list_caveats(record.context.protocol))
     scores = _score(record, model)
-    verdict = _judge(scores, zeroshot, name, folder, record.context["seed"])
+    verdict = _judge(scores, zeroshot, name, folder, record.context.seed)
     file = folder / f"scores_val_{name}.csv"
     write_scores(file, {name: scores}, {"caveats": "; ".join((*caveats, *record.caveats))})
     return Comparison(name, weights, model.size, scores, verdict, caveats, file)
@@ -114,7 +114,7 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     from trainables.evaluation.sam1_comparator import score_sam1
     from trainables.model.device import pick_device
 
-    context = record.make_context()
+    context = record.context
     if context.protocol.is_auto:
         what = "was scored without prompts, and this model answers nothing else"
         raise ConfigError([Finding(record.search_id, what, "compare it under a search whose protocol prompts")])
@@ -196,7 +196,7 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
         **flatten_with_limits(scores, "val"),
         "dice_minus_zeroshot": found.verdict.overall.mean_difference,
     }
-    log_constants(tracker, run_id, figures, int(record.context["max_epochs"]))
+    log_constants(tracker, run_id, figures, int(record.context.max_epochs))
     tracker.log_artifact(run_id, found.file)
     tracker.log_text(run_id, found.verdict.to_text(), "verdict_val.txt")
     tracker.finish(run_id)

@@ -121,7 +121,7 @@ def _write_model(record: SearchRecord, chosen: Chosen, checkpoint: Path, folder:
     from trainables.export.merged import score_merged, write_merged
     from trainables.export.unmerged import find_unmergeable, score_unmerged, write_unmerged
 
-    context = record.make_context()
+    context = record.context
     # At scale 0 the export is zero-shot itself, which stock SAM2 holds.
     unmergeable = find_unmergeable(context, checkpoint) if chosen.scale else ""
     if unmergeable:

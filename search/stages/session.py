@@ -143,7 +143,7 @@ def open_session(
         data_fingerprint=plan.store.fingerprint,
         demo=plan.demo_words,
         config=plan.config.to_dict(),
-        context=context.to_dict(),
+        context=context,
         environment=environment,
         caveats=list(plan.caveats),
         arguments=keep_arguments(plan.arguments, space),
@@ -197,7 +197,7 @@ def reopen_session(
     """
     plan, record = resumed.plan, resumed.record
     context = dataclasses.replace(
-        record.make_context(), store_folder=str(plan.store.folder), n_workers=resources.n_workers
+        record.context, store_folder=str(plan.store.folder), n_workers=resources.n_workers
     )
     tags = _make_tags(plan, describe_environment())
     session = Session(plan, record, context, resources, tracker, tags, console, is_resumed=True)

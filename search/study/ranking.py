@@ -14,7 +14,7 @@ import optuna
 
 from search.errors import ConfigError, SearchError
 from search.run_folder.chosen import Chosen
-from search.run_folder.json_files import read_record, tell_damaged_record
+from search.run_folder.json_files import find_record, read_record
 from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, TRIALS_FOLDER
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.trial_folder import locate_trial, read_best_epoch
@@ -74,8 +74,7 @@ def rank_trials(
             continue
         best = read_best_epoch(locate_trial(trials_folder, trial_id), objective.metric)
         if best is not None:
-            with tell_damaged_record(best.path / RECIPE_FILE, COPY_FIX):
-                params = dict(json.loads((best.path / RECIPE_FILE).read_text()).items())
+            params = read_record(best.path / RECIPE_FILE, dict[str, Any], COPY_FIX)
             value = None if objective.metric == DICE else best.value
             ranked.append(
                 Winner(trial_id, best.path, best.epoch, best.val_dice, params, value, best.trained_parameters)
@@ -129,11 +128,11 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
         ConfigError: If ``chosen.json`` is damaged.
         SearchError: If no trial left a checkpoint.
     """
-    chosen = read_record(folder / CHOSEN_FILE, lambda content: Chosen(**content))
+    chosen = find_record(folder / CHOSEN_FILE, Chosen)
     if chosen is not None:
         return chosen
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
-    if record.context.get("folds"):
+    if record.context.folds:
         raise SearchError(
             f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
         )
@@ -142,7 +141,7 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     dice = winner.val_dice
     return Chosen(
         trial_id=winner.trial_id,
-        seed=record.context["seed"],
+        seed=record.context.seed,
         checkpoint=checkpoint,
         epoch=winner.epoch,
         scale=1.0,
@@ -153,7 +152,7 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
         n_seeds=1,
         n_finalists=0,
         refit=False,
-        protocol_id=record.make_context().protocol.id,
+        protocol_id=record.context.protocol.id,
         params=winner.params,
         objective_value=winner.value,
     )

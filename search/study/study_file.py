@@ -15,8 +15,6 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
 from search.errors import SearchError
-from search.run_folder.json_files import tell_damaged_record
-from search.run_folder.layout import RECORD_FILE
 from search.run_folder.search_record import SearchRecord
 from search.space.config import SamplerKind
 from search.space.objective import Mode, Objective
@@ -144,18 +142,13 @@ def _name_directions(directions: Sequence[StudyDirection]) -> str:
 
 
 def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
-    """Returns where the search's Optuna study lies and how it samples.
-
-    Raises:
-        ConfigError: If the record does not say how.
-    """
-    with tell_damaged_record(folder / RECORD_FILE):
-        sampler = record.config["sampler"]
+    """Returns where the search's Optuna study lies and how it samples."""
+    sampler = record.config["sampler"]
     return StudyFile(
         folder / "study.journal",
         record.search_id,
         sampler["kind"],
-        record.context["seed"],
+        record.context.seed,
         sampler.get("startup_trials", 0),
         Objective.from_config(record.config).modes,
     )

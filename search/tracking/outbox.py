@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search.run_folder.json_files import tell_damaged_record
+from search.errors import ConfigError
 from search.tracking.errors import TrackingError, TrackingUnavailable
+from trainables.errors import Finding
 from trainables.files.whole_file import cut_torn_line, write_whole
 
 Record = dict[str, Any]
@@ -62,8 +63,11 @@ class Outbox:
         self._next_try = -float("inf")
         self.n_rejected = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tell_damaged_record(path, "move it away: what waits in it is not delivered then"):
+        try:
             records, n_skipped = _read_records(path)
+        except OSError as error:
+            fix = "move it away: what waits in it is not delivered then"
+            raise ConfigError([Finding(str(path), f"cannot be read: {error.strerror or error}", fix)]) from error
         self._pending: deque[Record] = deque(records)
         if n_skipped:
             self._rewrite_file()

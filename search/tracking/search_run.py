@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from search.space.objective import DICE
 from search.tracking.bar_runs import log_recorded_bar, log_zeroshot_bar
 from search.tracking.errors import TrackingError
@@ -13,7 +15,7 @@ from search.tracking.outbox import Record
 from search.tracking.recorded_runs import log_recorded_experiments
 from search.tracking.tracker import Tracker
 from search.tracking.trial_runs import TRIAL_ID_TAG
-from trainables.files.field_types import check_keys
+from trainables.files.json_reader import build_record, list_faults
 
 Contents = Mapping[str, Mapping[str, Any]]
 
@@ -45,10 +47,14 @@ def check_record(record: Record, contents: Contents) -> None:
     if not isinstance(event, str) or event not in contents:
         raise TrackingError(f"no record: its event is {event!r}")
     trial = {"trial_id": str} if "trial_id" in record else {}
-    try:
-        check_keys(record, {"time_ms": int, **trial, **contents[event]})
-    except TypeError as error:
-        raise TrackingError(f"no whole record of the event {event!r}: {error}") from error
+    for key, hint in {"time_ms": int, **trial, **contents[event]}.items():
+        try:
+            build_record(record[key], hint)
+        except KeyError as error:
+            raise TrackingError(f"no whole record of the event {event!r}: {key} is missing") from error
+        except ValidationError as error:
+            faults = "; ".join(list_faults(error))
+            raise TrackingError(f"no whole record of the event {event!r}: {key} {faults}") from error
 
 
 def deliver_search_record(tracker: Tracker, parent: str, folder: Path, record: Record) -> None:

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from search.errors import ConfigError
-from search.run_folder.json_files import tell_damaged_record
-from trainables.files.field_types import check_fields
+from search.run_folder.json_files import read_record
 from trainables.files.whole_file import write_whole
 
 TRIAL_ID_TAG = "ray_trial_id"
@@ -45,15 +44,10 @@ def read_trial_runs(path: Path) -> dict[str, TrialRun]:
     if not path.exists():
         return {}
     try:
-        with tell_damaged_record(path, "the trials' runs are looked for in MLflow"):
-            entries = json.loads(path.read_text(encoding="utf-8"))
-            runs = {trial_id: TrialRun(**entry) for trial_id, entry in entries.items()}
-            for run in runs.values():
-                check_fields(run)
+        return read_record(path, dict[str, TrialRun], "the trials' runs are looked for in MLflow")
     except ConfigError as error:
         logger.warning("%s", error)
         return {}
-    return runs
 
 
 def write_trial_runs(path: Path, runs: Mapping[str, TrialRun]) -> None:

@@ -61,7 +61,7 @@ def run_folder(tmp_path: Path, regions: RegionStore, tracker: Tracker) -> Path:
         data_fingerprint=regions.fingerprint,
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
-        context=context.to_dict(),
+        context=context,
         environment={"git_commit": "unknown", "packages": {}},
         tracking_uri=tracker.uri,
     )

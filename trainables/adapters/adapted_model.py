@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,7 +19,7 @@ from trainables.adapters.original_weights import OriginalWeights
 from trainables.adapters.peft_config import PEFT_KINDS, build_peft_config, describe_config
 from trainables.adapters.placement import list_bottleneck_sites, list_layers, list_trained_parts
 from trainables.errors import CheckpointError, TrainablesError
-from trainables.files.damage import tell_damage
+from trainables.files.json_reader import read_json
 from trainables.files.weight_file import COPY_FIX, load_saved, refuse_other
 from trainables.model.fusion import check_fusion, find_fusion, fusion_off, load_fusion_weights, save_fusion
 from trainables.recipe import AdapterRecipe
@@ -185,12 +185,10 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
     state, expected, described = load_saved(path), _list_saved_weights(adapted), _describe(adapted)
     if odd := sorted(set(state) ^ set(expected)):
         raise refuse_other(path, f"{len(odd)} weights differ in name (first: {odd[0]})")
-    with tell_damage(folder / CONFIG_FILE, COPY_FIX, CheckpointError):
-        saved = json.loads((folder / CONFIG_FILE).read_text())
-        found = {key: saved.get(key) for key in described}
+    saved = read_json(folder / CONFIG_FILE, dict[str, Any], COPY_FIX, CheckpointError)
     for key, mine in described.items():
-        if found[key] != mine:
-            raise refuse_other(folder / CONFIG_FILE, f"{key} must be {mine}, but got {found[key]}")
+        if saved.get(key) != mine:
+            raise refuse_other(folder / CONFIG_FILE, f"{key} must be {mine}, but got {saved.get(key)}")
     if odd := sorted(name for name, value in expected.items() if state[name].shape != value.shape):
         raise refuse_other(path, f"{len(odd)} weights differ in shape (first: {odd[0]})")
     check_fusion(get_base(adapted), folder)

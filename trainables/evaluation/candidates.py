@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from sam2.modeling.sam2_base import SAM2Base
@@ -25,7 +25,7 @@ from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, Finding, TrainablesError
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
-from trainables.files.damage import tell_damage
+from trainables.files.json_reader import read_json
 from trainables.files.weight_file import COPY_FIX
 from trainables.model.class_prompts import (
     attach_class_prompts,
@@ -97,8 +97,7 @@ def read_recipe(folder: Path) -> Recipe:
     """
     path = folder / RECIPE_FILE
     try:
-        with tell_damage(path, COPY_FIX, CheckpointError):
-            return Recipe.from_flat(json.loads(path.read_text()))
+        return Recipe.from_flat(read_json(path, dict[str, Any], COPY_FIX, CheckpointError))
     except RecipeError as error:
         found = [Finding(f"{path} {each.where}", each.what, COPY_FIX) for each in error.findings]
         raise CheckpointError(found) from error

@@ -19,7 +19,7 @@ from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
 from trainables.export.merged import MERGED_FILE
 from trainables.export.unmerged import load_unmerged
-from trainables.files.damage import tell_damage
+from trainables.files.json_reader import read_json
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.class_prompts import (
     CLASS_PROMPTS_FILE,
@@ -74,16 +74,23 @@ class ClassExport:
         path = folder / CLASS_EXPORT_FILE
         if not os.path.isfile(path):  # not the method: it raises where a name is too long
             raise CheckpointError([_explain_missing(folder)])
-        with tell_damage(path, _EXPORT_AGAIN, CheckpointError):
-            content = json.loads(path.read_text())
-            height, width = (int(side) for side in content["tile_px"])
-            names = {int(class_id): str(name) for class_id, name in content["names"]}
-            export = ClassExport(str(content["model"]), names, (height, width))
-            if export.model not in MODELS or not set(names) <= set(range(256)):
-                raise ValueError("it names no model or ids that there can be")
-            if not all(MIN_TILE_PX <= side <= MAX_TILE_PX for side in export.tile_px):
-                raise ValueError(f"tile_px must lie in {MIN_TILE_PX}..{MAX_TILE_PX}, and is {height} x {width}")
-        return export
+        saved = read_json(path, _Saved, _EXPORT_AGAIN, CheckpointError, "ignore")
+        return ClassExport(saved.model, dict(saved.names), saved.tile_px)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """``class_prompts.json`` as it is written: JSON has no numbers as keys."""
+
+    model: str
+    names: list[tuple[int, str]]
+    tile_px: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS or not {class_id for class_id, _ in self.names} <= set(range(256)):
+            raise ValueError("it names no model or ids that there can be")
+        if not all(MIN_TILE_PX <= side <= MAX_TILE_PX for side in self.tile_px):
+            raise ValueError(f"tile_px must lie in {MIN_TILE_PX}..{MAX_TILE_PX}, but got {self.tile_px}")
 
 
 def _explain_missing(folder: Path) -> Finding:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,7 +19,7 @@ from trainables.errors import CheckpointError, Finding
 from trainables.evaluation.candidates import adapt_model, load_adapted, read_recipe
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
-from trainables.files.damage import tell_damage
+from trainables.files.json_reader import read_json
 from trainables.files.weight_file import COPY_FIX
 from trainables.model.build import MODELS
 from trainables.model.class_prompts import CLASS_PROMPTS_FILE
@@ -27,6 +29,18 @@ from trainables.model.weights import load_model
 from trainables.protocol.scores import Scores
 
 BASE_FILE = "base.json"
+
+
+@dataclass(frozen=True)
+class _Base:
+    """``base.json``: the model that the adapter changes, and the fingerprint of its weights."""
+
+    model: str
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise ValueError(f"there is no model {self.model!r}")
 
 
 def find_unmergeable(context: TrialContext, checkpoint: Path) -> str:
@@ -49,7 +63,7 @@ def write_unmerged(context: TrialContext, checkpoint: Path, folder: Path) -> Non
         if (checkpoint / name).is_file():
             shutil.copy(checkpoint / name, folder / name)
     fingerprint = compute_fingerprint(load_model(context.model, context.checkpoint))
-    (folder / BASE_FILE).write_text(json.dumps({"model": context.model, "fingerprint": fingerprint}) + "\n")
+    (folder / BASE_FILE).write_text(json.dumps(dataclasses.asdict(_Base(context.model, fingerprint))) + "\n")
 
 
 def load_unmerged(
@@ -72,15 +86,10 @@ def load_unmerged(
         if not (folder / name).is_file():
             what, fix = f"is no export with an adapter: it holds no {name}", "pass the folder that search.export made"
             raise CheckpointError([Finding(str(folder), what, fix)])
-    path, recipe = folder / BASE_FILE, read_recipe(folder)
-    with tell_damage(path, COPY_FIX, CheckpointError):
-        base = json.loads(path.read_text())
-        model, fingerprint = base["model"], base["fingerprint"]
-        if model not in MODELS:
-            raise ValueError(f"there is no model {model!r}")
-    bare = load_model(model, checkpoint)
-    if (found := compute_fingerprint(bare)) != fingerprint:
-        what = f"was trained on other weights of {model}: {fingerprint}, but got {found}"
+    recipe, base = read_recipe(folder), read_json(folder / BASE_FILE, _Base, COPY_FIX, CheckpointError, "ignore")
+    bare = load_model(base.model, checkpoint)
+    if (found := compute_fingerprint(bare)) != base.fingerprint:
+        what = f"was trained on other weights of {base.model}: {base.fingerprint}, but got {found}"
         fix = "pass the weights that the search began with as checkpoint"
         raise CheckpointError([Finding(str(folder), what, fix)])
     return get_base(adapt_model(bare, folder, recipe, pathology_weights or {})).eval()

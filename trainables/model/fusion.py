@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.errors import CheckpointError, Finding
-from trainables.files.damage import tell_damage
+from trainables.files.json_reader import read_json
 from trainables.files.weight_file import COPY_FIX, load_saved, refuse_other
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
 from trainables.model.pathology_encoder import OPTION, PathologyEncoder, load_encoder
@@ -197,12 +197,11 @@ def check_fusion(model: SAM2Base, folder: Path) -> None:
         raise refuse_other(folder, f"it has {'no' if fusion is not None else 'a'} fusion")
     if fusion is None:
         return
-    with tell_damage(path, COPY_FIX, CheckpointError):
-        saved = json.loads(path.read_text())
-        found, theirs = {key: saved.get(key) for key in fusion.describe()}, saved.get("encoder_fingerprint")
+    saved = read_json(path, dict[str, Any], COPY_FIX, CheckpointError)
+    theirs = saved.get("encoder_fingerprint")
     for key, mine in fusion.describe().items():
-        if found[key] != mine:
-            raise refuse_other(path, f"fusion.{key} must be {mine}, but got {found[key]}")
+        if saved.get(key) != mine:
+            raise refuse_other(path, f"fusion.{key} must be {mine}, but got {saved.get(key)}")
     state, wanted = load_saved(folder / FUSION_WEIGHTS_FILE), fusion.list_weights()
     odd = set(state) ^ set(wanted) or {name for name, value in wanted.items() if state[name].shape != value.shape}
     if odd:

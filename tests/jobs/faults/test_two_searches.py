@@ -144,7 +144,7 @@ def test_a_database_that_several_make_at_once_serves_all(tmp_path: Path) -> None
 
 def test_one_demo_and_one_decoded_store_are_left(pair: list[Ended]) -> None:
     cache = pair[0].folder.parent / ".cache"
-    stores = {Path(each.record.context["store_folder"]) for each in pair}
+    stores = {Path(each.record.context.store_folder) for each in pair}
     assert len(stores) == 1
     assert set(cache.iterdir()) == {cache / "demo-tissue", *stores}  # nothing half made
     assert len(list((cache / "demo-tissue" / "images").iterdir())) == 60
@@ -220,7 +220,7 @@ def test_of_two_searches_of_one_name_one_runs_and_the_other_says_why_not(pair: l
     said = re.sub(r"\s+", " ", loser.screen.partition("error:")[2])
     assert str(folder / "runs" / "same") in said and "exists" in said, loser.screen
     assert "Traceback" not in loser.screen
-    assert (winner.record.context["seed"], winner.summary["seed"]) == (winner.seed, winner.seed)
+    assert (winner.record.context.seed, winner.summary["seed"]) == (winner.seed, winner.seed)
     assert set(winner.read_best_dice()) == {winner.summary["best_trial"]}
     assert (winner.folder / "export" / "sam2.pt").is_file() and (winner.folder / "report.html").is_file()
     same = [run for run in read_runs(folder, "lora") if run.info.run_name == "same"]

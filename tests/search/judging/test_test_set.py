@@ -25,7 +25,7 @@ def record() -> SearchRecord:
     context = TrialContext("nano", None, "/store", ("a.png",), ("b.png",), PROTOCOLS["box"], 1, 0, {}, 0)
     split = {"train": ["a.png"], "val": ["b.png"], "test": NAMES}
     return SearchRecord(
-        *("first", "lora", "run", "/data", split, "", "0123", "", {}, context.to_dict(), {}),
+        *("first", "lora", "run", "/data", split, "", "0123", "", {}, context, {}),
         caveats=["a leak was allowed"],
     )
 

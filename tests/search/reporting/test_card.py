@@ -51,7 +51,7 @@ def make_record(model: str = "nano", demo: str = "") -> SearchRecord:
     environment: dict[str, Any] = {"git_commit": "c0ffee", "packages": {"torch": "2.14.1", "sam2": "1.1.0"}}
     return SearchRecord(
         *("first", "lora", "run", "/data", split, "Drawn here with seed 3.", "0123456789ab", demo),
-        *({}, context.to_dict(), environment),
+        *({}, context, environment),
     )
 
 
@@ -81,7 +81,7 @@ def test_a_later_look_and_an_early_export_are_told_as_such(summary: Summary) -> 
 
 def test_class_prompts_are_told_and_how_to_use_them(summary: Summary) -> None:
     record = make_record()
-    record = dataclasses.replace(record, context={**record.context, "protocol": PROTOCOLS["auto"].to_dict()})
+    record = dataclasses.replace(record, context=dataclasses.replace(record.context, protocol=PROTOCOLS["auto"]))
     card = read_card(record, summary)
     for part in (
         *("python -m search.predict --model", "class_prompts.safetensors", "needs no prompts"),

@@ -88,7 +88,7 @@ def make_record(space: str = "lora.yaml", objective: Objective = BY_DICE) -> Sea
         data_fingerprint="0123456789ab",
         demo="demo data (synthetic tissue)",
         config=config.to_dict(),
-        context=context.to_dict(),
+        context=context,
         environment={
             "git_commit": "abc",
             "python": "3.11",

@@ -15,6 +15,7 @@ from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.study.ranking import read_chosen
 from trainables.context import TrialContext
+from trainables.data.folds import Fold
 from trainables.protocol.spec import PROTOCOLS
 
 
@@ -23,7 +24,7 @@ def record() -> SearchRecord:
     context = TrialContext("nano", None, "/store", ("a",), ("b",), PROTOCOLS["recorded"], 8, 3, {}, 0)
     config: dict[str, Any] = {"sampler": {"kind": "random"}}
     split = {"train": ["a"], "val": ["b"], "test": ["c"]}
-    return SearchRecord("first", "lora", "run", "/data", split, "", "0123", "", config, context.to_dict(), {})
+    return SearchRecord("first", "lora", "run", "/data", split, "", "0123", "", config, context, {})
 
 
 def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -> None:
@@ -43,7 +44,7 @@ def test_a_damaged_choice_is_told_by_its_name(tmp_path: Path, record: SearchReco
 def test_a_choice_with_a_value_of_another_type_is_told(tmp_path: Path, record: SearchRecord) -> None:
     chosen = Chosen("abc", 2, "trials/t", 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, "ab12cd34", {})
     dataclasses.replace(chosen, checkpoint=None).write(tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"chosen\.json: .*checkpoint is None"):
+    with pytest.raises(ConfigError, match=r"chosen\.json: .*checkpoint must be a valid string, but got None"):
         read_chosen(tmp_path, record)
 
 
@@ -66,6 +67,6 @@ def test_a_search_without_checkpoints_has_no_choice(tmp_path: Path, record: Sear
 
 
 def test_a_cross_validation_without_its_refit_has_nothing_to_export(tmp_path: Path, record: SearchRecord) -> None:
-    record.context["folds"] = [{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]
+    record = dataclasses.replace(record, context=dataclasses.replace(record.context, folds=(Fold(("a",), ("b",)),)))
     with pytest.raises(SearchError, match="did not come to its refit"):
         read_chosen(tmp_path, record)

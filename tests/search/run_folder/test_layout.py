@@ -16,7 +16,7 @@ from search.run_folder.layout import LOCK_FILE, hold_search
 HOLD = """
 import sys, time
 from pathlib import Path
-from search.search_lock import hold_search
+from search.run_folder.layout import hold_search
 with hold_search(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -40,7 +40,7 @@ def test_a_second_process_is_refused_until_the_first_one_dies(tmp_path: Path) ->
 
 def test_what_is_no_file_in_its_place_is_told(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).mkdir()
-    with pytest.raises(ConfigError, match=r"\.running: cannot be read: IsADirectoryError"), hold_search(tmp_path):
+    with pytest.raises(ConfigError, match=r"\.running: cannot be opened: Is a directory"), hold_search(tmp_path):
         pass
 
 

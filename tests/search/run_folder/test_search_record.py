@@ -43,7 +43,7 @@ def make_record(**changes: Any) -> SearchRecord:
         data_fingerprint="0123456789ab",
         demo="",
         config=load_config(find_space("lora.yaml"), PROTOCOLS).to_dict(),
-        context=CONTEXT.to_dict(),
+        context=CONTEXT,
         environment={"git_commit": "unknown", "packages": {"torch": "2.9"}},
     )
     return dataclasses.replace(record, **changes)
@@ -59,7 +59,7 @@ def write_record(folder: Path, **changes: Any) -> SearchRecord:
 def test_a_written_record_is_read_back(tmp_path: Path) -> None:
     record = write_record(tmp_path / "first")
     read = SearchRecord.read(tmp_path / "first")
-    assert read.make_context() == CONTEXT
+    assert read.context == CONTEXT
     assert json.dumps(dataclasses.asdict(read)) == json.dumps(dataclasses.asdict(record))
     assert [path.name for path in (tmp_path / "first").iterdir()] == [RECORD_FILE]
 
@@ -106,8 +106,6 @@ def test_a_record_of_wrong_content_is_told_or_can_be_used(
         except ConfigError as error:
             assert error.findings[0].where == str(path)
             n_told += 1
-            continue
-        record.make_context()
     assert n_told
 
 

@@ -67,7 +67,7 @@ def run_folder(tmp_path: Path, tracker: Tracker) -> Path:
         data_fingerprint=store.fingerprint,
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
-        context=context.to_dict(),
+        context=context,
         environment={"git_commit": "unknown", "packages": {}},
         caveats=["a leak was allowed"],
     )

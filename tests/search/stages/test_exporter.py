@@ -75,7 +75,7 @@ def finish(store: tuple[Path, RegionStore], tmp_path: Path) -> Finish:
         split = {"train": list(names[:1]), "val": list(names[1:]), "test": []}
         SearchRecord(
             *("first", "lora", "run", str(root), split, "Drawn.", "0123", ""),
-            *({}, context.to_dict(), environment),
+            *({}, context, environment),
         ).write(run)
         chosen = {
             **{"trial_id": "abc", "seed": 0, "checkpoint": "trial", "epoch": 1, "scale": scale, "val_dice": 0.5},

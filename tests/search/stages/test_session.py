@@ -45,7 +45,7 @@ def read_screen(session: Session) -> str:
 
 def test_folder_record_and_parent_run_are_made(plan: SearchPlan, tracker: Tracker) -> None:
     session = begin(plan, tracker)
-    assert SearchRecord.read(plan.folder).make_context() == session.context
+    assert SearchRecord.read(plan.folder).context == session.context
     assert (session.context.train, session.context.val) == (plan.split.train, plan.split.val)
     assert (session.context.seed, session.context.n_workers) == (4, 4)
     run = tracker.client.get_run(session.record.parent_run_id)

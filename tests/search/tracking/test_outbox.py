@@ -109,7 +109,7 @@ def test_lines_that_are_no_records_are_skipped_once(
 
 
 def test_a_folder_in_its_place_is_told(receiver: Receiver, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"{tmp_path}: cannot be read: IsADirectoryError"):
+    with pytest.raises(ConfigError, match=f"{tmp_path}: cannot be read: Is a directory"):
         Outbox(tmp_path, receiver)
 
 
