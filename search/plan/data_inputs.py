@@ -43,7 +43,7 @@ def _build_store(
     if spec is not None and cache is not None and not listing.findings:
         return RegionStore.build(regions, 256 if spec.is_demo else 1024, cache, warn=warn)
     report = examine_regions(regions, listing.has_classes)
-    for warning in report.warn_regions:
+    for warning in report.warnings:
         warn(warning)
     if report.findings:
         raise ConfigError(report.findings)

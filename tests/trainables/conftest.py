@@ -12,26 +12,39 @@ from PIL import Image
 from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.context import TrialContext
-from trainables.data.regions import read_regions
+from trainables.data.regions import RegionSet, read_regions
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
 
-N_TISSUE_REGIONS = 5
+
+@pytest.fixture(scope="session")
+def write_regions() -> Callable[..., RegionSet]:
+    """Writes masks and images (pink by default), by file name, and perhaps a ``dataset.yaml`` into a folder."""
+
+    def write(
+        root: Path, masks: Mapping[str, np.ndarray], images: Mapping[str, np.ndarray] | None = None, text: str = ""
+    ) -> RegionSet:
+        pink = {name: np.full((*mask.shape, 3), (255, 192, 203), np.uint8) for name, mask in masks.items()}
+        for folder, pictures in (("images", images or pink), ("masks", masks)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for name, pixels in pictures.items():
+                Image.fromarray(pixels).save(root / folder / name)
+        if text:
+            (root / "dataset.yaml").write_text(text)
+        return read_regions(root)
+
+    return write
 
 
 @pytest.fixture(scope="session")
-def tissue_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tissue_root(write_regions: Callable[..., RegionSet], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five regions of 160 px, ``r0.png`` to ``r4.png``, in the layout of BCSS."""
+    drawn = {f"r{seed}.png": make_region(np.random.default_rng(seed), side_px=160) for seed in range(5)}
+    images, masks = ({name: pair[part] for name, pair in drawn.items()} for part in (0, 1))
     root = tmp_path_factory.mktemp("tissue")
-    for folder in ("images", "masks"):
-        (root / folder).mkdir()
-    for seed in range(N_TISSUE_REGIONS):
-        image, mask = make_region(np.random.default_rng(seed), side_px=160)
-        Image.fromarray(image).save(root / "images" / f"r{seed}.png", compress_level=1)
-        Image.fromarray(mask).save(root / "masks" / f"r{seed}.png")
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
+    write_regions(root, masks, images, yaml.safe_dump({"classes": DEMO_CLASSES}))
     return root
 
 
@@ -65,26 +78,20 @@ def nano() -> SAM2Base:
 
 
 @pytest.fixture
-def write_store(tmp_path: Path) -> Callable[..., RegionStore]:
+def write_store(write_regions: Callable[..., RegionSet], tmp_path: Path) -> Callable[..., RegionStore]:
     """Makes stores of masks drawn by hand: masks by name, classes, ignored ids, side of the model."""
 
     def write(
-        masks: Mapping[str, np.ndarray],
-        classes: Mapping[int, str],
-        ignore: tuple[int, ...] = (),
-        side: int = 64,
+        masks: Mapping[str, np.ndarray], classes: Mapping[int, str], ignore: tuple[int, ...] = (), side: int = 64
     ) -> RegionStore:
-        root = tmp_path / "drawn"
-        for folder in ("images", "masks"):
-            (root / folder).mkdir(parents=True)
+        images = {}
         for seed, (name, mask) in enumerate(masks.items()):
             noise = np.random.default_rng(seed).integers(0, 120, (*mask.shape, 1), np.uint8)
-            image = 60 + noise + (mask[..., None] * np.array([9, 5, 7])).clip(0, 70).astype(np.uint8)
-            Image.fromarray(image).save(root / "images" / f"{name}.png")
-            Image.fromarray(mask.astype(np.uint8)).save(root / "masks" / f"{name}.png")
+            images[f"{name}.png"] = 60 + noise + (mask[..., None] * np.array([9, 5, 7])).clip(0, 70).astype(np.uint8)
+        saved = {f"{name}.png": mask.astype(np.uint8) for name, mask in masks.items()}
         strays = {int(one) for mask in masks.values() for one in np.unique(mask)} - {0, *classes, *ignore}
         settings = {"classes": dict(classes), "ignore": list(ignore), "background": sorted(strays)}
-        (root / "dataset.yaml").write_text(yaml.safe_dump(settings))
-        return RegionStore.build(read_regions(root), side, tmp_path / "store")
+        regions = write_regions(tmp_path / "drawn", saved, images, yaml.safe_dump(settings))
+        return RegionStore.build(regions, side, tmp_path / "store")
 
     return write

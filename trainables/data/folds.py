@@ -1,13 +1,14 @@
-"""Patient-grouped cross-validation: the training and validation regions of a split, dealt to folds."""
+"""Patient-grouped cross-validation: deals the training and validation regions of a split to folds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trainables.data.dealer import Dealer, Turn, group_by_patient
 from trainables.data.regions import RegionSet
-from trainables.data.splits import Split, Turn, deal_patients, group_by_patient
-from trainables.errors import DataError, Finding
+from trainables.data.splits import Split
+from trainables.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ def make_folds(
     """Deals the pooled training and validation regions to folds; the test regions stay out.
 
     Every pooled region validates in exactly one fold and trains in all others. Folds get whole patients, about
-    equally many regions of each class, and differ by at most one patient where patients are equal in size.
-    scikit-learn's StratifiedGroupKFold does not serve: it wants one class a region, and regions hold several.
+    equally many regions of each class, and differ by at most one patient if patients are equal in size.
+    scikit-learn's StratifiedGroupKFold takes one class per region, and regions hold several.
 
     Args:
         split: Whose ``train`` and ``val`` are pooled.
@@ -55,26 +56,26 @@ def make_folds(
         return _choose_fold(turn, largest)
 
     shares = {str(fold): 1 / n_folds for fold in range(n_folds)}
-    dealt = deal_patients(by_patient, shares, seed, class_presence, choose)
+    dealt = Dealer(by_patient, shares, seed, class_presence).deal(choose)
     return tuple(Fold(train=tuple(sorted(pooled.difference(val))), val=val) for val in dealt.values())
 
 
 def _check_number(n_folds: int, n_patients: int) -> None:
     where = f"--folds {n_folds}"
     if n_folds < 2:
-        raise DataError([Finding(where, "must be at least 2", "give 2 or more, or leave it out")])
+        raise DataError.at(where, "must be at least 2", "give 2 or more, or leave it out")
     if n_folds > n_patients:
         what = f"but train and val have {n_patients} patient(s), who are not divided between folds"
         fix = f"give at most {n_patients}" if n_patients >= 2 else "leave it out, or add other patients' regions"
-        raise DataError([Finding(where, what, fix)])
+        raise DataError.at(where, what, fix)
 
 
 def _choose_fold(turn: Turn, largest: int) -> str:
-    """Chooses the fold that wants the class most, among those that leave the folds' sizes within reach of equal.
+    """Returns the fold that wants the class most, among those after which equal sizes are still possible.
 
     Args:
-        turn: Who is dealt, and what the folds still want.
-        largest: Regions of the largest patient.
+        turn: What the folds still want.
+        largest: Number of regions of the largest patient.
     """
     level = [fold for fold in turn.allowed if _stays_level(turn, fold, largest)]
     if not level:  # patients of different sizes do not always add up
@@ -84,7 +85,7 @@ def _choose_fold(turn: Turn, largest: int) -> str:
 
 
 def _stays_level(turn: Turn, fold: str, largest: int) -> bool:
-    """Says whether enough regions wait to bring all folds within one largest patient of the fullest."""
+    """Says whether enough regions wait to bring all folds within one largest patient's size of the fullest."""
     room = {**turn.room, fold: turn.room[fold] - turn.n_regions}
     highest_room = min(room.values()) + largest
     short_by = sum(max(0.0, one - highest_room) for one in room.values())

@@ -1,8 +1,8 @@
-"""The pixels of one image or mask file: PNG, JPEG and TIFF as they are stored, or a refusal that says why."""
+"""Reads one image or mask file: PNG, JPEG or TIFF, with the pixels as they are stored."""
 
 from __future__ import annotations
 
-import stat
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,15 +18,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from trainables.errors import DataError, Finding
+from trainables.errors import DataError
 
 RgbImage = UInt8[np.ndarray, "h w 3"]
 IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its image until that is checked
 Palette = Mapping[int, tuple[int, int, int]]  # index -> RGB
 
-# 3.3 mm a side at 0.25 micrometres; a file that claims more could fill the memory. Of TIFFs Pillow refuses 179 million.
+# 3.3 mm a side at 0.25 micrometres; a file that claims more could fill the memory. Pillow refuses TIFFs of 179 million.
 MAX_PIXELS = 178_000_000
-MAX_FILE_BYTES = 5 * MAX_PIXELS  # RGBA without compression, and room for what else a file says
 
 _READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
@@ -59,7 +58,7 @@ def read_mask(path: Path) -> IdMask:
 
 
 def read_size(path: Path) -> tuple[int, int] | None:
-    """Returns a picture's height and width as its header has them, decoding nothing; None where it has none."""
+    """Returns height and width from a picture's header, without decoding; None if they cannot be read."""
     if not path.is_file():  # opening a pipe waits
         return None
     try:
@@ -69,7 +68,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
             stream.seek(0)
             with reader(stream) as picture:
                 return picture.height, picture.width
-    except Exception:  # what is wrong with the file is told by its decoding
+    except Exception:  # decoding reports what is wrong with the file
         return None
 
 
@@ -77,44 +76,39 @@ def read_bytes(path: Path) -> bytes:
     """Reads a whole file.
 
     Raises:
-        DataError: If it cannot be read, is no plain file (a pipe would be waited for, a device never ends), or
-            has more than ``MAX_FILE_BYTES`` bytes.
+        DataError: If it cannot be read, or is a pipe or a device, which may never end.
     """
     try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            raise _refusal(path, "is no plain file", "put the picture itself there")
-        if state.st_size > MAX_FILE_BYTES:
-            rule = f"cut it into regions of at most {MAX_PIXELS // 10**6} megapixels"
-            raise _refusal(path, f"has {state.st_size:,} bytes, more than {MAX_FILE_BYTES:,}", rule)
+        if path.exists() and not path.is_file():
+            raise DataError.at(path, "is no plain file", "put the picture itself there")
         return path.read_bytes()
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"
-        raise _refusal(path, what, "check the file and its rights") from error
+        raise DataError.at(path, what, "check the file and its rights") from error
 
 
 def decode_image(data: bytes, where: str) -> RgbImage:
     """Decodes a PNG, JPEG or TIFF to RGB, [h, w, 3] in 0..255.
 
     Transparent pixels are laid over white, the color of a slide without tissue; grayscale, palette and CMYK
-    become RGB. Orientation tags are ignored, as the mask beside has none: pixels come as they are stored.
+    become RGB. Orientation tags are ignored: the mask beside the image has none.
 
     Args:
         data: The file's bytes.
-        where: What findings call the file.
+        where: The file's name in findings.
 
     Raises:
-        DataError: If the bytes are no such picture, are cut off, hold several pictures, more than 8 bits a
+        DataError: If the bytes are no such picture, are cut off, or hold several pictures, more than 8 bits a
             channel or more than ``MAX_PIXELS`` pixels.
     """
     with _open_picture(data, where) as picture:
         if picture.mode[0] in "IF" or _has_wide_channels(picture):
-            raise _refusal(where, "has more than 8 bits a channel", "save it as 8-bit RGB")
+            raise DataError.at(where, "has more than 8 bits a channel", "save it as 8-bit RGB")
         stored = _load_as_stored(picture)
         if stored.mode in ("RGBA", "LA", "PA") or "transparency" in stored.info:
             above = stored.convert("RGBA")
             stored = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-        return np.array(stored if stored.mode == "RGB" else stored.convert("RGB"))  # not one copy more
+        return np.array(stored if stored.mode == "RGB" else stored.convert("RGB"))  # not one copy too many
 
 
 def decode_mask(data: bytes, where: str) -> IdMask:
@@ -125,38 +119,38 @@ def decode_mask(data: bytes, where: str) -> IdMask:
 
     Args:
         data: The file's bytes.
-        where: What findings call the file.
+        where: The file's name in findings.
 
     Raises:
-        DataError: As ``decode_image``, and for colors, fractions, ids above 255 and lossy compression.
+        DataError: As ``decode_image``, and for colors, fractions, ids above 255, lossy compression and white-is-zero.
     """
     fix = "save it as an 8-bit gray PNG of class ids"
     with _open_picture(data, where) as picture:
         rawmode, mode = _find_rawmode(picture), picture.mode
         if picture.format == "JPEG" or picture.info.get("compression") == "jpeg":
-            raise _refusal(where, "is JPEG-compressed, which alters class ids", fix)
+            raise DataError.at(where, "is JPEG-compressed, which alters class ids", fix)
         if mode == "F":
-            raise _refusal(where, "holds fractions in place of class ids", fix)
+            raise DataError.at(where, "holds fractions in place of class ids", fix)
         if rawmode[:1] in ("L", "1") and "I" in rawmode:
-            raise _refusal(where, "is stored white-is-zero, which turns class ids around", fix)
+            raise DataError.at(where, "is stored white-is-zero, which turns class ids around", fix)
         if _has_wide_channels(picture):
-            raise _refusal(where, "has 16 bits in several channels", fix)
+            raise DataError.at(where, "has 16 bits in several channels", fix)
         values = np.array(_load_as_stored(picture))
     if values.ndim == 3:
         channels = values[..., :1] if mode in ("LA", "PA") else values[..., :3]
         if mode not in ("LA", "PA", "RGB", "RGBA") or (channels != channels[..., :1]).any():
-            raise _refusal(where, "holds colors in place of class ids", fix)
+            raise DataError.at(where, "holds colors in place of class ids", fix)
         values = channels[..., 0]
     if values.min() < 0 or values.max() > 255:
         what = f"holds values from {values.min()} to {values.max()}, but class ids are in 0..255"
-        raise _refusal(where, what, fix)
+        raise DataError.at(where, what, fix)
     ids: IdMask = values.astype(np.uint8)
     # Pillow spreads gray values of 2 and 4 bits over 0..255.
     return ids // (85 if rawmode.startswith("L;2") else 17 if rawmode.startswith("L;4") else 1)
 
 
 def read_palette(data: bytes) -> Palette:
-    """Returns the palette of a picture that has been decoded, by its header; empty where it has none."""
+    """Returns the palette in the header of a picture that has been decoded; empty without one."""
     reader = _find_reader(data)
     assert reader is not None
     with reader(BytesIO(data)) as picture:
@@ -165,29 +159,48 @@ def read_palette(data: bytes) -> Palette:
     return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True)))
 
 
+def digest_pixels(image: RgbImage) -> str:
+    """Returns the SHA-256 of an image's pixels and shape, equal for its turned and mirrored copies.
+
+    How the file stores the pixels does not matter. Of the eight flips and rotations, the one is hashed that is no
+    taller than wide and whose bytes come first in lexicographic order. Unlike the smallest of eight hashes, it is
+    found row by row, mostly in the first: 7 ms instead of 43 for 1024 x 1024 pixels of noise.
+    """
+    transposed = image.transpose(1, 0, 2)
+    copies = [turned[:, ::step] for one in (image, transposed) for turned in (one, one[::-1]) for step in (1, -1)]
+    copies = [copy for copy in copies if copy.shape[0] <= copy.shape[1]]
+    for y in range(copies[0].shape[0]):
+        rows = [copy[y].tobytes() for copy in copies]
+        copies = [copy for copy, row in zip(copies, rows, strict=True) if row == min(rows)]
+        if len(copies) == 1:
+            break
+    digest = hashlib.sha256(repr(copies[0].shape).encode())  # what is left of several is equal: symmetric
+    digest.update(copies[0].tobytes())
+    return digest.hexdigest()
+
+
 @contextmanager
 def _open_picture(data: bytes, where: str) -> Iterator[ImageFile]:
-    """Opens a picture, checks its size and page count, and tells whatever a decoder raises as a finding."""
+    """Opens a picture and checks its size and page count; whatever a decoder raises becomes a DataError."""
     if not data:
-        raise _refusal(where, "is empty (0 bytes)", "copy the file again")
+        raise DataError.at(where, "is empty (0 bytes)", "copy the file again")
     # Not Image.open: its pixel limit is a global that whole slides exceed; here MAX_PIXELS is the limit.
     if (reader := _find_reader(data)) is None:
-        raise _refusal(where, "is no PNG, JPEG or TIFF, whatever its name says", "convert it")
+        raise DataError.at(where, "is no PNG, JPEG or TIFF, whatever its name says", "convert it")
     try:
         with warnings.catch_warnings(), reader(BytesIO(data)) as picture:
-            warnings.simplefilter("ignore")  # of what Pillow repairs, and of its own limit on pixels
+            warnings.simplefilter("ignore")  # about what Pillow repairs, and about its own limit on pixels
             width, height = picture.size
             if not 0 < width * height <= MAX_PIXELS:
                 rule = f"cut it into regions of at most {MAX_PIXELS // 10**6} megapixels"
-                raise _refusal(where, f"has {width} x {height} pixels", rule)
+                raise DataError.at(where, f"has {width} x {height} pixels", rule)
             if (pages := getattr(picture, "n_frames", 1)) > 1:
-                what = f"holds {pages} pictures (animated, or of several pages)"
-                raise _refusal(where, what, "save one picture a file")
+                raise DataError.at(where, f"holds {pages} pictures (animated, or pages)", "save one picture a file")
             yield picture
     except DataError:
         raise
     except Exception as error:  # decoders raise nearly anything on broken bytes
-        raise _refusal(where, f"cannot be decoded ({error})", "copy or export the file again") from error
+        raise DataError.at(where, f"cannot be decoded ({error})", "copy or export the file again") from error
 
 
 def _find_reader(data: bytes) -> Callable[[BinaryIO], ImageFile] | None:
@@ -195,26 +208,22 @@ def _find_reader(data: bytes) -> Callable[[BinaryIO], ImageFile] | None:
 
 
 def _find_rawmode(picture: ImageFile) -> str:
-    """Returns how the file stores a pixel (``RGB;16B``, ``L;4``), which Pillow's mode no longer tells."""
+    """Returns how the file stores a pixel (``RGB;16B``, ``L;4``), which Pillow's mode does not show."""
     args = picture.tile[0][3] if picture.tile else None
     return str(args[0] if isinstance(args, tuple) and args else args or "")
 
 
 def _has_wide_channels(picture: ImageFile) -> bool:
-    """Whether there are several channels of more than 8 bits each."""
+    """Says whether there are several channels of more than 8 bits each."""
     if ";16" in _find_rawmode(picture) and picture.mode[0] != "I":
         return True
-    # Where each channel of a TIFF has a plane of its own, no rawmode tells.
+    # The rawmode does not show it where each channel of a TIFF has a plane of its own.
     bits = picture.tag_v2.get(_BITS_TAG, ()) if isinstance(picture, TiffImageFile) else ()
     return len(bits) > 1 and max(bits) > 8
 
 
 def _load_as_stored(picture: ImageFile) -> Image.Image:
-    """Decodes, and turns back what Pillow has turned: it obeys orientation tags in TIFF, and there alone."""
+    """Decodes, and undoes the orientation tag, which Pillow applies to TIFF alone."""
     orientation = picture.getexif().get(_ORIENTATION_TAG, 1) if picture.format == "TIFF" else 1
     picture.load()
     return picture.transpose(_UNTURN[orientation]) if orientation in _UNTURN else picture
-
-
-def _refusal(where: str | Path, what: str, fix: str) -> DataError:
-    return DataError([Finding(str(where), what, fix)])

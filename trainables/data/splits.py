@@ -1,16 +1,17 @@
-"""Which regions train, which validate and which test: declared, the recorded BCSS split, or drawn by seed."""
+"""Splits regions into train, val and test: as declared, as recorded for BCSS, or drawn by seed."""
 
 from __future__ import annotations
 
 import difflib
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trainables.data.dataset_file import PARTS, find_nearest
-from trainables.data.regions import LocateSplit, Region, RegionSet, find_tcga_patient, name_part
+from trainables.data.dealer import Dealer, Turn, group_by_patient
+from trainables.data.regions import LocateSplit, RegionSet, find_tcga_patient, name_part
 from trainables.errors import DataError, Finding
 
 KINDS = ("auto", "declared", "bcss", "random")
@@ -27,7 +28,7 @@ class Split:
 
     Attributes:
         kind: ``declared``, ``bcss`` or ``random``.
-        description: One sentence for the screen on where the split comes from and what to know about it.
+        description: One sentence for the screen: where the split comes from, and its weaknesses.
         train: Region names.
         val: Region names.
         test: Region names.
@@ -45,27 +46,6 @@ class Split:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-@dataclass(frozen=True)
-class Turn:
-    """What the choice of a part for the next patient may look at; nothing here is to be changed.
-
-    Attributes:
-        n_regions: Of the patient.
-        n_regions_after: Of all patients who wait still.
-        allowed: Parts to choose from.
-        lacking: Those of them without a region of the rarest class that waits, which the patient has.
-        room: Part -> regions still wanted there.
-        class_room: Part -> regions of that class still wanted there; 0 if no class waits.
-    """
-
-    n_regions: int
-    n_regions_after: int
-    allowed: Sequence[str]
-    lacking: Sequence[str]
-    room: Mapping[str, float]
-    class_room: Mapping[str, float]
-
-
 def bcss_split(names: Iterable[str]) -> Split:
     """Reproduces the recorded BCSS split: six whole hospitals test, a fifth of the shuffled rest validates.
 
@@ -78,9 +58,9 @@ def bcss_split(names: Iterable[str]) -> Split:
     rest = [name for name in ordered if name not in held_out]
     np.random.RandomState(BCSS_SEED).shuffle(rest)  # the legacy generator: the recorded one
     n_val = int(0.2 * len(rest))
-    sizes = f"{len(rest) - n_val} train, {n_val} val, {len(test)} test regions"
-    description = f"The recorded BCSS split (test: hospitals {', '.join(BCSS_TEST_HOSPITALS)}): {sizes}."
-    return Split("bcss", description, train=tuple(rest[n_val:]), val=tuple(rest[:n_val]), test=test)
+    parts = {"train": tuple(rest[n_val:]), "val": tuple(rest[:n_val]), "test": test}
+    hospitals = ", ".join(BCSS_TEST_HOSPITALS)
+    return Split("bcss", f"The recorded BCSS split (test: hospitals {hospitals}): {_count_regions(parts)}.", **parts)
 
 
 def make_split(
@@ -99,13 +79,12 @@ def make_split(
         class_presence: Region name -> ids of the classes in its mask, for every region.
 
     Raises:
-        DataError: With every problem: no such kind, names that do not exist or stand twice, an empty part.
+        DataError: With every problem: no such kind, names that do not exist or occur twice, an empty part.
     """
-    where = str(regions.root)
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1)
         fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(KINDS)}"
-        raise DataError([Finding(where, f"no kind of split is called {kind!r}", fix)])
+        raise DataError.at(regions.root, f"no kind of split is called {kind!r}", fix)
     names = [region.name for region in regions.regions]
     chosen = _choose_kind(regions, names) if kind == "auto" else kind
     if chosen == "declared":
@@ -123,26 +102,23 @@ def make_split(
 def find_split_problems(
     names: Iterable[str], parts: Mapping[str, Sequence[str]], locate: LocateSplit
 ) -> list[Finding]:
-    """Finds names that are no region, names that stand twice, and empty parts.
+    """Finds names that are no region, names that occur twice, and empty parts.
 
     Args:
         names: Of all regions.
         parts: Part -> region names.
-        locate: What findings call a part, and a name in it.
+        locate: Returns the place of a part, and of a name in it, for findings.
     """
-    known = set(names)
-    stands_in: defaultdict[str, list[str]] = defaultdict(list)
-    findings = []
+    ordered = sorted(set(names))
+    findings = [Finding(locate(part, ""), "is empty", "each part needs a region") for part in PARTS if not parts[part]]
+    parts_of: defaultdict[str, list[str]] = defaultdict(list)
     for part in PARTS:
-        if not parts[part]:
-            findings.append(Finding(locate(part, ""), "is empty", "each part needs a region"))
         for name in parts[part]:
-            stands_in[name].append(part)
-    ordered, n_unknown = sorted(known), 0
-    for name, found_in in stands_in.items():
-        if name not in known:
-            n_unknown += 1
-            is_cheap = n_unknown * len(ordered) <= _MAX_COMPARISONS
+            parts_of[name].append(part)
+    unknown = parts_of.keys() - set(ordered)
+    is_cheap = len(unknown) * len(ordered) <= _MAX_COMPARISONS
+    for name, found_in in parts_of.items():
+        if name in unknown:
             near = find_nearest(name, ordered) if is_cheap else None
             fix = f"did you mean {near}?" if near else "take it out, or add the image"
             findings.append(Finding(locate(found_in[0], name), f"no region is called {name}", fix))
@@ -164,102 +140,30 @@ def _take_declared(regions: RegionSet) -> Split:
     declared = regions.declared_split
     if declared is None:
         fix = "add `split` to dataset.yaml, or choose another kind"
-        raise DataError([Finding(str(regions.root), "declares no split", fix)])
+        raise DataError.at(regions.root, "declares no split", fix)
     parts = {part: tuple(declared.get(part, ())) for part in PARTS}
-    sizes = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
-    return Split("declared", f"The split that dataset.yaml declares: {sizes} regions.", **parts)
+    return Split("declared", f"The split that dataset.yaml declares: {_count_regions(parts)}.", **parts)
+
+
+def _count_regions(parts: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{len(parts[part])} {part}" for part in PARTS) + " regions"
 
 
 def _draw_split(regions: RegionSet, seed: int, class_presence: Mapping[str, frozenset[int]]) -> Split:
     """Deals whole patients to parts, stratified by class."""
     by_patient = group_by_patient(regions.regions)
     if len(by_patient) < len(PARTS):
-        what = f"has {len(by_patient)} patient(s), fewer than 3, so that no part can have its own"
-        fix = "add regions of other patients, or declare a split"
-        raise DataError([Finding(str(regions.root), what, fix)])
-    parts = deal_patients(by_patient, _SHARES, seed, class_presence, _choose_part)
-    sizes = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
+        what = f"has {len(by_patient)} patient(s), fewer than 3, one for each part"
+        raise DataError.at(regions.root, what, "add regions of other patients, or declare a split")
+    parts = Dealer(by_patient, _SHARES, seed, class_presence).deal(_choose_part)
     shared = len(by_patient) < len(regions.regions)
     unit = "by patient" if shared else "by region (none are known to share a patient)"
-    description = f"Drawn here with seed {seed}, {unit}, stratified by class: {sizes} regions."
+    description = f"Drawn here with seed {seed}, {unit}, stratified by class: {_count_regions(parts)}."
     return Split("random", description, **parts)
 
 
-def group_by_patient(regions: Iterable[Region]) -> dict[str, list[str]]:
-    """Returns patient -> names of the patient's regions, both in the order in which they come."""
-    by_patient: defaultdict[str, list[str]] = defaultdict(list)
-    for region in regions:
-        by_patient[region.patient].append(region.name)
-    return dict(by_patient)
-
-
-def deal_patients(
-    by_patient: Mapping[str, Sequence[str]],
-    shares: Mapping[str, float],
-    seed: int,
-    class_presence: Mapping[str, frozenset[int]],
-    choose: Callable[[Turn], str],
-) -> dict[str, tuple[str, ...]]:
-    """Deals whole patients to parts, those of the rarest class first, and among them the largest.
-
-    This is the iterative stratification of Sechidis et al. 2011 ("On the stratification of multi-label data"):
-    a region holds several classes, so that no single label could stand for it.
-
-    Args:
-        by_patient: Patient -> names of the patient's regions; at least as many patients as parts.
-        shares: Part -> share of all regions that it should get.
-        seed: Decides between patients that are alike.
-        class_presence: Region name -> ids of the classes in its mask.
-        choose: Returns the part that gets the next patient, one of ``Turn.allowed``.
-
-    Returns:
-        Part -> region names, sorted; no part is empty.
-    """
-    assert len(by_patient) >= len(shares)
-    waiting = sorted(by_patient)
-    np.random.default_rng(seed).shuffle(waiting)
-    waiting.sort(key=lambda patient: -len(by_patient[patient]))  # stable; the largest while parts have room
-    counts = {p: Counter(one for name in names for one in class_presence[name]) for p, names in by_patient.items()}
-    total, class_totals = sum(map(len, by_patient.values())), sum(counts.values(), Counter[int]())
-    room = {part: share * total for part, share in shares.items()}
-    class_room = {part: {c: share * n for c, n in class_totals.items()} for part, share in shares.items()}
-    dealt: dict[str, list[str]] = {part: [] for part in shares}
-    held: dict[str, set[int]] = {part: set() for part in shares}
-    # One queue a class, in the order of `waiting`, so that 100,000 patients are not searched 100,000 times.
-    queues = {one: deque(p for p in waiting if one in counts[p]) for one in class_totals}
-    left = Counter({one: len(queue) for one, queue in queues.items()})
-    everyone, n_waiting, n_regions_left, gone = deque(waiting), len(waiting), total, set[str]()
-    while n_waiting:
-        rarest = min(left, key=lambda one: (left[one], one), default=None)
-        queue = everyone if rarest is None else queues[rarest]
-        while (patient := queue.popleft()) in gone:
-            pass
-        empty = [part for part in shares if not dealt[part]]
-        allowed = empty if n_waiting <= len(empty) else list(shares)  # no part may end empty
-        gone.add(patient)
-        n_waiting -= 1
-        n_regions_left -= len(by_patient[patient])
-        left = +(left - Counter(counts[patient].keys()))
-        part = choose(
-            Turn(
-                n_regions=len(by_patient[patient]),
-                n_regions_after=n_regions_left,
-                allowed=allowed,
-                lacking=[part for part in allowed if rarest not in held[part]],
-                room=room,
-                class_room={part: 0.0 if rarest is None else class_room[part][rarest] for part in shares},
-            )
-        )
-        dealt[part].append(patient)
-        held[part] |= counts[patient].keys()
-        room[part] -= len(by_patient[patient])
-        for one, number in counts[patient].items():
-            class_room[part][one] -= number
-    return {part: tuple(sorted(n for p in patients for n in by_patient[p])) for part, patients in dealt.items()}
-
-
 def _choose_part(turn: Turn) -> str:
-    """Chooses train before val before test while a part lacks the class."""
+    """Returns the next part: train, then val, then test, while a part lacks the class."""
     if "train" in turn.lacking:
         return "train"  # even beyond its share: what is never trained on cannot be learned
     roomy = [part for part in turn.allowed if turn.room[part] >= 0.5] or turn.allowed
@@ -269,7 +173,7 @@ def _choose_part(turn: Turn) -> str:
 
 
 def _add_remarks(split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]]) -> Split:
-    """Adds what a reader of scores must know: regions unused, classes absent."""
+    """Adds the split's weaknesses to its description: unused regions, absent classes."""
     parts = split.parts
     remarks = []
     if unused := len(regions.regions) - sum(map(len, parts.values())):

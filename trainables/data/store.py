@@ -9,32 +9,32 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from trainables.data.checks import examine_regions
 from trainables.data.images import IdMask, read_bytes
 from trainables.data.regions import RegionSet
 from trainables.data.store_writer import (
-    _INDEX,
-    _VERSION,
-    NO_ROOM,
+    IMAGES,
+    INDEX,
+    MASKS,
+    MASKS_RESIZED,
+    VERSION,
     Rows,
     SquareImage,
-    _compute_fingerprint,
-    _tell,
-    _write_store,
-    describe_full_disk,
-    find_shortage,
+    compute_fingerprint,
+    describe_arrays,
+    write_store,
 )
 from trainables.errors import DataError, Finding
 
 SquareMask = UInt8[np.ndarray, "side side"]
 ClassPixels = Int64[np.ndarray, "regions classes"]
-_BUILDING = ".building-"  # what folders of unfinished stores begin with
+_BUILDING = ".building-"  # prefix of the folders of unfinished stores
 _ABANDONED_AFTER_S = 24 * 3600
 
 
@@ -43,36 +43,35 @@ class RegionStore:
 
     A store is a folder: ``images.npy`` (float32 [n, 3, S, S]), ``masks.npy`` (uint8, all masks in one row),
     ``masks_resized.npy`` (uint8 [n, S, S]) and ``index.json``. The arrays it returns are read-only views;
-    copy before ``torch.from_numpy``. Pickling keeps the folder's path alone.
+    copy before ``torch.from_numpy``. Pickling keeps only the folder's path.
 
     Attributes:
-        folder: Where the store lies, absolute.
+        folder: The store's folder, absolute.
         names: Region names, sorted; the position of a name here is the region's index everywhere.
         patients: The patient of each region.
         classes: Class id -> class name.
         ignore_ids: Ids whose pixels are neither scored nor trained on.
         image_size: Side S of the resized images, in pixels.
         fingerprint: 12 hexadecimal digits over names, file contents, classes and ignored ids.
-        pixel_digests: Of each region's image; equal where the pixels are, however stored, turned or mirrored.
+        pixel_digests: Of each region's image; equal for equal pixels, however stored, turned or mirrored.
         class_pixels: Pixels of each class at the region's own size, [n_regions, n_classes] as ``classes``.
-        warnings: What the build found worth a look.
+        warnings: The build's warnings.
     """
 
     def __init__(self, folder: Path) -> None:
         """Opens a store; see ``open``."""
         self.folder = Path(folder).resolve()
         try:
-            index = json.loads((self.folder / _INDEX).read_text(encoding="utf-8"))
-            if index["version"] != _VERSION:
-                raise ValueError(f"version {index['version']}, not {_VERSION}")
+            index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
+            if index["version"] != VERSION:
+                raise ValueError(f"version {index['version']}, not {VERSION}")
             self._read_index(index)
-            n, side = len(self.names), self.image_size
-            self._images = _map(self.folder / "images.npy", (n, 3, side, side))
-            self._resized = _map(self.folder / "masks_resized.npy", (n, side, side))
-            self._masks = _map(self.folder / "masks.npy", (int(self._offsets[-1]),))
+            arrays = describe_arrays(len(self.names), self.image_size, int(self._offsets[-1]))
+            maps = {name: _map(self.folder / name, shape) for name, (_, shape) in arrays.items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            what, fix = f"is no complete region store ({error})", "delete it: the next run builds it again"
-            raise DataError([Finding(str(self.folder), what, fix)]) from error
+            what = f"is no complete region store ({error})"
+            raise DataError.at(self.folder, what, "delete it: the next run builds it again") from error
+        self._images, self._masks, self._resized = maps[IMAGES], maps[MASKS], maps[MASKS_RESIZED]
 
     @classmethod
     def open(cls, folder: Path) -> RegionStore:
@@ -89,25 +88,21 @@ class RegionStore:
         regions: RegionSet,
         image_size: int,
         cache_dir: Path,
-        progress: Callable[[int, int], None] | None = None,
         warn: Callable[[Finding], None] | None = None,
     ) -> RegionStore:
         """Decodes all regions into a folder below ``cache_dir``, or opens the one that holds them already.
 
-        Every file is read once, and once more only if the cache holds another state of the same files.
-        Processes that build at once do not disturb each other: each works in a folder of its own, and the
-        first that is renamed stays.
+        Processes may build at once: a store appears whole under its final name, or not at all.
 
         Args:
             regions: What to decode.
             image_size: Side of the resized images, in pixels.
-            cache_dir: Created if it is missing.
-            progress: Called after each region with the number done and the number of all.
-            warn: Called with each warning of a build that fails; a store that is returned has them itself.
+            cache_dir: Where stores lie; made if missing.
+            warn: Called with each warning of a build that fails; a returned store holds its warnings.
 
         Raises:
-            DataError: With all findings of ``decode_region`` over all regions, and before anything is written
-                if the disk has no room for the store.
+            DataError: With all findings of ``decode_region`` over all regions, and if the disk has no room for the
+                store, mostly before anything is decoded.
         """
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1, got {image_size}")
@@ -116,19 +111,11 @@ class RegionStore:
         if (cached := _find_cached(regions, image_size, cache_dir)) is not None:
             return cached
         _remove_abandoned(cache_dir)
-        if shortage := find_shortage(regions, image_size, cache_dir):
-            report = examine_regions(regions)
-            _tell(report.warn_regions, warn)
-            raise DataError([shortage, *report.findings])
         building = cache_dir / f"{_BUILDING}{uuid.uuid4().hex}"  # not mkdtemp: colleagues may share the cache
         building.mkdir()
         try:
-            fingerprint = _write_store(regions, image_size, building, progress, warn)
+            fingerprint = write_store(regions, image_size, building, warn)
             return _publish(building, cache_dir / _name_folder(regions, image_size, fingerprint))
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            raise DataError([describe_full_disk(cache_dir, error)]) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -153,7 +140,7 @@ class RegionStore:
         return self._masks[self._offsets[i] : self._offsets[i + 1]].reshape(self._sizes[i])
 
     def mask_resized(self, i: int) -> SquareMask:
-        """Returns a mask's class ids at the size of the resized image, each pixel its nearest one's."""
+        """Returns a mask's class ids at the size of the resized image, by nearest-pixel interpolation."""
         mask: SquareMask = self._resized[i]
         return mask
 
@@ -192,26 +179,24 @@ def _name_folder(regions: RegionSet, image_size: int, fingerprint: str) -> str:
 
 
 def _find_cached(regions: RegionSet, image_size: int, cache_dir: Path) -> RegionStore | None:
-    """Opens the store of exactly these files, which are hashed only if one of such names lies there."""
-    names = tuple(region.name for region in regions.regions)
+    """Opens the store of exactly these files; they are hashed only if a store of their names exists."""
     candidates = []
-    for index in sorted(cache_dir.glob(f"*-{image_size}px-*/{_INDEX}")):
-        try:
+    for index in sorted(cache_dir.glob(f"*-{image_size}px-*/{INDEX}")):
+        with suppress(DataError):  # damaged, or of another version: it is built again
             candidates.append(RegionStore.open(index.parent))
-        except DataError:
-            continue  # broken, or of another version: it is built again
+    names = tuple(region.name for region in regions.regions)
     if not any(store.names == names for store in candidates):
         return None
     try:
         digests = [(_hash_file(region.image), _hash_file(region.mask)) for region in regions.regions]
     except DataError:
-        return None  # the build tells this together with all other findings
-    folder = cache_dir / _name_folder(regions, image_size, _compute_fingerprint(regions, digests))
+        return None  # the build reports this together with all other findings
+    folder = cache_dir / _name_folder(regions, image_size, compute_fingerprint(regions, digests))
     return next((store for store in candidates if store.folder == folder), None)
 
 
 def _remove_abandoned(cache_dir: Path) -> None:
-    """Removes what killed builds left: unfinished folders in which nothing was written for a day."""
+    """Removes the folders of killed builds: unfinished, and nothing was written there for a day."""
     for folder in cache_dir.glob(f"{_BUILDING}*"):
         try:
             written = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
@@ -232,14 +217,14 @@ def _publish(building: Path, folder: Path) -> RegionStore:
     except OSError:
         try:
             return RegionStore.open(folder)
-        except DataError:  # what lies there is broken
+        except DataError:  # the store there is damaged
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(building, folder)
     return RegionStore.open(folder)
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> Rows:
-    """Maps an array read-only. Raises ValueError if its shape is another, or the file is cut off."""
+    """Maps an array read-only. Raises ValueError if it has another shape or the file is cut off."""
     array: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.shape != shape:
         raise ValueError(f"{path.name} has shape {array.shape}, not {shape}")

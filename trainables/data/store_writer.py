@@ -1,175 +1,132 @@
-"""Writes a region store: decodes, resizes and fingerprints regions row by row, on a disk with room for them."""
+"""Writes a region store: decodes, resizes and fingerprints regions, on a disk with room for them."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
+import math
+import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, Shaped
+from numpy.lib.format import open_memmap
 
-from trainables.data.checks import decode_region, sort_findings
-from trainables.data.images import RgbImage, read_size
-from trainables.data.palettes import find_palette_clashes
+from trainables.data.checks import DecodedRegion, RegionReport, examine_regions
+from trainables.data.images import RgbImage, digest_pixels, read_size
 from trainables.data.regions import RegionSet
 from trainables.errors import DataError, Finding
 
 Rows = Shaped[np.ndarray, "rows ..."]
-
-_HEADER_BYTES = 192  # a multiple of 64, as the format asks, with room for any shape
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_SIZED_REGIONS = 200  # whose headers tell how large the masks are: of 100,000 they cost a minute
-_FIX = "make room, or choose a storage on a larger disk"
-
 SquareImage = Float32[np.ndarray, "3 side side"]
 
-_VERSION = 3  # raised with every change of the layout below
-_INDEX = "index.json"
+VERSION = 3  # raised with every change of the files' layout
+INDEX = "index.json"
+IMAGES, MASKS, MASKS_RESIZED = "images.npy", "masks.npy", "masks_resized.npy"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-class RowWriter:
-    """Writes an .npy file row by row, so that the number of rows may stay open until the end.
-
-    A context manager: the file holds the number of rows once it is left without an exception. Plain writes
-    rather than a writable memory map: on a full disk they raise, where a map kills the process.
-    """
-
-    def __init__(self, path: Path, dtype: str, row_shape: tuple[int, ...]) -> None:
-        """Opens the file, over one that stands there.
-
-        Args:
-            path: The file.
-            dtype: Of the values, in NumPy's notation (``<f4``).
-            row_shape: Shape of one row; ``()`` for a flat array of any length.
-        """
-        self._dtype, self._row_shape, self._rows = np.dtype(dtype), row_shape, 0
-        self._file = path.open("wb")
-        self._write_header()
-
-    def append(self, rows: Rows) -> None:
-        """Appends [rows, *row_shape] values."""
-        assert rows.shape[1:] == self._row_shape and rows.dtype == self._dtype
-        self._file.write(np.ascontiguousarray(rows).data)
-        self._rows += len(rows)
-
-    def __enter__(self) -> RowWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._file:
-            if error is None:
-                self._write_header()
-
-    def _write_header(self) -> None:
-        shape = (self._rows, *self._row_shape)
-        descr = np.lib.format.dtype_to_descr(self._dtype)
-        text = repr({"descr": descr, "fortran_order": False, "shape": shape})
-        header = text.ljust(_HEADER_BYTES - 11) + "\n"  # of one length, whatever the number of rows
-        assert len(header) == _HEADER_BYTES - 10
-        self._file.seek(0)
-        self._file.write(np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header.encode())
-
-
-def estimate_store_bytes(regions: RegionSet, image_size: int) -> int:
-    """Returns how many bytes a store takes: the resized arrays exactly, the masks after a sample of headers."""
-    sample = regions.regions[:: max(1, len(regions.regions) // _SIZED_REGIONS)]
-    sizes = [height * width for height, width in filter(None, (read_size(region.mask) for region in sample))]
-    mask_bytes = sum(sizes) / len(sizes) if sizes else 0.0
-    return int(len(regions.regions) * ((3 * 4 + 1) * image_size**2 + mask_bytes))
-
-
-def find_shortage(regions: RegionSet, image_size: int, cache_dir: Path) -> Finding | None:
-    """Finds a disk without room for the store; quotas are seen only in writing."""
-    needed, free = estimate_store_bytes(regions, image_size), shutil.disk_usage(cache_dir).free
-    if needed <= free:
-        return None
-    number = len(regions.regions)
-    what = f"{number:,} regions at {image_size} px need {describe_bytes(needed)}, and {describe_bytes(free)} are free"
-    return Finding(str(cache_dir), what, _FIX)
-
-
-def describe_full_disk(cache_dir: Path, error: OSError) -> Finding:
-    """Says of an error of ``NO_ROOM`` what could not be written."""
-    return Finding(str(cache_dir), f"the decoded regions cannot be written ({error.strerror})", _FIX)
-
-
-def describe_bytes(n_bytes: int) -> str:
-    """Returns a number of bytes in the largest unit that leaves a whole one: ``17.1 MB``."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:,.1f} {unit}"
-    return f"{n_bytes} bytes"
-
-
-def _tell(warnings: Iterable[Finding], warn: Callable[[Finding], None] | None) -> None:
-    if warn is not None:
-        for warning in warnings:
-            warn(warning)
-
-
-def _write_store(
-    regions: RegionSet,
-    image_size: int,
-    folder: Path,
-    progress: Callable[[int, int], None] | None,
-    warn: Callable[[Finding], None] | None,
-) -> str:
-    """Decodes all regions into a folder; returns the fingerprint. Raises DataError with every finding."""
-    digests, pixel_digests, sizes, class_pixels, palettes = [], [], [], [], []
-    findings: list[Finding] = []
-    warnings: list[Finding] = []
+def describe_arrays(n_regions: int, image_size: int, n_mask_pixels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Returns file name -> dtype and shape of a store's arrays; ``masks.npy`` holds all masks in one row."""
     side = image_size
-    with (
-        RowWriter(folder / "images.npy", "<f4", (3, side, side)) as images,
-        RowWriter(folder / "masks.npy", "|u1", ()) as masks,
-        RowWriter(folder / "masks_resized.npy", "|u1", (side, side)) as masks_resized,
-    ):
-        for done, region in enumerate(regions.regions, start=1):
-            decoded = decode_region(region, regions)
-            findings += decoded.findings
-            warnings += decoded.warnings
-            palettes.append((str(region.mask), decoded.palette))
-            if not findings:  # after the first the store is lost, and only further findings matter
-                assert decoded.image is not None and decoded.mask is not None
-                images.append(resize_image(decoded.image, side)[None])
-                masks.append(decoded.mask.ravel())
-                nearest = cv2.resize(decoded.mask, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-                masks_resized.append(nearest[None])
-                digests.append(decoded.sha256)
-                pixel_digests.append(decoded.pixel_digest)
-                sizes.append(decoded.mask.shape)
-                class_pixels.append([int(decoded.pixels[one]) for one in regions.classes])
-            if progress is not None:
-                progress(done, len(regions.regions))
-    warnings += find_palette_clashes(palettes, regions.classes)
-    if findings:
-        _tell(sort_findings(warnings), warn)
-        raise DataError(sort_findings(findings))
-    fingerprint = _compute_fingerprint(regions, digests)
-    index = {
-        "version": _VERSION,
-        "fingerprint": fingerprint,
-        "image_size": image_size,
-        "names": [region.name for region in regions.regions],
-        "patients": [region.patient for region in regions.regions],
-        "classes": list(regions.classes.items()),
-        "ignore_ids": regions.ignore_ids,
-        "sizes": sizes,
-        "pixel_digests": pixel_digests,  # no part of the fingerprint, which the files' bytes tell
-        "class_pixels": class_pixels,
-        "warnings": [(one.where, one.what, one.fix) for one in sort_findings(warnings)],
+    return {
+        IMAGES: ("<f4", (n_regions, 3, side, side)),
+        MASKS: ("|u1", (n_mask_pixels,)),
+        MASKS_RESIZED: ("|u1", (n_regions, side, side)),
     }
-    (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
-    return fingerprint
+
+
+def count_store_bytes(regions: RegionSet, image_size: int) -> int:
+    """Returns how many bytes a store takes besides its index; the masks' sizes come from their headers."""
+    arrays = describe_arrays(len(regions.regions), image_size, _count_mask_pixels(regions))
+    return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in arrays.values())
+
+
+def write_store(
+    regions: RegionSet, image_size: int, folder: Path, warn: Callable[[Finding], None] | None = None
+) -> str:
+    """Decodes all regions into a folder and returns their fingerprint.
+
+    Args:
+        regions: What to decode.
+        image_size: Side of the resized images, in pixels.
+        folder: Exists, and is empty.
+        warn: Called with each warning if there are findings; otherwise the store holds the warnings.
+
+    Raises:
+        DataError: With all findings about the regions; also if the disk has no room, mostly before decoding.
+    """
+    findings: list[Finding] = []
+    try:
+        writer = _StoreWriter(regions, image_size, folder)
+        report = examine_regions(regions, visit=writer.add)
+        if not report.findings:
+            return writer.finish(report)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        findings.append(_describe_full_disk(regions, image_size, folder.parent, error))
+        report = examine_regions(regions)
+    if warn is not None:
+        for warning in report.warnings:
+            warn(warning)
+    raise DataError([*findings, *report.findings])
+
+
+class _StoreWriter:
+    """Fills a store's arrays region by region and collects what its index holds."""
+
+    def __init__(self, regions: RegionSet, image_size: int, folder: Path) -> None:
+        """Creates the arrays at full size. Raises OSError if the disk has no room for them."""
+        if count_store_bytes(regions, image_size) > shutil.disk_usage(folder).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        shapes = describe_arrays(len(regions.regions), image_size, _count_mask_pixels(regions))
+        self._arrays = {name: _create_array(folder / name, *shape) for name, shape in shapes.items()}
+        self._regions, self._side, self._folder = regions, image_size, folder
+        self._sha256: list[tuple[str, str]] = []
+        self._sizes: list[tuple[int, ...]] = []
+        self._pixel_digests: list[str] = []
+        self._class_pixels: list[list[int]] = []
+        self._n_mask_pixels = 0
+
+    def add(self, decoded: DecodedRegion) -> None:
+        """Writes the next region, which has no findings."""
+        assert decoded.image is not None and decoded.mask is not None
+        row, start, self._n_mask_pixels = len(self._sizes), self._n_mask_pixels, self._n_mask_pixels + decoded.mask.size
+        square = (self._side, self._side)
+        self._arrays[IMAGES][row] = resize_image(decoded.image, self._side)
+        self._arrays[MASKS][start : self._n_mask_pixels] = decoded.mask.ravel()
+        self._arrays[MASKS_RESIZED][row] = cv2.resize(decoded.mask, square, interpolation=cv2.INTER_NEAREST_EXACT)
+        self._sha256.append(decoded.sha256)
+        self._sizes.append(decoded.mask.shape)
+        self._pixel_digests.append(digest_pixels(decoded.image))
+        self._class_pixels.append([int(decoded.pixels[one]) for one in self._regions.classes])
+
+    def finish(self, report: RegionReport) -> str:
+        """Writes the index and returns the fingerprint."""
+        for array in self._arrays.values():
+            array.flush()
+        regions, fingerprint = self._regions, compute_fingerprint(self._regions, self._sha256)
+        index = {
+            "version": VERSION,
+            "fingerprint": fingerprint,
+            "image_size": self._side,
+            "names": [region.name for region in regions.regions],
+            "patients": [region.patient for region in regions.regions],
+            "classes": list(regions.classes.items()),
+            "ignore_ids": regions.ignore_ids,
+            "sizes": self._sizes,
+            "pixel_digests": self._pixel_digests,  # not in the fingerprint, which covers the files' bytes
+            "class_pixels": self._class_pixels,
+            "warnings": [(one.where, one.what, one.fix) for one in report.warnings],
+        }
+        (self._folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        return fingerprint
 
 
 def resize_image(image: RgbImage, side: int) -> SquareImage:
@@ -182,9 +139,39 @@ def resize_image(image: RgbImage, side: int) -> SquareImage:
     return resized
 
 
-def _compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> str:
+def compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> str:
+    """Returns 12 hexadecimal digits over names, classes, ignored ids and the SHA-256 of each region's two files."""
     names = [region.name for region in regions.regions]
     content = [list(regions.classes.items()), sorted(regions.ignore_ids), names, digests]
-    # Not where nothing is listed: fingerprints on record stay what they are.
+    # Only if any are listed: fingerprints on record stay what they are.
     content += [sorted(regions.background_ids)] if regions.background_ids else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def describe_bytes(n_bytes: int) -> str:
+    """Returns a number of bytes in the largest unit of which there is a whole one: ``17.1 MB``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.1f} {unit}"
+    return f"{n_bytes} bytes"
+
+
+def _count_mask_pixels(regions: RegionSet) -> int:
+    sizes = filter(None, (read_size(region.mask) for region in regions.regions))
+    return sum(height * width for height, width in sizes)
+
+
+def _create_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
+    """Creates a writable .npy file with all its blocks allocated: a map that meets a full disk kills the process."""
+    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
+    return array
+
+
+def _describe_full_disk(regions: RegionSet, image_size: int, cache_dir: Path, error: OSError) -> Finding:
+    needed, free = count_store_bytes(regions, image_size), shutil.disk_usage(cache_dir).free
+    what = f"{len(regions.regions):,} regions at {image_size} px need {describe_bytes(needed)}, and "
+    what += f"{describe_bytes(free)} are free ({error.strerror})"
+    return Finding(str(cache_dir), what, "make room, or choose a storage on a larger disk")

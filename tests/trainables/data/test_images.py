@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from trainables.data import images
-from trainables.data.images import read_image, read_mask
+from trainables.data.images import digest_pixels, read_image, read_mask, read_size
 from trainables.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -109,6 +109,14 @@ def test_other_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "none.png")
 
 
+def test_the_header_gives_the_size(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "a.tif"):
+        Image.fromarray(RGB).save(tmp_path / name)
+        assert read_size(tmp_path / name) == (6, 9)
+    (tmp_path / "a.png").write_text("no picture")
+    assert read_size(tmp_path / "a.png") is read_size(tmp_path / "none.png") is None
+
+
 def test_pixel_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(RGB).save(path := tmp_path / "a.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 54)
@@ -178,3 +186,32 @@ def test_white_is_zero_and_jpeg_masks_are_refused(tmp_path: Path) -> None:
     Image.fromarray(IDS).save(tmp_path / "b.tif", compression="jpeg")
     with pytest.raises(DataError, match="alters class ids"):
         read_mask(tmp_path / "b.tif")
+
+
+def turn_eightfold(image: np.ndarray) -> list[np.ndarray]:
+    return [np.rot90(one, turns) for one in (image, image[:, ::-1]) for turns in range(4)]
+
+
+@pytest.mark.parametrize("low", [0, 255])  # 255: all rows tie until the last pixels
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 7), (5, 5), (4, 9), (9, 4)])
+def test_turned_and_mirrored_pixels_have_one_digest(h: int, w: int, low: int) -> None:
+    image = np.random.default_rng(h).integers(low, 256, (h, w, 3), np.uint8)
+    image[-1, -1] = 7
+    assert len({digest_pixels(one) for one in turn_eightfold(image)}) == 1
+
+
+def test_other_pixels_have_another_digest() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    changed = image.copy()
+    changed[3, 4, 1] ^= 1
+    others = [image, changed, image[..., ::-1], image.reshape(4, 12, 3), image[:-1], 255 - image]
+    assert len({digest_pixels(one) for one in others}) == len(others)
+
+
+def test_the_digest_does_not_depend_on_the_file(tmp_path: Path) -> None:
+    image = Image.fromarray(RGB)
+    image.save(tmp_path / "a.png", compress_level=0)
+    image.save(tmp_path / "a.tif")
+    image.save(tmp_path / "a.tiff", compression="tiff_lzw")
+    image.convert("RGBA").save(tmp_path / "b.png")
+    assert {digest_pixels(read_image(path)) for path in tmp_path.iterdir()} == {digest_pixels(RGB)}

@@ -7,29 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from trainables.data.leaks import describe_hospitals, find_duplicates, find_leaks
 from trainables.data.regions import Region, RegionSet, read_regions
 from trainables.data.splits import Split, bcss_split, make_split
 from trainables.data.store import RegionStore
 
+Build = Callable[..., tuple[RegionSet, RegionStore]]
 Change = Callable[[np.ndarray], np.ndarray]
 PIXELS = {name: np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8) for seed, name in enumerate("abcdef")}
 
 
-def build(
-    root: Path, images: dict[str, np.ndarray], patients: dict[str, str] | None = None
-) -> tuple[RegionSet, RegionStore]:
-    for folder in ("images", "masks"):
-        (root / folder).mkdir()
-    for name, pixels in images.items():
-        Image.fromarray(pixels).save(root / "images" / name)
-        Image.fromarray(np.ones(pixels.shape[:2], np.uint8)).save(root / "masks" / f"{Path(name).stem}.png")
-    settings = {"classes": {1: "a"}, "patients": patients or {}}
-    (root / "dataset.yaml").write_text(yaml.safe_dump(settings))
-    regions = read_regions(root)
-    return regions, RegionStore.build(regions, 8, root / "cache")
+@pytest.fixture
+def build(write_regions: Callable[..., RegionSet], tmp_path: Path) -> Build:
+    """Makes a data set of images by file name, and its store; patients are declared by file name."""
+
+    def make(images: dict[str, np.ndarray], patients: dict[str, str] | None = None) -> tuple[RegionSet, RegionStore]:
+        masks = {f"{Path(name).stem}.png": np.ones(pixels.shape[:2], np.uint8) for name, pixels in images.items()}
+        text = yaml.safe_dump({"classes": {1: "a"}, "patients": patients or {}})
+        regions = write_regions(tmp_path, masks, images, text)
+        return regions, RegionStore.build(regions, 8, tmp_path / "cache")
+
+    return make
 
 
 def split_by(train: str, val: str, test: str) -> Split:
@@ -37,23 +36,22 @@ def split_by(train: str, val: str, test: str) -> Split:
     return Split("declared", "", train_names, val_names, test_names)
 
 
-def test_clean_split_has_no_leak(tmp_path: Path) -> None:
-    regions, store = build(tmp_path, {f"{name}.png": PIXELS[name] for name in "abcd"}, {"a.png": "p", "b.png": "p"})
+def test_clean_split_has_no_leak(build: Build) -> None:
+    regions, store = build({f"{name}.png": PIXELS[name] for name in "abcd"}, {"a.png": "p", "b.png": "p"})
     assert find_leaks(split_by("a.png b.png", "c.png", "d.png").parts, regions, store) == []
     assert find_duplicates(store) == []
 
 
-def test_every_leak_is_told_with_names_parts_and_patients(tmp_path: Path) -> None:
+def test_every_leak_is_reported_with_names_parts_and_patients(build: Build, tmp_path: Path) -> None:
     images = {f"{name}.png": PIXELS[name] for name in "abcde"} | {"copy.tif": PIXELS["c"]}
-    regions, store = build(tmp_path, images, {"a.png": "p", "b.png": "p", "d.png": "q", "e.png": "q"})
+    regions, store = build(images, {"a.png": "p", "b.png": "p", "d.png": "q", "e.png": "q"})
     found = find_leaks(split_by("a.png c.png d.png", "b.png e.png", "copy.tif").parts, regions, store)
-    told = [
+    expected = [
         ["patient p stands in 2 parts: train a.png; val b.png"],
         ["patient q stands in 2 parts: train d.png; val e.png"],
         ["same pixels", "train c.png; test copy.tif", "patients c, copy"],
     ]
-    assert len(found) == len(told)
-    for finding, texts in zip(found, told, strict=True):
+    for finding, texts in zip(found, expected, strict=True):
         assert all(text in finding.what for text in texts), finding
         assert "--allow-leak" in finding.fix and finding.where == f"{tmp_path} split"
 
@@ -70,37 +68,37 @@ def test_every_leak_is_told_with_names_parts_and_patients(tmp_path: Path) -> Non
         (lambda a: a ^ 1, False),
     ],
 )
-def test_turned_copies_leak_and_changed_ones_do_not(tmp_path: Path, change: Change, leaks: bool) -> None:
+def test_turned_copies_leak_and_changed_ones_do_not(build: Build, change: Change, leaks: bool) -> None:
     images = {f"{name}.png": PIXELS[name] for name in "ab"} | {"x.png": np.ascontiguousarray(change(PIXELS["a"]))}
-    regions, store = build(tmp_path, images)
+    regions, store = build(images)
     assert bool(find_leaks(split_by("a.png", "b.png", "x.png").parts, regions, store)) == leaks
     assert bool(find_duplicates(store)) == leaks
 
 
-def test_a_leak_through_three_parts_is_one_finding(tmp_path: Path) -> None:
+def test_a_leak_through_three_parts_is_one_finding(build: Build) -> None:
     images = {f"{name}.png": PIXELS["a"] for name in "abcd"}
-    regions, store = build(tmp_path, images, {"a.png": "p"})
+    regions, store = build(images, {"a.png": "p"})
     (finding,) = find_leaks(split_by("a.png b.png", "c.png", "d.png").parts, regions, store)
     assert "3 parts: train a.png, b.png; val c.png; test d.png" in finding.what
 
 
-def test_regions_in_no_part_do_not_leak(tmp_path: Path) -> None:
+def test_regions_in_no_part_do_not_leak(build: Build) -> None:
     images = {f"{name}.png": PIXELS[name] for name in "abc"} | {"x.png": PIXELS["a"]}
-    regions, store = build(tmp_path, images, {"a.png": "p", "x.png": "p"})
+    regions, store = build(images, {"a.png": "p", "x.png": "p"})
     assert find_leaks(split_by("a.png", "b.png", "c.png").parts, regions, store) == []
 
 
-def test_many_names_are_cut_short(tmp_path: Path) -> None:
+def test_many_names_are_cut_short(build: Build) -> None:
     images = {f"{i}.png": np.full((4, 4, 3), i, np.uint8) for i in range(9)}
-    regions, store = build(tmp_path, images, dict.fromkeys(images, "p"))
+    regions, store = build(images, dict.fromkeys(images, "p"))
     split = Split("declared", "", ("0.png", "1.png", "2.png", "3.png", "4.png", "5.png"), ("6.png",), ("7.png",))
     (finding,) = find_leaks(split.parts, regions, store)
     assert "train 0.png, 1.png, 2.png, 3.png, and 2 more; val 6.png" in finding.what
 
 
-def test_copies_inside_one_part_are_a_warning_only(tmp_path: Path) -> None:
+def test_copies_inside_one_part_are_a_warning_only(build: Build) -> None:
     images = {f"{name}.png": PIXELS[name] for name in "abc"} | {"x.png": PIXELS["a"], "y.png": PIXELS["a"][::-1]}
-    regions, store = build(tmp_path, images)
+    regions, store = build(images)
     assert find_leaks(split_by("a.png x.png y.png", "b.png", "c.png").parts, regions, store) == []
     (warning,) = find_duplicates(store)
     assert warning.where == "a.png" and "x.png, y.png" in warning.what
@@ -114,7 +112,7 @@ def make_tcga(hospitals: str) -> tuple[RegionSet, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("hospitals", "told"),
+    ("hospitals", "text"),
     [
         ("A1 A2 A7", ""),
         ("A1 A1 A7", "train and val share 1 hospital (A1); test shares none."),
@@ -122,9 +120,9 @@ def make_tcga(hospitals: str) -> tuple[RegionSet, list[str]]:
         ("A1 A1 A1", "train and val and test share 1 hospital (A1)."),
     ],
 )
-def test_shared_hospitals_are_described(hospitals: str, told: str) -> None:
+def test_shared_hospitals_are_described(hospitals: str, text: str) -> None:
     regions, names = make_tcga(hospitals)
-    assert describe_hospitals(split_by(*names), regions) == told
+    assert describe_hospitals(split_by(*names), regions) == text
 
 
 def test_recorded_split_shares_hospitals_with_validation_only() -> None:

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +21,8 @@ from PIL import Image
 from sam2.utils.transforms import SAM2Transforms
 from torchvision.transforms import Resize, ToTensor
 
-from trainables.data.checks import digest_pixels
-from trainables.data.images import read_image, read_mask
+from trainables.data import store as store_module
+from trainables.data.images import digest_pixels, read_image, read_mask
 from trainables.data.regions import RegionSet, read_regions
 from trainables.data.splits import make_split
 from trainables.data.store import RegionStore
@@ -29,19 +31,25 @@ from trainables.errors import DataError
 SIZES = {"a.png": (40, 64), "b.png": (16, 16), "c.png": (70, 33)}
 
 
-def write_set(root: Path, seed: int = 0) -> RegionSet:
-    rng = np.random.default_rng(seed)
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    for name, (h, w) in SIZES.items():
-        Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)).save(root / "images" / name)
-        Image.fromarray(rng.integers(0, 3, (h, w), np.uint8)).save(root / "masks" / name)
-    (root / "dataset.yaml").write_text("classes: {2: b, 1: a}\nignore: [0]\npatients: {a.png: p, b.png: p}")
-    return read_regions(root)
+Write = Callable[..., RegionSet]
 
 
 @pytest.fixture(scope="module")
-def regions(tmp_path_factory: pytest.TempPathFactory) -> RegionSet:
+def write_set(write_regions: Write) -> Write:
+    """Writes three regions of noise, drawn by a seed, into a folder."""
+
+    def write(root: Path, seed: int = 0) -> RegionSet:
+        rng = np.random.default_rng(seed)
+        images = {name: rng.integers(0, 256, (*size, 3), np.uint8) for name, size in SIZES.items()}
+        masks = {name: rng.integers(0, 3, size, np.uint8) for name, size in SIZES.items()}
+        text = "classes: {2: b, 1: a}\nignore: [0]\npatients: {a.png: p, b.png: p}"
+        return write_regions(root, masks, images, text)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def regions(write_set: Write, tmp_path_factory: pytest.TempPathFactory) -> RegionSet:
     return write_set(tmp_path_factory.mktemp("set"))
 
 
@@ -95,7 +103,7 @@ def test_pixel_digests_are_those_of_the_images(store: RegionStore, regions: Regi
     assert len(set(store.pixel_digests)) == 3
 
 
-def test_store_without_digests_is_built_again_in_place(tmp_path: Path, store: RegionStore) -> None:
+def test_store_without_digests_is_built_again_in_place(write_set: Write, tmp_path: Path, store: RegionStore) -> None:
     folder = tmp_path / store.folder.name
     shutil.copytree(store.folder, folder)
     index = json.loads((folder / "index.json").read_text())
@@ -117,7 +125,7 @@ def test_pickle_carries_the_folder_alone(store: RegionStore) -> None:
     np.testing.assert_array_equal(copy.image(2), store.image(2))
 
 
-def test_second_build_opens_the_first_unless_something_changed(tmp_path: Path) -> None:
+def test_second_build_opens_the_first_unless_something_changed(write_set: Write, tmp_path: Path) -> None:
     regions = write_set(tmp_path / "set")
     first = RegionStore.build(regions, 16, tmp_path / "cache")
     stamp = (first.folder / "images.npy").stat().st_mtime_ns
@@ -129,7 +137,9 @@ def test_second_build_opens_the_first_unless_something_changed(tmp_path: Path) -
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
-def test_fingerprint_ignores_the_folder_and_heeds_the_rest(tmp_path: Path, store: RegionStore) -> None:
+def test_fingerprint_ignores_the_folder_and_heeds_the_rest(
+    write_set: Write, tmp_path: Path, store: RegionStore
+) -> None:
     regions = write_set(tmp_path / "elsewhere")
     assert RegionStore.build(regions, 8, tmp_path / "cache").fingerprint == store.fingerprint
     yaml = tmp_path / "elsewhere" / "dataset.yaml"
@@ -142,7 +152,7 @@ def test_fingerprint_ignores_the_folder_and_heeds_the_rest(tmp_path: Path, store
     assert other.fingerprint == store.fingerprint and other.patients == ("a", "b", "c")
 
 
-def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_file_is_read_once(write_set: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     regions = write_set(tmp_path / "set")
     read: list[Path] = []
     original = Path.read_bytes
@@ -152,12 +162,11 @@ def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return original(path)
 
     monkeypatch.setattr(Path, "read_bytes", count)
-    done: list[tuple[int, int]] = []
-    RegionStore.build(regions, 8, tmp_path / "cache", progress=lambda *counts: done.append(counts))
-    assert len(read) == len(set(read)) == 6 and done == [(1, 3), (2, 3), (3, 3)]
+    RegionStore.build(regions, 8, tmp_path / "cache")
+    assert len(read) == len(set(read)) == 6
 
 
-def test_build_tells_all_findings_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_build_reports_all_findings_and_leaves_nothing_behind(write_set: Write, tmp_path: Path) -> None:
     regions = write_set(tmp_path / "set")
     (tmp_path / "set" / "images" / "c.png").write_bytes(b"")
     Image.new("L", (64, 40), 9).save(tmp_path / "set" / "masks" / "a.png")
@@ -168,7 +177,9 @@ def test_build_tells_all_findings_and_leaves_nothing_behind(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("damage", ["no index", "bad index", "old version", "short array", "other shape"])
-def test_damaged_store_is_refused_and_built_again(tmp_path: Path, store: RegionStore, damage: str) -> None:
+def test_damaged_store_is_refused_and_built_again(
+    write_set: Write, tmp_path: Path, store: RegionStore, damage: str
+) -> None:
     folder = tmp_path / store.folder.name
     shutil.copytree(store.folder, folder)
     index, images = folder / "index.json", folder / "images.npy"
@@ -189,25 +200,27 @@ def test_damaged_store_is_refused_and_built_again(tmp_path: Path, store: RegionS
     np.testing.assert_array_equal(rebuilt.image(0), store.image(0))
 
 
-def test_several_may_build_at_once(tmp_path: Path) -> None:
+def test_several_may_build_at_once(write_set: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     regions = write_set(tmp_path / "set")
-    decoded = threading.Barrier(3)  # nobody publishes before everybody has decoded
+    written = threading.Barrier(3)  # nobody publishes before everybody has written
+    write_store = store_module.write_store
 
-    def build(_: int) -> RegionStore:
-        def wait_for_others(done: int, total: int) -> None:
-            if done == total:
-                decoded.wait(30)
+    def write_and_wait(*arguments: Any) -> str:
+        fingerprint = write_store(*arguments)
+        written.wait(30)
+        return fingerprint
 
-        return RegionStore.build(regions, 64, tmp_path / "cache", progress=wait_for_others)
-
+    monkeypatch.setattr(store_module, "write_store", write_and_wait)
     with ThreadPoolExecutor(3) as pool:
-        stores = list(pool.map(build, range(3)))
+        stores = list(pool.map(lambda _: RegionStore.build(regions, 64, tmp_path / "cache"), range(3)))
     assert len({store.folder for store in stores}) == len(list((tmp_path / "cache").iterdir())) == 1
     np.testing.assert_array_equal(stores[0].image(2), stores[2].image(2))
 
 
 @pytest.mark.parametrize(("age_h", "kept"), [(1, True), (100, False)])
-def test_abandoned_builds_are_removed_after_a_while(tmp_path: Path, age_h: float, kept: bool) -> None:
+def test_abandoned_builds_are_removed_after_a_while(
+    write_set: Write, tmp_path: Path, age_h: float, kept: bool
+) -> None:
     left = tmp_path / "cache" / ".building-x"
     left.mkdir(parents=True)
     (left / "images.npy").write_bytes(b"x")

@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from trainables.data.store_writer import describe_bytes
+from trainables.data.regions import RegionSet
+from trainables.data.store import RegionStore
+from trainables.data.store_writer import count_store_bytes, describe_bytes
+from trainables.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -19,3 +28,40 @@ from trainables.data.store_writer import describe_bytes
 )
 def test_small_sizes_are_not_rounded_to_nothing(n_bytes: int, said: str) -> None:
     assert describe_bytes(n_bytes) == said
+
+
+@pytest.fixture
+def regions(write_regions: Callable[..., RegionSet], tmp_path: Path) -> RegionSet:
+    return write_regions(tmp_path / "set", {f"{one}.png": np.full((5 + one, 7), 1, np.uint8) for one in range(3)})
+
+
+@pytest.mark.parametrize("image_size", [8, 64])
+def test_a_store_takes_the_room_that_it_is_said_to_take(regions: RegionSet, tmp_path: Path, image_size: int) -> None:
+    built = RegionStore.build(regions, image_size, tmp_path / "cache")
+    taken = sum(path.stat().st_size for path in built.folder.glob("*.npy"))
+    assert taken == count_store_bytes(regions, image_size) + 3 * 128  # a header per array
+
+
+def test_the_room_is_allocated_before_decoding(
+    regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    regions.regions[1].mask.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        RegionStore.build(regions, 8, tmp_path / "cache")
+    full, empty = caught.value.findings
+    assert full.where == str(tmp_path / "cache") and "Disk quota exceeded" in full.what
+    assert empty.where.endswith("1.png") and list((tmp_path / "cache").iterdir()) == []
+
+
+def test_without_allocation_stores_are_the_same(
+    regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = RegionStore.build(regions, 8, tmp_path / "cache")
+    monkeypatch.delattr(os, "posix_fallocate")
+    built = RegionStore.build(regions, 8, tmp_path / "other")
+    for path in expected.folder.iterdir():
+        assert (built.folder / path.name).read_bytes() == path.read_bytes()
