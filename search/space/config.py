@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from search.errors import ConfigError
 from search.space.checks import (
@@ -31,10 +31,9 @@ from trainables.errors import Finding
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Scalar
 
-SCHEDULER_KINDS = ("asha", "none")
-SAMPLER_KINDS = ("tpe", "random")
-
 SamplerKind = Literal["tpe", "random"]
+SAMPLER_KINDS: tuple[SamplerKind, ...] = get_args(SamplerKind)
+SCHEDULER_KINDS = ("asha", "none")
 
 
 @dataclass(frozen=True)

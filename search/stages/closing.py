@@ -18,7 +18,7 @@ from search.run_folder.finalists import read_finalists
 from search.run_folder.layout import NAMING_FOLDER, RECORD_FILE, REPORT_FILE, list_results
 from search.run_folder.summary import Summary
 from search.stages.session import Session
-from search.study.ranking import Winner
+from search.study.ranking import RankedTrial
 from search.tracking.callback import OUTBOX_FILE
 from search.tracking.outbox import RETRY_S, Outbox, Record
 from search.tracking.search_run import deliver_search_record
@@ -32,7 +32,7 @@ N_OVERLAY_REGIONS = 4
 N_OVERLAY_TRIALS = 3
 
 
-def draw_best(session: Session, chosen: Chosen, best: Sequence[Winner]) -> Path:
+def draw_best(session: Session, chosen: Chosen, best: Sequence[RankedTrial]) -> Path:
     """Draws the first validation regions with zero-shot, the chosen model and the best trials side by side."""
     plan, context = session.plan, session.context
     candidates: dict[str, Candidate] = {

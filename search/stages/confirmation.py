@@ -23,7 +23,7 @@ from search.run_folder.trial_folder import ListedTrial, is_same_training, list_c
 from search.space.objective import DICE, Objective
 from search.stages.session import Session
 from search.stages.trials import run_listed
-from search.study.ranking import Winner, read_chosen
+from search.study.ranking import RankedTrial, read_chosen
 from search.study.trial_attributes import FROM_TRIAL
 from trainables.adapters.interpolation import SCALES
 from trainables.context import SEED_KEY
@@ -35,7 +35,7 @@ REFIT = "refit"
 _DICE = Objective()
 
 
-def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> Chosen:
+def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> Chosen:
     """Confirms the best trials, scales the best of them, and writes down what was chosen.
 
     Args:
@@ -81,7 +81,7 @@ def choose_on_validation(session: Session, ranked: Sequence[Winner], zeroshot: S
     return chosen
 
 
-def _confirm(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> list[Finalist]:
+def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> list[Finalist]:
     plan = session.plan
     if not plan.n_confirm:
         return [take_unconfirmed(ranked[0], plan.seed)]
@@ -106,14 +106,14 @@ def list_seeds(seed: int, number: int) -> list[int]:
     return [(seed + 1 + index) % 2**32 for index in range(number)]
 
 
-def take_unconfirmed(winner: Winner, seed: int) -> Finalist:
+def take_unconfirmed(winner: RankedTrial, seed: int) -> Finalist:
     """Returns a trial of the search as a finalist without training it again."""
     run = SeedRun(seed, str(winner.checkpoint), winner.epoch, winner.val_dice, value=winner.value)
     return Finalist(winner.trial_id, winner.val_dice, winner.params, (run,))
 
 
 def gather_finalist(
-    winner: Winner, seeds: Sequence[int], trials: Sequence[ListedTrial], objective: Objective = _DICE
+    winner: RankedTrial, seeds: Sequence[int], trials: Sequence[ListedTrial], objective: Objective = _DICE
 ) -> Finalist:
     """Collects a finalist's trainings from the trials that ran."""
     mine = {

@@ -35,7 +35,7 @@ from search.stages.exporter import export_run
 from search.stages.protocol_comparison import compare_protocols
 from search.stages.session import Session, claim_folder, close_early, open_session, reopen_session
 from search.stages.trials import run_protocols, run_trials
-from search.study.ranking import Winner, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
+from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import count_states, read_trials
 from search.tracking.callback import OUTBOX_FILE
@@ -186,7 +186,7 @@ def _measure_bar(session: Session) -> Scores:
     return scores
 
 
-def _tell_pareto(session: Session, ranked: Sequence[Winner], zeroshot: Scores) -> list[Winner]:
+def _tell_pareto(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> list[RankedTrial]:
     """Returns the trials that no other beats in both objectives, and writes them down."""
     members = find_pareto(ranked)
     write_pareto(session.plan.folder, members, session.plan.protocol.id)
@@ -236,7 +236,7 @@ def _open_test(session: Session, chosen: Chosen) -> HeldOutResult:
 def _summarize(
     session: Session,
     trials: list[FrozenTrial],
-    winner: Winner,
+    winner: RankedTrial,
     chosen: Chosen,
     zeroshot: Scores,
     result: HeldOutResult,

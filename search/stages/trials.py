@@ -20,10 +20,8 @@ from search.run_folder.trial_folder import (
     read_trial_id,
 )
 from search.space.config import SearchConfig
-from search.space.parameters import list_conditions
 from search.stages.session import Session
 from search.stages.tune_run import TuneRun
-from search.study.distributions import to_distributions
 from search.study.journal import undo_torn_lines
 from search.study.searcher import StudySearcher
 from search.study.study_file import StudyFile, make_study_file
@@ -112,15 +110,8 @@ def run_listed(
 
 def make_searcher(config: SearchConfig, study_file: StudyFile) -> StudySearcher:
     """Returns what proposes the trials of a search by its space file."""
-    return StudySearcher(
-        study_file,
-        to_distributions(config.space),
-        config.num_trials,
-        max(1, config.max_epochs),
-        config.objective.metrics,
-        starting_points=[(point.name, point.values) for point in config.start_from[: config.num_trials]],
-        conditions=list_conditions(config.space),
-    )
+    epochs, points = max(1, config.max_epochs), config.start_from[: config.num_trials]
+    return StudySearcher(study_file, config.space, config.num_trials, epochs, config.objective.metrics, points)
 
 
 def _run_study(

@@ -73,8 +73,8 @@ def drop_torn_line(journal: Path) -> int:
 def undo_if_torn(journal: Path) -> Iterator[None]:
     """Notes the journal's length while several lines are written that belong together: a trial drawn, or its end.
 
-    A process that dies in between leaves the note, and :func:`undo_torn_lines` takes the lines back. The search's own
-    process must be the only one that writes to the journal.
+    A process that dies in between leaves the note, by which :func:`undo_torn_lines` removes the lines. The search's
+    own process must be the only one that writes to the journal.
     """
     mark = _locate_mark(journal)
     write_whole(mark, str(journal.stat().st_size))
@@ -83,9 +83,9 @@ def undo_if_torn(journal: Path) -> Iterator[None]:
 
 
 def undo_torn_lines(journal: Path) -> bool:
-    """Takes back what was being written when the search's process died; returns whether there was anything.
+    """Removes the lines that were being written when the search's process died; returns whether there were any.
 
-    Only for the process that owns the search: for another one, the lines may be being written right now.
+    Only the process that owns the search may call it: another one might cut lines off that are just being written.
 
     Raises:
         SearchError: The note holds no length that the journal has had, or either cannot be read or written.

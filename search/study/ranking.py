@@ -30,7 +30,7 @@ _DEFAULT = Objective()
 
 
 @dataclass(frozen=True)
-class Winner:
+class RankedTrial:
     """A trial at its best epoch by the search's objective.
 
     Attributes:
@@ -40,7 +40,7 @@ class Winner:
         val_dice: Its Dice on validation, in [0, 1].
         params: Its whole recipe, flat.
         value: The objective at that epoch; None where that is the Dice.
-        trained_parameters: How many numbers it trains; NaN where it does not tell.
+        trained_parameters: How many numbers it trains; NaN where it does not report them.
     """
 
     trial_id: str
@@ -59,10 +59,10 @@ class Winner:
 
 def rank_trials(
     trials: list[optuna.trial.FrozenTrial], trials_folder: Path, objective: Objective = _DEFAULT
-) -> list[Winner]:
-    """Returns every trial that left a checkpoint, at the best epoch of which one is left, the best first.
+) -> list[RankedTrial]:
+    """Returns every trial that left a checkpoint, at the best epoch whose checkpoint is left, the best trial first.
 
-    Epochs and trials are compared by the objective; with two of them by the first.
+    The objective compares epochs and trials; of two objectives, the first.
 
     Raises:
         ConfigError: If the recipe of such a checkpoint is damaged.
@@ -77,14 +77,14 @@ def rank_trials(
             params = read_record(best.path / RECIPE_FILE, dict[str, Any], COPY_FIX)
             value = None if objective.metric == DICE else best.value
             ranked.append(
-                Winner(trial_id, best.path, best.epoch, best.val_dice, params, value, best.trained_parameters)
+                RankedTrial(trial_id, best.path, best.epoch, best.val_dice, params, value, best.trained_parameters)
             )
     return sorted(ranked, key=lambda each: -each.score)
 
 
 def find_winner(
     trials: list[optuna.trial.FrozenTrial], trials_folder: Path, objective: Objective = _DEFAULT
-) -> Winner:
+) -> RankedTrial:
     """Returns the best trial.
 
     Raises:
@@ -94,8 +94,8 @@ def find_winner(
 
 
 def pick_winner(
-    ranked: Sequence[Winner], trials: Sequence[optuna.trial.FrozenTrial], trials_folder: Path
-) -> Winner:
+    ranked: Sequence[RankedTrial], trials: Sequence[optuna.trial.FrozenTrial], trials_folder: Path
+) -> RankedTrial:
     """Returns the first of the trials that :func:`rank_trials` has ranked.
 
     Raises:
@@ -104,11 +104,11 @@ def pick_winner(
     if ranked:
         return ranked[0]
     reasons = Counter(str(trial.user_attrs.get(REASON, name_state(trial))) for trial in trials)
-    told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
-    raise SearchError(f"no trial left a checkpoint in {trials_folder} ({told or 'no trial was started'})")
+    why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3)) or "no trial was started"
+    raise SearchError(f"no trial left a checkpoint in {trials_folder} ({why})")
 
 
-def find_trial(ranked: list[Winner], trial_id: str) -> Winner:
+def find_trial(ranked: list[RankedTrial], trial_id: str) -> RankedTrial:
     """Returns a trial by its id.
 
     Raises:
@@ -122,11 +122,11 @@ def find_trial(ranked: list[Winner], trial_id: str) -> Winner:
 
 
 def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
-    """Reads what a search chose; of one that did not come so far, takes its best trial as it is.
+    """Returns what a search chose; before it has chosen, its best trial as it is.
 
     Raises:
         ConfigError: If ``chosen.json`` is damaged.
-        SearchError: If no trial left a checkpoint.
+        SearchError: If no trial left a checkpoint, or a cross-validated search did not come to its refit.
     """
     chosen = find_record(folder / CHOSEN_FILE, Chosen)
     if chosen is not None:
@@ -137,12 +137,11 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
             f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
         )
     winner = find_winner(trials, folder / TRIALS_FOLDER, objective)
-    checkpoint = winner.checkpoint.relative_to(folder).as_posix()
     dice = winner.val_dice
     return Chosen(
         trial_id=winner.trial_id,
         seed=record.context.seed,
-        checkpoint=checkpoint,
+        checkpoint=winner.checkpoint.relative_to(folder).as_posix(),
         epoch=winner.epoch,
         scale=1.0,
         val_dice=dice,
@@ -158,11 +157,11 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     )
 
 
-def find_pareto(ranked: Sequence[Winner]) -> list[Winner]:
-    """Returns the trials of which no other has at least their Dice with at most their parameters, one of them better.
+def find_pareto(ranked: Sequence[RankedTrial]) -> list[RankedTrial]:
+    """Returns the trials that no other beats: in Dice or parameters, without being worse in the other.
 
-    Each counts at its best epoch of which a checkpoint is left, also where it was stopped early. Of trials that are
-    equal in both, all stay.
+    Each counts at its best epoch whose checkpoint is left, also where it was stopped early. Trials that are equal in
+    both stay all.
 
     Args:
         ranked: Trials with Dice and parameters, in any order.
@@ -171,7 +170,7 @@ def find_pareto(ranked: Sequence[Winner]) -> list[Winner]:
         Those of the set, the highest Dice first, then the fewest parameters.
     """
     ordered = sorted(ranked, key=lambda each: (-each.val_dice, each.trained_parameters))
-    kept: list[Winner] = []
+    kept: list[RankedTrial] = []
     for trial in ordered:
         fewest = min((each.trained_parameters for each in kept), default=math.inf)
         is_equal = bool(kept) and (trial.val_dice, trial.trained_parameters) == (kept[-1].val_dice, fewest)
@@ -180,8 +179,8 @@ def find_pareto(ranked: Sequence[Winner]) -> list[Winner]:
     return kept
 
 
-def write_pareto(folder: Path, members: Sequence[Winner], protocol_id: str) -> None:
-    """Writes ``pareto.json``, whole or not at all: the set's trials, and the protocol of their Dice."""
+def write_pareto(folder: Path, members: Sequence[RankedTrial], protocol_id: str) -> None:
+    """Writes the set's trials, and the protocol of their Dice, to ``pareto.json``, whole or not at all."""
     entries = [
         {
             "trial_id": each.trial_id,
@@ -194,8 +193,8 @@ def write_pareto(folder: Path, members: Sequence[Winner], protocol_id: str) -> N
     write_whole(folder / PARETO_FILE, json.dumps({"protocol_id": protocol_id, "members": entries}, indent=1) + "\n")
 
 
-def describe_pareto(members: Sequence[Winner], bar: float) -> list[str]:
-    """Returns what the screen says of the set.
+def describe_pareto(members: Sequence[RankedTrial], bar: float) -> list[str]:
+    """Returns the lines about the set for the screen.
 
     Args:
         members: The set, the highest Dice first.

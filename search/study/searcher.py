@@ -1,4 +1,4 @@
-"""The searcher: lets an Optuna study propose the trials of Ray Tune, and tells it how each of them ended."""
+"""The searcher of Ray Tune: an Optuna study proposes the trials and learns how each of them ended."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from search.errors import SearchError
 from search.space.objective import DICE
-from search.space.parameters import Conditions, list_applying, sort_parents_first
-from search.study.distributions import suggest_applying
+from search.space.parameters import Parameter, list_conditions, sort_parents_first
+from search.space.starting_points import StartingPoint
+from search.study.distributions import suggest_applying, to_distributions
 from search.study.journal import undo_if_torn, undo_torn_lines
 from search.study.study_file import StudyFile
 from search.study.trial_attributes import (
@@ -39,76 +39,62 @@ class StudySearcher(Searcher):
 
     How a trial ends in the study:
 
-    - it had all its epochs: COMPLETE, with the best value over them, as checkpoints are chosen by best epoch;
-    - it was stopped before (by the scheduler, or as time ran out): PRUNED, with its curve;
-    - it raised, or its last value is not finite: FAIL, with the user attribute ``reason``.
+    - after all its epochs: COMPLETE, with the best value over them, since checkpoints are chosen by best epoch;
+    - stopped before (by the scheduler, or when time ran out): PRUNED, with its curve;
+    - after an exception, or a last value that is not finite: FAIL, with the user attribute ``reason``.
 
-    Ended trials that have a curve carry ``best_value`` and ``best_epoch``; every trial carries
-    ``ray_trial_id``, and those tried first at the user's wish ``starting_point``, the point's name.
+    Every trial carries ``ray_trial_id``; ended trials with a curve ``best_value`` and ``best_epoch``; those that the
+    user wished to try first ``starting_point``, the point's name. With two objectives the first decides which epoch is
+    best, and the trial's values are both of that epoch. Optuna takes no curve of two values: user attributes hold it,
+    ``curve/1`` the values of epoch 1.
 
-    With two objectives the best epoch is that of the first, and both values of that epoch are told. Optuna takes no
-    curve of two values: it is kept in user attributes, ``curve/1`` with the values of epoch 1.
+    The study is the one record of the search, and each line of it is on disk before Ray goes on. After a stop:
 
-    The study is the one record of the search. Each line of it is on disk before Ray goes on, so that after a stop it
-    tells which trials there are:
-
-    - asked for the configuration of a trial that the study has, by its id, the searcher returns it;
-    - a trial that was being drawn at the stop is taken back and drawn again, with the same values; an end that was
-      being told is taken back likewise, and comes again from the last checkpoint;
-    - trials that ended in the study and are run again, for the checkpoint of their last epoch, keep their first end
-      (as does a trial whose last checkpoint could not be written, which Ray tells as an error after the end);
+    - for the id of a trial that the study has, the searcher returns that trial's configuration;
+    - a trial that was being drawn is removed and drawn again, with the same values; an end that was being written
+      is removed likewise, and comes again from the last checkpoint;
+    - trials that ended in the study and run again, for the checkpoint of their last epoch, keep their first end
+      (as does a trial whose last checkpoint could not be written, an error that Ray reports after the end);
     - epochs that are reported again keep their first value.
     """
 
     def __init__(
         self,
         study_file: StudyFile,
-        distributions: Mapping[str, BaseDistribution],
+        space: Mapping[str, Parameter],
         num_trials: int,
         max_epochs: int,
         metrics: Sequence[str] = (DICE,),
-        starting_points: Sequence[tuple[str, Mapping[str, Any]]] = (),
-        conditions: Mapping[str, Conditions] | None = None,
+        starting_points: Sequence[StartingPoint] = (),
     ) -> None:
         """Keeps the plan of the search; the study itself is opened when Tune asks for the first trial.
 
         Args:
             study_file: The study, with its sampler, seed and directions.
-            distributions: Flat parameter names with their distributions.
+            space: What is searched, by flat name; what does not apply to a trial is not drawn.
             num_trials: Trials to propose in all, those of earlier runs of this study included.
             max_epochs: Epochs (``training_iteration``) after which a trial counts as complete.
-            metrics: Keys of the objectives in a trial's results, one a direction of the study; the first decides which
-                epoch is best.
-            starting_points: Names with the values of points to try first, in this order; parameters that a
-                point leaves out are sampled.
-            conditions: Of the parameters that apply only where others have certain values; a parameter that
-                does not apply is not sampled, and the trial does not have it.
-
-        Raises:
-            SearchError: Two starting points share a name, one has a parameter that is not searched or does
-                not apply with the point's other values, or conditions name what is not searched or form a
-                circle.
+            metrics: Names of the objectives in a trial's results, one a direction of the study.
+            starting_points: Points of the space to try first, in this order; parameters that one leaves out are drawn.
         """
         assert len(metrics) == len(study_file.modes), (metrics, study_file.modes)
         super().__init__(metric=metrics[0], mode=study_file.modes[0])
         self._metrics = tuple(metrics)
-        conditions = conditions or {}
-        order = sort_parents_first(distributions, conditions)
-        _check_starting_points(starting_points, distributions, conditions)
-        # Absolute, as the process that unpickles this may stand in another folder.
+        # Absolute, as the process that unpickles this may have another working directory.
         self._study_file = replace(study_file, journal=study_file.journal.absolute())
-        self._distributions = {name: distributions[name] for name in order}
-        self._conditions = dict(conditions)
+        self._conditions = list_conditions(space)
+        distributions = to_distributions(space)
+        self._distributions = {name: distributions[name] for name in sort_parents_first(space, self._conditions)}
         self._num_trials = num_trials
         self._max_epochs = max_epochs
-        self._starting_points = tuple((name, dict(values)) for name, values in starting_points)
+        self._starting_points = tuple(starting_points)
         self._failures: dict[str, str] = {}
         self._study: optuna.Study | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray's own FINISHED
         """Proposes a trial: flat parameter names with their values, or FINISHED after ``num_trials``.
 
-        A trial that the study has under this id, as it was unfinished at a stop, gets the values that it had.
+        A trial that the study has under this id, since a stop interrupted it, gets the values that it had.
 
         Raises:
             SearchError: The journal cannot be used, or its trials were drawn from another space.
@@ -137,24 +123,24 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tells the study how a trial ended, by the rules in the class's docstring."""
+        """Writes a trial's end into the study, by the rules in the class's docstring."""
         trial = self._find_running(trial_id)
         if trial is None:
             return
-        # Whole or not at all: with the last value but without the end, a resumed trial would be taken for one that
-        # the scheduler had let pass.
+        # Whole or not at all: with its last value but no end, a resumed trial would count as one that the scheduler
+        # let pass.
         with undo_if_torn(self._study_file.journal):
-            self._tell(trial, result, error)
+            self._end(trial, result, error)
 
-    def _tell(self, trial: FrozenTrial, result: dict[str, Any] | None, error: bool) -> None:
+    def _end(self, trial: FrozenTrial, result: dict[str, Any] | None, error: bool) -> None:
         if result:
             self._report(trial, result)
-        curve = self._read_curve(trial)
+        study = self._open()
+        curve = read_curve(study.get_trials(deepcopy=False)[trial.number])
         reason = _name_failure(result, error, curve, self._metrics)
         if error:
             reason = self._failures.pop(trial.user_attrs[RAY_TRIAL_ID], reason)
         self._set_attrs(trial, curve, reason)
-        study = self._open()
         if reason is not None:
             study.tell(trial.number, state=TrialState.FAIL)
         elif max(*curve, (result or {}).get("training_iteration", 0)) < self._max_epochs:
@@ -163,7 +149,7 @@ class StudySearcher(Searcher):
             study.tell(trial.number, curve[self._pick_best(curve)])
 
     def note_failure(self, trial_id: str, reason: str) -> None:
-        """Takes the reason of a failure that :meth:`on_trial_complete` is about to be told of."""
+        """Keeps the reason of a failure for the call of :meth:`on_trial_complete` that follows."""
         self._failures[trial_id] = reason
 
     def save(self, checkpoint_path: str) -> None:
@@ -194,26 +180,12 @@ class StudySearcher(Searcher):
                         f"{distribution}, but now it is {self._distributions.get(name, 'not searched')}; "
                         "a changed space needs a new search"
                     )
-            self._check_conditions(trial)
-
-    def _check_conditions(self, trial: FrozenTrial) -> None:
-        if RAY_TRIAL_ID not in trial.user_attrs:
-            return  # waiting
-        for name in self._conditions:
-            applies = name in list_applying([name], self._conditions, trial.params)
-            if applies != (name in trial.params):
-                raise SearchError(
-                    f"trial {trial.number} of study {self._study_file.name!r} in {self._study_file.journal} has "
-                    f"{'no ' if applies else ''}{name}, which by its conditions now it should"
-                    f"{'' if applies else ' not'} have; a changed space needs a new search"
-                )
 
     def _enqueue_starting_points(self, study: optuna.Study) -> None:
-        trials = study.get_trials(deepcopy=False)
-        tried = {trial.user_attrs.get(STARTING_POINT) for trial in trials}
-        for name, values in self._starting_points:
-            if name not in tried:
-                study.enqueue_trial(values, user_attrs={STARTING_POINT: name})
+        tried = {trial.user_attrs.get(STARTING_POINT) for trial in study.get_trials(deepcopy=False)}
+        for point in self._starting_points:
+            if point.name not in tried:
+                study.enqueue_trial(dict(point.values), user_attrs={STARTING_POINT: point.name})
 
     def _find_running(self, trial_id: str) -> FrozenTrial | None:
         for trial in self._open().get_trials(deepcopy=False):
@@ -235,9 +207,6 @@ class StudySearcher(Searcher):
         else:  # Optuna's report takes one value only
             writer.set_user_attr(f"{CURVE_PREFIX}{int(epoch)}", [float(value) for value in values])
 
-    def _read_curve(self, trial: FrozenTrial) -> dict[int, list[float]]:
-        return read_curve(self._open().get_trials(deepcopy=False)[trial.number])
-
     def _pick_best(self, curve: Mapping[int, Sequence[float]]) -> int:
         sign = 1 if self.mode == "max" else -1
         return max(sorted(curve), key=lambda epoch: sign * curve[epoch][0])  # the earliest of equals
@@ -252,29 +221,15 @@ class StudySearcher(Searcher):
             writer.set_user_attr(REASON, reason)
 
 
-def _check_starting_points(
-    points: Sequence[tuple[str, Mapping[str, Any]]],
-    distributions: Mapping[str, BaseDistribution],
-    conditions: Mapping[str, Conditions],
-) -> None:
-    names = [name for name, _ in points]
-    for name, values in points:
-        if names.count(name) > 1:
-            raise SearchError(f"starting points need different names, but two are called {name!r}")
-        if unknown := ", ".join(sorted(set(values) - set(distributions))):
-            raise SearchError(f"starting point {name!r} sets {unknown}, which the space does not search")
-        if surplus := ", ".join(sorted(set(values) - set(list_applying(list(values), conditions, values)))):
-            raise SearchError(f"starting point {name!r} sets {surplus}, which its other values do not let apply")
-
-
 def _thaw(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
-    # Optuna hands a writable trial out only when it is asked for one, so that of an earlier process is built.
+    # Optuna hands out a writable trial only when it is asked for one, so that of an earlier process is built.
     return optuna.Trial(study, trial._trial_id)
 
 
 def _name_failure(
     result: Mapping[str, Any] | None, error: bool, curve: Mapping[int, Sequence[float]], metrics: Sequence[str]
 ) -> str | None:
+    """Returns why a trial failed; None for one that did not."""
     if error:
         return "the trial raised an error"
     if result and result.get(FAILURE):

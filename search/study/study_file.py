@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import optuna
@@ -49,9 +48,9 @@ class StudyFile:
     def make_sampler(self, trial_number: int, conditional: bool = False) -> optuna.samplers.BaseSampler:
         """Makes the sampler that proposes one trial.
 
-        Each trial has its own seed, so a proposal follows from the seed, its number and the study's past
-        alone: a search that was killed and resumed does not draw its first points again, as it would with a
-        sampler seeded afresh. See ``make_sampler`` for ``conditional``.
+        Each trial has its own seed, so a proposal follows from the seed, its number and the study's past alone: a
+        resumed search does not draw its first points again, as with one seeded sampler. See ``make_sampler`` for
+        ``conditional``.
         """
         seed = int(np.random.SeedSequence([self.seed, trial_number]).generate_state(1)[0])
         return make_sampler(self.sampler, seed, self.startup_trials, conditional)
@@ -67,21 +66,11 @@ def make_sampler(
     trials differ. With ``conditional`` the parameters are split into groups that are drawn together in the
     trials so far (all that apply always, all that apply with LoRA, ...), and those of one group are modelled
     jointly; otherwise only the parameters of every trial would be.
-
-    Raises:
-        SearchError: A kind that does not exist, or a negative number.
     """
-    if kind not in get_args(SamplerKind):
-        raise SearchError(f"sampler kind must be one of {', '.join(get_args(SamplerKind))}, got {kind!r}")
-    if seed < 0 or startup_trials < 0:
-        raise SearchError(
-            "seed and startup_trials must be at least 0, "
-            f"but got (seed={seed}, startup_trials={startup_trials})"
-        )
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
-        # Optuna calls groups experimental since 2.8, and would say so for every trial.
+        # Optuna has called groups experimental since 2.8, and would say so for every trial.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
             n_startup_trials=startup_trials, seed=seed, multivariate=True, group=conditional, constant_liar=True
@@ -96,9 +85,8 @@ def open_study(
 ) -> optuna.Study:
     """Opens a study in a journal file, or makes it, after mending what a kill can leave behind.
 
-    Two things are mended: a lock older than ``STALE_LOCK_S`` is removed (an owner holds it for one append,
-    so it is dead), and a last line that was not written whole is dropped, as the next append would merge with
-    it.
+    A lock older than ``STALE_LOCK_S`` is removed (its owner, who would hold it for one append only, is dead), and so
+    is a last line that was not written whole: the next append would merge with it.
 
     Raises:
         SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
@@ -111,9 +99,8 @@ def open_study(
         journal.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_lock(journal)
         drop_torn_line(journal)
-        storage = JournalStorage(JournalFileBackend(str(journal)))
         study = optuna.create_study(
-            storage=storage,
+            storage=JournalStorage(JournalFileBackend(str(journal))),
             sampler=sampler,
             # The scheduler of Ray Tune decides which trials stop, never Optuna.
             pruner=optuna.pruners.NopPruner(),
@@ -123,7 +110,7 @@ def open_study(
         )
     except OSError as error:
         raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
-    except (AssertionError, *CONTENT_ERRORS) as error:  # Optuna's, of lines that are JSON and no records of its own
+    except (AssertionError, *CONTENT_ERRORS) as error:  # Optuna's, on lines that are JSON but not its records
         raise SearchError(
             f"the study's journal {journal} holds records that Optuna cannot read "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start a "

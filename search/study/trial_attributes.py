@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
-import optuna
 from optuna.trial import FrozenTrial
 
 from search.study.study_file import StudyFile
@@ -18,30 +18,30 @@ REASON = "reason"
 BEST_VALUE = "best_value"
 BEST_EPOCH = "best_epoch"
 CURVE_PREFIX = "curve/"
-# The reason of a trial that was stopped, as time ran out, before there was anything to judge it by.
+# The reason of a trial that the time budget stopped before it had reported anything.
 NO_RESULT = "stopped before its first result"
 
-# Beside the recipe's fields in a trial's config: the trial of the search whose recipe it trains again.
+# In the config of a confirmation or refit, beside the recipe's fields: the trial whose recipe it trains again.
 FROM_TRIAL = "from_trial"
 
 
-def read_trials(study_file: StudyFile) -> list[optuna.trial.FrozenTrial]:
+def read_trials(study_file: StudyFile) -> list[FrozenTrial]:
     """Returns the search's trials as the study has them."""
     return study_file.open().get_trials(deepcopy=False)
 
 
-def count_states(trials: list[optuna.trial.FrozenTrial]) -> dict[str, int]:
+def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """Counts trials by how they ended: complete, stopped (early), failed, unfinished."""
     return dict(Counter(name_state(trial) for trial in trials))
 
 
-def name_state(trial: optuna.trial.FrozenTrial) -> str:
+def name_state(trial: FrozenTrial) -> str:
     """Returns how a trial ended, in the user's words: complete, stopped, failed or unfinished."""
     return STATE_NAMES.get(trial.state.name, trial.state.name.lower())
 
 
 def find_starting_point(study_file: StudyFile, trial_id: str) -> dict[str, str]:
-    """Returns the tag that names a trial's starting point; nothing for a sampled one."""
+    """Returns the MLflow tag that names a trial's starting point; nothing for a sampled trial."""
     for trial in read_trials(study_file):
         if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id and STARTING_POINT in trial.user_attrs:
             return {"starting_point": str(trial.user_attrs[STARTING_POINT])}
@@ -49,7 +49,7 @@ def find_starting_point(study_file: StudyFile, trial_id: str) -> dict[str, str]:
 
 
 def read_curve(trial: FrozenTrial) -> dict[int, list[float]]:
-    """Returns a trial's objectives by epoch, with one objective or two."""
+    """Returns a trial's one or two objectives by epoch."""
     curve = {epoch: [value] for epoch, value in trial.intermediate_values.items()}
     for name, values in trial.user_attrs.items():
         if name.startswith(CURVE_PREFIX):

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from search.errors import SearchError
-
-SCHEDULER_KINDS = ("asha", "none")
+from search.space.config import SCHEDULER_KINDS
 
 
 def make_scheduler(

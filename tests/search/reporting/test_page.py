@@ -35,7 +35,7 @@ from search.run_folder.summary import Summary
 from search.space.config import find_space, load_config
 from search.space.objective import PAIR, Objective
 from search.study.distributions import to_distributions
-from search.study.ranking import Winner, write_pareto
+from search.study.ranking import RankedTrial, write_pareto
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT
 from trainables.context import TrialContext
@@ -264,7 +264,7 @@ def test_a_search_under_way_is_told_as_far_as_it_came(tmp_path: Path, stage: str
 def test_two_objectives_have_their_pareto_set_drawn(tmp_path: Path, summary: Summary) -> None:
     write_finished(tmp_path / "first", summary, Objective(PAIR))
     members = [("t1", 0.66, 10), ("t0", 0.4, 1)]
-    found = [Winner(name, Path("/c"), 2, dice, {}, None, size) for name, dice, size in members]
+    found = [RankedTrial(name, Path("/c"), 2, dice, {}, None, size) for name, dice, size in members]
     write_pareto(tmp_path / "first", found, "226c7851")
     data = read_report(tmp_path / "first")
     assert data.pareto == ("t1", "t0") and data.importance

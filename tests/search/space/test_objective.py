@@ -12,7 +12,7 @@ from search.errors import ConfigError
 from search.run_folder.layout import PARETO_FILE
 from search.space.config import load_config
 from search.space.objective import PAIR, Objective
-from search.study.ranking import Winner, describe_pareto, find_pareto, write_pareto
+from search.study.ranking import RankedTrial, describe_pareto, find_pareto, write_pareto
 
 SPACE = "space:\n  optim.lr: {low: 1.0e-4, high: 1.0e-2}\n"
 
@@ -23,8 +23,8 @@ def load_objective(folder: Path, text: str) -> Objective:
     return load_config(path, ("recorded",)).objective
 
 
-def make_trial(trial_id: str, dice: float, parameters: int) -> Winner:
-    return Winner(trial_id, Path("/c"), 3, dice, {}, trained_parameters=float(parameters))
+def make_trial(trial_id: str, dice: float, parameters: int) -> RankedTrial:
+    return RankedTrial(trial_id, Path("/c"), 3, dice, {}, trained_parameters=float(parameters))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_pareto_set_is_what_its_definition_says(seed: int) -> None:
     draw = random.Random(seed)
     trials = [make_trial(str(n), draw.randrange(8) / 10, draw.randrange(8)) for n in range(30)]
 
-    def is_beaten(one: Winner) -> bool:
+    def is_beaten(one: RankedTrial) -> bool:
         mine = (-one.val_dice, one.trained_parameters)
         theirs = [(-each.val_dice, each.trained_parameters) for each in trials]
         return any(other != mine and other[0] <= mine[0] and other[1] <= mine[1] for other in theirs)

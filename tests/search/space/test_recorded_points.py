@@ -8,11 +8,10 @@ import pytest
 
 from search.errors import ConfigError
 from search.space.config import SearchConfig, find_space, load_config
-from search.space.parameters import contains, list_conditions
+from search.space.parameters import contains
 from search.space.recorded_experiments import RECORDED_EXPERIMENTS
 from search.space.recorded_points import compute_warmup_share, describe_recorded, list_recorded
 from search.space.starting_points import StartingPoint
-from search.study.distributions import to_distributions
 from search.study.searcher import StudySearcher
 from search.study.study_file import StudyFile
 from trainables.protocol.spec import PROTOCOLS
@@ -142,12 +141,7 @@ def test_the_sampler_proposes_points_first_and_by_name(tmp_path: Path, space: st
         points = tuple(p for _, p in describe_recorded(config.space, config.fixed) if isinstance(p, StartingPoint))
     study_file = StudyFile(tmp_path / "study.log", "s", seed=0)
     searcher = StudySearcher(
-        study_file,
-        to_distributions(config.space),
-        config.num_trials,
-        max(1, config.max_epochs),
-        starting_points=[(point.name, point.values) for point in points],
-        conditions=list_conditions(config.space),
+        study_file, config.space, config.num_trials, max(1, config.max_epochs), starting_points=points
     )
     for number, point in enumerate(points):
         proposed = searcher.suggest(f"t{number}")

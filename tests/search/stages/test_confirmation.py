@@ -17,12 +17,12 @@ from search.space.objective import Objective
 from search.stages import confirmation
 from search.stages.confirmation import gather_finalist, list_seeds
 from search.stages.session import Session
-from search.study.ranking import Winner
+from search.study.ranking import RankedTrial
 from search.study.trial_attributes import FROM_TRIAL
 from search.tuning.epoch_log import EpochLog
 from trainables.context import RECIPE_FILE, SEED_KEY
 
-WINNER = Winner("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
+WINNER = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
 
 
 def write_trial(folder: Path, seed: int, *dice: float, failure: str = "") -> ListedTrial:

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
+from ray import tune
 from ray.tune.search import Searcher
 
 from search.errors import SearchError
-from search.space.parameters import Condition
+from search.space.objective import PAIR
+from search.space.parameters import Choice, Condition, FloatRange, IntRange
+from search.space.starting_points import StartingPoint
 from search.study.searcher import StudySearcher
 from search.study.study_file import StudyFile
 from search.study.trial_attributes import read_curve
 from search.tuning.scheduler import make_scheduler
 
-SPACE = {
-    "x": FloatDistribution(0.0, 1.0),
-    "n": IntDistribution(1, 4),
-    "kind": CategoricalDistribution(["a", "b"]),
+SPACE = {"x": FloatRange(0.0, 1.0), "n": IntRange(1, 4), "kind": Choice(("a", "b"))}
+CONDITIONAL_SPACE = {
+    "x": FloatRange(0.0, 1.0, when=(Condition("kind", ("a",)),)),
+    "n": IntRange(1, 4, when=(Condition("kind", ("a", "b")), Condition("on", (True,)))),
+    "kind": Choice(("a", "b")),
+    "on": Choice((True, False)),
 }
 MAX_EPOCHS = 3
+SIZE = 100.0
 
 
 @pytest.fixture
@@ -35,30 +39,59 @@ def study_file(tmp_path: Path) -> StudyFile:
     return StudyFile(tmp_path / "study.journal", "s", seed=7, startup_trials=3)
 
 
+@pytest.fixture
+def pair_file(study_file: StudyFile) -> StudyFile:
+    """A study of two objectives."""
+    return replace(study_file, modes=("max", "min"))
+
+
 def make_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
-    plan = {"distributions": SPACE, "num_trials": 5, "max_epochs": MAX_EPOCHS, **changes}
+    metrics = ("val_dice",) if len(study_file.modes) == 1 else PAIR
+    plan = {"space": SPACE, "num_trials": 30, "max_epochs": MAX_EPOCHS, "metrics": metrics, **changes}
     return StudySearcher(study_file, **plan)
 
 
-def result(epoch: int, value: float | None) -> dict[str, Any]:
-    return {"training_iteration": epoch, "val_dice": value}
+def make_points(**points: Mapping[str, Any]) -> tuple[StartingPoint, ...]:
+    return tuple(StartingPoint(name, values) for name, values in points.items())
 
 
-def finish(searcher: StudySearcher, trial_id: str, curve: list[float | None], error: bool = False) -> None:
+def result(epoch: int, value: float | None, size: float = SIZE) -> dict[str, Any]:
+    return {"training_iteration": epoch, "val_dice": value, "trained_parameters": size}
+
+
+def finish(
+    searcher: StudySearcher, trial_id: str, curve: list[Any], error: bool = False, size: float = SIZE
+) -> None:
     """Plays a trial as Tune does: its last result goes to ``on_trial_complete`` alone."""
     for epoch, value in enumerate(curve[:-1], start=1):
-        searcher.on_trial_result(trial_id, result(epoch, value))
-    searcher.on_trial_complete(trial_id, None if error else result(len(curve), curve[-1]), error=error)
+        searcher.on_trial_result(trial_id, result(epoch, value, size))
+    searcher.on_trial_complete(trial_id, None if error else result(len(curve), curve[-1], size), error=error)
 
 
 def last_trial(study_file: StudyFile) -> FrozenTrial:
     return study_file.open().trials[-1]
 
 
+def list_names(study_file: StudyFile) -> list[str | None]:
+    return [trial.user_attrs.get("starting_point") for trial in study_file.open().trials]
+
+
 def restart(searcher: StudySearcher) -> StudySearcher:
     """What a new process has: the searcher without its open study."""
     fresh: StudySearcher = pickle.loads(pickle.dumps(searcher))
     return fresh
+
+
+def propose(
+    searcher: StudySearcher, n_trials: int, restarts: bool, play: Callable[[StudySearcher, str, Any], None]
+) -> list[Any]:
+    """Returns the configurations of trials that are played one after the other, also with a restart after each."""
+    configs = []
+    for number in range(n_trials):
+        configs.append(searcher.suggest(f"t{number}"))
+        play(searcher, f"t{number}", configs[-1])
+        searcher = restart(searcher) if restarts else searcher
+    return configs
 
 
 @pytest.mark.parametrize(
@@ -76,7 +109,7 @@ def restart(searcher: StudySearcher) -> StudySearcher:
         ([0.4, 0.5], True, TrialState.FAIL, None, (0.4, 1), "the trial raised an error"),
     ],
 )
-def test_tells_how_a_trial_ended(
+def test_the_study_has_how_a_trial_ended(
     study_file: StudyFile,
     curve: list[float | None],
     error: bool,
@@ -93,10 +126,40 @@ def test_tells_how_a_trial_ended(
     assert (trial.state, trial.value, trial.user_attrs.get("reason")) == (state, value, reason)
     assert trial.user_attrs["ray_trial_id"] == "t1"
     assert (trial.user_attrs.get("best_value"), trial.user_attrs.get("best_epoch")) == (best or (None, None))
-    told = curve[:-1] if error else curve
+    reported = curve[:-1] if error else curve
     assert trial.intermediate_values == {
-        epoch: v for epoch, v in enumerate(told, start=1) if v is not None and math.isfinite(v)
+        epoch: v for epoch, v in enumerate(reported, start=1) if v is not None and math.isfinite(v)
     }
+
+
+@pytest.mark.parametrize(
+    ("dice", "size", "error", "state", "values", "reason"),
+    [
+        ([0.2, 0.6, 0.5], SIZE, False, TrialState.COMPLETE, [0.6, SIZE], None),
+        ([0.6, 0.4], SIZE, False, TrialState.PRUNED, None, None),
+        ([0.4, 0.5, math.nan], SIZE, False, TrialState.FAIL, None, "val_dice is nan at epoch 3"),
+        ([0.4, 0.5], math.nan, False, TrialState.FAIL, None, "trained_parameters is nan at epoch 2"),
+        ([0.4, 0.5], SIZE, True, TrialState.FAIL, None, "the trial raised an error"),
+    ],
+)
+def test_the_study_has_two_objectives_with_their_curve(
+    pair_file: StudyFile,
+    dice: list[float],
+    size: float,
+    error: bool,
+    state: TrialState,
+    values: list[float] | None,
+    reason: str | None,
+) -> None:
+    searcher = make_searcher(pair_file)
+    searcher.suggest("t1")
+    finish(searcher, "t1", dice, error, size)
+    trial = last_trial(pair_file)
+    assert (trial.state, trial.values, trial.user_attrs.get("reason")) == (state, values, reason)
+    reported = dice[:-1] if error else dice
+    finite = {epoch: [v, size] for epoch, v in enumerate(reported, start=1) if math.isfinite(v + size)}
+    assert read_curve(trial) == finite
+    assert trial.user_attrs.get("best_value") == (max(v for v, _ in finite.values()) if finite else None)
 
 
 @pytest.mark.parametrize("outcome", [None, {}, {"config/x": 1}])
@@ -110,8 +173,8 @@ def test_a_trial_stopped_before_its_first_result_fails(
     assert last_trial(study_file).user_attrs["reason"] == "stopped before its first result"
 
 
-def test_minimizes(tmp_path: Path) -> None:
-    study_file = StudyFile(tmp_path / "j", "s", modes=("min",))
+def test_minimizes(study_file: StudyFile) -> None:
+    study_file = replace(study_file, modes=("min",))
     searcher = make_searcher(study_file)
     searcher.suggest("t1")
     finish(searcher, "t1", [0.5, 0.2, 0.3])
@@ -140,7 +203,7 @@ def test_what_comes_after_the_end_is_ignored(study_file: StudyFile, late: dict[s
     assert last_trial(study_file) == before
 
 
-def test_an_epoch_told_twice_keeps_its_first_value(study_file: StudyFile) -> None:
+def test_an_epoch_that_is_reported_twice_keeps_its_first_value(study_file: StudyFile) -> None:
     searcher = make_searcher(study_file)
     searcher.suggest("t1")
     for value in (0.5, 0.7):
@@ -148,24 +211,19 @@ def test_an_epoch_told_twice_keeps_its_first_value(study_file: StudyFile) -> Non
     assert last_trial(study_file).intermediate_values == {1: 0.5}
 
 
-POINTS = [("plain", {"x": 0.5, "n": 2, "kind": "a"}), ("bold", {"x": 1})]
+POINTS = make_points(plain={"x": 0.5, "n": 2, "kind": "a"}, bold={"x": 1})
 
 
-def test_starting_points_come_first_and_once(study_file: StudyFile, tmp_path: Path) -> None:
+def test_starting_points_come_first_and_once(study_file: StudyFile) -> None:
     searcher = make_searcher(study_file, starting_points=POINTS)
-    assert searcher.suggest("t1") == POINTS[0][1]
+    assert searcher.suggest("t1") == POINTS[0].values
     finish(searcher, "t1", [0.5])
     searcher = restart(searcher)
     bold = searcher.suggest("t2")
-    assert (
-        isinstance(bold, dict)
-        and bold["x"] == 1.0
-        and isinstance(bold["x"], float)
-        and set(bold) == set(SPACE)
-    )
+    assert isinstance(bold, dict) and set(bold) == set(SPACE)
+    assert bold["x"] == 1.0 and isinstance(bold["x"], float)
     searcher.suggest("t3")
-    names = [trial.user_attrs.get("starting_point") for trial in study_file.open().trials]
-    assert names == ["plain", "bold", None]
+    assert list_names(study_file) == ["plain", "bold", None]
 
 
 def test_a_trial_that_was_being_drawn_is_drawn_again(study_file: StudyFile, tmp_path: Path) -> None:
@@ -186,7 +244,7 @@ def test_a_trial_that_was_being_drawn_is_drawn_again(study_file: StudyFile, tmp_
         assert [trial.number for trial in study_file.open().trials] == [0, 1]
 
 
-def test_an_end_that_was_being_told_is_taken_back(study_file: StudyFile) -> None:
+def test_an_end_that_was_being_written_is_removed(study_file: StudyFile) -> None:
     searcher = make_searcher(study_file)
     searcher.suggest("t")
     searcher.on_trial_result("t", result(1, 0.3))
@@ -202,7 +260,9 @@ def test_an_end_that_was_being_told_is_taken_back(study_file: StudyFile) -> None
     assert last_trial(study_file).state == TrialState.PRUNED
 
 
-def test_unfinished_trials_keep_their_values(study_file: StudyFile) -> None:
+@pytest.mark.parametrize("modes", [("max",), ("max", "min")], ids=["one objective", "two"])
+def test_unfinished_trials_keep_their_values(study_file: StudyFile, modes: Any) -> None:
+    study_file = replace(study_file, modes=modes)
     searcher = make_searcher(study_file, num_trials=3)
     configs = {name: searcher.suggest(name) for name in ("ended", "running")}
     searcher.on_trial_result("running", result(1, 0.3))
@@ -210,14 +270,14 @@ def test_unfinished_trials_keep_their_values(study_file: StudyFile) -> None:
 
     searcher = restart(searcher)
     assert {name: searcher.suggest(name) for name in configs} == configs
-    # What is trained again for want of a checkpoint is told again.
-    finish(searcher, "ended", [0.1, 0.2, 0.9])
+    finish(searcher, "ended", [0.1, 0.2, 0.9])  # trained again for want of a checkpoint
     finish(searcher, "running", [0.9, 0.4, 0.2])
     assert searcher.suggest("new") not in configs.values()
     assert searcher.suggest("too many") == Searcher.FINISHED
-    trials = study_file.open().trials
-    assert [trial.value for trial in trials[:2]] == [0.3, 0.4]
-    assert trials[1].intermediate_values == {1: 0.3, 2: 0.4, 3: 0.2}
+    ended, running, _ = study_file.open().trials
+    size = [SIZE][: len(modes) - 1]
+    assert (ended.values, running.values) == ([0.3, *size], [0.4, *size])
+    assert read_curve(running) == {1: [0.3, *size], 2: [0.4, *size], 3: [0.2, *size]}
 
 
 def test_more_trials_go_on_in_the_same_study(study_file: StudyFile) -> None:
@@ -228,7 +288,7 @@ def test_more_trials_go_on_in_the_same_study(study_file: StudyFile) -> None:
     assert isinstance(make_searcher(study_file, num_trials=2).suggest("t1"), dict)
 
 
-def test_a_failure_is_told_with_its_reason(study_file: StudyFile) -> None:
+def test_a_failure_is_kept_with_its_reason(study_file: StudyFile) -> None:
     searcher = make_searcher(study_file)
     searcher.suggest("died")
     searcher.note_failure("died", "its worker died")
@@ -239,7 +299,7 @@ def test_a_failure_is_told_with_its_reason(study_file: StudyFile) -> None:
     assert found == [(TrialState.FAIL, "its worker died"), (TrialState.FAIL, "the loss became nan at step 3")]
 
 
-def test_a_torn_journal_goes_on(study_file: StudyFile, tmp_path: Path) -> None:
+def test_a_torn_journal_goes_on(study_file: StudyFile) -> None:
     searcher = make_searcher(study_file)
     searcher.suggest("t1")
     with study_file.journal.open("ab") as file:
@@ -249,60 +309,55 @@ def test_a_torn_journal_goes_on(study_file: StudyFile, tmp_path: Path) -> None:
     assert last_trial(study_file).value == 0.3
 
 
-def test_proposals_are_the_same_with_and_without_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("space", [SPACE, CONDITIONAL_SPACE], ids=["plain", "conditional"])
+def test_proposals_are_the_same_with_and_without_restarts(tmp_path: Path, space: Any) -> None:
+    def play(searcher: StudySearcher, trial_id: str, config: Any) -> None:
+        finish(searcher, trial_id, [0.1 * int(trial_id[1:])] * MAX_EPOCHS)
+
+    through, restarted = (
+        propose(make_searcher(StudyFile(tmp_path / name, "s", "tpe", 3, 2), space=space), 10, name == "restarted", play)
+        for name in ("through", "restarted")
+    )
+    assert through == restarted
+    assert len({str(config) for config in through}) == 10
+
+
+@pytest.mark.parametrize("ended", [MAX_EPOCHS, 1], ids=["complete", "stopped"])
+def test_tpe_goes_on_with_two_objectives(tmp_path: Path, ended: int) -> None:
+    """Past the random start, also where all but a few trials were stopped; with running ones beside."""
+
+    def play(searcher: StudySearcher, trial_id: str, config: Any) -> None:
+        n_epochs = MAX_EPOCHS if int(trial_id[1:]) % 4 == 0 else ended
+        finish(searcher, trial_id, [config["x"]] * n_epochs, size=config["n"])
+
     proposals = []
     for name in ("through", "restarted"):
-        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2)
-        searcher = make_searcher(study_file, num_trials=6)
-        configs: list[Any] = []
-        for number in range(6):
-            configs.append(searcher.suggest(f"t{number}"))
-            finish(searcher, f"t{number}", [0.1 * number] * MAX_EPOCHS)
-            if name == "restarted":
-                searcher = restart(searcher)
-        proposals.append(configs)
+        searcher = make_searcher(StudyFile(tmp_path / name, "s", "tpe", 3, 2, ("max", "min")))
+        searcher.suggest("kept running")
+        proposals.append(propose(searcher, 8, name == "restarted", play))
     assert proposals[0] == proposals[1]
-    assert len({config["x"] for config in proposals[0]}) == 6
 
 
-def test_refuses_a_changed_space(study_file: StudyFile) -> None:
+def test_a_changed_space_is_refused(study_file: StudyFile) -> None:
     make_searcher(study_file).suggest("t1")
-    changed = {**SPACE, "x": FloatDistribution(0.0, 2.0)}
+    changed = {**SPACE, "x": FloatRange(0.0, 2.0)}
     with pytest.raises(SearchError, match="searched x over .* needs a new search"):
-        make_searcher(study_file, distributions=changed).suggest("t2")
+        make_searcher(study_file, space=changed).suggest("t2")
 
 
-@pytest.mark.parametrize(
-    ("points", "rule"),
-    [
-        ([("p", {"x": 0.1}), ("p", {"x": 0.2})], "two are called 'p'"),
-        ([("p", {"x": 0.1, "y": 1, "z": 1})], "'p' sets y, z, which"),
-    ],
-)
-def test_refuses_starting_points(
-    study_file: StudyFile, points: list[tuple[str, dict[str, Any]]], rule: str
-) -> None:
-    with pytest.raises(SearchError, match=rule):
-        make_searcher(study_file, starting_points=points)
-
-
-CONDITIONS = {"x": (Condition("kind", ("a",)),), "n": (Condition("kind", ("a", "b")), Condition("on", (True,)))}
-CONDITIONAL_SPACE = {**SPACE, "on": CategoricalDistribution([True, False])}
-
-
-def make_conditional_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
-    return make_searcher(
-        study_file, **{"distributions": CONDITIONAL_SPACE, "conditions": CONDITIONS, "num_trials": 24, **changes}
-    )
+def test_a_study_of_other_objectives_is_refused(pair_file: StudyFile) -> None:
+    make_searcher(pair_file).suggest("t1")
+    with pytest.raises(SearchError, match="maximize and minimize its values, but is now asked to maximize them"):
+        make_searcher(replace(pair_file, modes=("max",))).suggest("t2")
 
 
 def list_expected(config: dict[str, Any]) -> set[str]:
-    """Says by hand what the conditions above mean."""
+    """Says by hand what the conditions of ``CONDITIONAL_SPACE`` mean."""
     return {"kind", "on"} | ({"x"} if config["kind"] == "a" else set()) | ({"n"} if config["on"] else set())
 
 
 def test_a_trial_has_only_what_applies(study_file: StudyFile) -> None:
-    searcher = make_conditional_searcher(study_file)
+    searcher = make_searcher(study_file, space=CONDITIONAL_SPACE)
     for number in range(24):
         config = searcher.suggest(f"t{number}")
         assert isinstance(config, dict) and set(config) == list_expected(config)
@@ -312,162 +367,19 @@ def test_a_trial_has_only_what_applies(study_file: StudyFile) -> None:
 
 
 def test_starting_points_leave_out_what_does_not_apply(study_file: StudyFile) -> None:
-    points = [("bare", {"kind": "b", "on": False}), ("part", {"kind": "a", "on": True, "x": 1}), ("open", {"on": True})]
-    searcher = make_conditional_searcher(study_file, starting_points=points)
+    points = make_points(
+        bare={"kind": "b", "on": False}, part={"kind": "a", "on": True, "x": 1}, open={"on": True}
+    )
+    searcher = make_searcher(study_file, space=CONDITIONAL_SPACE, starting_points=points)
     bare, part, opened = (searcher.suggest(f"t{number}") for number in range(3))
-    assert bare == points[0][1]
-    assert isinstance(part, dict) and part == {**points[1][1], "n": part["n"]} and isinstance(part["x"], float)
+    assert bare == points[0].values
+    assert isinstance(part, dict) and part == {**points[1].values, "n": part["n"]} and isinstance(part["x"], float)
     assert isinstance(opened, dict) and set(opened) == list_expected(opened) and opened["on"] is True
-    names = [trial.user_attrs.get("starting_point") for trial in study_file.open().trials]
-    assert names == ["bare", "part", "open"]
+    assert list_names(study_file) == ["bare", "part", "open"]
 
 
-def test_conditions_survive_restarts(tmp_path: Path) -> None:
-    proposals = []
-    for name in ("through", "restarted"):
-        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2)
-        searcher = make_conditional_searcher(study_file)
-        configs: list[Any] = []
-        for number in range(10):
-            configs.append(searcher.suggest(f"t{number}"))
-            finish(searcher, f"t{number}", [0.1 * number] * MAX_EPOCHS)
-            if name == "restarted":
-                searcher = restart(searcher)
-        proposals.append(configs)
-    assert proposals[0] == proposals[1]
-    assert all(set(config) == list_expected(config) for config in proposals[0])
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "words"),
-    [
-        ({"kind": "a", "on": True}, {"x": (Condition("kind", ("b",)),)}, "has x, which .* should not have"),
-        ({"kind": "b", "on": True}, {"x": (Condition("kind", ("b",)),)}, "has no x, which .* should have"),
-    ],
-)
-def test_refuses_changed_conditions(
-    study_file: StudyFile, before: dict[str, Any], after: dict[str, Any], words: str
-) -> None:
-    make_conditional_searcher(study_file, starting_points=[("p", before)]).suggest("t1")
-    with pytest.raises(SearchError, match=words):
-        make_conditional_searcher(study_file, conditions={**CONDITIONS, **after}).suggest("t2")
-
-
-@pytest.mark.parametrize(
-    ("changes", "rule"),
-    [
-        ({"starting_points": [("p", {"kind": "b", "x": 0.1})]}, "'p' sets x, which its other values do not"),
-        ({"starting_points": [("p", {"n": 1})]}, "'p' sets n, which its other values do not"),
-        ({"conditions": {"x": (Condition("y", (1,)),)}}, "x depends on y, which the space does not search"),
-        ({"conditions": {"x": (Condition("n", (1,)),), "n": (Condition("x", (1,)),)}}, "depend on each other"),
-    ],
-)
-def test_refuses_what_conditions_rule_out(study_file: StudyFile, changes: dict[str, Any], rule: str) -> None:
-    with pytest.raises(SearchError, match=rule):
-        make_conditional_searcher(study_file, **changes)
-
-
-@pytest.fixture
-def pair_file(tmp_path: Path) -> StudyFile:
-    return StudyFile(tmp_path / "pair.journal", "s", seed=7, startup_trials=3, modes=("max", "min"))
-
-
-def make_pair_searcher(study_file: StudyFile, **changes: Any) -> StudySearcher:
-    return make_searcher(study_file, **{"metrics": ("val_dice", "trained_parameters"), "num_trials": 30, **changes})
-
-
-def finish_pair(searcher: StudySearcher, trial_id: str, dice: list[float], size: float, error: bool = False) -> None:
-    rows = [{**result(epoch, value), "trained_parameters": size} for epoch, value in enumerate(dice, start=1)]
-    for row in rows[:-1]:
-        searcher.on_trial_result(trial_id, row)
-    searcher.on_trial_complete(trial_id, None if error else rows[-1], error=error)
-
-
-@pytest.mark.parametrize(
-    ("dice", "size", "error", "state", "values", "reason"),
-    [
-        ([0.2, 0.6, 0.5], 100, False, TrialState.COMPLETE, [0.6, 100.0], None),
-        ([0.6, 0.4], 100, False, TrialState.PRUNED, None, None),
-        ([0.4, 0.5, math.nan], 100, False, TrialState.FAIL, None, "val_dice is nan at epoch 3"),
-        ([0.4, 0.5], math.nan, False, TrialState.FAIL, None, "trained_parameters is nan at epoch 2"),
-        ([0.4, 0.5], 100, True, TrialState.FAIL, None, "the trial raised an error"),
-    ],
-)
-def test_two_objectives_are_told_with_their_curve(
-    pair_file: StudyFile,
-    dice: list[float],
-    size: float,
-    error: bool,
-    state: TrialState,
-    values: list[float] | None,
-    reason: str | None,
-) -> None:
-    searcher = make_pair_searcher(pair_file)
-    searcher.suggest("t1")
-    finish_pair(searcher, "t1", dice, size, error)
-    trial = last_trial(pair_file)
-    assert (trial.state, trial.values, trial.user_attrs.get("reason")) == (state, values, reason)
-    told = dice[:-1] if error else dice
-    finite = {epoch: [v, float(size)] for epoch, v in enumerate(told, start=1) if math.isfinite(v + size)}
-    assert read_curve(trial) == finite
-    assert trial.user_attrs.get("best_value") == (max(v for v, _ in finite.values()) if finite else None)
-
-
-def test_two_objectives_survive_a_restart(pair_file: StudyFile, tmp_path: Path) -> None:
-    searcher = make_pair_searcher(pair_file)
-    for name in ("done later", "running"):
-        searcher.suggest(name)
-    searcher.on_trial_result("running", {**result(1, 0.3), "trained_parameters": 9})
-    finish_pair(searcher, "done later", [0.1, 0.2, 0.3], 5)
-
-    searcher = restart(searcher)
-    finish_pair(searcher, "done later", [0.1, 0.2, 0.9], 5)
-    finish_pair(searcher, "running", [0.8, 0.4, 0.2], 9)
-    done, running = pair_file.open().trials
-    assert done.values == [0.3, 5.0]
-    assert read_curve(running) == {1: [0.3, 9.0], 2: [0.4, 9.0], 3: [0.2, 9.0]}  # epoch 1 keeps its first value
-    assert running.values == [0.4, 9.0]
-
-
-@pytest.mark.parametrize("ended", [MAX_EPOCHS, 1], ids=["complete", "stopped"])
-def test_tpe_goes_on_with_two_objectives(tmp_path: Path, ended: int) -> None:
-    """Past the random start, also where all but a few trials were stopped; with running ones beside."""
-    proposals = []
-    for name in ("through", "restarted"):
-        study_file = StudyFile(tmp_path / name / "j", "s", seed=3, startup_trials=2, modes=("max", "min"))
-        searcher = make_pair_searcher(study_file)
-        searcher.suggest("kept running")
-        configs = []
-        for number in range(8):
-            config = searcher.suggest(f"t{number}")
-            assert isinstance(config, dict)
-            finish_pair(searcher, f"t{number}", [config["x"]] * (MAX_EPOCHS if number % 4 == 0 else ended), config["n"])
-            configs.append(config)
-            if name == "restarted":
-                searcher = restart(searcher)
-        proposals.append(configs)
-    assert proposals[0] == proposals[1]
-
-
-def test_refuses_a_study_of_other_objectives(pair_file: StudyFile) -> None:
-    make_pair_searcher(pair_file).suggest("t1")
-    with pytest.raises(SearchError, match="maximize and minimize its values, but is now asked to maximize them"):
-        make_searcher(replace(pair_file, modes=("max",))).suggest("t2")
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
-
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-def test_a_real_search(ray_cluster: None, study_file: StudyFile, tmp_path: Path) -> None:
-    from ray import tune
-
+@pytest.mark.usefixtures("local_ray")
+def test_a_real_search(study_file: StudyFile, tmp_path: Path) -> None:
     class Curve(tune.Trainable):  # inside the test, so that it travels to the workers by value
         def setup(self, config: dict[str, Any]) -> None:
             self.x = config["x"]
@@ -490,7 +402,7 @@ def test_a_real_search(ray_cluster: None, study_file: StudyFile, tmp_path: Path)
             assert checkpoint is not None
             self.x = checkpoint["x"]
 
-    points = [("good", {"x": 1.0}), ("raises", {"x": 0.25}), ("nan", {"x": 0.75}), ("bad", {"x": 0.0})]
+    points = make_points(good={"x": 1.0}, raises={"x": 0.25}, nan={"x": 0.75}, bad={"x": 0.0})
     searcher = make_searcher(study_file, num_trials=7, max_epochs=4, starting_points=points)
     grid = tune.Tuner(
         Curve,
@@ -506,9 +418,7 @@ def test_a_real_search(ray_cluster: None, study_file: StudyFile, tmp_path: Path)
 
     trials = {trial.user_attrs["ray_trial_id"]: trial for trial in study_file.open().trials}
     assert len(trials) == len(grid) == 7
-    assert [t.user_attrs.get("starting_point") for t in trials.values()][:5] == [
-        name for name, _ in points
-    ] + [None]
+    assert list_names(study_file)[:5] == ["good", "raises", "nan", "bad", None]
     for outcome in (grid[i] for i in range(len(grid))):
         # A trial that raised at once has no metrics; its folder is named after its id.
         trial = trials.pop(Path(outcome.path).name.split("_")[1])
@@ -520,7 +430,7 @@ def test_a_real_search(ray_cluster: None, study_file: StudyFile, tmp_path: Path)
         assert trial.state == (TrialState.COMPLETE if n_epochs == 4 else TrialState.PRUNED)
         assert sorted(trial.intermediate_values) == list(range(1, n_epochs + 1))
         assert trial.user_attrs["best_value"] == trial.params["x"] == outcome.config["x"]
-    by_name = {t.user_attrs.get("starting_point"): t for t in study_file.open().trials}
+    by_name = dict(zip(list_names(study_file), study_file.open().trials, strict=True))
     assert by_name["good"].state == TrialState.COMPLETE and by_name["good"].value == 1.0
     assert by_name["bad"].state == TrialState.PRUNED
     assert by_name["raises"].user_attrs["reason"] == "the trial raised an error"
