@@ -23,6 +23,12 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def ray_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails a test that starts Ray; other tests of the same process may have started it before."""
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+
+
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo as users get it (seed 0, 60 regions of 320 px), made once: to be read, not changed."""

@@ -27,8 +27,8 @@ ANSWER_TIMEOUT_S = 30.0
 class CheckpointStorage:
     """The checkpoints of one search.
 
-    Under a URL, Tune's workers write them there, and nothing else is; the search's own folder holds copies of those
-    that were kept, fetched at the end of its trials and when it is resumed.
+    With a URL, Tune's workers write them there, and nothing else; the search's own folder holds copies of those that
+    were kept, fetched when its trials end and when it is resumed.
     """
 
     def __init__(self, folder: Path, url: str = "") -> None:
@@ -46,15 +46,15 @@ class CheckpointStorage:
         return {"storage_path": self._root, "storage_filesystem": filesystem}
 
     def fetch(self, trials: str, trial_id: str = "") -> None:
-        """Makes the copies in the search's folder those of what lies under the URL; without a URL does nothing.
+        """Makes the search's folder hold copies of what lies under the URL; without a URL does nothing.
 
         Args:
             trials: Name of the folder of trials in the search's folder.
-            trial_id: Ray's id of the one trial that counts; empty for all.
+            trial_id: Ray's id of the one trial to fetch; empty for all.
 
         Raises:
             SearchError: If what is there cannot be read.
-            CheckpointError: If of one it cannot be told whether it is whole; it stays.
+            CheckpointError: If the manifest of one is of an unknown kind; the checkpoint stays.
         """
         if self._filesystem is None:
             return
@@ -89,7 +89,7 @@ class CheckpointStorage:
         whole = set()
         for checkpoint in self._list_folders(remote, "checkpoint_*"):
             name = Path(checkpoint).name
-            if not find_epoch(name):  # somebody's copy
+            if not find_epoch(name):  # a user's copy
                 continue
             if not is_whole(folder / name):
                 self._fetch_folder(checkpoint, folder / name)
@@ -159,7 +159,7 @@ def probe_url(url: str) -> str:
 
     def write() -> None:
         filesystem, base = fsspec.core.url_to_fs(url)
-        # A bucket is not made for whoever mistypes its name; a folder is.
+        # A bucket is not made, as its name may be mistyped; a folder is.
         top = base.lstrip("/").partition("/")[0]
         if not base.startswith("/"):
             try:

@@ -1,9 +1,10 @@
-"""Calls that are given up after a while: clients of servers try hosts that are down for minutes."""
+"""Runs a call with a timeout: clients of servers try hosts that are down for minutes."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,29 +14,24 @@ def call_within(timeout_s: float | None, call: Callable[[], T]) -> T:
     """Returns what the call returns, if it does so in time.
 
     Args:
-        timeout_s: Seconds; None for no deadline.
-        call: Goes on behind, unheard, when it is given up.
+        timeout_s: Seconds; None for no timeout.
+        call: After the timeout it continues in a daemon thread; its result is dropped.
 
     Raises:
-        TimeoutError: If it has not answered by then; what the call raises is raised here.
+        TimeoutError: If it has not returned by then; what the call raises is raised here.
     """
     if timeout_s is None:
         return call()
-    results: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
 
-    def target() -> None:
+    def run() -> None:
         try:
-            results.append(call())
+            future.set_result(call())
         except BaseException as error:
-            errors.append(error)
+            future.set_exception(error)
 
     # A daemon: a connection that hangs must not keep the process from ending.
-    thread = threading.Thread(target=target, name="deadline", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if errors:
-        raise errors[0]
-    if not results:
+    threading.Thread(target=run, name="deadline", daemon=True).start()
+    if not wait([future], timeout_s).done:
         raise TimeoutError(f"no answer within {timeout_s:.0f} s")
-    return results[0]
+    return future.result()

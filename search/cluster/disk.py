@@ -1,4 +1,4 @@
-"""A full or read-only disk, recognized in any error and described in one sentence."""
+"""Recognizes a full or read-only disk in any error, and describes it in one sentence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe_storage(what: str, folder: str) -> str:
 
 
 def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
-    """Returns what to tell where a search was stopped by a disk; None where it was not.
+    """Returns the error to report for a search that a disk stopped; None where something else did.
 
     Args:
         error: What stopped it; Tune wraps errors of callbacks in its own.
@@ -60,24 +60,24 @@ def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
 
 
 def find_storage_error(error: BaseException) -> str:
-    """Returns what the operating system said, where an error or one of its causes is of a disk; else nothing."""
+    """Returns the operating system's words, where an error or one of its causes comes from a disk; else nothing."""
     for each in _list_causes(error):
         if isinstance(each, OSError) and each.errno in _STORAGE_ERRNOS:
             return f"{each.strerror}" + (f" ({each.filename})" if each.filename else "")
-        # Of what these wrap they keep the text alone.
+        # These keep only the text of the error that they wrap.
         if isinstance(each, (TuneError, RayError)) and (words := find_storage_words(str(each))):
             return words
     return ""
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yields an error, and what it came of."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    """Yields an error, then each cause of the one before."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def find_storage_words(text: str) -> str:
-    """Returns what the operating system says of a disk, where an error's text has it; else nothing."""
+    """Returns the operating system's words for a disk's error that a text contains; else nothing."""
     return next((words for words in _STORAGE_WORDS if words in text), "")

@@ -1,4 +1,4 @@
-"""Why a trial failed, in a line; and failures that no second try can mend, as the disk is full."""
+"""Describes in a line why a trial failed, and ends the search where no retry can help, as on a full disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ray.tune import Callback
 
 from search.cluster.disk import StorageError, describe_storage, find_storage_words
 
-# A trial that lost its worker is tried again from its last checkpoint as often as this.
+# A trial that lost its worker is retried from its last checkpoint as often as this.
 MAX_RETRIES = 2
 WORKER_DIED = "its worker died (killed, out of memory, or its node was lost)"
 _DIED = ("actor died", "actor is dead", "worker died", "WorkerCrashedError", "ActorDiedError", "node has died")
@@ -30,11 +30,11 @@ class StorageGuard(Callback):
     """Ends the search at the first checkpoint that cannot be written: all other trials would fail as well."""
 
     def __init__(self, folder: str, probe: Callable[[], tuple[str, str]]) -> None:
-        """Takes the search's folder, and what tells which place cannot be written, and why."""
+        """Takes the search's folder, and a function that returns which place cannot be written, and why."""
         self._folder, self._probe = folder, probe
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Looks at why the trial is tried again.
+        """Checks why the trial is retried.
 
         Raises:
             StorageError: If a file could not be written.
@@ -50,7 +50,7 @@ class StorageGuard(Callback):
 def read_error(trial: Any) -> str:
     """Returns the whole text of a trial's last error; empty where there is none."""
     try:
-        # Written on the driver first, and copied beside the trial's other files later.
+        # The driver writes it first, and copies it to the trial's other files later.
         local = getattr(trial, "error_file", None)
         if local and Path(local).is_file():
             return Path(local).read_text(encoding="utf-8", errors="replace")
@@ -80,7 +80,7 @@ def describe_failure(trial: Any) -> str:
 
 
 def describe_ray_error(error: RayError) -> str:
-    """Returns a line that says why a call in a worker has no answer; empty where it is a bug, or of a disk."""
+    """Returns a line that says why a call in a worker has no answer; empty for a bug or a disk's error."""
     if isinstance(error, RayTaskError):
         cause = error.cause
         if (type(cause).__module__, type(cause).__name__) != ("torch", "OutOfMemoryError"):

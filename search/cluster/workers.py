@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 def check_shared_storage(storage: str, folder: Path) -> None:
-    """Demands that a search on several nodes be told where all of them can write, and that they see what lies there.
+    """Checks that a search on several nodes has a storage that was chosen for it, and that all nodes see.
 
     Args:
-        storage: As it was given.
-        folder: Of all searches, as an absolute path; it exists.
+        storage: As the user gave it.
+        folder: The folder of all searches, as an absolute path; it exists.
 
     Raises:
         ConfigError: If there are several nodes, and the storage is the default, or some do not see the folder.
@@ -60,10 +60,10 @@ def _list_blind_nodes(node_ids: Sequence[str], file: Path) -> list[str]:
 
 
 def check_gpus_compute(resources: TrialResources) -> None:
-    """Lets a worker compute on the GPU that it is given.
+    """Computes something in a worker on the GPU that it is given.
 
-    Ray counts what the driver tells; PyTorch may be built for none, for newer drivers or for other GPUs, and would
-    compute on the CPU without a word.
+    Ray counts the driver's GPUs; PyTorch may be built for none, for newer drivers or for other GPUs, and would silently
+    compute on the CPU.
 
     Raises:
         ConfigError: With PyTorch's reason, if it cannot.
@@ -76,18 +76,18 @@ def check_gpus_compute(resources: TrialResources) -> None:
 
 
 def call_with_resources(resources: TrialResources, what: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Runs a function in a worker that is given what a trial is given, and waits for its answer.
+    """Returns what a function returns in a worker that is given what a trial is given.
 
     Args:
-        resources: Of the worker.
+        resources: The worker's.
         what: Names what is computed, for errors.
-        function: See above.
-        arguments: Of the function.
+        function: Travels to the worker by value.
+        arguments: The function's.
 
     Raises:
-        SearchError: Likewise TrainablesError, if the function raised it; also if the worker died or the GPU's memory
-            ran out. Anything else is Ray's own: of a bug its RayTaskError, of a disk what
-            :func:`~search.cluster.disk.to_storage_error` knows.
+        SearchError: If the worker died or the GPU's memory ran out; this and any other TrainablesError also if the
+            function raised it.
+        RayError: If the function raised anything else; :func:`~search.cluster.disk.to_storage_error` knows a disk's.
     """
     return map_with_resources(resources, what, function, [arguments])[0]
 
@@ -95,7 +95,7 @@ def call_with_resources(resources: TrialResources, what: str, function: Callable
 def map_with_resources(
     resources: TrialResources, what: str, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]
 ) -> list[T]:
-    """Runs a function once for each tuple of arguments, as many at once as trials would; answers in order.
+    """Returns what a function returns for each tuple of arguments, in order; as many run at once as trials would.
 
     Raises:
         SearchError: As :func:`call_with_resources`.

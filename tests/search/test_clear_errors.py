@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from PIL import Image
 
 from search.run import main
+
+pytestmark = pytest.mark.usefixtures("ray_stays_off")
 
 
 @pytest.fixture
@@ -39,7 +40,6 @@ def run_main(capsys: pytest.CaptureFixture[str], tmp_path: Path, *arguments: str
     if "--space" not in arguments:
         given += ["--space", "lora.yaml"]
     assert main(given) == 2
-    assert not ray.is_initialized()
     assert not (storage / "refused").exists()
     assert not list(tmp_path.rglob("mlflow.db"))
     return capsys.readouterr().err

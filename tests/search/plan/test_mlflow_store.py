@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster.start import check_address
 from search.errors import ConfigError
 from search.plan.mlflow_store import check_tracking
 
@@ -75,20 +74,3 @@ def test_a_folder_is_a_store_only_where_mlflow_takes_it(cwd: Path, monkeypatch: 
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     with pytest.raises(ConfigError, match="MLFLOW_ALLOW_FILE_STORE"):
         check_tracking("./mlruns")
-
-
-@pytest.mark.parametrize("address", ["", " ", "ray://", "somewhere", "host:", "nope://a:1", "http://127.0.0.1:8265"])
-def test_an_address_that_is_none_is_a_finding(address: str) -> None:
-    with pytest.raises(ConfigError, match="must be auto, local, HOST:PORT or ray://HOST:PORT"):
-        check_address(address)
-
-
-@pytest.mark.parametrize("address", ["auto", "local"])
-def test_words_are_left_to_ray(address: str) -> None:
-    check_address(address)
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "127.0.0.1:99999"])
-def test_a_cluster_that_does_not_answer_is_a_finding(address: str) -> None:
-    with pytest.raises(ConfigError, match="no Ray cluster answers there"):
-        check_address(address.format(port=find_free_port()))

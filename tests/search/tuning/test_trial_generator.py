@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from ray import tune
 from ray.exceptions import ActorDiedError
 from ray.tune.experiment import Experiment, Trial
@@ -107,15 +105,8 @@ def write_checkpoint(folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial
     return UnfinishedTrial(trial_id, ((place, row),))
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("local_ray")
 class TestTrialsThatGoOn:
     """Tune gives these a place in its session's folder, for which Ray has to run."""
 

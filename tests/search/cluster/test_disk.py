@@ -1,0 +1,37 @@
+"""A full disk is recognized in errors, and in their causes."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from ray.tune.error import TuneError
+
+from search.cluster.disk import StorageError, find_storage_error, to_storage_error
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "/runs/a/study.journal")
+
+
+def wrap(error: Exception, outer: Exception) -> Exception:
+    """Returns an error that was raised from another one."""
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (wrap(FULL, RuntimeError("tune failed")), "No space left on device (/runs/a/study.journal)"),
+        (TuneError("...\nOSError: [errno 28] No space left on device"), "No space left on device"),
+        (TuneError("ValueError: too small"), ""),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), ""),
+    ],
+)
+def test_a_disk_is_found_among_the_causes(error: Exception, found: str) -> None:
+    assert find_storage_error(error) == found
+    assert (to_storage_error(error, "/runs/a") is not None) == bool(found)
+
+
+def test_what_a_callback_raised_is_found_inside_an_error_of_tune() -> None:
+    raised = StorageError("s3://bucket/a cannot be written: no answer within 30 s")
+    assert to_storage_error(wrap(raised, TuneError("Traceback ...")), "/runs/a") is raised
