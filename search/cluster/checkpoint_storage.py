@@ -17,7 +17,7 @@ from search.cluster.disk import probe_storage
 from search.command_line.paths import hide_password
 from search.errors import ConfigError, SearchError
 from search.run_folder.trial_folder import find_epoch, list_checkpoint_folders, locate_trial
-from trainables.errors import CheckpointError, Finding
+from trainables.errors import CheckpointError
 from trainables.files.manifest import is_whole
 
 # Clients of object stores try a host that is down for minutes.
@@ -131,27 +131,27 @@ def check_url(url: str, name: str = "") -> None:
     scheme = urlsplit(url).scheme
     known = ", ".join(sorted({"s3", "gs", "abfs", "sftp", "hdfs"} & set(fsspec.available_protocols())))
     if scheme not in fsspec.available_protocols():
-        raise ConfigError([Finding(where, f"no file system is known as {scheme}", f"known are {known} and others")])
+        raise ConfigError.at(where, f"no file system is known as {scheme}", f"known are {known} and others")
     if scheme == "memory":
-        raise ConfigError([Finding(where, "lies in one process, which others cannot read", "give another one")])
+        raise ConfigError.at(where, "lies in one process, which others cannot read", "give another one")
     if "@" in urlsplit(url).netloc:
         what, fix = "holds a password, which would be written down", "give it by the file system's own settings"
-        raise ConfigError([Finding(where, what, fix)])
+        raise ConfigError.at(where, what, fix)
     try:
         fsspec.core.url_to_fs(url)
     except ImportError as error:
         what, fix = f"a package is not installed: {error}", "install it with pip, or give a folder"
-        raise ConfigError([Finding(where, what, fix)]) from error
+        raise ConfigError.at(where, what, fix) from error
     except Exception as error:
-        raise ConfigError([Finding(where, " ".join(str(error).split()), "correct the URL")]) from error
+        raise ConfigError.at(where, " ".join(str(error).split()), "correct the URL") from error
     if what := probe_url(url):
         fix = "make the bucket or folder, and give credentials by the file system's own settings"
-        raise ConfigError([Finding(where, f"cannot be written: {what}", fix)])
+        raise ConfigError.at(where, f"cannot be written: {what}", fix)
     if name:
         filesystem, base = fsspec.core.url_to_fs(url)
         if filesystem.find(f"{base.rstrip('/')}/{name}"):
             what = f"holds checkpoints of another search of that name: {url.rstrip('/')}/{name}"
-            raise ConfigError([Finding(f"--name {name}", what, "choose another name")])
+            raise ConfigError.at(f"--name {name}", what, "choose another name")
 
 
 def probe_url(url: str) -> str:

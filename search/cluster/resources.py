@@ -73,7 +73,7 @@ def share_resources(
     hosts = [(cpus, n_trials) for cpus, n_trials in hosts if n_trials]
     if not hosts:
         what = f"no node has {gpus:g} GPU{'' if gpus == 1 else 's'} and a core beside"
-        raise ConfigError([Finding(f"--gpus-per-trial {gpus:g}", what, "ask for as many as one node has")])
+        raise ConfigError.at(f"--gpus-per-trial {gpus:g}", what, "ask for as many as one node has")
     fitting = sum(n_trials for _, n_trials in hosts)
     concurrent = min(fitting, max_concurrent or fitting)
     # Nothing beyond the loaders would use more, and a node's cores need not be in proportion to its GPUs.

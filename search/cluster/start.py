@@ -20,7 +20,6 @@ import ray
 
 from search.command_line.telemetry import silence_telemetry
 from search.errors import ConfigError, SearchError
-from trainables.errors import Finding
 
 OVERRIDE_ON_ZERO = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
 # Of a socket's path of at most 107 bytes, /ray/session_TIME_PROCESS/sockets/plasma_store takes 68.
@@ -140,7 +139,7 @@ def _name_in_errors(address: str) -> Iterator[None]:
         reason = str(error).partition("\n")[0] or type(error).__name__
         what = f"no Ray cluster answers there ({reason})"
         fix = "start one with `ray start --head`, or leave the option out to run on this machine"
-        raise ConfigError([Finding(f"--address {address}".strip(), what, fix)]) from error
+        raise ConfigError.at(f"--address {address}".strip(), what, fix) from error
 
 
 def connect_once(host: str, port: int) -> None:

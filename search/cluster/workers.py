@@ -16,7 +16,7 @@ from search.cluster.failures import describe_ray_error
 from search.cluster.resources import TrialResources
 from search.command_line.paths import DEFAULT_STORAGE
 from search.errors import ConfigError, SearchError
-from trainables.errors import Finding, TrainablesError
+from trainables.errors import TrainablesError
 from trainables.model.device import find_gpu_fault
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def check_shared_storage(storage: str, folder: Path) -> None:
     if storage == DEFAULT_STORAGE:
         what = f"{len(nodes)} nodes train, and checkpoints would be looked for in {DEFAULT_STORAGE}/ of each"
         fix = f"give a folder that all nodes share (if this one is: --storage {folder})"
-        raise ConfigError([Finding("--storage", what, fix)])
+        raise ConfigError.at("--storage", what, fix)
     probe = folder / f".shared-{uuid.uuid4().hex}"
     probe.touch()
     try:
@@ -48,7 +48,7 @@ def check_shared_storage(storage: str, folder: Path) -> None:
     if blind:
         names = ", ".join(node["NodeManagerHostname"] for node in nodes if node["NodeID"] in blind)
         what = f"{folder}, with decoded regions and the searches' own files, is not the same folder on {names}"
-        raise ConfigError([Finding("--storage", what, "give a folder that all nodes share (by a URL: work in one)")])
+        raise ConfigError.at("--storage", what, "give a folder that all nodes share (by a URL: work in one)")
 
 
 def _list_blind_nodes(node_ids: Sequence[str], file: Path) -> list[str]:
@@ -72,7 +72,7 @@ def check_gpus_compute(resources: TrialResources) -> None:
         return
     if why := call_with_resources(resources, "a look at the GPUs", find_gpu_fault):
         fix = "update the driver, install a PyTorch for it, or leave the GPUs alone with --gpus-per-trial 0"
-        raise ConfigError([Finding("GPUs", f"Ray counts them, and PyTorch cannot use them: {why}", fix)])
+        raise ConfigError.at("GPUs", f"Ray counts them, and PyTorch cannot use them: {why}", fix)
 
 
 def call_with_resources(resources: TrialResources, what: str, function: Callable[..., T], *arguments: Any) -> T:

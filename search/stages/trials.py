@@ -160,17 +160,12 @@ def _report_past(run: TuneRun, past: Sequence[FrozenTrial], unfinished: Sequence
 
 def _make_scheduler(config: SearchConfig, past: Sequence[FrozenTrial]) -> TrialScheduler:
     """Returns the space file's scheduler, which has seen the curves of a stopped search."""
-    scheduler = make_scheduler(
-        config.scheduler.kind,
-        config.max_epochs,
-        config.scheduler.grace_period,
-        config.scheduler.reduction_factor,
-        config.objective.metric,
-    )
+    metric = config.objective.metric
+    scheduler = make_scheduler(config.scheduler, config.max_epochs, metric)
     curves = {
         str(trial.user_attrs[RAY_TRIAL_ID]): {epoch: values[0] for epoch, values in read_curve(trial).items()}
         for trial in past
         if RAY_TRIAL_ID in trial.user_attrs
     }
-    replay_curves(scheduler, curves, config.objective.metric)
+    replay_curves(scheduler, curves, metric)
     return scheduler

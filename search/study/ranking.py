@@ -22,7 +22,6 @@ from search.space.objective import DICE, Objective
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, REASON, name_state, read_trials
 from trainables.context import RECIPE_FILE
-from trainables.errors import Finding
 from trainables.files.weight_file import COPY_FIX
 from trainables.files.whole_file import write_whole
 
@@ -118,7 +117,7 @@ def find_trial(ranked: list[RankedTrial], trial_id: str) -> RankedTrial:
         if trial.trial_id == trial_id:
             return trial
     known = ", ".join(trial.trial_id for trial in ranked) or "none"
-    raise ConfigError([Finding(f"--trial {trial_id}", "no such trial left a checkpoint", f"those that did: {known}")])
+    raise ConfigError.at(f"--trial {trial_id}", "no such trial left a checkpoint", f"those that did: {known}")
 
 
 def read_chosen(folder: Path, record: SearchRecord) -> Chosen:

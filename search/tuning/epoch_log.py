@@ -1,7 +1,7 @@
-"""Each trial's configuration and epochs as files in its own folder, on disk before the search goes on.
+"""Writes each trial's configuration and epochs to files in its folder, before the search goes on.
 
-Tune's own logger writes below its session's folder and copies from there every now and then: after a kill the last
-epochs would be missing.
+Tune's own logger writes below its session's folder and copies from there every now and then: a kill would lose the
+last epochs.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class EpochLog(Callback):
     """Writes ``params.json``, a line of ``result.json`` an epoch, and ``failure.txt`` where a trial failed for good."""
 
     def __init__(self, folder: Path) -> None:
-        """Takes the folder of all trials, in which each has one named after its id."""
+        """Takes the folder of all trials, in which each has a folder named after its id."""
         self._folder = folder.absolute()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Writes the configuration; of an earlier start it keeps the epochs that are whole."""
+        """Writes the configuration, and cuts off an epoch that an earlier start wrote half."""
         folder = self._locate(trial)
         folder.mkdir(parents=True, exist_ok=True)
         _write_params(folder, trial)
         (folder / FAILURE_FILE).unlink(missing_ok=True)
-        cut_torn_line(folder / RESULT_FILE)  # it goes on after a kill
+        cut_torn_line(folder / RESULT_FILE)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -42,7 +42,7 @@ class EpochLog(Callback):
             file.write(json.dumps(pick_plain(result)) + "\n")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Notes why the trial failed, unless it is made anew; also its configuration, where it never started."""
+        """Writes why the trial failed, unless it is made anew; and its configuration, where it never started."""
         if is_made_anew(trial):
             return
         folder = self._locate(trial)
@@ -60,7 +60,7 @@ def _write_params(folder: Path, trial: Any) -> None:
 
 
 def pick_plain(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what of a result is a number, a truth value or a text; NaN and infinity stay what they are."""
+    """Returns the numbers (also NaN and infinity), truth values and texts of a result."""
     plain: dict[str, Any] = {}
     for name, value in result.items():
         if isinstance(value, (bool, str, int)):

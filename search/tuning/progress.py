@@ -16,7 +16,7 @@ from search.study.trial_attributes import name_state
 
 @dataclass
 class TrialRow:
-    """What the table knows of one trial, by the first objective; times are in seconds of ``time.monotonic``."""
+    """A trial's row in the table, with values of the first objective and times in seconds of ``time.monotonic``."""
 
     number: int
     config: dict[str, Any]
@@ -32,17 +32,17 @@ class TrialRow:
 
 @dataclass
 class SearchProgress:
-    """Rows of all trials that have begun, and the plan they belong to.
+    """The rows of all trials that have begun, and what the search plans.
 
     Attributes:
         num_trials: Trials in all.
         max_epochs: Epochs of a whole trial.
         concurrent: Trials at once.
-        bar: Zero-shot's value of the objective, on validation; NaN where trials have protocols of their own, and so
-            no common bar.
+        bar: Zero-shot's value of the objective, on validation; NaN where each trial has its own protocol.
         started: When the first trial could begin.
         time_budget_s: Seconds that trials may take; None for no limit.
         objective: What is optimized; the table shows it.
+        rows: By Ray's trial id.
     """
 
     num_trials: int
@@ -84,7 +84,7 @@ class SearchProgress:
             now: By ``time.monotonic``.
 
         Returns:
-            Seconds until the last trial ends; None before there is anything to go by.
+            Seconds until the last trial ends; None before any trial has ended or reported an epoch.
         """
         ended = [row.ended - row.started for row in self.rows.values() if row.ended is not None]
         running = [row for row in self.rows.values() if row.ended is None]
@@ -96,7 +96,7 @@ class SearchProgress:
                 return None
             mean = sum(paces) / len(paces) * self.max_epochs
         rests = [self._estimate_rest(row, mean, now) for row in running]
-        # Trials that are stopped early end first: by themselves they would promise too early an end.
+        # Trials that are stopped early end first: their mean alone would promise too early an end.
         whole = [*ended, *(rest + now - row.started for row, rest in zip(running, rests, strict=True))]
         waiting = max(0, self.num_trials - len(self.rows)) * sum(whole) / len(whole)
         # The last trials leave cores idle: the search takes as long as the longest of them.
@@ -109,11 +109,5 @@ class SearchProgress:
         elapsed = now - row.started
         if elapsed < mean or not row.epoch:
             return max(0.0, mean - elapsed)
-        # It outlived the others, so it may well go on to its last epoch.
+        # It runs longer than the others, so it may well go on to its last epoch.
         return elapsed / row.epoch * max(0, self.max_epochs - row.epoch)
-
-    @property
-    def best(self) -> TrialRow | None:
-        """The row of the highest value so far."""
-        scored = [row for row in self.rows.values() if row.best == row.best]
-        return max(scored, key=lambda row: row.best, default=None)

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from search.errors import SearchError
-from search.space.config import SCHEDULER_KINDS
+from search.space.config import SchedulerConfig
+from search.space.objective import DICE
 
 
-def make_scheduler(
-    kind: str,
-    max_epochs: int,
-    grace_period: int = 1,
-    reduction_factor: int = 3,
-    metric: str = "val_dice",
-    mode: Literal["max", "min"] = "max",
-) -> TrialScheduler:
+def make_scheduler(config: SchedulerConfig, max_epochs: int, metric: str = DICE) -> TrialScheduler:
     """Builds the scheduler of a search.
 
     ``asha`` is asynchronous successive halving (Li et al. 2018, arXiv 1810.05934) with one bracket: a trial
@@ -34,39 +27,24 @@ def make_scheduler(
     seen: after a stop, :func:`replay_curves` fills its rungs again.
 
     Args:
-        kind: ``asha`` or ``none``.
-        max_epochs: Epochs that a trial may have, at least 1.
-        grace_period: Epochs that every trial gets, from 1 to ``max_epochs``.
-        reduction_factor: One in this many trials passes a rung, at least 2.
-        metric: Name of the value by which trials are compared.
-        mode: Whether a larger (``max``) or a smaller (``min``) value is better.
-
-    Raises:
-        SearchError: A kind that does not exist, or a number outside its bounds.
+        config: From a space file, which was checked.
+        max_epochs: Epochs that a trial may have.
+        metric: Name of the value by which trials are compared; larger is better.
     """
-    if kind not in SCHEDULER_KINDS:
-        raise SearchError(f"scheduler kind must be one of {', '.join(SCHEDULER_KINDS)}, but got {kind!r}")
-    if kind == "none":
+    if config.kind == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    if not 1 <= grace_period <= max_epochs:
-        raise SearchError(
-            "1 <= grace_period <= max_epochs must hold, "
-            f"but got (grace_period={grace_period}, max_epochs={max_epochs})"
-        )
-    if reduction_factor < 2:
-        raise SearchError(f"reduction_factor must be at least 2, but got {reduction_factor}")
     return AsyncHyperBandScheduler(
         time_attr="training_iteration",
         metric=metric,
-        mode=mode,
+        mode="max",
         max_t=max_epochs,
-        grace_period=grace_period,
-        reduction_factor=reduction_factor,
+        grace_period=config.grace_period,
+        reduction_factor=config.reduction_factor,
     )
 
 
 def replay_curves(
-    scheduler: TrialScheduler, curves: Mapping[str, Mapping[int, float]], metric: str = "val_dice"
+    scheduler: TrialScheduler, curves: Mapping[str, Mapping[int, float]], metric: str = DICE
 ) -> None:
     """Shows a new scheduler what an earlier one has seen of the same search, so that it judges as that one would.
 

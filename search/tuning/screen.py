@@ -37,10 +37,9 @@ _GAP = 3  # characters between two columns of a table without edges
 
 
 class ProgressCallback(Callback):
-    """Shows the trials while they run: on a terminal a table that redraws itself, else a line an ended trial.
+    """Shows the trials while they run: on a terminal a table that redraws itself, else a line for each ended trial.
 
-    All text is printed as it is (no markup) and no line is wrapped: a terminal does that itself, a file needs
-    no wrapping.
+    Text is printed without markup, and no line is wrapped: a terminal wraps by itself, a file needs none.
     """
 
     def __init__(self, progress: SearchProgress, heading: str, console: Console) -> None:
@@ -49,7 +48,7 @@ class ProgressCallback(Callback):
         Args:
             progress: Filled by this callback.
             heading: A line above the table: model, data, protocol.
-            console: Where to; on no terminal, lines are printed.
+            console: A terminal shows the table, anything else the lines.
         """
         self.progress, self.heading, self.console = progress, heading, console
         self._live: Live | None = None
@@ -103,11 +102,11 @@ class ProgressCallback(Callback):
         self._end(row, "failed")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Says that the trial is tried again from its last checkpoint, and why."""
+        """Prints that the trial is retried from its last checkpoint, and why."""
         self._print(f"trial {self._find_row(trial).number:3d} is tried again: {describe_failure(trial)}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Closes the live table and leaves the last one on the screen, with the trials that a time budget stopped."""
+        """Closes the live table and prints the last one, with the trials that a time budget stopped."""
         self.close()
         for trial in trials:
             row = self.progress.rows.get(trial.trial_id)
@@ -117,13 +116,13 @@ class ProgressCallback(Callback):
         self._print(self.render())
 
     def close(self) -> None:
-        """Gives the screen back."""
+        """Closes the live table."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def _find_row(self, trial: Any) -> TrialRow:
-        """Returns the trial's row; Tune ends trials that it never started, when setup fails or time is up."""
+        """Returns the trial's row, a new one for a trial that ends before it started (setup fails, or time is up)."""
         rows = self.progress.rows
         return rows.setdefault(trial.trial_id, TrialRow(len(rows), dict(trial.config), time.monotonic()))
 
@@ -223,7 +222,7 @@ class ProgressCallback(Callback):
 
 
 def _choose_columns(rows: Sequence[Mapping[str, Text]], score_titles: Sequence[str], width: int) -> list[str]:
-    """Returns the titles whose columns fit side by side; parameters that do not fit are left out."""
+    """Returns the titles whose columns fit the width; parameters that do not fit are left out."""
     chosen, used = list(score_titles), -_GAP
     used += sum(max(len(title), *(len(row[title]) for row in rows), 0) + _GAP for title in score_titles)
     for title in SHOWN_PARAMETERS.values():
@@ -231,7 +230,7 @@ def _choose_columns(rows: Sequence[Mapping[str, Text]], score_titles: Sequence[s
         if not widest:
             continue  # this search does not vary it
         needed = max(len(title), widest) + _GAP
-        if used + needed <= width:  # a squeezed column tells nothing
+        if used + needed <= width:  # a squeezed column would be unreadable
             chosen.append(title)
             used += needed
     return chosen

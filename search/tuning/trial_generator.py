@@ -1,4 +1,8 @@
-"""Hands trials to Ray Tune: unfinished ones of an earlier run first, then new ones."""
+"""Hands trials to Ray Tune: unfinished ones of an earlier run first, then new ones.
+
+The one place that relies on Ray's private names: :class:`TrialGenerator` builds Tune's trials and counts their failures
+as ``SearchGenerator`` and ``TuneController`` of ray 2.60 do. tests/search/tuning/test_trial_generator.py holds this.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +36,8 @@ class TrialGenerator(SearchGenerator):
         """Takes the searcher.
 
         Args:
-            searcher: Its ``suggest`` returns the configuration of an unfinished trial for that trial's id, and new
-                ones for new ids; it may have ``note_failure``.
+            searcher: Its ``suggest`` returns an unfinished trial's configuration for that trial's id, and new ones for
+                new ids; it may have ``note_failure``.
             concurrent: Trials at once.
             find_kept: Returns the whole checkpoints of a trial by its id, as ``UnfinishedTrial.kept`` has them.
             unfinished: What goes on first, in this order.
@@ -62,18 +66,18 @@ class TrialGenerator(SearchGenerator):
         return not self._unfinished and bool(super().is_finished())
 
     def set_finished(self) -> None:
-        """Ends the search, as Tune asks where the time budget is spent: of the trials that it stops it tells nobody."""
+        """Ends the search when Tune's time budget is spent; Tune itself reports no end of the trials that it stops."""
         super().set_finished()  # type: ignore[no-untyped-call]
         self._unfinished.clear()
         for trial_id in sorted(self._limiter.live_trials):
             self._limiter.on_trial_complete(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells the searcher, with the reason where the trial failed; or makes the trial anew.
+        """Ends a trial in the searcher, with the reason where it failed; or makes it anew.
 
-        Where two calls wait for a worker that dies, Tune counts two failures: of the first it lets the trial wait for
-        another worker, of the second it gives the waiting trial up (seen in ray 2.60). The second is uncounted, and
-        the trial made anew, under its id, from its last checkpoint, with as many retries as it had left.
+        If a worker dies with two calls pending, Tune (2.60) counts two failures: the first reschedules the trial, the
+        second drops it. We undo the second: the trial is made anew, under its id, from its last checkpoint, with as
+        many retries as it had left.
         """
         trial = self._made.get(trial_id)
         if error and trial is not None and trial.status == Trial.PENDING and not self._finished:
@@ -104,12 +108,12 @@ class TrialGenerator(SearchGenerator):
             trial_id=unfinished.trial_id,
         )
         assert trial.storage is not None
-        # Its folder is the one that it had: left to itself, Tune gives a trial made anew in one session another one.
+        # It keeps its folder: Tune would give a trial that is made anew in one session another one.
         trial.storage.trial_dir_name = trial.custom_dirname
         trial.relative_logdir = trial.custom_dirname  # type: ignore[assignment]
         trial.init_local_path()  # type: ignore[no-untyped-call]
         for path, row in unfinished.kept:
-            place = f"{trial.storage.trial_fs_path}/{path.name}"  # its own: what lies in the folder may be a copy
+            place = f"{trial.storage.trial_fs_path}/{path.name}"  # the original: path may be a copy
             checkpoint = Checkpoint(place, trial.storage.storage_filesystem)
             metrics = {**row, "training_iteration": int(row["training_iteration"])}
             trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
@@ -120,12 +124,12 @@ class TrialGenerator(SearchGenerator):
 
 
 class ListSearcher(Searcher):
-    """Proposes the given configurations, each once, in their order."""
+    """Proposes known configurations, each once, in their order."""
 
     def __init__(
         self, configs: Sequence[Mapping[str, Any]], unfinished: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
-        """Takes new configurations, and by their ids those of trials that go on after a stop."""
+        """Takes new configurations, and those of trials that go on after a stop by Ray's id."""
         super().__init__(metric="train_loss", mode="min")
         self._unfinished = dict(unfinished or {})
         self._waiting = [dict(config) for config in configs]
@@ -139,7 +143,7 @@ class ListSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing is learned from a trial's end."""
+        """Learns nothing from a trial's end."""
 
     def save(self, checkpoint_path: str) -> None:
         """Keeps nothing: whoever lists configurations can list them again."""

@@ -1,4 +1,4 @@
-"""The trials that a search which stopped left behind: from which checkpoint each of them can go on."""
+"""Finds interrupted trials and the checkpoint from which each can resume."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class UnfinishedTrial:
 
     Attributes:
         trial_id: Ray's id of the trial, which it keeps.
-        kept: Its whole checkpoints with what was reported at their epochs, the oldest first; it goes on from the
-            last one, or from its start where there is none.
-        last_epoch: The epoch after which it ends, where that has been decided before the stop: the study has its end,
-            but the checkpoint of its last epoch was not written. None where the scheduler decides.
+        kept: Its whole checkpoints with the reports of their epochs, the oldest first; it goes on from the last one,
+            or from its start where there is none.
+        last_epoch: The epoch after which it ends, where the study has its end already, but the checkpoint of its last
+            epoch was not written. None where the scheduler decides.
     """
 
     trial_id: str
@@ -48,11 +48,11 @@ class UnfinishedTrial:
 
 
 def list_decided(trials: Sequence[FrozenTrial], trials_folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns the last reports of trials whose end was decided before a stop and not told, by Ray's id.
+    """Returns the last reports of trials that had ended before a stop, but run on in the study, by Ray's id.
 
-    Tune reports an epoch, writes its checkpoint, and only then tells the searcher that it was the trial's last one:
-    by its scheduler, its number or a loss that is not finite (seen in ray 2.60). To the study a trial that was stopped
-    in between is still running, but with that checkpoint it would go on beyond its end.
+    Tune reports an epoch, writes its checkpoint, and only then informs the searcher that it was the trial's last one:
+    by its scheduler, its number or a loss that is not finite (seen in ray 2.60). A trial that was interrupted in
+    between would go on from that checkpoint beyond its end.
     """
     decided = {}
     for trial in trials:
@@ -62,7 +62,7 @@ def list_decided(trials: Sequence[FrozenTrial], trials_folder: Path) -> dict[str
         folder = locate_trial(trials_folder, trial_id)
         reports = read_reports(folder)
         last = max(reports, default=0)
-        # Checkpoints are hashed to tell whether they are whole: only where it matters.
+        # Checking whether checkpoints are whole means hashing them: only where it matters.
         if last and reports[last].get(DONE) and UnfinishedTrial(trial_id, clear_checkpoints(folder)).epoch == last:
             decided[trial_id] = reports[last]
     return decided
@@ -74,9 +74,9 @@ def list_unfinished(
     """Returns the study's trials that go on, in their order; clears away checkpoints that are not whole.
 
     Args:
-        trials: Of the study, with the ends of :func:`list_decided` told.
-        trials_folder: Where they lie.
-        keeps_checkpoints: Whether one that has ended must have its last epoch's; not where nothing is trained.
+        trials: The study's, after the reports of :func:`list_decided` have ended theirs.
+        trials_folder: The folder of their folders.
+        keeps_checkpoints: Whether an ended trial must have its last epoch's checkpoint; not where nothing is trained.
     """
     unfinished = []
     for trial in trials:
@@ -94,10 +94,10 @@ def list_unfinished(
 
 
 def list_unfinished_listed(folder: Path, epochs: int) -> dict[str, tuple[UnfinishedTrial, dict[str, Any]]]:
-    """Returns the trials of known configurations that go on, by their id, each with its configuration.
+    """Returns the trials of known configurations that go on, by Ray's id, each with its configuration.
 
     Args:
-        folder: Of all these trials.
+        folder: The folder of their folders.
         epochs: After how many a trial is finished.
     """
     found = {}
@@ -109,10 +109,10 @@ def list_unfinished_listed(folder: Path, epochs: int) -> dict[str, tuple[Unfinis
 
 
 def clear_checkpoints(folder: Path) -> tuple[tuple[Path, Row], ...]:
-    """Returns a trial's whole checkpoints with their reports, oldest first; deletes what a kill left half done.
+    """Returns a trial's whole checkpoints with their reports, oldest first; deletes those that a kill left half done.
 
     Raises:
-        CheckpointError: If of one it cannot be told whether it is whole; it stays.
+        CheckpointError: If the manifest of one is of an unknown kind; the checkpoint stays.
     """
     rows, kept = read_epochs(folder), []
     for epoch, path in list_checkpoint_folders(folder):
