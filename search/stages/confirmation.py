@@ -1,8 +1,8 @@
 """Trains the best configurations of a search again with several seeds, and chooses what is exported.
 
-The best of many trials on few regions is partly luck. New seeds tell how much: configurations are compared by
-their mean over seeds, and the scale of the update (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903) is chosen by the
-same mean, with zero-shot among the scales. All of it goes by the search's objective and looks at validation alone.
+The best of many trials on few regions is partly luck. New seeds show how much: the mean over seeds compares
+configurations, and chooses the scale of the update (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903), with zero-shot
+among the scales. Everything goes by the search's objective, on validation alone.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _DICE = Objective()
 
 
 def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> Chosen:
-    """Confirms the best trials, scales the best of them, and writes down what was chosen.
+    """Confirms the best trials, scales the best of them, and returns and writes what was chosen.
 
     Args:
-        session: The search, its trials ended.
+        session: The search, after its trials.
         ranked: Trials with a checkpoint, the best first; at least one.
         zeroshot: The bar on validation.
 
@@ -51,12 +51,11 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
         return read_chosen(plan.folder, session.record)  # the search had come further
     finalists = _confirm(session, ranked, zeroshot)
     write_finalists(plan.folder, finalists, plan.protocol.id)
-    best = choose_finalist(finalists)
-    best = _measure_scales(session, best)
+    best = _measure_scales(session, choose_finalist(finalists))
     compared = [best if each.trial_id == best.trial_id else each for each in finalists]
     write_finalists(plan.folder, compared, plan.protocol.id)
     scale = choose_scale(best.average_scores())
-    _tell_scales(session, best, scale)
+    _print_scales(session, best, scale)
     run = max(best.runs, key=lambda each: each.score_by_scale[scale])
     chosen = Chosen(
         trial_id=best.trial_id,
@@ -102,7 +101,7 @@ def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) 
 
 
 def list_seeds(seed: int, number: int) -> list[int]:
-    """Returns the seeds of confirmations: those that follow the search's own, which chose the finalists."""
+    """Returns the seeds of confirmations: those after the search's own, which chose the finalists."""
     return [(seed + 1 + index) % 2**32 for index in range(number)]
 
 
@@ -149,21 +148,21 @@ def _describe(finalist: Finalist, bar: float, objective: Objective) -> str:
 
 
 def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
-    """Scores every seed's checkpoint at every scale that there is, on the validation regions of its folds."""
+    """Scores every seed's checkpoint at every scale, on the validation regions of its folds."""
     # Class prompts have no zero-shot end from which to be scaled.
     scales = (1.0,) if session.context.protocol.is_auto else SCALES
-    told = "several scales of its update (0 is zero-shot)" if len(scales) > 1 else "scale 1"
-    session.say(f"scoring the best configuration at {told} ...")
+    which = "several scales of its update (0 is zero-shot)" if len(scales) > 1 else "scale 1"
+    session.say(f"scoring the best configuration at {which} ...")
     folds, metric = session.context.list_folds(), session.plan.config.objective.metric
     calls = [
         (session.context, session.context.locate_fold(Path(run.checkpoint), index), fold.val, scales)
         for run in finalist.runs
         for index, fold in enumerate(folds)
     ]
-    found = map_with_resources(session.resources, "scores of the scales", score_scales, calls)
+    found = iter(map_with_resources(session.resources, "scores of the scales", score_scales, calls))
     runs = []
-    for position, run in enumerate(finalist.runs):
-        parts = found[position * len(folds) : (position + 1) * len(folds)]
+    for run in finalist.runs:
+        parts = [next(found) for _ in folds]
         joined = {scale: flatten_scores(join_scores([part[scale] for part in parts]), "val") for scale in parts[0]}
         by_scale = {scale: figures[DICE] for scale, figures in joined.items()}
         values = {} if metric == DICE else {scale: figures[metric] for scale, figures in joined.items()}
@@ -171,7 +170,7 @@ def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
     return dataclasses.replace(finalist, runs=tuple(runs))
 
 
-def _tell_scales(session: Session, best: Finalist, scale: float) -> None:
+def _print_scales(session: Session, best: Finalist, scale: float) -> None:
     figures = ", ".join(f"{each:g}: {score:.3f}" for each, score in best.average_scores().items())
     session.say(f"  mean {session.plan.config.objective.label} by scale: {figures}; chosen: {scale:g}")
     if set(best.average_scales()) == {0.0, 1.0}:
@@ -194,7 +193,7 @@ def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -
     if trial is None or trial.failure or not checkpoints:
         why = (trial.failure or "it left no checkpoint") if trial else "it was not started"
         raise SearchError(f"the refit on all regions failed: {why}")
-    # The refit is none of the seeds' trainings: what is known of it is their mean.
+    # The refit is none of the seeds' trainings: their mean is its best estimate.
     curve, scores = best.average_scales(), best.average_scores()
     return dataclasses.replace(
         chosen,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from search.errors import ConfigError
 from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
 from search.run_folder.summary import Summary
+from search.run_folder.trial_folder import PARAMS_FILE, RESULT_FILE, locate_trial
 from search.space.config import load_config
 from search.stages.session import Session, claim_folder, open_session
 from search.tracking.tracker import Tracker
+from trainables.context import RECIPE_FILE
+from trainables.files.manifest import seal_checkpoint
 from trainables.protocol.spec import PROTOCOLS
 
 
@@ -126,6 +130,33 @@ def summary() -> Summary:
         wall_seconds=130.0,
         bar_recorded_comparable=False,
     )
+
+
+@pytest.fixture(scope="session")
+def write_trial() -> Callable[..., Path]:
+    """Writes what a trial leaves; returns its folder.
+
+    Arguments: the folder of all trials, Ray's id, the values of its epochs (``val_dice``, or whole rows), the epochs
+    that a checkpoint is kept of, and its configuration.
+    """
+
+    def write(
+        folder: Path, trial_id: str, rows: Sequence[Any], kept: Iterable[int] = (), config: Any = None
+    ) -> Path:
+        trial, text = locate_trial(folder, trial_id), json.dumps(config or {"seed": 1})
+        trial.mkdir(parents=True)
+        reports = [row if isinstance(row, dict) else {"val_dice": row} for row in rows]
+        lines = [json.dumps({"training_iteration": epoch, **row}) for epoch, row in enumerate(reports, start=1)]
+        (trial / RESULT_FILE).write_text("".join(f"{line}\n" for line in lines))
+        (trial / PARAMS_FILE).write_text(text)
+        for epoch in kept:
+            checkpoint = trial / f"checkpoint_{epoch - 1:06d}"
+            checkpoint.mkdir()
+            (checkpoint / RECIPE_FILE).write_text(text)
+            seal_checkpoint(checkpoint)
+        return trial
+
+    return write
 
 
 @pytest.fixture(params=["", "\0" * 40, "[]", "null", "5", '["x"]', '{"unknown": 1}', '{"a": {"b": 1}}', "[" * 100_000])

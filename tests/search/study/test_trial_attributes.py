@@ -1,0 +1,28 @@
+"""What the study holds of a trial, in the user's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from search.study.study_file import StudyFile
+from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, count_states, find_starting_point, read_trials
+
+
+def test_states_are_counted_in_the_users_words() -> None:
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
+    trials = [create_trial(state=state, value=0.4 if state == TrialState.COMPLETE else None) for state in states]
+    assert count_states(trials) == {"complete": 1, "stopped": 2, "failed": 1, "unfinished": 1}
+
+
+@pytest.mark.parametrize(
+    ("trial_id", "tags"), [("named", {"starting_point": "plain-lora"}), ("sampled", {}), ("unknown", {})]
+)
+def test_a_starting_point_is_found_by_its_trial(tmp_path: Path, trial_id: str, tags: dict[str, str]) -> None:
+    study_file = StudyFile(tmp_path / "study.journal", "a-search")
+    for attrs in ({RAY_TRIAL_ID: "named", STARTING_POINT: "plain-lora"}, {RAY_TRIAL_ID: "sampled"}):
+        study_file.open().add_trial(create_trial(value=0.4, user_attrs=attrs))
+    assert len(read_trials(study_file)) == 2
+    assert find_starting_point(study_file, trial_id) == tags
