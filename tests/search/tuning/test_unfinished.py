@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -12,24 +13,20 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.study.trial_attributes import RAY_TRIAL_ID
 from search.tuning.unfinished import list_decided, list_unfinished, list_unfinished_listed
-from trainables.context import RECIPE_FILE
 from trainables.errors import CheckpointError
-from trainables.files.manifest import MANIFEST_FILE, seal_checkpoint
+from trainables.files.manifest import MANIFEST_FILE
+
+Leave = Callable[[str, int, tuple[int, ...]], Path]
 
 
-def write_trial(folder: Path, trial_id: str, rows: int, checkpoints: tuple[int, ...]) -> Path:
-    """Writes what a trial leaves: reports of the epochs 1 to ``rows``, whole checkpoints of some epochs."""
-    trial = folder / f"trial-{trial_id}"
-    trial.mkdir(parents=True)
-    lines = [json.dumps({"training_iteration": epoch, "val_dice": 0.1 * epoch}) for epoch in range(1, rows + 1)]
-    (trial / "result.json").write_text("".join(f"{line}\n" for line in lines))
-    (trial / "params.json").write_text(json.dumps({"seed": 1}))
-    for epoch in checkpoints:
-        place = trial / f"checkpoint_{epoch - 1:06d}"
-        place.mkdir()
-        (place / RECIPE_FILE).write_text("{}")
-        seal_checkpoint(place)
-    return trial
+@pytest.fixture
+def leave(tmp_path: Path, write_trial: Callable[..., Path]) -> Leave:
+    """Writes what a trial leaves that reported so many epochs, with whole checkpoints of some of them."""
+
+    def write(trial_id: str, n_epochs: int, kept: tuple[int, ...]) -> Path:
+        return write_trial(tmp_path, trial_id, [0.1 * epoch for epoch in range(1, n_epochs + 1)], kept)
+
+    return write
 
 
 def make_trial(trial_id: str, state: TrialState, epochs: int) -> FrozenTrial:
@@ -45,7 +42,7 @@ def make_trial(trial_id: str, state: TrialState, epochs: int) -> FrozenTrial:
     ("state", "epochs", "checkpoints", "expected"),
     [
         (TrialState.RUNNING, 2, (1, 2), (2, None)),
-        (TrialState.RUNNING, 2, (1,), (1, None)),  # epoch 2 was told, its checkpoint was not written
+        (TrialState.RUNNING, 2, (1,), (1, None)),  # the checkpoint of epoch 2 was not written
         (TrialState.RUNNING, 0, (), (0, None)),
         (TrialState.COMPLETE, 3, (2, 3), None),
         (TrialState.COMPLETE, 3, (2,), (2, 3)),  # for the last epoch's checkpoint alone
@@ -54,9 +51,14 @@ def make_trial(trial_id: str, state: TrialState, epochs: int) -> FrozenTrial:
     ],
 )
 def test_where_a_trial_goes_on(
-    tmp_path: Path, state: TrialState, epochs: int, checkpoints: tuple[int, ...], expected: tuple[int, int] | None
+    leave: Leave,
+    tmp_path: Path,
+    state: TrialState,
+    epochs: int,
+    checkpoints: tuple[int, ...],
+    expected: tuple[int, int] | None,
 ) -> None:
-    write_trial(tmp_path, "a", epochs, checkpoints)
+    leave("a", epochs, checkpoints)
     found = list_unfinished([make_trial("a", state, epochs)], tmp_path)
     assert [(trial.epoch, trial.last_epoch) for trial in found] == ([] if expected is None else [expected])
 
@@ -68,9 +70,9 @@ def end_with(folder: Path, **said: object) -> None:
     (folder / "result.json").write_text("".join(f"{line}\n" for line in lines))
 
 
-def test_a_trial_whose_end_was_decided_and_not_told_is_found_with_its_last_report(tmp_path: Path) -> None:
+def test_an_end_that_was_decided_and_not_written_is_found_with_its_report(leave: Leave, tmp_path: Path) -> None:
     for trial_id in "abc":
-        write_trial(tmp_path, trial_id, 2, (1,) if trial_id == "b" else (1, 2))
+        leave(trial_id, 2, (1,) if trial_id == "b" else (1, 2))
     for trial_id in "ab":
         end_with(tmp_path / f"trial-{trial_id}", failure="the loss is NaN")
     states = {"a": TrialState.RUNNING, "b": TrialState.RUNNING, "c": TrialState.RUNNING}
@@ -81,16 +83,16 @@ def test_a_trial_whose_end_was_decided_and_not_told_is_found_with_its_last_repor
     assert not list_decided([make_trial("a", TrialState.COMPLETE, 2)], tmp_path)
 
 
-def test_what_ended_without_checkpoints_has_ended_where_none_are_kept(tmp_path: Path) -> None:
-    write_trial(tmp_path, "a", 1, ())
-    write_trial(tmp_path, "b", 0, ())
+def test_what_ended_without_checkpoints_has_ended_where_none_are_kept(leave: Leave, tmp_path: Path) -> None:
+    leave("a", 1, ())
+    leave("b", 0, ())
     trials = [make_trial("a", TrialState.COMPLETE, 1), make_trial("b", TrialState.RUNNING, 0)]
     assert [each.trial_id for each in list_unfinished(trials, tmp_path, keeps_checkpoints=False)] == ["b"]
     assert [each.trial_id for each in list_unfinished(trials, tmp_path)] == ["a", "b"]
 
 
-def test_what_a_kill_left_half_done_is_cleared_away(tmp_path: Path) -> None:
-    folder = write_trial(tmp_path, "a", 2, (1, 2))
+def test_what_a_kill_left_half_done_is_cleared_away(leave: Leave, tmp_path: Path) -> None:
+    folder = leave("a", 2, (1, 2))
     (folder / "checkpoint_000001" / MANIFEST_FILE).unlink()
     (folder / "checkpoint_000002").mkdir()
     (trial,) = list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
@@ -98,14 +100,14 @@ def test_what_a_kill_left_half_done_is_cleared_away(tmp_path: Path) -> None:
     assert [path.name for path in sorted(folder.glob("checkpoint_*"))] == ["checkpoint_000000"]
 
 
-def test_a_checkpoint_of_which_only_the_report_is_gone_stays(tmp_path: Path) -> None:
-    folder = write_trial(tmp_path, "a", 1, (1, 2))
+def test_a_checkpoint_stays_where_only_its_report_is_gone(leave: Leave, tmp_path: Path) -> None:
+    folder = leave("a", 1, (1, 2))
     (trial,) = list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
     assert trial.epoch == 1 and (folder / "checkpoint_000001").is_dir()
 
 
-def test_somebody_s_copies_of_checkpoints_stay(tmp_path: Path) -> None:
-    folder = write_trial(tmp_path, "a", 2, (1, 2))
+def test_a_user_s_copies_of_checkpoints_stay(leave: Leave, tmp_path: Path) -> None:
+    folder = leave("a", 2, (1, 2))
     copies = [folder / f"checkpoint_000001{end}" for end in (".bak", " (copy)")]
     for copy in copies:
         shutil.copytree(folder / "checkpoint_000000", copy)
@@ -115,29 +117,31 @@ def test_somebody_s_copies_of_checkpoints_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[]", '{"recipe.json": 2}'])
-def test_a_checkpoint_of_another_version_is_told_and_stays(tmp_path: Path, content: str) -> None:
-    path = write_trial(tmp_path, "a", 2, (1, 2)) / "checkpoint_000001" / MANIFEST_FILE
+def test_a_checkpoint_of_another_version_is_an_error_and_stays(leave: Leave, tmp_path: Path, content: str) -> None:
+    path = leave("a", 2, (1, 2)) / "checkpoint_000001" / MANIFEST_FILE
     path.write_text(content)
     with pytest.raises(CheckpointError, match="of another version"):
         list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
     assert path.is_file()
 
 
-def test_a_checkpoint_that_cannot_be_read_for_now_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_cannot_be_read_for_now_stays(
+    leave: Leave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(path: Path) -> str:
         raise PermissionError(13, "denied")
 
-    folder = write_trial(tmp_path, "a", 2, (1, 2))
+    folder = leave("a", 2, (1, 2))
     monkeypatch.setattr("trainables.files.manifest.hash_file", fail)
     with pytest.raises(CheckpointError, match="denied"):
         list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
     assert len(list(folder.glob("checkpoint_*/recipe.json"))) == 2
 
 
-def test_known_configurations_go_on_by_their_folders(tmp_path: Path) -> None:
-    write_trial(tmp_path, "done", 3, (3,))
-    write_trial(tmp_path, "half", 2, (1, 2))
-    diverged = write_trial(tmp_path, "diverged", 2, (1, 2))
+def test_known_configurations_go_on_by_their_folders(leave: Leave, tmp_path: Path) -> None:
+    leave("done", 3, (3,))
+    leave("half", 2, (1, 2))
+    diverged = leave("diverged", 2, (1, 2))
     with (diverged / "result.json").open("a") as file:
         file.write(json.dumps({"training_iteration": 3, "val_dice": float("nan"), "diverged": True}) + "\n")
     found = list_unfinished_listed(tmp_path, 3)
