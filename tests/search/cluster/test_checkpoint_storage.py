@@ -59,7 +59,7 @@ def test_a_torn_checkpoint_is_cleared_away_and_copies_stay_where_nothing_whole_i
     assert {path.name for path in copy.parent.iterdir()} == {"checkpoint_000000"}
 
 
-def test_somebody_s_copies_stay_on_both_sides(tmp_path: Path, far: Path) -> None:
+def test_a_user_s_copies_stay_on_both_sides(tmp_path: Path, far: Path) -> None:
     write_checkpoint(far / "trial-a" / "checkpoint_000001", "second")
     trial = tmp_path / "runs" / "job" / "trials" / "trial-a"
     copies = [write_checkpoint(place / "checkpoint_000001.bak", "mine") for place in (far / "trial-a", trial)]
@@ -69,7 +69,7 @@ def test_somebody_s_copies_stay_on_both_sides(tmp_path: Path, far: Path) -> None
     assert all(copy.is_dir() for copy in copies) and is_whole(trial / "checkpoint_000001")
 
 
-def test_a_checkpoint_of_another_version_is_told_and_stays(tmp_path: Path, far: Path) -> None:
+def test_a_checkpoint_of_another_version_is_an_error_and_stays(tmp_path: Path, far: Path) -> None:
     manifest = write_checkpoint(far / "trial-a" / "checkpoint_000001", "second") / "files.json"
     manifest.write_text('{"adapter/weights": 6}')
     with pytest.raises(CheckpointError, match="of another version"):
@@ -98,8 +98,7 @@ def test_without_a_url_nothing_is_fetched(tmp_path: Path) -> None:
 def test_a_url_that_cannot_be_used_is_a_finding(url: str, what: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_url(url)
-    told = str(caught.value)
-    assert what in told and "secret" not in told
+    assert what in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_a_url_that_can_be_used_is_left_as_it_was(tmp_path: Path) -> None:

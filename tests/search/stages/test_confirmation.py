@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,25 +20,27 @@ from search.stages.session import Session
 from search.study.ranking import RankedTrial
 from search.study.trial_attributes import FROM_TRIAL
 from search.tuning.epoch_log import EpochLog
-from trainables.context import RECIPE_FILE, SEED_KEY
+from trainables.context import SEED_KEY
 
 WINNER = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
 
 
-def write_trial(folder: Path, seed: int, *dice: float, failure: str = "") -> ListedTrial:
-    """A trial's folder as Tune leaves it: a row an epoch, and the checkpoint of the best one."""
-    folder.mkdir()
-    rows = [{"training_iteration": epoch, "val_dice": each} for epoch, each in enumerate(dice, start=1)]
-    (folder / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if dice:
-        checkpoint = folder / f"checkpoint_{dice.index(max(dice)):06d}"
-        checkpoint.mkdir()
-        (checkpoint / RECIPE_FILE).write_text("{}")
-    return ListedTrial({"adapter.rank": 8, SEED_KEY: seed, FROM_TRIAL: "abc"}, folder, failure)
+Train = Callable[..., ListedTrial]
 
 
-def test_a_finalist_has_its_seeds_in_order_each_at_its_best_epoch(tmp_path: Path) -> None:
-    trials = [write_trial(tmp_path / "b", 2, 0.3, 0.6, 0.5), write_trial(tmp_path / "a", 1, 0.8)]
+@pytest.fixture
+def train(tmp_path: Path, write_trial: Callable[..., Path]) -> Train:
+    """Writes what a training with a seed leaves: its epochs' values, and checkpoints of some epochs."""
+
+    def write(seed: int, rows: Sequence[Any], *kept: int, failure: str = "") -> ListedTrial:
+        config = {"adapter.rank": 8, SEED_KEY: seed, FROM_TRIAL: "abc"}
+        return ListedTrial(config, write_trial(tmp_path, str(seed), rows, kept, config), failure)
+
+    return write
+
+
+def test_a_finalist_has_its_seeds_in_order_each_at_its_best_epoch(train: Train, tmp_path: Path) -> None:
+    trials = [train(2, [0.3, 0.6, 0.5], 2), train(1, [0.8], 1)]
     other = ListedTrial({SEED_KEY: 1, FROM_TRIAL: "other"}, tmp_path, "")
     finalist = gather_finalist(WINNER, [1, 2], [*trials, other])
     assert finalist.is_complete
@@ -46,28 +48,18 @@ def test_a_finalist_has_its_seeds_in_order_each_at_its_best_epoch(tmp_path: Path
     assert finalist.search_dice == 0.7
 
 
-def test_seeds_are_taken_at_the_best_epoch_by_the_objective(tmp_path: Path) -> None:
-    trial = write_trial(tmp_path / "a", 1, 0.8, 0.6)
-    rows = [(1, 0.8, 0.1), (2, 0.6, 0.5)]
-    lines = [{"training_iteration": epoch, "val_dice": dice, "val_iou": iou} for epoch, dice, iou in rows]
-    (trial.folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    checkpoint = trial.folder / "checkpoint_000001"
-    checkpoint.mkdir()
-    (checkpoint / RECIPE_FILE).write_text("{}")
+def test_seeds_are_taken_at_the_best_epoch_by_the_objective(train: Train) -> None:
+    trial = train(1, [{"val_dice": 0.8, "val_iou": 0.1}, {"val_dice": 0.6, "val_iou": 0.5}], 1, 2)
     (run,) = gather_finalist(WINNER, [1], [trial], Objective(("val_iou",))).runs
     assert (run.epoch, run.val_dice, run.score) == (2, 0.6, 0.5)
 
 
-def test_failed_and_missing_trainings_keep_their_reasons(tmp_path: Path) -> None:
-    trials = [
-        write_trial(tmp_path / "a", 1, 0.3, failure="DivergedError: the loss became nan"),
-        write_trial(tmp_path / "b", 2),
-    ]
+def test_failed_and_missing_trainings_keep_their_reasons(train: Train) -> None:
+    trials = [train(1, [0.3], 1, failure="DivergedError: the loss became nan"), train(2, [])]
     finalist = gather_finalist(WINNER, [1, 2, 3], trials)
     assert not finalist.is_complete
-    assert [run.failure for run in finalist.runs] == [
-        *("DivergedError: the loss became nan", "left no checkpoint", "was not started")
-    ]
+    reasons = ["DivergedError: the loss became nan", "left no checkpoint", "was not started"]
+    assert [run.failure for run in finalist.runs] == reasons
 
 
 @pytest.mark.parametrize(("seed", "seeds"), [(0, [1, 2, 3]), (2**32 - 2, [2**32 - 1, 0, 1])])
@@ -77,7 +69,7 @@ def test_confirmations_never_use_the_searchs_own_seed(seed: int, seeds: list[int
 
 
 @pytest.mark.parametrize("reason", ["ValueError: no such adapter", None], ids=["failed", "not started"])
-def test_a_refit_whose_worker_never_came_up_is_told_with_its_reason(
+def test_the_error_of_a_refit_whose_worker_never_came_up_has_the_reason(
     session: Session, monkeypatch: pytest.MonkeyPatch, reason: str | None
 ) -> None:
     folder, log = session.plan.folder / "refit", EpochLog(session.plan.folder / "refit")

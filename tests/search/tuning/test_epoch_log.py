@@ -1,4 +1,4 @@
-"""What a trial's folder says of its epochs, whatever happened to the process that wrote it."""
+"""A trial's epochs are read back, whatever happened to the process that wrote them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_of_a_repeated_epoch_the_last_report_counts(tmp_path: Path) -> None:
     assert {epoch: row["val_dice"] for epoch, row in read_epochs(tmp_path / "trial-a").items()} == {1: 0.5, 2: 0.7}
 
 
-def test_a_failure_is_told_until_the_trial_starts_again(tmp_path: Path) -> None:
+def test_a_failure_stays_until_the_trial_starts_again(tmp_path: Path) -> None:
     log, trial = EpochLog(tmp_path), make_trial()
     log.on_trial_error(0, [trial], trial)  # also where it never started
     assert read_failure(tmp_path / "trial-a") == "ValueError: no such adapter"
@@ -76,7 +76,7 @@ def test_a_trial_whose_worker_never_came_up_is_listed_with_its_reason(tmp_path: 
     assert (listed.config, listed.failure) == ({"adapter.rank": 8}, "ValueError: no such adapter")
 
 
-def test_of_a_trial_that_is_made_anew_no_failure_is_told(tmp_path: Path) -> None:
+def test_a_trial_that_is_made_anew_has_no_failure(tmp_path: Path) -> None:
     log, trial = EpochLog(tmp_path), make_trial()
     trial.should_recover = lambda: True
     log.on_trial_error(0, [trial], trial)

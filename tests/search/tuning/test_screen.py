@@ -1,4 +1,4 @@
-"""The live table and the time left, by the hooks that Tune calls."""
+"""The live table, by the hooks that Tune calls."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from search.command_line.options import format_seconds
 from search.space.objective import PAIR, Objective
-from search.tuning.progress import SearchProgress, TrialRow
+from search.tuning.progress import SearchProgress
 from search.tuning.screen import SHOWN_PARAMETERS, ProgressCallback
 
 CONFIG: dict[str, Any] = {
@@ -42,20 +41,11 @@ class Trial:
         return self.retries_left
 
 
-def make_progress(num_trials: int = 4, max_epochs: int = 8, concurrent: int = 2, **more: Any) -> SearchProgress:
-    return SearchProgress(num_trials, max_epochs, concurrent, 0.5, started=0.0, **more)
-
-
-def add_row(progress: SearchProgress, started: float, ended: float | None = None, epoch: int = 0) -> None:
-    number = len(progress.rows)
-    progress.rows[f"t{number}"] = TrialRow(number, {}, started, epoch=epoch, ended=ended)
-
-
 def make_callback(num_trials: int = 4, width: int = 100, terminal: bool = False, height: int = 25) -> ProgressCallback:
     console = Console(
         file=io.StringIO(), width=width, height=height, force_terminal=terminal, color_system=None, legacy_windows=False
     )
-    return ProgressCallback(make_progress(num_trials), HEADING, console)
+    return ProgressCallback(SearchProgress(num_trials, 8, 2, bar=0.5, started=0.0), HEADING, console)
 
 
 def report(callback: ProgressCallback, trial: Trial, epoch: int, dice: float) -> None:
@@ -66,66 +56,6 @@ def read_screen(callback: ProgressCallback) -> str:
     file = callback.console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
-
-
-def test_nothing_is_estimated_before_there_is_anything_to_go_by() -> None:
-    progress = make_progress(time_budget_s=100.0)
-    assert progress.estimate_seconds_left(now=5.0) is None
-    add_row(progress, started=0.0)
-    assert progress.estimate_seconds_left(now=5.0) is None
-
-
-def test_before_a_trial_ends_the_pace_of_the_running_counts() -> None:
-    progress = make_progress(num_trials=4, max_epochs=8, concurrent=2)
-    add_row(progress, started=0.0, epoch=2)
-    add_row(progress, started=0.0, epoch=2)
-    # 10 s for 2 of 8 epochs: 40 s a trial; 30 s for the running ones, 40 s for the two that wait
-    assert progress.estimate_seconds_left(now=10.0) == pytest.approx(70)
-
-
-def test_trials_that_ended_tell_how_long_the_others_take() -> None:
-    progress = make_progress(num_trials=6, concurrent=2)
-    add_row(progress, 0.0, ended=10.0)
-    add_row(progress, 0.0, ended=30.0)
-    add_row(progress, 30.0, epoch=1)
-    add_row(progress, 30.0, epoch=1)
-    assert progress.estimate_seconds_left(now=40.0) == pytest.approx((2 * 10 + 2 * 20) / 2)
-
-
-def test_the_last_trial_is_not_shared_among_idle_cores() -> None:
-    progress = make_progress(num_trials=2, concurrent=4)
-    add_row(progress, 0.0, ended=20.0)
-    add_row(progress, 20.0)
-    assert progress.estimate_seconds_left(now=25.0) == pytest.approx(15)
-
-
-def test_a_trial_that_outlives_the_others_takes_its_own_pace() -> None:
-    progress = make_progress(num_trials=2, max_epochs=8, concurrent=1)
-    add_row(progress, 0.0, ended=10.0, epoch=1)
-    add_row(progress, 10.0, epoch=4)
-    assert progress.estimate_seconds_left(now=50.0) == pytest.approx(40)
-
-
-def test_trials_stopped_early_do_not_promise_an_early_end() -> None:
-    progress = make_progress(num_trials=3, max_epochs=8, concurrent=1)
-    add_row(progress, 0.0, ended=10.0, epoch=1)
-    add_row(progress, 0.0, epoch=1)
-    # 70 s for the one that runs; the one that waits takes the mean of 10 s and 80 s
-    assert progress.estimate_seconds_left(now=10.0) == pytest.approx(115)
-
-
-@pytest.mark.parametrize(("now", "expected"), [(40.0, 20.0), (59.0, 1.0), (61.0, 0.0)])
-def test_the_time_budget_bounds_the_estimate(now: float, expected: float) -> None:
-    progress = make_progress(num_trials=100, time_budget_s=60.0)
-    add_row(progress, 0.0, ended=40.0)
-    assert progress.estimate_seconds_left(now) == pytest.approx(expected)
-
-
-def test_nothing_is_left_when_all_have_ended_or_more_began_than_planned() -> None:
-    progress = make_progress(num_trials=1)
-    for _ in range(2):  # a trial that a restart lost is tried again
-        add_row(progress, 0.0, ended=10.0)
-    assert progress.estimate_seconds_left(now=20.0) == 0
 
 
 def test_rows_follow_the_hooks() -> None:
@@ -139,13 +69,12 @@ def test_rows_follow_the_hooks() -> None:
     callback.on_trial_complete(0, [], whole)
     callback.on_trial_complete(0, [], early)
     callback.on_trial_error(0, [], broken)
-    callback.on_trial_error(0, [], never)  # its setup failed: Tune never told its start
+    callback.on_trial_error(0, [], never)  # its setup failed: Tune reported no start
     rows = list(callback.progress.rows.values())
     assert [row.state for row in rows] == ["complete", "stopped", "failed", "failed"]
     assert [row.number for row in rows] == [0, 1, 2, 3]
     assert (rows[0].epoch, rows[0].value, rows[0].best) == (8, 0.55, 0.6)
     assert all(row.ended is not None for row in rows)
-    assert callback.progress.best is rows[0]
 
 
 def test_another_objective_is_what_the_table_shows() -> None:
@@ -161,7 +90,7 @@ def test_another_objective_is_what_the_table_shows() -> None:
     assert "0.900" not in text and "is recorded" not in text  # the recorded bar is one of Dice
 
 
-def test_with_two_objectives_the_table_tells_the_size() -> None:
+def test_with_two_objectives_the_table_shows_the_size() -> None:
     callback = make_callback()
     callback.progress.objective = Objective(PAIR)
     trial = Trial("a")
@@ -176,7 +105,6 @@ def test_a_trial_that_time_ran_out_for_may_end_unstarted() -> None:
     callback = make_callback()
     callback.on_trial_complete(0, [], Trial("pending"))
     assert callback.progress.rows["pending"].state == "stopped"
-    assert callback.progress.best is None
 
 
 def test_results_without_a_score_and_nan_leave_the_best_alone() -> None:
@@ -316,11 +244,3 @@ def test_tunes_own_trials_fit() -> None:
     row = callback.progress.rows[trial.trial_id]
     assert row.config == CONFIG
     assert row.ended is not None and row.ended <= time.monotonic()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (130, "2 min 10 s"), (3599, "59 min 59 s"), (11100, "3 h 5 min")],
-)
-def test_seconds_are_told_for_people(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from search.cluster.failures import MAX_RETRIES, is_made_anew
 from search.run_folder.trial_folder import locate_trial, name_trial_folder
 from search.tuning.trial_generator import ListSearcher, TrialGenerator
 from search.tuning.unfinished import Row, UnfinishedTrial, clear_checkpoints
-from trainables.context import RECIPE_FILE
-from trainables.files.manifest import seal_checkpoint
 
 
 class Idle(tune.Trainable):
@@ -25,7 +23,7 @@ class Idle(tune.Trainable):
 
 
 class NotingSearcher(ListSearcher):
-    """Keeps what it is told of failures and ends."""
+    """Keeps the failures and ends that are reported to it."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -91,18 +89,13 @@ def test_when_time_is_over_nothing_that_waits_is_waited_for(tmp_path: Path) -> N
     assert not making.generator.is_finished()
     making.generator.set_finished()
     assert making.generator.is_finished() and making.generator.next_trial() is None
-    assert making.searcher.ended == ["running"]  # Tune tells nobody
+    assert making.searcher.ended == ["running"]  # Tune reports no end of it
 
 
-def write_checkpoint(folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial:
-    """Writes a trial's checkpoint and report of one epoch."""
-    place = folder / "trials" / f"trial-{trial_id}" / f"checkpoint_{epoch - 1:06d}"
-    place.mkdir(parents=True)
-    (place / RECIPE_FILE).write_text("{}")
-    seal_checkpoint(place)
-    row = {"training_iteration": float(epoch), "val_dice": 0.5}
-    (place.parent / "result.json").write_text(json.dumps(row) + "\n")
-    return UnfinishedTrial(trial_id, ((place, row),))
+def leave_checkpoint(write_trial: Callable[..., Path], folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial:
+    """Writes a trial's reports up to an epoch, and the checkpoint of that one."""
+    trial = write_trial(folder / "trials", trial_id, [0.5] * epoch, [epoch])
+    return UnfinishedTrial(trial_id, clear_checkpoints(trial))
 
 
 @pytest.mark.slow
@@ -110,8 +103,10 @@ def write_checkpoint(folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial
 class TestTrialsThatGoOn:
     """Tune gives these a place in its session's folder, for which Ray has to run."""
 
-    def test_they_come_first_under_their_ids_from_their_checkpoints(self, tmp_path: Path) -> None:
-        going_on = write_checkpoint(tmp_path, "b", 3)
+    def test_they_come_first_under_their_ids_from_their_checkpoints(
+        self, tmp_path: Path, write_trial: Callable[..., Path]
+    ) -> None:
+        going_on = leave_checkpoint(write_trial, tmp_path, "b", 3)
         making = Making.begin(tmp_path, 1, 3, going_on, UnfinishedTrial("a", (), last_epoch=2))
         first, second = making.generator.next_trial(), making.generator.next_trial()
         assert first is not None and second is not None
@@ -134,11 +129,13 @@ class TestTrialsThatGoOn:
             making.generator.on_trial_complete(trial_id, {})
         assert making.list_seeds() == [0]
 
-    def test_a_death_that_is_counted_twice_costs_a_trial_one_retry(self, tmp_path: Path) -> None:
+    def test_a_death_that_is_counted_twice_costs_a_trial_one_retry(
+        self, tmp_path: Path, write_trial: Callable[..., Path]
+    ) -> None:
         making = Making.begin(tmp_path, 1, 1)
         trial = making.generator.next_trial()
         assert trial is not None
-        write_checkpoint(tmp_path, trial.trial_id, 2)
+        leave_checkpoint(write_trial, tmp_path, trial.trial_id, 2)
         trial_id, folder = trial.trial_id, tmp_path / "trials" / f"trial-{trial.trial_id}"
         making.searcher._unfinished[trial_id] = dict(trial.config)  # as the study knows it
         trial.init_local_path()
@@ -168,3 +165,19 @@ class TestTrialsThatGoOn:
         making.generator.on_trial_complete(trial.trial_id, error=True)
         assert "no such adapter" in making.searcher.failures[trial.trial_id]
         assert making.searcher.ended == [trial.trial_id] and making.list_seeds() == []
+
+
+def test_known_configurations_come_once_and_in_order() -> None:
+    configs = [{"adapter.rank": 4}, {"adapter.rank": 8}]
+    searcher = ListSearcher(configs)
+    assert [searcher.suggest(str(number)) for number in range(3)] == [*configs, searcher.FINISHED]
+    assert searcher.suggest("late") == searcher.FINISHED
+
+
+def test_a_trial_that_goes_on_has_its_own_again_and_takes_no_new_one() -> None:
+    searcher = ListSearcher([{"seed": 1}], {"old": {"seed": 7}})
+    first = searcher.suggest("old")
+    assert isinstance(first, dict)
+    first["seed"] = 0  # whoever gets one may change it
+    assert searcher.suggest("old") == {"seed": 7}
+    assert searcher.suggest("new") == {"seed": 1}
