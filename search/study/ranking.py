@@ -81,24 +81,13 @@ def rank_trials(
     return sorted(ranked, key=lambda each: -each.score)
 
 
-def find_winner(
-    trials: list[optuna.trial.FrozenTrial], trials_folder: Path, objective: Objective = _DEFAULT
-) -> RankedTrial:
-    """Returns the best trial.
-
-    Raises:
-        SearchError: If no trial left a checkpoint, with the reasons that the trials gave.
-    """
-    return pick_winner(rank_trials(trials, trials_folder, objective), trials, trials_folder)
-
-
 def pick_winner(
     ranked: Sequence[RankedTrial], trials: Sequence[optuna.trial.FrozenTrial], trials_folder: Path
 ) -> RankedTrial:
     """Returns the first of the trials that :func:`rank_trials` has ranked.
 
     Raises:
-        SearchError: As :func:`find_winner`.
+        SearchError: If no trial left a checkpoint, with the most frequent reasons of the trials.
     """
     if ranked:
         return ranked[0]
@@ -135,7 +124,8 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
         raise SearchError(
             f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
         )
-    winner = find_winner(trials, folder / TRIALS_FOLDER, objective)
+    ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
+    winner = pick_winner(ranked, trials, folder / TRIALS_FOLDER)
     dice = winner.val_dice
     return Chosen(
         trial_id=winner.trial_id,

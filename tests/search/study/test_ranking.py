@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from search.errors import ConfigError, SearchError
 from search.run_folder.trial_folder import list_checkpoints
 from search.space.objective import Objective
-from search.study.ranking import RankedTrial, find_winner, rank_trials
+from search.study.ranking import RankedTrial, pick_winner, rank_trials
 from search.study.trial_attributes import BEST_VALUE, RAY_TRIAL_ID, REASON
 from trainables.context import RECIPE_FILE
 
@@ -45,7 +45,7 @@ class Search:
         return rank_trials(self.trials, self.folder, *objective)
 
     def find_winner(self) -> RankedTrial:
-        return find_winner(self.trials, self.folder)
+        return pick_winner(self.rank(), self.trials, self.folder)
 
 
 @pytest.fixture
