@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     weights.add_argument(
         "--sam",
         metavar="FILE",
-        help="sam_vit_b_01ec64.pth or another of the first SAM, of any size; the weights tell which",
+        help="sam_vit_b_01ec64.pth or another checkpoint of the first SAM; its size follows from the weights",
     )
     parser.add_argument("--name", type=_name, help="what it is called in files and MLflow (default: medsam or sam)")
     add_storage_option(parser)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -124,16 +124,21 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_sam1_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the first SAM's parts, with an image encoder of width 32 and depth 2 at 256 px."""
+def tiny_sam1_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Random weights of a fourth size of the first SAM, ``vit_t``: image encoder of width 32 and depth 2 at 256 px.
+
+    The size is registered where the published ones are, so that its weights take the same way.
+    """
     segment_anything = pytest.importorskip("segment_anything", reason="needs the package segment-anything")
     from functools import partial
 
     import torch
 
+    from trainables.evaluation.sam1_weights import SIZES
+
     modeling = segment_anything.modeling
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+
+    def build() -> torch.nn.Module:
         encoder = modeling.ImageEncoderViT(
             img_size=256,
             embed_dim=32,
@@ -148,7 +153,14 @@ def tiny_sam1_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoder = modeling.MaskDecoder(
             transformer_dim=256, transformer=modeling.TwoWayTransformer(2, 256, 8, 2048), iou_head_hidden_dim=256
         )
-        network = modeling.Sam(encoder, prompts, decoder)
+        return modeling.Sam(encoder, prompts, decoder)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build()
     path = tmp_path_factory.mktemp("sam1") / "tiny.pth"
     torch.save(network.state_dict(), path)
-    return path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(segment_anything.sam_model_registry, "vit_t", build)
+        patch.setitem(SIZES, 32, "vit_t")
+        yield path

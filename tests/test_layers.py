@@ -35,6 +35,7 @@ FLOORS = [line.split() for line in ROOMS.split("\n") if line.strip()]
 
 # Packages that are met in these rooms alone.
 MET_IN = {
+    "jinja2": "search.reporting",
     "mlflow": "search.tracking",
     "optuna": "search.study search.tuning search.stages search.reporting search.open_test",
     "ray": "search.cluster search.tuning search.tracking search.stages search.study "

@@ -1,8 +1,7 @@
-"""What a report tells of a search, read from its folder: as much as is there, also of one that has not ended."""
+"""Reads what a report shows from a search's folder; of a search that has not ended, as much as is there."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import optuna
 
@@ -33,7 +33,7 @@ from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, 
 from trainables.files.damage import CONTENT_ERRORS
 from trainables.protocol.spec import Protocol
 
-# Fewer whole trials than this say nothing of what matters.
+# With fewer whole trials an importance of parameters means nothing.
 MIN_WHOLE_TRIALS = 5
 
 
@@ -42,15 +42,15 @@ class TrialReport:
     """One trial of a search.
 
     Attributes:
-        number: In the study, counted from 0.
-        trial_id: Ray's id; empty where the trial was lost before it had one.
-        name: Of its starting point; empty for a sampled one.
+        number: Its number in the study, from 0.
+        trial_id: Ray's id; empty if the trial was lost before it had one.
+        name: Name of its starting point; empty for a sampled trial.
         state: ``complete``, ``stopped``, ``failed`` or ``unfinished``.
-        reason: Why it failed; empty where it did not.
-        params: What the study drew for it, by flat name.
-        epochs: What it reported, by epoch and name.
-        best_epoch: The first epoch with the highest objective; 0 where it reported none.
-        best: The objective at that epoch; NaN where it reported none.
+        reason: Why it failed; empty if it did not.
+        params: Values that the study drew for it, by flat name.
+        epochs: Metrics that it reported, by epoch and name.
+        best_epoch: The first epoch with the highest objective; 0 if it reported none.
+        best: The objective at that epoch; NaN if it reported none.
     """
 
     number: int
@@ -64,30 +64,40 @@ class TrialReport:
     best: float
 
     def read_best(self, metric: str) -> float:
-        """Returns another figure of its best epoch; NaN where there is none."""
+        """Returns another metric of its best epoch; NaN if it was not reported."""
         return self.epochs.get(self.best_epoch, {}).get(metric, math.nan)
+
+    @property
+    def val_dice(self) -> float:
+        """Validation Dice of its best epoch."""
+        return self.read_best(DICE)
+
+    @property
+    def n_parameters(self) -> float:
+        """Number of trained parameters; NaN if it was not reported."""
+        return self.read_best(PARAMETERS)
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that a report shows; what the search has not come to is None or empty.
+    """Everything that a report shows; what the search has not reached is None or empty.
 
     Attributes:
-        folder: Of the search.
-        record: What it was.
-        protocol: Under which every figure was measured, but those of ``protocols``.
-        objective: What it optimized.
-        trials: By number.
-        bar: Zero-shot's value of the objective on validation; NaN where it is not known.
-        val: Zero-shot on validation, by class, with floor and ceiling.
-        test: Winner and zero-shot on test.
-        verdict: On test.
+        folder: The search's folder.
+        record: How the search was started.
+        protocol: Protocol of every Dice except those of ``protocols``.
+        objective: What was optimized.
+        trials: The trials by number.
+        bar: Zero-shot's value of the objective on validation; NaN if it is not known.
+        val: Zero-shot on validation, with floor and ceiling.
+        test: Winner and zero-shot on test, with floor and ceiling.
+        verdict: Winner against zero-shot on test.
         summary: The outcome.
-        chosen: What was chosen for export.
-        finalists: What was trained again.
+        chosen: The model that was chosen for export.
+        finalists: The configurations that were trained again.
         pareto: Ids of the trials in the Pareto set.
-        importance: Share of the objective's variance by parameter, of whole trials.
-        protocols: Zero-shot under protocols of the trials' own, where nothing was trained.
+        importance: Share of the objective's variance between whole trials, by parameter.
+        protocols: Zero-shot under each trial's own protocol, for a search that trains nothing.
         caveats: What a reader must know first.
     """
 
@@ -121,7 +131,7 @@ class ReportData:
 
     @property
     def main_parameters(self) -> tuple[str, ...]:
-        """The searched parameters, the most important first where that is known."""
+        """The searched parameters, the most important first if that is known."""
         names = list(self.record.config.get("space", {}))
         return tuple(sorted(names, key=lambda name: -self.importance.get(name, 0.0)))
 
@@ -134,20 +144,20 @@ def read_report(folder: Path) -> ReportData:
         SearchError: If one of its files is damaged.
     """
     record = SearchRecord.read(folder)
-    with tell_unreportable(folder):
+    with report_damage(folder):
         return _read(folder, record)
 
 
 @contextmanager
-def tell_unreportable(folder: Path) -> Iterator[None]:
-    """Tells what a damaged file of a search breaks, where it is read or where it is shown.
+def report_damage(folder: Path) -> Iterator[None]:
+    """Turns errors that a damaged file of a search causes, where it is read or shown, into one error.
 
     Raises:
-        SearchError: If it breaks anything within.
+        SearchError: If anything within raises such an error.
     """
     try:
         yield
-    except (*CONTENT_ERRORS, csv.Error) as error:
+    except (*CONTENT_ERRORS, jinja2.TemplateError) as error:
         words = " ".join(str(error).split())[:200]
         raise SearchError(f"{folder} cannot be reported: {type(error).__name__}: {words}") from error
 
@@ -157,7 +167,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
     study = read_trials(make_study_file(folder, record)) if (folder / "study.journal").is_file() else []
     summary = Summary.read(folder)
     val = read_means(folder / "scores_val_zeroshot.csv")
-    # Of the look that the summary tells of: others were at other trials.
+    # The summary names the opening of the test set that it reports; other openings were of other trials.
     test_file = locate_test_scores(folder, summary.test_opening) if summary else None
     verdict = None
     if test_file is not None and test_file.is_file():
@@ -202,7 +212,7 @@ def _read_trial(trial: optuna.trial.FrozenTrial, folder: Path, objective: Object
 
 
 def _find_bar(summary: Summary | None, val: PairMeans | None, objective: Objective, protocol: Protocol) -> float:
-    """Returns zero-shot's value of the objective: as the search noted it at its end, else from its pairs."""
+    """Returns zero-shot's value of the objective: from the summary, else from zero-shot's pairs."""
     if summary is not None and objective.metric == DICE:
         return summary.zeroshot_val_dice
     if summary is not None and summary.zeroshot_objective_value is not None:
@@ -226,10 +236,10 @@ def _read_pareto(path: Path) -> tuple[str, ...]:
 def _measure_importance(
     trials: Sequence[optuna.trial.FrozenTrial], objective: Objective, seed: int
 ) -> dict[str, float]:
-    """Returns fANOVA's shares (Hutter et al. 2014), the greatest first; nothing where too few trials are whole.
+    """Returns fANOVA's shares (Hutter et al. 2014), the greatest first; nothing if too few trials are whole.
 
-    Only whole trials count: a trial that was stopped early has the value of a shorter training. Parameters that apply
-    in some of these trials only are left out.
+    Only whole trials count, because a stopped trial has the value of a shorter training. Parameters that only some of
+    these trials have are left out.
     """
     whole = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if len(whole) < MIN_WHOLE_TRIALS or len({trial.values[0] for trial in whole}) < 2:
@@ -250,17 +260,17 @@ def _read_protocols(path: Path) -> tuple[ProtocolRow, ...]:
 
 def _list_caveats(folder: Path, record: SearchRecord, summary: Summary | None) -> tuple[str, ...]:
     protocols = folder / PROTOCOLS_FILE
-    told = [f"{record.demo}: these numbers say nothing about BCSS"] if record.demo else []
+    caveats = [f"{record.demo}: these numbers say nothing about BCSS"] if record.demo else []
     if summary is None and not protocols.is_file():
-        told.append("this search has not come to its end: there is no verdict, and what follows may still change")
-    told += json.loads(protocols.read_text())["caveats"] if protocols.is_file() else []
-    told += [*record.caveats, *(summary.caveats if summary else [])]
-    told += filter(None, [describe_openings(len(read_openings(folder)))])
-    return tuple(dict.fromkeys(told))  # each once, in this order
+        caveats.append("this search has not come to its end: there is no verdict, and what follows may still change")
+    caveats += json.loads(protocols.read_text())["caveats"] if protocols.is_file() else []
+    caveats += [*record.caveats, *(summary.caveats if summary else [])]
+    caveats += filter(None, [describe_openings(len(read_openings(folder)))])
+    return tuple(dict.fromkeys(caveats))  # each once, in this order
 
 
 def add_leading(data: ReportData) -> PairMeans | None:
-    """Returns the means on validation with the leading trial as ``winner``, where what it reported are such means."""
+    """Returns the means on validation, with the leading trial as ``winner`` if it reported such means."""
     val, best = data.val, data.best
     if val is None or best is None or data.protocol.averaging != "pairs":
         return val
@@ -271,7 +281,3 @@ def add_leading(data: ReportData) -> PairMeans | None:
     by_class = {name: {"winner": dice[name], **row} for name, row in val.by_class.items()}
     return PairMeans({"winner": overall, **val.overall}, by_class, val.n_pairs)
 
-
-def count_parameters(trial: TrialReport) -> float:
-    """Returns how many numbers a trial trains; NaN where it did not tell."""
-    return trial.read_best(PARAMETERS)

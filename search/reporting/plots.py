@@ -11,14 +11,15 @@ from typing import Any, ParamSpec
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from search.reporting.data import ReportData, TrialReport, count_parameters
+from search.reporting.data import ReportData, TrialReport
 from search.run_folder.finalists import Finalist
+from search.run_folder.protocol_table import ProtocolRow
 from search.run_folder.score_table import PairMeans
 from search.space.objective import DICE
 
-# Okabe and Ito's colors, told apart by color-blind readers.
+# Okabe and Ito's colors, which color-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 GRAY, INK = "#98a2ad", "#2f3a45"
 STATE_COLORS = {"complete": BLUE, "stopped": GRAY, "failed": RED, "unfinished": ORANGE}
@@ -74,11 +75,32 @@ def _draw_bar(axes: Axes, bar: float, vertical: bool = False) -> None:
         line(bar, color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label=f"zero-shot {bar:.3f}", zorder=1.5)
 
 
-def _draw_legend(figure: Figure, axes: Axes) -> None:
-    """Puts the legend beside the axes, where it covers no point."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
+def _draw_legend(figure: Figure, axes: Axes, is_above: bool = False) -> None:
+    """Puts the legend outside the axes, where it covers no point; each label once."""
+    entries: dict[str, Any] = {}
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+        entries.setdefault(label, handle)
+    handles, labels = list(entries.values()), list(entries)
+    if is_above and entries:
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(entries))
+    elif entries:
         figure.legend(handles, labels, loc="outside right upper")
+
+
+def _scatter_trials(axes: Axes, trials: Sequence[TrialReport], xs: Sequence[float], size: float) -> None:
+    """Draws a point for each trial at its best objective, in the color of its state."""
+    for state, color in STATE_COLORS.items():
+        mine = [(x, trial.best) for x, trial in zip(xs, trials, strict=True) if trial.state == state]
+        if mine:
+            places, values = zip(*mine, strict=True)
+            axes.scatter(places, values, s=size, color=color, label=state, zorder=3)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Gives rows their names, the first at the top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
 
 
 @_as_svg
@@ -86,14 +108,10 @@ def draw_trials(data: ReportData) -> Figure:
     """Draws the best objective of each trial in their order, with the best so far and the bar."""
     figure, axes = _make_axes()
     scored = [trial for trial in data.trials if math.isfinite(trial.best)]
-    for state in ("complete", "stopped", "unfinished", "failed"):
-        mine = [trial for trial in scored if trial.state == state]
-        if mine:
-            xs, ys = [trial.number for trial in mine], [trial.best for trial in mine]
-            axes.scatter(xs, ys, s=30, color=STATE_COLORS[state], label=state, zorder=3)
+    numbers = [trial.number for trial in scored]
+    _scatter_trials(axes, scored, numbers, size=30)
     best = -math.inf
     so_far = [best := max(best, trial.best) for trial in scored]
-    numbers = [trial.number for trial in scored]
     axes.step(numbers, so_far, where="post", color=GREEN, linewidth=1.4, label="best so far", zorder=2)
     _draw_bar(axes, data.bar)
     axes.set(xlabel="trial", ylabel=f"best {data.objective.label}")
@@ -107,35 +125,22 @@ def draw_curves(data: ReportData) -> Figure:
     """Draws the objective of every trial over its epochs; the chosen trial, or else the best, stands out."""
     figure, axes = _make_axes()
     leading = data.chosen.trial_id if data.chosen else (data.best.trial_id if data.best else "")
-    told: set[str] = set()
     for trial in sorted(data.trials, key=lambda each: each.trial_id == leading):
-        curve = _list_curve(trial, data.objective.metric)
+        points = [(epoch, row.get(data.objective.metric, math.nan)) for epoch, row in sorted(trial.epochs.items())]
+        curve = [point for point in points if math.isfinite(point[1])]
         if not curve:
             continue
-        is_leading = trial.trial_id == leading
-        color = RED if is_leading else STATE_COLORS[trial.state]
-        label = f"trial {leading}" if is_leading else trial.state
-        axes.plot(
-            *zip(*curve, strict=True),
-            color=color,
-            linewidth=2.2 if is_leading else 1.0,
-            alpha=1.0 if is_leading else 0.75,
-            marker="o",
-            markersize=4 if is_leading else 2.5,
-            label=None if label in told else label,
-            zorder=4 if is_leading else 2,
-        )
-        told.add(label)
+        looks: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.75, "markersize": 2.5, "zorder": 2}
+        color, label = STATE_COLORS[trial.state], trial.state
+        if trial.trial_id == leading:
+            looks = {"linewidth": 2.2, "markersize": 4, "zorder": 4}
+            color, label = RED, f"trial {leading}"
+        axes.plot(*zip(*curve, strict=True), color=color, marker="o", label=label, **looks)
     _draw_bar(axes, data.bar)
     axes.set(xlabel="epoch", ylabel=data.objective.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _draw_legend(figure, axes)
     return figure
-
-
-def _list_curve(trial: TrialReport, metric: str) -> list[tuple[int, float]]:
-    points = [(epoch, row.get(metric, math.nan)) for epoch, row in sorted(trial.epochs.items())]
-    return [point for point in points if math.isfinite(point[1])]
 
 
 @_as_svg
@@ -163,22 +168,16 @@ def draw_slices(data: ReportData) -> Figure:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel(f"best {data.objective.label}")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+    _draw_legend(figure, grid[0][0], is_above=True)
     return figure
 
 
 def _draw_slice(axes: Axes, data: ReportData, name: str) -> None:
     parameter = data.record.config["space"][name]
     trials = [trial for trial in data.trials if name in trial.params and math.isfinite(trial.best)]
+    values = [trial.params[name] for trial in trials]
     choices = [spell_value(value) for value in parameter.get("choice", [])]
-    for state in ("complete", "stopped", "unfinished", "failed"):
-        mine = [trial for trial in trials if trial.state == state]
-        values = [trial.params[name] for trial in mine]
-        xs = [choices.index(spell_value(value)) for value in values] if choices else values
-        if mine:
-            axes.scatter(xs, [trial.best for trial in mine], s=22, color=STATE_COLORS[state], label=state, zorder=3)
+    _scatter_trials(axes, trials, [choices.index(spell_value(x)) for x in values] if choices else values, size=22)
     if choices:
         axes.set_xticks(range(len(choices)), [_shorten(text) for text in choices])
         axes.set_xlim(-0.5, len(choices) - 0.5)
@@ -186,16 +185,13 @@ def _draw_slice(axes: Axes, data: ReportData, name: str) -> None:
             axes.tick_params(axis="x", labelrotation=20, labelsize=8)
     elif parameter.get("log"):
         low, high = float(parameter["low"]), float(parameter["high"])
-        _use_log_scale(axes, [low, math.sqrt(low * high), high], lambda tick: f"{tick:.2g}")
+        ticks = [low, math.sqrt(low * high), high]
+        axes.set_xscale("log")
+        # Matplotlib's own labels need its mathematics, which is off because names may hold dollar signs.
+        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
     _draw_bar(axes, data.bar)
     axes.set_xlabel(name)
-
-
-def _use_log_scale(axes: Axes, ticks: Sequence[float], write: Callable[[float], str]) -> None:
-    axes.set_xscale("log")
-    # Matplotlib's own labels need its mathematics, which is off as names may hold dollar signs.
-    axes.set_xticks(ticks, [write(tick) for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def spell_value(value: object) -> str:
@@ -211,35 +207,30 @@ def _shorten(text: str, width: int = 16) -> str:
 def draw_pareto(data: ReportData) -> Figure:
     """Draws Dice over the number of trained parameters, and the line that no trial is above and left of."""
     figure, axes = _make_axes(height=3.6)
-    trials = [trial for trial in data.trials if math.isfinite(trial.best) and count_parameters(trial) > 0]
-    others = [trial for trial in trials if trial.trial_id not in data.pareto]
-    members = sorted((trial for trial in trials if trial.trial_id in data.pareto), key=count_parameters)
-    for label, mine, color in (("other trials", others, GRAY), ("Pareto set", members, BLUE)):
+    trials = [trial for trial in data.trials if math.isfinite(trial.best) and trial.n_parameters > 0]
+    points = {trial.trial_id: (trial.n_parameters, trial.best) for trial in trials}
+    members = sorted((points[name], name) for name in data.pareto if name in points)
+    others = [point for name, point in points.items() if name not in data.pareto]
+    for label, mine, color in (
+        ("other trials", others, GRAY),
+        ("Pareto set", [point for point, _ in members], BLUE),
+    ):
         if mine:
-            axes.scatter(
-                [count_parameters(trial) for trial in mine],
-                [trial.best for trial in mine],
-                s=34,
-                color=color,
-                label=label,
-                zorder=3,
-            )
+            xs, ys = zip(*mine, strict=True)
+            axes.scatter(xs, ys, s=34, color=color, label=label, zorder=3)
     if members:
-        line = [count_parameters(trial) for trial in members], [trial.best for trial in members]
+        line = zip(*(point for point, _ in members), strict=True)
         axes.step(*line, where="post", color=BLUE, linewidth=1.2, zorder=2)
-    for trial in members:
-        where = (count_parameters(trial), trial.best)
-        axes.annotate(trial.trial_id, where, xytext=(5, 5), textcoords="offset points", fontsize=8)
+    for point, name in members:
+        axes.annotate(name, point, xytext=(5, 5), textcoords="offset points", fontsize=8)
     _draw_bar(axes, data.bar)
-    sizes = [count_parameters(trial) for trial in trials]
-    if sizes and max(sizes) > 10 * min(sizes):
-        decades = range(math.floor(math.log10(min(sizes))), math.ceil(math.log10(max(sizes))) + 1)
-        ticks = [step * 10.0**decade for decade in decades for step in (1, 3)]
-        inside = [tick for tick in ticks if min(sizes) / 1.5 <= tick <= max(sizes) * 1.5]
-        _use_log_scale(axes, inside, lambda tick: f"{tick:,.0f}")
-    else:
-        axes.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
     axes.margins(x=0.1, y=0.12)
+    sizes = [size for size, _ in points.values()]
+    if sizes and max(sizes) > 10 * min(sizes):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
     axes.set(xlabel="trained parameters", ylabel="best val Dice")
     _draw_legend(figure, axes)
     return figure
@@ -247,51 +238,43 @@ def draw_pareto(data: ReportData) -> Figure:
 
 @_as_svg
 def draw_seeds(data: ReportData) -> Figure:
-    """Draws each finalist's trainings with new seeds, their mean, and what it had in the search."""
-    finalists, is_dice = data.finalists, data.objective.metric == DICE
-    figure, axes = _make_axes(height=1.1 + 0.45 * len(finalists))
-    names = [f"trial {each.trial_id}" + _name_part(each, data) for each in finalists]
-    for place, finalist in enumerate(finalists):
+    """Draws each finalist's trainings with new seeds, their mean, and its Dice in the search."""
+    figure, axes = _make_axes(height=1.1 + 0.45 * len(data.finalists))
+    for place, finalist in enumerate(data.finalists):
         scores = [run.score for run in finalist.runs if not run.failure]
-        first = place == 0
-        axes.scatter(scores, [place] * len(scores), s=26, color=BLUE, label="one seed" if first else None, zorder=3)
+        axes.scatter(scores, [place] * len(scores), s=26, color=BLUE, label="one seed", zorder=3)
         if finalist.is_complete:
-            label, mean = "mean over seeds" if first else None, [finalist.mean_score]
-            axes.scatter(mean, [place], s=170, marker="|", linewidth=2, color=RED, label=label, zorder=4)
-        if is_dice:
-            label = "in the search" if first else None
-            found = [finalist.search_dice]
-            axes.scatter(found, [place], s=34, facecolor="none", edgecolor=GRAY, linewidth=1.5, label=label, zorder=2)
+            looks: dict[str, Any] = {"s": 170, "marker": "|", "linewidth": 2, "color": RED, "zorder": 4}
+            axes.scatter([finalist.mean_score], [place], label="mean over seeds", **looks)
+        if data.objective.metric == DICE:
+            looks = {"s": 34, "facecolor": "none", "edgecolor": GRAY, "linewidth": 1.5, "zorder": 2}
+            axes.scatter([finalist.search_dice], [place], label="in the search", **looks)
     _draw_bar(axes, data.bar, vertical=True)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
+    _name_rows(axes, [_name_finalist(finalist, data) for finalist in data.finalists])
     axes.set_xlabel(data.objective.label)
     _draw_legend(figure, axes)
     return figure
 
 
-def _name_part(finalist: Finalist, data: ReportData) -> str:
-    if not finalist.is_complete:
-        return " (failed)"
-    return " (chosen)" if data.chosen and data.chosen.trial_id == finalist.trial_id else ""
+def _name_finalist(finalist: Finalist, data: ReportData) -> str:
+    is_chosen = data.chosen is not None and data.chosen.trial_id == finalist.trial_id
+    state = " (failed)" if not finalist.is_complete else " (chosen)" if is_chosen else ""
+    return f"trial {finalist.trial_id}{state}"
 
 
 @_as_svg
 def draw_scales(finalist: Finalist, chosen: float, label: str) -> Figure:
-    """Draws what scales of the update yield: one line a seed, and their mean.
+    """Draws the objective over scales of the update: one line per seed, and their mean.
 
     Args:
         finalist: Whose scales were measured.
         chosen: The scale that was chosen.
-        label: Of the objective.
+        label: The objective in words.
     """
     figure, axes = _make_axes()
-    for index, run in enumerate(finalist.runs):
-        scales = sorted(run.score_by_scale)
-        values = [run.score_by_scale[scale] for scale in scales]
-        label_once = None if index else "one seed"
-        axes.plot(scales, values, color=GRAY, linewidth=1, marker="o", markersize=3, label=label_once)
+    for run in finalist.runs:
+        scales = sorted(run.score_by_scale.items())
+        axes.plot(*zip(*scales, strict=True), color=GRAY, linewidth=1, marker="o", markersize=3, label="one seed")
     mean = sorted(finalist.average_scores().items())
     axes.plot(*zip(*mean, strict=True), color=BLUE, linewidth=2.2, marker="o", markersize=5, label="mean over seeds")
     best = dict(mean).get(chosen)
@@ -305,51 +288,41 @@ def draw_scales(finalist: Finalist, chosen: float, label: str) -> Figure:
 
 @_as_svg
 def draw_classes(means: PairMeans, model: str, floor_words: str) -> Figure:
-    """Draws each class's Dice, zero-shot's and the model's, between floor and ceiling.
+    """Draws the Dice of each class, zero-shot's and the model's, between floor and ceiling.
 
     Args:
         means: By class, with a column ``zeroshot``, perhaps one ``winner``, ``floor`` and ``ceiling``.
         model: What the winner is called.
         floor_words: What the floor is.
     """
-    rows: list[tuple[str, Mapping[str, float]]] = [("all pairs", means.overall), *means.by_class.items()]
+    rows = [means.overall, *means.by_class.values()]
     figure, axes = _make_axes(height=1.1 + 0.42 * len(rows))
-    for place, (_, row) in enumerate(rows):
-        first = place == 0
-        limits = f"from {floor_words} to ceiling" if first else None
-        width = row["ceiling"] - row["floor"]
-        axes.barh(place, width, left=row["floor"], height=0.5, color="#dfe5ea", label=limits, zorder=1)
-        if "winner" in row:
-            axes.plot([row["zeroshot"], row["winner"]], [place, place], color=RED, linewidth=1.6, zorder=2)
-        label = "zero-shot" if first else None
-        axes.scatter([row["zeroshot"]], [place], s=42, facecolor="white", edgecolor=INK, label=label, zorder=3)
-        if "winner" in row:
-            axes.scatter([row["winner"]], [place], s=46, color=RED, label=model if first else None, zorder=4)
-    axes.set_yticks(range(len(rows)), [_shorten(name, 28) for name, _ in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
+    _draw_limits(axes, [(row["floor"], row["ceiling"]) for row in rows], f"from {floor_words} to ceiling")
+    places, zeroshot = range(len(rows)), [row["zeroshot"] for row in rows]
+    axes.scatter(zeroshot, places, s=42, facecolor="white", edgecolor=INK, label="zero-shot", zorder=3)
+    if "winner" in means.overall:
+        winner = [row["winner"] for row in rows]
+        axes.hlines(places, zeroshot, winner, color=RED, linewidth=1.6, zorder=2)
+        axes.scatter(winner, places, s=46, color=RED, label=model, zorder=4)
+    _name_rows(axes, ["all pairs", *(_shorten(name, 28) for name in means.by_class)])
     axes.set(xlabel="Dice", xlim=(0, 1))
     _draw_legend(figure, axes)
     return figure
 
 
-@_as_svg
-def draw_protocols(names: Sequence[str], dice: Sequence[float], limits: Sequence[tuple[float, float]]) -> Figure:
-    """Draws zero-shot's Dice under several protocols, each between its own floor and ceiling.
+def _draw_limits(axes: Axes, limits: Sequence[tuple[float, float]], label: str) -> None:
+    """Draws a bar from floor to ceiling in each row."""
+    lefts, widths = [floor for floor, _ in limits], [ceiling - floor for floor, ceiling in limits]
+    axes.barh(range(len(limits)), widths, left=lefts, height=0.5, color="#dfe5ea", label=label, zorder=1)
 
-    Args:
-        names: One a protocol.
-        dice: Zero-shot's, one a protocol.
-        limits: Floor and ceiling of each.
-    """
-    figure, axes = _make_axes(height=1.1 + 0.36 * len(names))
-    for place, (floor, ceiling) in enumerate(limits):
-        label = None if place else "from floor to ceiling"
-        axes.barh(place, ceiling - floor, left=floor, height=0.5, color="#dfe5ea", label=label, zorder=1)
-    axes.scatter(dice, range(len(names)), s=42, color=BLUE, label="zero-shot", zorder=3)
-    axes.set_yticks(range(len(names)), [_shorten(name, 28) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
+
+@_as_svg
+def draw_protocols(rows: Sequence[ProtocolRow]) -> Figure:
+    """Draws zero-shot's Dice under several protocols, each between its own floor and ceiling."""
+    figure, axes = _make_axes(height=1.1 + 0.36 * len(rows))
+    _draw_limits(axes, [(row.floor, row.ceiling) for row in rows], "from floor to ceiling")
+    axes.scatter([row.dice for row in rows], range(len(rows)), s=42, color=BLUE, label="zero-shot", zorder=3)
+    _name_rows(axes, [_shorten(row.name, 28) for row in rows])
     axes.set(xlabel="Dice", xlim=(0, 1))
     _draw_legend(figure, axes)
     return figure

@@ -160,7 +160,7 @@ def score_candidate(
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
         TrainablesError: If the adapter cannot be merged, and the scale is neither 0 nor 1.
     """
-    regions = _open_regions(context, names)
+    regions = open_regions(context, names)
     with torch.inference_mode():
         return evaluate(load_candidate(context, checkpoint, scale), regions, pick_device())
 
@@ -187,7 +187,7 @@ def score_scales(
     """
     for scale in scales:
         check_scale(scale)
-    regions, device = _open_regions(context, names), pick_device()
+    regions, device = open_regions(context, names), pick_device()
     base_state, adapted = load_adapted_with_base(context, checkpoint)
     for scale in (each for each in scales if each not in (0, 1)):
         _refuse_scaled_prompts(adapted, scale)
@@ -211,6 +211,7 @@ def _refuse_scaled_prompts(adapted: AdaptedModel, scale: float) -> None:
         raise TrainablesError(f"class prompts have no start in zero-shot to be scaled from: score 1, not {scale:g}")
 
 
-def _open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
+def open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
+    """Returns regions of the search with their prompts, and makes this process use its share of the CPUs."""
     context.use_share()
     return EvaluationSet(RegionStore.open(Path(context.store_folder)), names, context.protocol, context.train)

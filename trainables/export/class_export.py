@@ -15,7 +15,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, Finding
-from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.candidates import open_regions
 from trainables.evaluation.evaluator import evaluate
 from trainables.export.merged import MERGED_FILE
 from trainables.export.unmerged import load_unmerged
@@ -149,8 +149,5 @@ def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[Clas
 
 def score_class_export(context: TrialContext, folder: Path) -> Scores:
     """Scores an export on validation: stock ``SAM2ImagePredictor`` takes no tokens, so the project's evaluator does."""
-    context.use_share()
-    store = RegionStore.open(Path(context.store_folder))
-    regions = EvaluationSet(store, context.val, context.protocol, context.train)
     with torch.inference_mode():
-        return evaluate(load_class_export(folder)[1], regions, pick_device())
+        return evaluate(load_class_export(folder)[1], open_regions(context, context.val), pick_device())

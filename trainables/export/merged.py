@@ -21,9 +21,7 @@ from trainables.adapters.interpolation import check_scale, interpolate_adapter, 
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.data.images import read_image
 from trainables.data.regions import read_regions
-from trainables.data.store import RegionStore
-from trainables.evaluation.candidates import load_adapted_with_base
-from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.candidates import load_adapted_with_base, open_regions
 from trainables.evaluation.stock_predictor import score_with_predictor
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture, config_path
 from trainables.model.class_prompts import detach_class_prompts
@@ -125,10 +123,7 @@ def load_merged(context: TrialContext, folder: Path) -> SAM2Base:
 
 def score_merged(context: TrialContext, folder: Path, data_root: Path) -> Scores:
     """Scores a merged checkpoint on validation through stock ``SAM2ImagePredictor``, from the image files."""
-    context.use_share()
-    store = RegionStore.open(Path(context.store_folder))
+    regions = open_regions(context, context.val)
     files = {region.name: region.image for region in read_regions(data_root).regions}
-    regions = EvaluationSet(store, context.val, context.protocol)
-    return score_with_predictor(
-        load_merged(context, folder), regions, lambda name: read_image(files[name]), pick_device()
-    )
+    model = load_merged(context, folder)
+    return score_with_predictor(model, regions, lambda name: read_image(files[name]), pick_device())

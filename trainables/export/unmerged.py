@@ -14,10 +14,8 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.adapters.adapted_model import WEIGHTS_FILE, get_base, name_unmergeable
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
-from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, Finding
-from trainables.evaluation.candidates import adapt_model, load_adapted, read_recipe
-from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.candidates import adapt_model, load_adapted, open_regions, read_recipe
 from trainables.evaluation.evaluator import evaluate
 from trainables.files.json_reader import read_json
 from trainables.files.weight_file import COPY_FIX
@@ -97,9 +95,7 @@ def load_unmerged(
 
 def score_unmerged(context: TrialContext, folder: Path) -> Scores:
     """Scores an export on validation by the project's evaluator, from its files and the weights it needs."""
-    context.use_share()
-    store = RegionStore.open(Path(context.store_folder))
-    regions = EvaluationSet(store, context.val, context.protocol, context.train)
+    regions = open_regions(context, context.val)
     with torch.inference_mode():
         model = load_unmerged(folder, context.checkpoint, context.pathology_weights)
         return evaluate(model.to(pick_device()), regions, pick_device())

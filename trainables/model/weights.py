@@ -123,27 +123,28 @@ def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec,
     Raises:
         CheckpointError: Naming what does not fit, and the model that would; or what is not finite.
     """
-    wanted = model.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    surplus = sorted(set(state) - set(wanted))
-    reshaped = sorted(name for name in set(wanted) & set(state) if wanted[name].shape != state[name].shape)
-    if missing or surplus or reshaped:
-        parts = [
-            f"{len(names)} {what} (first: {names[0]})"
-            for what, names in (
-                ("weights missing", missing),
-                ("weights unknown", surplus),
-                ("weights of another shape", reshaped),
-            )
-            if names
-        ]
+    misfits = list_misfits(model, state)
+    if misfits:
         other = guess_model(state)
         hint = "pass a SAM2.1 checkpoint of this size (those of SAM2.0 lack weights)"
         if other and other != spec.name:
             hint = f"it looks like {other}: pass --model {other}"
-        raise _refuse(path, f"does not fit the model {spec.name!r}: {', '.join(parts)}", hint)
+        raise _refuse(path, f"does not fit the model {spec.name!r}: {', '.join(misfits)}", hint)
     check_finite(state, path)
     model.load_state_dict(dict(state))
+
+
+def list_misfits(model: torch.nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Returns how weights differ from those of a model in names and shapes; empty if they fit."""
+    wanted = model.state_dict()
+    found = {
+        "weights missing": sorted(set(wanted) - set(state)),
+        "weights unknown": sorted(set(state) - set(wanted)),
+        "weights of another shape": sorted(
+            name for name in set(wanted) & set(state) if wanted[name].shape != state[name].shape
+        ),
+    }
+    return [f"{len(names)} {what} (first: {names[0]})" for what, names in found.items() if names]
 
 
 def guess_model(state: Mapping[str, Tensor]) -> str | None:

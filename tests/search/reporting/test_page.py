@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from optuna.trial import TrialState
 from PIL import Image
 
@@ -44,6 +45,7 @@ from trainables.protocol.spec import PROTOCOLS
 EVIL = "<script>alert(1)</script> $\\alpha & 'co'"
 CLASSES = ("tumor", EVIL)
 BY_DICE = Objective()
+ERRORS = [OverflowError("cannot convert float infinity"), RecursionError(), AttributeError(), UndefinedError("x")]
 
 
 class Page(HTMLParser):
@@ -186,7 +188,8 @@ def test_test_figures_are_those_of_the_look_that_the_summary_tells_of(finished: 
 def test_a_finished_search_is_told_on_one_page(finished: Path, tmp_path: Path) -> None:
     out = write_report(finished, tmp_path / "new" / "page.html")
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
-    page = Page(out.read_text(encoding="utf-8"))
+    content = out.read_text(encoding="utf-8")
+    page = Page(content)
     text = re.sub(r"\s+", " ", page.text)
     for words in (
         "Yes: zero-shot is beaten",
@@ -200,6 +203,8 @@ def test_a_finished_search_is_told_on_one_page(finished: Path, tmp_path: Path) -
         "bootstrap over patients",
     ):
         assert words in text, words
+    assert content.count('<tr class="leading">') == 1
+    assert "1: t1" in content.split('<tr class="leading">')[1].split("</tr>")[0]
     # By class, two of trials, importance, slices, seeds, scales, one overlay.
     assert page.tags.count("img") == 8
     assert "/somewhere" not in text
@@ -214,6 +219,7 @@ def test_text_is_never_taken_for_markup_and_nothing_is_loaded(finished: Path, tm
     assert sources and all(value is not None and value.startswith("data:image/") for value in sources)
     drawings = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", content)
     assert drawings and all(b"<script" not in base64.b64decode(each) for each in drawings)
+    assert content.startswith("<!DOCTYPE html>") and "default-src 'none'" in content
 
 
 def test_the_same_folder_gives_the_same_page(finished: Path, tmp_path: Path) -> None:
@@ -240,7 +246,7 @@ def test_few_whole_trials_tell_nothing_of_importance(tmp_path: Path, n_whole: in
     record.write(tmp_path)
     add_trials(tmp_path, record, [[0.4], *[[0.5, 0.6, n / 10] for n in range(n_whole)]])
     assert read_report(tmp_path).importance == {}
-    assert "Importance is not told" in write_report(tmp_path, tmp_path / "page.html").read_text()
+    assert "No importance is shown" in write_report(tmp_path, tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("stage", ["begun", "measured", "running", "ended"])
@@ -341,7 +347,7 @@ def test_a_damaged_picture_costs_no_report(finished: Path, tmp_path: Path) -> No
         assert f"{name}.png cannot be shown: {what}" in page.text
 
 
-@pytest.mark.parametrize("error", [OverflowError("cannot convert float infinity"), RecursionError(), AttributeError()])
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("part", ["search.reporting.data.read_epochs", "search.reporting.page.render_page"])
 def test_whatever_a_damaged_file_breaks_is_told(
     finished: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception

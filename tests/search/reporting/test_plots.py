@@ -10,11 +10,13 @@ import pytest
 
 from search.reporting.plots import draw_classes, draw_importance, draw_protocols, draw_scales, spell_value
 from search.run_folder.finalists import Finalist, SeedRun
+from search.run_folder.protocol_table import ProtocolRow
 from search.run_folder.score_table import PairMeans
 
 ODD = "$x_{ & <b>"
 ROW = {"winner": 0.7, "zeroshot": 0.6, "floor": 0.4, "ceiling": 0.95}
 FINALIST = Finalist("t", 0.7, {}, (SeedRun(1, "/c", 1, 0.7, by_scale={0.0: 0.6, 1.0: 0.7}),))
+PROTOCOL_ROW = ProtocolRow("t", ODD, "box", "id", dice=0.5, iou=0.4, floor=0.3, ceiling=0.9)
 DRAWN: dict[str, Callable[[], str]] = {
     "importance": lambda: draw_importance({ODD: 0.7, "optim.lr": 0.3}),
     "importance of one": lambda: draw_importance({"optim.lr": 1.0}),
@@ -24,7 +26,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     ),
     "scales": lambda: draw_scales(FINALIST, 1.0, "val Dice"),
     "scales, another chosen": lambda: draw_scales(FINALIST, 0.5, "val Dice"),
-    "protocols": lambda: draw_protocols([ODD, ODD], [0.5, 0.6], [(0.3, 0.9), (0.4, 1.0)]),
+    "protocols": lambda: draw_protocols([PROTOCOL_ROW, PROTOCOL_ROW]),
 }
 
 
