@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -35,7 +36,7 @@ def draw_confusion(
         for (row, column), count in np.ndenumerate(counts):
             ink = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=ink)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # Matplotlib does not type it
     canvas.draw()
     picture: UInt8[np.ndarray, "height width 3"] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     return picture
