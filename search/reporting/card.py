@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, what it was trained on, what it scored, beside the bar."""
+"""The card of an exported model: what it is, its training data, and its scores beside the bar."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Card:
 
     Attributes:
         record: The search.
-        chosen: What is exported.
-        summary: The search's outcome; None where it did not come that far.
-        stock_dice: Dice of the exported files, on the split's validation regions: by stock SAM2ImagePredictor, or by
-            this project's evaluator where class prompts are among them, or nothing could be merged.
-        unmergeable: What no stock checkpoint can hold, so that there is no ``sam2.pt``; empty where there is one.
-        has_choice: Whether the search came to its choice; else it is the best trial so far, as it is.
+        chosen: The exported model.
+        summary: The search's outcome; None if it has not ended.
+        stock_dice: Dice of the exported files on the validation regions: by stock SAM2ImagePredictor, or by this
+            project's evaluator if they hold class prompts or nothing could be merged.
+        unmergeable: The part that no stock checkpoint can hold, so that there is no ``sam2.pt``; empty if there is one.
+        has_choice: Whether the search made its choice; else it is the best trial so far, as trained.
     """
 
     record: SearchRecord
@@ -49,7 +49,7 @@ class Card:
         caveats = self.summary.caveats if self.summary else record.caveats
         marks = [f"Made with {record.demo}: its numbers say nothing about tissue."] if record.demo else []
         marks += [f"{caveat[0].upper()}{caveat[1:]}." for caveat in caveats]
-        told = "".join(f"\n\n**{mark}**" for mark in marks)
+        warnings = "".join(f"\n\n**{mark}**" for mark in marks)
         seeds = (
             f"It was the best of {chosen.n_finalists} configurations by mean validation Dice over {chosen.n_seeds} "
             f"seeds ({chosen.seeds_mean:.4f}, standard deviation {chosen.seeds_std:.4f})."
@@ -65,7 +65,7 @@ class Card:
             f"the fine-tune as trained, 0 is zero-shot), {origin}."
         )
         return (
-            f"# SAM2 `{record.context.model}`, fine-tuned by search `{record.search_id}`{told}\n\n"
+            f"# SAM2 `{record.context.model}`, fine-tuned by search `{record.search_id}`{warnings}\n\n"
             f"Configuration of trial `{chosen.trial_id}`, seed {chosen.seed}, epoch {chosen.epoch}. {seeds}{refit} "
             f"{scale}"
         )
@@ -141,7 +141,7 @@ class Card:
         )
 
     def _describe_loading(self) -> str:
-        """Says why there is no checkpoint for stock SAM2, and what loads the folder."""
+        """Returns why there is no checkpoint for stock SAM2, and how to load the folder."""
         context = self.record.context
         params, arguments = self.chosen.params, ['"/absolute/path/of/this/folder"']
         if context.checkpoint is not None:

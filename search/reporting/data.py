@@ -144,12 +144,12 @@ def read_report(folder: Path) -> ReportData:
         SearchError: If one of its files is damaged.
     """
     record = SearchRecord.read(folder)
-    with report_damage(folder):
+    with report_damaged_folder(folder):
         return _read(folder, record)
 
 
 @contextmanager
-def report_damage(folder: Path) -> Iterator[None]:
+def report_damaged_folder(folder: Path) -> Iterator[None]:
     """Turns errors that a damaged file of a search causes, where it is read or shown, into one error.
 
     Raises:

@@ -23,7 +23,7 @@ from search.reporting.data import (
     TrialReport,
     add_leading,
     read_report,
-    report_damage,
+    report_damaged_folder,
 )
 from search.run_folder.score_table import PairMeans
 from trainables.data.images import read_image
@@ -54,7 +54,7 @@ def write_report(folder: Path, out: Path) -> Path:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         data = read_report(folder)
-        with report_damage(folder):
+        with report_damaged_folder(folder):
             page = render_page(data)
     finally:
         optuna.logging.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""The picture of one region's mask that an image classifier sees."""
+"""Crops the pixels of a mask for an image classifier."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ def crop_region(
     outside: str = "mean",
     margin: float = MARGIN,
 ) -> Crop | None:
-    """Cuts out a mask's bounding box, grown by a margin and then to a square, in the tissue's own proportions.
+    """Returns a mask's bounding box, grown by a margin and then to a square, in the tissue's own proportions.
 
-    A square, since CLIP's own preparation cuts the ends off anything longer. By default nothing but the
-    mask's own pixels is shown: beside a vessel or a patch of lymphocytes there is always another class, and
-    its texture in the picture would be named instead.
+    It is a square because CLIP's preprocessing cuts the ends off anything longer. By default it shows only the mask's
+    own pixels: next to a vessel or lymphocytes lies another class, whose texture would be named instead.
 
     Args:
-        image: The region as the store has it, RGB in [0, 1], squeezed into a square.
-        mask: The pixels to show, of any size that shows the same region.
-        size: Height and width of the region, which say its proportions.
-        fill: Color of pixels that are not shown, RGB in [0, 1]; the classifier's mean color is 0 to it.
-        outside: What becomes of pixels outside the mask: ``mean`` fills them, ``dim`` mixes them half and half
-            with the fill, ``keep`` leaves them.
-        margin: Of the box's longer side, on each side.
+        image: The region as stored: RGB in [0, 1], squeezed into a square.
+        mask: The pixels to show; any size that covers the same region.
+        size: Height and width of the region, for its proportions.
+        fill: Color of hidden pixels, RGB in [0, 1]; the classifier's mean color becomes 0 in its input.
+        outside: Pixels outside the mask: ``mean`` fills them, ``dim`` mixes them half and half with the fill,
+            ``keep`` leaves them.
+        margin: Share of the box's longer side that is added on each side.
 
     Returns:
         The crop; None for an empty mask.
@@ -59,13 +58,13 @@ def crop_region(
 
 
 def _fit(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Scales a height and width so that the longer one is what the stored image holds of it."""
+    """Returns height and width scaled so that the longer one is the stored image's side."""
     scale = longest / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _resize_mask(mask: BoolMask, height: int, width: int) -> BoolMask:
-    """Resizes a mask; one too thin to cover half of any pixel keeps every pixel that it touches."""
+    """Resizes a mask; if it covers half of no pixel, every pixel that it touches is kept."""
     covered = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
     resized: BoolMask = covered >= 0.5
     return resized if resized.any() else covered > 0

@@ -1,4 +1,4 @@
-"""Names masks by their looks: CLIP's texts against CLIP's pictures, and a probe on the same features."""
+"""Names masks by their appearance: CLIP image features against CLIP text features, and a probe on the former."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CROPS_PER_PASS = 32
 
 @dataclass(frozen=True)
 class MaskFeatures:
-    """The features of the masks of some regions, an item for each (region, class) pair.
+    """Features of the masks of some regions, one item per (region, class) pair.
 
     Attributes:
-        files: The region of each item.
-        patients: Whose tissue it is.
-        classes: The class that the mask stands for.
+        files: Region of each item.
+        patients: Patient of each item.
+        classes: Class of each item's mask.
         is_empty: Whether the mask has no pixel; the features of such an item are 0.
-        features: Of length 1, [items, width].
+        features: Unit vectors, [items, width].
     """
 
     files: tuple[str, ...]
@@ -61,11 +61,11 @@ class MaskFeatures:
 
 
 def encode_texts(clip: ClipModel, texts: Mapping[str, Sequence[str]]) -> Features:
-    """Returns one feature a class, of length 1: the mean over its texts (prompt ensembling, Radford et al. 2021).
+    """Returns a unit vector per class: the mean over its texts (prompt ensembling, Radford et al. 2021).
 
     Args:
         clip: The model.
-        texts: One text or more for each class, in the order of the result's rows.
+        texts: One or more texts per class, in the order of the result's rows.
     """
     rows = []
     with torch.inference_mode():
@@ -78,7 +78,7 @@ def encode_texts(clip: ClipModel, texts: Mapping[str, Sequence[str]]) -> Feature
 
 
 def encode_crops(clip: ClipModel, crops: Iterable[Crop], crops_per_pass: int = CROPS_PER_PASS) -> Features:
-    """Returns one feature a crop, of length 1, in order."""
+    """Returns a unit vector per crop, in their order."""
     passes = []
     waiting: list[Tensor] = []
     for crop in crops:
@@ -96,12 +96,12 @@ def encode_crops(clip: ClipModel, crops: Iterable[Crop], crops_per_pass: int = C
 def encode_masks(
     clip: ClipModel, store: RegionStore, masks: Iterable[tuple[int, int, BoolMask]], outside: str = "mean"
 ) -> MaskFeatures:
-    """Cuts out and encodes masks.
+    """Crops and encodes masks.
 
     Args:
         clip: The model.
-        store: Their regions.
-        masks: The region's index, the class id and the mask of each.
+        store: The regions.
+        masks: Region index, class id and mask of each item.
         outside: See :func:`trainables.clip.crops.crop_region`.
     """
     indices: list[int] = []
@@ -150,7 +150,7 @@ def list_true_masks(
 
 
 def classify_zero_shot(features: Features, text_features: Features) -> Int64[np.ndarray, " items"]:
-    """Returns for each item the row of the text feature at the smallest angle; of equals the first."""
+    """Returns for each item the row of the text feature at the smallest angle; the first of ties."""
     rows: Int64[np.ndarray, " items"] = np.argmax(features @ text_features.T, axis=1)
     return rows
 
@@ -159,10 +159,10 @@ def fit_probe(items: MaskFeatures) -> LogisticRegression | None:
     """Fits a logistic regression on features, by L-BFGS; its penalty is chosen on folds of patients.
 
     Args:
-        items: Of training regions; items without pixels are left out.
+        items: Masks of training regions; empty ones are left out.
 
     Returns:
-        The probe; None where the items show fewer than two classes.
+        The probe; None if the items show fewer than two classes.
     """
     kept = ~np.array(items.is_empty, bool)
     features, classes = items.features[kept], np.array(items.classes)[kept]
@@ -177,7 +177,7 @@ def fit_probe(items: MaskFeatures) -> LogisticRegression | None:
         probe, {"C": list(PROBE_STRENGTHS)}, scoring="f1_macro", cv=GroupKFold(n_folds), refit=False
     )
     search.fit(features, classes, groups=patients)
-    # Of equally good strengths the one in the middle: the ends are ties where classes are easy to tell apart.
+    # The middle one of equally good strengths: where classes separate easily, many tie.
     scores = search.cv_results_["mean_test_score"]
     best = [strength for strength, score in zip(PROBE_STRENGTHS, scores, strict=True) if score == scores.max()]
     return probe.set_params(C=best[len(best) // 2]).fit(features, classes)
@@ -189,14 +189,14 @@ def name_masks(
     """Names masks by zero-shot CLIP, and by probes that are fitted on true masks of other regions.
 
     Args:
-        clip: The model whose features they are.
-        texts: What CLIP is told about each class, in the data set's order.
-        parts: True masks of training regions, and the masks to name by them: one such pair, or one a fold.
+        clip: The model that encoded the masks.
+        texts: Texts that describe each class, in the data set's order.
+        parts: True masks of training regions and the masks to name: one such pair, or one per fold.
     """
     classes, text_features = tuple(texts), encode_texts(clip, texts)
     by_clip: list[str] = []
     by_probe: list[str] = []
-    notes: dict[str, None] = {}  # a set that keeps its order: folds repeat each other
+    notes: dict[str, None] = {}  # a set in order of insertion, as folds repeat each other
     for train, items in parts:
         chosen = [classes[row] for row in classify_zero_shot(items.features, text_features)]
         by_clip += _mark_empty(items, chosen)
@@ -208,7 +208,7 @@ def name_masks(
         if unseen := [name for name in classes if name not in probe.classes_]:
             notes[f"the probe never saw {', '.join(unseen)}: no training region shows it"] = None
     given = {"clip": tuple(by_clip)}
-    if len(by_probe) == len(by_clip):  # else some fold has none, and a score of the others would mislead
+    if len(by_probe) == len(by_clip):  # else a fold has no probe, and a score of the others would mislead
         given["probe"] = tuple(by_probe)
     return NamingReport(
         clip=clip.name,
@@ -233,7 +233,7 @@ def _encode_pictures(clip: ClipModel, pictures: Sequence[Tensor]) -> Features:
 
 
 def _can_fold(classes: np.ndarray, patients: np.ndarray, n_folds: int) -> bool:
-    """Whether every fold leaves two classes to learn from."""
+    """Returns whether the rest of every fold shows at least two classes."""
     if n_folds < 2:
         return False
     folds = GroupKFold(n_folds).split(classes, classes, patients)

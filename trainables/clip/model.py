@@ -1,6 +1,6 @@
-"""Loads a CLIP model of open_clip (Radford et al. 2021, arXiv 2103.00020) with weights that lie in a file or on a hub.
+"""Loads a CLIP model of open_clip (Radford et al. 2021, arXiv 2103.00020) with weights from a file or a hub.
 
-Nothing is fetched unless a hub id is named, and nothing in a file can run code.
+It fetches nothing unless a hub id is named, and nothing in a file can run code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainables.recipe import suggest_name
 
 DEFAULT_CLIP = "ViT-B-32"
 CONFIG_FILE = "open_clip_config.json"
-# In the order in which a hub's repository is asked for them.
+# In the order in which they are requested from a hub's repository.
 HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 _HUB_ID = re.compile(r"(?:hf-hub:)?([\w.-]+/[\w.-]+)")
@@ -39,10 +39,10 @@ class ClipModel:
     """An image and a text encoder that share one space.
 
     Attributes:
-        name: What a report calls it.
+        name: Its name in reports.
         network: In evaluation mode, without gradients.
-        tokenize: Texts to token ids.
-        preprocess: A picture to the network's input: resized to its square, normalized.
+        tokenize: Turns texts into token ids.
+        preprocess: Turns an image into the network's input: resized to its square, normalized.
         mean: The color that is 0 after normalization, RGB in [0, 1].
     """
 
@@ -54,7 +54,7 @@ class ClipModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """The network's device."""
         return next(self.network.parameters()).device
 
 
@@ -63,10 +63,10 @@ class ClipSource:
     """Where a model's parts come from, in open_clip's words.
 
     Attributes:
-        name: What a report calls the model.
+        name: The model's name in reports.
         architecture: A name of open_clip's, or ``local-dir:`` and a folder with ``open_clip_config.json``.
         tokenizer: The same, or ``hf-hub:`` and an id.
-        weights: The weights' file, or the folder that holds it.
+        weights: The weight file, or its folder.
     """
 
     name: str
@@ -76,7 +76,7 @@ class ClipSource:
 
 
 def check_clip_name(name: str) -> None:
-    """Refuses a name that is none of open_clip's.
+    """Refuses a name that open_clip does not know.
 
     Raises:
         CheckpointError: With the nearest known name.
@@ -87,7 +87,7 @@ def check_clip_name(name: str) -> None:
 
 
 def find_clip(name: str | None, weights: str) -> ClipSource:
-    """Finds a model's weights, and the architecture that they belong to.
+    """Returns where a model's weights lie, and their architecture.
 
     Args:
         name: One of open_clip's models. None is the architecture that comes with the weights, or ViT-B-32.
@@ -122,13 +122,13 @@ def find_clip(name: str | None, weights: str) -> ClipSource:
 def load_clip(name: str | None, weights: str, device: torch.device) -> ClipModel:
     """Builds a CLIP model with its weights, which must all fit; see :func:`find_clip`.
 
-    Pictures are prepared as ``open_clip_config.json`` says where one comes with the weights, else as
-    open_clip's own table does where it knows one way for that architecture, else as OpenAI's models want it.
+    Images are preprocessed as ``open_clip_config.json`` says if it comes with the weights, else as open_clip's table
+    says if that has one way for the architecture, else as for OpenAI's models.
 
     Args:
         name: One of open_clip's models, or None; see :func:`find_clip`.
         weights: A file, a folder or a hub id.
-        device: Where to.
+        device: Its device.
 
     Raises:
         CheckpointError: If the weights are missing, unreadable, damaged, hold code or values that are not finite,
@@ -156,14 +156,14 @@ def load_clip(name: str | None, weights: str, device: torch.device) -> ClipModel
 
 
 def _list_weight_files(weights: Path) -> list[Path]:
-    """Returns the files that open_clip would choose among: of a folder those that it knows, else the file."""
+    """Returns the files among which open_clip would choose: a folder's weight files, or the file itself."""
     if not weights.is_dir():
         return [weights]
     return sorted(file for file in weights.iterdir() if file.suffix in _WEIGHT_SUFFIXES[1:])
 
 
 def _find_preprocessing(name: str) -> dict[str, Any]:
-    """Returns how open_clip prepares pictures for all weights of an architecture; empty where they differ."""
+    """Returns how open_clip preprocesses images for all weights of an architecture; empty if these differ."""
     keys = {
         "mean": "image_mean",
         "std": "image_std",
@@ -180,7 +180,7 @@ def _find_preprocessing(name: str) -> dict[str, Any]:
 
 
 def _read_config(folder: Path, name: str | None) -> Mapping[str, Any]:
-    """Reads a folder's architecture, which must be the named one where there is a name."""
+    """Returns a folder's architecture, which must be that of the name, if given."""
     path = folder / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
@@ -202,7 +202,7 @@ def _read_config(folder: Path, name: str | None) -> Mapping[str, Any]:
 
 
 def _refuse_hub_parts(name: str, config: Mapping[str, Any], weights: str) -> None:
-    """Refuses models of which open_clip would fetch a part that nobody named."""
+    """Refuses a model if open_clip would fetch a part of it without being asked to."""
     text = config["text_cfg"]
     tower, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name")
     if tower or (tokenizer and not Path(os.path.expanduser(weights)).is_dir()):
@@ -211,7 +211,7 @@ def _refuse_hub_parts(name: str, config: Mapping[str, Any], weights: str) -> Non
 
 
 def _fetch_from_hub(hub_id: str) -> Path:
-    """Returns the local folder of a hub's repository, with its configuration and weights fetched."""
+    """Fetches configuration and weights from a hub; returns their local folder."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -252,7 +252,7 @@ def _explain(source: ClipSource, error: Exception) -> CheckpointError:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether a file holds weights, be they of any model."""
+    """Returns whether a file holds weights of any model."""
     try:
         state = load_state_dict(str(path), weights_only=True)
         return bool(state) and all(isinstance(value, Tensor) for value in state.values())

@@ -1,4 +1,4 @@
-"""How often masks are given the right name: accuracy, confusion matrix and F1 of each class."""
+"""Measures how often masks get the right name: accuracy, confusion matrix and F1 of each class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-# The name of an empty mask: the model drew nothing, so there is nothing to name.
+# The name of an empty mask, which shows nothing to name.
 EMPTY = "(empty)"
 
 
@@ -21,12 +21,12 @@ class NamingReport:
     """The names that several methods gave to the same masks.
 
     Attributes:
-        clip: The CLIP model whose features were used.
+        clip: The CLIP model that encoded the masks.
         classes: Every class, in the data set's order.
-        files: The region of each item; an item is one class prompted in one region.
-        actual: The class that was prompted, an item each.
-        given: Method -> the name given to each item; :data:`EMPTY` for an empty mask, whatever the method.
-        notes: What a reader must know, a line each.
+        files: Region of each item; an item is one class prompted in one region.
+        actual: Prompted class of each item.
+        given: Method -> name given to each item; :data:`EMPTY` for an empty mask, whatever the method.
+        notes: What a reader must know, one line each.
     """
 
     clip: str
@@ -41,12 +41,12 @@ class NamingReport:
 
     @property
     def n_empty(self) -> int:
-        """Items with an empty mask, which count as wrongly named."""
+        """Number of items with an empty mask, which count as wrong."""
         return next(iter(self.given.values())).count(EMPTY)
 
     @property
     def most_frequent(self) -> float:
-        """Accuracy of always saying the most frequent class: what a method must exceed to have seen anything."""
+        """Accuracy of always giving the most frequent class, which a useful method must exceed."""
         return max(Counter(self.actual).values()) / len(self.actual)
 
     def accuracy(self, method: str) -> float:
@@ -54,19 +54,19 @@ class NamingReport:
         return float(accuracy_score(self.actual, self.given[method]))
 
     def f1_per_class(self, method: str) -> dict[str, float]:
-        """Returns F1 in [0, 1] of each class that was prompted or given anywhere; 0 where no item was right."""
+        """Returns F1 in [0, 1] of each class that was prompted or given; 0 if no item was right."""
         labels = [name for name in self.classes if name in self.actual or name in self.given[method]]
         values = f1_score(self.actual, self.given[method], labels=labels, average=None, zero_division=0)
         return dict(zip(labels, map(float, values), strict=True))
 
     def confusion(self, method: str) -> Int64[np.ndarray, "classes names"]:
-        """Counts items: a row for each prompted class, a column for each class and one for empty masks."""
+        """Returns item counts: a row per prompted class, a column per class and one for empty masks."""
         counts = confusion_matrix(self.actual, self.given[method], labels=[*self.classes, EMPTY])
         rows: Int64[np.ndarray, "classes names"] = counts[:-1].astype(np.int64)  # no item is prompted as empty
         return rows
 
     def to_flat(self) -> dict[str, float]:
-        """Flattens for logs: ``naming_<method>_accuracy``, ``..._macro_f1``, ``..._f1/<class>`` and two counts."""
+        """Returns metrics: ``naming_<method>_accuracy``, ``..._macro_f1``, ``..._f1/<class>`` and two counts."""
         flat = {
             "naming_n_items": float(len(self.actual)),
             "naming_n_empty": float(self.n_empty),
@@ -80,7 +80,7 @@ class NamingReport:
         return flat
 
     def to_text(self) -> str:
-        """Returns accuracy, F1 and confusion matrix of each method for a reader of plain text."""
+        """Returns accuracy, F1 and confusion matrix of each method as plain text."""
         lines = [
             f"{len(self.actual)} masks named with features of {self.clip}; always saying the most frequent "
             f"class scores {self.most_frequent:.3f}",
@@ -95,7 +95,7 @@ class NamingReport:
         return "\n".join(lines) + "\n"
 
     def to_confusion_csv(self, method: str) -> str:
-        """Returns the confusion matrix as CSV: a row for each prompted class, its counts, then its F1."""
+        """Returns the confusion matrix as CSV: a row per prompted class, its counts, then its F1."""
         f1 = self.f1_per_class(method)
         rows: list[list[object]] = [["prompted", *self.classes, EMPTY, "f1"]]
         for name, counts in zip(self.classes, self.confusion(method).tolist(), strict=True):
@@ -103,7 +103,7 @@ class NamingReport:
         return _to_csv(rows)
 
     def to_items_csv(self) -> str:
-        """Returns every item as CSV: file, class, and the name that each method gave."""
+        """Returns every item as CSV: file, class, and the name by each method."""
         rows = zip(self.files, self.actual, *self.given.values(), strict=True)
         return _to_csv([["file", "class", *self.given], *(list(row) for row in rows)])
 

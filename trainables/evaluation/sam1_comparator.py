@@ -1,8 +1,8 @@
-"""SAM and MedSAM as comparators: checkpoints of the first SAM, scored as SAM2 is scored here.
+"""Scores checkpoints of the first SAM and of MedSAM as SAM2 is scored.
 
-Prompts, clean-up, scored pixels and test-time augmentation are the protocol's; what belongs to a model stays the
-model's: its image size, how it wants pixels prepared, and whether it offers three masks or one. Images are read
-from the files, not from the store, which has been resized for SAM2.
+The protocol gives prompts, clean-up, scored pixels and test-time augmentation. The model keeps its image size, its
+preprocessing, and whether it offers three masks or one. Images are read from their files, because the store holds them
+resized for SAM2.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ def predict_sam1(
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, for the same plans and prompts.
 
-    In full precision, as published. Each region is encoded once under each view of the protocol's test-time
-    augmentation.
+    It computes in full precision, as published, and encodes each region once per view of the test-time augmentation.
 
     Args:
-        model: Is moved to the device.
+        model: The model, which is moved to the device.
         regions: Regions and prompts.
-        read_image: Gives a region's own RGB pixels, uint8, by its name.
-        device: Where to compute.
+        read_image: Returns a region's own RGB pixels, uint8, by its name.
+        device: Device of the computation.
 
     Raises:
         ProtocolMismatch: If the protocol gives no prompts.
@@ -85,8 +84,8 @@ def predict_sam1(
 def predict_prompt(
     predictor: SamPredictor, prompt: Prompt, multimask: bool
 ) -> tuple[Float[Tensor, "masks h w"], Float[Tensor, " masks"]]:
-    """Returns logits, at the size that is scored, and predicted IoU of one prompt in pixels of that size."""
-    # Not by the predictor's own scaling: the size that is scored need not have the shape of the image.
+    """Returns logits and predicted IoU of one prompt, both in pixels of the size that is scored."""
+    # The predictor's own scaling does not apply: the scored size may have another shape than the image.
     (height, width), (seen_height, seen_width) = predictor.original_size, predictor.input_size
     scale = np.array([seen_width / width, seen_height / height])
     points = torch.as_tensor(prompt.points * scale, dtype=torch.float32, device=predictor.device)
@@ -105,13 +104,13 @@ def predict_prompt(
 
 
 def stretch_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> Float[Tensor, "1 3 side side"]:
-    """Prepares an image for MedSAM: a square by bicubic interpolation, whole levels, their range brought to [0, 1].
+    """Returns an image as MedSAM expects it: a square by bicubic interpolation, whole levels, stretched to [0, 1].
 
-    MedSAM's script resizes by scikit-image; this is PyTorch's bicubic with antialiasing, close to it but not equal.
+    MedSAM's script resizes by scikit-image; PyTorch's bicubic with antialiasing is close to it but not equal.
     """
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     resized = F.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=True)
-    levels = (resized + 1e-3).clamp(0, 255).floor()  # as the script cuts off, but not 76.99999 to 76
+    levels = (resized + 1e-3).clamp(0, 255).floor()  # truncates as the script does, but keeps 76.99999 at 77
     low, high = levels.min(), levels.max()
     return (levels - low) / (high - low).clamp(min=1e-8)
 
@@ -119,12 +118,12 @@ def stretch_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> Float[Tensor,
 def _set_image(
     predictor: SamPredictor, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], view: str, style: Sam1Style
 ) -> None:
-    """Gives the predictor an image as it is seen under a view."""
+    """Sets the predictor's image, turned as the view says."""
     seen = transform_maps(torch.from_numpy(image).permute(2, 0, 1), view).permute(1, 2, 0).contiguous().numpy()
     if style.stretches:
         side = predictor.model.image_encoder.img_size
         predictor.set_torch_image(stretch_image(seen, side).to(predictor.device), seen.shape[:2])
     else:
         predictor.set_image(seen)
-    # Prompts come, and masks go, at the size that is scored, which may not be the image's own.
+    # Prompts and masks have the scored size, which may differ from the image's.
     predictor.original_size = transform_pair(size, view)

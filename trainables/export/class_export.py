@@ -1,4 +1,4 @@
-"""The export of learned class prompts: tokens beside the merged weights, and what predicting with them needs."""
+"""Exports learned class prompts: tokens beside the merged weights, and what a prediction with them needs."""
 
 from __future__ import annotations
 
@@ -33,22 +33,20 @@ from trainables.protocol.background import name_background, pick_background_id
 from trainables.protocol.scores import Scores
 
 CLASS_EXPORT_FILE = "class_prompts.json"
-# Sides of a tile: smaller ones would take days for a slide, larger ones fill the memory.
+# Sides of a tile: smaller tiles would take days for a slide, larger ones would fill the memory.
 MIN_TILE_PX, MAX_TILE_PX = 16, 20_000
 _EXPORT_AGAIN = "export the search again"
 
 
 @dataclass(frozen=True)
 class ClassExport:
-    """``class_prompts.json``: what the tokens of ``class_prompts.safetensors`` mean.
+    """``class_prompts.json``: the meaning of the tokens in ``class_prompts.safetensors``.
 
     Attributes:
-        model: Name of the SAM2 model that they ask.
-        names: Id -> name of what pixels are named, in the order of the tokens: the data set's classes, then
-            background.
-        tile_px: Median height and width of the training regions, each of which filled the model's input: images are
-            cut into tiles of this size, so that tissue has the scale of training. Each side lies in
-            ``MIN_TILE_PX`` .. ``MAX_TILE_PX``.
+        model: Name of the SAM2 model that they prompt.
+        names: Id -> name of each token's pixels, in the order of the tokens: the data set's classes, then background.
+        tile_px: Height and width of the tiles into which images are cut, each in ``MIN_TILE_PX`` .. ``MAX_TILE_PX``:
+            the medians of the training regions, which filled the model's input, so that tissue keeps that scale.
     """
 
     model: str
@@ -66,7 +64,7 @@ class ClassExport:
 
     @staticmethod
     def read(folder: Path) -> ClassExport:
-        """Reads ``class_prompts.json``.
+        """Returns the content of ``class_prompts.json``.
 
         Raises:
             CheckpointError: If the folder is no export, one without class prompts, or a damaged one.
@@ -103,7 +101,7 @@ def _explain_missing(folder: Path) -> Finding:
 
 
 def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) -> None:
-    """Writes ``class_prompts.safetensors`` and ``class_prompts.json`` beside what ``write_merged`` writes.
+    """Writes ``class_prompts.safetensors`` and ``class_prompts.json`` next to the files of ``write_merged``.
 
     Args:
         context: What the trials of the search share.
@@ -119,11 +117,11 @@ def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) ->
 
 
 def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[ClassExport, SAM2Base]:
-    """Reads an export: weights and tokens, as one model on this process's device, in evaluation mode.
+    """Returns an export as one model on this process's device, in evaluation mode.
 
     Args:
-        folder: Of the export.
-        checkpoint: The base's weights, a file or a hub id, where what was trained cannot be merged with them; None for
+        folder: The export's folder.
+        checkpoint: File or hub id of the base's weights, if the trained part could not be merged with them; None for
             nano's own.
 
     Raises:
@@ -148,6 +146,6 @@ def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[Clas
 
 
 def score_class_export(context: TrialContext, folder: Path) -> Scores:
-    """Scores an export on validation: stock ``SAM2ImagePredictor`` takes no tokens, so the project's evaluator does."""
+    """Scores an export on validation by the project's evaluator, as stock ``SAM2ImagePredictor`` takes no tokens."""
     with torch.inference_mode():
         return evaluate(load_class_export(folder)[1], open_regions(context, context.val), pick_device())

@@ -1,4 +1,4 @@
-"""The export of a trial: its adapter as PEFT writes it, and a merged checkpoint that stock SAM2 loads."""
+"""Exports a trial: its adapter as PEFT writes it, and a merged checkpoint that stock SAM2 loads."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ CONFIG_FILE = "config.txt"
 
 @dataclass(frozen=True)
 class MergedExport:
-    """What :func:`write_merged` wrote.
+    """The files of :func:`write_merged`.
 
     Attributes:
         merged: The checkpoint for stock SAM2.
-        adapter: The adapter's folder, which makes the same model of the base; None where that is zero-shot, and
-            its adapter cannot be merged.
-        config: The name of SAM2's config that both need.
-        scale: What the fine-tune's change of the weights was multiplied by, in both.
+        adapter: Folder of the adapter, which turns the base into the same model; None at scale 0 if the adapter cannot
+            be merged.
+        config: Name of SAM2's config for both.
+        scale: Factor of the fine-tune's change of the weights, in both.
     """
 
     merged: Path
@@ -59,12 +59,12 @@ def write_merged(
         context: What the trials of the search share.
         checkpoint: The trial's checkpoint.
         folder: An existing folder.
-        scale: What the fine-tune's change of the weights is multiplied by; at 0 ``sam2.pt`` holds the zero-shot
-            weights bit for bit, whatever the adapter. At 1 the adapter is the trial's own.
+        scale: Factor of the fine-tune's change of the weights. At 0 ``sam2.pt`` holds the zero-shot weights bit for
+            bit; at 1 the adapter is the trial's own.
 
     Raises:
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
-        TrainablesError: If the adapter cannot be merged, or not be written at this scale.
+        TrainablesError: If the adapter cannot be merged, or cannot be written at this scale.
     """
     check_scale(scale)
     base_state, adapted = load_adapted_with_base(context, checkpoint)
@@ -76,7 +76,7 @@ def write_merged(
     save_adapters(adapted, folder / ADAPTER_FOLDER)
     has_tuner = adapted.tuner is not None
     model = merge_adapters(adapted)
-    detach_class_prompts(model)  # stock SAM2 has no place for them: see trainables.export.class_export
+    detach_class_prompts(model)  # stock SAM2 cannot hold them; see trainables.export.class_export
     tuned_state = model.state_dict()
     if scale != 1:
         config = PeftConfig.from_pretrained(str(folder / ADAPTER_FOLDER)) if has_tuner else None
@@ -87,7 +87,7 @@ def write_merged(
 
 
 def write_config(spec: ModelSpec, folder: Path) -> None:
-    """Writes the name of SAM2's config; nano's, which does not come inside sam2, as well."""
+    """Writes the name of SAM2's config, and a copy of nano's, which sam2 does not contain."""
     (folder / CONFIG_FILE).write_text(spec.config + "\n")
     if spec.is_demo:
         shutil.copy(ASSETS / spec.config, folder / spec.config)
@@ -115,7 +115,7 @@ def _rescale_adapter(
 
 
 def load_merged(context: TrialContext, folder: Path) -> SAM2Base:
-    """Builds a merged checkpoint by ``sam2.build_sam.build_sam2``, which loads strictly."""
+    """Returns a merged checkpoint as ``sam2.build_sam.build_sam2`` builds it, which loads strictly."""
     spec = MODELS[context.model]
     with config_path(spec):
         return build_sam2(spec.config, str(folder / MERGED_FILE), device=str(pick_device()))

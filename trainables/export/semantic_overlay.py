@@ -1,4 +1,4 @@
-"""Draws an image with each class tinted and outlined in a color of its own, and the legend of the colors."""
+"""Draws classes onto an image, each tinted and outlined in its own color, and a legend of the colors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from trainables.evaluation.overlay import COLORS
 
-# Overlays are for eyes: of larger images they are smaller.
+# Overlays of larger images are reduced: they are for viewing only.
 MAX_SIDE_PX = 2048
 _TINT = 0.3
 _ROW_PX, _LEGEND_WIDTH_PX = 28, 320
@@ -19,10 +19,10 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 
 def pick_colors(n_names: int) -> list[tuple[int, int, int] | None]:
-    """Returns each class's color, RGB; None for background, the last, which is left plain.
+    """Returns the RGB color of each class; None for background, the last, which is left plain.
 
     Args:
-        n_names: Classes and background; beyond the seventh class colors come again.
+        n_names: Number of classes and background; colors repeat after the seventh class.
     """
     return [*(COLORS[position % len(COLORS)] for position in range(n_names - 1)), None]
 
@@ -32,7 +32,7 @@ def draw_classes(image: UInt8[np.ndarray, "h w 3"], named: UInt8[np.ndarray, "h 
 
     Args:
         image: RGB.
-        named: Of each pixel, its position among the names.
+        named: Position of each pixel's class among the names.
         background: The last position, which is left plain.
     """
     scale = min(1.0, MAX_SIDE_PX / max(named.shape))
@@ -50,7 +50,7 @@ def draw_classes(image: UInt8[np.ndarray, "h w 3"], named: UInt8[np.ndarray, "h 
 
 
 def draw_legend(names: Sequence[str]) -> Picture:
-    """Returns a picture with one row a name: its color, and what it is called; background has an empty box."""
+    """Returns a picture with one row per name: its color and the name; background has an empty box."""
     legend = np.full((_ROW_PX * len(names), _LEGEND_WIDTH_PX, 3), 255, np.uint8)
     for row, (name, color) in enumerate(zip(names, pick_colors(len(names)), strict=True)):
         top = row * _ROW_PX

@@ -1,4 +1,4 @@
-"""Segments an image of any size by class prompts: overlapping tiles at the scale of training, logits blended."""
+"""Segments an image of any size by class prompts, in overlapping tiles at the scale of training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from trainables.evaluation.semantic_masks import Logits, name_pixels, segment_cl
 from trainables.model.forward import encode_images
 from trainables.protocol.tta import IDENTITY
 
-# Least share of a tile that its neighbor sees too.
+# Least share of a tile that it has in common with its neighbor.
 OVERLAP = 0.25
-# What a tile's rim weighs, beside 1 in its middle: where no neighbor sees it, it still decides.
+# Weight of a tile's rim relative to 1 in its middle; it decides where no neighbor overlaps.
 _RIM_WEIGHT = 0.02
 _TILES_PER_PASS = 4
 
@@ -25,16 +25,16 @@ _TILES_PER_PASS = 4
 def segment_image(
     model: SAM2Base, image: UInt8[np.ndarray, "h w 3"], tile_px: tuple[int, int], device: torch.device
 ) -> UInt8[np.ndarray, "h w"]:
-    """Returns, for each pixel, the position of its name among the model's class prompts.
+    """Returns the position of each pixel's name among the model's class prompts.
 
-    An image of a tile's size is seen as training saw its regions: as a whole, resized to the model's square. A larger
-    one is seen tile by tile, a smaller one within its mirror image, so that the scale stays that of training.
+    The scale is that of training: an image of a tile's size is resized to the model's square as training regions are,
+    a larger one is cut into tiles, and a smaller one is padded by its mirror image.
 
     Args:
         model: With class prompts, on the device, in evaluation mode.
         image: RGB.
         tile_px: Height and width of a tile.
-        device: Where the model lies.
+        device: The model's device.
     """
     cell_side = model.image_size // 4  # of a tile's square of logits
     height, width = image.shape[:2]
@@ -56,14 +56,14 @@ def segment_image(
 
 
 def place_tiles(size_px: int, tile_px: int, cell_side: int) -> list[int]:
-    """Returns where tiles begin along one axis, in cells of their logits, so that tiles lie on one grid.
+    """Returns where tiles start along one axis, in cells of their logits, so that all tiles lie on one grid.
 
-    Neighbors share at least ``OVERLAP`` of a tile; the last one ends where the image does, within a cell.
+    Neighbors share at least ``OVERLAP`` of a tile; the last tile ends where the image does, within a cell.
 
     Args:
-        size_px: Of the image, at least a tile's.
-        tile_px: Of a tile.
-        cell_side: Cells of a tile.
+        size_px: Side of the image, at least ``tile_px``.
+        tile_px: Side of a tile in pixels.
+        cell_side: Side of a tile in cells.
     """
     last = int(np.round((size_px - tile_px) * cell_side / tile_px))
     step = max(1, int(cell_side * (1 - OVERLAP)))
@@ -74,7 +74,7 @@ def place_tiles(size_px: int, tile_px: int, cell_side: int) -> list[int]:
 def _pad_to_tile(
     image: UInt8[np.ndarray, "h w 3"], tile_px: tuple[int, int]
 ) -> UInt8[np.ndarray, "padded_h padded_w 3"]:
-    """Continues an image that is smaller than a tile by its mirror image, to the right and below."""
+    """Returns an image with its mirror image to the right and below, up to a tile's size."""
     below, right = (max(0, tile - side) for tile, side in zip(tile_px, image.shape[:2], strict=True))
     if not below and not right:
         return image
@@ -118,7 +118,7 @@ class _Blend:
 
 
 def make_window(side: int) -> Float[np.ndarray, "side side"]:
-    """Returns a tile's weights in (0, 1]: the product of two raised cosines, which never fall to 0."""
+    """Returns a tile's weights in (0, 1]: the product of two raised cosines that stay above 0."""
     phase = 2 * np.pi * (np.arange(side) + 0.5) / side
     ramp = _RIM_WEIGHT + (1 - _RIM_WEIGHT) * 0.5 * (1 - np.cos(phase))
     window: np.ndarray = np.outer(ramp, ramp).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The export of what no stock checkpoint can hold: adapter and recipe, loaded onto the base by this project."""
+"""Exports what no stock checkpoint can hold: adapter and recipe, which this project loads onto the base."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class _Base:
 
 
 def find_unmergeable(context: TrialContext, checkpoint: Path) -> str:
-    """Names what of a trial's checkpoint no stock model can hold; empty where all of it can be merged."""
+    """Returns the part of a trial's checkpoint that no stock model can hold; empty if all of it can be merged."""
     return name_unmergeable(load_adapted(context, checkpoint))
 
 
 def write_unmerged(context: TrialContext, checkpoint: Path, folder: Path) -> None:
-    """Writes ``adapter/``, ``recipe.json``, ``base.json``, and class prompts if any, but no ``sam2.pt``.
+    """Writes ``adapter/``, ``recipe.json``, ``base.json`` and any class prompts, but no ``sam2.pt``.
 
-    They are the trial's own, at scale 1: what cannot be merged cannot be scaled.
+    They are the trial's own, at scale 1, because only what can be merged can be scaled.
 
     Args:
         context: What the trials of the search share.
@@ -67,17 +67,16 @@ def write_unmerged(context: TrialContext, checkpoint: Path, folder: Path) -> Non
 def load_unmerged(
     folder: str | Path, checkpoint: str | None = None, pathology_weights: Mapping[str, str] | None = None
 ) -> SAM2Base:
-    """Builds the model of an export, on the CPU, in evaluation mode; ``SAM2ImagePredictor`` takes it.
+    """Returns the model of an export, on the CPU, in evaluation mode; ``SAM2ImagePredictor`` takes it.
 
     Args:
-        folder: What :func:`write_unmerged` wrote.
-        checkpoint: The base's weights, the same ones that the search began with: a file or a hub id; None for
-            nano's own.
-        pathology_weights: Name of a pathology encoder -> its weights' file or hub id; none for random ones.
+        folder: The folder of :func:`write_unmerged`.
+        checkpoint: File or hub id of the weights with which the search began; None for nano's own.
+        pathology_weights: Name of a pathology encoder -> file or hub id of its weights; None for random ones.
 
     Raises:
-        CheckpointError: If the folder is no such export or damaged, or the base's or encoder's weights are missing or
-            others.
+        CheckpointError: If the folder is damaged or no such export, or the weights of the base or of the encoder are
+            missing or not those of the search.
     """
     folder = Path(folder).expanduser()
     for name in (BASE_FILE, RECIPE_FILE, f"{ADAPTER_FOLDER}/{WEIGHTS_FILE}"):
@@ -94,7 +93,7 @@ def load_unmerged(
 
 
 def score_unmerged(context: TrialContext, folder: Path) -> Scores:
-    """Scores an export on validation by the project's evaluator, from its files and the weights it needs."""
+    """Scores an export on validation by the project's evaluator, from its files and the weights that it needs."""
     regions = open_regions(context, context.val)
     with torch.inference_mode():
         model = load_unmerged(folder, context.checkpoint, context.pathology_weights)

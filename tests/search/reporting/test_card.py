@@ -72,14 +72,14 @@ def test_figures_stand_beside_the_bar_under_their_protocol(summary: Summary) -> 
         assert part in card, part
 
 
-def test_a_later_look_and_an_early_export_are_told_as_such(summary: Summary) -> None:
+def test_a_later_opening_and_an_early_export_are_named(summary: Summary) -> None:
     assert "test, first opening" in read_card(make_record(), summary)
     assert "test, opening 2" in read_card(make_record(), dataclasses.replace(summary, test_opening=2, test_openings=3))
     early = Card(make_record(), CHOSEN, None, stock_dice=0.7, has_choice=False).to_markdown()
     assert "no other scale was tried" in early and "best of several scales" not in early
 
 
-def test_class_prompts_are_told_and_how_to_use_them(summary: Summary) -> None:
+def test_the_use_of_class_prompts_is_described(summary: Summary) -> None:
     record = make_record()
     record = dataclasses.replace(record, context=dataclasses.replace(record.context, protocol=PROTOCOLS["auto"]))
     card = read_card(record, summary)
@@ -105,7 +105,7 @@ def test_without_a_summary_there_is_no_test_figure_and_no_verdict() -> None:
     assert "Against zero-shot" not in card
 
 
-def test_every_verdict_is_told_as_it_is(summary: Summary) -> None:
+def test_a_lost_verdict_is_named(summary: Summary) -> None:
     card = read_card(make_record(), dataclasses.replace(summary, verdict="not beaten"))
     assert "**not beaten**" in card
 

@@ -1,4 +1,4 @@
-"""A report tells what lies in a search's folder: of one that ended, one under way, and one that trained nothing."""
+"""A report shows what a search's folder holds: a search that ended, one under way, and one that trained nothing."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def finished(tmp_path: Path, summary: Summary) -> Path:
     return tmp_path / "first"
 
 
-def test_test_figures_are_those_of_the_look_that_the_summary_tells_of(finished: Path, summary: Summary) -> None:
+def test_test_figures_are_of_the_opening_in_the_summary(finished: Path, summary: Summary) -> None:
     first = read_report(finished)
     write_pairs(finished / "scores_test_2.csv", ["winner", "zeroshot"], low=0.69)  # of another trial
     assert read_report(finished).test == first.test and read_report(finished).verdict == first.verdict
@@ -185,7 +185,7 @@ def test_test_figures_are_those_of_the_look_that_the_summary_tells_of(finished: 
     assert read_report(finished).test is None and read_report(finished).verdict is None
 
 
-def test_a_finished_search_is_told_on_one_page(finished: Path, tmp_path: Path) -> None:
+def test_a_finished_search_fills_one_page(finished: Path, tmp_path: Path) -> None:
     out = write_report(finished, tmp_path / "new" / "page.html")
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
     content = out.read_text(encoding="utf-8")
@@ -210,7 +210,7 @@ def test_a_finished_search_is_told_on_one_page(finished: Path, tmp_path: Path) -
     assert "/somewhere" not in text
 
 
-def test_text_is_never_taken_for_markup_and_nothing_is_loaded(finished: Path, tmp_path: Path) -> None:
+def test_text_is_escaped_and_nothing_is_loaded(finished: Path, tmp_path: Path) -> None:
     content = write_report(finished, tmp_path / "page.html").read_text(encoding="utf-8")
     page = Page(content)
     assert "script" not in page.tags and "link" not in page.tags
@@ -241,7 +241,7 @@ def test_trials_are_read_with_their_curves_and_states(finished: Path) -> None:
 
 
 @pytest.mark.parametrize("n_whole", [0, 1, MIN_WHOLE_TRIALS - 1])
-def test_few_whole_trials_tell_nothing_of_importance(tmp_path: Path, n_whole: int) -> None:
+def test_few_whole_trials_show_no_importance(tmp_path: Path, n_whole: int) -> None:
     record = make_record()
     record.write(tmp_path)
     add_trials(tmp_path, record, [[0.4], *[[0.5, 0.6, n / 10] for n in range(n_whole)]])
@@ -250,7 +250,7 @@ def test_few_whole_trials_tell_nothing_of_importance(tmp_path: Path, n_whole: in
 
 
 @pytest.mark.parametrize("stage", ["begun", "measured", "running", "ended"])
-def test_a_search_under_way_is_told_as_far_as_it_came(tmp_path: Path, stage: str) -> None:
+def test_a_search_under_way_is_shown_as_far_as_it_came(tmp_path: Path, stage: str) -> None:
     record = make_record()
     record.write(tmp_path)
     if stage != "begun":
@@ -280,8 +280,8 @@ def test_two_objectives_have_their_pareto_set_drawn(tmp_path: Path, summary: Sum
 
 
 def test_another_objective_ranks_and_is_named(tmp_path: Path, summary: Summary) -> None:
-    told = dataclasses.replace(summary, objective_value=0.33, zeroshot_objective_value=0.29)
-    write_finished(tmp_path / "first", told, Objective(("val_iou",)))
+    changed = dataclasses.replace(summary, objective_value=0.33, zeroshot_objective_value=0.29)
+    write_finished(tmp_path / "first", changed, Objective(("val_iou",)))
     data = read_report(tmp_path / "first")
     assert data.bar == 0.29 and data.best is not None and data.best.best == 0.33
     assert data.best.read_best("val_dice") == 0.66
@@ -306,24 +306,24 @@ def test_a_second_opening_stands_at_the_top(finished: Path, tmp_path: Path) -> N
     assert "the test set was opened 2 times" in text.split("Does the winner beat")[0]
 
 
-def test_the_command_writes_into_the_folder_unless_told(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_into_the_folder_by_default(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", "first", "--storage", str(finished.parent)]) == DONE
     assert capsys.readouterr().out.strip() == str(finished / "report.html")
     assert (finished / "report.html").is_file()
 
 
-def test_what_is_no_search_or_damaged_is_told(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_search_or_damaged_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", "second", "--storage", str(finished.parent)]) == WRONG_INPUT
     assert "known are: first" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="holds no search"):
         write_report(finished.parent, finished / "page.html")
     (finished / CONFIRMATION_FILE).write_text("{")
     assert main(["--run", str(finished)]) == WRONG_INPUT
-    told = capsys.readouterr().err
-    assert f"{finished / CONFIRMATION_FILE}\n    cannot be read: JSONDecodeError" in told
+    text = capsys.readouterr().err
+    assert f"{finished / CONFIRMATION_FILE}\n    cannot be read: JSONDecodeError" in text
 
 
-def test_what_is_no_plain_file_is_refused_before_anything_is_read_and_stays(finished: Path, tmp_path: Path) -> None:
+def test_what_is_no_plain_file_is_never_replaced(finished: Path, tmp_path: Path) -> None:
     pipe, folder, file = tmp_path / "pipe", tmp_path / "folder", finished / CONFIRMATION_FILE
     os.mkfifo(pipe)
     folder.mkdir()
@@ -349,7 +349,7 @@ def test_a_damaged_picture_costs_no_report(finished: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("part", ["search.reporting.data.read_epochs", "search.reporting.page.render_page"])
-def test_whatever_a_damaged_file_breaks_is_told(
+def test_whatever_a_damaged_file_breaks_is_reported(
     finished: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
 ) -> None:
     def fail(_: object) -> None:

@@ -92,7 +92,7 @@ def test_zero_shot_takes_the_smallest_angle() -> None:
     assert classify_zero_shot(items, texts).tolist() == [1, 0, 0, 0]
 
 
-def test_the_probe_learns_classes_that_can_be_told_apart() -> None:
+def test_the_probe_learns_separable_classes() -> None:
     probe = fit_probe(make_items(60, noise=0.1))
     test = make_items(90, noise=0.1, seed=1)
     assert probe is not None
@@ -161,7 +161,7 @@ def test_parts_are_named_each_by_its_own_probe(clip: ClipModel) -> None:
     assert report.actual == items.classes * 2
 
 
-def test_a_class_that_the_probe_never_saw_is_told(clip: ClipModel) -> None:
+def test_a_class_that_the_probe_never_saw_is_noted(clip: ClipModel) -> None:
     items = pad(make_items(30, 0.1))
     train = items.select({file for file, name in zip(items.files, items.classes, strict=True) if name != "vessel"})
     report = name_masks(clip, TEXTS, [(train, items)])

@@ -113,7 +113,7 @@ def test_a_torchscript_archive_is_refused(named_tiny: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"\x80\x02}q\x00."])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_damaged_files_are_told(named_tiny: str, tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_damaged_files_are_refused(named_tiny: str, tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"clip{suffix}"
     path.write_bytes(content)
     said = refuse(named_tiny, path)
@@ -122,15 +122,15 @@ def test_damaged_files_are_told(named_tiny: str, tmp_path: Path, content: bytes,
 
 @pytest.mark.parametrize("form", ["file", "folder"])
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "words"),
     [
         ("pipe", "not a regular file but a pipe"),
         ("flipped byte", "the checksum does not fit"),
         ("nan", "NaN or infinite: visual.proj (1 of"),
     ],
 )
-def test_files_that_loaders_wait_for_or_read_wrong_are_told(
-    tiny_clip: Path, named_tiny: str, tmp_path: Path, form: str, fault: str, told: str
+def test_files_that_loaders_wait_for_or_misread_are_refused(
+    tiny_clip: Path, named_tiny: str, tmp_path: Path, form: str, fault: str, words: str
 ) -> None:
     state = read_state(tiny_clip)
     shutil.copy(tiny_clip / CONFIG_FILE, tmp_path)
@@ -145,7 +145,7 @@ def test_files_that_loaders_wait_for_or_read_wrong_are_told(
     elif fault == "pipe":
         path.unlink()
         os.mkfifo(path)
-    assert told in (refuse(named_tiny, path) if form == "file" else refuse(None, tmp_path))
+    assert words in (refuse(named_tiny, path) if form == "file" else refuse(None, tmp_path))
 
 
 @pytest.mark.parametrize("change", ["missing", "surplus", "reshaped"])
@@ -170,7 +170,7 @@ def test_a_folder_s_weights_must_fit_its_configuration(tiny_clip: Path, tmp_path
     assert "visual.proj" in refuse(None, tmp_path)
 
 
-def test_an_unknown_name_is_told_with_the_nearest() -> None:
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(CheckpointError, match=r"ViT-B32.*did you mean 'ViT-B-32'"):
         check_clip_name("ViT-B32")
 
@@ -184,7 +184,7 @@ def test_what_is_no_file_is_not_taken_for_a_hub_id(
     assert "no such file" in said or "holds no" in said  # "" is the folder one stands in
 
 
-def test_another_architecture_than_the_named_one_is_told(tiny_clip: Path) -> None:
+def test_another_architecture_than_the_named_one_is_refused(tiny_clip: Path) -> None:
     said = refuse("ViT-B-32", tiny_clip)
     assert "another model than ViT-B-32" in said and "leave --clip-model out" in said
 
@@ -194,13 +194,13 @@ def test_a_named_architecture_may_be_the_folder_s_own(tiny_clip: Path, named_tin
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", '{"model_cfg": []}', "[" * 100_000])
-def test_a_folder_without_a_usable_configuration_is_told(tmp_path: Path, content: str | None) -> None:
+def test_a_folder_without_a_usable_configuration_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / CONFIG_FILE).write_text(content)
     assert CONFIG_FILE in refuse(None, tmp_path)
 
 
-def test_a_folder_without_weights_is_told(tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_refused(tiny_clip: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_clip / CONFIG_FILE, tmp_path)
     assert "holds no .safetensors" in refuse(None, tmp_path)
 
@@ -211,7 +211,7 @@ def test_a_file_whose_texts_need_the_hub_is_refused(tmp_path: Path) -> None:
     assert "would have to be fetched" in refuse("roberta-ViT-B-32", tmp_path / "clip.pt")
 
 
-def test_a_hub_id_is_found_in_the_local_cache_and_else_told(tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_hub_id_is_found_in_the_local_cache_or_refused(tiny_clip: Path, tmp_path: Path) -> None:
     """In a process of its own: whether the hub may be asked is read once, when its client is imported."""
     cached = tmp_path / "hub" / "models--lab--clip"
     (cached / "refs").mkdir(parents=True)

@@ -58,10 +58,10 @@ def test_csv_reads_back(report: NamingReport) -> None:
     assert items[4] == {"file": "r4.png", "class": "tumor", "clip": EMPTY, "probe": EMPTY}
 
 
-def test_text_tells_figures_notes_and_empty_masks(report: NamingReport) -> None:
+def test_text_holds_figures_notes_and_empty_masks(report: NamingReport) -> None:
     text = report.to_text()
-    for told in ("accuracy 0.417", "accuracy 0.917", "most frequent class scores 0.417", "a note", "1 masks are empty"):
-        assert told in text
+    for part in ("accuracy 0.417", "accuracy 0.917", "most frequent class scores 0.417", "a note", "1 masks are empty"):
+        assert part in text
     assert max(map(len, text.splitlines())) < 100
 
 

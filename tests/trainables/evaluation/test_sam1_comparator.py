@@ -36,7 +36,7 @@ def sam(tiny_sam1_file: Path) -> Sam1Model:
 
 @pytest.fixture
 def draw(write_store: Callable[..., RegionStore], tmp_path: Path) -> Draw:
-    """Makes a store of one region of some height and width, and tells where its image lies."""
+    """Makes a store of one region of some height and width, and returns it with the folder of its image."""
 
     def make(size: tuple[int, int]) -> tuple[RegionStore, Path]:
         mask = np.zeros(size, np.uint8)

@@ -101,7 +101,7 @@ def flip_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_pipe_a_flipped_byte_and_values_that_are_not_finite_are_told(
+def test_a_pipe_a_flipped_byte_and_values_that_are_not_finite_are_refused(
     state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     path = tmp_path / "sam.pth"
@@ -140,7 +140,7 @@ def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "words"),
     [
         (drop("mask_decoder.iou_token.weight"), "1 weights missing (first: mask_decoder.iou_token.weight)"),
         (put("extra", 2), "1 weights unknown (first: extra)"),
@@ -153,24 +153,24 @@ def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
     ],
 )
 def test_weights_that_do_not_fit_are_named(
-    state: dict[str, Tensor], tmp_path: Path, change: Callable[[dict[str, Tensor]], object], told: str
+    state: dict[str, Tensor], tmp_path: Path, change: Callable[[dict[str, Tensor]], object], words: str
 ) -> None:
     change(state)
     torch.save(state, tmp_path / "sam.pth")
-    assert told in refuse(tmp_path / "sam.pth").what
+    assert words in refuse(tmp_path / "sam.pth").what
 
 
 @pytest.mark.parametrize(
-    ("first", "told"),
+    ("first", "words"),
     [
         ("vision_encoder.pos_embed", "transformers"),
         ("image_encoder.layers.0.blocks.0.conv1.c.weight", "TinyViT"),
         ("conv1.weight", "is not a SAM (1 weights, first: conv1.weight)"),
     ],
 )
-def test_strangers_are_named(tmp_path: Path, first: str, told: str) -> None:
+def test_strangers_are_named(tmp_path: Path, first: str, words: str) -> None:
     torch.save({first: torch.zeros(2)}, tmp_path / "other.pth")
-    assert told in refuse(tmp_path / "other.pth").what
+    assert words in refuse(tmp_path / "other.pth").what
 
 
 def test_without_the_package_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ def test_an_export_without_class_prompts_says_that_it_needs_prompts(export: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "words"),
     [
         ("{", "cannot be read"),
         ('{"model": "nano"}', "tile_px"),
@@ -164,13 +164,13 @@ def test_an_export_without_class_prompts_says_that_it_needs_prompts(export: Path
         ("[" * 100_000, "cannot be read: RecursionError"),
     ],
 )
-def test_a_damaged_description_is_told(content: str, told: str, tmp_path: Path) -> None:
+def test_a_damaged_description_is_refused(content: str, words: str, tmp_path: Path) -> None:
     (tmp_path / CLASS_EXPORT_FILE).write_text(content)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=words):
         ClassExport.read(tmp_path)
 
 
-def test_tokens_of_another_search_are_told(export: Path, tmp_path: Path) -> None:
+def test_tokens_of_another_search_are_refused(export: Path, tmp_path: Path) -> None:
     for name in (MERGED_FILE, CLASS_PROMPTS_FILE):
         (tmp_path / name).symlink_to(export / name)
     content = json.loads((export / CLASS_EXPORT_FILE).read_text())
@@ -179,7 +179,7 @@ def test_tokens_of_another_search_are_told(export: Path, tmp_path: Path) -> None
         load_class_export(tmp_path)
 
 
-def test_tokens_of_another_models_width_are_told(export: Path, tmp_path: Path) -> None:
+def test_tokens_of_another_models_width_are_refused(export: Path, tmp_path: Path) -> None:
     for name in (MERGED_FILE, CLASS_EXPORT_FILE):
         (tmp_path / name).symlink_to(export / name)
     save_class_prompts(ClassPrompts(torch.zeros(6, 2, 128)), tmp_path)
@@ -196,7 +196,7 @@ def test_tiles_of_tiny_regions_are_no_smaller_than_can_be_read(
 
 
 @pytest.mark.parametrize("place", ["nowhere", ".", "a" * 300])
-def test_folders_that_are_no_export_are_told(place: str, tmp_path: Path) -> None:
-    told = "no such folder" if place != "." else "holds no export"
-    with pytest.raises(CheckpointError, match=told):
+def test_folders_that_are_no_export_are_refused(place: str, tmp_path: Path) -> None:
+    words = "no such folder" if place != "." else "holds no export"
+    with pytest.raises(CheckpointError, match=words):
         ClassExport.read(tmp_path / place)

@@ -162,7 +162,7 @@ def test_stock_sam2_scores_the_file_as_the_candidate(
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0])
-def test_what_cannot_be_merged_is_told(
+def test_what_cannot_be_merged_is_refused(
     context: TrialContext, make_checkpoint: Make, tmp_path: Path, scale: float
 ) -> None:
     checkpoint = make_checkpoint("bottleneck")

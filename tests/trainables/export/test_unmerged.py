@@ -92,13 +92,13 @@ def test_what_cannot_be_merged_has_scales_0_and_1_alone(
     context: TrialContext, make_checkpoint: Make, tmp_path: Path, name: str
 ) -> None:
     checkpoint = make_checkpoint(name)
-    told = find_unmergeable(context, checkpoint)
-    assert ("bottleneck" in told) == (name == "bottleneck") and (VIT in told) == ("fusion" in name)
+    part = find_unmergeable(context, checkpoint)
+    assert ("bottleneck" in part) == (name == "bottleneck") and (VIT in part) == ("fusion" in name)
     found = score_scales(context, checkpoint, context.val, (0.0, 0.5, 1.0))
     assert list(found) == ([0.0, 0.5, 1.0] if name == "lora" else [0.0, 1.0])
     assert found[0.0].dice == score_candidate(context, None, context.val).dice
     assert found[1.0].dice == score_candidate(context, checkpoint, context.val).dice
-    if told:
+    if part:
         with pytest.raises(TrainablesError, match="cannot be merged"):
             write_merged(context, checkpoint, tmp_path, 0.5)
 
@@ -147,7 +147,7 @@ def test_other_weights_of_the_base_are_refused(context: TrialContext, make_check
 
 
 @pytest.mark.parametrize("missing", ["recipe.json", "base.json", "adapter/adapter_model.safetensors"])
-def test_a_folder_that_is_no_such_export_is_told(
+def test_a_folder_that_is_no_such_export_is_refused(
     context: TrialContext, make_checkpoint: Make, tmp_path: Path, missing: str
 ) -> None:
     folder = tmp_path / "export"
@@ -158,7 +158,7 @@ def test_a_folder_that_is_no_such_export_is_told(
         load_unmerged(folder)
 
 
-def test_a_damaged_file_of_an_export_is_told_by_its_name(
+def test_a_damaged_file_of_an_export_is_named(
     context: TrialContext, make_checkpoint: Make, tmp_path: Path
 ) -> None:
     folder = tmp_path / "export"
