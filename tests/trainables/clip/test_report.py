@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-import numpy as np
 import pytest
 
-from trainables.clip.confusion_picture import draw_confusion
 from trainables.clip.report import EMPTY, NamingReport
 
 CLASSES = ("tumor", "stroma", "necrosis", "vessel")
@@ -69,20 +67,3 @@ def test_a_perfect_naming_scores_1() -> None:
     report = NamingReport("tiny", CLASSES, ("a", "b"), ("tumor", "vessel"), {"clip": ("tumor", "vessel")})
     assert report.accuracy("clip") == 1
     assert report.f1_per_class("clip") == {"tumor": 1, "vessel": 1}
-
-
-def test_cells_are_as_deep_as_their_share_of_the_row() -> None:
-    """A quarter of a rare class is painted like a quarter of a frequent one."""
-    picture = draw_confusion(np.array([[30, 10], [3, 1], [0, 4]]), ["a", "b", "c"], ["a", "b"], "a title")
-    assert picture.dtype == np.uint8
-    columns = [picture[:, place].astype(int) for place in find_cells(picture)]
-    rows = [56 + 44 * row + 6 for row in range(3)]
-    depth = [[255 - int(column[row, 0]) for column in columns] for row in rows]
-    assert depth[0] == depth[1] and depth[0][0] > depth[0][1] > 0
-    assert depth[2] == [0, max(max(row) for row in depth)]
-
-
-def find_cells(picture: np.ndarray) -> list[int]:
-    """Returns a column of pixels inside each of two columns of cells, which are 96 px wide beside the rows' names."""
-    left = picture.shape[1] - 2 * 96 - 20
-    return [left + 10, left + 96 + 10]
