@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-
 from search.command_line.exit_codes import end_process, run_command
-from search.command_line.options import make_parser
+from search.command_line.options import SearchOptions, make_parser, parse_options
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and runs the search; returns the exit code."""
-    arguments = make_parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    options = parse_options(make_parser(), argv)
+    return run_command(lambda: _run(options))
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(options: SearchOptions) -> None:
     import dataclasses
     import json
 
@@ -24,23 +22,21 @@ def _run(arguments: argparse.Namespace) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     console.print("reading space, data and model ...")
     resumed = None
-    if arguments.resume is not None:
+    if options.resume is not None:
         from search.plan.resume import read_resumed
 
-        defaults = vars(make_parser().parse_args(["--resume", arguments.resume]))
-        resumed = read_resumed(arguments, defaults)
+        resumed = read_resumed(options)
         plan = resumed.plan
     else:
         from search.plan.planner import make_plan
 
-        plan = make_plan(arguments)
+        plan = make_plan(options)
     for line in plan.to_lines():
         console.print(line, soft_wrap=True)
     from search.stages.main_job import run_search
 
-    where = plan.arguments
-    outcome = run_search(plan, console, where.address, where.gpus_per_trial, where.max_concurrent, resumed)
-    if arguments.json:
+    outcome = run_search(plan, console, resumed)
+    if options.json:
         print(json.dumps(dataclasses.asdict(outcome)))
 
 

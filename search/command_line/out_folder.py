@@ -1,4 +1,4 @@
-"""The folder that a command makes: filled under another name, and in its place when it is whole."""
+"""The folder that a command makes: filled under another name, and renamed when it is complete."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from search.errors import ConfigError, SearchError
 from trainables.errors import Finding
 
 _FIX = "choose another folder"
-_NAME_PART = 40  # letters of the folder's name in that of the partial one: more could make it too long
+_NAME_PART = 40  # letters of the name that the partial folder's name repeats: all of them could be too long
 
 
 def check_out(out: Path) -> list[Finding]:
-    """Returns why a folder cannot be made, as far as looking tells: it must not exist, or be an empty folder."""
+    """Returns why a folder cannot be made: it must not exist yet, or be empty."""
     where = f"--out {out}"
     try:
         above = next(path for path in (out, *out.parents) if path.exists())
@@ -32,10 +32,9 @@ def check_out(out: Path) -> list[Finding]:
 
 @contextmanager
 def fill_out(out: Path) -> Iterator[Path]:
-    """Yields a folder to be filled, whose content is ``out``'s afterwards; where anything is raised, nothing is left.
+    """Yields a folder to fill, whose content becomes that of ``out``; an error in the block leaves nothing behind.
 
-    A new ``out`` appears whole. An empty one that exists may be a mounted disk, or lie where nothing else may be made:
-    it stays, and the files are moved into it.
+    A new ``out`` appears when it is complete. An empty one stays, as it may be a mounted disk: files are moved into it.
 
     Raises:
         ConfigError: If the folder cannot be made.
@@ -48,7 +47,7 @@ def fill_out(out: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name[:_NAME_PART]}-", dir=above))
     except OSError as error:
         what = f"cannot be made: {error.strerror or error}"
-        raise ConfigError([Finding(f"--out {out}", what, _FIX)]) from error
+        raise ConfigError.at(f"--out {out}", what, _FIX) from error
     try:
         yield partial
         try:
@@ -61,4 +60,4 @@ def fill_out(out: Path) -> Iterator[Path]:
         except OSError as error:
             raise SearchError(f"{out} cannot be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # gone already where a new folder went well
+        shutil.rmtree(partial, ignore_errors=True)  # gone already if it was renamed

@@ -1,4 +1,4 @@
-"""Switching the usage reports of the libraries off, before they are imported: images of patients are near."""
+"""Switches the usage reports of the libraries off, before they are imported: images of patients are near."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ TELEMETRY_OFF = {
 
 
 def silence_telemetry() -> dict[str, str]:
-    """Turns usage reports off for this process and for the processes that it starts.
+    """Switches usage reports off for this process and those that it starts; variables that the user has set stay.
 
-    To be called before ray, mlflow, albumentations or huggingface_hub are imported, as some of them read the
-    environment only then. A variable that the user has set is kept as it is.
+    Call it before ray, mlflow, albumentations or huggingface_hub are imported: some read the environment only then.
 
     Returns:
-        The variables with the values that now hold, to be handed to workers on other machines
-        (``ray.init(runtime_env={"env_vars": ...})``).
+        The variables with the values that now hold, for workers on other machines (``ray.init(runtime_env=...)``).
     """
     return {name: os.environ.setdefault(name, value) for name, value in TELEMETRY_OFF.items()}

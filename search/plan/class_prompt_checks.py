@@ -1,4 +1,4 @@
-"""Whether a search over learned class prompts and its protocol go together, told before anything starts."""
+"""Checks that a search over learned class prompts and its protocol go together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trainables.protocol.spec import Protocol
 from trainables.recipe import ClassPromptRecipe
 
 TOKENS = "class_prompts.tokens"
-# What the screen says of the bar where nothing is prompted.
+# The screen's note on the bar under a protocol without prompts.
 NO_ZERO_SHOT = (
     "under this protocol zero-shot SAM2 has no answer of its own, as it knows no classes: in its place stand the "
     "zero-shot weights with one untrained token a class"
@@ -17,12 +17,12 @@ NO_ZERO_SHOT = (
 
 
 def check_class_prompts(config: SearchConfig, protocol: Protocol, names_masks: bool) -> list[Finding]:
-    """Returns what contradicts: class prompts and prompts of the protocol exclude each other.
+    """Returns what contradicts each other: class prompts exclude prompts of the protocol.
 
     Args:
         config: The search.
-        protocol: How its candidates are scored; the space file's, or the command line's.
-        names_masks: Whether CLIP is to name zero-shot masks.
+        protocol: How its candidates are scored.
+        names_masks: Whether CLIP names zero-shot masks.
     """
     tokens = list_tokens(config)
     where = f"{config.name}: protocol {protocol.name}"
@@ -45,13 +45,13 @@ def check_class_prompts(config: SearchConfig, protocol: Protocol, names_masks: b
 
 
 def list_tokens(config: SearchConfig) -> set[int]:
-    """Returns the ends of what a trial's number of tokens can be."""
+    """Returns the numbers of tokens that trials may have; of a range, its ends."""
     found = {point.values[TOKENS] for point in config.start_from if TOKENS in point.values}
     if TOKENS in config.fixed:
         found.add(config.fixed[TOKENS])
     elif (searched := config.space.get(TOKENS)) is not None:
         found |= set(searched.values) if isinstance(searched, Choice) else {searched.low, searched.high}
-        if searched.when:  # where it does not apply, the recipe's own holds
+        if searched.when:  # the recipe's default, where the condition is not met
             found.add(ClassPromptRecipe.tokens)
     else:
         found.add(ClassPromptRecipe.tokens)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from search.command_line.options import SearchOptions
 from search.command_line.paths import expand_path
 from search.errors import ConfigError
 from search.space.yaml_lines import YamlNode, read_yaml
@@ -29,14 +29,13 @@ def read_prompt_texts(path: Path | None, classes: Sequence[str] | None) -> Promp
 
     Args:
         path: A user's file; None for the shipped one, of BCSS's five classes.
-        classes: The data set's classes, which must be the file's; None where they are not known.
+        classes: The data set's classes, which the file must have; None where they are not known.
 
     Returns:
         The texts, in the order of the data set's classes.
 
     Raises:
-        ConfigError: With every finding: a class that the data set has not, one without texts, an entry that is
-            no list, is empty, or holds anything but text.
+        ConfigError: With every class that is unknown or has no texts, and every entry that is no list of texts.
     """
     if path is not None:
         return _read(path, classes)
@@ -47,7 +46,7 @@ def read_prompt_texts(path: Path | None, classes: Sequence[str] | None) -> Promp
     if missing := [name for name in classes if name not in texts]:
         what = f"the shipped texts say nothing about {', '.join(missing)}"
         fix = "write a file of texts for your classes (the shipped one shows how) and pass it"
-        raise ConfigError([Finding("--prompt-texts", what, fix)])
+        raise ConfigError.at("--prompt-texts", what, fix)
     return {name: texts[name] for name in classes}
 
 
@@ -76,7 +75,7 @@ class NamingSettings:
     Attributes:
         clip_model: Name of an open_clip model; None for what comes with the weights, or ViT-B-32.
         clip_weights: A file or folder, absolute, or a hub id.
-        texts: What CLIP is told about each class.
+        texts: CLIP's texts for each class.
     """
 
     clip_model: str | None
@@ -84,11 +83,11 @@ class NamingSettings:
     texts: PromptTexts
 
 
-def check_naming(arguments: argparse.Namespace, classes: Sequence[str] | None) -> NamingSettings | str:
-    """Reads and checks the options of the naming step, and loads the weights once.
+def check_naming(options: SearchOptions, classes: Sequence[str] | None) -> NamingSettings | str:
+    """Reads ``--clip-model``, ``--clip-weights`` and ``--prompt-texts``, and loads the weights once.
 
     Args:
-        arguments: With ``clip_model``, ``clip_weights`` and ``prompt_texts``, each None if not given.
+        options: The command line.
         classes: Names of the data set's classes, in its order; None where the data cannot be read.
 
     Returns:
@@ -98,34 +97,31 @@ def check_naming(arguments: argparse.Namespace, classes: Sequence[str] | None) -
         ConfigError: With every finding: an unknown model, weights that are missing or do not fit, bad texts.
     """
     findings: list[Finding] = []
-    given = arguments.clip_weights is not None
-    if arguments.clip_model is not None or given:
-        findings += _check_clip(arguments.clip_model, arguments.clip_weights)
+    model, weights, texts_file = options.clip_model, options.clip_weights, options.prompt_texts
+    if model is not None or weights is not None:
+        findings += _check_clip(model, weights)
     texts: PromptTexts = {}
-    single = classes is not None and len(classes) < 2
-    if arguments.prompt_texts is not None or (given and not single):
-        path = None if arguments.prompt_texts is None else expand_path(arguments.prompt_texts)
+    has_one_class = classes is not None and len(classes) < 2
+    if texts_file is not None or (weights is not None and not has_one_class):
         try:
-            texts = read_prompt_texts(path, classes)
+            texts = read_prompt_texts(None if texts_file is None else expand_path(texts_file), classes)
         except ConfigError as error:
             findings += error.findings
     if findings:
         raise ConfigError(findings)
-    if not given:
+    if weights is None:
         return HOW_TO_GET_WEIGHTS
-    if single:
+    if has_one_class:
         return ONE_CLASS
-    weights = expand_path(arguments.clip_weights)
-    # A worker's folder may be another than the one that the command was given in.
-    absolute = str(weights) if weights.exists() else arguments.clip_weights
-    return NamingSettings(arguments.clip_model, absolute, texts)
+    path = expand_path(weights)  # absolute, as workers run in folders of their own
+    return NamingSettings(model, str(path) if path.exists() else weights, texts)
 
 
 def _check_clip(model: str | None, weights: str | None) -> list[Finding]:
-    """Returns what is wrong with a model's name and weights; imports late, as open_clip costs seconds."""
+    """Returns what is wrong with a model's name and weights."""
     import torch
 
-    from trainables.clip.model import check_clip_name, load_clip
+    from trainables.clip.model import check_clip_name, load_clip  # open_clip takes seconds to import
 
     try:
         if weights is None:

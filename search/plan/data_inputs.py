@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from search.command_line.options import SearchOptions
 from search.command_line.paths import expand_path
 from search.errors import ConfigError
-from trainables.data.checks import examine_regions
+from search.plan.problems import Problems
+from trainables.data.checks import examine_regions, find_weak_parts
 from trainables.data.folds import Fold, make_folds
+from trainables.data.leaks import describe_hospitals, find_duplicates, find_leaks
 from trainables.data.regions import RegionListing, RegionSet, list_regions
 from trainables.data.splits import Split, find_split_problems, make_split
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import write_demo
 from trainables.errors import Finding
-from trainables.model.build import ModelSpec
 
 
-def _list_data(data: str | None, cache: Path | None) -> RegionListing | None:
-    """Lists the user's regions, or the demo's, which are made in the cache; None where there is no cache."""
+@dataclass(frozen=True)
+class DataInputs:
+    """The data set and how it is divided.
+
+    Attributes:
+        regions: The data set.
+        store: The data set, decoded.
+        split: Which regions train, validate and test.
+        folds: Folds of a cross-validation; empty where one split validates.
+        is_demo: Whether it is the built-in synthetic tissue.
+        hospitals: A sentence on hospitals that parts share; empty where they share none.
+        caveats: What every artifact must say: leaks that were allowed.
+    """
+
+    regions: RegionSet
+    store: RegionStore
+    split: Split
+    folds: tuple[Fold, ...]
+    is_demo: bool
+    hospitals: str
+    caveats: tuple[str, ...]
+
+
+def list_data(data: str | None, cache: Path | None) -> RegionListing | None:
+    """Lists the user's regions, or the demo's, which are drawn in the cache; None where there is no cache."""
     if data is not None:
         root = expand_path(data)
         if root.is_file():
             fix = "give the folder that holds images/ and masks/"
-            raise ConfigError([Finding(f"--data {data}", "is a file, not a folder", fix)])
+            raise ConfigError.at(f"--data {data}", "is a file, not a folder", fix)
         return list_regions(root)
     if cache is None:
         return None
@@ -32,46 +56,77 @@ def _list_data(data: str | None, cache: Path | None) -> RegionListing | None:
     return list_regions(cache / "demo-tissue")
 
 
+def read_data(
+    options: SearchOptions, listing: RegionListing, side_px: int | None, cache: Path | None, problems: Problems
+) -> DataInputs | None:
+    """Decodes the regions, divides them, and looks for leaks between the parts.
+
+    Args:
+        options: The command line.
+        listing: What the data set's folders hold.
+        side_px: Side of the squares that the model takes; None where the model is unknown.
+        cache: Folder of decoded regions; None where it cannot be written.
+        problems: Receives findings and warnings.
+
+    Returns:
+        The data; None where anything of it was reported.
+    """
+    regions = listing.regions
+    problems.findings += listing.findings
+    problems.warnings += listing.warnings
+    if regions is None:
+        return None
+    store = problems.collect(_build_store, listing, regions, side_px, cache, problems)
+    split = problems.collect(_make_split, options, listing, regions, store)
+    if split is None:
+        return None
+    leaks = find_leaks(split.parts, regions, store)
+    folds: tuple[Fold, ...] | None = ()
+    if store and options.folds is not None:
+        presence = store.class_presence()
+        folds = problems.collect(make_folds, split, regions, options.folds, options.seed, presence)
+        for fold in folds or ():
+            # Copies that one part of the split holds together can be dealt to different folds.
+            dealt = find_leaks({"train": fold.train, "val": fold.val}, regions, store)
+            leaks += [leak for leak in dealt if leak not in leaks]
+    if not options.allow_leak:
+        problems.findings += leaks
+    if store is None:
+        return None
+    weak = find_weak_parts(split, regions, store.class_presence())
+    problems.warnings += [*store.warnings, *find_duplicates(store), *weak]
+    if folds is None:
+        return None
+    hospitals, is_demo = describe_hospitals(split, regions), options.data is None
+    return DataInputs(regions, store, split, folds, is_demo, hospitals, _describe_leaks(leaks))
+
+
 def _build_store(
-    listing: RegionListing,
-    regions: RegionSet,
-    spec: ModelSpec | None,
-    cache: Path | None,
-    warn: Callable[[Finding], None],
+    listing: RegionListing, regions: RegionSet, side_px: int | None, cache: Path | None, problems: Problems
 ) -> RegionStore | None:
-    """Decodes all regions; where there is nothing to decode for, or files are missing, only to tell what is wrong."""
-    if spec is not None and cache is not None and not listing.findings:
-        return RegionStore.build(regions, 256 if spec.is_demo else 1024, cache, warn=warn)
+    """Decodes all regions; only examines them where there is nothing to decode for, or files are missing."""
+    if side_px is not None and cache is not None and not listing.findings:
+        return RegionStore.build(regions, side_px, cache, warn=problems.warnings.append)
     report = examine_regions(regions, listing.has_classes)
-    for warning in report.warnings:
-        warn(warning)
-    if report.findings:
-        raise ConfigError(report.findings)
+    problems.warnings += report.warnings
+    problems.findings += report.findings
     return None
 
 
 def _make_split(
-    arguments: argparse.Namespace, listing: RegionListing, regions: RegionSet, store: RegionStore | None
+    options: SearchOptions, listing: RegionListing, regions: RegionSet, store: RegionStore | None
 ) -> Split | None:
-    """Splits the regions; without a store only to tell what is wrong with the split, as far as it is declared."""
-    if listing.findings:  # a part may be empty for want of a mask that is told to be missing
+    """Splits the regions; without a store only to find what is wrong with the split, as far as it is declared."""
+    if listing.findings:  # a part may be empty because of a missing mask, which is reported already
         names = [*(region.name for region in regions.regions), *listing.unpaired]
-        if regions.declared_split and arguments.split in ("auto", "declared"):
+        if regions.declared_split and options.split in ("auto", "declared"):
             if problems := find_split_problems(names, regions.declared_split, regions.locate_split):
                 raise ConfigError(problems)
             return Split("declared", "", **regions.declared_split)
         return None
     nothing: dict[str, frozenset[int]] = {region.name: frozenset() for region in regions.regions}
     presence = store.class_presence() if store else nothing
-    return make_split(regions, arguments.split, arguments.seed, class_presence=presence)
-
-
-def _make_folds(
-    arguments: argparse.Namespace, split: Split, regions: RegionSet, store: RegionStore
-) -> tuple[Fold, ...]:
-    if arguments.folds is None:
-        return ()
-    return make_folds(split, regions, arguments.folds, arguments.seed, store.class_presence())
+    return make_split(regions, options.split, options.seed, class_presence=presence)
 
 
 def _describe_leaks(leaks: list[Finding]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Whether something listens at an address, without a word to it: clients of their own would try for minutes."""
+"""Checks that MLflow's store can be used, without using it: MLflow itself would retry for minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from search.command_line.paths import hide_password
 from search.errors import ConfigError
 from search.tracking.store import find_database, make_uri_absolute
 from search.tracking.tracker import takes_folders
-from trainables.errors import Finding
 
 _PORTS = {"http": 80, "https": 443}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -21,38 +20,37 @@ _SQLITE = b"SQLite format 3\0"
 
 
 def check_tracking(uri: str | None) -> None:
-    """Checks that MLflow's store can be there: a server that listens, a file or folder that can be written.
+    """Checks that a server listens, or that a file or folder can be written.
 
     Args:
         uri: Of the store; None or empty for MLflow's default, a database in the working directory.
 
     Raises:
-        ConfigError: If it cannot. Stores of other kinds (databases with servers of their own) are left to MLflow.
+        ConfigError: If it cannot be used. Stores of other kinds (databases with servers of their own) are left to
+            MLflow.
     """
     if not uri:
         _check_database(Path.cwd() / "mlflow.db", "MLflow's store")
         return
     where = f"MLFLOW_TRACKING_URI {hide_password(uri)}"
     fix = "start the server, or set it to another store, or unset it to use a database in the working directory"
-    if not uri.strip():
-        raise ConfigError([Finding(where, "is blank", fix)])
     try:
+        if not uri.strip():
+            raise ValueError("is blank")
         absolute = make_uri_absolute(uri)
         parts = urlsplit(absolute)
-        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
+        if parts.scheme in _PORTS:
+            _check_server(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
+            return
     except ValueError as error:
-        raise ConfigError([Finding(where, str(error), fix)]) from error
-    if parts.scheme in _PORTS:
-        _check_server(where, parts.scheme, host, port, fix)
-    elif database := find_database(absolute):
+        raise ConfigError.at(where, str(error), fix) from error
+    if database := find_database(absolute):
         _check_database(database, where)
-    elif _is_known(absolute.partition(":")[0]):
-        return  # only MLflow can tell
-    elif parts.scheme in ("", "file"):
+    elif not _is_known(absolute.partition(":")[0]):  # of those that are known, only MLflow knows more
+        if parts.scheme not in ("", "file"):
+            what, kinds = f"MLflow has no store of the kind {parts.scheme}", ", ".join(_DATABASES)
+            raise ConfigError.at(where, what, f"kinds are: {kinds}, http, https")
         _check_folder(Path(url2pathname(parts.path)), where)
-    else:
-        what = f"MLflow has no store of the kind {parts.scheme}"
-        raise ConfigError([Finding(where, what, f"kinds are: {', '.join(_DATABASES)}, http, https")])
 
 
 def _is_known(scheme: str) -> bool:
@@ -62,48 +60,49 @@ def _is_known(scheme: str) -> bool:
     return kind in _DATABASES and "+" not in driver or scheme == "databricks" or scheme in plugins
 
 
-def _check_server(where: str, scheme: str, host: str | None, port: int, fix: str) -> None:
+def _check_server(scheme: str, host: str | None, port: int) -> None:
     if not host:
-        raise ConfigError([Finding(where, "names no host", fix)])
+        raise ValueError("names no host")
     if scheme in getproxies() and not proxy_bypass(host):
-        return  # only the proxy can tell
+        return  # only the proxy knows
     try:
         connect_once(host, port)
-    except (OSError, ValueError) as error:  # the second for what can be no host's name
-        what = f"no server answers at {host}:{port} ({getattr(error, 'strerror', None) or error})"
-        raise ConfigError([Finding(where, what, fix)]) from error
+    except (OSError, ValueError) as error:  # ValueError: no valid host name
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"no server answers at {host}:{port} ({reason})") from error
 
 
 def _check_folder(folder: Path, where: str) -> None:
     fix = "set it to a database: sqlite:///mlflow.db"
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError([Finding(where, f"{there} is not a folder", fix)])
-    if not _is_writable(there):
-        raise ConfigError([Finding(where, f"{there} cannot be written", fix)])
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError.at(where, f"{nearest} is not a folder", fix)
+    if not _is_writable(nearest):
+        raise ConfigError.at(where, f"{nearest} cannot be written", fix)
     if not takes_folders():
-        what = "is a folder, which MLflow takes only where MLFLOW_ALLOW_FILE_STORE is true"
-        raise ConfigError([Finding(where, what, fix)])
+        raise ConfigError.at(where, "is a folder, which MLflow takes only where MLFLOW_ALLOW_FILE_STORE is true", fix)
 
 
 def _check_database(database: Path, where: str) -> None:
-    fix = "work in another directory, or set MLFLOW_TRACKING_URI to a store that can be written"
     if not database.parent.is_dir():
-        raise ConfigError([Finding(where, f"{database.parent} is not a folder", fix)])
-    # The database keeps its journal beside it.
-    unwritable = next((path for path in (database.parent, database) if path.exists() and not _is_writable(path)), None)
-    if unwritable is not None:
-        raise ConfigError([Finding(where, f"{unwritable} cannot be written", fix)])
-    if database.is_dir():
-        raise ConfigError([Finding(where, f"{database} is a folder, not a database", fix)])
-    if database.exists() and not database.is_file():
-        raise ConfigError([Finding(where, f"{database} is no plain file", fix)])
-    if database.is_file() and database.stat().st_size:
+        what = f"{database.parent} is not a folder"
+    elif not _is_writable(database.parent):  # the database keeps its journal beside it
+        what = f"{database.parent} cannot be written"
+    elif not database.exists():
+        return
+    elif not _is_writable(database):
+        what = f"{database} cannot be written"
+    elif not database.is_file():
+        what = f"{database} is not a file"
+    else:
         with database.open("rb") as file:
-            if file.read(len(_SQLITE)) != _SQLITE:
-                raise ConfigError([Finding(where, f"{database} is no sqlite database", fix)])
+            if file.read(len(_SQLITE)) in (b"", _SQLITE):
+                return
+        what = f"{database} is no sqlite database"
+    fix = "work in another directory, or set MLFLOW_TRACKING_URI to a store that can be written"
+    raise ConfigError.at(where, what, fix)
 
 
 def _is_writable(path: Path) -> bool:
-    """Whether a file or folder can be written; a read-only file system says no to the administrator too."""
+    """Whether a file or folder can be written; a read-only file system refuses the administrator too."""
     return os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0))

@@ -1,4 +1,4 @@
-"""The pathology encoders that a search may set beside SAM2's, and their weights, checked before anything starts."""
+"""Checks the pathology encoders that a search may fuse with SAM2's, and their weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_pathology(config: SearchConfig, given: Sequence[str]) -> dict[str, str
         The encoder's name -> its weights' file, absolute; without those that have random weights.
 
     Raises:
-        ConfigError: With every encoder and weights that cannot be had, and weights that no trial would use.
+        ConfigError: With every encoder and every file that cannot be loaded, and weights that no trial would use.
     """
     encoders, findings = list_encoders(config), list[Finding]()
     weights: dict[str, str] = {}
@@ -68,7 +68,7 @@ def list_random_encoders(config: SearchConfig, weights: Mapping[str, str]) -> tu
 
 
 def _list_values(config: SearchConfig, name: str, default: Scalar) -> list[Scalar]:
-    """Returns what a word of the recipe can be."""
+    """Returns the values that a field of the recipe may have."""
     searched = config.space.get(name)
     return list(searched.values) if isinstance(searched, Choice) else [config.fixed.get(name, default)]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from search.cluster.checkpoint_storage import check_url
+from search.command_line.options import FIELDS, SearchOptions, dash
 from search.command_line.paths import expand_path, locate_storage
 from search.errors import ConfigError
 from search.plan.planner import make_plan
@@ -20,12 +19,6 @@ from search.run_folder.search_record import SearchRecord
 from trainables.errors import Finding
 
 LAST = "last"
-# What a resume may set anew: how much is searched, and what on; all else the search has decided.
-FREE_OPTIONS = (
-    "resume", "space", "storage", "num_trials", "time_budget", "gpus_per_trial", "max_concurrent", "address", "json",
-)  # fmt: skip
-_PATH_OPTIONS = ("data", "checkpoint", "clip_weights", "prompt_texts")
-
 
 @dataclasses.dataclass(frozen=True)
 class ResumedSearch:
@@ -45,59 +38,75 @@ class ResumedSearch:
         return self.plan.config.num_trials > int(self.record.config.get("num_trials", 0))
 
 
-def read_resumed(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> ResumedSearch:
+def read_resumed(options: SearchOptions) -> ResumedSearch:
     """Finds the search and checks that space, data, model and split are what they were.
 
     Args:
-        arguments: The command line, with ``resume``: a folder, a name below ``storage``, or ``last``.
-        defaults: The value of every option that was not given.
+        options: The command line, with ``resume``: a folder, a name below ``storage``, or ``last``.
 
     Raises:
-        ConfigError: With everything that stands in the way.
+        ConfigError: With everything that prevents the resume.
     """
-    folder = _find_folder(locate_storage(arguments.storage), arguments.resume)
+    assert options.resume is not None
+    folder = _find_folder(locate_storage(options.storage), options.resume)
     record = SearchRecord.read(folder)
-    before = int(record.config.get("num_trials", 0))
+    n_before = int(record.config.get("num_trials", 0))
     findings = [
-        Finding(f"--{name.replace('_', '-')}", "is fixed: the search began with its own", "leave it out")
-        for name, value in vars(arguments).items()
-        if name not in FREE_OPTIONS and value != defaults.get(name)
+        Finding(dash(name), "is fixed: the search began with its own", "leave it out")
+        for name, field in FIELDS.items()
+        if field.metadata["on_resume"] == "fixed" and getattr(options, name) != field.default
     ]
     if not record.arguments:
         what, fix = "was begun by a version that could not resume", "start a new search"
         findings.append(Finding(str(folder / RECORD_FILE), what, fix))
-    if arguments.num_trials is not None and arguments.num_trials < before:
-        what = f"the search has {before} trials already planned"
-        findings.append(Finding(f"--num-trials {arguments.num_trials}", what, f"give {before} or more"))
+    if options.num_trials is not None and options.num_trials < n_before:
+        what = f"the search has {n_before} trials already planned"
+        findings.append(Finding(f"--num-trials {options.num_trials}", what, f"give {n_before} or more"))
     if findings:
         raise ConfigError(findings)
-    asked = argparse.Namespace(**{**defaults, **record.arguments})
-    asked.space = str(folder / asked.space)
-    asked.storage = str(folder.parent)
-    asked.num_trials = arguments.num_trials or before
-    asked.time_budget = arguments.time_budget
-    for name in ("address", "gpus_per_trial", "max_concurrent"):  # what is not given anew stays as it was
-        if getattr(arguments, name) is not None:
-            setattr(asked, name, getattr(arguments, name))
     if record.checkpoint_url:
         check_url(record.checkpoint_url)
+    asked = _merge_options(options, record.options, folder, n_before)
     plan = make_plan(asked, resuming=True, tracking_uri=record.tracking_uri)
-    plan = dataclasses.replace(plan, folder=folder, name=record.search_id, checkpoint_url=record.checkpoint_url)
+    places = dataclasses.replace(
+        plan.places, folder=folder, name=record.search_id, checkpoint_url=record.checkpoint_url
+    )
+    plan = dataclasses.replace(plan, places=places)
     if changes := _find_changes(plan, record):
         raise ConfigError(changes)
     return ResumedSearch(plan, record)
 
 
-def keep_arguments(arguments: argparse.Namespace, space: Path) -> dict[str, Any]:
-    """Returns a command line for the record: paths absolute, the space as the copy in the search's folder."""
-    kept = {name: value for name, value in vars(arguments).items() if name not in ("resume", "json", "storage")}
-    for name in _PATH_OPTIONS:
-        if kept.get(name) is not None and expand_path(kept[name]).exists():
-            kept[name] = str(expand_path(kept[name]))
-    kept["pathology_weights"] = [_make_absolute(text) for text in kept.get("pathology_weights") or []]
-    # A space file may have any name, be it that of one of the search's own files.
+def _merge_options(given: SearchOptions, before: SearchOptions, folder: Path, n_before: int) -> SearchOptions:
+    """Returns the options that a search began with, changed by the free ones that are given now."""
+    free = (name for name, field in FIELDS.items() if field.metadata["on_resume"] != "fixed")
+    changes = {name: value for name in free if (value := getattr(given, name)) is not None}
+    changes |= {
+        "space": str(folder / before.space),
+        "storage": str(folder.parent),
+        "num_trials": given.num_trials or n_before,
+        "time_budget": given.time_budget,
+    }
+    return dataclasses.replace(before, **changes)
+
+
+def record_options(options: SearchOptions, space: Path) -> dict[str, Any]:
+    """Returns the options for ``search.json``: paths absolute, ``space`` the name of its copy beside it."""
+    kept = {name: getattr(options, name) for name, field in FIELDS.items() if field.metadata["on_resume"] != "new"}
+    for name, field in FIELDS.items():
+        if field.metadata["is_path"] and kept[name] is not None:
+            kept[name] = _make_absolute(kept[name])
+    named = (text.partition("=") for text in options.pathology_weights)
+    kept["pathology_weights"] = [f"{name}={_make_absolute(file)}" for name, _, file in named]
+    # The copy's suffix keeps it apart from the search's own files, whatever the space file is called.
     copy = space if space.suffix in (".yaml", ".yml") else space.with_suffix(".yaml")
     return {**kept, "space": copy.name}
+
+
+def _make_absolute(text: str) -> str:
+    """Returns a path that exists as an absolute one; a hub id stays as it is."""
+    path = expand_path(text)
+    return str(path) if path.exists() else text
 
 
 def describe_resume(folder: Path) -> str:
@@ -105,18 +114,12 @@ def describe_resume(folder: Path) -> str:
     return shlex.join(["python", "-m", "search.run", "--resume", str(folder)])
 
 
-def _make_absolute(text: str) -> str:
-    name, _, file = text.partition("=")
-    path = expand_path(file)
-    return f"{name}={path}" if path.exists() else text
-
-
 def _find_folder(storage: Path, run: str) -> Path:
     if run != LAST:
         return find_run(storage, run, "--resume")
     records = sorted(storage.glob(f"*/{RECORD_FILE}"), key=lambda path: path.stat().st_mtime)
     if not records:
-        raise ConfigError([Finding("--resume last", f"{storage} holds no searches", "give --storage, or a folder")])
+        raise ConfigError.at("--resume last", f"{storage} holds no searches", "give --storage, or a folder")
     return records[-1].parent
 
 
@@ -130,12 +133,12 @@ def _find_changes(plan: SearchPlan, record: SearchRecord) -> list[Finding]:
             findings.append(Finding(where, what, fix))
 
     restore = "bring it back as it was, or start a new search"
-    compare(f"data {record.data_root}", plan.store.fingerprint, record.data_fingerprint, restore)
-    split = {part: list(names) for part, names in plan.split.parts.items()}
+    compare(f"data {record.data_root}", plan.data.store.fingerprint, record.data_fingerprint, restore)
+    split = {part: list(names) for part, names in plan.data.split.parts.items()}
     compare("the split", split, record.split, restore)
     then = record.context
     compare("the protocol", plan.protocol.id, then.protocol.id, restore)
-    compare("the folds", plan.folds, then.folds, restore)
+    compare("the folds", plan.data.folds, then.folds, restore)
     # As it would be read again, as the other is: lists in place of tuples.
     config = json.loads(json.dumps(plan.config.to_dict(), default=str))
     for key in sorted({*config, *record.config} - {"num_trials"}):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from search.plan.clip_options import NamingSettings
+from search.command_line.options import SearchOptions
+from search.plan.data_inputs import DataInputs
+from search.plan.model_inputs import ModelInputs
+from search.plan.places import Places
 from search.space.config import SearchConfig
-from trainables.data.folds import Fold
-from trainables.data.regions import RegionSet
-from trainables.data.splits import Split
-from trainables.data.store import RegionStore
-from trainables.model.weights import find_model
+from trainables.errors import Finding
 from trainables.protocol.spec import Protocol
 
 # Remarks on the screen of a search: in a data set of 100,000 regions there may be as many.
@@ -25,72 +22,57 @@ class SearchPlan:
     """A search that can start: every input has been read and fits.
 
     Attributes:
-        name: Of the search; also of its folder.
-        folder: Where all its files go.
+        options: The command line.
         config: The space file, with the command line's changes.
         protocol: How candidates are scored.
-        model: Name of the SAM2 model.
-        checkpoint: Its weights' file or hub id; None for nano's own.
-        regions: The data set.
-        store: The data set, decoded.
-        split: Which regions train, validate and test.
-        is_demo: Whether the data is the built-in synthetic tissue.
-        experiment: Of MLflow.
-        seed: Of all that the search leaves to chance.
-        time_budget_s: Seconds after which running trials are ended; None for no limit.
-        folds: Folds of a cross-validation; empty where one split validates.
-        n_confirm: How many of the best configurations are trained again; 0 for none.
-        n_seeds: With how many seeds each of them is.
-        naming: What names the zero-shot masks, or the line that says why nothing does.
-        remarks: What the screen says of the data: shared hospitals, copies.
-        caveats: What every artifact must say: leaks that were allowed, encoders that have learned nothing.
-        pathology_weights: Name of a pathology encoder -> its weights' file.
-        arguments: The command line that asked for it.
-        checkpoint_url: Below which checkpoints go, by a folder of the search's name; empty for its own folder.
+        places: Where its files, checkpoints and runs go.
+        model: What is fine-tuned, and what works beside it.
+        data: The data set and how it is divided.
+        warnings: What is worth a look in the data: copies, weak parts.
     """
 
-    name: str
-    folder: Path
+    options: SearchOptions
     config: SearchConfig
     protocol: Protocol
-    model: str
-    checkpoint: str | None
-    regions: RegionSet
-    store: RegionStore
-    split: Split
-    is_demo: bool
-    experiment: str
-    seed: int
-    time_budget_s: float | None
-    folds: tuple[Fold, ...]
-    n_confirm: int
-    n_seeds: int
-    naming: NamingSettings | str
-    remarks: tuple[str, ...]
-    caveats: tuple[str, ...]
-    pathology_weights: Mapping[str, str] = field(default_factory=dict)
-    arguments: argparse.Namespace = field(default_factory=argparse.Namespace)
-    checkpoint_url: str = ""
+    places: Places
+    model: ModelInputs
+    data: DataInputs
+    warnings: tuple[Finding, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the search and of its folder."""
+        return self.places.name
+
+    @property
+    def folder(self) -> Path:
+        """Of all its files."""
+        return self.places.folder
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What every artifact must say: leaks that were allowed, encoders that have learned nothing."""
+        return (*self.data.caveats, *self.model.caveats)
 
     @property
     def demo_words(self) -> str:
         """What a screen must say so that no demo number is taken for another; empty for the real thing."""
-        parts = ["demo data (synthetic tissue)"] * self.is_demo
-        parts += [f"demo model ({self.model}, 2.5 M parameters)"] * find_model(self.model).is_demo
+        parts = ["demo data (synthetic tissue)"] * self.data.is_demo
+        parts += [f"demo model ({self.model.name}, 2.5 M parameters)"] * self.model.is_demo
         return " and ".join(parts)
 
     def to_lines(self) -> list[str]:
         """Returns what the screen says before anything starts."""
         lines = [f"DEMO: {self.demo_words}: these numbers say nothing about BCSS."] if self.demo_words else []
-        counts = ", ".join(f"{len(names)} {part}" for part, names in self.split.parts.items())
+        counts = ", ".join(f"{len(names)} {part}" for part, names in self.data.split.parts.items())
         return [
             *lines,
             f"search   {self.name}: {self._describe_trials()}, in {self.folder}",
-            *([f"storage  checkpoints go to {self.checkpoint_url}"] if self.checkpoint_url else []),
-            f"model    {self.model} ({self.checkpoint or 'shipped weights'})",
-            f"data     {self.regions.name}: {counts} regions, "
-            f"classes {', '.join(self.store.classes.values())}, fingerprint {self.store.fingerprint}",
-            f"split    {self.split.description}",
+            *([f"storage  checkpoints go to {self.places.checkpoint_url}"] if self.places.checkpoint_url else []),
+            f"model    {self.model.name} ({self.model.checkpoint or 'shipped weights'})",
+            f"data     {self.data.regions.name}: {counts} regions, "
+            f"classes {', '.join(self.data.store.classes.values())}, fingerprint {self.data.store.fingerprint}",
+            f"split    {self.data.split.description}",
             *self._describe_folds(),
             *self._describe_start(),
             *self._describe_remarks(),
@@ -110,16 +92,19 @@ class SearchPlan:
         return [*notes, *(f"start    without {name}: {reason}" for name, reason in self.config.left_out)]
 
     def _describe_remarks(self) -> list[str]:
-        more = len(self.remarks) - MAX_NOTES
-        lines = [f"note     {remark}" for remark in self.remarks[:MAX_NOTES]]
-        return [*lines, f"note     ... and {more:,} more: python -m search.check tells all"] if more > 0 else lines
+        lines = [f"note     {self.data.hospitals}"] * bool(self.data.hospitals)
+        lines += [f"note     {each.where}: {each.what}; {each.fix}" for each in self.warnings]
+        if len(lines) <= MAX_NOTES:
+            return lines
+        more = f"note     ... and {len(lines) - MAX_NOTES:,} more: python -m search.check lists all"
+        return [*lines[:MAX_NOTES], more]
 
     def _describe_folds(self) -> list[str]:
-        if not self.folds:
+        if not self.data.folds:
             return []
-        sizes = ", ".join(str(len(fold.val)) for fold in self.folds)
-        pool = sum(len(fold.val) for fold in self.folds)
+        sizes = ", ".join(str(len(fold.val)) for fold in self.data.folds)
+        pool = sum(len(fold.val) for fold in self.data.folds)
         return [
-            f"folds    {len(self.folds)}-fold cross-validation by patient over the {pool} train and val regions "
+            f"folds    {len(self.data.folds)}-fold cross-validation by patient over the {pool} train and val regions "
             f"({sizes} validate); the chosen configuration is trained once more on all of them"
         ]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from search.command_line.paths import expand_path
 from search.errors import ConfigError
-from trainables.errors import Finding
 
 RECORD_FILE = "search.json"
 TRIALS_FOLDER = "trials"
@@ -54,10 +53,10 @@ def find_run(storage: Path, run: str, option: str = "--run") -> Path:
                 return candidate.resolve()
         except OSError as error:
             what = f"{candidate} cannot be read: {error.strerror or error}"
-            raise ConfigError([Finding(f"{option} {run}", what, "ask its owner for the right to read it")]) from error
+            raise ConfigError.at(f"{option} {run}", what, "ask its owner for the right to read it") from error
     known = sorted(path.parent.name for path in storage.glob(f"*/{RECORD_FILE}"))
     hint = f"known are: {', '.join(known)}" if known else f"{storage} holds no searches"
-    raise ConfigError([Finding(f"{option} {run}", "no such search", hint)])
+    raise ConfigError.at(f"{option} {run}", "no such search", hint)
 
 
 @contextmanager
@@ -72,7 +71,7 @@ def hold_search(folder: Path) -> Iterator[None]:
         opened = path.open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
         what, fix = f"cannot be opened: {error.strerror or error}", "remove it: it must be a file that you may write"
-        raise ConfigError([Finding(str(path), what, fix)]) from error
+        raise ConfigError.at(path, what, fix) from error
     with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,7 +79,7 @@ def hold_search(folder: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "another process"
             fix = "wait for its end, or stop it with Ctrl-C"
-            raise ConfigError([Finding(str(folder), f"the search is being run by {owner}", fix)]) from error
+            raise ConfigError.at(folder, f"the search is being run by {owner}", fix) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()

@@ -1,19 +1,21 @@
-"""What a search was: written into its folder before the first trial, read by export and whoever asks later."""
+"""``search.json``: what a search was asked for, written before its first trial and read by all later commands."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+from pydantic import AfterValidator
+
+from search.command_line.options import SearchOptions
 from search.errors import ConfigError
 from search.run_folder.json_files import read_record, write_record
 from search.run_folder.layout import RECORD_FILE
 from search.space.config import SamplerKind
 from search.space.objective import DICE, Objective
 from trainables.context import TrialContext
-from trainables.errors import Finding
-from trainables.files.json_reader import holds
+from trainables.files.json_reader import build_record, holds
 
 
 @dataclass(frozen=True)
@@ -46,31 +48,10 @@ class _Environment:
     packages: dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Arguments:
-    """The command line's options, without those that a resume asks for itself; an older version had fewer."""
-
-    space: str
-    data: str | None = None
-    split: Literal["auto", "declared", "bcss", "random"] = "auto"
-    folds: int | None = None
-    allow_leak: bool = False
-    model: str = ""
-    checkpoint: str | None = None
-    pathology_weights: list[str] = field(default_factory=list)
-    protocol: str | None = None
-    clip_weights: str | None = None
-    clip_model: str | None = None
-    prompt_texts: str | None = None
-    max_epochs: int | None = None
-    confirm: int = 0
-    confirm_seeds: int = 0
-    seed: int = 0
-    gpus_per_trial: float | None = None
-    max_concurrent: int | None = None
-    address: str | None = None
-    name: str | None = None
-    experiment: str | None = None
+def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    if arguments and not build_record(arguments, SearchOptions, "ignore").space:
+        raise ValueError("space is missing")
+    return arguments
 
 
 @dataclass(frozen=True)
@@ -89,12 +70,12 @@ class SearchRecord:
         config: The space file with the command line's changes.
         context: What all trials share.
         environment: Versions, git commit, platform, command line.
-        caveats: What every artifact of the search must tell its reader, such as a leak that was allowed.
+        caveats: What every artifact of the search must say, such as a leak that was allowed.
         arguments: Its command line, by which it is resumed.
         tracking_uri: Where MLflow's store is; empty where the URI holds a password.
         checkpoint_url: Below which its checkpoints went; empty where they are in its folder alone.
-        run_key: A tag that no other search's parent run has, by which that run is found where a kill came
-            between its opening and its id's being written here.
+        run_key: A tag of the parent run alone, by which a resume finds a run whose id a kill kept from being
+            written here.
     """
 
     search_id: str
@@ -109,7 +90,7 @@ class SearchRecord:
     context: TrialContext
     environment: Annotated[dict[str, Any], holds(_Environment)]
     caveats: list[str] = field(default_factory=list)
-    arguments: Annotated[dict[str, Any], holds(_Arguments, or_nothing=True)] = field(default_factory=dict)
+    arguments: Annotated[dict[str, Any], AfterValidator(_check_arguments)] = field(default_factory=dict)
     tracking_uri: str = ""
     checkpoint_url: str = ""
     run_key: str = ""
@@ -128,5 +109,10 @@ class SearchRecord:
         path = folder / RECORD_FILE
         if not path.is_file():
             what = f"holds no {RECORD_FILE}"
-            raise ConfigError([Finding(str(folder), what, "pass the folder of a search")])
+            raise ConfigError.at(folder, what, "pass the folder of a search")
         return read_record(path, SearchRecord)
+
+    @property
+    def options(self) -> SearchOptions:
+        """The options that it began with; those that an older version did not know have their defaults."""
+        return build_record(self.arguments, SearchOptions, "ignore")

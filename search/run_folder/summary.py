@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.command_line.options import format_seconds
+from search.command_line.numbers import format_seconds
 from search.run_folder.json_files import find_record, read_record, write_record
 from search.run_folder.layout import SUMMARY_FILE
 from search.space.objective import DICE, Objective

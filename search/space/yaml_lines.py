@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from yaml.composer import ComposerError
 
-from search.command_line.options import MAX_COUNT
+from search.command_line.numbers import MAX_COUNT
 from search.errors import ConfigError
 from trainables.errors import Finding
 from trainables.recipe import suggest_name

@@ -68,7 +68,7 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
         seeds_mean=best.mean_dice,
         seeds_std=best.std_dice,
         n_seeds=len(best.runs),
-        n_finalists=len(finalists) if plan.n_confirm else 0,
+        n_finalists=len(finalists) if plan.options.confirm else 0,
         refit=False,
         protocol_id=plan.protocol.id,
         params=best.params,
@@ -82,9 +82,9 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
 
 def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> list[Finalist]:
     plan = session.plan
-    if not plan.n_confirm:
-        return [take_unconfirmed(ranked[0], plan.seed)]
-    finalists, seeds = ranked[: plan.n_confirm], list_seeds(plan.seed, plan.n_seeds)
+    if not plan.options.confirm:
+        return [take_unconfirmed(ranked[0], plan.options.seed)]
+    finalists, seeds = ranked[: plan.options.confirm], list_seeds(plan.options.seed, plan.options.confirm_seeds)
     session.say(
         f"confirming the best {len(finalists)} configurations with {len(seeds)} new seeds each "
         f"({', '.join(map(str, seeds))}) ..."

@@ -50,9 +50,6 @@ from trainables.protocol.scores import Scores, flatten_scores, flatten_with_limi
 def run_search(
     plan: SearchPlan,
     console: Console,
-    address: str | None = None,
-    gpus_per_trial: float | None = None,
-    max_concurrent: int | None = None,
     resumed: ResumedSearch | None = None,
 ) -> Summary | ProtocolTable:
     """Runs a search to its end and returns its outcome, which also lies in its folder.
@@ -60,9 +57,6 @@ def run_search(
     Args:
         plan: From :func:`search.plan.planner.make_plan`.
         console: Where progress is told.
-        address: Of a Ray cluster to join; None starts Ray here.
-        gpus_per_trial: GPUs of one trial, fractions too; None for 1 where there are any.
-        max_concurrent: Trials at once; None for as many as fit.
         resumed: The search that goes on, whose plan it is; None for a new one.
 
     Raises:
@@ -74,12 +68,13 @@ def run_search(
     if resumed is not None and (outcome := _find_end(resumed)) is not None:
         console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
         return outcome
-    start_ray(address)
+    options = plan.options
+    start_ray(options.address)
     try:
-        check_shared_storage(plan.checkpoint_url or plan.arguments.storage, plan.folder.parent)
-        resources = share_resources(list_nodes(), gpus_per_trial, max_concurrent)
+        check_shared_storage(plan.places.checkpoint_url or options.storage, plan.folder.parent)
+        resources = share_resources(list_nodes(), options.gpus_per_trial, options.max_concurrent)
         check_gpus_compute(resources)
-        tracker = Tracker.connect(plan.experiment, default_uri=resumed.record.tracking_uri if resumed else "")
+        tracker = Tracker.connect(plan.places.experiment, default_uri=resumed.record.tracking_uri if resumed else "")
         if resumed is None:
             plan = claim_folder(plan)
             with hold_search(plan.folder):
@@ -111,7 +106,7 @@ def _find_end(resumed: ResumedSearch) -> Summary | ProtocolTable | None:
         return None
     if any(count_waiting(resumed.plan.folder / name) for name in (OUTBOX_FILE, CLOSING_FILE)):
         return None
-    tracker = Tracker.connect(resumed.plan.experiment, default_uri=resumed.record.tracking_uri)
+    tracker = Tracker.connect(resumed.plan.places.experiment, default_uri=resumed.record.tracking_uri)
     status = tracker.read_status(resumed.record.parent_run_id)
     return outcome if status == "FINISHED" else None
 
@@ -134,7 +129,7 @@ def _run_stages(session: Session, started: float) -> Summary | ProtocolTable:
         ranked = _tell_pareto(session, ranked, zeroshot)
     chosen = choose_on_validation(session, ranked, zeroshot)
     result = _open_test(session, chosen)
-    naming |= _name_masks(session, "test", session.plan.split.test)
+    naming |= _name_masks(session, "test", session.plan.data.split.test)
     summary = _summarize(session, trials, winner, chosen, zeroshot, result, naming, started)
     summary.write(folder)
     session.say("exporting the winner, which is scored once more from its files ...")
@@ -204,7 +199,7 @@ def _log_recorded(session: Session) -> str:
 
 def _name_masks(session: Session, part: str, names: Sequence[str]) -> dict[str, float]:
     """Lets CLIP and a probe name the zero-shot masks of some regions, where there are weights for it."""
-    settings = session.plan.naming
+    settings = session.plan.model.naming
     if isinstance(settings, str):
         if part == "val":
             session.say(settings)
@@ -267,8 +262,8 @@ def _summarize(
         verdict=result.verdict.word,
         protocol=plan.protocol.name,
         protocol_id=plan.protocol.id,
-        data_fingerprint=plan.store.fingerprint,
-        seed=plan.seed,
+        data_fingerprint=plan.data.store.fingerprint,
+        seed=plan.options.seed,
         parent_run_id=session.record.parent_run_id,
         wall_seconds=round(time.monotonic() - started, 1),
         bar_recorded_comparable=_is_recorded_setting(plan),
@@ -285,10 +280,10 @@ def _summarize(
 def _is_recorded_setting(plan: SearchPlan) -> bool:
     """Whether test figures of this search stand on the recorded images, classes, model and protocol."""
     return (
-        plan.split.kind == "bcss"
-        and plan.regions.is_bcss
-        and plan.regions.ignore_ids == (0,)
-        and len(plan.split.test) == 45
-        and plan.model == "large"
+        plan.data.split.kind == "bcss"
+        and plan.data.regions.is_bcss
+        and plan.data.regions.ignore_ids == (0,)
+        and len(plan.data.split.test) == 45
+        and plan.model.name == "large"
         and plan.protocol.name == RECORDED_BAR.protocol
     )

@@ -30,8 +30,8 @@ def compare_protocols(session: Session, naming: Mapping[str, float]) -> Protocol
     table = ProtocolTable(
         search_id=plan.name,
         demo=plan.demo_words,
-        data_fingerprint=plan.store.fingerprint,
-        seed=plan.seed,
+        data_fingerprint=plan.data.store.fingerprint,
+        seed=plan.options.seed,
         parent_run_id=parent,
         caveats=list_caveats(plan.caveats),
         rows=read_rows(trials, plan.folder / TRIALS_FOLDER),

@@ -15,9 +15,9 @@ from rich.console import Console
 from search.cluster.checkpoint_storage import CheckpointStorage
 from search.cluster.resources import TrialResources
 from search.errors import ConfigError, SearchError, describe_findings
-from search.plan.resume import ResumedSearch, describe_resume, keep_arguments
+from search.plan.places import find_taken
+from search.plan.resume import ResumedSearch, describe_resume, record_options
 from search.plan.search_plan import SearchPlan
-from search.plan.storage import find_taken
 from search.run_folder.chosen import discard_choice
 from search.run_folder.layout import RECORD_FILE
 from search.run_folder.origin import Origin
@@ -46,7 +46,7 @@ class Session:
         resources: What a trial is given.
         tracker: The MLflow experiment.
         tags: MLflow's tags of every run of this search.
-        console: Where progress is told.
+        console: Shows progress.
         is_resumed: Whether it goes on with what an earlier process began.
     """
 
@@ -62,7 +62,7 @@ class Session:
     @property
     def checkpoints(self) -> CheckpointStorage:
         """Where the trials' checkpoints go."""
-        return CheckpointStorage(self.plan.folder, self.plan.checkpoint_url)
+        return CheckpointStorage(self.plan.folder, self.plan.places.checkpoint_url)
 
     def say(self, text: str) -> None:
         """Prints a line as it is: no markup in names or paths, no wrapping of links."""
@@ -74,7 +74,7 @@ class Session:
         return TrackingCallback(self.tracker, parent, None, max_epochs, [], {}, self.plan.folder)
 
     def track(self, write: Callable[[], object]) -> None:
-        """Writes to MLflow what will be written again; an outage is told and does not stop the search."""
+        """Writes to MLflow what will be written again; an outage is shown and does not stop the search."""
         try:
             write()
         except TrackingError as error:
@@ -92,9 +92,10 @@ def claim_folder(plan: SearchPlan) -> SearchPlan:
     for number in itertools.count(2):
         try:
             (storage / name).mkdir(parents=True)
-            return dataclasses.replace(plan, name=name, folder=storage / name)
+            places = dataclasses.replace(plan.places, name=name, folder=storage / name)
+            return dataclasses.replace(plan, places=places)
         except FileExistsError as error:
-            if plan.arguments.name is not None:
+            if plan.options.name is not None:
                 raise ConfigError(find_taken(storage, name)) from error
             name = f"{plan.name}-{number}"
         except OSError as error:
@@ -111,44 +112,44 @@ def open_session(
         plan: The search, its folder claimed.
         resources: What a trial is given.
         tracker: The MLflow experiment.
-        console: Where progress is told.
+        console: Shows progress.
 
     Raises:
         OSError: If the record cannot be written.
         TrackingError: If MLflow fails.
     """
     context = TrialContext(
-        model=plan.model,
-        checkpoint=plan.checkpoint,
-        store_folder=str(plan.store.folder),
-        train=plan.split.train,
-        val=plan.split.val,
+        model=plan.model.name,
+        checkpoint=plan.model.checkpoint,
+        store_folder=str(plan.data.store.folder),
+        train=plan.data.split.train,
+        val=plan.data.split.val,
         protocol=plan.protocol,
         max_epochs=plan.config.max_epochs,
-        seed=plan.seed,
+        seed=plan.options.seed,
         fixed=dict(plan.config.fixed),
         n_workers=resources.n_workers,
-        folds=plan.folds,
-        pathology_weights=dict(plan.pathology_weights),
+        folds=plan.data.folds,
+        pathology_weights=dict(plan.model.pathology_weights),
     )
     environment = describe_environment()
-    space = find_space(plan.arguments.space)
+    space = find_space(plan.options.space)
     record = SearchRecord(
         search_id=plan.name,
-        experiment=plan.experiment,
+        experiment=plan.places.experiment,
         parent_run_id="",
-        data_root=str(plan.regions.root),
-        split={part: list(names) for part, names in plan.split.parts.items()},
-        split_description=plan.split.description,
-        data_fingerprint=plan.store.fingerprint,
+        data_root=str(plan.data.regions.root),
+        split={part: list(names) for part, names in plan.data.split.parts.items()},
+        split_description=plan.data.split.description,
+        data_fingerprint=plan.data.store.fingerprint,
         demo=plan.demo_words,
         config=plan.config.to_dict(),
         context=context,
         environment=environment,
         caveats=list(plan.caveats),
-        arguments=keep_arguments(plan.arguments, space),
+        arguments=record_options(plan.options, space),
         tracking_uri="" if "@" in tracker.uri else tracker.uri,
-        checkpoint_url=plan.checkpoint_url,
+        checkpoint_url=plan.places.checkpoint_url,
         run_key=uuid.uuid4().hex,
     )
     session = Session(plan, record, context, resources, tracker, _make_tags(plan, environment), console)
@@ -197,7 +198,7 @@ def reopen_session(
     """
     plan, record = resumed.plan, resumed.record
     context = dataclasses.replace(
-        record.context, store_folder=str(plan.store.folder), n_workers=resources.n_workers
+        record.context, store_folder=str(plan.data.store.folder), n_workers=resources.n_workers
     )
     tags = _make_tags(plan, describe_environment())
     session = Session(plan, record, context, resources, tracker, tags, console, is_resumed=True)
@@ -238,10 +239,10 @@ def _make_tags(plan: SearchPlan, environment: Mapping[str, object]) -> dict[str,
     origin = Origin(
         protocol=plan.protocol.name,
         protocol_id=plan.protocol.id,
-        data=plan.regions.name,
-        data_fingerprint=plan.store.fingerprint,
-        model=plan.model,
-        seed=plan.seed,
+        data=plan.data.regions.name,
+        data_fingerprint=plan.data.store.fingerprint,
+        model=plan.model.name,
+        seed=plan.options.seed,
         demo=plan.demo_words,
         caveats=tuple(plan.caveats),
     )

@@ -66,18 +66,18 @@ class TuneRun:
             session.resources.concurrent,
             bar[objective.metric] if bar else math.nan,
             time.monotonic(),
-            plan.time_budget_s if is_search else None,
+            plan.options.time_budget if is_search else None,
             objective,
         )
         prefix = "" if is_search else f"{name} - "
-        heading = f"{prefix}{plan.name} - {plan.demo_words or plan.regions.name} - protocol {plan.protocol.name}"
+        heading = f"{prefix}{plan.name} - {plan.demo_words or plan.data.regions.name} - protocol {plan.protocol.name}"
         self._screen = ProgressCallback(self.progress, heading, session.console)
         self.tracking = TrackingCallback(
             session.tracker,
             session.record.parent_run_id,
             bar,
             epochs,
-            list(plan.store.classes.values()),
+            list(plan.data.store.classes.values()),
             session.tags,
             plan.folder,
             trial_tags=trial_tags,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.cluster.failures import describe_failure, is_made_anew
-from search.command_line.options import format_seconds
+from search.command_line.numbers import format_seconds
 from search.space.objective import DICE, PARAMETERS
 from search.space.recorded_experiments import RECORDED_BAR
 from search.study.trial_attributes import FROM_TRIAL, NO_RESULT

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from search.cluster.resources import TrialResources
 from search.cluster.start import start_ray
-from search.command_line.options import make_parser
+from search.command_line.options import SearchOptions
 from search.errors import ConfigError
 from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
@@ -87,8 +87,8 @@ def plan(tmp_path: Path) -> SearchPlan:
     for number in range(3):
         Image.fromarray(np.full((64, 64, 3), 100 + number, np.uint8)).save(root / "images" / f"{number}.png")
         Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
-    options = ["--space", "lora", "--data", str(root), "--storage", str(tmp_path / "runs"), "--name", "first"]
-    return make_plan(make_parser().parse_args([*options, "--seed", "4"]))
+    storage = str(tmp_path / "runs")
+    return make_plan(SearchOptions(space="lora", data=str(root), storage=storage, name="first", seed=4))
 
 
 @pytest.fixture

@@ -63,12 +63,11 @@ def build_record(values: object, kind: type[T], unknown: Literal["forbid", "igno
     return record
 
 
-def holds(kind: type[T], or_nothing: bool = False) -> AfterValidator:
-    """Returns the annotation of a mapping that must hold a data class's fields (or nothing), and may hold more."""
+def holds(kind: type[T]) -> AfterValidator:
+    """Returns the annotation of a mapping that must hold a data class's fields, and may hold more."""
 
     def check(values: dict[str, Any]) -> dict[str, Any]:
-        if values or not or_nothing:
-            build_record(values, kind, "ignore")
+        build_record(values, kind, "ignore")
         return values
 
     return AfterValidator(check)

@@ -92,11 +92,11 @@ def check(
 
 
 @pytest.fixture(scope="session")
-def assert_told() -> Callable[[Sequence[Finding], str, str], None]:
+def assert_reported() -> Callable[[Sequence[Finding], str, str], None]:
     """Asserts that one finding names the place and the fault."""
 
     def search(findings: Sequence[Finding], where: str, what: str) -> None:
-        told = [each for each in findings if where in each.where and what in f"{each.what} -> {each.fix}"]
-        assert told, f"no finding on {where!r} says {what!r}: {[str(each) for each in findings]}"
+        found = [each for each in findings if where in each.where and what in f"{each.what} -> {each.fix}"]
+        assert found, f"no finding on {where!r} says {what!r}: {[str(each) for each in findings]}"
 
     return search

@@ -251,7 +251,7 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "truncated image": (cut(IMAGE, 900), IMAGE, "cannot be decoded"),
     "truncated mask": (cut(MASK, 70), MASK, "cannot be decoded"),
     "truncated JPEG": (truncate_jpeg, IMAGE, "cannot be decoded"),
-    "JPEG of which the end is lost": (blank_end, IMAGE, "cannot be decoded"),
+    "JPEG whose end is lost": (blank_end, IMAGE, "cannot be decoded"),
     "flipped byte": (flip_byte, IMAGE, "cannot be decoded"),
     "folder for an image": (replace_by_folder, MASK, "has no image"),
     "text for an image": (write(IMAGE, "not a picture"), IMAGE, "no PNG, JPEG or TIFF"),
@@ -533,21 +533,21 @@ SOUND: dict[str, Spoil] = {
 
 
 @pytest.mark.parametrize("name", FINDINGS)
-def test_what_stops_a_search(name: str, data: Path, check: Callable, assert_told: Callable) -> None:
+def test_what_stops_a_search(name: str, data: Path, check: Callable, assert_reported: Callable) -> None:
     spoil, where, what = FINDINGS[name]
     spoil(data)
     outcome = check()
     assert outcome.code == 2
-    assert_told(outcome.findings, where, what)
+    assert_reported(outcome.findings, where, what)
 
 
 @pytest.mark.parametrize("name", WARNINGS)
-def test_what_is_worth_a_look(name: str, data: Path, check: Callable, assert_told: Callable) -> None:
+def test_what_is_worth_a_look(name: str, data: Path, check: Callable, assert_reported: Callable) -> None:
     spoil, where, what = WARNINGS[name]
     spoil(data)
     outcome = check()
     assert (outcome.code, outcome.findings) == (0, ())
-    assert_told(outcome.warnings, where, what)
+    assert_reported(outcome.warnings, where, what)
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -561,12 +561,12 @@ def test_as_many_test_patients_are_asked_for_as_a_verdict_needs() -> None:
     assert MIN_TEST_PATIENTS == MIN_PATIENTS
 
 
-def test_a_fault_in_the_classes_is_not_told_of_each_mask(data: Path, check: Callable) -> None:
+def test_a_fault_in_the_classes_is_not_reported_for_each_mask(data: Path, check: Callable) -> None:
     set_key(clases={1: "a"})(data)
     redraw(MASK, np.zeros_like)(data)
     assert len(check().findings) == 1
 
 
-def test_a_missing_mask_is_not_told_of_the_split_too(data: Path, check: Callable) -> None:
+def test_a_missing_mask_is_not_reported_for_the_split_too(data: Path, check: Callable) -> None:
     (data / MASK).unlink()
     assert len(check().findings) == 1

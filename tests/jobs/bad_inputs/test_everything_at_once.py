@@ -1,4 +1,4 @@
-"""Several inputs wrong at the same time: all is told in one go, and the screen stays one."""
+"""Several inputs wrong at the same time: all is reported at once, and the screen stays one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.check import MAX_ALIKE, format_findings, main, make_parser
+from search.check import MAX_ALIKE, format_findings, main
+from search.command_line.options import SearchOptions
 from search.plan.planner import make_plan
 from search.plan.search_plan import MAX_NOTES
 from trainables.errors import Finding
 
 
 def test_space_data_weights_and_options_at_once(
-    data: Path, tmp_path: Path, check: Callable, assert_told: Callable
+    data: Path, tmp_path: Path, check: Callable, assert_reported: Callable
 ) -> None:
     space = tmp_path / "mine.yaml"
     space.write_text("num_trails: 3\nspace:\n  optim.lr: {low: 1.0e-2, high: 1.0e-4, log: true}\n")
@@ -44,15 +45,15 @@ def test_space_data_weights_and_options_at_once(
         ("masks/lonely.png", "has no image"),
         ("dataset.yaml:1 splt", "did you mean split?"),
     ):
-        assert_told(outcome.findings, where, what)
+        assert_reported(outcome.findings, where, what)
     assert len(outcome.findings) == 11
-    assert_told(outcome.warnings, "images/r04.png", "as bright as empty glass")
+    assert_reported(outcome.warnings, "images/r04.png", "as bright as empty glass")
 
 
 @pytest.mark.parametrize("fault", ["image that cannot be decoded", "missing mask"])
 @pytest.mark.parametrize("leak", ["r00.png: p, r19.png: p", "r00.png: p, r10.png: p"])
-def test_patients_in_two_parts_are_told_beside_files_at_fault(
-    data: Path, check: Callable, assert_told: Callable, fault: str, leak: str
+def test_patients_in_two_parts_are_reported_beside_files_at_fault(
+    data: Path, check: Callable, assert_reported: Callable, fault: str, leak: str
 ) -> None:
     with (data / "dataset.yaml").open("a") as file:
         file.write(f"patients: {{{leak}}}\n")
@@ -61,22 +62,22 @@ def test_patients_in_two_parts_are_told_beside_files_at_fault(
     else:
         (data / "images" / "r02.png").write_bytes(b"")
     outcome = check()
-    assert_told(outcome.findings, "images/r02.png", "no mask" if fault == "missing mask" else "0 bytes")
-    assert_told(outcome.findings, "split", "patient p stands in 2 parts")
+    assert_reported(outcome.findings, "images/r02.png", "no mask" if fault == "missing mask" else "0 bytes")
+    assert_reported(outcome.findings, "split", "patient p stands in 2 parts")
     assert len(outcome.findings) == 2
 
 
-def test_wrong_pixels_are_told_where_the_storage_cannot_be_made(
-    data: Path, check: Callable, assert_told: Callable
+def test_wrong_pixels_are_reported_where_the_storage_cannot_be_made(
+    data: Path, check: Callable, assert_reported: Callable
 ) -> None:
     Path("file").write_text("")
     (data / "images" / "r02.png").write_bytes(b"")
     outcome = check("--storage", "file")
-    assert_told(outcome.findings, "--storage", "cannot be made")
-    assert_told(outcome.findings, "images/r02.png", "0 bytes")
+    assert_reported(outcome.findings, "--storage", "cannot be made")
+    assert_reported(outcome.findings, "images/r02.png", "0 bytes")
 
 
-def test_the_screen_tells_findings_and_warnings_apart(
+def test_the_screen_keeps_findings_and_warnings_apart(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in sorted((data / "masks").iterdir())[:12]:
@@ -97,14 +98,13 @@ def test_the_screen_of_a_sound_input_says_what_would_be_searched(
     assert main(["--space", "lora.yaml", "--data", str(data), "--storage", str(tmp_path / "runs")]) == 0
     said = capsys.readouterr().out
     assert "16 trials" in said and "fingerprint" in said and "DEMO" in said
-    assert said.endswith("nothing stands in the way of this search\n")
+    assert said.endswith("OK: this search can start\n")
 
 
-def test_a_search_is_told_the_first_remarks_and_how_to_see_all(data: Path, tmp_path: Path) -> None:
+def test_the_screen_of_a_search_has_the_first_remarks_and_how_to_see_all(data: Path, tmp_path: Path) -> None:
     for path in (data / "images").iterdir():
         Image.fromarray(np.array(Image.open(path))[..., [1, 0, 1]]).save(path)
-    given = ["--space", "lora.yaml", "--data", str(data), "--storage", str(tmp_path / "runs")]
-    lines = make_plan(make_parser().parse_args(given)).to_lines()
+    lines = make_plan(SearchOptions(space="lora.yaml", data=str(data), storage=str(tmp_path / "runs"))).to_lines()
     notes = [line for line in lines if line.startswith("note ")]
     assert len(notes) == MAX_NOTES + 1 and f"{20 - MAX_NOTES} more: python -m search.check" in notes[-1]
 
@@ -115,4 +115,4 @@ def test_findings_alike_but_for_numbers_and_names_stand_together() -> None:
     lines = format_findings([*sizes[:50], other, *sizes[50:]])
     assert len(lines) == 2 * MAX_ALIKE + 2 + 3
     assert lines.count("    -> export both") == lines.count("    -> copy it") == 1
-    assert f"  ... and {99 - MAX_ALIKE} more alike; --json tells all" in lines
+    assert f"  ... and {99 - MAX_ALIKE} more alike; --json lists all" in lines

@@ -45,7 +45,7 @@ CLOSED: dict[str, tuple[str, int, str, str]] = {
     "image": ("data/images/r03.png", 0o000, "images/r03.png", "cannot be read (Permission denied)"),
     "mask": ("data/masks/r03.png", 0o000, "masks/r03.png", "cannot be read (Permission denied)"),
     "folder of masks": ("data/masks", 0o000, "data/masks", "cannot be listed (Permission denied)"),
-    "folder of masks that tells names alone": ("data/masks", 0o400, "data/masks", "Permission denied"),
+    "folder of masks that shows names alone": ("data/masks", 0o400, "data/masks", "Permission denied"),
     "folder of the data": ("data", 0o000, "data", "Permission denied"),
     "dataset.yaml": ("data/dataset.yaml", 0o000, "dataset.yaml", "Permission denied"),
     "space": ("mine.yaml", 0o000, "mine.yaml", "Permission denied"),
@@ -68,7 +68,7 @@ def bound() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def told(bound: list[str], sound_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def answers(bound: list[str], sound_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the pre-flight answers where one path is closed."""
     import torch
 
@@ -90,7 +90,7 @@ def told(bound: list[str], sound_root: Path, tmp_path_factory: pytest.TempPathFa
     return dict(zip(CLOSED, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
-def test_a_colleagues_search_that_is_closed_is_told(bound: list[str], tmp_path: Path) -> None:
+def test_a_colleagues_search_that_is_closed_is_reported(bound: list[str], tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "search.json").write_text("{}")
     (tmp_path / "theirs").chmod(0o000)
@@ -102,9 +102,9 @@ def test_a_colleagues_search_that_is_closed_is_told(bound: list[str], tmp_path: 
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_a_closed_path_is_told(
-    name: str, told: dict[str, dict[str, Any]], assert_told: Callable[[list[Finding], str, str], None]
+def test_a_closed_path_is_reported(
+    name: str, answers: dict[str, dict[str, Any]], assert_reported: Callable[[list[Finding], str, str], None]
 ) -> None:
     _, _, where, what = CLOSED[name]
-    assert "raised" not in told[name], told[name]
-    assert_told([Finding(**each) for each in told[name]["findings"]], where, what)
+    assert "raised" not in answers[name], answers[name]
+    assert_reported([Finding(**each) for each in answers[name]["findings"]], where, what)

@@ -86,5 +86,5 @@ def test_mistakes(name: str, tmp_path: Path) -> None:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:
         load_config(path, PROTOCOLS)
-    told = [each for each in caught.value.findings if each.where.startswith(where)]
-    assert any(what in f"{each.what} -> {each.fix}" for each in told), str(caught.value)
+    found = [each for each in caught.value.findings if each.where.startswith(where)]
+    assert any(what in f"{each.what} -> {each.fix}" for each in found), str(caught.value)

@@ -63,7 +63,7 @@ def save_with_a_broken_directory(path: Path) -> None:
 
 
 def save_bomb(path: Path) -> None:
-    """A checkpoint of which a record unpacks to a thousand times its bytes."""
+    """A checkpoint with a record that unpacks to a thousand times its bytes."""
     save_nano(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w/data/0", bytes(50_000_000))
@@ -131,12 +131,12 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch, on kinds of tensors that it gives up
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_weights(name: str, tmp_path: Path, check: Callable, assert_told: Callable) -> None:
+def test_weights(name: str, tmp_path: Path, check: Callable, assert_reported: Callable) -> None:
     file, save, what = WEIGHTS[name]
     save(tmp_path / file)
     outcome = check("--checkpoint", str(tmp_path / file))
     assert outcome.code == 2
-    assert_told(outcome.findings, file, what)
+    assert_reported(outcome.findings, file, what)
     assert not (tmp_path / "harmed").exists()
 
 
@@ -182,33 +182,33 @@ def test_weights_saved_without_checksums_are_sound(tmp_path: Path, check: Callab
         (("--name", "a/b"), "--name a/b", "must be 1 to 100 letters"),
     ],
 )
-def test_options(options: tuple[str, str], where: str, what: str, check: Callable, assert_told: Callable) -> None:
+def test_options(options: tuple[str, str], where: str, what: str, check: Callable, assert_reported: Callable) -> None:
     Path("file").write_text("")
     outcome = check(*options)
     assert outcome.code == 2
-    assert_told(outcome.findings, where, what)
+    assert_reported(outcome.findings, where, what)
 
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_a_disk_without_room_is_told_before_decoding(
-    data: Path, check: Callable, assert_told: Callable, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_without_room_is_reported_before_decoding(
+    data: Path, check: Callable, assert_reported: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - 10**6, 10**6))
     (data / "masks" / "r03.png").write_bytes(b"")
     outcome = check()
-    assert_told(outcome.findings, ".cache", "20 regions at 256 px need 17.1 MB, and 1.0 MB are free")
-    assert_told(outcome.findings, "r03.png", "0 bytes")  # the pixels are looked at all the same
+    assert_reported(outcome.findings, ".cache", "20 regions at 256 px need 17.1 MB, and 1.0 MB are free")
+    assert_reported(outcome.findings, "r03.png", "0 bytes")  # the pixels are looked at all the same
     assert not any(Path("runs/.cache").iterdir())
 
 
 def test_a_quota_is_reported_before_decoding(
-    check: Callable, assert_told: Callable, monkeypatch: pytest.MonkeyPatch
+    check: Callable, assert_reported: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: int) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    assert_told(check().findings, ".cache", os.strerror(errno.EDQUOT))
+    assert_reported(check().findings, ".cache", os.strerror(errno.EDQUOT))
     assert not any(Path("runs/.cache").iterdir())

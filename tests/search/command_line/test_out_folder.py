@@ -41,7 +41,7 @@ def test_a_folder_that_is_there_stays_the_one_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_ino == before
 
 
-def test_a_place_that_is_taken_meanwhile_is_told(tmp_path: Path) -> None:
+def test_a_place_that_is_taken_meanwhile_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="out cannot be written: "), fill_out(tmp_path / "out"):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "theirs").write_text("kept")
@@ -59,7 +59,7 @@ def test_a_place_that_is_taken_meanwhile_is_told(tmp_path: Path) -> None:
         ("a" * 300, "cannot be made"),
     ],
 )
-def test_what_cannot_be_made_is_told(name: str, what: str, tmp_path: Path) -> None:
+def test_what_cannot_be_made_is_reported(name: str, what: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("kept")
@@ -69,7 +69,7 @@ def test_what_cannot_be_made_is_told(name: str, what: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("out", ["/dev/null/x", "/proc/x"])
-def test_what_the_system_refuses_is_told(out: str) -> None:
+def test_what_the_system_refuses_is_reported(out: str) -> None:
     if not Path(out).parent.exists():
         pytest.skip("not on this system")
     with pytest.raises(ConfigError, match="cannot be made"), fill_out(Path(out)):

@@ -42,10 +42,10 @@ def test_ray_would_report_otherwise() -> None:
     assert run_python(f"{ASK['ray']}; print(on)") == "True"
 
 
-def test_tells_the_values_that_hold() -> None:
+def test_the_values_that_hold_are_returned() -> None:
     code = (
-        "import json, os; from search.command_line.telemetry import silence_telemetry as s; told = s();"
-        "assert all(os.environ[k] == v for k, v in told.items()); print(json.dumps(told))"
+        "import json, os; from search.command_line.telemetry import silence_telemetry as s; values = s();"
+        "assert all(os.environ[k] == v for k, v in values.items()); print(json.dumps(values))"
     )
-    told = json.loads(run_python(code, DO_NOT_TRACK="true"))
-    assert told == {**TELEMETRY_OFF, "DO_NOT_TRACK": "true"}
+    values = json.loads(run_python(code, DO_NOT_TRACK="true"))
+    assert values == {**TELEMETRY_OFF, "DO_NOT_TRACK": "true"}

@@ -38,12 +38,12 @@ def test_tokens_and_protocol_must_go_together(
     tmp_path: Path, fixed: str, space: str, tokens: set[int], fits: str
 ) -> None:
     for protocol in ("auto", "box", "recorded"):
-        found, told = check(tmp_path, fixed, space, protocol)
+        found, text = check(tmp_path, fixed, space, protocol)
         assert found == tokens
         does_fit = fits == protocol or (fits == "box" and protocol == "recorded")
-        assert bool(told) is not does_fit
-        if told:
-            assert "class_prompts.tokens" in told and protocol in told
+        assert bool(text) is not does_fit
+        if text:
+            assert "class_prompts.tokens" in text and protocol in text
 
 
 def test_naming_zero_shot_masks_makes_no_sense_without_prompts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What CLIP is told about each class, and every way to get the file wrong."""
+"""The texts for CLIP, and every way to get the file wrong."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_user_s_texts_come_in_the_data_set_s_order(tmp_path: Path) -> None:
     assert list(read_prompt_texts(path, None)) == ["b", "a"]
 
 
-def test_everything_is_told_at_once_with_its_line(tmp_path: Path) -> None:
+def test_everything_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "texts.yaml"
     path.write_text("tumour: [x]\nstroma: []\nnecrosis: dead\nvessel: [a, 3, '  ', [b]]\n")
     found = refuse(path, ["tumor", "stroma", "necrosis", "vessel"])
@@ -72,5 +72,5 @@ def test_tags_build_no_objects(tmp_path: Path) -> None:
     assert any("is not supported" in one for one in refuse(tmp_path / "texts.yaml", ["tumor"]))
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     assert "cannot be read" in refuse(tmp_path / "none.yaml", ["tumor"])[0]

@@ -51,9 +51,9 @@ def test_stores_that_can_be_used_pass_and_nothing_is_made(cwd: Path, monkeypatch
         ("mysql+a+b://x", "no store of the kind mysql+a+b"),
         ("file:a.txt", "a.txt is not a folder"),
         ("./a.txt/below", "a.txt is not a folder"),
-        ("sqlite:///a pipe", "is no plain file"),
+        ("sqlite:///a pipe", "is not a file"),
         ("sqlite:///no such folder/a.db", "is not a folder"),
-        ("sqlite:///a folder", "is a folder, not a database"),
+        ("sqlite:///a folder", "is not a file"),
         ("sqlite:///a.txt", "is no sqlite database"),
     ],
 )
@@ -63,8 +63,8 @@ def test_stores_that_cannot_be_used_are_findings(cwd: Path, uri: str, what: str)
     (cwd / "a.txt").write_text("any words that are no database")
     with pytest.raises(ConfigError) as caught:
         check_tracking(uri.format(port=find_free_port()))
-    told = str(caught.value)
-    assert what in told and "MLFLOW_TRACKING_URI" in told and "secret" not in told
+    found = str(caught.value)
+    assert what in found and "MLFLOW_TRACKING_URI" in found and "secret" not in found
 
 
 def test_a_folder_is_a_store_only_where_mlflow_takes_it(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The pathology encoders of a search and their weights, told before anything starts."""
+"""The pathology encoders of a search and their weights, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_encoders_that_a_trial_may_use(load: Load, text: str, wanted: list[str])
     assert list_encoders(load(text)) == wanted
 
 
-def test_encoders_without_weights_are_told_as_random(load: Load, weights: Path) -> None:
+def test_encoders_without_weights_are_reported_as_random(load: Load, weights: Path) -> None:
     found = check_pathology(load(TWO), [f"test_vit={weights}"])
     assert found == {"test_vit": str(weights.resolve())}
     (caveat,) = list_random_encoders(load(TWO), found)
@@ -70,7 +70,7 @@ def test_encoders_without_weights_are_told_as_random(load: Load, weights: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "given", "told"),
+    ("text", "given", "found"),
     [
         (ONE, ["vit.safetensors"], "must be NAME=FILE"),
         (ONE, ["test_vit="], "must be NAME=FILE"),
@@ -82,10 +82,10 @@ def test_encoders_without_weights_are_told_as_random(load: Load, weights: Path) 
     ],
 )
 def test_what_cannot_be_had_or_used_is_a_finding(
-    load: Load, weights: Path, monkeypatch: pytest.MonkeyPatch, text: str, given: list[str], told: str
+    load: Load, weights: Path, monkeypatch: pytest.MonkeyPatch, text: str, given: list[str], found: str
 ) -> None:
     monkeypatch.chdir(weights.parent)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=found):
         check_pathology(load(text), given)
 
 

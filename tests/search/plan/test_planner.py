@@ -1,4 +1,4 @@
-"""From a command line to a plan: what is filled in, and that everything in the way is told at once."""
+"""From a command line to a plan: what is filled in, and that everything in the way is reported at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from search.command_line.options import make_parser
+from search.command_line.options import SearchOptions, make_parser, parse_options
 from search.errors import ConfigError
 from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
@@ -52,7 +52,7 @@ def plan(storage: Path, data: Path) -> Callable[..., SearchPlan]:
     def make(*options: str) -> SearchPlan:
         given = {"--space": "lora.yaml", "--data": str(data), "--storage": str(storage)}
         given |= dict(zip(options[::2], options[1::2], strict=True))
-        return make_plan(make_parser().parse_args([word for pair in given.items() for word in pair]))
+        return make_plan(parse_options(make_parser(), [word for pair in given.items() for word in pair]))
 
     return make
 
@@ -76,7 +76,7 @@ def write_space(folder: Path, text: str) -> str:
 
 
 def save_tiny_like(path: Path) -> Path:
-    """A checkpoint with what tells Hiera-tiny apart: the width and the depth of its encoder."""
+    """A checkpoint with what sets Hiera-tiny apart: the width and the depth of its encoder."""
     trunk = "image_encoder.trunk"
     weights = {f"{trunk}.blocks.{index}.norm1.weight": torch.zeros(1) for index in range(12)}
     torch.save({"model": weights | {f"{trunk}.patch_embed.proj.weight": torch.zeros(96, 3, 7, 7)}}, path)
@@ -86,10 +86,11 @@ def save_tiny_like(path: Path) -> Path:
 def test_a_sound_command_line_becomes_a_plan(plan: Callable[..., SearchPlan], storage: Path) -> None:
     made = plan("--name", "first", "--num-trials", "3", "--max-epochs", "2", "--seed", "5", "--time-budget", "2m")
     assert made.folder == storage / "first"
-    assert (made.config.num_trials, made.config.max_epochs, made.seed, made.time_budget_s) == (3, 2, 5, 120)
-    assert (made.experiment, made.protocol.name, made.checkpoint) == ("lora", "recorded", None)
-    assert sum(len(names) for names in made.split.parts.values()) == len(NAMES)
-    assert not made.is_demo
+    assert (made.config.num_trials, made.config.max_epochs) == (3, 2)
+    assert (made.options.seed, made.options.time_budget) == (5, 120)
+    assert (made.places.experiment, made.protocol.name, made.model.checkpoint) == ("lora", "recorded", None)
+    assert sum(len(names) for names in made.data.split.parts.values()) == len(NAMES)
+    assert not made.data.is_demo
     assert "demo model" in made.demo_words and "demo data" not in made.demo_words
     assert not made.folder.exists()
 
@@ -98,13 +99,13 @@ def test_the_screen_says_what_was_read(plan: Callable[..., SearchPlan], data: Pa
     made = plan("--name", "first")
     said = "\n".join(made.to_lines())
     assert said.startswith("DEMO: demo model")
-    for word in (made.store.fingerprint, made.protocol.id, "a, b", "seed 0", str(made.folder)):
+    for word in (made.data.store.fingerprint, made.protocol.id, "a, b", "seed 0", str(made.folder)):
         assert word in said
 
 
 def test_experiment_and_protocol_may_differ_from_the_space(plan: Callable[..., SearchPlan], tmp_path: Path) -> None:
     made = plan("--experiment", "mine", "--protocol", "box")
-    assert (made.experiment, made.protocol.name) == ("mine", "box")
+    assert (made.places.experiment, made.protocol.name) == ("mine", "box")
     with pytest.raises(ConfigError, match="has 501 characters"):
         plan("--experiment", "x" * 501)
     text = find_space("lora.yaml").read_text()
@@ -137,20 +138,20 @@ def test_more_starting_points_than_trials_are_no_error(plan: Callable[..., Searc
 
 def test_a_second_plan_reuses_the_decoded_regions(plan: Callable[..., SearchPlan], storage: Path) -> None:
     first, second = plan(), plan()
-    assert first.store.folder == second.store.folder
+    assert first.data.store.folder == second.data.store.folder
     assert len(list((storage / ".cache").iterdir())) == 1
 
 
 def test_the_demo_is_made_where_no_data_is_given(storage: Path, demo_root: Path) -> None:
     (storage / ".cache").mkdir(parents=True)
     os.symlink(demo_root, storage / ".cache" / "demo-tissue")  # made once a test session: it takes seconds
-    made = make_plan(make_parser().parse_args(["--space", "lora", "--storage", str(storage)]))
-    assert made.is_demo
+    made = make_plan(SearchOptions(space="lora", storage=str(storage)))
+    assert made.data.is_demo
     assert "demo data (synthetic tissue) and demo model (nano" in made.to_lines()[0]
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "found"),
     [
         (("--space", "lorra.yaml"), "did you mean lora.yaml?"),
         (("--model", "nanno"), "did you mean 'nano'?"),
@@ -167,8 +168,8 @@ def test_the_demo_is_made_where_no_data_is_given(storage: Path, demo_root: Path)
         (("--data", "nowhere"), "there is no such folder"),
     ],
 )
-def test_bad_options_are_told(options: tuple[str, str], told: str, refuse: Callable[..., str]) -> None:
-    assert told in refuse(*options)
+def test_bad_options_are_reported(options: tuple[str, str], found: str, refuse: Callable[..., str]) -> None:
+    assert found in refuse(*options)
 
 
 def test_a_taken_name_is_refused(refuse: Callable[..., str], storage: Path) -> None:
@@ -222,7 +223,7 @@ DATA_FAULTS = ("r0.png", "80 x 64", "holds none of the classes, only ids 9", "sp
 
 
 @pytest.mark.parametrize("model", ["nano", "nanno"])
-def test_all_faults_of_the_data_are_told_with_and_without_a_model(
+def test_all_faults_of_the_data_are_reported_with_and_without_a_model(
     model: str, refuse: Callable[..., str], data: Path
 ) -> None:
     spoil(data)
@@ -230,7 +231,7 @@ def test_all_faults_of_the_data_are_told_with_and_without_a_model(
     assert [fault for fault in DATA_FAULTS if fault not in said] == []
 
 
-def test_faults_of_the_data_are_told_where_the_storage_is_wrong_too(
+def test_faults_of_the_data_are_reported_where_the_storage_is_wrong_too(
     refuse: Callable[..., str], data: Path, storage: Path
 ) -> None:
     spoil(data)
@@ -239,7 +240,7 @@ def test_faults_of_the_data_are_told_where_the_storage_is_wrong_too(
     assert [fault for fault in (*DATA_FAULTS, "cannot be made", "--name a/b") if fault not in said] == []
 
 
-def test_the_command_tells_everything_at_once_and_starts_nothing(
+def test_the_command_reports_everything_at_once_and_starts_nothing(
     storage: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], ray_stays_off: None
 ) -> None:
     spoil(data)
@@ -297,8 +298,7 @@ def test_an_allowed_leak_becomes_a_caveat_of_every_artifact(
     storage: Path, data: Path, plan: Callable[..., SearchPlan]
 ) -> None:
     leak_patient(data)
-    words = ["--space", "lora.yaml", "--data", str(data), "--storage", str(storage), "--allow-leak"]
-    made = make_plan(make_parser().parse_args(words))
+    made = make_plan(SearchOptions(space="lora.yaml", data=str(data), storage=str(storage), allow_leak=True))
     assert len(made.caveats) == 1
     assert "leak allowed by --allow-leak: patient P" in made.caveats[0]
     assert any(line.startswith("CAVEAT   leak allowed") for line in made.to_lines())
@@ -306,9 +306,9 @@ def test_an_allowed_leak_becomes_a_caveat_of_every_artifact(
 
 def test_folds_pool_train_and_val(plan: Callable[..., SearchPlan]) -> None:
     made = plan("--folds", "2", "--name", "folded")
-    pooled = {*made.split.train, *made.split.val}
-    assert len(made.folds) == 2
-    assert sorted(name for fold in made.folds for name in fold.val) == sorted(pooled)
+    pooled = {*made.data.split.train, *made.data.split.val}
+    assert len(made.data.folds) == 2
+    assert sorted(name for fold in made.data.folds for name in fold.val) == sorted(pooled)
     assert any(line.startswith("folds    2-fold") for line in made.to_lines())
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from search.cluster.resources import TrialResources
-from search.command_line.options import make_parser
+from search.command_line.options import SearchOptions, make_parser, parse_options
 from search.errors import ConfigError
 from search.plan.planner import make_plan
 from search.plan.resume import ResumedSearch, describe_resume, read_resumed
@@ -26,7 +26,6 @@ from search.tracking.tracker import Tracker
 from trainables.errors import InputError
 
 RESOURCES = TrialResources(cpus=1, gpus=0.0, concurrent=1)
-FEW = ("--confirm", "0", "--max-concurrent", "1")
 SPACE = """
 protocol: recorded
 space:
@@ -53,8 +52,8 @@ def write_region(root: Path, number: int, shade: int = 100) -> None:
 
 
 def begin(folder: Path, tracker: Tracker, name: str) -> Path:
-    options = ["--space", str(folder / "own.yaml"), "--data", str(folder / "data"), "--storage", str(folder / "runs")]
-    plan = make_plan(make_parser().parse_args([*options, "--name", name, "--seed", "4", *FEW]))
+    places = {"space": str(folder / "own.yaml"), "data": str(folder / "data"), "storage": str(folder / "runs")}
+    plan = make_plan(SearchOptions(**places, name=name, seed=4, confirm=0, max_concurrent=1))
     open_session(claim_folder(plan), RESOURCES, tracker, make_console())
     return plan.folder
 
@@ -64,8 +63,7 @@ def make_console() -> Console:
 
 
 def resume(run: str, storage: Path, *options: str) -> ResumedSearch:
-    arguments = make_parser().parse_args(["--resume", run, "--storage", str(storage), *options])
-    return read_resumed(arguments, vars(make_parser().parse_args(["--resume", run])))
+    return read_resumed(parse_options(make_parser(), ["--resume", run, "--storage", str(storage), *options]))
 
 
 def test_the_plan_is_what_it_was(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,14 +71,14 @@ def test_the_plan_is_what_it_was(begun: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir("/")
     resumed = resume(str(begun), tmp_path / "elsewhere")
     plan = resumed.plan
-    assert (plan.folder, plan.name, plan.seed, plan.n_confirm) == (begun, "first", 4, 0)
+    assert (plan.folder, plan.name, plan.options.seed, plan.options.confirm) == (begun, "first", 4, 0)
     assert (plan.config.num_trials, resumed.adds_trials) == (4, False)
-    assert plan.split.train == tuple(resumed.record.split["train"])
+    assert plan.data.split.train == tuple(resumed.record.split["train"])
 
 
-def test_where_it_runs_stays_unless_told(begun: Path) -> None:
-    assert resume("first", begun.parent).plan.arguments.max_concurrent == 1
-    assert resume("first", begun.parent, "--max-concurrent", "2").plan.arguments.max_concurrent == 2
+def test_where_it_runs_stays_unless_given(begun: Path) -> None:
+    assert resume("first", begun.parent).plan.options.max_concurrent == 1
+    assert resume("first", begun.parent, "--max-concurrent", "2").plan.options.max_concurrent == 2
 
 
 def test_last_is_the_search_that_was_begun_or_resumed_last(begun: Path, tmp_path: Path, tracker: Tracker) -> None:
@@ -102,7 +100,7 @@ def test_more_trials_are_added_to_the_same_parent_run(begun: Path, tracker: Trac
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "found"),
     [
         (["--seed", "5"], "--seed: is fixed"),
         (["--max-epochs", "3"], "--max-epochs: is fixed"),
@@ -110,8 +108,8 @@ def test_more_trials_are_added_to_the_same_parent_run(begun: Path, tracker: Trac
         (["--seed", "5", "--protocol", "box"], "--protocol: is fixed"),
     ],
 )
-def test_what_the_search_has_decided_stays(begun: Path, options: list[str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_the_search_has_decided_stays(begun: Path, options: list[str], found: str) -> None:
+    with pytest.raises(ConfigError, match=found):
         resume("first", begun.parent, *options)
 
 
@@ -134,7 +132,7 @@ def test_an_unknown_search_is_named(begun: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["", "config", "arguments", "context"])
-def test_a_record_of_wrong_content_is_told_or_goes_on(
+def test_a_record_of_wrong_content_is_reported_or_goes_on(
     begun: Path, part: str, mutate: Callable[[Any, str], Iterator[Any]]
 ) -> None:
     path, n_planned = begun / "search.json", 0
@@ -160,13 +158,3 @@ def test_a_record_of_wrong_content_is_told_or_goes_on(
 )
 def test_the_command_can_be_pasted(folder: str, command: str) -> None:
     assert describe_resume(Path(folder)) == f"python -m search.run --resume {command}"
-
-
-def parse(*options: str) -> Any:
-    return make_parser().parse_args(list(options))
-
-
-def test_space_or_resume_is_needed_and_not_both() -> None:
-    for options in ([], ["--space", "lora", "--resume", "last"]):
-        with pytest.raises(SystemExit):
-            parse(*options)

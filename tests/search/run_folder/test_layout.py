@@ -38,7 +38,7 @@ def test_a_second_process_is_refused_until_the_first_one_dies(tmp_path: Path) ->
         pass
 
 
-def test_what_is_no_file_in_its_place_is_told(tmp_path: Path) -> None:
+def test_what_is_no_file_in_its_place_is_reported(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).mkdir()
     with pytest.raises(ConfigError, match=r"\.running: cannot be opened: Is a directory"), hold_search(tmp_path):
         pass

@@ -86,18 +86,18 @@ def test_a_folder_without_a_record_is_no_search(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "\0\0", "{", "[]", "null", "{}", '{"search_id": "a"}', '{"surplus": 1}', "[" * 100_000]
 )
-def test_a_damaged_record_is_told(tmp_path: Path, content: str) -> None:
+def test_a_damaged_record_is_reported(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD_FILE).write_text(content)
     with pytest.raises(ConfigError, match="cannot be read"):
         SearchRecord.read(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["", "config", "context", "split", "environment", "context.protocol"])
-def test_a_record_of_wrong_content_is_told_or_can_be_used(
+def test_a_record_of_wrong_content_is_reported_or_can_be_used(
     tmp_path: Path, part: str, mutate: Callable[[Any, str], Iterator[Any]]
 ) -> None:
     whole = dataclasses.asdict(write_record(tmp_path / "first"))
-    path, n_told = tmp_path / "first" / RECORD_FILE, 0
+    path, n_refused = tmp_path / "first" / RECORD_FILE, 0
     for changed in mutate(json.loads(json.dumps(whole)), part):
         path.write_text(json.dumps(changed))
         try:
@@ -105,8 +105,8 @@ def test_a_record_of_wrong_content_is_told_or_can_be_used(
             make_study_file(tmp_path / "first", record)
         except ConfigError as error:
             assert error.findings[0].where == str(path)
-            n_told += 1
-    assert n_told
+            n_refused += 1
+    assert n_refused
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_record_of_wrong_content_is_told_or_can_be_used(
         ("context.protocol", "prompt", None),
     ],
 )
-def test_wrong_content_is_told_by_the_name_of_the_record(tmp_path: Path, part: str, key: str, value: object) -> None:
+def test_wrong_content_is_reported_by_the_record_name(tmp_path: Path, part: str, key: str, value: object) -> None:
     content = json.loads(json.dumps(dataclasses.asdict(write_record(tmp_path / "first"))))
     changed = content
     for name in filter(None, part.split(".")):
@@ -152,7 +152,7 @@ def test_a_search_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pyte
     assert find_run(tmp_path / "elsewhere", "runs/first") == folder
 
 
-def test_an_unknown_search_is_told_with_those_that_there_are(tmp_path: Path) -> None:
+def test_an_unknown_search_is_reported_with_those_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--run nine: no such search -> .* holds no searches"):
         find_run(tmp_path, "nine")
     for name in ("second", "first"):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from search.command_line.options import make_parser
+from search.command_line.options import make_parser, parse_options
 from search.errors import ConfigError
 from search.plan.clip_options import HOW_TO_GET_WEIGHTS, ONE_CLASS, NamingSettings, check_naming, read_prompt_texts
 from search.stages.clip_naming import flatten_naming, name_regions, plan_parts, write_naming
@@ -31,7 +31,7 @@ CLASSES = tuple(DEMO_CLASSES.values())
 
 
 def check(*options: str, classes: tuple[str, ...] | None = CLASSES) -> NamingSettings | str:
-    return check_naming(make_parser().parse_args(["--space", "lora.yaml", *options]), classes)
+    return check_naming(parse_options(make_parser(), ["--space", "lora.yaml", *options]), classes)
 
 
 def refuse(*options: str, classes: tuple[str, ...] | None = CLASSES) -> list[str]:
@@ -159,10 +159,10 @@ def test_nothing_is_fetched(tissue: RegionStore, tiny_clip: Path, tmp_path: Path
         "import sys\n"
         "from pathlib import Path\n"
         "from search.plan.clip_options import check_naming\nfrom search.stages.clip_naming import name_regions\n"
-        "from search.run import make_parser\n"
+        "from search.command_line.options import SearchOptions\n"
         "from tests_context import context, classes\n"
-        "arguments = make_parser().parse_args(['--space', 'lora.yaml', '--clip-weights', sys.argv[1]])\n"
-        "report = name_regions(context, check_naming(arguments, classes), context.val)\n"
+        "options = SearchOptions(space='lora.yaml', clip_weights=sys.argv[1])\n"
+        "report = name_regions(context, check_naming(options, classes), context.val)\n"
         "print(report.to_text())\n"
     )
     (tmp_path / "tests_context.py").write_text(

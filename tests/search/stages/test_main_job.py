@@ -80,7 +80,9 @@ def test_wrong_input_that_a_stage_finds_is_a_search_that_failed(
     monkeypatch.setattr(main_job, "_run_stages", fail)
     screen = io.StringIO()
     if is_new:
-        plan = dataclasses.replace(plan, name="second", folder=plan.folder.with_name("second"))
+        plan = dataclasses.replace(
+            plan, places=dataclasses.replace(plan.places, name="second", folder=plan.folder.with_name("second"))
+        )
         code = run_command(lambda: begin(plan, screen))
     else:
         code = run_command(lambda: resume(plan, screen=screen))

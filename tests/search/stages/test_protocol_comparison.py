@@ -29,7 +29,8 @@ def compared(session: Session, monkeypatch: pytest.MonkeyPatch) -> Session:
     folder.mkdir(parents=True)
     result = {"training_iteration": 1, "val_dice": 0.6, "val_iou": 0.5, "val_floor": 0.4, "val_ceiling": 0.9}
     (folder / "result.json").write_text(json.dumps({**result, "protocol": "box", "protocol_id": "ab12cd34"}) + "\n")
-    return dataclasses.replace(session, plan=dataclasses.replace(session.plan, caveats=("a leak was allowed",)))
+    data = dataclasses.replace(session.plan.data, caveats=("a leak was allowed",))
+    return dataclasses.replace(session, plan=dataclasses.replace(session.plan, data=data))
 
 
 @pytest.mark.parametrize("is_out", [False, True], ids=["there", "out of reach"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import errno
 import io
@@ -46,13 +45,13 @@ def read_screen(session: Session) -> str:
 def test_folder_record_and_parent_run_are_made(plan: SearchPlan, tracker: Tracker) -> None:
     session = begin(plan, tracker)
     assert SearchRecord.read(plan.folder).context == session.context
-    assert (session.context.train, session.context.val) == (plan.split.train, plan.split.val)
+    assert (session.context.train, session.context.val) == (plan.data.split.train, plan.data.split.val)
     assert (session.context.seed, session.context.n_workers) == (4, 4)
     run = tracker.client.get_run(session.record.parent_run_id)
     assert run.info.run_name == "first"
     tags = run.data.tags
     assert (tags["run_kind"], tags["space"], tags["trainable"]) == ("search", "lora", "SAM2Trainable")
-    assert (tags["data_fingerprint"], tags["protocol"], tags["seed"]) == (plan.store.fingerprint, "recorded", "4")
+    assert (tags["data_fingerprint"], tags["protocol"], tags["seed"]) == (plan.data.store.fingerprint, "recorded", "4")
     assert tags["demo"].startswith("demo model")
     assert tags["git_commit"]
     assert run.data.params["max_epochs"] == str(plan.config.max_epochs)
@@ -68,10 +67,10 @@ def test_a_name_that_another_search_just_took_is_refused(plan: SearchPlan) -> No
 
 
 def test_a_name_that_nobody_chose_gets_a_number(plan: SearchPlan, tracker: Tracker) -> None:
-    unnamed = dataclasses.replace(plan, arguments=argparse.Namespace(**{**vars(plan.arguments), "name": None}))
-    told = [begin(unnamed, tracker) for _ in range(3)]
-    assert [session.plan.name for session in told] == ["first", "first-2", "first-3"]
-    for session in told:
+    unnamed = dataclasses.replace(plan, options=dataclasses.replace(plan.options, name=None))
+    sessions = [begin(unnamed, tracker) for _ in range(3)]
+    assert [session.plan.name for session in sessions] == ["first", "first-2", "first-3"]
+    for session in sessions:
         folder = plan.folder.parent / session.plan.name
         assert session.plan.folder == folder and SearchRecord.read(folder).search_id == session.plan.name
         assert tracker.client.get_run(session.record.parent_run_id).info.run_name == session.plan.name

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.plan.storage import check_name, check_storage, find_taken, name_search
+from search.plan.places import check_name, check_storage, find_taken, name_search
 
 
 @settings(deadline=None, derandomize=True, database=None)

@@ -1,0 +1,70 @@
+"""Reads the model of a search: its weights, its pathology encoders, and CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from search.command_line.options import SearchOptions
+from search.plan.clip_options import NamingSettings, check_naming
+from search.plan.pathology_weights import check_pathology, list_random_encoders
+from search.plan.problems import Problems
+from search.space.config import SearchConfig
+from trainables.model.build import ModelSpec
+from trainables.model.weights import find_weights, load_model
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What is fine-tuned, and what works beside it.
+
+    Attributes:
+        name: Of the SAM2 model.
+        checkpoint: File of its weights; None for nano's own.
+        is_demo: Whether it is the shipped model, whose numbers say nothing about SAM2 as published.
+        pathology_weights: Name of a pathology encoder -> file of its weights; without those that have random ones.
+        naming: What names the zero-shot masks, or the line that says why nothing does.
+        caveats: What every artifact must say: encoders that have learned nothing.
+    """
+
+    name: str
+    checkpoint: str | None
+    is_demo: bool
+    pathology_weights: Mapping[str, str]
+    naming: NamingSettings | str
+    caveats: tuple[str, ...]
+
+
+def read_model(
+    options: SearchOptions,
+    config: SearchConfig | None,
+    spec: ModelSpec | None,
+    classes: Sequence[str] | None,
+    problems: Problems,
+) -> ModelInputs | None:
+    """Loads all weights once, so that a file that does not fit is reported before anything starts.
+
+    Args:
+        options: The command line.
+        config: The space; None where it cannot be read.
+        spec: The model; None where its name is unknown.
+        classes: Names of the data set's classes, in its order; None where the data cannot be read.
+        problems: Receives the findings.
+
+    Returns:
+        The model; None where anything of it was reported.
+    """
+    checkpoint = problems.collect(_check_weights, spec, options.checkpoint) if spec else None
+    weights = problems.collect(check_pathology, config, options.pathology_weights) if config else None
+    naming = problems.collect(check_naming, options, classes)
+    if config is None or spec is None or checkpoint is None or weights is None or naming is None:
+        return None
+    caveats = list_random_encoders(config, weights)
+    return ModelInputs(spec.name, checkpoint or None, spec.is_demo, weights, naming, caveats)
+
+
+def _check_weights(spec: ModelSpec, checkpoint: str | None) -> str:
+    """Loads the weights; returns their file, empty for the model's own."""
+    path = find_weights(spec, checkpoint)
+    load_model(spec.name, str(path))
+    return "" if checkpoint is None else str(path)

@@ -1,0 +1,36 @@
+"""Collects what several readers find wrong, so that everything is shown at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+from trainables.errors import Finding, InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass
+class Problems:
+    """The findings and warnings so far.
+
+    Attributes:
+        findings: Each stops the search.
+        warnings: Worth a look; they stop nothing.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def collect(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Calls a reader; returns None where it raises, and keeps the error as findings."""
+        try:
+            return read(*args, **kwargs)
+        except InputError as error:
+            self.findings += error.findings
+        except OSError as error:
+            what, fix = error.strerror or str(error), "check the path, its permissions and the room on the disk"
+            self.findings.append(Finding(str(error.filename or "reading the input"), what, fix))
+        return None

@@ -1,0 +1,63 @@
+"""Every option is described once: parser, defaults and record follow from the fields."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from search.command_line.options import FIELDS, SearchOptions, add_storage_option, dash, make_parser, parse_options
+
+# One value of each option as a user writes it, and as the field holds it.
+GIVEN = {
+    "--data": ("d", "d"),
+    "--split": ("bcss", "bcss"),
+    "--folds": ("2", 2),
+    "--model": ("tiny", "tiny"),
+    "--checkpoint": ("w.pt", "w.pt"),
+    "--pathology-weights": ("a=b", ("a=b",)),
+    "--protocol": ("box", "box"),
+    "--clip-weights": ("c.pt", "c.pt"),
+    "--clip-model": ("ViT-B-32", "ViT-B-32"),
+    "--prompt-texts": ("t.yaml", "t.yaml"),
+    "--num-trials": ("4", 4),
+    "--max-epochs": ("5", 5),
+    "--confirm": ("0", 0),
+    "--confirm-seeds": ("1", 1),
+    "--time-budget": ("2m", 120.0),
+    "--seed": ("7", 7),
+    "--gpus-per-trial": ("0.5", 0.5),
+    "--max-concurrent": ("2", 2),
+    "--address": ("auto", "auto"),
+    "--storage": ("else", "else"),
+    "--name": ("first", "first"),
+    "--experiment": ("mine", "mine"),
+}
+
+
+def test_what_is_not_given_has_the_fields_default() -> None:
+    assert parse_options(make_parser(), ["--space", "lora"]) == SearchOptions(space="lora")
+    assert parse_options(make_parser(), ["--resume", "last"]) == SearchOptions(resume="last")
+
+
+def test_what_is_given_reaches_its_field() -> None:
+    words = [word for option, (text, _) in GIVEN.items() for word in (option, text)]
+    options = parse_options(make_parser(), ["--space", "lora", *words, "--allow-leak", "--json"])
+    flags = {"space": "lora", "allow_leak": True, "json": True}
+    values = {name: flags[name] if name in flags else GIVEN[dash(name)][1] for name in FIELDS if name != "resume"}
+    assert options == SearchOptions(**values)
+    twice = ["--space", "lora", "--pathology-weights", "a=b", "--pathology-weights", "c=d"]
+    assert parse_options(make_parser(), twice).pathology_weights == ("a=b", "c=d")
+
+
+def test_help_names_every_option_with_its_text() -> None:
+    text = " ".join(make_parser().format_help().split())
+    for name, field in FIELDS.items():
+        assert f"{dash(name)} " in text and field.metadata["argparse"]["help"] in text
+
+
+@pytest.mark.parametrize(("words", "storage"), [([], "runs"), (["--storage", "else"], "else")])
+def test_searches_lie_in_runs_unless_another_storage_is_given(words: list[str], storage: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_storage_option(parser)
+    assert parser.parse_args(words).storage == storage
