@@ -28,7 +28,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def start_ray(address: str | None) -> None:
-    """Starts Ray on this machine, on loopback alone, or joins a cluster; SIGTERM then interrupts as Ctrl-C does.
+    """Starts Ray on this machine, or joins a cluster; SIGTERM then interrupts as Ctrl-C does.
 
     Raises:
         ConfigError: If no cluster answers at the address.
@@ -110,7 +110,7 @@ def _start_here(options: Mapping[str, Any]) -> None:
             # "local", as without an address Ray would join whatever RAY_ADDRESS names.
             ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
             return
-        except RuntimeError as error:
+        except Exception as error:  # Ray raises it where a node times out, and a RuntimeError elsewhere
             ray.shutdown()
             if is_last or "imed out" not in str(error):
                 raise SearchError(f"Ray did not start on this machine: {error}") from error

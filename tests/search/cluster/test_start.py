@@ -60,20 +60,21 @@ def test_ray_starts_twice_where_the_home_folder_cannot_be_written() -> None:
 @pytest.mark.parametrize(
     ("errors", "n_calls", "said"),
     [
-        (["Timed out waiting for file gcs_server_port"], 2, None),
-        (["Timed out waiting for file gcs_server_port"] * 2, 2, "Timed out waiting"),
-        (["no such option"], 1, "no such option"),
+        ([RuntimeError("Timed out waiting for file gcs_server_port")], 2, None),
+        ([Exception("The current node timed out during startup")], 2, None),
+        ([RuntimeError("Timed out waiting for file gcs_server_port")] * 2, 2, "Timed out waiting"),
+        ([RuntimeError("no such option")], 1, "no such option"),
     ],
 )
 def test_ray_is_started_once_more_where_it_did_not_come_up_in_time(
-    errors: list[str], n_calls: int, said: str | None, monkeypatch: pytest.MonkeyPatch
+    errors: list[Exception], n_calls: int, said: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, left = [], list(errors)
 
     def init(*_: object, **options: object) -> None:
         calls.append(options)
         if left:
-            raise RuntimeError(left.pop(0))
+            raise left.pop(0)
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
