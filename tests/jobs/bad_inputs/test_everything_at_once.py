@@ -67,16 +67,6 @@ def test_patients_in_two_parts_are_reported_beside_files_at_fault(
     assert len(outcome.findings) == 2
 
 
-def test_wrong_pixels_are_reported_where_the_storage_cannot_be_made(
-    data: Path, check: Callable, assert_reported: Callable
-) -> None:
-    Path("file").write_text("")
-    (data / "images" / "r02.png").write_bytes(b"")
-    outcome = check("--storage", "file")
-    assert_reported(outcome.findings, "--storage", "cannot be made")
-    assert_reported(outcome.findings, "images/r02.png", "0 bytes")
-
-
 def test_the_screen_keeps_findings_and_warnings_apart(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
