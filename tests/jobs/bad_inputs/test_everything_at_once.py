@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.check import MAX_ALIKE, format_findings, main
+from search.check import MAX_ALIKE, main
 from search.command_line.options import SearchOptions
 from search.plan.planner import make_plan
 from search.plan.search_plan import MAX_NOTES
-from trainables.errors import Finding
 
 
 def test_space_data_weights_and_options_at_once(
@@ -97,12 +96,3 @@ def test_the_screen_of_a_search_has_the_first_remarks_and_how_to_see_all(data: P
     lines = make_plan(SearchOptions(space="lora.yaml", data=str(data), storage=str(tmp_path / "runs"))).to_lines()
     notes = [line for line in lines if line.startswith("note ")]
     assert len(notes) == MAX_NOTES + 1 and f"{20 - MAX_NOTES} more: python -m search.check" in notes[-1]
-
-
-def test_findings_alike_but_for_numbers_and_names_stand_together() -> None:
-    sizes = [Finding(f"d/{n}.png", f"the mask has {n} pixels, its image {n}.png 5", "export both") for n in range(99)]
-    other = Finding("d/x.png", "is empty", "copy it")
-    lines = format_findings([*sizes[:50], other, *sizes[50:]])
-    assert len(lines) == 2 * MAX_ALIKE + 2 + 3
-    assert lines.count("    -> export both") == lines.count("    -> copy it") == 1
-    assert f"  ... and {99 - MAX_ALIKE} more alike; --json lists all" in lines
