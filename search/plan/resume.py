@@ -1,4 +1,4 @@
-"""Going on with a search that stopped: which one, what it was asked for, and that nothing of it has changed since."""
+"""Resumes a search that stopped: finds it, reads what it was asked for, and checks that nothing has changed since."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from trainables.errors import Finding
 
 LAST = "last"
 
+
 @dataclasses.dataclass(frozen=True)
 class ResumedSearch:
     """A search that can go on.
 
     Attributes:
-        plan: What it was asked for, with its trials' number as it is now.
-        record: What was written down of it.
+        plan: What it was asked for, with the number of trials that is asked for now.
+        record: Its ``search.json``.
     """
 
     plan: SearchPlan
@@ -68,9 +69,8 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
         check_url(record.checkpoint_url)
     asked = _merge_options(options, record.options, folder, n_before)
     plan = make_plan(asked, resuming=True, tracking_uri=record.tracking_uri)
-    places = dataclasses.replace(
-        plan.places, folder=folder, name=record.search_id, checkpoint_url=record.checkpoint_url
-    )
+    url = record.checkpoint_url
+    places = dataclasses.replace(plan.places, folder=folder, name=record.search_id, checkpoint_url=url)
     plan = dataclasses.replace(plan, places=places)
     if changes := _find_changes(plan, record):
         raise ConfigError(changes)
@@ -125,25 +125,23 @@ def _find_folder(storage: Path, run: str) -> Path:
 
 def _find_changes(plan: SearchPlan, record: SearchRecord) -> list[Finding]:
     """Returns what is not as it was when the search began."""
-    findings = []
-
-    def compare(where: str, now: object, then: object, fix: str) -> None:
-        if now != then:
-            what = f"has changed since the search began: it was {_shorten(then)} and is {_shorten(now)}"
-            findings.append(Finding(where, what, fix))
-
-    restore = "bring it back as it was, or start a new search"
-    compare(f"data {record.data_root}", plan.data.store.fingerprint, record.data_fingerprint, restore)
     split = {part: list(names) for part, names in plan.data.split.parts.items()}
-    compare("the split", split, record.split, restore)
-    then = record.context
-    compare("the protocol", plan.protocol.id, then.protocol.id, restore)
-    compare("the folds", plan.data.folds, then.folds, restore)
-    # As it would be read again, as the other is: lists in place of tuples.
-    config = json.loads(json.dumps(plan.config.to_dict(), default=str))
+    now_and_then: dict[str, tuple[object, object]] = {
+        f"data {record.data_root}": (plan.data.store.fingerprint, record.data_fingerprint),
+        "the split": (split, record.split),
+        "the protocol": (plan.protocol.id, record.context.protocol.id),
+        "the folds": (plan.data.folds, record.context.folds),
+    }
+    config = json.loads(json.dumps(plan.config.to_dict(), default=str))  # as the record is read: lists for tuples
     for key in sorted({*config, *record.config} - {"num_trials"}):
-        compare(f"{key} of the space", config.get(key), record.config.get(key), restore)
-    return findings
+        now_and_then[f"{key} of the space"] = config.get(key), record.config.get(key)
+    what = "has changed since the search began: it was {} and is {}"
+    fix = "bring it back as it was, or start a new search"
+    return [
+        Finding(where, what.format(_shorten(then), _shorten(now)), fix)
+        for where, (now, then) in now_and_then.items()
+        if now != then
+    ]
 
 
 def _shorten(value: object) -> str:
