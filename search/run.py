@@ -13,7 +13,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: SearchOptions) -> None:
-    import dataclasses
     import json
 
     from rich.console import Console
@@ -37,7 +36,7 @@ def _run(options: SearchOptions) -> None:
 
     outcome = run_search(plan, console, resumed)
     if options.json:
-        print(json.dumps(dataclasses.asdict(outcome)))
+        print(json.dumps(outcome.to_dict()))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from search.command_line.options import SearchOptions
 from search.plan.data_inputs import DataInputs
 from search.plan.model_inputs import ModelInputs
 from search.plan.places import Places
+from search.run_folder.origin import Origin
 from search.space.config import SearchConfig
 from trainables.errors import Finding
 from trainables.protocol.spec import Protocol
@@ -60,6 +61,20 @@ class SearchPlan:
         parts = ["demo data (synthetic tissue)"] * self.data.is_demo
         parts += [f"demo model ({self.model.name}, 2.5 M parameters)"] * self.model.is_demo
         return " and ".join(parts)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the figures of this search come from."""
+        return Origin(
+            protocol=self.protocol.name,
+            protocol_id=self.protocol.id,
+            data=self.data.regions.name,
+            data_fingerprint=self.data.store.fingerprint,
+            model=self.model.name,
+            seed=self.options.seed,
+            demo=self.demo_words,
+            caveats=tuple(self.caveats),
+        )
 
     def to_lines(self) -> list[str]:
         """Returns what the screen says before anything starts."""

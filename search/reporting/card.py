@@ -46,7 +46,7 @@ class Card:
 
     def _describe_model(self) -> str:
         record, chosen = self.record, self.chosen
-        caveats = self.summary.caveats if self.summary else record.caveats
+        caveats = self.summary.origin.caveats if self.summary else record.caveats
         marks = [f"Made with {record.demo}: its numbers say nothing about tissue."] if record.demo else []
         marks += [f"{caveat[0].upper()}{caveat[1:]}." for caveat in caveats]
         warnings = "".join(f"\n\n**{mark}**" for mark in marks)
@@ -74,7 +74,7 @@ class Card:
         summary, chosen = self.summary, self.chosen
         protocol = self.record.context.protocol
         validation = "cross-validation" if chosen.refit else "validation"
-        opening = summary.test_opening if summary else 1
+        opening = summary.test.opening if summary else 1
         look = "first opening" if opening == 1 else f"opening {opening}"
         rows = [f"| | {validation} | test, {look} |", "|---|---|---|"]
         zeroshot, ceiling = "zero-shot, measured alike", "best mask inside the prompt"
@@ -84,18 +84,17 @@ class Card:
             rows.append(f"| this model | {chosen.val_dice:.4f} | not scored |")
         else:
             rows += [
-                f"| this model | {chosen.val_dice:.4f} | {summary.test_dice:.4f} |",
-                f"| {zeroshot} | {summary.zeroshot_val_dice:.4f} | "
-                f"{summary.zeroshot_test_dice:.4f} |",
-                f"| {protocol.floor_words} (floor) | {summary.val_floor:.4f} | |",
-                f"| {ceiling} (ceiling) | {summary.val_ceiling:.4f} | |",
+                f"| this model | {chosen.val_dice:.4f} | {summary.test.dice:.4f} |",
+                f"| {zeroshot} | {summary.bar.dice:.4f} | {summary.test.zeroshot_dice:.4f} |",
+                f"| {protocol.floor_words} (floor) | {summary.bar.floor:.4f} | |",
+                f"| {ceiling} (ceiling) | {summary.bar.ceiling:.4f} | |",
             ]
         where = " (regions that the refit trained on)" if chosen.refit else ""
         stock = not (protocol.is_auto or self.unmergeable)
         check = "this file by stock `SAM2ImagePredictor`" if stock else "these files, read again"
         rows.append(f"| {check}{where} | {self.stock_dice:.4f} | |")
         verdict = (
-            f"\n\nAgainst zero-shot on test: **{summary.verdict}**. Validation chose this model among "
+            f"\n\nAgainst zero-shot on test: **{summary.test.verdict}**. Validation chose this model among "
             f"{sum(summary.trials.values())} trials, so its validation figure is optimistic."
             if summary
             else ""

@@ -168,7 +168,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
     summary = Summary.read(folder)
     val = read_means(folder / "scores_val_zeroshot.csv")
     # The summary names the opening of the test set that it reports; other openings were of other trials.
-    test_file = locate_test_scores(folder, summary.test_opening) if summary else None
+    test_file = locate_test_scores(folder, summary.test.opening) if summary else None
     verdict = None
     if test_file is not None and test_file.is_file():
         verdict = judge(read_scores(test_file, "winner", "zeroshot", "patient"), context.seed)
@@ -214,9 +214,9 @@ def _read_trial(trial: optuna.trial.FrozenTrial, folder: Path, objective: Object
 def _find_bar(summary: Summary | None, val: PairMeans | None, objective: Objective, protocol: Protocol) -> float:
     """Returns zero-shot's value of the objective: from the summary, else from zero-shot's pairs."""
     if summary is not None and objective.metric == DICE:
-        return summary.zeroshot_val_dice
-    if summary is not None and summary.zeroshot_objective_value is not None:
-        return summary.zeroshot_objective_value
+        return summary.bar.dice
+    if summary is not None and summary.bar.objective_value is not None:
+        return summary.bar.objective_value
     if val is None or protocol.is_auto:
         return math.nan
     by_class = [means["zeroshot"] for means in val.by_class.values()]
@@ -264,7 +264,7 @@ def _list_caveats(folder: Path, record: SearchRecord, summary: Summary | None) -
     if summary is None and not protocols.is_file():
         caveats.append("this search has not come to its end: there is no verdict, and what follows may still change")
     caveats += json.loads(protocols.read_text())["caveats"] if protocols.is_file() else []
-    caveats += [*record.caveats, *(summary.caveats if summary else [])]
+    caveats += [*record.caveats, *(summary.origin.caveats if summary else [])]
     caveats += filter(None, [describe_openings(len(read_openings(folder)))])
     return tuple(dict.fromkeys(caveats))  # each once, in this order
 

@@ -1,4 +1,4 @@
-"""What a search exports: one configuration, seed, epoch and scale, chosen on validation alone."""
+"""The model that a search chose on validation: one configuration, seed, epoch and scale."""
 
 from __future__ import annotations
 
@@ -7,49 +7,92 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.run_folder.finalists import Finalist
 from search.run_folder.json_files import write_record
 from search.run_folder.layout import CHOSEN_FILE, SUMMARY_FILE, put_aside
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """``chosen.json``.
+@dataclass(frozen=True, kw_only=True)
+class ChosenModel:
+    """Which model was chosen, and its figures on validation.
 
     Attributes:
-        trial_id: The trial of the search whose configuration it is.
+        trial_id: Ray's id of the trial that found the configuration.
+        params: The whole recipe, flat.
         seed: Of the training that is exported.
-        checkpoint: Its folder below the search's.
         epoch: Its epoch, counted from 1.
-        scale: What the fine-tune's change of the weights is multiplied by (WiSE-FT): 1 is the fine-tune as
-            trained, 0 is zero-shot.
+        scale: Factor of the fine-tune's change of the weights (WiSE-FT): 1 is the fine-tune as trained, 0 is
+            zero-shot.
         val_dice: Dice on validation at that scale; cross-validated, where there are folds.
-        val_dice_at_1: The same at scale 1.
         seeds_mean: Mean over seeds of the validation Dice at scale 1.
         seeds_std: Its standard deviation.
         n_seeds: Number of trainings with different seeds; 1 where nothing was confirmed.
-        n_finalists: Configurations that were confirmed.
-        refit: Whether it was trained once more on training and validation regions together, after a
-            cross-validation: then it has no validation score of its own.
-        protocol_id: Under which every figure here was measured.
-        params: Its whole recipe, flat.
-        objective_value: What the search optimized, on validation at that scale; None where that is the Dice.
+        n_finalists: Number of configurations that were trained with these seeds; 0 where nothing was confirmed.
+        objective_value: The search's objective on validation at that scale; None where that is the Dice.
     """
 
     trial_id: str
+    params: Mapping[str, Any]
     seed: int
-    checkpoint: str
     epoch: int
     scale: float
     val_dice: float
-    val_dice_at_1: float
     seeds_mean: float
     seeds_std: float
     n_seeds: int
     n_finalists: int
-    refit: bool
-    protocol_id: str
-    params: Mapping[str, Any]
     objective_value: float | None = None
+
+    def describe(self) -> str:
+        """Returns trial, seed, epoch and scale in words; the list of test openings identifies a model by them."""
+        return f"trial {self.trial_id}, seed {self.seed}, epoch {self.epoch}, scale {self.scale:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen(ChosenModel):
+    """``chosen.json``: the chosen model and its checkpoint.
+
+    Attributes:
+        checkpoint: Folder of the checkpoint, relative to the search's folder.
+        val_dice_at_1: Dice on validation at scale 1.
+        refit: Whether the model was trained once more on training and validation regions together, after a
+            cross-validation: then it has no validation score of its own.
+        protocol_id: Id of the protocol of every figure here.
+    """
+
+    checkpoint: str
+    val_dice_at_1: float
+    refit: bool = False
+    protocol_id: str
+
+    @staticmethod
+    def from_finalist(finalist: Finalist, scale: float, n_finalists: int, protocol_id: str, folder: Path) -> Chosen:
+        """Returns a finalist's best training at a scale.
+
+        Args:
+            finalist: Every training of it was scored at this scale and at 1.
+            scale: Of the update.
+            n_finalists: Number of configurations that were confirmed; 0 for none.
+            protocol_id: Id of the protocol of the finalist's figures.
+            folder: The search's folder.
+        """
+        run = max(finalist.runs, key=lambda each: each.score_by_scale[scale])
+        return Chosen(
+            trial_id=finalist.trial_id,
+            params=finalist.params,
+            seed=run.seed,
+            epoch=run.epoch,
+            scale=scale,
+            val_dice=run.by_scale[scale],
+            seeds_mean=finalist.mean_dice,
+            seeds_std=finalist.std_dice,
+            n_seeds=len(finalist.runs),
+            n_finalists=n_finalists,
+            objective_value=None if run.value is None else run.value_by_scale[scale],
+            checkpoint=Path(run.checkpoint).relative_to(folder).as_posix(),
+            val_dice_at_1=run.by_scale[1.0],
+            protocol_id=protocol_id,
+        )
 
     def write(self, folder: Path) -> None:
         """Writes ``chosen.json``, whole or not at all."""
@@ -61,6 +104,6 @@ class Chosen:
 
 
 def discard_choice(folder: Path) -> None:
-    """Forgets what was chosen and puts its summary aside, as more trials are about to be added to the search."""
+    """Removes the choice and puts its summary aside, before trials are added to a search that ended."""
     put_aside(folder / SUMMARY_FILE)
     (folder / CHOSEN_FILE).unlink(missing_ok=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from search.run_folder.json_files import find_record, write_record
 from search.run_folder.layout import PROTOCOLS_FILE
@@ -60,6 +62,10 @@ class ProtocolTable:
     parent_run_id: str
     caveats: tuple[str, ...]
     rows: tuple[ProtocolRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what ``protocols.json`` holds."""
+        return dataclasses.asdict(self)
 
     def write(self, folder: Path) -> None:
         """Writes ``protocols.json``, whole or not at all."""

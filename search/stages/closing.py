@@ -102,15 +102,15 @@ def finish_tracking(session: Session, records: Sequence[Record]) -> None:
 
 def list_last_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> list[Record]:
     """Returns what a search that trains says at its end: the light records first, as a store of files may fail."""
-    plan, winner = session.plan, {"trial_id": summary.best_trial}
+    plan, winner = session.plan, {"trial_id": summary.chosen.trial_id}
     figures = {**summary.to_metrics(), **summary.naming}
-    former = dict.fromkeys(each for each in Summary.list_former_winners(plan.folder) if each != summary.best_trial)
+    former = dict.fromkeys(each for each in Summary.list_former_winners(plan.folder) if each != summary.chosen.trial_id)
     records: list[Record] = [
         # The run shows the best so far over the number of trials that have ended: these are figures of all of them.
         {"event": "metrics", "metrics": figures, "step": sum(summary.trials.values())},
-        *_list_scales(plan.folder, summary.best_trial),
-        {"event": "tags", "tags": {"verdict": verdict.word, "best_trial": summary.best_trial}},
-        *([{"event": "tags", "tags": make_opening_tags(summary.test_openings)}] if summary.test_openings > 1 else []),
+        *_list_scales(plan.folder, summary.chosen.trial_id),
+        {"event": "tags", "tags": {"verdict": verdict.word, "best_trial": summary.chosen.trial_id}},
+        *([{"event": "tags", "tags": make_opening_tags(summary.test.openings)}] if summary.test.openings > 1 else []),
         *({"event": "tags", "tags": {"winner": "no"}, "trial_id": each} for each in former),
         {"event": "tags", "tags": {"winner": "yes", "verdict": verdict.word}, **winner},
         {"event": "finish"},

@@ -64,8 +64,7 @@ class Comparison:
             (f"{self.name} ({self.size})", self.verdict.candidate_mean, _describe_difference(self.verdict)),
         ]
         if chosen is not None:
-            who = f"chosen: trial {chosen.trial_id}, seed {chosen.seed}, epoch {chosen.epoch}, scale {chosen.scale:g}"
-            rows.append((who, chosen.val_dice, "chosen on these very regions, so too good"))
+            rows.append((f"chosen: {chosen.describe()}", chosen.val_dice, "chosen on these very regions, so too good"))
         rows.append(("ceiling", scores.ceiling, ""))
         width = max(len(label) for label, _, _ in rows)
         lines = [f"{record.search_id}: validation, {len(scores.pairs)} (image, class) pairs{demo}"]

@@ -56,24 +56,8 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
     write_finalists(plan.folder, compared, plan.protocol.id)
     scale = choose_scale(best.average_scores())
     _print_scales(session, best, scale)
-    run = max(best.runs, key=lambda each: each.score_by_scale[scale])
-    chosen = Chosen(
-        trial_id=best.trial_id,
-        seed=run.seed,
-        checkpoint=Path(run.checkpoint).relative_to(plan.folder).as_posix(),
-        epoch=run.epoch,
-        scale=scale,
-        val_dice=run.by_scale[scale],
-        val_dice_at_1=run.by_scale[1.0],
-        seeds_mean=best.mean_dice,
-        seeds_std=best.std_dice,
-        n_seeds=len(best.runs),
-        n_finalists=len(finalists) if plan.options.confirm else 0,
-        refit=False,
-        protocol_id=plan.protocol.id,
-        params=best.params,
-        objective_value=None if run.value is None else run.value_by_scale[scale],
-    )
+    n_finalists = len(finalists) if plan.options.confirm else 0
+    chosen = Chosen.from_finalist(best, scale, n_finalists, plan.protocol.id, plan.folder)
     if session.context.folds:
         chosen = _refit(session, chosen, best, zeroshot)
     chosen.write(plan.folder)
@@ -83,7 +67,7 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
 def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> list[Finalist]:
     plan = session.plan
     if not plan.options.confirm:
-        return [take_unconfirmed(ranked[0], plan.options.seed)]
+        return [ranked[0].to_finalist(plan.options.seed)]
     finalists, seeds = ranked[: plan.options.confirm], list_seeds(plan.options.seed, plan.options.confirm_seeds)
     session.say(
         f"confirming the best {len(finalists)} configurations with {len(seeds)} new seeds each "
@@ -103,12 +87,6 @@ def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) 
 def list_seeds(seed: int, number: int) -> list[int]:
     """Returns the seeds of confirmations: those after the search's own, which chose the finalists."""
     return [(seed + 1 + index) % 2**32 for index in range(number)]
-
-
-def take_unconfirmed(winner: RankedTrial, seed: int) -> Finalist:
-    """Returns a trial of the search as a finalist without training it again."""
-    run = SeedRun(seed, str(winner.checkpoint), winner.epoch, winner.val_dice, value=winner.value)
-    return Finalist(winner.trial_id, winner.val_dice, winner.params, (run,))
 
 
 def gather_finalist(

@@ -26,7 +26,7 @@ from search.run_folder.chosen import Chosen
 from search.run_folder.layout import NAMING_FOLDER, TRIALS_FOLDER, hold_search, put_aside
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolTable
 from search.run_folder.score_table import write_scores
-from search.run_folder.summary import Summary
+from search.run_folder.summary import Bar, HeldOut, Summary
 from search.space.recorded_experiments import RECORDED_BAR
 from search.stages.clip_naming import flatten_naming, name_regions, write_naming
 from search.stages.closing import CLOSING_FILE, draw_best, finish_tracking, list_last_records, write_final_report
@@ -222,7 +222,7 @@ def _open_test(session: Session, chosen: Chosen) -> HeldOutResult:
         session.record,
         chosen.locate(folder),
         chosen.scale,
-        f"trial {chosen.trial_id}, seed {chosen.seed}, epoch {chosen.epoch}, scale {chosen.scale:g}",
+        chosen.describe(),
         lambda calls: map_with_resources(session.resources, "scores on test", score_candidate, calls),
         session.is_resumed,
     )
@@ -238,42 +238,22 @@ def _summarize(
     naming: dict[str, float],
     started: float,
 ) -> Summary:
-    plan = session.plan
+    plan, opening = session.plan, result.opening
+    objective = plan.config.objective
+    caveats = (*plan.origin.caveats, *filter(None, [describe_openings(opening)]))
     return Summary(
         search_id=plan.name,
-        demo=plan.demo_words,
-        trials=count_states(trials),
-        best_trial=chosen.trial_id,
-        best_params=dict(chosen.params),
-        best_epoch=chosen.epoch,
-        best_seed=chosen.seed,
-        best_scale=chosen.scale,
-        n_finalists=chosen.n_finalists,
-        seeds=chosen.n_seeds,
-        seeds_mean=chosen.seeds_mean,
-        seeds_std=chosen.seeds_std,
-        search_val_dice=winner.val_dice,
-        val_dice=chosen.val_dice,
-        zeroshot_val_dice=zeroshot.dice,
-        val_floor=zeroshot.floor,
-        val_ceiling=zeroshot.ceiling,
-        test_dice=result.candidate_dice,
-        zeroshot_test_dice=result.zeroshot_dice,
-        verdict=result.verdict.word,
-        protocol=plan.protocol.name,
-        protocol_id=plan.protocol.id,
-        data_fingerprint=plan.data.store.fingerprint,
-        seed=plan.options.seed,
         parent_run_id=session.record.parent_run_id,
+        origin=dataclasses.replace(plan.origin, caveats=caveats),
+        trials=count_states(trials),
+        search_val_dice=winner.val_dice,
+        chosen=chosen,
+        bar=Bar(zeroshot.dice, zeroshot.floor, zeroshot.ceiling, flatten_scores(zeroshot, "val")[objective.metric]),
+        test=HeldOut(result.candidate_dice, result.zeroshot_dice, result.verdict.word, opening, opening),
         wall_seconds=round(time.monotonic() - started, 1),
         bar_recorded_comparable=_is_recorded_setting(plan),
-        caveats=[*plan.caveats, *filter(None, [describe_openings(result.opening)])],
-        test_openings=result.opening,
-        test_opening=result.opening,
+        objective=list(objective.metrics),
         naming=naming,
-        objective=list(plan.config.objective.metrics),
-        objective_value=chosen.objective_value,
-        zeroshot_objective_value=flatten_scores(zeroshot, "val")[plan.config.objective.metric],
     )
 
 

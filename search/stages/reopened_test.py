@@ -28,9 +28,10 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
     text = describe_openings(result.opening)
     summary = Summary.read(folder)
     if summary is not None and text:
-        caveats = [each for each in summary.caveats if not each.startswith(_OPENED)]
-        marked = dataclasses.replace(summary, caveats=[*caveats, text], test_openings=result.opening)
-        marked.write(folder)
+        caveats = (*(each for each in summary.origin.caveats if not each.startswith(_OPENED)), text)
+        origin = dataclasses.replace(summary.origin, caveats=caveats)
+        test = dataclasses.replace(summary.test, openings=result.opening)
+        dataclasses.replace(summary, origin=origin, test=test).write(folder)
         # The search's own export, and the one that was made last.
         for card in {folder / "export" / "README.md", Path(summary.export or folder) / "README.md"}:
             if card.is_file():

@@ -20,7 +20,6 @@ from search.plan.resume import ResumedSearch, describe_resume, record_options
 from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import discard_choice
 from search.run_folder.layout import RECORD_FILE
-from search.run_folder.origin import Origin
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.stages.provenance import describe_environment
@@ -236,18 +235,8 @@ def close_early(session: Session) -> Iterator[None]:
 
 
 def _make_tags(plan: SearchPlan, environment: Mapping[str, object]) -> dict[str, str]:
-    origin = Origin(
-        protocol=plan.protocol.name,
-        protocol_id=plan.protocol.id,
-        data=plan.data.regions.name,
-        data_fingerprint=plan.data.store.fingerprint,
-        model=plan.model.name,
-        seed=plan.options.seed,
-        demo=plan.demo_words,
-        caveats=tuple(plan.caveats),
-    )
     return {
-        **origin.to_tags(),
+        **plan.origin.to_tags(),
         "trainable": SAM2Trainable.__name__,
         "space": plan.config.name,
         "git_commit": str(environment["git_commit"]),

@@ -14,6 +14,7 @@ import optuna
 
 from search.errors import ConfigError, SearchError
 from search.run_folder.chosen import Chosen
+from search.run_folder.finalists import Finalist, SeedRun
 from search.run_folder.json_files import find_record, read_record
 from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, TRIALS_FOLDER
 from search.run_folder.search_record import SearchRecord
@@ -54,6 +55,19 @@ class RankedTrial:
     def score(self) -> float:
         """What trials are ranked by."""
         return self.val_dice if self.value is None else self.value
+
+    def to_finalist(self, seed: int) -> Finalist:
+        """Returns the trial as a finalist that was trained with the search's own seed alone, at scale 1."""
+        run = SeedRun(
+            seed,
+            str(self.checkpoint),
+            self.epoch,
+            self.val_dice,
+            by_scale={1.0: self.val_dice},
+            value=self.value,
+            value_by_scale={} if self.value is None else {1.0: self.value},
+        )
+        return Finalist(self.trial_id, self.val_dice, self.params, (run,))
 
 
 def rank_trials(
@@ -125,25 +139,8 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
             f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
         )
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
-    winner = pick_winner(ranked, trials, folder / TRIALS_FOLDER)
-    dice = winner.val_dice
-    return Chosen(
-        trial_id=winner.trial_id,
-        seed=record.context.seed,
-        checkpoint=winner.checkpoint.relative_to(folder).as_posix(),
-        epoch=winner.epoch,
-        scale=1.0,
-        val_dice=dice,
-        val_dice_at_1=dice,
-        seeds_mean=dice,
-        seeds_std=0.0,
-        n_seeds=1,
-        n_finalists=0,
-        refit=False,
-        protocol_id=record.context.protocol.id,
-        params=winner.params,
-        objective_value=winner.value,
-    )
+    finalist = pick_winner(ranked, trials, folder / TRIALS_FOLDER).to_finalist(record.context.seed)
+    return Chosen.from_finalist(finalist, 1.0, 0, record.context.protocol.id, folder)
 
 
 def find_pareto(ranked: Sequence[RankedTrial]) -> list[RankedTrial]:

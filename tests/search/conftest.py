@@ -99,37 +99,43 @@ def session(plan: SearchPlan, tracker: Tracker) -> Session:
 
 
 @pytest.fixture
-def summary() -> Summary:
-    """The outcome of a search on the demo that was confirmed with three seeds."""
-    return Summary(
-        search_id="first",
-        demo="demo data (synthetic tissue) and demo model (nano, 2.5 M parameters)",
-        trials={"complete": 3, "stopped": 12, "failed": 1},
-        best_trial="abc",
-        best_params={"adapter.rank": 8, "optim.lr": 1e-3, "adapter.train_heads": True},
-        best_epoch=5,
-        best_seed=2,
-        best_scale=0.75,
-        n_finalists=3,
-        seeds=4,
-        seeds_mean=0.7012,
-        seeds_std=0.0123,
-        search_val_dice=0.7201,
-        val_dice=0.71234,
-        zeroshot_val_dice=0.60001,
-        val_floor=0.5123,
-        val_ceiling=0.9321,
-        test_dice=0.6812,
-        zeroshot_test_dice=0.6134,
-        verdict="beaten",
-        protocol="recorded",
-        protocol_id="ab12cd34",
-        data_fingerprint="0123456789ab",
-        seed=0,
-        parent_run_id="run",
-        wall_seconds=130.0,
-        bar_recorded_comparable=False,
-    )
+def make_summary() -> Callable[..., Summary]:
+    """Makes the outcome of a demo search that was confirmed with four seeds; other values by summary.json's keys."""
+    content = {
+        "search_id": "first",
+        "demo": "demo data (synthetic tissue) and demo model (nano, 2.5 M parameters)",
+        "trials": {"complete": 3, "stopped": 12, "failed": 1},
+        "best_trial": "abc",
+        "best_params": {"adapter.rank": 8, "optim.lr": 1e-3, "adapter.train_heads": True},
+        "best_epoch": 5,
+        "best_seed": 2,
+        "best_scale": 0.75,
+        "n_finalists": 3,
+        "seeds": 4,
+        "seeds_mean": 0.7012,
+        "seeds_std": 0.0123,
+        "search_val_dice": 0.7201,
+        "val_dice": 0.71234,
+        "zeroshot_val_dice": 0.60001,
+        "val_floor": 0.5123,
+        "val_ceiling": 0.9321,
+        "test_dice": 0.6812,
+        "zeroshot_test_dice": 0.6134,
+        "verdict": "beaten",
+        "protocol": "recorded",
+        "protocol_id": "ab12cd34",
+        "data_fingerprint": "0123456789ab",
+        "seed": 0,
+        "parent_run_id": "run",
+        "wall_seconds": 130.0,
+        "bar_recorded_comparable": False,
+    }
+    return lambda **changes: Summary.from_dict({**content, **changes})
+
+
+@pytest.fixture
+def summary(make_summary: Callable[..., Summary]) -> Summary:
+    return make_summary()
 
 
 @pytest.fixture(scope="session")

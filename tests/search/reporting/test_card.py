@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ def read_card(record: SearchRecord, summary: Summary | None = None, **changes: A
     return Card(record, dataclasses.replace(CHOSEN, **changes), summary, stock_dice=0.71229).to_markdown()
 
 
-def test_figures_stand_beside_the_bar_under_their_protocol(summary: Summary) -> None:
-    card = read_card(make_record(), dataclasses.replace(summary, verdict="undecided"))
+def test_figures_stand_beside_the_bar_under_their_protocol(make_summary: Callable[..., Summary]) -> None:
+    card = read_card(make_record(), make_summary(verdict="undecided"))
     for part in (
         *("| this model | 0.7123 | 0.6812 |", "| zero-shot, measured alike | 0.6000 | 0.6134 |"),
         *("| 0.5123 |", "| 0.9321 |", "stock `SAM2ImagePredictor` | 0.7123 |", "**undecided**", "16 trials"),
@@ -72,9 +72,9 @@ def test_figures_stand_beside_the_bar_under_their_protocol(summary: Summary) -> 
         assert part in card, part
 
 
-def test_a_later_opening_and_an_early_export_are_named(summary: Summary) -> None:
-    assert "test, first opening" in read_card(make_record(), summary)
-    assert "test, opening 2" in read_card(make_record(), dataclasses.replace(summary, test_opening=2, test_openings=3))
+def test_a_later_opening_and_an_early_export_are_named(make_summary: Callable[..., Summary]) -> None:
+    assert "test, first opening" in read_card(make_record(), make_summary())
+    assert "test, opening 2" in read_card(make_record(), make_summary(test_opening=2, test_openings=3))
     early = Card(make_record(), CHOSEN, None, stock_dice=0.7, has_choice=False).to_markdown()
     assert "no other scale was tried" in early and "best of several scales" not in early
 
@@ -105,8 +105,8 @@ def test_without_a_summary_there_is_no_test_figure_and_no_verdict() -> None:
     assert "Against zero-shot" not in card
 
 
-def test_a_lost_verdict_is_named(summary: Summary) -> None:
-    card = read_card(make_record(), dataclasses.replace(summary, verdict="not beaten"))
+def test_a_lost_verdict_is_named(make_summary: Callable[..., Summary]) -> None:
+    card = read_card(make_record(), make_summary(verdict="not beaten"))
     assert "**not beaten**" in card
 
 
@@ -117,9 +117,9 @@ def test_stock_models_are_built_by_their_stock_config(model: str) -> None:
     assert "initialize_config_dir" not in card
 
 
-def test_caveats_stand_at_the_top(summary: Summary) -> None:
+def test_caveats_stand_at_the_top(make_summary: Callable[..., Summary]) -> None:
     caveat = "leak allowed by --allow-leak: patient X stands in 2 parts"
-    card = read_card(make_record(), dataclasses.replace(summary, caveats=[caveat]))
+    card = read_card(make_record(), make_summary(caveats=[caveat]))
     assert f"**L{caveat[1:]}.**" in card.split("## Dice")[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,22 @@ from trainables.context import TrialContext
 from trainables.data.folds import Fold
 from trainables.protocol.spec import PROTOCOLS
 
+CHOSEN = Chosen(
+    trial_id="abc",
+    params={"a.b": 1},
+    seed=2,
+    epoch=2,
+    scale=0.5,
+    val_dice=0.7,
+    seeds_mean=0.65,
+    seeds_std=0.01,
+    n_seeds=3,
+    n_finalists=3,
+    checkpoint="confirmation/t/checkpoint_000001",
+    val_dice_at_1=0.6,
+    protocol_id="ab12cd34",
+)
+
 
 @pytest.fixture
 def record() -> SearchRecord:
@@ -28,11 +45,9 @@ def record() -> SearchRecord:
 
 
 def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -> None:
-    checkpoint = "confirmation/t/checkpoint_000001"
-    chosen = Chosen("abc", 2, checkpoint, 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, "ab12cd34", {"a.b": 1})
-    chosen.write(tmp_path)
-    assert read_chosen(tmp_path, record) == chosen
-    assert chosen.locate(tmp_path) == tmp_path / "confirmation/t/checkpoint_000001"
+    CHOSEN.write(tmp_path)
+    assert read_chosen(tmp_path, record) == CHOSEN
+    assert CHOSEN.locate(tmp_path) == tmp_path / "confirmation/t/checkpoint_000001"
 
 
 def test_a_damaged_choice_is_told_by_its_name(tmp_path: Path, record: SearchRecord, damaged: str) -> None:
@@ -42,15 +57,16 @@ def test_a_damaged_choice_is_told_by_its_name(tmp_path: Path, record: SearchReco
 
 
 def test_a_choice_with_a_value_of_another_type_is_told(tmp_path: Path, record: SearchRecord) -> None:
-    chosen = Chosen("abc", 2, "trials/t", 2, 0.5, 0.7, 0.6, 0.65, 0.01, 3, 3, False, "ab12cd34", {})
-    dataclasses.replace(chosen, checkpoint=None).write(tmp_path)  # type: ignore[arg-type]
+    dataclasses.replace(CHOSEN, checkpoint=None).write(tmp_path)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"chosen\.json: .*checkpoint must be a valid string, but got None"):
         read_chosen(tmp_path, record)
 
 
-def test_what_was_chosen_is_forgotten_with_its_summary(tmp_path: Path, summary: Summary) -> None:
+def test_what_was_chosen_is_forgotten_with_its_summary(
+    tmp_path: Path, make_summary: Callable[..., Summary]
+) -> None:
     for trial_id in ("first", "second"):
-        dataclasses.replace(summary, best_trial=trial_id).write(tmp_path)
+        make_summary(best_trial=trial_id).write(tmp_path)
         (tmp_path / CHOSEN_FILE).write_text("{}")
         discard_choice(tmp_path)
     assert Summary.read(tmp_path) is None and not (tmp_path / CHOSEN_FILE).exists()

@@ -18,7 +18,6 @@ from search.run_folder.finalists import (
     write_finalists,
 )
 from search.run_folder.layout import CONFIRMATION_FILE
-from search.stages.confirmation import take_unconfirmed
 from search.study.ranking import RankedTrial
 
 
@@ -50,7 +49,7 @@ def test_damaged_finalists_are_told_by_the_file_s_name(tmp_path: Path, damaged: 
 
 
 def test_one_seed_has_no_spread() -> None:
-    single = take_unconfirmed(RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8}), seed=5)
+    single = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8}).to_finalist(seed=5)
     assert (single.mean_dice, single.std_dice, single.runs[0].seed) == (0.7, 0.0, 5)
 
 
@@ -82,7 +81,7 @@ def test_another_objective_decides_by_its_own_mean() -> None:
     assert choose_finalist([lopsided, even]) is even
     assert choose_scale(lopsided.average_scores()) == 0.0
     assert lopsided.average_scales() == {0.0: 0.5, 1.0: 0.9}
-    from_search = take_unconfirmed(RankedTrial("abc", Path("/c"), 4, 0.7, {}, value=0.3), seed=5)
+    from_search = RankedTrial("abc", Path("/c"), 4, 0.7, {}, value=0.3).to_finalist(seed=5)
     assert (from_search.mean_score, from_search.mean_dice) == (0.3, 0.7)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from search.errors import SearchError
-from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import Finalist, SeedRun
 from search.run_folder.trial_folder import ListedTrial, read_listed
 from search.space.objective import Objective
@@ -84,7 +83,7 @@ def test_the_error_of_a_refit_whose_worker_never_came_up_has_the_reason(
 
     monkeypatch.setattr(confirmation, "run_listed", fail)
     best = Finalist("abc", 0.7, {"adapter.rank": 8}, (SeedRun(1, "/c", 4, 0.7),))
-    chosen = Chosen("abc", 1, "c", 4, 1.0, 0.7, 0.7, 0.7, 0.0, 1, 1, False, "id", {"adapter.rank": 8})
+    chosen = SimpleNamespace(params={"adapter.rank": 8}, seed=1, trial_id="abc")
     with pytest.raises(SearchError) as caught:
         confirmation._refit(session, chosen, best, None)  # type: ignore[arg-type]
     assert str(caught.value) == f"the refit on all regions failed: {reason or 'it was not started'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,13 @@ from search.stages.session import Session
 
 
 @pytest.fixture
-def finished(session: Session, summary: Summary) -> Session:
+def finished(session: Session, make_summary: Callable[..., Summary]) -> Session:
     """A search with its outcome and two exports, the second one in another place."""
     folder = session.plan.folder
     for export in (folder / "export", folder.parent / "elsewhere"):
         export.mkdir()
         (export / "README.md").write_text("# A model\n")
-    dataclasses.replace(summary, export=str(folder.parent / "elsewhere"), caveats=["a leak was allowed"]).write(folder)
+    make_summary(export=str(folder.parent / "elsewhere"), caveats=["a leak was allowed"]).write(folder)
     return session
 
 
