@@ -159,7 +159,7 @@ class Summary:
             return content
         parts: dict[str, dict[str, Any]] = defaultdict(dict)
         for key, value in content.items():
-            part, _, name = _ATTRIBUTES.get(key, key).rpartition(".")
+            part, _, name = _ATTRIBUTES.get(str(key), str(key)).rpartition(".")
             parts[part][name] = tuple(value) if key == "caveats" and isinstance(value, list) else value
         own = parts.pop("", {})
         return {**own, **parts}
