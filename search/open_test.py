@@ -1,7 +1,7 @@
 """Opens the test set of a finished search again, for another of its trials, and marks every artifact with it.
 
-``python -m search.open_test --run NAME --trial ID``. Test decides once; who looks again should know, and so should
-everyone who reads the figures later.
+``python -m search.open_test --run NAME --trial ID``. The test set decides once; whoever opens it again,
+and everyone who reads the figures later, is warned.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
 def _open(arguments: argparse.Namespace) -> None:
     import optuna
 
-    from search.judging.test_set import open_test, score_here
+    from search.judging.test_set import score_here, score_on_test
     from search.run_folder.layout import TRIALS_FOLDER, find_run
     from search.run_folder.search_record import SearchRecord
     from search.space.objective import Objective
@@ -39,7 +39,7 @@ def _open(arguments: argparse.Namespace) -> None:
     from search.study.study_file import make_study_file
     from search.study.trial_attributes import read_trials
     from trainables.data.store import RegionStore
-    from trainables.evaluation.candidates import load_candidate
+    from trainables.evaluation.candidates import Candidate, load_candidate
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
@@ -51,12 +51,12 @@ def _open(arguments: argparse.Namespace) -> None:
     context = record.context
     checkpoint = context.locate_fold(trial.checkpoint, 0)
     fold = ", its first fold's training" if context.folds else ""
-    candidate = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
-    # Before anything is looked at, which counts: what cannot be loaded opens nothing. Zero-shot is its base.
+    label = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
+    # Loaded before the opening is recorded: what cannot be loaded opens nothing. Zero-shot is its base.
     RegionStore.open(Path(context.store_folder))
     load_candidate(context, checkpoint, arguments.scale)
-    result = open_test(folder, record, checkpoint, arguments.scale, candidate, score_here)
-    print(f"test, opening {result.opening}: {candidate}")
+    result = score_on_test(folder, record, Candidate(checkpoint, arguments.scale), label, score_here)
+    print(f"test, opening {result.opening}: {label}")
     print(result.verdict.to_text())
     print(f"pairs: {result.file}")
     mark_artifacts(folder, record, result)

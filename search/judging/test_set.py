@@ -13,7 +13,7 @@ from search.judging.verdict import Verdict, judge
 from search.run_folder.score_table import write_scores
 from search.run_folder.search_record import SearchRecord
 from trainables.context import TrialContext
-from trainables.evaluation.candidates import score_candidate
+from trainables.evaluation.candidates import Candidate, score_candidate
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import require_same_protocol
 
@@ -47,12 +47,11 @@ class HeldOutResult:
 ScoreAll = Callable[[Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]], list[Scores]]
 
 
-def open_test(
+def score_on_test(
     folder: Path,
     record: SearchRecord,
-    checkpoint: Path,
-    scale: float,
-    candidate: str,
+    candidate: Candidate,
+    label: str,
     score_all: ScoreAll,
     is_resumed: bool = False,
 ) -> HeldOutResult:
@@ -61,19 +60,17 @@ def open_test(
     Args:
         folder: The search's folder; gets ``scores_test.csv``, or ``scores_test_2.csv`` and so on.
         record: What the search was.
-        checkpoint: The candidate's.
-        scale: Of its update.
-        candidate: What it is, for the list of openings.
-        is_resumed: Whether a stop may have come after the opening was noted: one of the same candidate is then the
+        candidate: A fine-tune.
+        label: The candidate in words, by which the list of openings identifies it.
+        score_all: Calls :func:`trainables.evaluation.candidates.score_candidate` with each tuple of arguments.
+        is_resumed: Whether a stop may have come after the opening was recorded: one of the same candidate is then the
             same opening.
-        score_all: Calls :func:`trainables.evaluation.candidates.score_candidate` with each
-            tuple of arguments.
     """
-    # Noted first: a run that dies in between has looked, or may have.
+    # Recorded first: a run that dies in between has looked, or may have.
     context, names = record.context, record.split["test"]
-    number = find_opening(folder, candidate, context.protocol.id) if is_resumed else 0
-    number = number or add_opening(folder, candidate, context.protocol.id)
-    found, zeroshot = score_all([(context, checkpoint, names, scale), (context, None, names, 1.0)])
+    number = find_opening(folder, label, context.protocol.id) if is_resumed else 0
+    number = number or add_opening(folder, label, context.protocol.id)
+    found, zeroshot = score_all([(context, candidate.checkpoint, names, candidate.scale), (context, None, names, 1.0)])
     verdict = judge_on_test(found, zeroshot, context.seed)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
     verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))

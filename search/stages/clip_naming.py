@@ -6,14 +6,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.cluster.workers import call_with_resources
 from search.plan.clip_options import NamingSettings
+from search.run_folder.layout import NAMING_FOLDER
 from trainables.context import TrialContext
 from trainables.errors import Finding
 
 if TYPE_CHECKING:
+    from search.stages.session import Session
     from trainables.clip.report import NamingReport
 
 
+
+
+def name_masks_of(session: Session, part: str, names: Sequence[str]) -> dict[str, float]:
+    """Names the zero-shot masks of some regions, if there are weights for it, and writes the report.
+
+    Args:
+        session: The search.
+        part: ``val`` or ``test``.
+        names: Its regions.
+
+    Returns:
+        Metrics such as ``val_naming_clip_accuracy``; none without weights.
+    """
+    settings = session.plan.model.naming
+    if isinstance(settings, str):
+        if part == "val":
+            session.say(settings)
+        return {}
+    session.say(f"naming the zero-shot masks on {part} ...")
+    report = call_with_resources(
+        session.resources, f"names of the masks on {part}", name_regions, session.context, settings, tuple(names)
+    )
+    write_naming(report, session.plan.folder / NAMING_FOLDER, part)
+    session.say(report.to_text())
+    return flatten_naming(report, part)
 
 
 def name_regions(context: TrialContext, settings: NamingSettings, names: Sequence[str]) -> NamingReport:

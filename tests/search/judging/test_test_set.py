@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from search.judging.openings import read_openings
-from search.judging.test_set import HeldOutResult, open_test
+from search.judging.test_set import HeldOutResult, score_on_test
 from search.run_folder.search_record import SearchRecord
 from trainables.context import TrialContext
+from trainables.evaluation.candidates import Candidate
 from trainables.protocol.overlap import Overlap
 from trainables.protocol.scores import PairScore, Scores
 from trainables.protocol.spec import PROTOCOLS
@@ -45,7 +46,7 @@ def score_all(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], fl
 
 
 def look(folder: Path, record: SearchRecord, candidate: str = "trial a", **options: Any) -> HeldOutResult:
-    return open_test(folder, record, Path("/checkpoint"), 1.0, candidate, score_all, **options)
+    return score_on_test(folder, record, Candidate(Path("/checkpoint")), candidate, score_all, **options)
 
 
 def test_both_are_scored_on_the_same_pairs_and_judged(tmp_path: Path, record: SearchRecord) -> None:
@@ -73,7 +74,7 @@ def test_a_look_that_dies_has_been_noted(tmp_path: Path, record: SearchRecord) -
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_test(tmp_path, record, Path("/checkpoint"), 1.0, "trial a", die)
+        score_on_test(tmp_path, record, Candidate(Path("/checkpoint")), "trial a", die)
     assert [opening.candidate for opening in read_openings(tmp_path)] == ["trial a"]
 
 
