@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,15 +80,3 @@ class TrialContext:
     def locate_fold(self, checkpoint: Path, index: int) -> Path:
         """Returns the folder of one fold's adapter inside a trial's checkpoint."""
         return checkpoint / f"fold-{index}" if self.folds else checkpoint
-
-    @staticmethod
-    def use_share() -> None:
-        """Lets PyTorch use what Ray gave this process: cores, as ``OMP_NUM_THREADS`` says, and its part of a GPU."""
-        import torch
-
-        from trainables.model.device import limit_gpu_memory
-
-        limit_gpu_memory()
-        # OpenMP allows a list, one number a level of nesting: the outermost counts.
-        outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-        torch.set_num_threads(max(1, int(outermost)) if outermost.isdecimal() else 1)

@@ -13,7 +13,7 @@ from trainables.context import TrialContext
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
-from trainables.model.device import pick_device
+from trainables.model.device import pick_device, use_ray_share
 from trainables.model.weights import load_model
 from trainables.protocol.fields import change_protocol
 
@@ -25,7 +25,7 @@ class ProtocolTrainable(tune.Trainable):
         self, config: dict[str, Any], context: TrialContext
     ) -> None:
         """Loads the model and the regions once; they serve every trial that this actor runs."""
-        context.use_share()
+        use_ray_share()
         self.context = context
         self.device = pick_device()
         self.store = RegionStore.open(Path(context.store_folder))

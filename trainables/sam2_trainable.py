@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -17,7 +18,7 @@ from trainables.context import DIVERGED, FAILURE, RECIPE_FILE, SEED_KEY, TrialCo
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.files.manifest import seal_checkpoint
-from trainables.model.device import pick_device
+from trainables.model.device import pick_device, use_ray_share
 from trainables.model.weights import load_model
 from trainables.protocol.scores import flatten_scores, join_scores
 from trainables.recipe import Recipe
@@ -37,7 +38,7 @@ class SAM2Trainable(tune.Trainable):
         self, config: dict[str, Any], context: TrialContext
     ) -> None:
         """Loads the model and the regions once; they serve every trial that this actor runs."""
-        context.use_share()
+        use_ray_share()
         self.context = context
         self.device = pick_device()
         store = RegionStore.open(Path(context.store_folder))
@@ -58,13 +59,12 @@ class SAM2Trainable(tune.Trainable):
         context = self.context
         searched = {name: value for name, value in config.items() if "." in name}
         self.recipe = Recipe.from_flat({**context.fixed, **searched})
-        seed = int(config.get(SEED_KEY, context.seed))
+        own = dataclasses.replace(context, seed=int(config.get(SEED_KEY, context.seed)))
         self.fits: list[FineTune] = []  # the last trial's models give way before the next ones are built
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.fits = [
-            FineTune(context, fold, val_set, self.base_state, self.recipe, seed, self.device)
-            for fold, val_set in zip(context.list_folds(), self.val_sets, strict=True)
+            FineTune(own, fold, self.base_state, self.recipe, self.device) for fold in context.list_folds()
         ]
 
     def step(self) -> dict[str, Any]:
@@ -78,7 +78,8 @@ class SAM2Trainable(tune.Trainable):
         except DivergedError as error:
             return {**self._name_nothing(), FAILURE: str(error), DIVERGED: True, "done": True}
         trained = time.perf_counter()
-        scores = [found for fit in self.fits if (found := fit.evaluate()) is not None]
+        pairs = zip(self.fits, self.val_sets, strict=True)
+        scores = [fit.evaluate(val_set) for fit, val_set in pairs if val_set is not None]
         return {
             **flatten_reports(reports),
             **(flatten_scores(join_scores(scores), "val") if scores else {}),

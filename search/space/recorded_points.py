@@ -33,7 +33,7 @@ from search.space.recorded_experiments import RECORDED_EXPERIMENTS
 from search.space.starting_points import StartingPoint
 from search.space.yaml_lines import read_yaml
 from trainables.recipe import Recipe, Scalar
-from trainables.training.optim import build_schedule
+from trainables.training.schedule import build_schedule
 
 FOLDER = "recorded"
 N_TRAINING_REGIONS = 85  # of the recorded split of BCSS

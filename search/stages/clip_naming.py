@@ -65,9 +65,9 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
     from trainables.evaluation.candidates import load_candidate
     from trainables.evaluation.evaluation_set import EvaluationSet
     from trainables.evaluation.evaluator import predict_masks
-    from trainables.model.device import pick_device
+    from trainables.model.device import pick_device, use_ray_share
 
-    context.use_share()
+    use_ray_share()
     store = RegionStore.open(Path(context.store_folder))
     device = pick_device()
     clip = load_clip(settings.clip_model, settings.clip_weights, device)

@@ -111,13 +111,13 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     from trainables.data.store import RegionStore
     from trainables.evaluation.evaluation_set import EvaluationSet
     from trainables.evaluation.sam1_comparator import score_sam1
-    from trainables.model.device import pick_device
+    from trainables.model.device import pick_device, use_ray_share
 
     context = record.context
     if context.protocol.is_auto:
         what = "was scored without prompts, and this model answers nothing else"
         raise ConfigError([Finding(record.search_id, what, "compare it under a search whose protocol prompts")])
-    context.use_share()
+    use_ray_share()
     store = RegionStore.open(Path(context.store_folder))
     files = {region.name: region.image for region in read_regions(Path(record.data_root)).regions}
     gone = [name for name in context.scored if name not in files]

@@ -70,7 +70,7 @@ def run_folder(tmp_path: Path, regions: RegionStore, tracker: Tracker) -> Path:
     checkpoint.mkdir(parents=True)
     record.write(folder)
     base, fold = load_model("nano", None).state_dict(), context.list_folds()[0]
-    FineTune(context, fold, None, base, Recipe.from_flat(recipe), 0, torch.device("cpu")).save(checkpoint)
+    FineTune(context, fold, base, Recipe.from_flat(recipe), torch.device("cpu")).save(checkpoint)
     (checkpoint.parent / "result.json").write_text(json.dumps({"training_iteration": 1, "val_dice": 0.5}) + "\n")
     trial = make_study_file(folder, record).open().ask()
     trial.set_user_attr(RAY_TRIAL_ID, "abc")

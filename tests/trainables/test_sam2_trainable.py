@@ -62,7 +62,7 @@ def take_figures(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def copy_weights(trial: SAM2Trainable) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in trial.fits[0].adapted.state_dict().items()}
+    return {name: value.clone() for name, value in trial.fits[0].state.adapted.state_dict().items()}
 
 
 def disturb_global_generator() -> None:
@@ -91,7 +91,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start, context: Tri
     assert metrics["val_dice_min_class"] == min(metrics[f"val_dice/{name}"] for name in names)
     assert len(names) >= 3 and all(math.isfinite(value) for value in metrics.values())
     assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("val_"))
-    assert trial.fits[0].optimizer_steps == 2  # three regions, two a step
+    assert trial.fits[0].state.n_steps == 2  # three regions, two a step
 
 
 def test_an_epoch_trains_the_adapters_and_not_the_base(start: Start) -> None:
@@ -99,7 +99,7 @@ def test_an_epoch_trains_the_adapters_and_not_the_base(start: Start) -> None:
     before = copy_weights(trial)
     base = {name: value.clone() for name, value in trial.base_state.items()}
     trial.train()
-    after = trial.fits[0].adapted.state_dict()
+    after = trial.fits[0].state.adapted.state_dict()
     changed = [name for name, value in after.items() if not torch.equal(value, before[name])]
     heads = ("output_hypernetworks_mlps", "iou_prediction_head", "pred_obj_score_head")
     assert any("lora_A" in name for name in changed) and any(heads[0] in name for name in changed)
@@ -124,7 +124,7 @@ def test_a_resumed_trial_goes_on_exactly_as_an_uninterrupted_one(start: Start, t
     assert take_figures(second.train()) == take_figures(whole_metrics[2])
     resumed, uninterrupted = copy_weights(second), copy_weights(whole)
     assert all(torch.equal(value, uninterrupted[name]) for name, value in resumed.items())
-    assert second.fits[0].optimizer_steps == whole.fits[0].optimizer_steps
+    assert second.fits[0].state.n_steps == whole.fits[0].state.n_steps
 
 
 def test_loading_workers_change_nothing(start: Start, context: TrialContext) -> None:
@@ -210,9 +210,8 @@ def folded(context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_folds_are_fine_tuned_apart_and_scored_together(folded: Start, start: Start) -> None:
     cross, single = folded(CONFIG), start(CONFIG)
     crossed, alone = cross.step(), single.step()
-    own = cross.fits[0].evaluate()
-    assert own is not None and own.dice == alone["val_dice"]  # the first fold is the single split
-    parts = [scores for fit in cross.fits if (scores := fit.evaluate()) is not None]
+    parts = [fit.evaluate(regions) for fit, regions in zip(cross.fits, cross.val_sets, strict=True) if regions]
+    assert len(parts) == 2 and parts[0].dice == alone["val_dice"]  # the first fold is the single split
     pairs = [pair.dice for scores in parts for pair in scores.pairs]
     assert crossed["val_dice"] == pytest.approx(sum(pairs) / len(pairs))
     assert {pair.file for scores in parts for pair in scores.pairs} <= set(cross.context.scored)

@@ -33,7 +33,7 @@ from trainables.model.class_prompts import (
     load_class_prompts,
     start_class_prompts,
 )
-from trainables.model.device import pick_device
+from trainables.model.device import pick_device, use_ray_share
 from trainables.model.fusion import add_fusion
 from trainables.model.weights import load_model
 from trainables.protocol.scores import Scores
@@ -213,5 +213,5 @@ def _refuse_scaled_prompts(adapted: AdaptedModel, scale: float) -> None:
 
 def open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
     """Returns regions of the search with their prompts, and makes this process use its share of the CPUs."""
-    context.use_share()
+    use_ray_share()
     return EvaluationSet(RegionStore.open(Path(context.store_folder)), names, context.protocol, context.train)

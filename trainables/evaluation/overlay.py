@@ -15,7 +15,7 @@ from trainables.evaluation.candidates import Candidate, load_candidate
 from trainables.evaluation.evaluation_set import EvaluationSet, PairPlan, RegionPlan
 from trainables.evaluation.evaluator import predict_masks
 from trainables.files.whole_file import write_whole
-from trainables.model.device import pick_device
+from trainables.model.device import pick_device, use_ray_share
 from trainables.protocol.background import BACKGROUND_ID
 from trainables.protocol.components import BoolMask
 from trainables.protocol.overlap import count_overlap
@@ -58,7 +58,7 @@ def draw_overlays(
     Raises:
         OSError: If a file cannot be written; what it was stays.
     """
-    context.use_share()
+    use_ray_share()
     store = RegionStore.open(Path(context.store_folder))
     regions = EvaluationSet(store, names, context.protocol)
     predictions = {

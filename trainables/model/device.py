@@ -1,12 +1,13 @@
-"""Which device this process computes on, and how much of it."""
+"""The device that this process computes on, and its share of it."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 import torch
 
-# Of a shared GPU's memory, what its trials' own limits leave to their CUDA contexts.
+# Share of a shared GPU's memory that is left to the CUDA contexts of its trials.
 CONTEXT_SHARE = 0.05
 
 
@@ -24,10 +25,18 @@ def find_gpu_fault() -> str:
     return ""
 
 
-def limit_gpu_memory() -> None:
-    """Leaves the other trials on a GPU their part of its memory, where Ray gave this process a part of the GPU.
+def use_ray_share() -> None:
+    """Limits PyTorch to what Ray gave this process: its cores (``OMP_NUM_THREADS``) and its part of a GPU."""
+    limit_gpu_memory()
+    # OpenMP allows a list, one number for each level of nesting: the outermost counts.
+    outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    torch.set_num_threads(max(1, int(outermost)) if outermost.isdecimal() else 1)
 
-    To Ray the parts are bookkeeping alone: the first trial would take what it can get, and the next one fail.
+
+def limit_gpu_memory() -> None:
+    """Limits this process to its share of the GPU's memory, if Ray gave it a part of a GPU.
+
+    Ray only keeps books: without the limit the first trial takes all memory and the next one fails.
     """
     ray = sys.modules.get("ray")  # a process that Ray started has imported it
     if ray is None or not torch.cuda.is_available() or not ray.is_initialized():

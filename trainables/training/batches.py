@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -75,28 +76,40 @@ class Sample:
     class_index: tuple[int, ...]
 
 
+@dataclass(frozen=True)
 class TrainingRegions(Dataset[Sample]):
     """The training regions of one epoch; what is drawn depends on seed, epoch and region alone.
 
     So an epoch is the same however many workers load it, and after a resume.
+
+    Attributes:
+        store: The decoded regions.
+        names: Which of them train.
+        protocol: How regions are prompted, and which pixels count.
+        recipe: Augmentation, prompts and batch size.
+        seed: Of everything that is drawn.
+        epoch: Counted from 0.
     """
 
-    def __init__(
-        self,
-        store: RegionStore,
-        names: Sequence[str],
-        protocol: Protocol,
-        recipe: Recipe,
-        seed: int,
-        epoch: int,
-    ) -> None:
-        self.store, self.protocol, self.recipe = store, protocol, recipe
-        self.seed, self.epoch = seed, epoch
-        self.indices = [store.index(name) for name in names]
-        self.augmenter = Augmenter(recipe.augment)
+    store: RegionStore
+    names: Sequence[str]
+    protocol: Protocol
+    recipe: Recipe
+    seed: int
+    epoch: int
+
+    @cached_property
+    def indices(self) -> list[int]:
+        """Positions of the regions in the store."""
+        return [self.store.index(name) for name in self.names]
+
+    @cached_property
+    def augmenter(self) -> Augmenter:
+        """Serves this process."""
+        return Augmenter(self.recipe.augment)
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.names)
 
     def __getitem__(self, position: int) -> Sample:
         index = self.indices[position]

@@ -1,14 +1,17 @@
-"""One fine-tune on one fold, in plain PyTorch: the adapted model, its optimizer, how both are saved."""
+"""One fine-tune on one fold, in plain PyTorch: builds it, trains it epoch by epoch, scores, saves and loads it."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trainables.adapters.adapted_model import (
+    AdaptedModel,
     attach_adapters,
     count_parameters,
     get_base,
@@ -32,100 +35,93 @@ from trainables.model.fusion import add_fusion
 from trainables.protocol.scores import Scores
 from trainables.recipe import Recipe
 from trainables.training.batches import TrainingRegions, iterate_batches
-from trainables.training.engine import EpochReport, count_steps, train_epoch, weigh_classes
-from trainables.training.micro_batches import MicroBatches
-from trainables.training.optim import build_optimizer, build_schedule
+from trainables.training.class_weights import weigh_classes
+from trainables.training.engine import EpochReport, train_epoch
+from trainables.training.optim import build_optimizer
 from trainables.training.regularisers import start_regularisers
+from trainables.training.schedule import build_schedule
+from trainables.training.state import TrainingState
 
 
 class FineTune:
-    """Adapters and class prompts that learn from a fold's training regions and are scored on its validation regions."""
+    """A model that learns from a fold's training regions.
+
+    Attributes:
+        context: What all trials share; its seed is that of everything this fine-tune leaves to chance.
+        fold: Which regions train.
+        store: The decoded regions.
+        state: The model, its optimizer, and what else training reads and changes.
+        n_trained: How many parameters are trained.
+    """
 
     def __init__(
         self,
         context: TrialContext,
         fold: Fold,
-        val_set: EvaluationSet | None,
-        base_state: dict[str, Tensor],
+        base_state: Mapping[str, Tensor],
         recipe: Recipe,
-        seed: int,
         device: torch.device,
     ) -> None:
-        """Builds the adapted model and its optimizer.
-
-        Args:
-            context: What all trials share.
-            fold: Which regions train.
-            val_set: The fold's validation regions; None where there are none.
-            base_state: The bare model's weights; not changed.
-            recipe: The fine-tune.
-            seed: Of adapters, augmentation, prompts, dropout and dropped updates.
-            device: Where the model lies.
-        """
-        self.context, self.fold, self.val_set = context, fold, val_set
-        self.recipe, self.seed, self.device = recipe, seed, device
+        """Builds the adapted model and its optimizer from the bare model's weights, which are not changed."""
+        self.context, self.fold = context, fold
         self.store = RegionStore.open(Path(context.store_folder))
-        # A fresh model each time: what PEFT's unload leaves behind depends on the kind of adapter.
+        adapted = self._build_model(base_state, recipe, device)
+        n_steps = math.ceil(len(fold.train) / recipe.optim.batch_size) * context.max_epochs
+        class_weights = weigh_classes(self.store, fold.train, recipe.loss.class_weight_strength)
+        self.state = TrainingState(
+            recipe,
+            device,
+            adapted,
+            build_optimizer(adapted, recipe.optim),
+            build_schedule(recipe.optim, n_steps, context.max_epochs),
+            start_regularisers(adapted, recipe.regularise, context.seed),
+            class_weights.to(device),
+        )
+        self.n_trained = count_parameters(adapted)[0]
+
+    def _build_model(self, base_state: Mapping[str, Tensor], recipe: Recipe, device: torch.device) -> AdaptedModel:
+        """Builds a fresh model each time: what PEFT's unload leaves behind depends on the kind of adapter."""
+        context = self.context
         bare = build_architecture(MODELS[context.model])
         bare.load_state_dict(base_state)
-        self.adapted = attach_adapters(bare, recipe.adapter, seed).to(device)
-        add_fusion(get_base(self.adapted), recipe.fusion, context.pathology_weights, seed)
-        if recipe.class_prompts.tokens:
-            base, n_classes = get_base(self.adapted), len(self.store.classes)
-            prompts = start_class_prompts(base, n_classes, recipe.class_prompts.tokens, seed)
-            attach_class_prompts(base, prompts)
-        self.optimizer = build_optimizer(self.adapted, recipe.optim)
-        self.regularisers = start_regularisers(self.adapted, recipe.regularise, seed)
-        self.class_weights = weigh_classes(self.store, fold.train, recipe.loss.class_weight_strength)
-        self.n_trained = count_parameters(self.adapted)[0]
-        self.micro_batches = MicroBatches()
-        self.optimizer_steps = 0
+        adapted = attach_adapters(bare, recipe.adapter, context.seed).to(device)
+        base = get_base(adapted)
+        add_fusion(base, recipe.fusion, context.pathology_weights, context.seed)
+        if n_tokens := recipe.class_prompts.tokens:
+            attach_class_prompts(base, start_class_prompts(base, len(self.store.classes), n_tokens, context.seed))
+        return adapted
 
     def train_epoch(self, epoch: int) -> EpochReport:
         """Trains one epoch, counted from 0; what it leaves to chance depends on seed and epoch alone."""
-        context = self.context
+        context, state = self.context, self.state
         # Dropout draws from the global generator: seeded by epoch, a resumed trial goes on as it would have.
-        torch.manual_seed(self.seed * 1_000_003 + epoch)
+        torch.manual_seed(context.seed * 1_000_003 + epoch)
         regions = TrainingRegions(
-            self.store, self.fold.train, context.protocol, self.recipe, self.seed, epoch
+            self.store, self.fold.train, context.protocol, state.recipe, context.seed, epoch
         )
-        n_steps = count_steps(len(regions), self.recipe.optim.batch_size) * context.max_epochs
-        report = train_epoch(
-            self.adapted,
-            iterate_batches(regions, context.n_workers, pin_memory=self.device.type == "cuda"),
-            self.optimizer,
-            self.recipe,
-            self.class_weights,
-            self.device,
-            self.optimizer_steps,
-            build_schedule(self.recipe.optim, n_steps, context.max_epochs),
-            self.regularisers,
-            self.micro_batches,
-        )
-        self.optimizer_steps = report.step
-        return report
+        batches = iterate_batches(regions, context.n_workers, pin_memory=state.device.type == "cuda")
+        return train_epoch(state, batches)
 
-    def evaluate(self) -> Scores | None:
-        """Scores the model on the fold's validation regions; None where there are none."""
-        if self.val_set is None:
-            return None
-        return evaluate(get_base(self.adapted), self.val_set, self.device)
+    def evaluate(self, regions: EvaluationSet) -> Scores:
+        """Scores the model on regions."""
+        return evaluate(get_base(self.state.adapted), regions, self.state.device)
 
     def save(self, folder: Path) -> None:
-        """Writes the adapter as PEFT does, class prompts if any, the recipe, and what training needs to go on."""
-        save_adapters(self.adapted, folder / ADAPTER_FOLDER)
-        if (prompts := find_class_prompts(get_base(self.adapted))) is not None:
+        """Writes the adapter as PEFT does, class prompts if any, the recipe, and what training needs to resume."""
+        state = self.state
+        save_adapters(state.adapted, folder / ADAPTER_FOLDER)
+        if (prompts := find_class_prompts(get_base(state.adapted))) is not None:
             save_class_prompts(prompts, folder)
-        (folder / RECIPE_FILE).write_text(json.dumps(self.recipe.to_flat(), indent=1))
-        state = {"optimizer": self.optimizer.state_dict(), "optimizer_steps": self.optimizer_steps}
-        torch.save(state, folder / STATE_FILE)
+        (folder / RECIPE_FILE).write_text(json.dumps(state.recipe.to_flat(), indent=1))
+        saved = {"optimizer": state.optimizer.state_dict(), "optimizer_steps": state.n_steps}
+        torch.save(saved, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
-        """Goes on from :meth:`save`."""
-        load_adapter_weights(self.adapted, folder / ADAPTER_FOLDER)
-        if (prompts := find_class_prompts(get_base(self.adapted))) is not None:
+        """Resumes from what :meth:`save` wrote."""
+        load_adapter_weights(self.state.adapted, folder / ADAPTER_FOLDER)
+        if (prompts := find_class_prompts(get_base(self.state.adapted))) is not None:
             prompts.load_state_dict(load_class_prompts(folder).state_dict())
         # On the CPU: moments go to their parameters' device, and counts of steps stay, as in an optimizer that is new.
-        state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.optimizer_steps = state["optimizer_steps"]
+        saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+        self.state.optimizer.load_state_dict(saved["optimizer"])
+        self.state.n_steps = saved["optimizer_steps"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -12,13 +12,13 @@ from torch import Tensor
 from trainables.errors import TrainablesError
 from trainables.training.batches import Batch
 
-Losses = Mapping[str, Float[Tensor, ""]]
+Losses = dict[str, Float[Tensor, ""]]
 
 logger = logging.getLogger(__name__)
 
 
-class OutOfMemoryError(TrainablesError):
-    """Not even a single region fits the GPU."""
+class RegionTooLargeError(TrainablesError):
+    """Not even a single region fits the GPU's memory."""
 
 
 class MicroBatches:
@@ -36,7 +36,7 @@ class MicroBatches:
 
     def backward(
         self, batch: Batch, compute_losses: Callable[[Batch], Losses], zero_grad: Callable[[], None]
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Losses:
         """Accumulates the gradients of a batch's total loss.
 
         Args:
@@ -48,7 +48,7 @@ class MicroBatches:
             The losses of the whole batch, detached.
 
         Raises:
-            OutOfMemoryError: If a part of one region does not fit.
+            RegionTooLargeError: If a part of one region does not fit.
         """
         while True:
             zero_grad()
@@ -60,10 +60,8 @@ class MicroBatches:
             if batch.images.is_cuda:
                 torch.cuda.empty_cache()
 
-    def _accumulate(
-        self, batch: Batch, compute_losses: Callable[[Batch], Losses]
-    ) -> dict[str, Float[Tensor, ""]]:
-        sums: dict[str, Tensor] = {}
+    def _accumulate(self, batch: Batch, compute_losses: Callable[[Batch], Losses]) -> Losses:
+        sums: Losses = {}
         for part, share in split_batch(batch, self.regions_per_pass or len(batch.images)):
             losses = compute_losses(part)
             # A loss that is not finite is the caller's to report: it would only spoil the gradients here.
@@ -77,7 +75,7 @@ class MicroBatches:
     def _halve(self, n_regions: int) -> None:
         size = min(self.regions_per_pass or n_regions, n_regions)
         if size <= 1:
-            raise OutOfMemoryError(
+            raise RegionTooLargeError(
                 "the GPU's memory does not hold a single region: use a smaller model, fewer objects "
                 "(prompts.max_objects), or fewer trials on one GPU (--gpus-per-trial)"
             )

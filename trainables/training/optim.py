@@ -1,10 +1,8 @@
-"""AdamW with layer-wise decay, and a learning rate that warms up by steps and then follows a cosine."""
+"""AdamW with layer-wise decay of the learning rate."""
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -13,52 +11,6 @@ from trainables.recipe import OptimRecipe
 
 _BLOCK = re.compile(r"(?:^|\.)image_encoder\.trunk\.blocks\.(\d+)\.")
 _TRUNK = re.compile(r"(?:^|\.)image_encoder\.trunk\.")
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The learning rate of a whole fine-tune: up linearly to the peak, down along a cosine.
-
-    Attributes:
-        peak: Greatest learning rate.
-        end: That of the last step.
-        lr_warmup_steps: Steps that lead to the peak. If there are no more steps than these, the peak is not reached.
-        n_steps: Steps of the whole fine-tune.
-    """
-
-    peak: float
-    end: float
-    lr_warmup_steps: int
-    n_steps: int
-
-
-def build_schedule(recipe: OptimRecipe, n_steps: int, n_epochs: int) -> Schedule:
-    """Returns the learning rate's schedule.
-
-    Args:
-        recipe: Peak, end, and for how long to warm up: in steps, in epochs, or as a share of all steps.
-        n_steps: Steps of the whole fine-tune.
-        n_epochs: Epochs of the whole fine-tune, of equally many steps each.
-    """
-    if recipe.warmup_steps:
-        warmup: float = recipe.warmup_steps
-    elif recipe.warmup_epochs:
-        warmup = recipe.warmup_epochs * n_steps / n_epochs
-    else:
-        warmup = recipe.warmup_fraction * n_steps
-    # Rounded first: 0.07 * 100 is a little more than 7, and no eighth step is meant.
-    lr_warmup_steps = math.ceil(round(warmup, 6))
-    return Schedule(recipe.lr, recipe.lr * recipe.lr_end_fraction, lr_warmup_steps, n_steps)
-
-
-def compute_lr(step: int, schedule: Schedule) -> float:
-    """Returns the learning rate of one step, counted from 0."""
-    peak, end, lr_warmup_steps = schedule.peak, schedule.end, schedule.lr_warmup_steps
-    if step < lr_warmup_steps:
-        return peak * (step + 1) / lr_warmup_steps
-    rest = max(1, schedule.n_steps - 1 - lr_warmup_steps)
-    progress = min(1.0, (step - lr_warmup_steps) / rest)
-    return end + (peak - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

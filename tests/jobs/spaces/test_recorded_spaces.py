@@ -26,7 +26,7 @@ from trainables.protocol.fields import change_protocol
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
 from trainables.training.fine_tune import FineTune
-from trainables.training.optim import build_schedule, compute_lr
+from trainables.training.schedule import build_schedule
 
 N_BCSS = 85
 LOGGED = {one.name: one for one in RECORDED_EXPERIMENTS}
@@ -95,7 +95,7 @@ def list_lrs(name: str) -> list[float]:
     config, recipe = load(name), Recipe.from_flat(load(name).fixed)
     n_steps = config.max_epochs * math.ceil(N_BCSS / recipe.optim.batch_size)
     schedule = build_schedule(recipe.optim, n_steps, config.max_epochs)
-    return [compute_lr(step, schedule) for step in range(n_steps)]
+    return [schedule.compute_lr(step) for step in range(n_steps)]
 
 
 @pytest.mark.parametrize(
@@ -171,13 +171,13 @@ def test_an_epoch_on_tissue_changes_what_was_trained_and_nothing_else(
         n_workers=0,
     )
     recipe = Recipe.from_flat(config.fixed)
-    fit = FineTune(context, fold, None, base_state, recipe, seed=0, device=torch.device("cpu"))
-    weights = dict(get_base(fit.adapted).named_parameters())
+    fit = FineTune(context, fold, base_state, recipe, torch.device("cpu"))
+    weights = dict(get_base(fit.state.adapted).named_parameters())
     before = {weight: value.detach().clone() for weight, value in weights.items()}
     assert all(value.requires_grad == list_trained(name, weight) for weight, value in weights.items())
     assert fit.n_trained == sum(value.numel() for value in weights.values() if value.requires_grad)
     report = fit.train_epoch(0)
-    assert report.step == math.ceil(6 / recipe.optim.batch_size) and math.isfinite(report.losses["total"])
+    assert fit.state.n_steps == math.ceil(6 / recipe.optim.batch_size) and math.isfinite(report.losses["total"])
     changed = {weight for weight, value in weights.items() if not torch.equal(value, before[weight])}
     assert changed and all(list_trained(name, weight) for weight in changed)
 

@@ -58,15 +58,8 @@ def finish(store: tuple[Path, RegionStore], tmp_path: Path) -> Finish:
             "nano", None, str(regions.folder), names[:1], names[1:], PROTOCOLS["box"], 1, 0, {}, 0
         )
         values = {**params, "optim.lr": 5e-3, "augment.kind": "none"}
-        fit = FineTune(
-            context,
-            context.list_folds()[0],
-            None,
-            load_model("nano", None).state_dict(),
-            Recipe.from_flat(values),
-            0,
-            torch.device("cpu"),
-        )
+        base, recipe = load_model("nano", None).state_dict(), Recipe.from_flat(values)
+        fit = FineTune(context, context.list_folds()[0], base, recipe, torch.device("cpu"))
         fit.train_epoch(0)
         run = tmp_path / "run"
         (run / "trial").mkdir(parents=True)

@@ -49,10 +49,13 @@ def context(context: TrialContext) -> TrialContext:
 
 
 def make_fine_tune(context: TrialContext, recipe: Recipe = RECIPE) -> FineTune:
-    store = RegionStore.open(Path(context.store_folder))
-    regions = EvaluationSet(store, context.val, context.protocol, context.train)
-    base_state = load_model("nano", None).state_dict()
-    return FineTune(context, context.list_folds()[0], regions, base_state, recipe, 5, torch.device("cpu"))
+    base_state, own = load_model("nano", None).state_dict(), dataclasses.replace(context, seed=5)
+    return FineTune(own, context.list_folds()[0], base_state, recipe, torch.device("cpu"))
+
+
+def score(fit: FineTune) -> Scores:
+    context = fit.context
+    return fit.evaluate(EvaluationSet(fit.store, context.val, context.protocol, context.train))
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +65,7 @@ def trained(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> 
     fit = make_fine_tune(context)
     report = fit.train_epoch(0)
     assert set(report.losses) == {"total", "focal", "dice", "objectness"}
-    scores = fit.evaluate()
-    assert scores is not None
+    scores = score(fit)
     fit.save(folder)
     return fit, scores, folder
 
@@ -79,8 +81,8 @@ def export(
 
 
 def test_training_moves_every_token(context: TrialContext, trained: tuple[FineTune, Scores, Path]) -> None:
-    started = find_class_prompts(get_base(make_fine_tune(context).adapted))
-    moved = find_class_prompts(get_base(trained[0].adapted))
+    started = find_class_prompts(get_base(make_fine_tune(context).state.adapted))
+    moved = find_class_prompts(get_base(trained[0].state.adapted))
     assert started is not None and moved is not None
     assert bool((started.tokens != moved.tokens).flatten(2).any(2).all())
 
@@ -141,7 +143,7 @@ def test_adapters_that_cannot_be_merged_are_exported_with_their_class_prompts(
     write_unmerged(context, tmp_path / "checkpoint", tmp_path / "export")
     write_class_export(context, tmp_path / "checkpoint", tmp_path / "export")
     assert not (tmp_path / "export" / MERGED_FILE).exists()
-    assert score_class_export(context, tmp_path / "export") == fit.evaluate()
+    assert score_class_export(context, tmp_path / "export") == score(fit)
 
 
 def test_an_export_without_class_prompts_says_that_it_needs_prompts(export: Path, tmp_path: Path) -> None:

@@ -56,8 +56,7 @@ def make_checkpoint(context: TrialContext, tmp_path: Path) -> Make:
         values = {**RECIPES[name], "optim.lr": 5e-3, "optim.batch_size": 1, "augment.kind": "none"}
         fold = context.list_folds()[0]
         base_state = load_zero_shot(context).state_dict()
-        device = torch.device("cpu")
-        fit = FineTune(context, fold, None, base_state, Recipe.from_flat(values), 7, device)
+        fit = FineTune(context, fold, base_state, Recipe.from_flat(values), torch.device("cpu"))
         fit.train_epoch(0)
         folder = tmp_path / "checkpoint"
         folder.mkdir()
@@ -118,11 +117,11 @@ def test_a_resumed_fusion_goes_on_as_it_would_have(context: TrialContext, make_c
     recipe = Recipe.from_flat(json.loads((checkpoint / RECIPE_FILE).read_text()))
     states = []
     base_state = load_zero_shot(context).state_dict()
-    for seed in (7, 7):
-        fit = FineTune(context, context.list_folds()[0], None, base_state, recipe, seed, torch.device("cpu"))
+    for _ in range(2):
+        fit = FineTune(context, context.list_folds()[0], base_state, recipe, torch.device("cpu"))
         fit.load(checkpoint)
         fit.train_epoch(1)
-        states.append({key: value.clone() for key, value in fit.adapted.state_dict().items()})
+        states.append({key: value.clone() for key, value in fit.state.adapted.state_dict().items()})
     assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
 
 

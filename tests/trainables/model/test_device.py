@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from trainables.model.device import find_gpu_fault, limit_gpu_memory, pick_device
+from trainables.model.device import find_gpu_fault, limit_gpu_memory, pick_device, use_ray_share
 
 
 def test_the_picked_device_can_compute() -> None:
@@ -41,3 +41,20 @@ def test_a_part_of_a_gpu_is_a_part_of_its_memory(
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", found.append)
     limit_gpu_memory()
     assert found == pytest.approx(limits)
+
+
+@pytest.mark.parametrize(
+    ("variable", "n_threads"),
+    [("1", 1), ("2", 2), ("2,1", 2), (" 2 ", 2), ("0", 1), ("", 1), ("many", 1), (None, 1)],
+)
+def test_threads_follow_the_variable_that_ray_sets(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, n_threads: int
+) -> None:
+    found: list[int] = []
+    if variable is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    use_ray_share()
+    assert found == [n_threads]

@@ -25,7 +25,7 @@ def start(context: TrialContext, **values: Scalar) -> FineTune:
     flat: dict[str, Scalar] = {"optim.batch_size": 2, "optim.lr": 3e-3, "adapter.dropout": 0.2}
     recipe = Recipe.from_flat({**flat, **{name.replace("__", "."): value for name, value in values.items()}})
     base = load_model(context.model, None).state_dict()
-    return FineTune(context, Fold(context.train, ()), None, base, recipe, context.seed, torch.device("cpu"))
+    return FineTune(context, Fold(context.train, ()), base, recipe, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -45,16 +45,16 @@ def test_a_resumed_fine_tune_goes_on_exactly(
     reports.append(whole.train_epoch(1))
 
     resumed = start(context, **values)
-    begun = {name: value.clone() for name, value in resumed.regularisers.start.items()}
+    begun = {name: value.clone() for name, value in resumed.state.regularisers.start.items()}
     resumed.load(tmp_path)
     report = resumed.train_epoch(1)
     assert report.losses == reports[1].losses and report.lr == reports[1].lr
-    theirs = dict(whole.adapted.named_parameters())
-    assert all(torch.equal(value, theirs[name]) for name, value in resumed.adapted.named_parameters())
-    ours, expected = resumed.optimizer.param_groups, whole.optimizer.param_groups
+    theirs = dict(whole.state.adapted.named_parameters())
+    assert all(torch.equal(value, theirs[name]) for name, value in resumed.state.adapted.named_parameters())
+    ours, expected = resumed.state.optimizer.param_groups, whole.state.optimizer.param_groups
     assert [(g["lr"], g["lr_scale"]) for g in ours] == [(g["lr"], g["lr_scale"]) for g in expected]
     # The start is where the fine-tune began, not what was loaded.
-    assert all(torch.equal(value, begun[name]) for name, value in resumed.regularisers.start.items())
+    assert all(torch.equal(value, begun[name]) for name, value in resumed.state.regularisers.start.items())
     if begun:
         assert report.losses["l2_start"] > 0
 
@@ -63,22 +63,22 @@ def test_a_strong_pull_to_the_start_keeps_the_model_near_it(context: TrialContex
     moved = []
     for weight in (0.0, 1e3):
         fit = start(context, regularise__l2_start=weight, optim__lr=1e-3)
-        before = [p.detach().clone() for p in fit.adapted.parameters() if p.requires_grad]
+        before = [p.detach().clone() for p in fit.state.adapted.parameters() if p.requires_grad]
         for epoch in range(N_EPOCHS):
             fit.train_epoch(epoch)
-        after = [p.detach() for p in fit.adapted.parameters() if p.requires_grad]
+        after = [p.detach() for p in fit.state.adapted.parameters() if p.requires_grad]
         moved.append(sum(float((a - b).square().sum()) for a, b in zip(after, before, strict=True)))
     assert 0 < moved[1] < 0.5 * moved[0]
 
 
 def test_layer_decay_moves_early_blocks_less(context: TrialContext) -> None:
     fit = start(context, **WHOLE_ENCODER, optim__layer_decay=0.3, optim__weight_decay=0.0)
-    before = {name: p.detach().clone() for name, p in fit.adapted.named_parameters()}
+    before = {name: p.detach().clone() for name, p in fit.state.adapted.named_parameters()}
     fit.train_epoch(0)
     steps = {
         # Adam's first steps are about as long as the learning rate, whatever the gradient: the median shows it.
         name: float((p.detach() - before[name]).abs().median())
-        for name, p in fit.adapted.named_parameters()
+        for name, p in fit.state.adapted.named_parameters()
         if name.endswith("attn.qkv.weight")
     }
     lengths = [steps[name] for name in sorted(steps, key=lambda name: int(name.split("blocks.")[1].split(".")[0]))]

@@ -9,42 +9,33 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.adapters.adapted_model import AdaptedModel, attach_adapters
-from trainables.data.store import RegionStore
-from trainables.model.weights import load_model
-from trainables.protocol.spec import PROTOCOLS
+from trainables.adapters.adapted_model import AdaptedModel
 from trainables.recipe import Recipe
-from trainables.training.batches import Batch, TrainingRegions, iterate_batches
+from trainables.training.batches import Batch
 from trainables.training.engine import compute_batch_losses
-from trainables.training.micro_batches import Losses, MicroBatches, OutOfMemoryError, split_batch
-from trainables.training.regularisers import start_regularisers
+from trainables.training.micro_batches import Losses, MicroBatches, RegionTooLargeError, split_batch
+from trainables.training.state import TrainingState
 
 RECIPE = Recipe.from_flat({"optim.batch_size": 5, "regularise.distill": 0.5, "regularise.l2_start": 0.1})
 
 
 @pytest.fixture
-def batch(tissue_store: RegionStore) -> Batch:
+def batch(draw_batches: Callable[..., list[Batch]]) -> Batch:
     """All five regions in one batch, with unequal numbers of objects."""
-    regions = TrainingRegions(tissue_store, tissue_store.names, PROTOCOLS["recorded"], RECIPE, seed=0, epoch=0)
-    return next(iter(iterate_batches(regions, 0, pin_memory=False)))
+    return draw_batches(RECIPE, 5)[0]
 
 
 @pytest.fixture
-def adapted() -> AdaptedModel:
-    return attach_adapters(load_model("nano", None), RECIPE.adapter, seed=0).train()
+def state(start_state: Callable[[Recipe], TrainingState]) -> TrainingState:
+    state = start_state(RECIPE)
+    state.adapted.train()
+    state.class_weights = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    return state
 
 
-def compute(adapted: AdaptedModel) -> Callable[[Batch], Losses]:
-    regularisers = start_regularisers(adapted, RECIPE.regularise, seed=0)
-    return functools.partial(
-        compute_batch_losses,
-        adapted,
-        class_weights=torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]),
-        recipe=RECIPE.loss,
-        regularisers=regularisers,
-        device=torch.device("cpu"),
-        step=0,
-    )
+@pytest.fixture
+def compute(state: TrainingState) -> Callable[[Batch], Losses]:
+    return functools.partial(compute_batch_losses, state)
 
 
 def fail_above(n_regions: int, function: Callable[[Batch], Losses]) -> Callable[[Batch], Losses]:
@@ -65,40 +56,44 @@ def read_gradients(model: AdaptedModel) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("fits", "size"), [(4, 2), (2, 2), (1, 1)])
 def test_parts_give_the_whole_batchs_losses_and_gradients(
-    batch: Batch, adapted: AdaptedModel, fits: int, size: int
+    batch: Batch, state: TrainingState, compute: Callable[[Batch], Losses], fits: int, size: int
 ) -> None:
     whole = MicroBatches()
-    expected = whole.backward(batch, compute(adapted), adapted.zero_grad)
-    gradients = read_gradients(adapted)
+    expected = whole.backward(batch, compute, state.adapted.zero_grad)
+    gradients = read_gradients(state.adapted)
     assert whole.regions_per_pass is None
     parts = MicroBatches()
-    losses = parts.backward(batch, fail_above(fits, compute(adapted)), adapted.zero_grad)
+    losses = parts.backward(batch, fail_above(fits, compute), state.adapted.zero_grad)
     assert parts.regions_per_pass == size
     assert {name: float(value) for name, value in losses.items()} == pytest.approx(
         {name: float(value) for name, value in expected.items()}, rel=1e-4
     )
-    for name, gradient in read_gradients(adapted).items():
+    for name, gradient in read_gradients(state.adapted).items():
         torch.testing.assert_close(gradient, gradients[name], rtol=1e-3, atol=1e-5)
 
 
-def test_the_size_of_parts_is_kept_for_the_next_batch(batch: Batch, adapted: AdaptedModel) -> None:
+def test_the_size_of_parts_is_kept_for_the_next_batch(
+    batch: Batch, state: TrainingState, compute: Callable[[Batch], Losses]
+) -> None:
     micro = MicroBatches()
     seen: list[int] = []
 
     def count(part: Batch) -> Losses:
         seen.append(len(part.images))
-        return compute(adapted)(part)
+        return compute(part)
 
-    micro.backward(batch, fail_above(2, count), adapted.zero_grad)
+    micro.backward(batch, fail_above(2, count), state.adapted.zero_grad)
     assert seen == [5, 2, 2, 1]
     seen.clear()
-    micro.backward(batch, fail_above(2, count), adapted.zero_grad)
+    micro.backward(batch, fail_above(2, count), state.adapted.zero_grad)
     assert seen == [2, 2, 1]
 
 
-def test_a_single_region_that_does_not_fit_is_the_end(batch: Batch, adapted: AdaptedModel) -> None:
-    with pytest.raises(OutOfMemoryError, match="does not hold a single region"):
-        MicroBatches().backward(batch, fail_above(0, compute(adapted)), adapted.zero_grad)
+def test_a_single_region_that_does_not_fit_is_the_end(
+    batch: Batch, state: TrainingState, compute: Callable[[Batch], Losses]
+) -> None:
+    with pytest.raises(RegionTooLargeError, match="does not hold a single region"):
+        MicroBatches().backward(batch, fail_above(0, compute), state.adapted.zero_grad)
 
 
 def test_shares_add_up_and_every_object_is_in_one_part(batch: Batch) -> None:

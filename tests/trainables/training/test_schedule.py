@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from trainables.recipe import OptimRecipe
+from trainables.training.schedule import build_schedule
+
+RECIPE = OptimRecipe(lr=1e-3, lr_end_fraction=0.1, warmup_fraction=0.1)
+
+
+def list_lrs(n_steps: int, n_epochs: int = 1, **changes: float) -> list[float]:
+    schedule = build_schedule(dataclasses.replace(RECIPE, **changes), n_steps, n_epochs)
+    return [schedule.compute_lr(step) for step in range(n_steps)]
+
+
+def test_the_learning_rate_warms_up_linearly_to_its_peak() -> None:
+    lrs = list_lrs(100, warmup_fraction=0.2)
+    assert lrs[:20] == pytest.approx([1e-3 * (step + 1) / 20 for step in range(20)])
+    assert max(lrs) == lrs[19] == 1e-3
+
+
+def test_the_cosine_passes_its_middle_and_ends_at_the_end_fraction() -> None:
+    lrs = list_lrs(101, warmup_fraction=0.0)
+    assert lrs[0] == 1e-3
+    assert lrs[50] == pytest.approx((1e-3 + 1e-4) / 2)
+    assert lrs[100] == pytest.approx(1e-4)
+    assert lrs == sorted(lrs, reverse=True)
+
+
+@pytest.mark.parametrize("n_steps", [2, 3, 7, 48, 1000])
+@pytest.mark.parametrize("warmup_fraction", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("lr_end_fraction", [0.0, 0.1, 1.0])
+def test_the_last_step_has_the_end_rate_and_some_step_the_peak(
+    n_steps: int, warmup_fraction: float, lr_end_fraction: float
+) -> None:
+    lrs = list_lrs(n_steps, warmup_fraction=warmup_fraction, lr_end_fraction=lr_end_fraction)
+    assert max(lrs) == pytest.approx(1e-3)
+    if n_steps > 2 or not warmup_fraction:  # of two steps with a warm-up the last one is the peak's
+        assert lrs[-1] == pytest.approx(1e-3 * lr_end_fraction, abs=1e-12)
+
+
+@pytest.mark.parametrize("warmup_fraction", [0.0, 0.1, 0.9])
+def test_a_single_step_is_taken_at_the_peak(warmup_fraction: float) -> None:
+    assert list_lrs(1, warmup_fraction=warmup_fraction) == [1e-3]
+
+
+def test_no_step_more_than_meant_warms_up() -> None:
+    lrs = list_lrs(100, warmup_fraction=0.07)  # 0.07 * 100 is a little more than 7 in floating point
+    assert lrs.index(max(lrs)) == 6
+
+
+def test_steps_beyond_the_schedule_keep_the_end_rate() -> None:
+    assert build_schedule(RECIPE, 100, 1).compute_lr(500) == pytest.approx(1e-4)
+
+
+def test_the_recorded_v2_s_curve() -> None:
+    # 85 regions, 6 a step: 15 steps an epoch, 1,500 in 100 epochs; 175 steps up to 6e-5, a cosine down to 6e-6.
+    lrs = list_lrs(1500, 100, lr=6e-5, lr_end_fraction=0.1, warmup_steps=175)
+    assert lrs[0] == pytest.approx(6e-5 / 175)
+    assert lrs[:175] == pytest.approx([6e-5 * (step + 1) / 175 for step in range(175)])
+    assert lrs[174] == 6e-5 and lrs[173] < lrs[174] and lrs[175] == pytest.approx(6e-5)
+    assert lrs[175:] == sorted(lrs[175:], reverse=True)
+    assert lrs[837] == pytest.approx(3.3e-5)  # half way between steps 175 and 1,499
+    assert lrs[1499] == pytest.approx(6e-6)
+
+
+def test_the_recorded_lora_light_s_curve() -> None:
+    # 85 regions, 4 a step: 22 steps an epoch, 660 in 30 epochs, a quarter of which warm up.
+    lrs = list_lrs(660, 30, lr=5e-6, warmup_fraction=0.25)
+    assert lrs.index(5e-6) == 164 and lrs[:165] == pytest.approx([5e-6 * (step + 1) / 165 for step in range(165)])
+
+
+def test_the_recorded_lora_r8_s_curve() -> None:
+    # 22 steps an epoch, 440 in 20 epochs, of which two warm up; from 1e-4 down to 1e-6.
+    lrs = list_lrs(440, 20, lr=1e-4, lr_end_fraction=0.01, warmup_epochs=2.0)
+    assert lrs.index(1e-4) == 43 and lrs[21] == pytest.approx(5e-5) and lrs[439] == pytest.approx(1e-6)
+
+
+def test_part_of_an_epoch_may_warm_up() -> None:
+    assert list_lrs(40, 4, warmup_epochs=0.5).index(1e-3) == 4
+
+
+def test_a_warm_up_longer_than_the_fine_tune_stays_as_steep() -> None:
+    lrs = list_lrs(10, warmup_steps=175)
+    assert lrs == pytest.approx([1e-3 * (step + 1) / 175 for step in range(10)])

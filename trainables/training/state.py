@@ -1,0 +1,42 @@
+"""The parts of one fine-tune that its training reads and changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trainables.adapters.adapted_model import AdaptedModel
+from trainables.recipe import Recipe
+from trainables.training.micro_batches import MicroBatches
+from trainables.training.regularisers import Regularisers
+from trainables.training.schedule import Schedule
+
+
+@dataclass
+class TrainingState:
+    """One fine-tune while it trains.
+
+    Attributes:
+        recipe: The fine-tune.
+        device: Where the model lies.
+        adapted: The model with all that the recipe trains.
+        optimizer: Over the trained parameters.
+        schedule: The learning rate of the whole fine-tune.
+        regularisers: The terms against forgetting, of the same recipe.
+        class_weights: Weight of each class's objects in the loss, on the device.
+        micro_batches: Splits batches that the memory does not hold; remembers how far.
+        n_steps: Optimizer steps taken so far.
+    """
+
+    recipe: Recipe
+    device: torch.device
+    adapted: AdaptedModel
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    regularisers: Regularisers
+    class_weights: Float[Tensor, " classes"]
+    micro_batches: MicroBatches = field(default_factory=MicroBatches)
+    n_steps: int = 0
