@@ -49,7 +49,7 @@ def context(context: TrialContext) -> TrialContext:
 
 
 def make_fine_tune(context: TrialContext, recipe: Recipe = RECIPE) -> FineTune:
-    base_state, own = load_model("nano", None).state_dict(), dataclasses.replace(context, seed=5)
+    base_state, own = load_model("nano", None).state_dict(), replace(context, seed=5)
     return FineTune(own, context.list_folds()[0], base_state, recipe, torch.device("cpu"))
 
 
