@@ -1,13 +1,13 @@
-"""Puts adapters into a SAM2 model, takes them off, merges, saves and loads them; one interface for every kind."""
+"""A SAM2 model with adapters of any kind: attached, switched off, merged, saved and loaded."""
 
 from __future__ import annotations
 
 import copy
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -18,9 +18,8 @@ from trainables.adapters.bottleneck import attach_bottlenecks, bottlenecks_off, 
 from trainables.adapters.original_weights import OriginalWeights
 from trainables.adapters.peft_config import PEFT_KINDS, build_peft_config, describe_config
 from trainables.adapters.placement import list_bottleneck_sites, list_layers, list_trained_parts
-from trainables.errors import CheckpointError, TrainablesError
-from trainables.files.json_reader import read_json
-from trainables.files.weight_file import COPY_FIX, load_saved, refuse_other
+from trainables.errors import TrainablesError
+from trainables.files.weight_file import check_description, load_saved, refuse_other
 from trainables.model.fusion import check_fusion, find_fusion, fusion_off, load_fusion_weights, save_fusion
 from trainables.recipe import AdapterRecipe
 
@@ -28,17 +27,17 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."  # what PEFT puts in front of the model's own names
 
 
 class AdaptedModel(nn.Module):
-    """A SAM2 model with adapters inside, and what is needed to take them off again.
+    """A SAM2 model with adapters, and the original weights by which they can be switched off.
 
     Attributes:
-        inner: The model; within PEFT's wrapper where the recipe's kind is one of PEFT's.
-        recipe: What was attached.
+        inner: The model; inside PEFT's wrapper if the recipe's kind is one of PEFT's.
+        recipe: The adapters.
         parts: Names of the modules that are trained in full, in place.
         trained: Those modules' original weights.
         altered: Original weights of frozen layers that attaching changed (PiSSA splits them).
@@ -53,28 +52,25 @@ class AdaptedModel(nn.Module):
         altered: OriginalWeights,
     ) -> None:
         super().__init__()
-        self.inner = inner
-        self.recipe = recipe
-        self.parts = parts
-        self.trained = trained
-        self.altered = altered
+        self.inner, self.recipe, self.parts = inner, recipe, parts
+        self.trained, self.altered = trained, altered
 
     @property
     def tuner(self) -> PeftModel | None:
-        """PEFT's wrapper, where there is one."""
+        """PEFT's wrapper, or None."""
         return None if isinstance(self.inner, SAM2Base) else self.inner
 
 
 def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> AdaptedModel:
-    """Freezes the model, puts adapters into it, and opens the parts that the recipe trains in full.
+    """Freezes the model, adds adapters, and unfreezes the parts that the recipe trains in full.
 
-    At first the adapted model equals the base exactly, as each update starts at zero; PiSSA's, which starts from
-    the weights' greatest singular values, equals it within rounding. Parts that are trained in full are kept a
-    second time, frozen: a copy of the whole image encoder (0.9 GB for SAM2.1 large) with ``train_encoder``.
+    At first the adapted model equals the base exactly, as each update starts at zero; PiSSA, which starts from
+    the weights' greatest singular values, equals it within rounding. A frozen copy is kept of the parts that are
+    trained in full: with ``train_encoder`` the whole image encoder (0.9 GB for SAM2.1 large).
 
     Args:
         model: The bare model; it is changed in place.
-        recipe: Kind, size and place of the adapters, and what is trained besides.
+        recipe: Kind, size and place of the adapters, and the parts that are trained in full.
         seed: Of the adapters' first weights; PyTorch's global generator is left as it was.
     """
     parts = list_trained_parts(model, recipe)
@@ -92,15 +88,14 @@ def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> Adapte
             assert isinstance(wrapped, PeftModel)
             inner = wrapped
         elif recipe.kind == "bottleneck":
-            sites = list_bottleneck_sites(model, recipe)
-            attach_bottlenecks(model, sites, recipe.rank, recipe.dropout)
+            attach_bottlenecks(model, list_bottleneck_sites(model, recipe), recipe.rank, recipe.dropout)
     for value in trained.current().values():
         value.requires_grad_(True)
     return AdaptedModel(inner, recipe, parts, trained, altered)
 
 
 def get_base(adapted: AdaptedModel) -> SAM2Base:
-    """Returns the SAM2 model inside, adapters and all: what the forward pass takes."""
+    """Returns the SAM2 model with its adapters, without PEFT's wrapper: the forward pass takes it."""
     base = adapted.inner if adapted.tuner is None else adapted.tuner.get_base_model()
     assert isinstance(base, SAM2Base)
     return base
@@ -108,24 +103,20 @@ def get_base(adapted: AdaptedModel) -> SAM2Base:
 
 @contextmanager
 def adapters_off(adapted: AdaptedModel) -> Iterator[SAM2Base]:
-    """While this lasts the model is the zero-shot one again, bit for bit, parts trained in full included."""
-    with ExitStack() as stack:
-        if adapted.tuner is not None:
-            stack.enter_context(adapted.tuner.disable_adapter())
-        stack.enter_context(bottlenecks_off(get_base(adapted)))
-        stack.enter_context(fusion_off(get_base(adapted)))
-        stack.enter_context(adapted.trained.put_back())
-        stack.enter_context(adapted.altered.put_back())
-        yield get_base(adapted)
+    """Makes the model the zero-shot one inside the block, bit for bit, parts trained in full included."""
+    base = get_base(adapted)
+    tuner_off = nullcontext() if adapted.tuner is None else adapted.tuner.disable_adapter()
+    with tuner_off, bottlenecks_off(base), fusion_off(base), adapted.trained.put_back(), adapted.altered.put_back():
+        yield base
 
 
 def can_merge(adapted: AdaptedModel) -> bool:
-    """Says whether the weights of a stock model can hold what was trained; see :func:`name_unmergeable`."""
+    """Returns whether the weights of a stock model can hold what was trained; see :func:`name_unmergeable`."""
     return not name_unmergeable(adapted)
 
 
 def name_unmergeable(adapted: AdaptedModel) -> str:
-    """Names what no weights of a stock model can hold, bottleneck adapters or a fusion; empty where all can be."""
+    """Names what weights of a stock model cannot hold, bottleneck adapters or a fusion; empty if nothing."""
     base = get_base(adapted)
     parts = ["adapters of kind bottleneck"] if list_bottleneck_weights(base) else []
     if (fusion := find_fusion(base)) is not None:
@@ -134,7 +125,7 @@ def name_unmergeable(adapted: AdaptedModel) -> str:
 
 
 def merge_adapters(adapted: AdaptedModel) -> SAM2Base:
-    """Adds the updates to the weights; returns a stock model with stock keys. The adapted one is used up.
+    """Adds the updates to the weights; returns a stock model with stock keys. Do not use the adapted one afterwards.
 
     Raises:
         TrainablesError: If what was trained cannot be merged; see :func:`can_merge`.
@@ -153,42 +144,36 @@ def merge_adapters(adapted: AdaptedModel) -> SAM2Base:
 def save_adapters(adapted: AdaptedModel, folder: Path) -> None:
     """Writes ``adapter_config.json`` and ``adapter_model.safetensors``.
 
-    Of PEFT's kinds they are as PEFT writes them, parts trained in full under ``modules_to_save``:
-    ``PeftModel.from_pretrained`` loads them onto a stock model. Of the other kinds the weights have their names in
-    the model; without bottleneck adapters these are stock SAM2's own. A fusion has two files of its own, so that
-    these stay as they are; see :func:`trainables.model.fusion.save_fusion`.
+    ``PeftModel.from_pretrained`` loads PEFT's kinds onto a stock model, parts trained in full as
+    ``modules_to_save``. Weights of the other kinds have the names that they have in the model: stock SAM2's own,
+    but for bottleneck adapters. A fusion is in two more files; see :func:`trainables.model.fusion.save_fusion`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if adapted.tuner is None:
-        (folder / CONFIG_FILE).write_text(json.dumps(_describe(adapted), indent=2))
+        (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(_describe(adapted), indent=2))
     else:
         config = copy.copy(adapted.tuner.active_peft_config)
         config.modules_to_save = adapted.parts or None
         config.inference_mode = True
         config.save_pretrained(str(folder))
     state = {name: value.detach().contiguous() for name, value in _list_saved_weights(adapted).items()}
-    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    save_file(state, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
     save_fusion(get_base(adapted), folder)
 
 
 def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
-    """Puts the weights of a saved adapter into a model that is wrapped by the same recipe.
-
-    Only safetensors are read: a folder from a stranger cannot run code.
+    """Loads a saved adapter into a model that is adapted by the same recipe. Nothing in a file can run code.
 
     Raises:
         CheckpointError: If ``adapter_model.safetensors`` or ``adapter_config.json`` is missing or damaged; if the
-            saved adapter has weights that this one lacks, or the other way round, or is of another kind, rank or
-            alpha (which its weights do not tell); or if it was trained beside a pathology encoder with other weights.
+            saved adapter differs in the names or shapes of its weights, in kind, rank or alpha; or if it was trained
+            beside a pathology encoder with other weights. The model is left as it was.
     """
-    path = folder / WEIGHTS_FILE
-    state, expected, described = load_saved(path), _list_saved_weights(adapted), _describe(adapted)
+    path, config_path = folder / ADAPTER_WEIGHTS_FILE, folder / ADAPTER_CONFIG_FILE
+    state, expected = load_saved(path), _list_saved_weights(adapted)
     if odd := sorted(set(state) ^ set(expected)):
         raise refuse_other(path, f"{len(odd)} weights differ in name (first: {odd[0]})")
-    saved = read_json(folder / CONFIG_FILE, dict[str, Any], COPY_FIX, CheckpointError)
-    for key, mine in described.items():
-        if saved.get(key) != mine:
-            raise refuse_other(folder / CONFIG_FILE, f"{key} must be {mine}, but got {saved.get(key)}")
+    check_description(config_path, _describe(adapted))
     if odd := sorted(name for name, value in expected.items() if state[name].shape != value.shape):
         raise refuse_other(path, f"{len(odd)} weights differ in shape (first: {odd[0]})")
     check_fusion(get_base(adapted), folder)
@@ -211,7 +196,7 @@ def count_parameters(adapted: AdaptedModel) -> tuple[int, int]:
 
 
 def _list_own_weights(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
-    """Returns, by their saved names, the trained weights that PEFT knows nothing of."""
+    """Returns, by their saved names, the trained weights that are not PEFT's."""
     prefix = "" if adapted.tuner is None else PEFT_PREFIX
     own = {**adapted.trained.current(), **list_bottleneck_weights(get_base(adapted))}
     return {f"{prefix}{name}": value for name, value in own.items()}
@@ -228,10 +213,10 @@ def _list_saved_weights(adapted: AdaptedModel) -> dict[str, Tensor]:
 
 
 def _describe(adapted: AdaptedModel) -> dict[str, object]:
-    """Returns what tells this adapter apart from one whose weights have the same names."""
+    """Returns the settings by which adapters differ whose weights have the same names."""
     if adapted.tuner is not None:
         return describe_config(adapted.tuner.active_peft_config)
-    # Without a tuner nothing of PEFT's kinds was placed: only what is trained in full counts.
+    # Without a tuner there is no adapter of PEFT's kinds: only the parts that are trained in full count.
     if not list_bottleneck_weights(get_base(adapted)):
         return {"kind": "none", "parts": adapted.parts}
     return {"kind": "bottleneck", "rank": adapted.recipe.rank, "parts": adapted.parts}

@@ -1,7 +1,6 @@
 """Bottleneck adapters (Medical SAM Adapter, Wu et al. 2023, arXiv 2304.12620), beside attentions and MLPs.
 
-Unlike a low-rank update they hold a nonlinearity, so that no weight of the stock model can take them up: they
-cannot be merged.
+They are nonlinear, unlike a low-rank update, and so cannot be merged into weights of the stock model.
 """
 
 from __future__ import annotations
@@ -34,34 +33,25 @@ class Bottleneck(nn.Module):
         return self.up(self.activation(self.down(self.dropout(x))))  # type: ignore[no-any-return]
 
 
-class AttentionWithBottleneck(nn.Module):
-    """An attention followed by an adapter with a skip: ``y + adapter(y)``, where ``y = attention(...)``."""
+class WithBottleneck(nn.Module):
+    """An attention or an MLP with an adapter.
 
-    def __init__(self, wrapped: nn.Module, adapter: Bottleneck) -> None:
+    Behind an attention with a skip, ``y + adapter(y)`` for ``y = attention(...)``; parallel to an MLP,
+    ``mlp(x) + 0.5 * adapter(x)``.
+    """
+
+    def __init__(self, wrapped: nn.Module, adapter: Bottleneck, is_parallel: bool) -> None:
         super().__init__()
-        self.wrapped = wrapped
-        self.adapter = adapter
+        self.wrapped, self.adapter, self.is_parallel = wrapped, adapter, is_parallel
         self.enabled = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Float[Tensor, "... channels"]:
-        """Takes what the attention takes: one map in Hiera; q, k and v in the mask decoder."""
+        """Takes what the wrapped module takes: one map; q, k and v for attentions of the mask decoder."""
         out: Tensor = self.wrapped(*args, **kwargs)
-        return out + self.adapter(out) if self.enabled else out
-
-
-class MLPWithBottleneck(nn.Module):
-    """An MLP with an adapter parallel to it: ``mlp(x) + 0.5 * adapter(x)``."""
-
-    def __init__(self, wrapped: nn.Module, adapter: Bottleneck) -> None:
-        super().__init__()
-        self.wrapped = wrapped
-        self.adapter = adapter
-        self.enabled = True
-
-    def forward(self, x: Float[Tensor, "... channels"]) -> Float[Tensor, "... channels"]:
-        """Takes what the MLP takes."""
-        out: Tensor = self.wrapped(x)
-        return out + MLP_SCALE * self.adapter(x) if self.enabled else out
+        if not self.enabled:
+            return out
+        update: Tensor = MLP_SCALE * self.adapter(args[0]) if self.is_parallel else self.adapter(out)
+        return out + update
 
 
 def attach_bottlenecks(model: SAM2Base, sites: Sequence[str], width: int, dropout: float) -> None:
@@ -77,8 +67,7 @@ def attach_bottlenecks(model: SAM2Base, sites: Sequence[str], width: int, dropou
         parent_name, name = site.rsplit(".", 1)
         parent, module = model.get_submodule(parent_name), model.get_submodule(site)
         adapter = Bottleneck(_count_output_channels(module), width, dropout)
-        wrapper = MLPWithBottleneck if name == "mlp" else AttentionWithBottleneck
-        setattr(parent, name, wrapper(module, adapter))
+        setattr(parent, name, WithBottleneck(module, adapter, is_parallel=name == "mlp"))
 
 
 def list_bottleneck_weights(model: SAM2Base) -> dict[str, nn.Parameter]:
@@ -86,17 +75,15 @@ def list_bottleneck_weights(model: SAM2Base) -> dict[str, nn.Parameter]:
     return {
         f"{site}.adapter.{name}": value
         for site, module in model.named_modules()
-        if isinstance(module, (AttentionWithBottleneck, MLPWithBottleneck))
+        if isinstance(module, WithBottleneck)
         for name, value in module.adapter.named_parameters()
     }
 
 
 @contextmanager
 def bottlenecks_off(model: SAM2Base) -> Iterator[None]:
-    """While this lasts the wrapped modules compute what they did before."""
-    wrappers = [
-        module for module in model.modules() if isinstance(module, (AttentionWithBottleneck, MLPWithBottleneck))
-    ]
+    """Switches the adapters off inside the block."""
+    wrappers = [module for module in model.modules() if isinstance(module, WithBottleneck)]
     before = [wrapper.enabled for wrapper in wrappers]
     for wrapper in wrappers:
         wrapper.enabled = False
@@ -108,6 +95,5 @@ def bottlenecks_off(model: SAM2Base) -> Iterator[None]:
 
 
 def _count_output_channels(module: nn.Module) -> int:
-    """Every attention and MLP of SAM2 ends in a Linear layer, registered last."""
-    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    return linears[-1].out_features
+    """Returns the width of a module's output: all of SAM2's end in a Linear layer, registered last."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1].out_features

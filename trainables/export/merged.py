@@ -16,7 +16,7 @@ from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from trainables.adapters.adapted_model import WEIGHTS_FILE, can_merge, merge_adapters, save_adapters
+from trainables.adapters.adapted_model import ADAPTER_WEIGHTS_FILE, can_merge, merge_adapters, save_adapters
 from trainables.adapters.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.data.images import read_image
@@ -107,9 +107,9 @@ def _rescale_adapter(
         bare = build_architecture(MODELS[context.model])
         bare.load_state_dict(dict(base_state))
         initial_state = get_peft_model_state_dict(get_peft_model(bare, copy.deepcopy(config)))
-    weights = load_file(folder / WEIGHTS_FILE)
+    weights = load_file(folder / ADAPTER_WEIGHTS_FILE)
     state, config = interpolate_adapter(weights, config, base_state, tuned_state, scale, initial_state)
-    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    save_file(state, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
     if config is not None:
         config.save_pretrained(str(folder))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 
-from trainables.adapters.adapted_model import WEIGHTS_FILE, get_base, name_unmergeable
+from trainables.adapters.adapted_model import ADAPTER_WEIGHTS_FILE, get_base, name_unmergeable
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.errors import CheckpointError, Finding
 from trainables.evaluation.candidates import adapt_model, load_adapted, open_regions, read_recipe
@@ -79,7 +79,7 @@ def load_unmerged(
             missing or not those of the search.
     """
     folder = Path(folder).expanduser()
-    for name in (BASE_FILE, RECIPE_FILE, f"{ADAPTER_FOLDER}/{WEIGHTS_FILE}"):
+    for name in (BASE_FILE, RECIPE_FILE, f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS_FILE}"):
         if not (folder / name).is_file():
             what, fix = f"is no export with an adapter: it holds no {name}", "pass the folder that search.export made"
             raise CheckpointError([Finding(str(folder), what, fix)])

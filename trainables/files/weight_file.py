@@ -6,12 +6,14 @@ import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from trainables.errors import CheckpointError, Finding
+from trainables.files.json_reader import read_json
 
 _MAX_UNPACKING = 100  # ``torch.save`` packs nothing: records a hundred times the file are there to fill the memory
 _AT_MOST = 3  # names of one list that a reader wants to see
@@ -64,6 +66,24 @@ def load_saved(path: Path) -> dict[str, Tensor]:
 def refuse_other(path: Path, what: str) -> CheckpointError:
     """Returns the error of a checkpoint's file, or of its folder, that is whole and does not fit the model."""
     return _refuse(path, f"is of another adapter: {what}", COPY_FIX)
+
+
+def check_description(path: Path, wanted: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
+    """Checks that a JSON file beside saved weights describes the same adapter; returns its content.
+
+    Args:
+        path: The file.
+        wanted: The keys that must agree, with the model's values.
+        prefix: Put in front of a key in the error.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, or a value differs.
+    """
+    saved = read_json(path, dict[str, Any], COPY_FIX, CheckpointError)
+    for key, value in wanted.items():
+        if saved.get(key) != value:
+            raise refuse_other(path, f"{prefix}{key} must be {value}, but got {saved.get(key)}")
+    return saved
 
 
 def check_plain(state: Mapping[str, Tensor], path: Path) -> None:

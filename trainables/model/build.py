@@ -50,7 +50,7 @@ MODELS: dict[str, ModelSpec] = {
 
 @contextmanager
 def nano_config_path() -> Iterator[None]:
-    """Lets Hydra find nano's config while it lasts, then puts sam2's own search path back."""
+    """Lets Hydra find nano's config inside the block, then restores sam2's own search path."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -61,15 +61,15 @@ def nano_config_path() -> Iterator[None]:
 
 
 def config_path(spec: ModelSpec) -> AbstractContextManager[None]:
-    """Lets Hydra find a model's config while it lasts; ``build_sam2`` looks it up by name."""
+    """Lets Hydra find a model's config inside the block; ``build_sam2`` looks it up by name."""
     return nano_config_path() if spec.is_demo else nullcontext()
 
 
 @contextmanager
 def _gpu_unseen() -> Iterator[None]:
-    """Keeps SAM2's layers from filling their caches on the first GPU, whatever device they are built for.
+    """Hides the GPUs from SAM2's layers, which fill their caches on the first one, whatever device they are built for.
 
-    The process that plans a search would hold a part of that GPU to its end, or fail where the GPU is another's.
+    The process that plans a search would hold GPU memory until it ends, or fail where the GPU is another's.
     """
     before = torch.cuda.is_available
     torch.cuda.is_available = lambda: False

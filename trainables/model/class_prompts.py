@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
-from trainables.errors import CheckpointError, Finding
-from trainables.files.weight_file import check_finite, check_weight_file
+from trainables.errors import CheckpointError
+from trainables.files.weight_file import check_finite, load_saved
 from trainables.model.forward import ImageFeatures
 
 CLASS_PROMPTS_FILE = "class_prompts.safetensors"
 _ATTRIBUTE = "class_prompts"
 _KEY = "tokens"
-# Of what the tokens differ at first, in standard deviations of the embedding that all of them start from.
+# How far tokens differ at first, in standard deviations of the embedding that all of them start from.
 _START_NOISE = 0.5
 
 
@@ -40,7 +40,7 @@ class ClassPrompts(nn.Module):
 
 
 class ClassOutputs(NamedTuple):
-    """What the mask decoder says of every class in a batch of regions.
+    """The mask decoder's answers for every class in a batch of regions.
 
     Attributes:
         logits: At a quarter of the model's image size; the greatest names a pixel.
@@ -52,13 +52,13 @@ class ClassOutputs(NamedTuple):
 
 
 def start_class_prompts(model: SAM2Base, n_classes: int, n_tokens: int, seed: int) -> ClassPrompts:
-    """Makes tokens that lie near the prompt encoder's embedding of a positive point, which the decoder knows.
+    """Returns tokens near the prompt encoder's embedding of a positive point, which the decoder knows.
 
     Args:
         model: Whose prompt encoder is copied from; not changed.
         n_classes: Classes besides background; at least 1.
         n_tokens: Tokens a class; at least 1.
-        seed: Of the noise that tells the tokens apart.
+        seed: Of the noise by which the tokens differ.
     """
     positive = model.sam_prompt_encoder.point_embeddings[1].weight.detach()[0]
     generator = torch.Generator().manual_seed(seed)
@@ -67,7 +67,7 @@ def start_class_prompts(model: SAM2Base, n_classes: int, n_tokens: int, seed: in
 
 
 def attach_class_prompts(model: SAM2Base, prompts: ClassPrompts) -> None:
-    """Makes the tokens a part of the model, which is changed in place: they move, train and count with it."""
+    """Adds the tokens to the model, in place: they move, train and count with it."""
     model.add_module(_ATTRIBUTE, prompts.to(model.device))
 
 
@@ -79,7 +79,7 @@ def find_class_prompts(model: SAM2Base) -> ClassPrompts | None:
 
 
 def detach_class_prompts(model: SAM2Base) -> ClassPrompts | None:
-    """Takes the tokens off the model, whose weights then bear stock names alone; returns them, or None."""
+    """Removes the tokens, so that all weights have stock names; returns them, or None where there are none."""
     found = find_class_prompts(model)
     if found is not None:
         delattr(model, _ATTRIBUTE)
@@ -87,7 +87,7 @@ def detach_class_prompts(model: SAM2Base) -> ClassPrompts | None:
 
 
 def decode_classes(model: SAM2Base, features: ImageFeatures) -> ClassOutputs:
-    """Asks for every class in every region.
+    """Segments every class in every region.
 
     Args:
         model: The model that made the features, with tokens.
@@ -123,15 +123,11 @@ def load_class_prompts(folder: Path) -> ClassPrompts:
         CheckpointError: If the file is missing, or holds no tokens, or any that are not finite.
     """
     path = folder / CLASS_PROMPTS_FILE
-    check_weight_file(path)
-    try:
-        tokens = load_file(path)[_KEY]
-    except Exception as error:  # on damaged bytes safetensors raises its own error, which has no base but Exception
-        what = f"cannot be read as class prompts: {error}"
-        raise CheckpointError([Finding(str(path), what, "export the search again")]) from error
-    if tokens.ndim != 3 or not tokens.numel() or not tokens.is_floating_point():
-        what = f"holds {tokens.dtype} {tuple(tokens.shape)} in place of tokens [classes, tokens, channels]"
-        raise CheckpointError([Finding(str(path), what, "export the search again")])
+    tokens = load_saved(path).get(_KEY)
+    if tokens is None or tokens.ndim != 3 or not tokens.numel() or not tokens.is_floating_point():
+        found = "nothing" if tokens is None else f"{tokens.dtype} {tuple(tokens.shape)}"
+        what = f"holds {found} in place of tokens [classes, tokens, channels]"
+        raise CheckpointError.at(path, what, "export the search again")
     tokens = tokens.float()
     check_finite({_KEY: tokens}, path)
     return ClassPrompts(tokens)

@@ -19,7 +19,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageFeatures(NamedTuple):
-    """What the image encoder says of a batch of regions, ready for the mask decoder.
+    """The image encoder's output for a batch of regions, ready for the mask decoder.
 
     Attributes:
         embedding: The lowest level, stride 16.
@@ -31,7 +31,7 @@ class ImageFeatures(NamedTuple):
 
 
 class MaskOutputs(NamedTuple):
-    """What the mask decoder says of a batch of objects.
+    """The mask decoder's answers for a batch of objects.
 
     Attributes:
         logits: Mask logits at a quarter of the model's image size, one map for each candidate mask.
@@ -45,7 +45,7 @@ class MaskOutputs(NamedTuple):
 
 
 def normalize_images(images: Float[Tensor, "regions 3 s s"]) -> Float[Tensor, "regions 3 s s"]:
-    """Maps RGB in [0, 1] to what SAM2 was trained on (ImageNet mean and standard deviation)."""
+    """Normalizes RGB in [0, 1] by ImageNet's mean and standard deviation, as SAM2 was trained."""
     mean = images.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
     std = images.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
     return (images - mean) / std
@@ -55,7 +55,7 @@ def encode_images(model: SAM2Base, images: Float[Tensor, "regions 3 s s"]) -> Im
     """Runs the image encoder once a region.
 
     Args:
-        model: A SAM2 model, with or without adapters inside.
+        model: With or without adapters inside.
         images: RGB in [0, 1], of the model's own image size.
 
     Raises:
@@ -111,6 +111,6 @@ def decode_prompts(
 def select_best_mask(
     logits: Float[Tensor, "objects masks h w"], iou: Float[Tensor, "objects masks"]
 ) -> Float[Tensor, "objects h w"]:
-    """Keeps, of each object's candidates, the one that the model itself holds best."""
+    """Returns the candidate of each object for which the model predicts the greatest IoU."""
     best = iou.argmax(dim=1)
     return logits[torch.arange(len(best), device=best.device), best]

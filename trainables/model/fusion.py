@@ -21,9 +21,8 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.errors import CheckpointError, Finding
-from trainables.files.json_reader import read_json
-from trainables.files.weight_file import COPY_FIX, load_saved, refuse_other
+from trainables.errors import CheckpointError
+from trainables.files.weight_file import check_description, load_saved, refuse_other
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
 from trainables.model.pathology_encoder import OPTION, PathologyEncoder, load_encoder
 from trainables.recipe import FusionRecipe
@@ -100,7 +99,7 @@ class PathologyFusion(nn.Module):
         self.enabled = True
 
     def fuse(self, _: nn.Module, args: tuple[Tensor], output: dict[str, Any]) -> dict[str, Any] | None:
-        """Takes part in SAM2's image encoder as its forward hook: once a region, whoever calls it."""
+        """Runs as the forward hook of SAM2's image encoder, once a region; returns the encoder's changed output."""
         if not self.enabled:
             return None
         images, embedding = args[0], output["backbone_fpn"][-1]
@@ -112,24 +111,18 @@ class PathologyFusion(nn.Module):
         return {**output, "vision_features": fused, "backbone_fpn": [*output["backbone_fpn"][:-1], fused]}
 
     def describe(self) -> dict[str, object]:
-        """Returns what tells this fusion from others whose weights have the same names."""
-        recipe = self.recipe
-        return {
-            "kind": recipe.kind,
-            "gate": recipe.gate,
-            "encoder": recipe.encoder,
-            "train_encoder": recipe.train_encoder,
-        }
+        """Returns the fields by which fusions differ whose weights have the same names."""
+        return {name: getattr(self.recipe, name) for name in ("kind", "gate", "encoder", "train_encoder")}
 
     def list_weights(self) -> dict[str, nn.Parameter]:
-        """Returns what is trained, by its name: never a frozen encoder's weights."""
+        """Returns the trained weights by name: never a frozen encoder's."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
 
 def add_fusion(model: SAM2Base, recipe: FusionRecipe, weights: Mapping[str, str], seed: int) -> None:
-    """Sets the recipe's encoder beside the model's own, in place; does nothing where the recipe has none.
+    """Adds the recipe's encoder to the model, in place; does nothing if the recipe has none.
 
-    After :func:`trainables.adapters.adapted_model.attach_adapters`, which freezes all that it finds.
+    Call it after :func:`trainables.adapters.adapted_model.attach_adapters`, which freezes all parameters.
 
     Args:
         model: The model, adapters and all.
@@ -138,7 +131,7 @@ def add_fusion(model: SAM2Base, recipe: FusionRecipe, weights: Mapping[str, str]
         seed: Of the mixer's first weights; PyTorch's global generator is left as it was.
 
     Raises:
-        CheckpointError: If the encoder or its weights cannot be had.
+        CheckpointError: If the encoder is unknown, or its weights are missing or do not fit.
     """
     if recipe.kind == "none":
         return
@@ -159,22 +152,22 @@ def find_fusion(model: SAM2Base) -> PathologyFusion | None:
 
 @contextmanager
 def fusion_off(model: SAM2Base) -> Iterator[None]:
-    """While this lasts the image encoder gives what it gave before; the second encoder does not run."""
+    """Switches the fusion off inside the block: the second encoder does not run."""
     fusion = find_fusion(model)
-    before = fusion is not None and fusion.enabled
-    if fusion is not None:
-        fusion.enabled = False
+    if fusion is None:
+        yield
+        return
+    before, fusion.enabled = fusion.enabled, False
     try:
         yield
     finally:
-        if fusion is not None:
-            fusion.enabled = before
+        fusion.enabled = before
 
 
 def save_fusion(model: SAM2Base, folder: Path) -> None:
-    """Writes ``fusion.json`` and ``fusion.safetensors``; nothing where the model has no fusion.
+    """Writes ``fusion.json`` and ``fusion.safetensors``, a frozen encoder's weights as a fingerprint alone.
 
-    Of a frozen encoder only the fingerprint is written.
+    Writes nothing if the model has no fusion.
     """
     fusion = find_fusion(model)
     if fusion is None:
@@ -186,7 +179,7 @@ def save_fusion(model: SAM2Base, folder: Path) -> None:
 
 
 def check_fusion(model: SAM2Base, folder: Path) -> None:
-    """Refuses a folder whose fusion is another one than the model's.
+    """Checks that a folder holds the same kind of fusion as the model.
 
     Raises:
         CheckpointError: If only one of them has a fusion, or they differ in kind, names or shapes; if its files are
@@ -197,11 +190,7 @@ def check_fusion(model: SAM2Base, folder: Path) -> None:
         raise refuse_other(folder, f"it has {'no' if fusion is not None else 'a'} fusion")
     if fusion is None:
         return
-    saved = read_json(path, dict[str, Any], COPY_FIX, CheckpointError)
-    theirs = saved.get("encoder_fingerprint")
-    for key, mine in fusion.describe().items():
-        if saved.get(key) != mine:
-            raise refuse_other(path, f"fusion.{key} must be {mine}, but got {saved.get(key)}")
+    theirs = check_description(path, fusion.describe(), "fusion.").get("encoder_fingerprint")
     state, wanted = load_saved(folder / FUSION_WEIGHTS_FILE), fusion.list_weights()
     odd = set(state) ^ set(wanted) or {name for name, value in wanted.items() if state[name].shape != value.shape}
     if odd:
@@ -211,11 +200,11 @@ def check_fusion(model: SAM2Base, folder: Path) -> None:
     if theirs != encoder.fingerprint:
         what = f"was trained beside {encoder.name} with other weights: {theirs}, but got {encoder.fingerprint}"
         fix = f"pass the same weights by {OPTION} {encoder.name}=FILE (random ones depend on PyTorch's version)"
-        raise CheckpointError([Finding(str(folder), what, fix)])
+        raise CheckpointError.at(folder, what, fix)
 
 
 def load_fusion_weights(model: SAM2Base, folder: Path) -> None:
-    """Puts what :func:`save_fusion` wrote into a model with the same fusion; see :func:`check_fusion`."""
+    """Loads what :func:`save_fusion` wrote into a model with the same fusion; see :func:`check_fusion`."""
     fusion = find_fusion(model)
     if fusion is None:
         return

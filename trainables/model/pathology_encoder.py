@@ -1,7 +1,7 @@
 """A second image encoder, trained on pathology: any of timm's, with weights from a file or a hub id.
 
 CTransPath (Wang et al. 2022, Medical Image Analysis 81, 102559) and UNI (Chen et al. 2024, Nature Medicine 30) have
-names of their own. Nothing is fetched unless a hub id is named, and nothing in a file can run code.
+names of their own. Nothing is downloaded unless a hub id is named, and nothing in a file can run code.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.errors import CheckpointError, Finding
+from trainables.errors import CheckpointError
 from trainables.files.weight_file import check_finite
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
-from trainables.model.weights import read_weights
+from trainables.model.weights import fetch_from_hub, list_misfits, read_weights
 from trainables.recipe import suggest_name
 
 OPTION = "--pathology-weights"
 # Without weights the encoder is drawn by this seed, whatever the trial's: it is the same in every process.
 RANDOM_SEED = 0
-# In the order in which a hub's repository is asked for them.
+# In the order in which a repository on the hub is searched for them.
 HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _HUB_ID = re.compile(r"(?:hf-hub:)?([\w.-]+/[\w.-]+)")
 _WRAPPERS = ("module.", "backbone.")
@@ -41,12 +41,12 @@ _TRIED_SIDE = 64
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """An encoder that is known by a name of its own.
+    """An encoder with a name of its own.
 
     Attributes:
         architecture: timm's name.
         options: Of the architecture.
-        mean: Of its training images, RGB in [0, 1]; None for what timm says.
+        mean: Of its training images, RGB in [0, 1]; None for timm's value.
         std: Their standard deviation.
     """
 
@@ -130,14 +130,14 @@ class PathologyEncoder(nn.Module):
         return max(1, round(side / self._step)) * self._step
 
     def _count_channels(self) -> int:
-        """Tries the encoder on a small region: what timm says of widths is not always what the map has."""
+        """Runs the encoder on a small region: what timm says of widths is not always what the map has."""
         try:
             with torch.no_grad():
                 return int(self(torch.zeros(1, 3, _TRIED_SIDE, _TRIED_SIDE)).shape[1])
         except (AttributeError, NotImplementedError, RuntimeError, AssertionError, TypeError, ValueError) as error:
             what = f"gives no map of features ({type(error).__name__}: {str(error)[:120]})"
-            fix = "choose another of timm's encoders"
-            raise CheckpointError([Finding(f"fusion.encoder {self.name}", what, fix)]) from error
+            where = f"fusion.encoder {self.name}"
+            raise CheckpointError.at(where, what, "choose another of timm's encoders") from error
 
     def train(self, mode: bool = True) -> PathologyEncoder:
         """Stays in evaluation mode."""
@@ -166,8 +166,7 @@ def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> Pa
     Args:
         name: ``ctranspath``, ``uni``, or one of timm's names.
         weights: A ``.safetensors`` file, a file of ``torch.save`` without code, or a hub id such as
-            ``MahmoodLab/UNI``, fetched into, or found in, the local Hugging Face cache. None for random weights,
-            the same ones every time.
+            ``MahmoodLab/UNI``. None for random weights, the same ones every time.
         is_trained: Whether gradients flow into it.
 
     Raises:
@@ -187,40 +186,41 @@ def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> Pa
 
 
 def find_encoder(name: str) -> EncoderSpec:
-    """Returns what stands behind an encoder's name.
+    """Returns the architecture of an encoder's name.
 
     Raises:
         CheckpointError: If neither this project nor timm knows it.
     """
-    import timm  # late: most models have no second encoder, and the import takes a second
+    import timm  # late: it takes a second, and most models have no second encoder
 
     if name in ENCODERS:
         return ENCODERS[name]
     if not timm.is_model(name):
         known = (*ENCODERS, *timm.list_models())
         fix = suggest_name(name, known) if len(name) > 2 else "ctranspath, uni, or a name of timm.list_models()"
-        raise CheckpointError([Finding(f"fusion.encoder {name}", "timm has no such encoder", fix[:200])])
+        raise CheckpointError.at(f"fusion.encoder {name}", "timm has no such encoder", fix[:200])
     return EncoderSpec(name)
 
 
 def find_encoder_weights(name: str, weights: str) -> Path:
-    """Returns the weights' file; a hub id is fetched into, or found in, the local Hugging Face cache.
+    """Returns the weights' file; a hub id is looked up in the local Hugging Face cache, or downloaded.
 
     Raises:
         CheckpointError: If there is no such file or repository.
     """
-    path = Path(os.path.expanduser(weights))
-    if path.exists() and not path.is_dir():
+    path, where = Path(os.path.expanduser(weights)), f"{OPTION} {name}={weights}"
+    if path.is_dir():
+        raise CheckpointError.at(where, "is a folder, not a file", "check the path")
+    if path.exists():
         return path.resolve()
-    where, hub_id = f"{OPTION} {name}={weights}", _HUB_ID.fullmatch(weights)
-    if hub_id is None or path.suffix in (".pt", ".pth", ".bin", ".safetensors") or path.is_dir():
-        what = "no such file, and no hub id" if not path.is_dir() else "is a folder, not a file"
-        raise CheckpointError([Finding(where, what, "check the path")])
-    return _fetch_from_hub(hub_id[1], where)
+    hub_id = _HUB_ID.fullmatch(weights)
+    if hub_id is None or path.suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        raise CheckpointError.at(where, "no such file, and no hub id", "check the path")
+    return fetch_from_hub(hub_id[1], HUB_WEIGHTS, where)
 
 
 def compute_fingerprint(network: nn.Module) -> str:
-    """Returns 16 hexadecimal digits that tell weights (buffers too) from others."""
+    """Returns 16 hexadecimal digits of a hash over weights and buffers."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
@@ -229,7 +229,7 @@ def compute_fingerprint(network: nn.Module) -> str:
 
 
 def _build_network(spec: EncoderSpec) -> tuple[nn.Module, bool]:
-    """Builds the architecture so that it takes images of any size, where it can; also returns whether it does."""
+    """Builds the architecture, for images of any size if it can; also returns whether it takes any size."""
     import timm
 
     # Vision transformers, and Swin since timm 1.0.20; Swin before; all that take any size anyway, or one alone.
@@ -248,7 +248,7 @@ def _build_network(spec: EncoderSpec) -> tuple[nn.Module, bool]:
 
 
 def _find_step(network: nn.Module) -> int:
-    """Returns of which number of pixels a side must be a multiple."""
+    """Returns the number of pixels that a side must be a multiple of."""
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if patch is None:
         return _DEFAULT_STEP_PX
@@ -256,11 +256,8 @@ def _find_step(network: nn.Module) -> int:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        state = read_weights(path)
-    except CheckpointError as error:
-        fix = "pass the encoder's state dictionary alone, from someone you trust, best as .safetensors"
-        raise CheckpointError([Finding(each.where, each.what, fix) for each in error.findings]) from error
+    """Reads weights, without the name of a module around the encoder."""
+    state = read_weights(path)
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): value for name, value in state.items()}
@@ -268,7 +265,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _fit_weights(name: str, network: nn.Module, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Returns the weights by the architecture's names; all must be there and nothing that means another one.
+    """Returns the weights by the architecture's names, without what published files hold besides the encoder.
 
     Raises:
         CheckpointError: Naming what does not fit.
@@ -277,38 +274,12 @@ def _fit_weights(name: str, network: nn.Module, state: Mapping[str, Tensor], pat
     if any(each.startswith("layers.0.downsample.") for each in state):
         # Swin of timm before 0.9, as CTransPath has it: a stage ended with the step down that now begins the next.
         state = {_OLD_DOWNSAMPLE.sub(_name_next_stage, each): value for each, value in state.items()}
-    odd = {
-        "missing": sorted(set(wanted) - set(state)),
-        "unknown": sorted(each for each in set(state) - set(wanted) if not _SURPLUS.fullmatch(each)),
-        "of another shape": sorted(n for n in set(wanted) & set(state) if wanted[n].shape != state[n].shape),
-    }
-    parts = [f"{len(names)} weights {what} (first: {names[0]})" for what, names in odd.items() if names]
-    if parts:
-        what = f"does not fit the encoder {name}: {', '.join(parts)}"
-        raise CheckpointError([Finding(str(path), what, "name the encoder that these weights belong to")])
-    return {each: state[each] for each in wanted}
+    state = {each: value for each, value in state.items() if each in wanted or not _SURPLUS.fullmatch(each)}
+    if misfits := list_misfits(network, state):
+        what = f"does not fit the encoder {name}: {', '.join(misfits)}"
+        raise CheckpointError.at(path, what, "name the encoder that these weights belong to")
+    return state
 
 
 def _name_next_stage(match: re.Match[str]) -> str:
     return f"layers.{int(match[1]) + 1}.downsample."
-
-
-def _fetch_from_hub(hub_id: str, where: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        for filename in HUB_WEIGHTS:
-            try:
-                return Path(hf_hub_download(hub_id, filename))
-            except LocalEntryNotFoundError:  # a kind of EntryNotFoundError, but means: no connection
-                if filename == HUB_WEIGHTS[-1]:
-                    raise
-            except EntryNotFoundError:
-                continue
-    except Exception as error:  # of the connection, the hub, the disk, or the right to read: many kinds
-        what = f"could not be fetched ({type(error).__name__}), and is not in the local cache"
-        fix = "check the id and your access to it, or download the weights elsewhere and pass their path"
-        raise CheckpointError([Finding(where, what, fix)]) from error
-    what = f"holds none of {', '.join(HUB_WEIGHTS)}"
-    raise CheckpointError([Finding(where, what, "download the weights and pass their path")])

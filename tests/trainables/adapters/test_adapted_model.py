@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,17 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
+from small_sam2 import (
+    SIDE,
+    build_bare,
+    copy_state,
+    have_same_weights,
+    list_trained,
+    predict,
+    predict_quietly,
+    train,
+    train_steps,
+)
 from torch import Tensor
 
 from trainables.adapters.adapted_model import (
@@ -26,11 +36,9 @@ from trainables.adapters.adapted_model import (
 from trainables.adapters.peft_config import PEFT_KINDS
 from trainables.adapters.placement import list_layers, list_output_heads
 from trainables.errors import CheckpointError, TrainablesError
-from trainables.model.build import MODELS, build_architecture, nano_config_path
-from trainables.model.forward import decode_prompts, encode_images
+from trainables.model.build import nano_config_path
 from trainables.recipe import AdapterRecipe, list_rules
 
-SIDE = 128  # half of nano's own image size: the weights are the same, the steps four times as fast
 KINDS = list_rules()["adapter.kind"].choices
 RECIPE = AdapterRecipe(rank=4, alpha=8.0, train_heads=True)
 RECIPES = {
@@ -50,71 +58,13 @@ each_mergeable = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="module")
-def base_state() -> dict[str, Tensor]:
-    """Random weights: nothing here may depend on what nano has learned."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return dict(build_architecture(MODELS["nano"], SIDE).state_dict())
-
-
 @pytest.fixture
-def bare(base_state: dict[str, Tensor]) -> SAM2Base:
-    return build_bare(base_state)
+def bare() -> SAM2Base:
+    return build_bare()
 
 
-def build_bare(state: dict[str, Tensor]) -> SAM2Base:
-    with torch.random.fork_rng(devices=[]):  # building draws weights from the global generator
-        model = build_architecture(MODELS["nano"], SIDE)
-    model.load_state_dict(state)
-    return model
-
-
-def predict(model: SAM2Base) -> Tensor:
-    """Logits, IoU estimates and object scores of three prompts in two images, in one row.
-
-    With three candidate masks and with one: the single mask has an output head of its own.
-    """
-    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    points = torch.tensor([[[20.0, 25], [100, 90]], [[10, 15], [45, 45]], [[0, 0], [127, 127]]])
-    labels = torch.tensor([[2, 3]] * 3, dtype=torch.int32)
-    features = encode_images(model, images)
-    parts: list[Tensor] = []
-    for multimask in (True, False):
-        parts += decode_prompts(model, features, torch.tensor([0, 1, 1]), points, labels, multimask)
-    return torch.cat([part.flatten() for part in parts])
-
-
-def predict_quietly(model: SAM2Base) -> Tensor:
-    with torch.no_grad():
-        return predict(model)
-
-
-def list_trained(adapted: AdaptedModel) -> dict[str, Tensor]:
-    return {name: value for name, value in adapted.named_parameters() if value.requires_grad}
-
-
-def train_steps(adapted: AdaptedModel, n_steps: int) -> Iterator[dict[str, float]]:
-    """Takes AdamW steps and yields, for each, the greatest gradient of every trained parameter."""
-    trained = list_trained(adapted)
-    adapted.train()
-    optimizer = torch.optim.AdamW(trained.values(), lr=2e-3, weight_decay=0.0)
-    for _ in range(n_steps):
-        optimizer.zero_grad(set_to_none=True)
-        predict(get_base(adapted)).square().mean().backward()
-        slopes = {name: float(value.grad.abs().max()) for name, value in trained.items() if value.grad is not None}
-        optimizer.step()
-        yield slopes
-
-
-def train(adapted: AdaptedModel, n_steps: int = 2) -> AdaptedModel:
-    for _ in train_steps(adapted, n_steps):
-        pass
-    return adapted.eval()
-
-
-def copy_state(adapted: AdaptedModel) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in adapted.state_dict().items()}
+def attach(recipe: AdapterRecipe, seed: int = 0) -> AdaptedModel:
+    return attach_adapters(build_bare(), recipe, seed)
 
 
 @each_recipe
@@ -146,18 +96,18 @@ def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(bare: SA
 def test_adapters_off_is_zero_shot_exactly_and_then_on_again(bare: SAM2Base, recipe: AdapterRecipe) -> None:
     zero_shot = predict_quietly(bare)
     adapted = train(attach_adapters(bare, recipe, seed=0))
-    trained, tuned = list(list_trained(adapted)), predict_quietly(get_base(adapted))
+    trained, tuned = list(list_trained(adapted)), predict_quietly(adapted)
     with adapters_off(adapted) as base:
         assert torch.equal(predict_quietly(base), zero_shot)
-    assert torch.equal(predict_quietly(get_base(adapted)), tuned)
+    assert torch.equal(predict_quietly(adapted), tuned)
     assert (tuned - zero_shot).abs().max() > 1e-4
     assert list(list_trained(adapted)) == trained
 
 
 @pytest.mark.parametrize("name", ["lora-heads", "pissa", "bottleneck-heads", "full"])
-def test_a_backward_pass_may_span_a_look_at_zero_shot(base_state: dict[str, Tensor], name: str) -> None:
+def test_a_backward_pass_may_span_a_look_at_zero_shot(name: str) -> None:
     def compute_gradients(look: bool) -> list[Tensor]:
-        adapted = train(attach_adapters(build_bare(base_state), RECIPES[name], seed=0), 1)
+        adapted = train(attach(RECIPES[name]), 1)
         adapted.zero_grad()
         loss = predict(get_base(adapted)).square().mean()
         if look:
@@ -173,7 +123,7 @@ def test_a_backward_pass_may_span_a_look_at_zero_shot(base_state: dict[str, Tens
 def test_adapters_off_under_autocast_is_not_served_from_the_cache(bare: SAM2Base) -> None:
     adapted = attach_adapters(bare, RECIPES["decoder"], seed=0)
     with torch.autocast("cpu", torch.bfloat16):
-        zero_shot = predict_quietly(get_base(adapted))
+        zero_shot = predict_quietly(adapted)
     train(adapted)
     with torch.autocast("cpu", torch.bfloat16):
         predict(get_base(adapted))
@@ -182,35 +132,33 @@ def test_adapters_off_under_autocast_is_not_served_from_the_cache(bare: SAM2Base
 
 
 @each_recipe
-def test_saved_adapters_load_exactly(base_state: dict[str, Tensor], tmp_path: Path, recipe: AdapterRecipe) -> None:
+def test_saved_adapters_load_exactly(tmp_path: Path, recipe: AdapterRecipe) -> None:
     recipe = dataclasses.replace(recipe, alpha=6.5, dropout=0.1)
-    adapted = train(attach_adapters(build_bare(base_state), recipe, seed=0))
+    adapted = train(attach(recipe))
     save_adapters(adapted, tmp_path / "adapter")
-    other = attach_adapters(build_bare(base_state), recipe, seed=99).eval()
+    other = attach(recipe, seed=99).eval()
     load_adapter_weights(other, tmp_path / "adapter")
-    saved, loaded = adapted.state_dict(), other.state_dict()
-    assert list(saved) == list(loaded)
-    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
-    assert torch.equal(predict_quietly(get_base(adapted)), predict_quietly(get_base(other)))
+    assert have_same_weights(adapted.state_dict(), other.state_dict())
+    assert torch.equal(predict_quietly(adapted), predict_quietly(other))
     assert list(list_trained(other)) == list(list_trained(adapted))
 
 
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.kind in PEFT_KINDS])
 def test_peft_itself_loads_a_saved_adapter_of_its_kinds(
-    base_state: dict[str, Tensor], tmp_path: Path, name: str
+    tmp_path: Path, name: str
 ) -> None:
-    adapted = train(attach_adapters(build_bare(base_state), RECIPES[name], seed=0))
+    adapted = train(attach(RECIPES[name]))
     save_adapters(adapted, tmp_path)
-    loaded = PeftModel.from_pretrained(build_bare(base_state), str(tmp_path)).eval()
-    assert torch.equal(predict_quietly(loaded.get_base_model()), predict_quietly(get_base(adapted)))
+    loaded = PeftModel.from_pretrained(build_bare(), str(tmp_path)).eval()
+    assert torch.equal(predict_quietly(loaded.get_base_model()), predict_quietly(adapted))
 
 
-def test_the_saved_file_of_a_trained_part_has_stock_names(base_state: dict[str, Tensor], tmp_path: Path) -> None:
-    adapted = train(attach_adapters(build_bare(base_state), RECIPES["decoder"], seed=0))
+def test_the_saved_file_of_a_trained_part_has_stock_names(tmp_path: Path) -> None:
+    adapted = train(attach(RECIPES["decoder"]))
     save_adapters(adapted, tmp_path)
-    stock = build_bare(base_state)
+    stock = build_bare()
     assert not stock.load_state_dict(load_file(tmp_path / "adapter_model.safetensors"), strict=False).unexpected_keys
-    assert torch.equal(predict_quietly(stock), predict_quietly(get_base(adapted)))
+    assert torch.equal(predict_quietly(stock), predict_quietly(adapted))
 
 
 @pytest.mark.parametrize(
@@ -231,21 +179,21 @@ def test_the_saved_file_of_a_trained_part_has_stock_names(base_state: dict[str, 
     ],
 )
 def test_adapters_of_another_recipe_are_refused_and_nothing_changes(
-    base_state: dict[str, Tensor], tmp_path: Path, changes: dict[str, str], told: str
+    tmp_path: Path, changes: dict[str, str], told: str
 ) -> None:
-    save_adapters(attach_adapters(build_bare(base_state), RECIPE, seed=0), tmp_path)
-    adapted = attach_adapters(build_bare(base_state), dataclasses.replace(RECIPE, **changes), seed=1)
+    save_adapters(attach(RECIPE), tmp_path)
+    adapted = attach(dataclasses.replace(RECIPE, **changes), seed=1)
     before = copy_state(adapted)
     with pytest.raises(CheckpointError, match=f"of another adapter.*{told}"):
         load_adapter_weights(adapted, tmp_path)
-    assert all(torch.equal(value, before[name]) for name, value in adapted.state_dict().items())
+    assert have_same_weights(adapted.state_dict(), before)
 
 
-def test_a_bottleneck_of_another_width_is_refused(base_state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_bottleneck_of_another_width_is_refused(tmp_path: Path) -> None:
     narrow, wide = (AdapterRecipe(kind="bottleneck", rank=rank) for rank in (4, 8))
-    save_adapters(attach_adapters(build_bare(base_state), narrow, seed=0), tmp_path)
+    save_adapters(attach(narrow), tmp_path)
     with pytest.raises(CheckpointError, match="rank must be 8, but got 4"):
-        load_adapter_weights(attach_adapters(build_bare(base_state), wide, seed=0), tmp_path)
+        load_adapter_weights(attach(wide), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["lora", "bottleneck"])
@@ -272,7 +220,7 @@ def test_a_damaged_file_of_an_adapter_is_told_and_nothing_changes(
         with pytest.raises(CheckpointError) as caught:
             load_adapter_weights(adapted, tmp_path)
         assert caught.value.findings[0].where == str(path)
-    assert all(torch.equal(value, before[key]) for key, value in adapted.state_dict().items())
+    assert have_same_weights(adapted.state_dict(), before)
 
 
 @pytest.mark.parametrize("kind", ["lora", "bottleneck"])
@@ -285,36 +233,36 @@ def test_weights_of_another_shape_are_refused_and_nothing_changes(bare: SAM2Base
     save_file({**state, last: torch.zeros(*state[last].shape, 2)}, path)
     with pytest.raises(CheckpointError, match=f"of another adapter: 1 weights differ in shape .first: {last}"):
         load_adapter_weights(adapted, tmp_path)
-    assert all(torch.equal(value, before[key]) for key, value in adapted.state_dict().items())
+    assert have_same_weights(adapted.state_dict(), before)
 
 
 @each_mergeable
 def test_merged_equals_unmerged_and_loads_strictly_as_a_stock_checkpoint(
-    bare: SAM2Base, base_state: dict[str, Tensor], tmp_path: Path, recipe: AdapterRecipe
+    bare: SAM2Base, tmp_path: Path, recipe: AdapterRecipe
 ) -> None:
     adapted = train(attach_adapters(bare, dataclasses.replace(recipe, dropout=0.3), seed=0))
     assert can_merge(adapted)
-    unmerged = predict_quietly(get_base(adapted))
+    unmerged = predict_quietly(adapted)
     adapted.train()  # whoever merges right after training gets no dropout into the weights
     merged = merge_adapters(adapted).eval()
     torch.testing.assert_close(predict_quietly(merged), unmerged, rtol=1e-5, atol=1e-5)
-    assert list(merged.state_dict()) == list(base_state)
+    assert list(merged.state_dict()) == list(build_bare().state_dict())
     torch.save({"model": merged.state_dict()}, tmp_path / "sam2.pt")
     with nano_config_path():
         size = [f"model.image_size={SIDE}"]
         loaded = build_sam2("sam2_nano.yaml", str(tmp_path / "sam2.pt"), device="cpu", hydra_overrides_extra=size)
     assert torch.equal(predict_quietly(loaded), predict_quietly(merged))
-    difference = predict_quietly(loaded) - predict_quietly(build_bare(base_state))
+    difference = predict_quietly(loaded) - predict_quietly(build_bare())
     assert difference.abs().max() > 1e-4  # it had learned something
 
 
 def test_a_bottleneck_says_that_it_cannot_be_merged_and_stays_as_it_was(bare: SAM2Base) -> None:
     adapted = train(attach_adapters(bare, RECIPES["bottleneck-heads"], seed=0), 1)
-    before = predict_quietly(get_base(adapted))
+    before = predict_quietly(adapted)
     assert not can_merge(adapted)
     with pytest.raises(TrainablesError, match="kind bottleneck cannot be merged"):
         merge_adapters(adapted)
-    assert torch.equal(predict_quietly(get_base(adapted)), before)
+    assert torch.equal(predict_quietly(adapted), before)
 
 
 @pytest.mark.parametrize("train_heads", [True, False])
@@ -370,21 +318,21 @@ def test_updates_sit_where_the_recipe_says_and_nowhere_else(bare: SAM2Base) -> N
 
 @pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "bottleneck"])
 def test_the_seed_decides_the_first_weights_and_the_global_generator_is_left_alone(
-    base_state: dict[str, Tensor], kind: str
+    kind: str
 ) -> None:
     before = torch.get_rng_state()
     recipe = dataclasses.replace(RECIPE, kind=kind)
-    first, again, other = (attach_adapters(build_bare(base_state), recipe, seed).state_dict() for seed in (3, 3, 4))
+    first, again, other = (attach(recipe, seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 @pytest.mark.parametrize("kind", PEFT_KINDS)
-def test_a_rank_above_a_layer_s_width_is_accepted(base_state: dict[str, Tensor], tmp_path: Path, kind: str) -> None:
+def test_a_rank_above_a_layer_s_width_is_accepted(tmp_path: Path, kind: str) -> None:
     recipe = AdapterRecipe(kind=kind, rank=256, targets="image_encoder", stages="early", train_heads=False)
-    adapted = train(attach_adapters(build_bare(base_state), recipe, seed=0), 1)
+    adapted = train(attach(recipe), 1)
     save_adapters(adapted, tmp_path)
-    other = attach_adapters(build_bare(base_state), recipe, seed=1).eval()
+    other = attach(recipe, seed=1).eval()
     load_adapter_weights(other, tmp_path)
-    assert torch.equal(predict_quietly(get_base(other)), predict_quietly(get_base(adapted)))
+    assert torch.equal(predict_quietly(other), predict_quietly(adapted))

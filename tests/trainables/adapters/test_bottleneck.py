@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from trainables.adapters.bottleneck import (
     MLP_SCALE,
-    AttentionWithBottleneck,
     Bottleneck,
-    MLPWithBottleneck,
+    WithBottleneck,
     attach_bottlenecks,
     bottlenecks_off,
     list_bottleneck_weights,
@@ -54,8 +53,8 @@ def test_a_new_bottleneck_gives_zero_and_its_second_factor_learns() -> None:
 
 def test_after_an_attention_it_takes_the_output_beside_an_mlp_the_input(identity: Bottleneck) -> None:
     x = torch.full((2, 3), 50.0)
-    assert AttentionWithBottleneck(AddOne(), identity)(x).tolist() == [[102.0] * 3] * 2  # 51 + 51
-    assert MLPWithBottleneck(AddOne(), identity)(x).tolist() == [[51 + MLP_SCALE * 50] * 3] * 2
+    assert WithBottleneck(AddOne(), identity, is_parallel=False)(x).tolist() == [[102.0] * 3] * 2  # 51 + 51
+    assert WithBottleneck(AddOne(), identity, is_parallel=True)(x).tolist() == [[51 + MLP_SCALE * 50] * 3] * 2
 
 
 def test_dropout_works_in_training_only() -> None:
@@ -70,8 +69,9 @@ def test_dropout_works_in_training_only() -> None:
 
 def test_sites_are_wrapped_by_their_kind_and_width(wrapped: SAM2Base) -> None:
     attention, mlp = (wrapped.get_submodule(site) for site in SITES)
-    assert isinstance(attention, AttentionWithBottleneck) and attention.adapter.down.in_features == 128
-    assert isinstance(mlp, MLPWithBottleneck) and mlp.adapter.down.in_features == 64
+    assert isinstance(attention, WithBottleneck) and isinstance(mlp, WithBottleneck)
+    assert (attention.is_parallel, mlp.is_parallel) == (False, True)
+    assert (attention.adapter.down.in_features, mlp.adapter.down.in_features) == (128, 64)
     weights = list_bottleneck_weights(wrapped)
     assert set(weights) == {
         f"{site}.adapter.{layer}.{kind}" for site in SITES for layer in ("down", "up") for kind in ("weight", "bias")
@@ -87,7 +87,7 @@ def test_a_model_without_bottlenecks_has_no_weights_of_theirs() -> None:
 def test_off_and_on_again_even_after_an_error(wrapped: SAM2Base) -> None:
     block = wrapped.get_submodule("image_encoder.trunk.blocks.3")
     attention = block.attn
-    assert isinstance(attention, AttentionWithBottleneck)
+    assert isinstance(attention, WithBottleneck)
     nn.init.ones_(attention.adapter.up.bias)
     x = torch.rand(1, 8, 8, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sam2.modeling.sam2_base import SAM2Base
+from small_sam2 import (
+    build_bare,
+    copy_state,
+    draw_images,
+    have_same_weights,
+    list_trained,
+    predict_quietly,
+    train,
+    train_steps,
+)
 from torch import Tensor
 
 from trainables.adapters.adapted_model import (
@@ -22,13 +30,11 @@ from trainables.adapters.adapted_model import (
     save_adapters,
 )
 from trainables.errors import CheckpointError, TrainablesError
-from trainables.model.build import MODELS, build_architecture
-from trainables.model.forward import decode_prompts, encode_images
+from trainables.model.forward import encode_images
 from trainables.model.fusion import FUSION_WEIGHTS_FILE, PathologyFusion, add_fusion, find_fusion
 from trainables.model.pathology_encoder import load_encoder
 from trainables.recipe import AdapterRecipe, FusionRecipe
 
-SIDE = 128
 VIT = "test_vit"
 NOTHING = AdapterRecipe(kind="none", train_heads=False)
 RECIPES = {
@@ -44,23 +50,9 @@ RECIPES = {
 each_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
-@pytest.fixture(scope="module")
-def base_state() -> dict[str, Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return dict(build_architecture(MODELS["nano"], SIDE).state_dict())
-
-
-def build_bare(state: dict[str, Tensor]) -> SAM2Base:
-    with torch.random.fork_rng(devices=[]):
-        model = build_architecture(MODELS["nano"], SIDE)
-    model.load_state_dict(state)
-    return model
-
-
-def fuse(state: dict[str, Tensor], name: str, seed: int = 0, weights: str | None = None) -> AdaptedModel:
+def fuse(name: str, seed: int = 0, weights: str | None = None) -> AdaptedModel:
     adapter, fusion = RECIPES[name]
-    adapted = attach_adapters(build_bare(state), adapter, seed)
+    adapted = attach_adapters(build_bare(), adapter, seed)
     add_fusion(get_base(adapted), fusion, {} if weights is None else {fusion.encoder: weights}, seed)
     return adapted.eval()
 
@@ -71,56 +63,18 @@ def get_fusion(adapted: AdaptedModel) -> PathologyFusion:
     return fusion
 
 
-def predict(model: SAM2Base) -> Tensor:
-    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    points = torch.tensor([[[20.0, 25], [100, 90]], [[10, 15], [45, 45]], [[0, 0], [127, 127]]])
-    labels = torch.tensor([[2, 3]] * 3, dtype=torch.int32)
-    features = encode_images(model, images)
-    parts: list[Tensor] = []
-    for multimask in (True, False):  # the single mask has an output head of its own
-        parts += decode_prompts(model, features, torch.tensor([0, 1, 1]), points, labels, multimask)
-    return torch.cat([part.flatten() for part in parts])
-
-
-def predict_quietly(model: SAM2Base) -> Tensor:
-    with torch.no_grad():
-        return predict(model)
-
-
-def list_trained(adapted: AdaptedModel) -> dict[str, Tensor]:
-    return {name: value for name, value in adapted.named_parameters() if value.requires_grad}
-
-
-def train_steps(adapted: AdaptedModel, n_steps: int) -> Iterator[dict[str, float]]:
-    trained = list_trained(adapted)
-    optimizer = torch.optim.AdamW(trained.values(), lr=2e-3, weight_decay=0.0)
-    adapted.train()
-    for _ in range(n_steps):
-        optimizer.zero_grad(set_to_none=True)
-        predict(get_base(adapted)).square().mean().backward()
-        yield {name: float(value.grad.abs().max()) for name, value in trained.items() if value.grad is not None}
-        optimizer.step()
-
-
-def train(adapted: AdaptedModel, n_steps: int = 2) -> AdaptedModel:
-    for _ in train_steps(adapted, n_steps):
-        pass
-    return adapted.eval()
-
-
 @each_recipe
-def test_at_first_the_fused_model_equals_its_base_bit_for_bit(base_state: dict[str, Tensor], name: str) -> None:
-    wanted = predict_quietly(build_bare(base_state))
-    assert torch.equal(predict_quietly(get_base(fuse(base_state, name))), wanted)
+def test_at_first_the_fused_model_equals_its_base_bit_for_bit(name: str) -> None:
+    wanted = predict_quietly(build_bare())
+    assert torch.equal(predict_quietly(fuse(name)), wanted)
 
 
 @each_recipe
 def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(
-    base_state: dict[str, Tensor], name: str
+    name: str
 ) -> None:
-    adapted = fuse(base_state, name)
-    before = {key: value.clone() for key, value in adapted.state_dict().items()}
-    trained = list_trained(adapted)
+    adapted = fuse(name)
+    before, trained = copy_state(adapted), list_trained(adapted)
     # What lies behind the gate gets its first gradient in the second step.
     _, _, third = train_steps(adapted, 3)
     # A softmax ignores what is added to all keys alike, and a bias in front of the values' is one with it.
@@ -135,43 +89,42 @@ def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(
 
 
 @each_recipe
-def test_off_is_zero_shot_exactly_and_then_on_again(base_state: dict[str, Tensor], name: str) -> None:
-    zero_shot = predict_quietly(build_bare(base_state))
-    adapted = train(fuse(base_state, name))
-    tuned = predict_quietly(get_base(adapted))
+def test_off_is_zero_shot_exactly_and_then_on_again(name: str) -> None:
+    zero_shot = predict_quietly(build_bare())
+    adapted = train(fuse(name))
+    tuned = predict_quietly(adapted)
     with pytest.raises(RuntimeError, match="halfway"), adapters_off(adapted) as base:
         assert torch.equal(predict_quietly(base), zero_shot)
         raise RuntimeError("halfway")
-    assert torch.equal(predict_quietly(get_base(adapted)), tuned)
+    assert torch.equal(predict_quietly(adapted), tuned)
     assert (tuned - zero_shot).abs().max() > 1e-5
 
 
 @each_recipe
-def test_saved_fusions_load_exactly(base_state: dict[str, Tensor], tmp_path: Path, name: str) -> None:
-    adapted = train(fuse(base_state, name))
+def test_saved_fusions_load_exactly(tmp_path: Path, name: str) -> None:
+    adapted = train(fuse(name))
     save_adapters(adapted, tmp_path)
-    other = fuse(base_state, name, seed=99)
+    other = fuse(name, seed=99)
     load_adapter_weights(other, tmp_path)
-    saved, loaded = adapted.state_dict(), other.state_dict()
-    assert list(saved) == list(loaded) and all(torch.equal(saved[key], loaded[key]) for key in saved)
-    assert torch.equal(predict_quietly(get_base(other)), predict_quietly(get_base(adapted)))
+    assert have_same_weights(adapted.state_dict(), other.state_dict())
+    assert torch.equal(predict_quietly(other), predict_quietly(adapted))
 
 
 @pytest.mark.parametrize("name", ["attention", "attention, trained"])
 def test_a_frozen_encoder_is_not_written_into_checkpoints(
-    base_state: dict[str, Tensor], tmp_path: Path, name: str
+    tmp_path: Path, name: str
 ) -> None:
-    save_adapters(fuse(base_state, name), tmp_path)
+    save_adapters(fuse(name), tmp_path)
     written = load_file(tmp_path / FUSION_WEIGHTS_FILE)
     assert any(key.startswith("encoder.") for key in written) == RECIPES[name][1].train_encoder
 
 
 @pytest.mark.parametrize("name", ["concat", "attention, trained"])
-def test_an_encoder_with_other_weights_is_refused(base_state: dict[str, Tensor], tmp_path: Path, name: str) -> None:
-    save_adapters(fuse(base_state, name), tmp_path / "adapter")
+def test_an_encoder_with_other_weights_is_refused(tmp_path: Path, name: str) -> None:
+    save_adapters(fuse(name), tmp_path / "adapter")
     state = load_encoder(VIT, None).network.state_dict()
     save_file({key: value + 0.01 for key, value in state.items()}, tmp_path / "other.safetensors")
-    other = fuse(base_state, name, weights=str(tmp_path / "other.safetensors"))
+    other = fuse(name, weights=str(tmp_path / "other.safetensors"))
     with pytest.raises(CheckpointError, match="with other weights"):
         load_adapter_weights(other, tmp_path / "adapter")
 
@@ -186,27 +139,27 @@ def test_an_encoder_with_other_weights_is_refused(base_state: dict[str, Tensor],
     ],
 )
 def test_another_fusion_is_refused_and_nothing_changes(
-    base_state: dict[str, Tensor], tmp_path: Path, saved: str, loaded: str, told: str
+    tmp_path: Path, saved: str, loaded: str, told: str
 ) -> None:
-    save_adapters(fuse(base_state, saved), tmp_path)
-    other = fuse(base_state, loaded, seed=1)
-    before = copy.deepcopy(other.state_dict())
+    save_adapters(fuse(saved), tmp_path)
+    other = fuse(loaded, seed=1)
+    before = copy_state(other)
     with pytest.raises(CheckpointError, match=f"of another adapter: {told}"):
         load_adapter_weights(other, tmp_path)
-    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+    assert have_same_weights(other.state_dict(), before)
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_fusion_on_one_side_alone_is_refused(base_state: dict[str, Tensor], tmp_path: Path, fused: bool) -> None:
-    plain = attach_adapters(build_bare(base_state), NOTHING, 0)
-    one, other = (plain, fuse(base_state, "concat")) if fused else (fuse(base_state, "concat"), plain)
+def test_a_fusion_on_one_side_alone_is_refused(tmp_path: Path, fused: bool) -> None:
+    plain = attach_adapters(build_bare(), NOTHING, 0)
+    one, other = (plain, fuse("concat")) if fused else (fuse("concat"), plain)
     save_adapters(one, tmp_path)
     with pytest.raises(CheckpointError, match=f"it has {'no' if fused else 'a'} fusion"):
         load_adapter_weights(other, tmp_path)
 
 
-def test_a_damaged_file_of_a_fusion_is_told(base_state: dict[str, Tensor], tmp_path: Path) -> None:
-    adapted = fuse(base_state, "concat")
+def test_a_damaged_file_of_a_fusion_is_told(tmp_path: Path) -> None:
+    adapted = fuse("concat")
     save_adapters(adapted, tmp_path)
     for path in (tmp_path / "fusion.json", tmp_path / FUSION_WEIGHTS_FILE):
         whole = path.read_bytes()
@@ -222,8 +175,8 @@ def test_a_damaged_file_of_a_fusion_is_told(base_state: dict[str, Tensor], tmp_p
         load_adapter_weights(adapted, tmp_path)
 
 
-def test_a_fusion_with_weights_of_another_shape_is_refused(base_state: dict[str, Tensor], tmp_path: Path) -> None:
-    adapted = fuse(base_state, "concat")
+def test_a_fusion_with_weights_of_another_shape_is_refused(tmp_path: Path) -> None:
+    adapted = fuse("concat")
     save_adapters(adapted, tmp_path)
     state = load_file(tmp_path / FUSION_WEIGHTS_FILE)
     save_file({**state, "gate": torch.zeros(3)}, tmp_path / FUSION_WEIGHTS_FILE)
@@ -232,8 +185,8 @@ def test_a_fusion_with_weights_of_another_shape_is_refused(base_state: dict[str,
 
 
 @pytest.mark.parametrize(("name", "told"), [("attention, lora", "a fusion"), ("concat, bottleneck", "bottleneck and")])
-def test_a_fusion_says_that_it_cannot_be_merged(base_state: dict[str, Tensor], name: str, told: str) -> None:
-    adapted = fuse(base_state, name)
+def test_a_fusion_says_that_it_cannot_be_merged(name: str, told: str) -> None:
+    adapted = fuse(name)
     assert not can_merge(adapted)
     with pytest.raises(TrainablesError, match=f"{told}.*cannot be merged"):
         merge_adapters(adapted)
@@ -241,9 +194,9 @@ def test_a_fusion_says_that_it_cannot_be_merged(base_state: dict[str, Tensor], n
 
 @pytest.mark.parametrize("gate", ["channel", "scalar"])
 @pytest.mark.parametrize("kind", ["concat", "attention"])
-def test_parameters_by_hand(base_state: dict[str, Tensor], kind: str, gate: str) -> None:
-    n_bare = sum(value.numel() for value in build_bare(base_state).parameters())
-    adapted = attach_adapters(build_bare(base_state), NOTHING, 0)
+def test_parameters_by_hand(kind: str, gate: str) -> None:
+    n_bare = sum(value.numel() for value in build_bare().parameters())
+    adapted = attach_adapters(build_bare(), NOTHING, 0)
     add_fusion(get_base(adapted), FusionRecipe(kind=kind, encoder=VIT, gate=gate), {}, 0)
     encoder = load_encoder(VIT, None)
     n_encoder, n = sum(value.numel() for value in encoder.parameters()), encoder.n_channels
@@ -256,13 +209,13 @@ def test_parameters_by_hand(base_state: dict[str, Tensor], kind: str, gate: str)
 
 @pytest.mark.parametrize("name", ["concat", "attention"])
 def test_the_second_encoder_sees_the_image_once_a_region_and_as_it_is(
-    base_state: dict[str, Tensor], name: str
+    name: str
 ) -> None:
-    adapted = fuse(base_state, name)
+    adapted = fuse(name)
     seen: list[Tensor] = []
     get_fusion(adapted).encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    predict_quietly(get_base(adapted))  # three objects in two regions
-    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    predict_quietly(adapted)  # three objects in two regions
+    images = draw_images()
     (found,) = seen
     torch.testing.assert_close(found, images, rtol=0, atol=1e-6)
     with adapters_off(adapted) as base:
@@ -271,12 +224,12 @@ def test_the_second_encoder_sees_the_image_once_a_region_and_as_it_is(
 
 
 @pytest.mark.parametrize("name", ["concat", "attention"])
-def test_what_the_other_encoder_sees_comes_to_its_own_place(base_state: dict[str, Tensor], name: str) -> None:
-    adapted = fuse(base_state, name)
+def test_what_the_other_encoder_sees_comes_to_its_own_place(name: str) -> None:
+    adapted = fuse(name)
     fusion, base = get_fusion(adapted), get_base(adapted)
     with torch.no_grad():
         fusion.gate.fill_(1.0)
-    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    image = draw_images(1, seed=2)
     with torch.no_grad():
         embedding = torch.zeros(1, 64, 8, 8)
         features = torch.zeros(1, fusion.encoder.n_channels, 4, 4)
@@ -288,19 +241,19 @@ def test_what_the_other_encoder_sees_comes_to_its_own_place(base_state: dict[str
         assert encode_images(base, image).embedding.shape == (1, 64, 8, 8)
 
 
-def test_a_copy_of_the_model_uses_the_copy_s_encoder(base_state: dict[str, Tensor]) -> None:
-    adapted = train(fuse(base_state, "concat"))
-    before = predict_quietly(get_base(adapted))
+def test_a_copy_of_the_model_uses_the_copy_s_encoder() -> None:
+    adapted = train(fuse("concat"))
+    before = predict_quietly(adapted)
     other = copy.deepcopy(adapted)
     with torch.no_grad():
         get_fusion(adapted).gate.zero_()
-    assert torch.equal(predict_quietly(get_base(other)), before)
+    assert torch.equal(predict_quietly(other), before)
 
 
 @pytest.mark.parametrize("name", ["concat", "attention"])
-def test_under_autocast_the_embedding_keeps_its_type(base_state: dict[str, Tensor], name: str) -> None:
-    adapted = train(fuse(base_state, name))
-    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+def test_under_autocast_the_embedding_keeps_its_type(name: str) -> None:
+    adapted = train(fuse(name))
+    image = draw_images(1, seed=2)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         on = encode_images(get_base(adapted), image).embedding
         with adapters_off(adapted) as base:
@@ -308,15 +261,15 @@ def test_under_autocast_the_embedding_keeps_its_type(base_state: dict[str, Tenso
     assert on.dtype == off.dtype and not torch.equal(on, off)
 
 
-def test_the_seed_decides_the_mixer_and_the_global_generator_is_left_alone(base_state: dict[str, Tensor]) -> None:
+def test_the_seed_decides_the_mixer_and_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
-    first, again, other = (fuse(base_state, "attention", seed).state_dict() for seed in (3, 3, 4))
+    first, again, other = (fuse("attention", seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-def test_kind_none_changes_nothing(base_state: dict[str, Tensor]) -> None:
-    model = build_bare(base_state)
+def test_kind_none_changes_nothing() -> None:
+    model = build_bare()
     add_fusion(model, FusionRecipe(), {}, 0)
-    assert find_fusion(model) is None and list(model.state_dict()) == list(base_state)
+    assert find_fusion(model) is None and list(model.state_dict()) == list(build_bare().state_dict())

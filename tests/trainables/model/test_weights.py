@@ -239,7 +239,7 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_hub_id_without_a_connection_is_told_within_seconds(offline_hub: Path) -> None:
     start = time.perf_counter()
-    with pytest.raises(CheckpointError, match=f"{TINY_ID}: could not be fetched .* pass its path"):
+    with pytest.raises(CheckpointError, match=f"{TINY_ID}: could not be fetched .* pass their path"):
         load_model("tiny", TINY_ID)
     assert time.perf_counter() - start < 5
 
