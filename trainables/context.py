@@ -17,7 +17,7 @@ ADAPTER_FOLDER = "adapter"
 RECIPE_FILE = "recipe.json"
 STATE_FILE = "state.pt"
 SEED_KEY = "seed"
-# Keys of the result of a trial that ends itself: why, and that it was for a loss that is not finite.
+# Keys of the result of a trial that ends itself: the reason, and whether the loss was not finite.
 FAILURE, DIVERGED = "failure", "diverged"
 
 
@@ -33,13 +33,13 @@ class TrialContext:
         val: Names of the validation regions.
         protocol: How validation is scored.
         max_epochs: Epochs of a full fine-tune, which the learning rate's schedule spans.
-        seed: Of everything that a trial leaves to chance; a trial's config may give another (``seed``).
+        seed: Of everything that is random in a trial; a trial's config may replace it (``seed``).
         fixed: Recipe fields that no trial varies.
         n_workers: Processes that load and augment ahead of training; 0 for none.
-        folds: Where trials are cross-validated, the folds, whose regions ``train`` and ``val`` together name;
-            empty for the one split into ``train`` and ``val``.
-        pathology_weights: Name of a pathology encoder -> its weights' file or hub id; those that are not named have
-            random weights.
+        folds: The folds of a cross-validation, whose regions ``train`` and ``val`` name together; empty for the
+            one split into ``train`` and ``val``.
+        pathology_weights: Name of a pathology encoder -> its weights' file or hub id; other encoders have random
+            weights.
     """
 
     model: str
@@ -56,16 +56,16 @@ class TrialContext:
     pathology_weights: Mapping[str, str] = field(default_factory=dict)
 
     def list_folds(self) -> tuple[Fold, ...]:
-        """Returns the folds, one of them where nothing is cross-validated."""
+        """Returns the folds: one without cross-validation."""
         return self.folds or (Fold(self.train, self.val),)
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """Names of the regions on which candidates are compared: all folds' validation regions."""
+        """Names of all folds' validation regions, on which candidates are compared."""
         return tuple(name for fold in self.list_folds() for name in fold.val)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns every field, plain enough for JSON."""
+        """Returns every field as plain values that JSON can hold."""
         return dataclasses.asdict(self)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Zero-shot SAM2 under one protocol a trial, as a Ray Tune trainable: a single step, and nothing is trained."""
+"""Zero-shot SAM2 as a Ray Tune trainable: a trial is a protocol, scored in a single step without training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainables.protocol.fields import change_protocol
 class ProtocolTrainable(tune.Trainable):
     """Scores zero-shot on validation; the config holds parts of the protocol by their flat names."""
 
-    def setup(  # type: ignore[override]  # Ray hands the context over by name
+    def setup(  # type: ignore[override]  # Ray passes the context by name
         self, config: dict[str, Any], context: TrialContext
     ) -> None:
         """Loads the model and the regions once; they serve every trial that this actor runs."""
@@ -33,13 +33,13 @@ class ProtocolTrainable(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes another trial's protocol."""
+        """Changes to another trial's protocol."""
         parts = {name: value for name, value in new_config.items() if "." in name}
         self.protocol = change_protocol(self.context.protocol, {**self.context.fixed, **parts})
         return True
 
     def step(self) -> dict[str, Any]:
-        """Scores zero-shot under the trial's protocol; the figures are comparable with no other protocol's."""
+        """Scores zero-shot under the trial's protocol; no other protocol's figures compare with these."""
         start = time.perf_counter()
         regions = EvaluationSet(self.store, self.context.scored, self.protocol)
         with torch.inference_mode():

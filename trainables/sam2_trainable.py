@@ -29,12 +29,10 @@ from trainables.training.fine_tune import FineTune
 class SAM2Trainable(tune.Trainable):
     """Fine-tunes adapters by a recipe, on each fold; the config holds the recipe's fields by their flat names.
 
-    Names without a dot are no recipe fields: ``seed`` takes the place of the context's, others are left to
-    whoever reads the config again.
+    Names without a dot are no recipe fields: ``seed`` replaces the context's, others are ignored here.
     """
 
-    # Ray hands the context over by name (tune.with_parameters), which its own signature does not tell.
-    def setup(  # type: ignore[override]
+    def setup(  # type: ignore[override]  # Ray passes the context by name (tune.with_parameters)
         self, config: dict[str, Any], context: TrialContext
     ) -> None:
         """Loads the model and the regions once; they serve every trial that this actor runs."""
@@ -51,7 +49,7 @@ class SAM2Trainable(tune.Trainable):
         self._start_trial(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Starts another trial in this process: the imports it spares cost more than a new model."""
+        """Starts another trial in this process, as imports take longer than a new model."""
         self._start_trial(new_config)
         return True
 
@@ -60,7 +58,7 @@ class SAM2Trainable(tune.Trainable):
         searched = {name: value for name, value in config.items() if "." in name}
         self.recipe = Recipe.from_flat({**context.fixed, **searched})
         own = dataclasses.replace(context, seed=int(config.get(SEED_KEY, context.seed)))
-        self.fits: list[FineTune] = []  # the last trial's models give way before the next ones are built
+        self.fits: list[FineTune] = []  # frees the last trial's models before the next ones are built
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.fits = [
@@ -70,7 +68,7 @@ class SAM2Trainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Trains one epoch on each fold and validates; returns the epoch's metrics.
 
-        Where the loss is NaN or infinite, the trial ends itself with the reason: raised, Tune would try it again.
+        If the loss is NaN or infinite, the trial ends itself with the reason: Tune would retry after an exception.
         """
         start = time.perf_counter()
         try:
@@ -89,13 +87,13 @@ class SAM2Trainable(tune.Trainable):
         }
 
     def _name_nothing(self) -> dict[str, float]:
-        """Returns NaN for each figure of validation: no checkpoint of such an epoch counts as the best one."""
+        """Returns NaN for each figure of validation, so that no checkpoint of such an epoch counts as the best."""
         kinds = ("val_dice", "val_iou")
         names = [*kinds, *(f"{kind}/{name}" for kind in kinds for name in self.classes), "val_dice_min_class"]
         return {**dict.fromkeys(names, math.nan), "train_loss": math.nan, "trained_parameters": self.fits[0].n_trained}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes every fold's fine-tune, each in a folder of its own where there are several."""
+        """Writes every fold's fine-tune, in a folder for each if there are several."""
         folder = Path(checkpoint_dir)
         for index, fit in enumerate(self.fits):
             place = self.context.locate_fold(folder, index)
@@ -105,7 +103,7 @@ class SAM2Trainable(tune.Trainable):
         seal_checkpoint(folder)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # never a dict here
-        """Goes on from :meth:`save_checkpoint`."""
+        """Resumes from what :meth:`save_checkpoint` wrote."""
         for index, fit in enumerate(self.fits):
             fit.load(self.context.locate_fold(Path(checkpoint_dir), index))
 
@@ -113,18 +111,19 @@ class SAM2Trainable(tune.Trainable):
 def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
     """Names an epoch's figures for logs: ``train_loss``, ``train_loss/<part>``, ``lr``, ``images_per_s``.
 
-    Where batches did not fit the GPU, also ``regions_per_pass``: how many regions went through at once.
+    If batches did not fit the GPU, also ``regions_per_pass``: how many regions went through at once.
 
     Args:
-        reports: One a fold, of which losses and speeds are averaged; at least one.
+        reports: One for each fold, at least one; losses and speeds are averaged.
     """
     figures = {
-        name if name == "train_loss" else f"train_loss/{name}": float(
-            np.mean([report.losses["total" if name == "train_loss" else name] for report in reports])
+        "train_loss" if part == "total" else f"train_loss/{part}": float(
+            np.mean([report.losses[part] for report in reports])
         )
-        for name in ("train_loss", *(part for part in reports[0].losses if part != "total"))
+        for part in reports[0].losses
     }
-    speed = float(np.mean([report.images_per_s for report in reports]))
-    told = {**figures, "lr": reports[0].lr, "images_per_s": speed}
-    parts = [report.regions_per_pass for report in reports if report.regions_per_pass]
-    return {**told, "regions_per_pass": float(min(parts))} if parts else told
+    figures["lr"] = reports[0].lr
+    figures["images_per_s"] = float(np.mean([report.images_per_s for report in reports]))
+    if parts := [report.regions_per_pass for report in reports if report.regions_per_pass]:
+        figures["regions_per_pass"] = float(min(parts))
+    return figures

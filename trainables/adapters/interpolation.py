@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-# Twice what was trained is no longer a little beyond it; far greater ones overflow.
+# "A little beyond" ends at twice the update; far greater scales overflow.
 MAX_SCALE = 2.0
 
-# Of each kind's factors the one that is scaled: the update is linear in it. LoHa and LoKr save it whole or in two.
+# The factor of each kind that is scaled: the update is linear in it. LoHa and LoKr save it whole or in two.
 LINEAR_FACTORS = (".lora_B.weight", ".hada_w1_a", ".lokr_w1", ".lokr_w1_a")
 OTHER_FACTORS = (
     *(".lora_A.weight", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"),
@@ -38,9 +38,9 @@ MAGNITUDE = ".lora_magnitude_vector"
 def interpolate_weights(
     base_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor], scale: float
 ) -> dict[str, Tensor]:
-    """Returns ``base + scale * (tuned - base)``, weight by weight, in copies.
+    """Returns copies of ``base + scale * (tuned - base)``, weight by weight.
 
-    What training left alone stays bit for bit at every scale, buffers and integers among it. Floats narrower than
+    Weights, buffers and integers that training did not change stay bit for bit at every scale. Floats narrower than
     float32 are computed in float32.
 
     Args:
@@ -60,7 +60,7 @@ def interpolate_weights(
 
 
 def check_scale(scale: float) -> None:
-    """Refuses what is no scale.
+    """Checks a scale.
 
     Raises:
         InputError: If it is negative, greater than 2, or no number.
@@ -95,7 +95,7 @@ def interpolate_adapter(
     scale: float,
     initial_state: Mapping[str, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], PeftConfig | None]:
-    """Returns an adapter, and its config, that makes of the base what :func:`interpolate_weights` returns.
+    """Returns an adapter, and its config, that turns the base into what :func:`interpolate_weights` returns.
 
     LoRA's, LoHa's and LoKr's updates are linear in one of their factors. DoRA's are not, but a DoRA of the same rank
     gives their interpolation too. PiSSA becomes a plain LoRA of twice the rank, as it changes the base it sits on.
@@ -127,13 +127,13 @@ def interpolate_adapter(
         return state | _scale_dora(adapter_state, config, base_state, scale), copy.deepcopy(config)
     if is_pissa(config):
         if initial_state is None:
-            raise ValueError("PiSSA needs its state before training, to tell what training changed")
+            raise ValueError("PiSSA needs its state before training, to find what training changed")
         return state | _subtract_initial(state, initial_state, scale), _double_rank(config)
     return state, copy.deepcopy(config)
 
 
 def is_pissa(config: PeftConfig | None) -> bool:
-    """Whether an adapter starts with the base's own principal part, which it takes out of the base."""
+    """Returns whether an adapter starts with the base's own principal part, which it takes out of the base."""
     from peft import LoraConfig
 
     start = config.init_lora_weights if isinstance(config, LoraConfig) else None
@@ -154,7 +154,7 @@ def _scale_factor(name: str, value: Tensor, whole: Mapping[str, Tensor], scale: 
 def _check_coverage(
     state: Mapping[str, Tensor], base_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor]
 ) -> None:
-    """Refuses an adapter that lacks some of what training changed."""
+    """Raises TrainablesError if the adapter lacks a weight that training changed."""
     carried = {name.removeprefix(PEFT_PREFIX) for name in state}
     suffixes = (*LINEAR_FACTORS, *OTHER_FACTORS, MAGNITUDE)
     carried |= {f"{name.removesuffix(end)}.weight" for name in carried for end in suffixes if name.endswith(end)}

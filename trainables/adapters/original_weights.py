@@ -1,4 +1,4 @@
-"""Frozen copies of weights that a fine-tune changes in place, so that zero-shot stays at hand."""
+"""Frozen copies of weights that a fine-tune changes in place, by which zero-shot can be restored."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from torch import nn
 
 
 class OriginalWeights(nn.Module):
-    """Remembers weights of a model as they were; takes as much memory as they do.
+    """Copies of a model's weights, made before any module is wrapped.
 
-    Made before anything is wrapped; the modules that hold the weights stay the same objects under PEFT's wrappers
-    and this project's own.
+    The modules that hold the weights stay the same objects under PEFT's wrappers and this project's own.
     """
 
     def __init__(self, model: nn.Module, parts: Sequence[str]) -> None:
@@ -41,10 +40,10 @@ class OriginalWeights(nn.Module):
 
     @contextmanager
     def put_back(self) -> Iterator[None]:
-        """While this lasts the model has its original weights.
+        """Gives the model its original weights inside the block.
 
-        Whole parameters are exchanged and not their values: the optimizer keeps its own, a backward pass may span
-        this, and autocast, which caches what it casts by parameter, cannot mix them up.
+        Parameters are exchanged, not their values: the optimizer keeps its own, a backward pass may span the block,
+        and autocast, which caches by parameter, cannot mix them up.
         """
         changed = self.current()
         if changed:

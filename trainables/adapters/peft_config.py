@@ -19,7 +19,7 @@ LORA_VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "pissa": {"init_lora_weights": "pissa"},
 }
 PEFT_KINDS = (*LORA_VARIANTS, "loha", "lokr")
-# What tells two updates apart whose weights have the same names.
+# Settings by which updates differ whose weights have the same names.
 IDENTITY = ("peft_type", "r", "lora_alpha", "alpha", "use_rslora", "use_dora", "init_lora_weights")
 
 
@@ -52,5 +52,5 @@ def build_peft_config(recipe: AdapterRecipe, layers: Sequence[str]) -> PeftConfi
 
 
 def describe_config(config: PeftConfig) -> dict[str, object]:
-    """Returns what tells the update apart, in the words of PEFT's ``adapter_config.json``."""
+    """Returns those settings of :data:`IDENTITY` that the update has, as in PEFT's ``adapter_config.json``."""
     return {key: getattr(config, key) for key in IDENTITY if hasattr(config, key)}

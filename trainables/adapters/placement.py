@@ -1,7 +1,7 @@
 """Where in a SAM2 model adapters sit, and which of its parts are trained in full.
 
-Where adapters sit matters more than their kind (PEFT-SAM, arXiv 2502.00418). All names are full ones, never
-suffixes: Hiera's ``attn.proj`` and a block's own ``proj`` end alike.
+Where adapters sit matters more than their kind (PEFT-SAM, arXiv 2502.00418). All names are full, never suffixes:
+Hiera's ``attn.proj`` and a block's own ``proj`` end alike.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def list_encoder_blocks(model: SAM2Base, stages: str, last_blocks: int) -> list[
     Args:
         model: The bare model.
         stages: ``early`` (stages 1 and 2, strides 4 and 8), ``late`` (3 and 4, strides 16 and 32) or ``all``.
-        last_blocks: Only so many at the end of the chosen stages; 0, or more than there are, means all.
+        last_blocks: Only so many at the end of the chosen stages; all for 0, or for more than there are.
     """
     trunk = model.image_encoder.trunk
     first_late = trunk.stage_ends[1] + 1
@@ -43,7 +43,7 @@ def list_encoder_blocks(model: SAM2Base, stages: str, last_blocks: int) -> list[
 
 
 def list_layers(model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
-    """Names every Linear layer that gets an update: the recipe's, but for those that are trained in full anyway.
+    """Names every Linear layer that gets an update: the recipe's, without those that are trained in full.
 
     Args:
         model: The bare model.
@@ -71,8 +71,8 @@ def list_bottleneck_sites(model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
 
     Args:
         model: The bare model.
-        recipe: Its targets, stages and last blocks; ``layers`` has no say. In the mask decoder all attentions and
-            MLPs of the two-way transformer are meant.
+        recipe: Its targets, stages and last blocks; ``layers`` has no effect. In the mask decoder all attentions
+            and MLPs of the two-way transformer get adapters.
     """
     blocks = list_encoder_blocks(model, recipe.stages, recipe.last_blocks)
     encoder = [f"{block}.{module}" for block in blocks for module in ("attn", "mlp")]
@@ -101,7 +101,7 @@ def list_trained_parts(model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
 
 
 def _choose(encoder: Sequence[str], decoder: Sequence[str], model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
-    """Keeps what the recipe's targets name and what does not lie inside a part that is trained in full."""
+    """Returns the names that the recipe's targets include and no part that is trained in full contains."""
     names = {"image_encoder": encoder, "mask_decoder": decoder, "both": [*encoder, *decoder]}[recipe.targets]
     parts = tuple(f"{part}." for part in list_trained_parts(model, recipe))
     return [name for name in names if not name.startswith(parts)]

@@ -1,8 +1,8 @@
 """Pretrains nano on generic shapes and textures: ``python -m trainables.demo.pretrain --out FILE``.
 
-Two stages: small images first, where a step is cheap and the mask decoder learns what a prompt means, then
-nano's own size. An auxiliary loss asks that pixels of one object have features alike, and unlike those around
-it; without it the mask decoder waits a thousand steps for features worth attending to.
+Small images come first, where a step is cheap and the mask decoder learns what a prompt means, then nano's own
+size. An auxiliary loss makes features alike inside an object and different around it; without it the mask decoder
+waits a thousand steps for features worth attending to.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
@@ -28,8 +26,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from trainables.demo.shapes import draw_scene
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import decode_prompts, encode_images, select_best_mask
-from trainables.protocol.components import fill_box, keep_largest_component
-from trainables.protocol.prompts import PromptSpec, draw_prompt, stack_prompts
+from trainables.protocol.components import BoolMask, fill_box, keep_largest_component
+from trainables.protocol.prompts import PromptSpec, draw_prompt
+from trainables.training.batches import Batch, Sample, collate_samples, shrink_mask
 from trainables.training.losses import LossWeights, compute_loss, dice_loss
 
 SPECS = (
@@ -43,8 +42,8 @@ SPECS = (
 COMPACT_FILL = 0.45
 SPEC_SHARES = (0.3, 0.4, 0.15, 0.1, 0.05)
 WEIGHTS = LossWeights(focal=5.0, dice=1.0, iou=1.5, objectness=0.05, focal_alpha=0.5)
-# Weight of a Dice loss that all candidate masks bear, not the best alone: else those that are not trained on
-# an object drift so far that a slip of the IoU head costs 0.2 of Dice.
+# Weight of a Dice loss over all candidate masks, not the best alone: without it, candidates that are not trained on
+# an object drift so far that an error of the IoU head costs 0.2 of Dice.
 ALL_MASKS_WEIGHT = 0.3
 
 
@@ -59,8 +58,8 @@ class Stage:
         objects: Objects a scene, at most.
         lr: Peak learning rate.
         decay_share: Share of the stage, at its end, over which the learning rate falls linearly.
-        compact_share: Share that is kept of the objects that fill most of their box: with 1 the filled box is
-            nearly an answer, with less the model has to look at the texture inside.
+        compact_share: Share of compact objects that is kept: with 1 the filled box is nearly an answer, with less
+            the model has to look at the texture inside.
     """
 
     side: int
@@ -78,55 +77,35 @@ class Stage:
         return Stage(int(side), float(minutes), int(regions), int(objects), *map(float, rates))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Images in [0, 1] of shape R x 3 x s x s, and O objects with prompts and masks at stride 4."""
-
-    images: Float[Tensor, "regions 3 s s"]
-    region_index: Int[Tensor, " objects"]
-    points: Float[Tensor, "objects points 2"]
-    labels: Int[Tensor, "objects points"]
-    targets: Float[Tensor, "objects h4 w4"]
-
-
 class SceneBatches(IterableDataset[Batch]):
-    """An endless stream of batches, each drawn anew."""
+    """An endless stream of batches of random scenes, whose objects are all of one class."""
 
     def __init__(self, stage: Stage, seed: int) -> None:
-        self.seed, self.side, self.regions, self.objects = seed, stage.side, stage.regions, stage.objects
-        self.compact_share = stage.compact_share
+        self.stage, self.seed = stage, seed
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng((self.seed, self.side, worker.id if worker else 0))
+        rng = np.random.default_rng((self.seed, self.stage.side, worker.id if worker else 0))
         while True:
-            yield self._draw_batch(rng)
+            batch = collate_samples([self._draw_sample(rng) for _ in range(self.stage.regions)])
+            assert batch is not None, "each scene has an object"
+            yield batch
 
-    def _draw_batch(self, rng: np.random.Generator) -> Batch:
-        images: list[Tensor] = []
-        index: list[int] = []
-        prompts, targets = [], []
-        while len(images) < self.regions:
-            image, labels = draw_scene(rng, self.side)
+    def _draw_sample(self, rng: np.random.Generator) -> Sample:
+        drawn: list[tuple[BoolMask, BoolMask]] = []
+        while not drawn:
+            image, labels = draw_scene(rng, self.stage.side)
             drawn = self._draw_objects(rng, labels)
-            if not drawn:
-                continue
-            index += [len(images)] * len(drawn)
-            images.append(torch.from_numpy(image).permute(2, 0, 1).float() / 255)
-            for mask, class_mask in drawn:
-                spec = SPECS[rng.choice(len(SPECS), p=SPEC_SHARES)]
-                prompts.append(draw_prompt(mask, class_mask, spec, rng))
-                small = cv2.resize(
-                    mask.astype(np.float32), (self.side // 4,) * 2, interpolation=cv2.INTER_AREA
-                )
-                targets.append(torch.from_numpy(small))
-        points, point_labels = stack_prompts(prompts, [(1.0, 1.0)] * len(prompts))
-        return Batch(torch.stack(images), torch.tensor(index), points, point_labels, torch.stack(targets))
+        prompts, targets = [], []
+        for mask, class_mask in drawn:
+            spec = SPECS[rng.choice(len(SPECS), p=SPEC_SHARES)]
+            prompts.append(draw_prompt(mask, class_mask, spec, rng))
+            targets.append(shrink_mask(mask))
+        tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        return Sample(tensor, tuple(prompts), tuple(targets), torch.ones_like(targets[0]), (0,) * len(drawn))
 
-    def _draw_objects(
-        self, rng: np.random.Generator, labels: np.ndarray
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Up to ``objects`` areas of one scene: the largest component of each, and the whole area."""
+    def _draw_objects(self, rng: np.random.Generator, labels: np.ndarray) -> list[tuple[BoolMask, BoolMask]]:
+        """Returns up to ``objects`` areas of one scene: the largest component of each, and the whole area."""
         found = []
         for label in rng.permutation(np.unique(labels)):
             class_mask = labels == label
@@ -134,13 +113,13 @@ class SceneBatches(IterableDataset[Batch]):
             if not 0.008 < component.mean() < 0.7:
                 continue
             is_compact = component.sum() > COMPACT_FILL * fill_box(component).sum()
-            if not is_compact or rng.random() < self.compact_share:
+            if not is_compact or rng.random() < self.stage.compact_share:
                 found.append((component, class_mask))
-        return found[: self.objects]
+        return found[: self.stage.objects]
 
 
 def group_pixels_loss(model: SAM2Base, maps: list[Tensor], batch: Batch) -> Tensor:
-    """Pixels of an object should resemble the object's mean feature, the pixels around should not."""
+    """Returns a loss that is least where pixels resemble the mean feature of their own object alone."""
     size = batch.targets.shape[-2:]
     feature = sum(F.interpolate(level, size, mode="bilinear") for level in maps)
     assert isinstance(feature, Tensor)
@@ -154,11 +133,11 @@ def group_pixels_loss(model: SAM2Base, maps: list[Tensor], batch: Batch) -> Tens
 
 
 def make_optimizers(model: SAM2Base, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for all else."""
+    """Returns Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for all else."""
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
         if name.startswith(("memory", "obj_ptr", "mask_downsample")):
-            parameter.requires_grad_(False)  # the video parts take no part in segmenting images
+            parameter.requires_grad_(False)  # these parts serve videos alone
         elif parameter.ndim == 2 and min(parameter.shape) > 4 and "embed" not in name and "token" not in name:
             matrices.append(parameter)
         else:
@@ -170,7 +149,7 @@ def make_optimizers(model: SAM2Base, lr: float) -> list[torch.optim.Optimizer]:
 
 
 def train_step(model: SAM2Base, batch: Batch, optimizers: list[torch.optim.Optimizer]) -> dict[str, float]:
-    """One step; returns the loss parts."""
+    """Takes one step; returns the loss parts."""
     captured: dict[str, list[Tensor]] = {}
     hook = model.image_encoder.register_forward_hook(
         lambda module, args, out: captured.update(maps=list(out["backbone_fpn"]))
@@ -192,15 +171,13 @@ def train_step(model: SAM2Base, batch: Batch, optimizers: list[torch.optim.Optim
 
 @torch.no_grad()
 def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
-    """Returns the mean Dice, on scenes kept apart, of the model's masks and of the targets' filled boxes."""
+    """Returns the mean Dice of the model's masks and of the targets' filled boxes."""
     model.eval()
     dice: list[float] = []
     floor: list[float] = []
     for batch in batches:
         features = encode_images(model, batch.images)
-        outputs = decode_prompts(
-            model, features, batch.region_index, batch.points, batch.labels, multimask=True
-        )
+        outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
         predicted = select_best_mask(outputs.logits, outputs.iou) > 0
         actual = batch.targets > 0.5
         box = actual.any(1)[:, None, :] & actual.any(2)[:, :, None]
@@ -214,7 +191,7 @@ def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
 def run_stage(
     model: SAM2Base, stage: Stage, seed: int, checkpoint: Path, optimizers: list[torch.optim.Optimizer]
 ) -> None:
-    """Trains for the stage's minutes, then a last linear decay of the learning rate over its final part."""
+    """Trains for the stage's minutes and prints scores on scenes of another seed."""
     data = SceneBatches(stage, seed)
     fresh = list(itertools.islice(SceneBatches(stage, seed + 1_000_003), 6))
     loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4)
@@ -252,7 +229,7 @@ def main() -> None:
     """Parses the command line and pretrains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--start-from", type=Path, help="weights to go on from")
+    parser.add_argument("--start-from", type=Path, help="weights to start from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--stages",

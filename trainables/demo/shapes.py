@@ -12,8 +12,8 @@ Field = Float[np.ndarray, "h w"]
 Labels = Int[np.ndarray, "h w"]
 
 
-def draw_noise(rng: np.random.Generator, side: int, cell_px: float, octaves: int = 1) -> Field:
-    """Band-limited noise in [0, 1], about one bump every ``cell_px`` pixels; each octave halves that."""
+def draw_bumps(rng: np.random.Generator, side: int, cell_px: float, octaves: int = 1) -> Field:
+    """Returns band-limited noise in [0, 1], about one bump every ``cell_px`` pixels; each octave halves that."""
     field = np.zeros((side, side), np.float32)
     for octave in range(octaves):
         cells = max(2, int(round(side * 2**octave / cell_px)) + 1)
@@ -25,13 +25,13 @@ def draw_noise(rng: np.random.Generator, side: int, cell_px: float, octaves: int
 
 
 def _texture_cloud(rng: np.random.Generator, side: int) -> Field:
-    return draw_noise(rng, side, rng.uniform(3, 40), octaves=int(rng.integers(1, 4)))
+    return draw_bumps(rng, side, rng.uniform(3, 40), octaves=int(rng.integers(1, 4)))
 
 
 def _texture_stripes(rng: np.random.Generator, side: int) -> Field:
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 20)
     y, x = np.mgrid[:side, :side].astype(np.float32)
-    warp = draw_noise(rng, side, rng.uniform(15, 60)) * rng.uniform(0, 3)
+    warp = draw_bumps(rng, side, rng.uniform(15, 60)) * rng.uniform(0, 3)
     wave = np.sin(2 * np.pi * ((x * np.cos(angle) + y * np.sin(angle)) / period + warp))
     stripes: Field = (0.5 + 0.5 * np.clip(wave * rng.uniform(1, 3), -1, 1)).astype(np.float32)
     return stripes
@@ -51,17 +51,17 @@ def _texture_spots(rng: np.random.Generator, side: int) -> Field:
 
 
 def _texture_islands(rng: np.random.Generator, side: int) -> Field:
-    field = draw_noise(rng, side, rng.uniform(4, 20), octaves=2)
+    field = draw_bumps(rng, side, rng.uniform(4, 20), octaves=2)
     return np.clip((field - rng.uniform(0.35, 0.65)) * rng.uniform(4, 20) + 0.5, 0, 1).astype(np.float32)
 
 
 def _texture_network(rng: np.random.Generator, side: int) -> Field:
-    field = draw_noise(rng, side, rng.uniform(8, 30), octaves=2)
+    field = draw_bumps(rng, side, rng.uniform(8, 30), octaves=2)
     return np.clip(1 - np.abs(field - 0.5) * rng.uniform(8, 25), 0, 1).astype(np.float32)
 
 
 def _texture_grain(rng: np.random.Generator, side: int) -> Field:
-    return draw_noise(rng, side, rng.uniform(1.5, 4))
+    return draw_bumps(rng, side, rng.uniform(1.5, 4))
 
 
 TEXTURES: tuple[Callable[[np.random.Generator, int], Field], ...] = (
@@ -76,9 +76,9 @@ TEXTURES: tuple[Callable[[np.random.Generator, int], Field], ...] = (
 
 
 def _draw_palette(rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Ground, ink and speck color of a scene (3 x 3), and how far areas depart from them.
+    """Returns ground, ink and speck color of a scene (3 x 3), and how far the colors of areas depart from them.
 
-    The less they depart, the more must texture tell areas apart.
+    The less they depart, the more texture alone distinguishes areas.
     """
     ground = rng.uniform(0.15, 0.95, 3)
     inks = ground + rng.normal(0, 0.35, (2, 3))
@@ -88,7 +88,7 @@ def _draw_palette(rng: np.random.Generator) -> tuple[np.ndarray, float]:
 def _paint(
     rng: np.random.Generator, side: int, palette: np.ndarray, departure: float
 ) -> Float[np.ndarray, "h w 3"]:
-    """One texture in two colors near the scene's palette; half of the time specks of a third lie on it."""
+    """Returns a texture in two colors near the scene's palette; half of the time with specks of a third."""
     ground, ink, speck = np.clip(palette + rng.normal(0, departure, (3, 3)), 0, 1)
     field = TEXTURES[rng.integers(len(TEXTURES))](rng, side)[..., None] * rng.uniform(0.3, 1.0)
     painted = ground * (1 - field) + ink * field
@@ -100,15 +100,15 @@ def _paint(
 
 
 def _draw_ragged_partition(rng: np.random.Generator, side: int, number: int) -> Labels:
-    """Several noise fields compete for each pixel: concave, branching areas with islands of one another."""
+    """Draws concave, branching areas with islands of one another: noise fields compete for each pixel."""
     cell = rng.uniform(side / 6, side / 1.5)
-    fields = [draw_noise(rng, side, cell, octaves=int(rng.integers(1, 4))) for _ in range(number)]
+    fields = [draw_bumps(rng, side, cell, octaves=int(rng.integers(1, 4))) for _ in range(number)]
     labels: Labels = np.argmax(np.stack(fields) + rng.uniform(-0.08, 0.08, (number, 1, 1)), axis=0)
     return labels
 
 
 def _draw_shapes(rng: np.random.Generator, side: int, number: int) -> Labels:
-    """Ellipses, polygons and noise blobs on a ground, each with a rim that noise has gnawed at."""
+    """Draws ellipses and polygons on a ground, their rims frayed by noise."""
     labels = np.zeros((side, side), np.int64)
     for label in range(1, number):
         shape = np.zeros((side, side), np.uint8)
@@ -122,18 +122,18 @@ def _draw_shapes(rng: np.random.Generator, side: int, number: int) -> Labels:
             reach = radius * rng.uniform(0.3, 1.2, len(angles))
             corners = center + np.stack([np.cos(angles), np.sin(angles)], 1) * reach[:, None]
             cv2.fillPoly(shape, [corners.astype(np.int32)], 1)
-        rim = draw_noise(rng, side, rng.uniform(5, 25), octaves=2)
+        rim = draw_bumps(rng, side, rng.uniform(5, 25), octaves=2)
         keep = cv2.GaussianBlur(shape.astype(np.float32), (0, 0), side * rng.uniform(0.005, 0.05))
         labels[keep + (rim - 0.5) * rng.uniform(0, 0.9) > 0.5] = label
     return labels
 
 
 def _draw_branches(rng: np.random.Generator, side: int, number: int) -> Labels:
-    """Winding bands along the level lines of noise: objects that fill little of their box."""
+    """Draws winding bands along the level lines of noise: objects that fill little of their box."""
     labels = np.zeros((side, side), np.int64)
     for label in range(1, number):
-        course = draw_noise(rng, side, rng.uniform(side / 4, side), octaves=int(rng.integers(1, 4)))
-        width = draw_noise(rng, side, rng.uniform(side / 10, side / 3)) * rng.uniform(0.05, 0.25)
+        course = draw_bumps(rng, side, rng.uniform(side / 4, side), octaves=int(rng.integers(1, 4)))
+        width = draw_bumps(rng, side, rng.uniform(side / 10, side / 3)) * rng.uniform(0.05, 0.25)
         labels[np.abs(course - rng.uniform(0.35, 0.65)) < width] = label
     return labels
 
@@ -159,7 +159,7 @@ def draw_scene(
         area = labels == label
         if area.any():
             image[area] = _paint(rng, side, palette, departure)[area]
-    image *= 1 + (draw_noise(rng, side, float(side))[..., None] - 0.5) * rng.uniform(0, 0.3)
+    image *= 1 + (draw_bumps(rng, side, float(side))[..., None] - 0.5) * rng.uniform(0, 0.3)
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))
     image += rng.normal(0, rng.uniform(0, 0.04), image.shape).astype(np.float32)

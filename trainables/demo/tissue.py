@@ -1,7 +1,7 @@
 """The built-in demo: synthetic H&E-like regions with BCSS's class ids, in the layout of BCSS.
 
-It looks like tissue and is none. It lets the whole search run where there is no data yet; its scores say
-nothing about BCSS, and everything that shows them says ``demo``.
+It lets the whole search run without data. Its scores say nothing about BCSS, and everything that shows them
+says ``demo``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 
 from trainables.demo.layout import LYMPHOCYTE, NECROSIS, STROMA, TUMOR, VESSEL, make_mask
 from trainables.demo.texture import Stain, draw_stain, paint
-from trainables.errors import DataError, Finding
+from trainables.errors import DataError
 
 DEMO_CLASSES: dict[int, str] = {1: "tumor", 2: "stroma", 3: "lymphocyte", 4: "necrosis", 18: "blood_vessel"}
 DEMO_COUNTS = {"train": 24, "val": 12, "test": 24}
@@ -58,7 +58,7 @@ def make_region(
 
 
 def plan_classes(rng: np.random.Generator, n_regions: int) -> list[frozenset[int]]:
-    """Deals 2 to 4 classes to each region, so that each class is shown as often as its share says."""
+    """Assigns 2 to 4 classes to each region, each class about as often as ``PRESENCE`` says."""
     plan: list[set[int]] = [{STROMA} for _ in range(n_regions)]
     for class_id, share in PRESENCE.items():
         count = int(share * n_regions + rng.uniform())  # never 0 where a region or more is due
@@ -72,7 +72,7 @@ def plan_classes(rng: np.random.Generator, n_regions: int) -> list[frozenset[int
     return [frozenset(present) for present in plan]
 
 
-def deal_patients(rng: np.random.Generator, n_regions: int) -> list[int]:
+def draw_patient_sizes(rng: np.random.Generator, n_regions: int) -> list[int]:
     """Returns how many regions each patient has: 2 or 3, together ``n_regions`` (at least 2)."""
     counts: list[int] = []
     while (left := n_regions - sum(counts)) > 0:
@@ -83,8 +83,7 @@ def deal_patients(rng: np.random.Generator, n_regions: int) -> list[int]:
 def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
     """Writes the demo's 60 regions in the layout of BCSS: images/, masks/ and dataset.yaml.
 
-    All or nothing: the folder appears whole, or not at all. Where one with a dataset.yaml stands already,
-    nothing is done.
+    The folder appears whole or not at all. A folder that has a dataset.yaml already is left as it is.
 
     Args:
         root: The folder to make.
@@ -92,15 +91,11 @@ def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
         side_px: Side of a region.
 
     Raises:
-        DataError: If another folder or file stands in the way.
+        DataError: If the path is a file, or a folder of something else.
     """
     if (root / "dataset.yaml").exists():
         return
     root = root.absolute()
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        if (root / "dataset.yaml").exists():
-            return  # another process was faster, with the same pixels
-        raise _stands_in_the_way(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as holder:
         folder = Path(holder) / root.name
@@ -108,14 +103,10 @@ def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
         _write_regions(folder, seed, side_px)
         try:
             os.rename(folder, root)
-        except OSError as error:
-            if not (root / "dataset.yaml").exists():  # else another process was faster here
-                raise _stands_in_the_way(root) from error
-
-
-def _stands_in_the_way(root: Path) -> DataError:
-    what = "something other than the demo stands here"
-    return DataError([Finding(str(root), what, "remove it, or name another folder")])
+        except OSError as error:  # a file or a full folder is there
+            if not (root / "dataset.yaml").exists():  # else another process has written the same pixels
+                what = "something other than the demo is here"
+                raise DataError.at(root, what, "remove it, or name another folder") from error
 
 
 def _write_regions(folder: Path, seed: int, side_px: int) -> None:
@@ -128,7 +119,7 @@ def _write_regions(folder: Path, seed: int, side_px: int) -> None:
         rng = np.random.default_rng(seeds.spawn(1)[0])
         plan = iter(plan_classes(rng, n_regions))
         names = []
-        for count in deal_patients(rng, n_regions):
+        for count in draw_patient_sizes(rng, n_regions):
             patient += 1
             stain = draw_stain(rng)
             for region, region_seed in enumerate(seeds.spawn(count), start=1):
@@ -139,4 +130,4 @@ def _write_regions(folder: Path, seed: int, side_px: int) -> None:
                 names.append(name)
         split[part] = names
     text = yaml.safe_dump({"name": "demo", "classes": DEMO_CLASSES, "split": split}, sort_keys=False)
-    (folder / "dataset.yaml").write_text("# Synthetic tissue, made by trainables/data/tissue.py\n" + text)
+    (folder / "dataset.yaml").write_text("# Synthetic tissue, made by trainables/demo/tissue.py\n" + text)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import albumentations as A
 
 
-# albumentations asks a server for its newest version when it is imported, unless told not to.
+# Otherwise albumentations asks a server for its newest version when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Image = UInt8[np.ndarray, "h w 3"]
@@ -28,7 +28,7 @@ ELASTIC_SPREAD = 0.02
 
 
 class Augmenter:
-    """What a recipe does to regions of one size; one instance serves one process."""
+    """Augments regions by a recipe; one instance serves one process."""
 
     def __init__(self, recipe: AugmentRecipe) -> None:
         self.recipe = recipe
@@ -36,7 +36,7 @@ class Augmenter:
         self._transform: A.Compose | None = None
 
     def __call__(self, image: Image, mask: Mask, seed: int) -> tuple[Image, Mask]:
-        """Returns the changed image and mask; the same seed changes them in the same way.
+        """Returns the changed image and mask; the same seed gives the same change.
 
         Args:
             image: RGB.
@@ -58,20 +58,20 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
     """Builds the albumentations pipeline of a recipe; None where nothing is done.
 
     All kinds but ``none`` begin with one of the 8 flips and quarter turns (of the 4 flips alone without
-    ``quarter_turns``), and then a turn by any angle up to ``rotation_degrees``. A turned region's corners show
-    what lies beyond its border: the mirrored region, image and mask alike. So every pixel's label stays true, no
-    black wedge tells the model that it is being trained, and no class id has to stand for "does not count".
-    Flips with turns of up to 90 degrees give every orientation alike, with quarter turns or without.
+    ``quarter_turns``), followed by a rotation by any angle up to ``rotation_degrees``. The corners of a rotated
+    region are filled with the mirrored region, image and mask alike: every pixel's label stays true, and no black
+    wedge gives away that this is training. Flips with rotations of up to 90 degrees give every orientation alike,
+    with quarter turns or without.
 
-    What a strength s in [0, 1] adds:
+    A strength s in [0, 1] adds:
 
     - color (in 4 of 5 draws): factors of brightness, contrast and saturation from 1 - s to 1 + s, hue turned
       by up to ``hue`` of the circle, or s / 4 (the recorded runs used s = 0.2 with hue 0.05).
-    - stain (in 4 of 5 draws): the region is taken apart into hematoxylin and eosin by one of eight published
+    - stain (in 4 of 5 draws): the region is separated into hematoxylin and eosin by one of eight published
       stain matrices; both concentrations are multiplied by 1 - 0.3 s to 1 + 0.3 s and shifted by up to 0.2 s.
-      What two stains cannot express is lost, so that colors change visibly at the least strength too.
+      Colors that two stains cannot express are lost: a change is visible at the least strength too.
     - elastic (in 1 of 2 draws): smooth displacements of each pixel with a standard deviation of 2 s percent
-      of the side, normally distributed; what comes in from outside is the mirrored region.
+      of the side, normally distributed; beyond the border lies the mirrored region.
 
     Args:
         recipe: Kind, strength and turns.
@@ -84,7 +84,7 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
     steps: list[A.BasicTransform] = (
         [A.D4(p=1.0)] if recipe.quarter_turns else [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
     )
-    border = cv2.BORDER_REFLECT_101  # the default would let black in, with the class id 0
+    border = cv2.BORDER_REFLECT_101  # the default is black, with the class id 0
     if recipe.rotation_degrees:
         steps.append(A.Rotate(limit=recipe.rotation_degrees, border_mode=border, p=1.0))
     strength = recipe.strength
@@ -121,7 +121,7 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
 
 
 def seed_steps(transform: A.Compose, seed: int) -> None:
-    """Seeds each step of a pipeline apart: albumentations gives all the same seed, and so the same luck."""
+    """Seeds each step of a pipeline on its own: albumentations gives all of them the same seed."""
     transform.set_random_seed(seed)
     states = np.random.SeedSequence(seed).generate_state(len(transform.transforms))
     for step, state in zip(transform.transforms, states, strict=True):

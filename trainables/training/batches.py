@@ -24,7 +24,7 @@ from trainables.protocol.spec import Protocol, find_components, find_scored_size
 from trainables.recipe import Recipe
 from trainables.training.augment import Augmenter
 
-# What the recorded fine-tunes v2 and v3 were trained with, taken to mean: negative points beside both.
+# Prompts of the recorded fine-tunes v2 and v3, read as: negative points with both kinds.
 HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
 
 
@@ -32,17 +32,17 @@ HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
 class Batch:
     """One step's regions and objects.
 
-    With learned class prompts every class is an object of every region, in order, and background is the last; they
-    have no points.
+    With learned class prompts every class is an object of every region, in order and with background last, and
+    there are no points.
 
     Attributes:
         images: RGB in [0, 1], of the model's image size.
         region_index: For each object, its region in the batch.
         points: x, y in pixels of the model's image size.
         labels: SAM's point labels, -1 for padding.
-        targets: The asked-for masks, averaged down to a quarter of the image size, in [0, 1].
-        class_index: For each object, the position of its class in the store's classes; background stands behind.
-        valid: For each object, the share of each low-resolution pixel that counts: ignored ids do not.
+        targets: The prompted masks, averaged down to a quarter of the image size, in [0, 1].
+        class_index: For each object, the position of its class in the store's classes; background comes last.
+        valid: For each object, the share of each low-resolution pixel that counts; ignored ids do not count.
     """
 
     images: Float[Tensor, "regions 3 s s"]
@@ -58,7 +58,7 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """Returns the batch in page-locked memory; PyTorch's loaders call it where they are asked to pin."""
+        """Returns the batch in page-locked memory; PyTorch's loaders call it."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
@@ -67,7 +67,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Sample:
-    """One augmented region and its objects, at a quarter of its side where it says h4 and w4."""
+    """One augmented region and its objects; h4 and w4 are a quarter of its side."""
 
     image: Float[Tensor, "3 s s"]
     prompts: tuple[Prompt, ...]
@@ -134,7 +134,7 @@ class TrainingRegions(Dataset[Sample]):
     def _choose_objects(
         self, mask: np.ndarray, rng: np.random.Generator
     ) -> list[tuple[int, BoolMask, BoolMask]]:
-        """Up to ``max_objects`` prompted components, with their class's position and whole mask."""
+        """Returns up to ``max_objects`` prompted components, with their class's position and whole mask."""
         found = []
         for order, class_id in enumerate(self.store.classes):
             class_mask = mask == class_id
@@ -156,9 +156,9 @@ def choose_prompt_spec(
 
     Args:
         recipe: Its ``prompts.mix`` and ``prompts.box_jitter``.
-        protocol: What ``mix: protocol`` stands for.
+        protocol: Its prompt is that of ``mix: protocol``.
         rng: Chooses the kind where the mix is ``mixed`` or ``half``.
-        margin_scale: Training pixels a pixel of the region: the negative points' margin shrinks likewise.
+        margin_scale: Training pixels for each pixel of the region, by which the negative points' margin shrinks.
     """
     mix = recipe.prompts.mix
     if mix == "protocol":
@@ -201,9 +201,10 @@ def collate_samples(samples: Sequence[Sample]) -> Batch | None:
 
 
 def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = Path("/dev/shm")) -> bool:
-    """Whether loaders can hand their batches over: containers often have 64 MB for it, and would end them by SIGBUS.
+    """Returns whether shared memory holds the loaders' batches, two for each loader.
 
-    Each loader has two batches ready. To an image come its objects' masks, at a sixteenth of its pixels each.
+    Containers often have 64 MB, and SIGBUS ends a process that writes more. Each of an image's masks takes a
+    sixteenth of its pixels.
     """
     if not n_workers or not folder.is_dir():
         return True
@@ -218,9 +219,8 @@ def iterate_batches(regions: TrainingRegions, n_workers: int, pin_memory: bool) 
 
     Args:
         regions: The regions of one epoch.
-        n_workers: Processes that decode and augment ahead, if shared memory holds what they hand over; 0 does it in
-            this one.
-        pin_memory: Whether batches are copied to page-locked memory, for a faster way to a GPU.
+        n_workers: Processes that decode and augment ahead, if shared memory holds their batches; 0 for this one.
+        pin_memory: Whether batches are copied to page-locked memory, which a GPU reads faster.
     """
     generator = torch.Generator().manual_seed(regions.seed * 1_000_003 + regions.epoch)
     loader = DataLoader(

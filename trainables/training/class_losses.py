@@ -1,7 +1,7 @@
-"""The loss of learned class prompts: one name a pixel, rather than one mask an object.
+"""The loss of learned class prompts: one name for each pixel, not one mask for each object.
 
-Cross-entropy over classes, focal where asked for (Lin et al. 2017, arXiv 1708.02002), with the soft Dice loss of each
-class (Milletari et al. 2016, arXiv 1606.04797), and the cross-entropy of the decoder's object score.
+Cross-entropy over classes, focal if the recipe says so (Lin et al. 2017, arXiv 1708.02002), with the soft Dice loss
+of each class (Milletari et al. 2016, arXiv 1606.04797), and the cross-entropy of the decoder's object score.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def compute_class_loss(
 ) -> ClassLossParts:
     """Computes the loss of a batch of regions.
 
-    Pixels of no name in the targets are ignored ones, and do not count. Dice is taken over the whole batch for each
-    name that the batch shows: the Dice of an absent class would say nothing of how much of it was predicted, and
-    cross-entropy punishes that already. Objectness is taught what is there. A batch that is trained in parts gets the
-    Dice of each part, which is not quite that of the whole.
+    Pixels without a name in the targets are ignored. Dice is taken over the whole batch for each name that the batch
+    shows: the Dice of an absent class does not depend on how much of it was predicted, and cross-entropy punishes
+    that already. Objectness learns whether a region shows a name. A batch that is trained in parts gets the Dice of
+    each part, which is not quite that of the whole.
 
     Args:
         outputs: From :func:`trainables.model.class_prompts.decode_classes`.
         targets: Share of each low-resolution pixel that has each name, background as the last; sums are in [0, 1].
         name_weights: Weight of each name in the cross-entropy, above 0.
-        weights: Weight of each part; that of the predicted IoU has no effect, as nothing is chosen by it.
+        weights: Weight of each part; that of the predicted IoU has no effect.
     """
     log_probability = outputs.logits.float().log_softmax(dim=1)
     focal = focal_cross_entropy(log_probability, targets, name_weights, weights.focal_gamma)
@@ -60,27 +60,27 @@ def focal_cross_entropy(
     name_weights: Float[Tensor, " names"],
     gamma: float,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over names, averaged over pixels by the weights of their names.
+    """Returns the cross-entropy over names, averaged over pixels by the weights of their names.
 
     Args:
         log_probability: Sums to 1 over names, once exponentiated.
         targets: As in :func:`compute_class_loss`.
         name_weights: As in :func:`compute_class_loss`.
-        gamma: How far well-classified pixels are played down; 0 is plain cross-entropy.
+        gamma: How much less well-classified pixels count; 0 is plain cross-entropy.
     """
     counted = targets * name_weights.view(1, -1, 1, 1)
-    # A zero base with a fractional gamma has an infinite slope: keep it off zero.
-    played_down = (1 - log_probability.exp()).clamp_min(1e-8) ** gamma if gamma else torch.ones_like(log_probability)
-    return -(counted * played_down * log_probability).sum() / counted.sum().clamp_min(1e-6)
+    # A zero base with a fractional gamma has an infinite slope.
+    focus = (1 - log_probability.exp()).clamp_min(1e-8) ** gamma if gamma else torch.ones_like(log_probability)
+    return -(counted * focus * log_probability).sum() / counted.sum().clamp_min(1e-6)
 
 
 def class_dice_loss(
     probability: Float[Tensor, "regions names h w"],
     targets: Float[Tensor, "regions names h w"],
 ) -> Float[Tensor, ""]:
-    """One minus soft Dice with one pixel of smoothing: a mean over the names that the batch shows.
+    """Returns one minus soft Dice with one pixel of smoothing, a mean over the names that the batch shows.
 
-    Rare and frequent names count alike in it as it is: with weights besides, the rarest held up all others.
+    Rare and frequent names count alike without weights; with them, the rarest slowed down all others.
     """
     valid = targets.sum(dim=1, keepdim=True)
     overlap = 2 * (probability * targets).sum((0, 2, 3))

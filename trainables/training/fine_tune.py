@@ -1,4 +1,4 @@
-"""One fine-tune on one fold, in plain PyTorch: builds it, trains it epoch by epoch, scores, saves and loads it."""
+"""One fine-tune on one fold, in plain PyTorch: built, trained epoch by epoch, scored, saved and loaded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FineTune:
     """A model that learns from a fold's training regions.
 
     Attributes:
-        context: What all trials share; its seed is that of everything this fine-tune leaves to chance.
+        context: What all trials share, and the seed of everything that is random in this fine-tune.
         fold: Which regions train.
         store: The decoded regions.
         state: The model, its optimizer, and what else training reads and changes.
@@ -92,9 +92,9 @@ class FineTune:
         return adapted
 
     def train_epoch(self, epoch: int) -> EpochReport:
-        """Trains one epoch, counted from 0; what it leaves to chance depends on seed and epoch alone."""
+        """Trains one epoch, counted from 0; its random numbers depend on seed and epoch alone."""
         context, state = self.context, self.state
-        # Dropout draws from the global generator: seeded by epoch, a resumed trial goes on as it would have.
+        # Dropout draws from the global generator: seeded by epoch, a resumed trial gives the same numbers.
         torch.manual_seed(context.seed * 1_000_003 + epoch)
         regions = TrainingRegions(
             self.store, self.fold.train, context.protocol, state.recipe, context.seed, epoch

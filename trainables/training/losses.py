@@ -46,19 +46,19 @@ def focal_loss(
     alpha: float,
     valid: Float[Tensor, "*batch h w"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Sigmoid focal loss, averaged over pixels.
+    """Returns the sigmoid focal loss, averaged over pixels.
 
     Args:
         logits: Any range.
         targets: In [0, 1]; fractions where a low-resolution pixel lies across a border.
-        gamma: How far well-classified pixels are played down; 0 is binary cross-entropy.
+        gamma: How much less well-classified pixels count; 0 is binary cross-entropy.
         alpha: Weight of foreground in [0, 1], background gets the rest; below 0 both weigh 1.
         valid: Share of each pixel that counts, in [0, 1]; None where all do.
     """
     probability = logits.sigmoid()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     p_true = probability * targets + (1 - probability) * (1 - targets)
-    # A zero base with a fractional gamma has an infinite slope: keep it off zero.
+    # A zero base with a fractional gamma has an infinite slope.
     loss = cross_entropy * (1 - p_true).clamp_min(1e-8) ** gamma
     if alpha >= 0:
         loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
@@ -72,7 +72,7 @@ def dice_loss(
     targets: Float[Tensor, "*batch h w"],
     valid: Float[Tensor, "*batch h w"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """One minus soft Dice with one pixel of smoothing, in [0, 1]; ``valid`` as in :func:`focal_loss`."""
+    """Returns one minus soft Dice with one pixel of smoothing, in [0, 1]; ``valid`` as in :func:`focal_loss`."""
     probability = logits.sigmoid()
     if valid is not None:
         probability, targets = probability * valid, targets * valid
@@ -86,9 +86,9 @@ def measure_iou(
     targets: Float[Tensor, "*batch h w"],
     valid: Float[Tensor, "*batch h w"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """IoU of the thresholded mask with the thresholded target, in [0, 1]; 0 where both are empty.
+    """Returns the IoU of the thresholded mask with the thresholded target, in [0, 1]; 0 if both are empty.
 
-    Pixels of which less than a half is valid belong to neither.
+    Pixels that are less than half valid belong to neither.
     """
     predicted, actual = logits > 0, targets > 0.5
     if valid is not None:
@@ -108,11 +108,11 @@ def compute_loss(
     """Computes the loss of a batch of objects.
 
     Only the candidate with the least weighted focal + Dice is trained, so that candidates may specialize; the
-    IoU head learns from all of them. Every object shows something, so objectness is pushed towards 1.
+    IoU head learns from all of them. Every prompt shows an object, so the target of objectness is 1.
 
     Args:
         outputs: From :func:`trainables.model.forward.decode_prompts`.
-        targets: The asked-for masks in [0, 1], averaged down to the logits' resolution.
+        targets: The prompted masks in [0, 1], averaged down to the logits' resolution.
         object_weights: Weight of each object (of its class), at least 0; weighted losses are averaged.
         weights: Weight of each part.
         valid: Share of each pixel that counts, in [0, 1]; None where all do.

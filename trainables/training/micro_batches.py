@@ -1,4 +1,4 @@
-"""Batches that do not fit a GPU are trained in parts, whose gradients add up to those of the whole."""
+"""Gradient accumulation for batches that do not fit a GPU: the parts' gradients add up to those of the whole."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class RegionTooLargeError(TrainablesError):
 
 
 class MicroBatches:
-    """Backward passes over batches, in as few parts as fit the memory.
+    """Runs backward passes over batches, in as few parts as fit the memory.
 
-    When a part runs out of memory, the parts' size is halved and the batch begun anew; the size is kept for the
-    batches that follow. The effective batch stays what the recipe says.
+    When a part runs out of memory, the size of the parts is halved, and the batch starts again; later batches keep
+    that size. The effective batch stays the recipe's.
 
     Attributes:
         regions_per_pass: Regions of a part; None while whole batches fit.
@@ -41,8 +41,8 @@ class MicroBatches:
 
         Args:
             batch: On the device.
-            compute_losses: Gives a part's ``total`` and other losses, each a mean over its objects.
-            zero_grad: Drops the gradients of the trained parameters.
+            compute_losses: Returns a part's ``total`` and other losses, each a mean over its objects.
+            zero_grad: Clears the gradients of the trained parameters.
 
         Returns:
             The losses of the whole batch, detached.
@@ -56,7 +56,7 @@ class MicroBatches:
                 return self._accumulate(batch, compute_losses)
             except torch.OutOfMemoryError:
                 self._halve(len(batch.images))
-            # Outside of the except block, whose traceback keeps the tensors of the failed pass alive.
+            # Outside the except block, whose traceback keeps the tensors of the failed pass alive.
             if batch.images.is_cuda:
                 torch.cuda.empty_cache()
 
@@ -64,7 +64,7 @@ class MicroBatches:
         sums: Losses = {}
         for part, share in split_batch(batch, self.regions_per_pass or len(batch.images)):
             losses = compute_losses(part)
-            # A loss that is not finite is the caller's to report: it would only spoil the gradients here.
+            # The caller reports a loss that is not finite; here it would only spoil the gradients.
             if torch.isfinite(losses["total"]):
                 torch.autograd.backward(share * losses["total"])
             for name, value in losses.items():
@@ -84,7 +84,7 @@ class MicroBatches:
 
 
 def split_batch(batch: Batch, regions_per_pass: int) -> Iterator[tuple[Batch, float]]:
-    """Yields parts of a batch, each with its share of the objects; parts without objects are left out.
+    """Yields parts of a batch, each with its share of the objects; skips parts without objects.
 
     A mean over a batch's objects is the sum of its parts' means times these shares.
     """

@@ -14,7 +14,7 @@ _TRUNK = re.compile(r"(?:^|\.)image_encoder\.trunk\.")
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Gives each group of parameters the learning rate times the group's ``lr_scale``, 1 where it has none."""
+    """Sets each group's learning rate to ``lr`` times the group's ``lr_scale``, 1 if it has none."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
 
@@ -22,10 +22,8 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def build_optimizer(model: nn.Module, recipe: OptimRecipe) -> torch.optim.AdamW:
     """Builds AdamW (Loshchilov and Hutter 2019); vectors and scalars (biases, norms) are not decayed.
 
-    Each group carries ``lr_scale``, by which :func:`set_lr` multiplies its learning rate.
-
     Args:
-        model: A SAM2 model, bare or adapted; what does not require a gradient is left out.
+        model: A SAM2 model, bare or adapted; parameters that do not require a gradient are left out.
         recipe: Learning rate, weight decay and layer-wise decay.
     """
     scales = list_lr_scales(model, recipe.layer_decay)

@@ -41,11 +41,11 @@ class Regularisers:
 
     @contextmanager
     def drop_updates(self, model: nn.Module, step: int) -> Iterator[None]:
-        """While this lasts the adapters' updates are scaled as drawn for the step; without drop nothing is done.
+        """Scales the adapters' updates inside the block, as drawn for the step; does nothing without drop.
 
         Args:
             model: The adapted model.
-            step: Optimizer steps since the start of the fine-tune, so that a resumed one goes on as it would have.
+            step: Optimizer steps since the start of the fine-tune: a resumed one draws the same scales.
         """
         if not self.recipe.drop:
             yield
@@ -59,7 +59,7 @@ class Regularisers:
         logits: Float[Tensor, "objects masks h w"],
         zero_shot: Float[Tensor, "objects masks h w"] | None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Returns each term that has a weight, before its weight: ``distill``, ``l2_start``.
+        """Returns each term that has a weight, unweighted: ``distill``, ``l2_start``.
 
         Args:
             model: The adapted model.
@@ -76,11 +76,11 @@ class Regularisers:
 
 
 def start_regularisers(model: nn.Module, recipe: RegulariseRecipe, seed: int) -> Regularisers:
-    """Remembers the trained parameters' start where the recipe needs it: one more copy of them, on their device.
+    """Copies the trained parameters, on their device, if the recipe needs their start.
 
     Args:
-        model: The adapted model, before training and before a checkpoint is loaded: what a resumed fine-tune is
-            drawn towards is where it once began.
+        model: The adapted model, before training and before a checkpoint is loaded: a resumed fine-tune is drawn
+            towards the same start.
         recipe: The weights.
         seed: Of the random scales.
 
@@ -101,8 +101,8 @@ def distillation_loss(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy to the zero-shot model's probabilities (temperature 1), a mean over all pixels.
 
-    Every candidate mask is kept, not only the best one, and pixels that no annotator judged count as well; objects
-    weigh alike. It is least, but for certain answers not 0, where both models agree.
+    It covers every candidate mask and also pixels without annotation; objects weigh alike. The minimum, where both
+    models agree, is above 0 unless the zero-shot model is certain.
 
     Args:
         logits: Of the model that learns, any range.
@@ -125,12 +125,12 @@ def measure_distance(model: nn.Module, start: Mapping[str, Float[Tensor, ...]]) 
 
 
 def draw_scale(drop: float, seed: int, step: int) -> float:
-    """Draws one step's scale evenly from [1 - drop, 1]; it depends on nothing but the arguments."""
+    """Returns one step's scale, uniform in [1 - drop, 1]; it depends on the arguments alone."""
     return 1 - drop * float(np.random.default_rng((seed, step)).random())
 
 
 def list_scaled_layers(model: nn.Module) -> list[LoraLayer | LycorisLayer]:
-    """Returns the layers whose update PEFT multiplies by a scale: those of LoRA and its kin, of LoHa and LoKr."""
+    """Returns the layers whose update PEFT multiplies by a scale: of LoRA and its variants, LoHa and LoKr."""
     from peft.tuners.lora import LoraLayer
     from peft.tuners.lycoris_utils import LycorisLayer
 
@@ -139,16 +139,16 @@ def list_scaled_layers(model: nn.Module) -> list[LoraLayer | LycorisLayer]:
 
 @contextmanager
 def scale_updates(model: nn.Module, scale: float) -> Iterator[None]:
-    """While this lasts every update counts ``scale`` times; parts that are trained in full stay as they are.
+    """Multiplies every update by ``scale`` inside the block, but not parts that are trained in full.
 
-    Only forward passes need to lie inside: the backward pass remembers the scale.
+    Only forward passes need to be inside: the backward pass remembers the scale.
 
     Args:
         model: The adapted model.
-        scale: At 0 LoRA's, LoHa's and LoKr's updates are off, and of DoRA's its magnitudes are left.
+        scale: 0 switches off LoRA's, LoHa's and LoKr's updates, and leaves DoRA's magnitudes.
     """
     layers = list_scaled_layers(model)
-    # Kept rather than divided by the scale afterwards: that rounds, and a scale may be 0.
+    # Restored, not divided by the scale: that rounds, and a scale may be 0.
     before = [dict(layer.scaling) for layer in layers]
     try:
         for layer in layers:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.demo.shapes import SCENE_SHARES, SCENES, TEXTURES, draw_noise, draw_scene
+from trainables.demo.shapes import SCENE_SHARES, SCENES, TEXTURES, draw_bumps, draw_scene
 
 
 def make_rng(seed: int = 0) -> np.random.Generator:
@@ -54,7 +54,7 @@ def test_textures_lie_between_0_and_1_and_vary(texture: object) -> None:
 
 
 def test_noise_is_the_smoother_the_larger_its_cells() -> None:
-    roughness = [np.abs(np.diff(draw_noise(make_rng(), 128, cell))).mean() for cell in (2.0, 8.0, 32.0)]
+    roughness = [np.abs(np.diff(draw_bumps(make_rng(), 128, cell))).mean() for cell in (2.0, 8.0, 32.0)]
     assert roughness == sorted(roughness, reverse=True) and roughness[0] > 4 * roughness[2]
 
 

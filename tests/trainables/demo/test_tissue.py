@@ -9,7 +9,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from trainables.demo.tissue import DEMO_CLASSES, DEMO_COUNTS, deal_patients, make_region, plan_classes, write_demo
+from trainables.demo.tissue import (
+    DEMO_CLASSES,
+    DEMO_COUNTS,
+    draw_patient_sizes,
+    make_region,
+    plan_classes,
+    write_demo,
+)
 from trainables.errors import DataError
 
 ALLOWED_IDS = {*DEMO_CLASSES, 21}
@@ -99,7 +106,7 @@ def test_a_plan_shows_each_class_and_two_to_four_a_region(n_regions: int, seed: 
 @pytest.mark.parametrize("n_regions", [2, 3, 4, 5, 12, 24])
 def test_a_patient_has_two_or_three_regions(n_regions: int) -> None:
     for seed in range(10):
-        counts = deal_patients(np.random.default_rng(seed), n_regions)
+        counts = draw_patient_sizes(np.random.default_rng(seed), n_regions)
         assert sum(counts) == n_regions and set(counts) <= {2, 3}
 
 
@@ -179,7 +186,7 @@ def test_a_demo_that_appears_after_the_first_look_is_left_as_it_is(
     (tmp_path / "demo" / "dataset.yaml").write_text("")
     answers, exists = iter([False]), Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: next(answers, None) is None and exists(path))
-    write_demo(tmp_path / "demo")
+    write_demo(tmp_path / "demo", side_px=128)
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["dataset.yaml"]
 
 
