@@ -187,11 +187,11 @@ def test_a_config_that_is_no_recipe_is_refused(start: Start) -> None:
 
 def test_divergence_ends_the_trial_with_step_and_learning_rate(start: Start) -> None:
     trial = start({"optim.lr": 1.0, "optim.warmup_fraction": 0.0, "adapter.alpha": 1024.0, "optim.grad_clip": 0.0})
-    told = r"the loss became (nan|inf) at step [2-6] of 6 \(learning rate [\d.e-]+\)"
+    text = r"the loss became (nan|inf) at step [2-6] of 6 \(learning rate [\d.e-]+\)"
     results: list[dict[str, Any]] = [trial.train()]
     while not results[-1]["done"] and len(results) < 3:
         results.append(trial.train())
-    assert re.fullmatch(told, results[-1]["failure"])
+    assert re.fullmatch(text, results[-1]["failure"])
     # No checkpoint of this epoch may count as the best one, whatever it is that counts.
     scored = {name for name in results[0] if name.startswith("val_")}
     assert all(math.isnan(results[-1][name]) for name in scored)

@@ -162,7 +162,7 @@ def test_the_saved_file_of_a_trained_part_has_stock_names(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({"rank": 8}, "r must be 8, but got 4"),
         ({"alpha": 16.0}, "lora_alpha must be 16.0, but got 8.0"),
@@ -179,12 +179,12 @@ def test_the_saved_file_of_a_trained_part_has_stock_names(tmp_path: Path) -> Non
     ],
 )
 def test_adapters_of_another_recipe_are_refused_and_nothing_changes(
-    tmp_path: Path, changes: dict[str, str], told: str
+    tmp_path: Path, changes: dict[str, str], text: str
 ) -> None:
     save_adapters(attach(RECIPE), tmp_path)
     adapted = attach(dataclasses.replace(RECIPE, **changes), seed=1)
     before = copy_state(adapted)
-    with pytest.raises(CheckpointError, match=f"of another adapter.*{told}"):
+    with pytest.raises(CheckpointError, match=f"of another adapter.*{text}"):
         load_adapter_weights(adapted, tmp_path)
     assert have_same_weights(adapted.state_dict(), before)
 
@@ -198,7 +198,7 @@ def test_a_bottleneck_of_another_width_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["lora", "bottleneck"])
 @pytest.mark.parametrize("missing", ["adapter_model.safetensors", "adapter_config.json"])
-def test_a_folder_without_the_adapter_is_told(bare: SAM2Base, tmp_path: Path, missing: str, kind: str) -> None:
+def test_a_missing_file_of_an_adapter_is_named(bare: SAM2Base, tmp_path: Path, missing: str, kind: str) -> None:
     adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
     save_adapters(adapted, tmp_path)
     (tmp_path / missing).unlink()
@@ -208,7 +208,7 @@ def test_a_folder_without_the_adapter_is_told(bare: SAM2Base, tmp_path: Path, mi
 
 @pytest.mark.parametrize("kind", ["lora", "bottleneck"])
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
-def test_a_damaged_file_of_an_adapter_is_told_and_nothing_changes(
+def test_a_damaged_file_of_an_adapter_is_named(
     bare: SAM2Base, tmp_path: Path, name: str, kind: str
 ) -> None:
     adapted = attach_adapters(bare, AdapterRecipe(kind=kind), seed=0)
@@ -317,7 +317,7 @@ def test_updates_sit_where_the_recipe_says_and_nowhere_else(bare: SAM2Base) -> N
 
 
 @pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "bottleneck"])
-def test_the_seed_decides_the_first_weights_and_the_global_generator_is_left_alone(
+def test_the_seed_decides_the_first_weights(
     kind: str
 ) -> None:
     before = torch.get_rng_state()

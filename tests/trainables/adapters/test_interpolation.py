@@ -92,7 +92,7 @@ def test_arguments_are_neither_changed_nor_handed_on(scale: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "text"),
     [
         ({"other": torch.zeros(1)}, "1 differ .first: other"),
         ({"weight": torch.zeros(3, 4)}, "weight must be alike"),
@@ -100,9 +100,9 @@ def test_arguments_are_neither_changed_nor_handed_on(scale: float) -> None:
         ({"steps": torch.tensor([4])}, "steps holds torch.int64, which changed"),
     ],
 )
-def test_states_that_do_not_match_are_refused(change: State, told: str) -> None:
+def test_states_that_do_not_match_are_refused(change: State, text: str) -> None:
     base, tuned = make_states()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=text):
         interpolate_weights(base, tuned | change, 0.5)
 
 
@@ -157,7 +157,7 @@ def test_at_scale_1_an_adapter_stays_as_it_is() -> None:
     assert same_bits(scaled, state) and config is not None and config.to_dict() == KINDS["pissa"].to_dict()
 
 
-def test_pissa_cannot_be_told_from_its_end_alone() -> None:
+def test_pissa_needs_its_state_before_training() -> None:
     base, _, state, tuned = train_adapter(KINDS["pissa"])
     with pytest.raises(ValueError, match="before training"):
         interpolate_adapter(state, KINDS["pissa"], base, tuned, 0.5)

@@ -20,7 +20,7 @@ def test_noise_of_a_larger_scale_is_smoother() -> None:
     assert steps == sorted(steps, reverse=True)
 
 
-def test_warp_reads_where_it_is_told_and_changes_no_argument() -> None:
+def test_warp_shifts_and_changes_no_argument() -> None:
     field = np.arange(64, dtype=np.float32).reshape(8, 8)
     shift = np.ones((8, 8), np.float32)
     warped = warp(field, shift, 0 * shift)

@@ -41,7 +41,7 @@ def test_tokens_start_near_a_positive_point_and_differ(nano: SAM2Base, n_classes
     assert torch.equal(again, tokens) and not torch.equal(other, tokens)
 
 
-def test_the_decoder_answers_every_name_of_every_region_alike_alone_and_in_a_batch(
+def test_a_region_gets_the_same_answers_alone_and_in_a_batch(
     nano: SAM2Base, images: torch.Tensor
 ) -> None:
     attach_class_prompts(nano, start_class_prompts(nano, 3, 2, seed=0))
@@ -88,7 +88,7 @@ def test_tokens_become_32_bit_floats(kind: torch.dtype, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "told"),
+    ("tokens", "text"),
     [
         (torch.full((2, 1, 4), torch.nan), "NaN or infinite: tokens"),
         (torch.full((2, 1, 4), 1e300, dtype=torch.float64), "NaN or infinite: tokens"),
@@ -96,9 +96,9 @@ def test_tokens_become_32_bit_floats(kind: torch.dtype, tmp_path: Path) -> None:
         (torch.zeros(0, 1, 4), r"holds torch.float32 \(0, 1, 4\)"),
     ],
 )
-def test_tokens_that_ask_for_nothing_are_refused(tokens: torch.Tensor, told: str, tmp_path: Path) -> None:
+def test_tokens_that_ask_for_nothing_are_refused(tokens: torch.Tensor, text: str, tmp_path: Path) -> None:
     save_file({"tokens": tokens}, tmp_path / CLASS_PROMPTS_FILE)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=text):
         load_class_prompts(tmp_path)
 
 

@@ -19,10 +19,10 @@ def test_the_picked_device_can_compute() -> None:
 def test_a_process_that_was_given_no_gpu_computes_on_the_cpu() -> None:
     code = "from trainables.model.device import find_gpu_fault, limit_gpu_memory, pick_device; print(pick_device())"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == "cpu"
+    assert done.stdout.strip() == "cpu"
 
 
 def test_the_fault_of_a_gpu_is_pytorchs_own_words() -> None:

@@ -130,7 +130,7 @@ def test_an_encoder_with_other_weights_is_refused(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("saved", "loaded", "told"),
+    ("saved", "loaded", "text"),
     [
         ("concat", "attention", "fusion.kind must be attention, but got concat"),
         ("concat", "concat, scalar", "fusion.gate must be scalar, but got channel"),
@@ -139,12 +139,12 @@ def test_an_encoder_with_other_weights_is_refused(tmp_path: Path, name: str) -> 
     ],
 )
 def test_another_fusion_is_refused_and_nothing_changes(
-    tmp_path: Path, saved: str, loaded: str, told: str
+    tmp_path: Path, saved: str, loaded: str, text: str
 ) -> None:
     save_adapters(fuse(saved), tmp_path)
     other = fuse(loaded, seed=1)
     before = copy_state(other)
-    with pytest.raises(CheckpointError, match=f"of another adapter: {told}"):
+    with pytest.raises(CheckpointError, match=f"of another adapter: {text}"):
         load_adapter_weights(other, tmp_path)
     assert have_same_weights(other.state_dict(), before)
 
@@ -158,7 +158,7 @@ def test_a_fusion_on_one_side_alone_is_refused(tmp_path: Path, fused: bool) -> N
         load_adapter_weights(other, tmp_path)
 
 
-def test_a_damaged_file_of_a_fusion_is_told(tmp_path: Path) -> None:
+def test_a_damaged_file_of_a_fusion_is_named(tmp_path: Path) -> None:
     adapted = fuse("concat")
     save_adapters(adapted, tmp_path)
     for path in (tmp_path / "fusion.json", tmp_path / FUSION_WEIGHTS_FILE):
@@ -184,11 +184,11 @@ def test_a_fusion_with_weights_of_another_shape_is_refused(tmp_path: Path) -> No
         load_adapter_weights(adapted, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "told"), [("attention, lora", "a fusion"), ("concat, bottleneck", "bottleneck and")])
-def test_a_fusion_says_that_it_cannot_be_merged(name: str, told: str) -> None:
+@pytest.mark.parametrize(("name", "text"), [("attention, lora", "a fusion"), ("concat, bottleneck", "bottleneck and")])
+def test_a_fusion_says_that_it_cannot_be_merged(name: str, text: str) -> None:
     adapted = fuse(name)
     assert not can_merge(adapted)
-    with pytest.raises(TrainablesError, match=f"{told}.*cannot be merged"):
+    with pytest.raises(TrainablesError, match=f"{text}.*cannot be merged"):
         merge_adapters(adapted)
 
 
@@ -261,7 +261,7 @@ def test_under_autocast_the_embedding_keeps_its_type(name: str) -> None:
     assert on.dtype == off.dtype and not torch.equal(on, off)
 
 
-def test_the_seed_decides_the_mixer_and_the_global_generator_is_left_alone() -> None:
+def test_the_seed_decides_the_mixer() -> None:
     before = torch.get_rng_state()
     first, again, other = (fuse("attention", seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)

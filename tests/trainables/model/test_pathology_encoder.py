@@ -85,14 +85,12 @@ def test_images_are_normalized_by_the_encoder_s_own_statistics(vit: PathologyEnc
     torch.testing.assert_close(vit(images), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_uni_and_ctranspath_are_normalized_by_imagenet() -> None:
-    for name in ("uni", "ctranspath"):
-        assert find_encoder(name).mean == (0.485, 0.456, 0.406) and find_encoder(name).std == (0.229, 0.224, 0.225)
+@pytest.mark.parametrize("name", ["uni", "ctranspath"])
+def test_uni_and_ctranspath_are_normalized_by_imagenet(name: str) -> None:
+    assert find_encoder(name).mean == (0.485, 0.456, 0.406) and find_encoder(name).std == (0.229, 0.224, 0.225)
 
 
-def test_random_weights_are_the_same_every_time_and_draw_nothing_from_the_global_generator(
-    vit: PathologyEncoder,
-) -> None:
+def test_random_weights_are_the_same_every_time(vit: PathologyEncoder) -> None:
     before = torch.get_rng_state()
     again = load_encoder(VIT, None)
     assert torch.equal(torch.get_rng_state(), before)
@@ -117,15 +115,16 @@ def test_it_stays_in_evaluation_mode_and_is_frozen_unless_trained(is_trained: bo
 def test_weights_are_read_from_files_as_they_are_published(vit: PathologyEncoder, tmp_path: Path, way: str) -> None:
     state = shift_weights(vit)
     path = tmp_path / ("weights.safetensors" if way == "safetensors" else "weights.pth")
+    contents = {
+        "torch": state,
+        "model key": {"model": state},
+        "module. in front": {f"module.{name}": value for name, value in state.items()},
+        "with a classifier": {**state, "head.weight": torch.zeros(5, 64), "head.bias": torch.zeros(5)},
+    }
     if way == "safetensors":
         save_file(state, path)
-    elif way == "model key":
-        torch.save({"model": state}, path)
-    elif way == "module. in front":
-        torch.save({f"module.{name}": value for name, value in state.items()}, path)
     else:
-        more = {"head.weight": torch.zeros(5, 64), "head.bias": torch.zeros(5)} if "classifier" in way else {}
-        torch.save({**state, **more}, path)
+        torch.save(contents[way], path)
     loaded = load_encoder(VIT, str(path)).network.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
@@ -165,7 +164,7 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "text"),
     [
         ({"norm.weight": None}, "1 weights missing .first: norm.weight"),
         ({"other": torch.zeros(1)}, "1 weights unknown .first: other"),
@@ -173,23 +172,24 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: py
     ],
 )
 def test_weights_of_another_encoder_are_refused(
-    vit: PathologyEncoder, tmp_path: Path, change: dict[str, Tensor | None], told: str
+    vit: PathologyEncoder, tmp_path: Path, change: dict[str, Tensor | None], text: str
 ) -> None:
     state = {name: value for name, value in {**vit.network.state_dict(), **change}.items() if value is not None}
     torch.save(state, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=text):
         load_encoder(VIT, str(tmp_path / "weights.pth"))
 
 
-def test_weights_that_are_not_finite_are_refused_and_a_pipe_is_not_waited_for(
-    vit: PathologyEncoder, tmp_path: Path
-) -> None:
-    state = dict(vit.network.state_dict()) | {"head.weight": torch.full((2, 2), float("inf"))}  # which is left out
+def test_weights_that_are_not_finite_are_refused(vit: PathologyEncoder, tmp_path: Path) -> None:
+    state = dict(vit.network.state_dict()) | {"head.weight": torch.full((2, 2), float("inf"))}  # it is left out
     torch.save(state, tmp_path / "weights.pth")
     load_encoder(VIT, str(tmp_path / "weights.pth"))
     torch.save(state | {"norm.weight": state["norm.weight"] * float("nan")}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=r"NaN or infinite: norm.weight \("):
         load_encoder(VIT, str(tmp_path / "weights.pth"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pth")
     with pytest.raises(CheckpointError, match="not a regular file but a pipe"):
         load_encoder(VIT, str(find_encoder_weights(VIT, str(tmp_path / "pipe.pth"))))
@@ -201,8 +201,13 @@ def test_a_path_that_is_none_is_not_taken_for_a_hub_id(weights: str) -> None:
         find_encoder_weights(VIT, weights)
 
 
+def test_a_folder_is_no_file_of_weights(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder, not a file"):
+        find_encoder_weights(VIT, str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["ctranspat", "hf-hub:MahmoodLab/UNI", "a/b", ""])
-def test_an_unknown_encoder_is_told(name: str) -> None:
+def test_an_unknown_encoder_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match="no such encoder") as caught:
         load_encoder(name, None)
     if name == "ctranspat":

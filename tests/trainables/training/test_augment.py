@@ -200,7 +200,7 @@ def test_hue_is_a_quarter_of_strength_unless_given(strength: float) -> None:
     assert all(np.array_equal(plain(image, mask, s)[0], given(image, mask, s)[0]) for s in range(5))
 
 
-def test_importing_augment_is_cheap_and_keeps_albumentations_from_asking_for_its_version() -> None:
+def test_albumentations_is_imported_late_and_asks_for_no_version() -> None:
     code = (
         "import os, sys, trainables.training.augment as a;"
         "from trainables.recipe import AugmentRecipe;"

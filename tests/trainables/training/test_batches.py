@@ -155,7 +155,7 @@ def test_no_region_shows_more_than_its_share_of_objects(tissue_store: RegionStor
     assert {len(regions[position].prompts) for position in range(len(regions))} == {limit}
 
 
-def test_a_region_without_any_object_takes_part_in_company_and_is_left_out_alone(
+def test_a_batch_without_any_object_is_left_out(
     write_store: Callable[..., RegionStore],
 ) -> None:
     full, specks = np.ones((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
@@ -219,7 +219,7 @@ def test_a_mixed_diet_gives_each_kind_its_equal_share() -> None:
     assert all(70 < specs.count(kind) < 130 for kind in PROMPT_KINDS.values())
 
 
-def test_half_the_prompts_are_boxes_and_half_centroids_each_with_five_negative_points() -> None:
+def test_the_half_mix_is_boxes_and_centroids_with_negative_points() -> None:
     recipe, rng = Recipe.from_flat({"prompts.mix": "half"}), np.random.default_rng(0)
     specs = [choose_prompt_spec(recipe, PROTOCOLS["centroid"], rng, 1.0) for _ in range(400)]
     assert set(specs) == set(HALF_MIX) and 160 < specs.count(HALF_MIX[0]) < 240

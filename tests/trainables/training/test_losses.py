@@ -120,7 +120,7 @@ def test_the_best_mask_is_chosen_by_weighted_focal_and_dice() -> None:
     assert choose(focal=0.0, dice=1.0) == 1
 
 
-def test_the_iou_head_learns_from_all_masks_and_the_masks_learn_nothing_from_it() -> None:
+def test_the_iou_head_learns_from_all_masks() -> None:
     logits, target = make_object()  # IoUs: 0, 1, and 0 for logits of 0, which are no foreground
     logits.requires_grad_(True)
     iou = torch.tensor([[0.25, 0.5, 0.125]], requires_grad=True)

@@ -128,7 +128,7 @@ def test_scaling_changes_the_output_and_is_undone_exactly(kind: str) -> None:
         with adapters_off(adapted):
             zero_shot = encode_images(base, images).embedding
     assert torch.equal(again, whole) and not torch.equal(part, whole)
-    if kind != "dora":  # of which the magnitudes are left
+    if kind != "dora":  # its magnitudes are left
         assert torch.allclose(none, zero_shot, atol=1e-5)
         assert (part - zero_shot).norm() < (whole - zero_shot).norm()
 

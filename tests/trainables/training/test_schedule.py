@@ -67,13 +67,13 @@ def test_the_recorded_v2_s_curve() -> None:
 
 
 def test_the_recorded_lora_light_s_curve() -> None:
-    # 85 regions, 4 a step: 22 steps an epoch, 660 in 30 epochs, a quarter of which warm up.
+    # 85 regions, 4 a step: 22 steps an epoch, 660 in 30 epochs, a quarter warms up.
     lrs = list_lrs(660, 30, lr=5e-6, warmup_fraction=0.25)
     assert lrs.index(5e-6) == 164 and lrs[:165] == pytest.approx([5e-6 * (step + 1) / 165 for step in range(165)])
 
 
 def test_the_recorded_lora_r8_s_curve() -> None:
-    # 22 steps an epoch, 440 in 20 epochs, of which two warm up; from 1e-4 down to 1e-6.
+    # 22 steps an epoch, 440 in 20 epochs, two warm up; from 1e-4 down to 1e-6.
     lrs = list_lrs(440, 20, lr=1e-4, lr_end_fraction=0.01, warmup_epochs=2.0)
     assert lrs.index(1e-4) == 43 and lrs[21] == pytest.approx(5e-5) and lrs[439] == pytest.approx(1e-6)
 
