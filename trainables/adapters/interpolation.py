@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainables.adapters.adapted_model import PEFT_PREFIX
-from trainables.errors import Finding, InputError, TrainablesError
+from trainables.errors import InputError, TrainablesError
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
@@ -67,7 +67,7 @@ def check_scale(scale: float) -> None:
     """
     if not 0 <= scale <= MAX_SCALE:
         what = f"`0 <= scale <= {MAX_SCALE:g}` must hold, but got {scale}"
-        raise InputError([Finding(f"scale {scale}", what, "0 is zero-shot, 1 the fine-tune as trained")])
+        raise InputError.at(f"scale {scale}", what, "0 is zero-shot, 1 the fine-tune as trained")
 
 
 def _interpolate(name: str, base: Tensor, tuned: Tensor, scale: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +49,11 @@ MODELS: dict[str, ModelSpec] = {
 
 
 @contextmanager
-def nano_config_path() -> Iterator[None]:
-    """Lets Hydra find nano's config inside the block, then restores sam2's own search path."""
+def config_path(spec: ModelSpec) -> Iterator[None]:
+    """Lets Hydra find a model's config by name inside the block: sam2's own search path lacks nano's."""
+    if not spec.is_demo:
+        yield
+        return
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -58,11 +61,6 @@ def nano_config_path() -> Iterator[None]:
             yield
     finally:
         GlobalHydra.instance().hydra = before
-
-
-def config_path(spec: ModelSpec) -> AbstractContextManager[None]:
-    """Lets Hydra find a model's config inside the block; ``build_sam2`` looks it up by name."""
-    return nano_config_path() if spec.is_demo else nullcontext()
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.errors import Finding
 from trainables.recipe import RecipeError, RegulariseRecipe
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def start_regularisers(model: nn.Module, recipe: RegulariseRecipe, seed: int) ->
     if recipe.drop and not list_scaled_layers(model):
         what = f"regularise.drop ({recipe.drop:g}) finds no adapter: the parts where it would sit are trained in full"
         fix = "set regularise.drop to 0, or change adapter.targets, adapter.train_encoder or adapter.train_decoder"
-        raise RecipeError([Finding("regularise.drop", what, fix)])
+        raise RecipeError.at("regularise.drop", what, fix)
     trained = model.named_parameters() if recipe.l2_start else ()
     start = {name: value.detach().clone() for name, value in trained if value.requires_grad}
     return Regularisers(recipe, seed, start)

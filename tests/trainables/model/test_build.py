@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2
 from sam2.modeling.sam2_base import SAM2Base
 
-from trainables.model.build import ASSETS, MODELS, build_architecture, nano_config_path
+from trainables.model.build import ASSETS, MODELS, build_architecture, config_path
 
 STOCK = [name for name, spec in MODELS.items() if not spec.is_demo]
 
@@ -55,9 +56,10 @@ def test_image_size_can_be_chosen_and_changes_no_weight(name: str, side: int) ->
 
 def test_nano_s_search_path_lasts_only_as_long_as_asked_for() -> None:
     before = GlobalHydra.instance().hydra
-    with nano_config_path(), nano_config_path():
+    path = partial(config_path, MODELS["nano"])
+    with path(), path():
         assert build_sam2("sam2_nano.yaml", device="cpu").image_size == 256
-    with pytest.raises(RuntimeError, match="on purpose"), nano_config_path():
+    with pytest.raises(RuntimeError, match="on purpose"), path():
         raise RuntimeError("on purpose")
     assert GlobalHydra.instance().hydra is before
     assert build_architecture(MODELS["tiny"], 256).image_size == 256  # found in sam2's own search path

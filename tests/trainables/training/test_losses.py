@@ -90,36 +90,6 @@ def make_object() -> tuple[torch.Tensor, torch.Tensor]:
     return logits.clone(), target
 
 
-def test_only_the_best_mask_is_trained() -> None:
-    logits, target = make_object()
-    logits.requires_grad_(True)
-    loss = compute_loss(make_outputs(logits), target, torch.ones(1), LossWeights(iou=0.0))
-    loss.total.backward()
-    assert logits.grad is not None
-    assert logits.grad[0, 1].abs().min() > 0
-    assert torch.equal(logits.grad[0, [0, 2]], torch.zeros(2, 4, 4))
-    best = logits.detach()[0, 1]
-    assert float(loss.dice.detach()) == pytest.approx(float(dice_loss(best, target[0])))
-    assert float(loss.focal.detach()) == pytest.approx(float(focal_loss(best, target[0], 2.0, 0.25)))
-
-
-def test_the_best_mask_is_chosen_by_weighted_focal_and_dice() -> None:
-    # A small object: saying nothing anywhere has the lower focal loss, covering too much the lower Dice loss.
-    target = torch.zeros(1, 8, 8)
-    target[0, :2, :2] = 1
-    nothing = torch.full((1, 1, 8, 8), -2.0)
-    too_much = torch.where(torch.arange(8) < 4, 2.0, -2.0).expand(1, 1, 8, 8)
-    outputs = make_outputs(torch.cat([nothing, too_much], dim=1))
-
-    def choose(focal: float, dice: float) -> int:
-        found = float(compute_loss(outputs, target, torch.ones(1), LossWeights(focal=focal, dice=dice)).dice)
-        candidates = [float(dice_loss(outputs.logits[0, index], target[0])) for index in range(2)]
-        return candidates.index(pytest.approx(found))
-
-    assert choose(focal=1.0, dice=0.0) == 0
-    assert choose(focal=0.0, dice=1.0) == 1
-
-
 def test_the_iou_head_learns_from_all_masks() -> None:
     logits, target = make_object()  # IoUs: 0, 1, and 0 for logits of 0, which are no foreground
     logits.requires_grad_(True)
