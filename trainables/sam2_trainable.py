@@ -61,9 +61,7 @@ class SAM2Trainable(tune.Trainable):
         self.fits: list[FineTune] = []  # frees the last trial's models before the next ones are built
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.fits = [
-            FineTune(own, fold, self.base_state, self.recipe, self.device) for fold in context.list_folds()
-        ]
+        self.fits = [FineTune(own, fold, self.base_state, self.recipe, self.device) for fold in context.list_folds()]
 
     def step(self) -> dict[str, Any]:
         """Trains one epoch on each fold and validates; returns the epoch's metrics.

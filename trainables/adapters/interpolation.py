@@ -159,9 +159,7 @@ def _check_coverage(
     suffixes = (*LINEAR_FACTORS, *OTHER_FACTORS, MAGNITUDE)
     carried |= {f"{name.removesuffix(end)}.weight" for name in carried for end in suffixes if name.endswith(end)}
     lost = [
-        name
-        for name, value in base_state.items()
-        if name not in carried and not torch.equal(value, tuned_state[name])
+        name for name, value in base_state.items() if name not in carried and not torch.equal(value, tuned_state[name])
     ]
     if lost:
         raise TrainablesError(
@@ -201,9 +199,7 @@ def _find_scaling(config: LoraConfig) -> float:
     return config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
 
 
-def _subtract_initial(
-    state: Mapping[str, Tensor], initial: Mapping[str, Tensor], scale: float
-) -> dict[str, Tensor]:
+def _subtract_initial(state: Mapping[str, Tensor], initial: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
     """Returns factors of ``s (B A - B0 A0)``: what training added to the base, in one product of twice the rank."""
     found: dict[str, Float[Tensor, "rows columns"]] = {}
     for name, value in state.items():

@@ -127,9 +127,7 @@ def plan_trees(rng: np.random.Generator, side_px: int, classes: frozenset[int]) 
     return trees
 
 
-def grow_trees(
-    rng: np.random.Generator, side_px: int, classes: frozenset[int]
-) -> dict[int, UInt8[np.ndarray, "h w"]]:
+def grow_trees(rng: np.random.Generator, side_px: int, classes: frozenset[int]) -> dict[int, UInt8[np.ndarray, "h w"]]:
     """Grows one tree a class, tumor and stroma in turns, so that they interlock without crossing.
 
     Returns:
@@ -206,9 +204,7 @@ def draw_fields(
     for class_id in fields:
         if class_id not in (VESSEL, OTHER):  # some branches are thick, some thin
             fields[class_id] = fields[class_id] * np.exp(0.25 * draw_noise(rng, side, 0.12 * side))
-        ragged = (
-            draw_noise(rng, side, 7.0) + 1.6 * draw_noise(rng, side, 18.0) + 0.5 * draw_noise(rng, side, 3.0)
-        )
+        ragged = draw_noise(rng, side, 7.0) + 1.6 * draw_noise(rng, side, 18.0) + 0.5 * draw_noise(rng, side, 3.0)
         field = np.asarray(fields[class_id] - RAGGED_PX[class_id] * ragged, np.float32)
         if class_id in lines:  # the trees themselves stay connected, whatever the noise
             core_px = CORE_PX + (0 if class_id == VESSEL else np.clip(ragged, -1, 1))
@@ -217,9 +213,7 @@ def draw_fields(
     return fields
 
 
-def compete(
-    rng: np.random.Generator, fields: Mapping[int, Float32[np.ndarray, "h w"]]
-) -> UInt8[np.ndarray, "h w"]:
+def compete(rng: np.random.Generator, fields: Mapping[int, Float32[np.ndarray, "h w"]]) -> UInt8[np.ndarray, "h w"]:
     """Gives each pixel to the class with the lowest field; offsets give each about its share of the area."""
     ids = np.array(list(fields), np.uint8)
     stack = np.stack(list(fields.values()))

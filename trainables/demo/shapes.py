@@ -85,9 +85,7 @@ def _draw_palette(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     return np.clip(np.vstack([ground, inks]), 0, 1), float(rng.choice([0.03, 0.08, 0.2]))
 
 
-def _paint(
-    rng: np.random.Generator, side: int, palette: np.ndarray, departure: float
-) -> Float[np.ndarray, "h w 3"]:
+def _paint(rng: np.random.Generator, side: int, palette: np.ndarray, departure: float) -> Float[np.ndarray, "h w 3"]:
     """Returns a texture in two colors near the scene's palette; half of the time with specks of a third."""
     ground, ink, speck = np.clip(palette + rng.normal(0, departure, (3, 3)), 0, 1)
     field = TEXTURES[rng.integers(len(TEXTURES))](rng, side)[..., None] * rng.uniform(0.3, 1.0)
@@ -142,9 +140,7 @@ SCENES = (_draw_ragged_partition, _draw_shapes, _draw_branches)
 SCENE_SHARES = (0.45, 0.3, 0.25)
 
 
-def draw_scene(
-    rng: np.random.Generator, side: int
-) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+def draw_scene(rng: np.random.Generator, side: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
     """Draws one square scene of 2 to 5 textured areas.
 
     Returns:

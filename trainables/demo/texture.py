@@ -50,9 +50,7 @@ def draw_stain(rng: np.random.Generator) -> Stain:
     return Stain(vectors.astype(np.float32), strengths, white.astype(np.float32), blur_px)
 
 
-def paint(
-    rng: np.random.Generator, mask: UInt8[np.ndarray, "h w"], stain: Stain
-) -> UInt8[np.ndarray, "h w 3"]:
+def paint(rng: np.random.Generator, mask: UInt8[np.ndarray, "h w"], stain: Stain) -> UInt8[np.ndarray, "h w 3"]:
     """Paints the H&E image of a mask.
 
     Args:
@@ -172,14 +170,10 @@ def paint_nuclei(
     layer = NucleusLayer(side)
     layer.draw_ghosts(rng, place_points(rng, mask == NECROSIS, 11.0, 0.6))
     layer.smudge(1.2)
-    layer.draw_debris(
-        rng, place_points(rng, near(NECROSIS, 2.0) & (draw_noise(rng, side, 14.0) > 0.1), 8.0, 0.5)
-    )
+    layer.draw_debris(rng, place_points(rng, near(NECROSIS, 2.0) & (draw_noise(rng, side, 14.0) > 0.1), 8.0, 0.5))
     layer.draw_spindles(rng, place_points(rng, near(STROMA, 1.0), 15.0, 0.6), angle)
     depth = cv2.distanceTransform((mask == OTHER).astype(np.uint8), cv2.DIST_L2, 3)
-    layer.draw_spindles(
-        rng, place_points(rng, (depth > 0) & (depth < 7), 15.0, 0.35), angle
-    )  # no nucleus in fat
+    layer.draw_spindles(rng, place_points(rng, (depth > 0) & (depth < 7), 15.0, 0.35), angle)  # no nucleus in fat
     size = float(rng.uniform(4.2, 5.8))
     layer.draw_tumor(rng, place_points(rng, near(TUMOR, 1.2), 2.45 * size, 0.9), size)
     layer.draw_lymphocytes(rng, place_points(rng, near(LYMPHOCYTE, 5.0), 7.0, 0.92))
@@ -187,9 +181,7 @@ def paint_nuclei(
     inside = cv2.GaussianBlur((mask == VESSEL).astype(np.float32), (0, 0), 3)
     wall_angle = np.arctan2(cv2.Sobel(inside, -1, 0, 1), cv2.Sobel(inside, -1, 1, 0)) + np.float32(np.pi / 2)
     depth = cv2.distanceTransform((mask == VESSEL).astype(np.uint8), cv2.DIST_L2, 3)
-    layer.draw_spindles(
-        rng, place_points(rng, (depth > 1) & (depth < 3.5), 5.0, 0.35), wall_angle
-    )  # endothelium
+    layer.draw_spindles(rng, place_points(rng, (depth > 1) & (depth < 3.5), 5.0, 0.35), wall_angle)  # endothelium
     return layer.amounts()
 
 

@@ -81,9 +81,7 @@ class ConvStem(nn.Module):
 
 
 ENCODERS: dict[str, EncoderSpec] = {
-    "ctranspath": EncoderSpec(
-        "swin_tiny_patch4_window7_224", {"embed_layer": ConvStem}, IMAGENET_MEAN, IMAGENET_STD
-    ),
+    "ctranspath": EncoderSpec("swin_tiny_patch4_window7_224", {"embed_layer": ConvStem}, IMAGENET_MEAN, IMAGENET_STD),
     "uni": EncoderSpec("vit_large_patch16_224", {"init_values": 1e-5}, IMAGENET_MEAN, IMAGENET_STD),
 }
 

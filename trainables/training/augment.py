@@ -114,9 +114,7 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
         # Noise in [-1, 1] has a standard deviation of 1 / sqrt 3; smoothing divides it by 2 sqrt(pi) sigma.
         gain = 2 * math.sqrt(3 * math.pi) * sigma_px
         alpha = ELASTIC_SPREAD * strength * side_px * gain
-        steps.append(
-            A.ElasticTransform(alpha, sigma_px, noise_distribution="uniform", border_mode=border, p=0.5)
-        )
+        steps.append(A.ElasticTransform(alpha, sigma_px, noise_distribution="uniform", border_mode=border, p=0.5))
     return A.Compose(steps, seed=0)
 
 

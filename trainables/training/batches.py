@@ -131,9 +131,7 @@ class TrainingRegions(Dataset[Sample]):
             class_index.append(order)
         return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index))
 
-    def _choose_objects(
-        self, mask: np.ndarray, rng: np.random.Generator
-    ) -> list[tuple[int, BoolMask, BoolMask]]:
+    def _choose_objects(self, mask: np.ndarray, rng: np.random.Generator) -> list[tuple[int, BoolMask, BoolMask]]:
         """Returns up to ``max_objects`` prompted components, with their class's position and whole mask."""
         found = []
         for order, class_id in enumerate(self.store.classes):
@@ -149,9 +147,7 @@ class TrainingRegions(Dataset[Sample]):
         return self.store.image_size / max(height, width)
 
 
-def choose_prompt_spec(
-    recipe: Recipe, protocol: Protocol, rng: np.random.Generator, margin_scale: float
-) -> PromptSpec:
+def choose_prompt_spec(recipe: Recipe, protocol: Protocol, rng: np.random.Generator, margin_scale: float) -> PromptSpec:
     """Returns the prompt of one training object.
 
     Args:

@@ -96,9 +96,7 @@ class FineTune:
         context, state = self.context, self.state
         # Dropout draws from the global generator: seeded by epoch, a resumed trial gives the same numbers.
         torch.manual_seed(context.seed * 1_000_003 + epoch)
-        regions = TrainingRegions(
-            self.store, self.fold.train, context.protocol, state.recipe, context.seed, epoch
-        )
+        regions = TrainingRegions(self.store, self.fold.train, context.protocol, state.recipe, context.seed, epoch)
         batches = iterate_batches(regions, context.n_workers, pin_memory=state.device.type == "cuda")
         return train_epoch(state, batches)
 

@@ -125,9 +125,7 @@ def compute_loss(
     best = (weights.focal * focal + weights.dice * dice).argmin(dim=1, keepdim=True)
     iou_error = (outputs.iou.float() - measure_iou(logits, repeated, counted)).abs().mean(1)
     objectness = outputs.objectness.float()[:, 0]
-    object_error = F.binary_cross_entropy_with_logits(
-        objectness, torch.ones_like(objectness), reduction="none"
-    )
+    object_error = F.binary_cross_entropy_with_logits(objectness, torch.ones_like(objectness), reduction="none")
     parts = [
         (part * object_weights).mean()
         for part in (focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], iou_error, object_error)

@@ -149,9 +149,7 @@ def test_saved_adapters_load_exactly(tmp_path: Path, recipe: AdapterRecipe) -> N
 
 
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.kind in PEFT_KINDS])
-def test_peft_itself_loads_a_saved_adapter_of_its_kinds(
-    tmp_path: Path, name: str
-) -> None:
+def test_peft_itself_loads_a_saved_adapter_of_its_kinds(tmp_path: Path, name: str) -> None:
     adapted = train(attach(RECIPES[name]))
     save_adapters(adapted, tmp_path)
     loaded = PeftModel.from_pretrained(build_bare(), str(tmp_path)).eval()
@@ -184,9 +182,7 @@ def test_the_saved_file_of_a_trained_part_has_stock_names(tmp_path: Path) -> Non
         ("bottleneck", {"rank": 8}, "rank must be 8, but got 4"),
     ],
 )
-def test_adapters_of_another_recipe_are_refused(
-    tmp_path: Path, saved: str, changes: dict[str, str], text: str
-) -> None:
+def test_adapters_of_another_recipe_are_refused(tmp_path: Path, saved: str, changes: dict[str, str], text: str) -> None:
     recipe = dataclasses.replace(RECIPE, kind=saved)
     save_adapters(attach(recipe), tmp_path)
     adapted = attach(dataclasses.replace(recipe, **changes), seed=1)

@@ -32,9 +32,7 @@ def test_a_walk_nears_its_goal_and_keeps_out_of_blocked_pixels() -> None:
 
 
 def test_a_walk_that_is_walled_in_stays() -> None:
-    assert walk(np.random.default_rng(0), np.ones((50, 50), bool), (25.0, 25.0), (45.0, 25.0)) == [
-        (25.0, 25.0)
-    ]
+    assert walk(np.random.default_rng(0), np.ones((50, 50), bool), (25.0, 25.0), (45.0, 25.0)) == [(25.0, 25.0)]
 
 
 def test_fragments_are_specks_and_what_exceeds_the_share() -> None:

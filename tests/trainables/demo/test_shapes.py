@@ -30,9 +30,7 @@ def test_scenes_show_2_to_5_areas_that_differ_and_are_not_flat() -> None:
         numbers.append(len(np.unique(labels)))
         flat += sum(area.std(axis=0).max() < 1.5 for area in areas)
         statistics = [np.concatenate([area.mean(axis=0), area.std(axis=0)]) for area in areas]
-        alike += sum(
-            np.abs(one - other).max() < 1 for i, one in enumerate(statistics) for other in statistics[:i]
-        )
+        alike += sum(np.abs(one - other).max() < 1 for i, one in enumerate(statistics) for other in statistics[:i])
     assert max(numbers) <= 5 and np.mean(numbers) > 2
     assert flat <= 2 and alike <= 2
 

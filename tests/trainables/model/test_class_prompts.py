@@ -41,9 +41,7 @@ def test_tokens_start_near_a_positive_point_and_differ(nano: SAM2Base, n_classes
     assert torch.equal(again, tokens) and not torch.equal(other, tokens)
 
 
-def test_a_region_gets_the_same_answers_alone_and_in_a_batch(
-    nano: SAM2Base, images: torch.Tensor
-) -> None:
+def test_a_region_gets_the_same_answers_alone_and_in_a_batch(nano: SAM2Base, images: torch.Tensor) -> None:
     attach_class_prompts(nano, start_class_prompts(nano, 3, 2, seed=0))
     with torch.no_grad():
         both = decode_classes(nano, encode_images(nano, images))

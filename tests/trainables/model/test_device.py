@@ -19,9 +19,7 @@ def test_the_picked_device_can_compute() -> None:
 def test_a_process_that_was_given_no_gpu_computes_on_the_cpu() -> None:
     code = "from trainables.model.device import find_gpu_fault, limit_gpu_memory, pick_device; print(pick_device())"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "cpu"
 
 

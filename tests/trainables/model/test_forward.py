@@ -55,9 +55,7 @@ def stack_images(regions: list[Region]) -> Tensor:
 
 def draw_prompts(regions: list[Region], kind: str) -> list[list[Prompt]]:
     rng = np.random.default_rng(1)
-    return [
-        [draw_prompt(mask, mask, PROMPT_KINDS[kind], rng) for mask in region.objects] for region in regions
-    ]
+    return [[draw_prompt(mask, mask, PROMPT_KINDS[kind], rng) for mask in region.objects] for region in regions]
 
 
 def predict_stock(
@@ -92,9 +90,7 @@ def predict_batched(
     order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features = encode_images(model, stack_images(regions))
-        mixed = decode_prompts(
-            model, features, region_index[order], points[order], labels[order], multimask
-        )
+        mixed = decode_prompts(model, features, region_index[order], points[order], labels[order], multimask)
     back = order.argsort()
     return MaskOutputs(*(value[back] for value in mixed))
 

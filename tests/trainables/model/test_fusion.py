@@ -71,9 +71,7 @@ def test_at_first_the_fused_model_equals_its_base_bit_for_bit(name: str) -> None
 
 
 @each_recipe
-def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(
-    name: str
-) -> None:
+def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(name: str) -> None:
     adapted = fuse(name)
     before, trained = copy_state(adapted), list_trained(adapted)
     # What lies behind the gate gets its first gradient in the second step.
@@ -112,9 +110,7 @@ def test_saved_fusions_load_exactly(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["attention", "attention, trained"])
-def test_a_frozen_encoder_is_not_written_into_checkpoints(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_frozen_encoder_is_not_written_into_checkpoints(tmp_path: Path, name: str) -> None:
     save_adapters(fuse(name), tmp_path)
     written = load_file(tmp_path / FUSION_WEIGHTS_FILE)
     assert any(key.startswith("encoder.") for key in written) == RECIPES[name][1].train_encoder
@@ -139,9 +135,7 @@ def test_an_encoder_with_other_weights_is_refused(tmp_path: Path, name: str) -> 
         ("concat, resnet", "concat", "fusion.encoder must be test_vit, but got test_resnet"),
     ],
 )
-def test_another_fusion_is_refused_and_nothing_changes(
-    tmp_path: Path, saved: str, loaded: str, text: str
-) -> None:
+def test_another_fusion_is_refused_and_nothing_changes(tmp_path: Path, saved: str, loaded: str, text: str) -> None:
     save_adapters(fuse(saved), tmp_path)
     other = fuse(loaded, seed=1)
     before = copy_state(other)
@@ -205,9 +199,7 @@ def test_parameters_by_hand(kind: str, gate: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["concat", "attention"])
-def test_the_second_encoder_sees_the_image_once_a_region_and_as_it_is(
-    name: str
-) -> None:
+def test_the_second_encoder_sees_the_image_once_a_region_and_as_it_is(name: str) -> None:
     adapted = fuse(name)
     seen: list[Tensor] = []
     get_fusion(adapted).encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))

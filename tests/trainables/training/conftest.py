@@ -27,9 +27,7 @@ def start_state() -> Callable[..., TrainingState]:
         adapted = attach_adapters(load_model("nano", None), recipe.adapter, seed=0)
         optimizer, schedule = build_optimizer(adapted, recipe.optim), build_schedule(recipe.optim, n_steps, 1)
         regularisers = start_regularisers(adapted, recipe.regularise, seed=0)
-        return TrainingState(
-            recipe, torch.device("cpu"), adapted, optimizer, schedule, regularisers, torch.ones(5)
-        )
+        return TrainingState(recipe, torch.device("cpu"), adapted, optimizer, schedule, regularisers, torch.ones(5))
 
     return start
 

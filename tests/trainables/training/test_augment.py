@@ -208,7 +208,5 @@ def test_albumentations_is_imported_late_and_asks_for_no_version() -> None:
         "print('albumentations' in sys.modules, os.environ['NO_ALBUMENTATIONS_UPDATE'])"
     )
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "1"]

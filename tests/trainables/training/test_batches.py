@@ -170,9 +170,7 @@ def test_a_batch_without_any_object_is_left_out(
 
 
 @pytest.mark.parametrize(("protocol", "share"), [("box", 0.75), ("outside", 1.0)])
-def test_pixels_of_ignored_ids_are_marked(
-    write_store: Callable[..., RegionStore], protocol: str, share: float
-) -> None:
+def test_pixels_of_ignored_ids_are_marked(write_store: Callable[..., RegionStore], protocol: str, share: float) -> None:
     mask = np.ones((64, 64), np.uint8)
     mask[:, :16] = 9
     store = write_store({"a": mask}, CLASSES, ignore=(9,))
@@ -192,9 +190,7 @@ def make_sample(fill: float, n_points: tuple[int, ...], class_index: tuple[int, 
 
 
 def test_collated_objects_keep_their_region() -> None:
-    batch = collate_samples(
-        [make_sample(1, (1, 3), (4, 0)), make_sample(2, (), ()), make_sample(5, (2,), (1,))]
-    )
+    batch = collate_samples([make_sample(1, (1, 3), (4, 0)), make_sample(2, (), ()), make_sample(5, (2,), (1,))])
     assert batch is not None
     assert batch.region_index.tolist() == [0, 0, 2]
     assert batch.class_index.tolist() == [4, 0, 1]

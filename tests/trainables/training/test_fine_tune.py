@@ -36,9 +36,7 @@ def start(context: TrialContext, **values: Scalar) -> FineTune:
         {**WHOLE_ENCODER, "optim__layer_decay": 0.6, "regularise__l2_start": 0.1},
     ],
 )
-def test_a_resumed_fine_tune_goes_on_exactly(
-    context: TrialContext, tmp_path: Path, values: dict[str, Scalar]
-) -> None:
+def test_a_resumed_fine_tune_goes_on_exactly(context: TrialContext, tmp_path: Path, values: dict[str, Scalar]) -> None:
     whole = start(context, **values)
     reports = [whole.train_epoch(0)]
     whole.save(tmp_path)

@@ -54,9 +54,7 @@ def test_dice_loss_equals_its_definition_by_hand() -> None:
         ((1.0, 1.0), (0.6, 0.4), 0.5),
     ],
 )
-def test_iou_is_that_of_the_thresholded_maps(
-    logits: tuple[float, ...], targets: tuple[float, ...], iou: float
-) -> None:
+def test_iou_is_that_of_the_thresholded_maps(logits: tuple[float, ...], targets: tuple[float, ...], iou: float) -> None:
     assert float(measure_iou(to_map(*logits), to_map(*targets))) == pytest.approx(iou)
 
 
