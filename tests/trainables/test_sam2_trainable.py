@@ -91,7 +91,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start, context: Tri
     assert metrics["val_dice_min_class"] == min(metrics[f"val_dice/{name}"] for name in names)
     assert len(names) >= 3 and all(math.isfinite(value) for value in metrics.values())
     assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("val_"))
-    assert trial.fits[0].state.n_steps == 2  # three regions, two a step
+    assert trial.fits[0].state.step == 2  # three regions, two a step
 
 
 def test_an_epoch_trains_the_adapters_and_not_the_base(start: Start) -> None:
@@ -124,7 +124,7 @@ def test_a_resumed_trial_goes_on_exactly_as_an_uninterrupted_one(start: Start, t
     assert take_figures(second.train()) == take_figures(whole_metrics[2])
     resumed, uninterrupted = copy_weights(second), copy_weights(whole)
     assert all(torch.equal(value, uninterrupted[name]) for name, value in resumed.items())
-    assert second.fits[0].state.n_steps == whole.fits[0].state.n_steps
+    assert second.fits[0].state.step == whole.fits[0].state.step
 
 
 def test_loading_workers_change_nothing(start: Start, context: TrialContext) -> None:

@@ -59,16 +59,16 @@ def train_epoch(state: TrainingState, batches: Iterable[Batch]) -> EpochReport:
         TrainablesError: If no batch holds an object: there is nothing to learn from.
     """
     state.adapted.train()
-    start, first_step, n_images, lr = time.perf_counter(), state.n_steps, 0, 0.0
+    start, first_step, n_images, lr = time.perf_counter(), state.step, 0, 0.0
     sums: dict[str, Tensor] = {}
     for batch in batches:
-        lr = state.schedule.compute_lr(state.n_steps)
+        lr = state.schedule.compute_lr(state.step)
         for name, value in take_step(state, batch.to(state.device), lr).items():
             sums[name] = sums.get(name, torch.zeros((), device=state.device)) + value
         n_images += len(batch.images)
-    if state.n_steps == first_step:
+    if state.step == first_step:
         raise TrainablesError("no training region shows a class in components that the protocol prompts")
-    losses = {name: float(value) / (state.n_steps - first_step) for name, value in sums.items()}
+    losses = {name: float(value) / (state.step - first_step) for name, value in sums.items()}
     speed = n_images / (time.perf_counter() - start)
     return EpochReport(losses, lr, speed, state.micro_batches.regions_per_pass)
 
@@ -83,13 +83,13 @@ def take_step(state: TrainingState, batch: Batch, lr: float) -> Losses:
     compute_losses = functools.partial(compute_batch_losses, state)
     losses = state.micro_batches.backward(batch, compute_losses, state.optimizer.zero_grad)
     if not torch.isfinite(losses["total"]):
-        where = f"at step {state.n_steps + 1} of {state.schedule.n_steps} (learning rate {lr:.3g})"
+        where = f"at step {state.step + 1} of {state.schedule.n_steps} (learning rate {lr:.3g})"
         raise DivergedError(f"the loss became {float(losses['total'])} {where}")
     if state.recipe.optim.grad_clip:
         trained = [parameter for parameter in state.adapted.parameters() if parameter.requires_grad]
         torch.nn.utils.clip_grad_norm_(trained, state.recipe.optim.grad_clip)
     state.optimizer.step()
-    state.n_steps += 1
+    state.step += 1
     return losses
 
 
@@ -104,7 +104,7 @@ def compute_batch_losses(state: TrainingState, batch: Batch) -> Losses:
     # First, as taking adapters off and putting them on again must not come between forward and backward pass.
     zero_shot = segment_zero_shot(adapted, batch, state.device).logits if recipe.regularise.distill else None
     base = get_base(adapted)
-    with state.regularisers.drop_updates(adapted, state.n_steps):
+    with state.regularisers.drop_updates(adapted, state.step):
         if find_class_prompts(base) is None:
             logits, losses = _compute_mask_losses(state, base, batch)
         else:

@@ -111,7 +111,7 @@ class FineTune:
         if (prompts := find_class_prompts(get_base(state.adapted))) is not None:
             save_class_prompts(prompts, folder)
         (folder / RECIPE_FILE).write_text(json.dumps(state.recipe.to_flat(), indent=1))
-        saved = {"optimizer": state.optimizer.state_dict(), "optimizer_steps": state.n_steps}
+        saved = {"optimizer": state.optimizer.state_dict(), "optimizer_steps": state.step}
         torch.save(saved, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
@@ -122,4 +122,4 @@ class FineTune:
         # On the CPU: moments go to their parameters' device, and counts of steps stay, as in an optimizer that is new.
         saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
         self.state.optimizer.load_state_dict(saved["optimizer"])
-        self.state.n_steps = saved["optimizer_steps"]
+        self.state.step = saved["optimizer_steps"]

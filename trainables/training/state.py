@@ -28,7 +28,7 @@ class TrainingState:
         regularisers: The terms against forgetting, of the same recipe.
         class_weights: Weight of each class's objects in the loss, on the device.
         micro_batches: Splits batches that the memory does not hold; remembers how far.
-        n_steps: Optimizer steps taken so far.
+        step: Optimizer steps taken so far, which is the number of the next one, counted from 0.
     """
 
     recipe: Recipe
@@ -39,4 +39,4 @@ class TrainingState:
     regularisers: Regularisers
     class_weights: Float[Tensor, " classes"]
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
-    n_steps: int = 0
+    step: int = 0

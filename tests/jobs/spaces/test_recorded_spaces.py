@@ -177,7 +177,7 @@ def test_an_epoch_on_tissue_changes_what_was_trained_and_nothing_else(
     assert all(value.requires_grad == list_trained(name, weight) for weight, value in weights.items())
     assert fit.n_trained == sum(value.numel() for value in weights.values() if value.requires_grad)
     report = fit.train_epoch(0)
-    assert fit.state.n_steps == math.ceil(6 / recipe.optim.batch_size) and math.isfinite(report.losses["total"])
+    assert fit.state.step == math.ceil(6 / recipe.optim.batch_size) and math.isfinite(report.losses["total"])
     changed = {weight for weight, value in weights.items() if not torch.equal(value, before[weight])}
     assert changed and all(list_trained(name, weight) for weight in changed)
 

@@ -47,7 +47,7 @@ def test_the_loss_falls_over_a_few_epochs_of_made_tissue(start_state: Start, dra
     reports, steps = [], []
     for _ in range(5):
         reports.append(train_epoch(state, batches))
-        steps.append(state.n_steps)
+        steps.append(state.step)
     assert steps == [2, 4, 6, 8, 10]
     assert reports[-1].losses["total"] < 0.9 * reports[0].losses["total"]
     assert state.adapted.training
@@ -59,11 +59,11 @@ def test_a_report_gives_the_mean_of_each_part_and_the_last_learning_rate(
 ) -> None:
     recipe = make_recipe()
     state = start_state(recipe, n_steps=40)
-    state.n_steps = 3
+    state.step = 3
     report = train_epoch(state, draw_batches(recipe))
     assert list(report.losses) == ["total", *PARTS]
     assert report.losses["total"] == pytest.approx(weigh_parts(recipe, report.losses), rel=1e-5)
-    assert state.n_steps == 5 and report.lr == state.schedule.compute_lr(4)
+    assert state.step == 5 and report.lr == state.schedule.compute_lr(4)
     assert all(group["lr"] == report.lr for group in state.optimizer.param_groups)
 
 
