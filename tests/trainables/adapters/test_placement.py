@@ -15,13 +15,8 @@ from trainables.model.build import MODELS, build_architecture
 from trainables.recipe import AdapterRecipe
 
 N_DECODER_ATTENTIONS = 3 * 2 + 1  # three in each of two layers, and the final one
+# nano has stages of 1, 2, 3 and 1 blocks; blocks 1, 3 and 6 double the width and have a shortcut projection.
 BLOCK = "image_encoder.trunk.blocks."
-
-
-@pytest.fixture(scope="module")
-def nano() -> SAM2Base:
-    """Stages of 1, 2, 3 and 1 blocks; blocks 1, 3 and 6 double the width and have a shortcut projection."""
-    return build_architecture(MODELS["nano"])
 
 
 @pytest.mark.parametrize(

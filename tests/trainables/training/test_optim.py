@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sam2.modeling.sam2_base import SAM2Base
 from torch import nn
 
 from trainables.adapters.adapted_model import attach_adapters
@@ -26,10 +27,9 @@ def test_matrices_alone_make_one_group() -> None:
     assert len(optimizer.param_groups) == 1
 
 
-def test_layers_decay_block_by_block() -> None:
-    model = load_model("nano", None)
-    n_blocks = len(model.image_encoder.trunk.blocks)
-    scales = list_lr_scales(model, 0.5)
+def test_layers_decay_block_by_block(nano: SAM2Base) -> None:
+    n_blocks = len(nano.image_encoder.trunk.blocks)
+    scales = list_lr_scales(nano, 0.5)
     trunk = "image_encoder.trunk"
     assert n_blocks >= 4
     for index in range(n_blocks):
@@ -57,15 +57,13 @@ def test_what_is_put_into_a_block_decays_with_it(kind: str) -> None:
     assert any("trunk.blocks.0." in name for name in trained) and any("mask_decoder" in name for name in trained)
 
 
-def test_each_group_gets_its_scale_of_the_learning_rate() -> None:
-    model = load_model("nano", None)
-    optimizer = build_optimizer(model, OptimRecipe(lr=1e-3, layer_decay=0.5))
+def test_each_group_gets_its_scale_of_the_learning_rate(nano: SAM2Base) -> None:
+    optimizer = build_optimizer(nano, OptimRecipe(lr=1e-3, layer_decay=0.5))
     set_lr(optimizer, 0.25)
-    rates = {group["lr"] for group in optimizer.param_groups}
-    n_blocks = len(model.image_encoder.trunk.blocks)
-    assert rates == {0.25 * 0.5**depth for depth in range(n_blocks + 2)}
+    n_blocks = len(nano.image_encoder.trunk.blocks)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.25 * 0.5**depth for depth in range(n_blocks + 2)}
 
 
-def test_without_layer_decay_there_are_two_groups_at_the_full_rate() -> None:
-    optimizer = build_optimizer(load_model("nano", None), OptimRecipe(lr=1e-3))
+def test_without_layer_decay_there_are_two_groups_at_the_full_rate(nano: SAM2Base) -> None:
+    optimizer = build_optimizer(nano, OptimRecipe(lr=1e-3))
     assert [(group["lr"], group["lr_scale"]) for group in optimizer.param_groups] == [(1e-3, 1.0)] * 2

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from sam2.modeling.sam2_base import SAM2Base
 from torch import nn
 
 from trainables.adapters.adapted_model import AdaptedModel, adapters_off, attach_adapters, get_base
-from trainables.data.store import RegionStore
 from trainables.model.forward import encode_images
 from trainables.model.weights import load_model
-from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import DROPPABLE_KINDS, AdapterRecipe, Recipe, RecipeError, RegulariseRecipe, list_rules
-from trainables.training.batches import TrainingRegions, iterate_batches
+from trainables.training.batches import Batch
 from trainables.training.engine import segment_batch, segment_zero_shot
 from trainables.training.regularisers import (
     distillation_loss,
@@ -39,10 +39,6 @@ def make_adapted(kind: str, seed: int = 0, **fields: object) -> AdaptedModel:
             if parameter.requires_grad:
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     return adapted
-
-
-def draw_images(n: int = 1) -> torch.Tensor:
-    return torch.rand(n, 3, 256, 256, generator=torch.Generator().manual_seed(3))
 
 
 def test_distillation_equals_its_definition_by_hand() -> None:
@@ -91,10 +87,11 @@ def test_without_weights_nothing_is_computed() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_zero_shot_pass_leaves_no_trace(tissue_store: RegionStore, kind: str) -> None:
+def test_the_zero_shot_pass_leaves_no_trace(
+    draw_batches: Callable[..., list[Batch]], nano: SAM2Base, kind: str
+) -> None:
     adapted = make_adapted(kind, dropout=0.3, train_decoder=True, targets="image_encoder").train()
-    regions = TrainingRegions(tissue_store, tissue_store.names[:1], PROTOCOLS["recorded"], Recipe(), 0, 0)
-    (batch,) = iterate_batches(regions, 0, pin_memory=False)
+    (batch,) = draw_batches(Recipe(), n_regions=1)
     before = [(id(p), p.requires_grad, p.detach().clone()) for p in adapted.parameters()]
     generator = torch.get_rng_state()
     found = segment_zero_shot(adapted, batch, CPU)
@@ -102,7 +99,7 @@ def test_the_zero_shot_pass_leaves_no_trace(tissue_store: RegionStore, kind: str
     for (key, requires_grad, value), after in zip(before, adapted.parameters(), strict=True):
         assert id(after) == key and after.requires_grad == requires_grad and torch.equal(after, value)
     with torch.no_grad():
-        expected = segment_batch(load_model("nano", None).eval(), batch, CPU)
+        expected = segment_batch(nano, batch, CPU)
     assert torch.equal(found.logits, expected.logits)
 
 
@@ -116,7 +113,10 @@ def test_scales_are_even_over_their_range_and_known_from_seed_and_step() -> None
 
 @pytest.mark.parametrize("kind", DROPPABLE_KINDS)
 def test_scaling_changes_the_output_and_is_undone_exactly(kind: str) -> None:
-    adapted, images = make_adapted(kind, train_heads=False).eval(), draw_images()
+    adapted, images = (
+        make_adapted(kind, train_heads=False).eval(),
+        torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(3)),
+    )
     base = get_base(adapted)
     with torch.no_grad():
         whole = encode_images(base, images).embedding
