@@ -6,17 +6,15 @@ import argparse
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
 
 from search.command_line.exit_codes import run_command
 from search.command_line.options import add_storage_option
 from search.command_line.paths import expand_path, locate_storage
 from search.errors import SearchError
-from search.stages.comparator import compare_run
-
-if TYPE_CHECKING:
-    pass
-
+from search.run_folder.layout import find_run
+from search.run_folder.search_record import SearchRecord
+from search.stages.comparator import compare_run, log_comparison
+from search.study.ranking import read_chosen
 
 _TAKEN_NAMES = ("zeroshot", "chosen", "winner", "floor", "ceiling", "file", "class", "patient", "protocol")
 
@@ -63,11 +61,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from search.run_folder.layout import find_run
-    from search.run_folder.search_record import SearchRecord
-    from search.stages.comparator import log_comparison
-    from search.study.ranking import read_chosen
-
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = SearchRecord.read(folder)

@@ -34,7 +34,7 @@ def _open(arguments: argparse.Namespace) -> None:
     from search.run_folder.layout import TRIALS_FOLDER, find_run
     from search.run_folder.search_record import SearchRecord
     from search.space.objective import Objective
-    from search.stages.reopened_test import mark_artifacts
+    from search.stages.second_opening import mark_artifacts
     from search.study.ranking import find_trial, rank_trials
     from search.study.study_file import make_study_file
     from search.study.trial_attributes import read_trials

@@ -90,7 +90,7 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
 
 
 def _check_names(images: Sequence[Path]) -> list[Finding]:
-    """Refuses images whose masks would be written to one file, or the legend's, also where case is not told apart."""
+    """Returns a finding for each mask that would overwrite another or the legend, also where file names ignore case."""
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in images:
         by_name[path.stem.lower()].append(path)

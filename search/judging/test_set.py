@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,18 +92,33 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
         ProtocolMismatch: If the two were not scored under one protocol.
     """
     require_same_protocol(candidate.protocol, baseline.protocol)
-    pairs = [(pair.file, pair.class_name) for pair in candidate.compared]
-    assert pairs == [(pair.file, pair.class_name) for pair in baseline.compared]
-    verdict = judge(
+    dice = {(pair.file, pair.class_name): pair.dice for pair in baseline.compared}
+    verdict = judge_pairs(candidate, dice, ("winner", "zeroshot"), seed)
+    notes = (PAIRS_WITHOUT_PROMPTS,) if candidate.protocol.is_auto else ()
+    return dataclasses.replace(verdict, notes=(*verdict.notes, *notes))
+
+
+def judge_pairs(
+    candidate: Scores, baseline: Mapping[tuple[str, str], float], names: tuple[str, str], seed: int
+) -> Verdict:
+    """Compares a model with a baseline on the same (image, class) pairs.
+
+    Args:
+        candidate: Scores of the model.
+        baseline: Dice of exactly its pairs, by image and class.
+        names: Names of the model and of the baseline.
+        seed: Of the bootstrap.
+    """
+    pairs = candidate.compared
+    assert {(pair.file, pair.class_name) for pair in pairs} == set(baseline)
+    return judge(
         pair_scores(
-            [file for file, _ in pairs],
-            [name for _, name in pairs],
-            [pair.dice for pair in candidate.compared],
-            [pair.dice for pair in baseline.compared],
-            patient=[pair.patient for pair in candidate.compared],
-            names=("winner", "zeroshot"),
+            [pair.file for pair in pairs],
+            [pair.class_name for pair in pairs],
+            [pair.dice for pair in pairs],
+            [baseline[pair.file, pair.class_name] for pair in pairs],
+            patient=[pair.patient for pair in pairs],
+            names=names,
         ),
         seed,
     )
-    notes = (PAIRS_WITHOUT_PROMPTS,) if candidate.protocol.is_auto else ()
-    return dataclasses.replace(verdict, notes=(*verdict.notes, *notes))

@@ -1,4 +1,4 @@
-"""The finalists of a search: its best configurations, trained again with several seeds, and the one that is chosen."""
+"""The finalists of a search, which are its best configurations, trained again with several seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.run_folder.json_files import find_record
 from search.run_folder.layout import CONFIRMATION_FILE
 from trainables.files.whole_file import write_whole
 
-# Means over seeds differ by less: the scale that is nearer to the fine-tune itself is taken.
+# Scales whose means differ by no more tie: the one closest to 1 wins.
 _TIE = 1e-9
 
 
@@ -46,12 +46,12 @@ class SeedRun:
 
     @property
     def score(self) -> float:
-        """What finalists are compared by."""
+        """Value that finalists are compared by."""
         return self.val_dice if self.value is None else self.value
 
     @property
     def score_by_scale(self) -> Mapping[float, float]:
-        """What scales are compared by."""
+        """Values that scales are compared by."""
         return self.by_scale if self.value is None else self.value_by_scale
 
 
@@ -89,7 +89,7 @@ class Finalist:
 
     @property
     def mean_score(self) -> float:
-        """Mean over seeds of what finalists are compared by."""
+        """Mean of :attr:`SeedRun.score` over seeds."""
         return float(np.mean([run.score for run in self.runs]))
 
     def average_scales(self) -> dict[float, float]:
@@ -97,7 +97,7 @@ class Finalist:
         return _average([run.by_scale for run in self.runs])
 
     def average_scores(self) -> dict[float, float]:
-        """Returns scale -> mean over seeds of what scales are compared by: the Dice, if nothing else was asked for."""
+        """Returns scale -> mean over seeds of the objective, by default the validation Dice."""
         return _average([run.score_by_scale for run in self.runs])
 
 

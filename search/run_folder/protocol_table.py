@@ -1,4 +1,4 @@
-"""Figures of zero-shot under each trial's protocol, of a search that trains nothing."""
+"""Zero-shot under each trial's protocol, in a search that trains nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.run_folder.json_files import find_record, write_record
 from search.run_folder.layout import PROTOCOLS_FILE
 
 PROTOCOLS_DIFFER = (
-    "nothing is trained: each trial scores zero-shot under a protocol of its own; such numbers tell what a prompt "
+    "nothing is trained: each trial scores zero-shot under a protocol of its own; such numbers show what a prompt "
     "or a clean-up yields, they do not rank models, and none of them is compared with the bar"
 )
 
@@ -47,12 +47,12 @@ class ProtocolTable:
 
     Attributes:
         search_id: Name of the search.
-        demo: What of it is a demo; empty for real data and model.
+        demo: Which parts are a demo; empty for real data and model.
         data_fingerprint: Of the data set.
         seed: Of the search.
         parent_run_id: The search's run in MLflow.
         caveats: What a reader must know; first of all that these rows are no ranking.
-        rows: One a trial, in the order of the trials.
+        rows: One per trial, in the order of the trials.
     """
 
     search_id: str
@@ -81,7 +81,7 @@ class ProtocolTable:
         return find_record(folder / PROTOCOLS_FILE, ProtocolTable)
 
     def to_lines(self) -> list[str]:
-        """Returns what the screen says at the end."""
+        """Returns the lines for the screen."""
         width = max([len(row.name) for row in self.rows] + [8])
         lines = [
             f"  {row.name:<{width}}  Dice {row.dice:.3f}  IoU {row.iou:.3f}  floor {row.floor:.3f}  "

@@ -115,15 +115,15 @@ class Summary:
     Attributes:
         search_id: Name of the search.
         parent_run_id: The search's run in MLflow.
-        origin: Where its figures come from; data's name and model are not in the file. The caveats also tell of a test
-            set that was opened again.
+        origin: Where its figures come from; data's name and model are not in the file. The caveats include
+            a test set that was opened again.
         trials: Number of trials by state: complete, stopped, failed.
         search_val_dice: Best validation Dice of the search's trials: of many, so optimistic.
         chosen: The model that was scored on test and exported.
         bar: Zero-shot on validation.
         test: Both on test.
         wall_seconds: Of the process that came to the search's end, without earlier ones before a resume.
-        bar_recorded_comparable: Whether the test figures stand on the recorded bar's data, model and protocol.
+        bar_recorded_comparable: Whether the test figures are of the recorded bar's data, model and protocol.
         bar_recorded: The recorded Dice on the BCSS test set.
         objective: What was optimized, one figure or two; the verdict is one of Dice in any case.
         naming: Figures of naming the zero-shot masks, such as ``val_naming_clip_accuracy``.

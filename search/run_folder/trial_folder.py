@@ -83,10 +83,10 @@ def read_trial_id(folder: Path) -> str:
 
 
 class BestEpoch(NamedTuple):
-    """The best epoch of which a trial kept the checkpoint, and what was measured there.
+    """The best epoch of a trial among those whose checkpoint is left, and its figures.
 
     ``path`` is the checkpoint's folder, ``epoch`` counts from 1, ``value`` is the objective, and
-    ``trained_parameters`` is NaN where the trial did not tell them.
+    ``trained_parameters`` is NaN where the trial did not report them.
     """
 
     path: Path
@@ -121,8 +121,8 @@ def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
 def read_reports(folder: Path) -> dict[int, dict[str, Any]]:
     """Returns what a trial reported, by epoch: numbers, truth values and texts by their names.
 
-    A line that a kill tore, or that stands behind a torn one, is left out; of an epoch that was reported twice the
-    last report counts.
+    A line that a kill tore, or that is joined to a torn one, is skipped; of an epoch that was reported twice the last
+    report counts.
     """
     path = folder / RESULT_FILE
     found: dict[int, dict[str, Any]] = {}

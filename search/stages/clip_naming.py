@@ -1,4 +1,4 @@
-"""The zero-shot pipeline with names: SAM2's masks are named by CLIP and by a probe on its features."""
+"""CLIP and a probe on its features name the masks that zero-shot SAM2 predicts."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
 
 
 def plan_parts(context: TrialContext, names: Sequence[str]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Pairs regions to name with the regions that their probe may learn from, none of which is among them.
+    """Returns (training regions, regions to name) for each probe; the two are disjoint.
 
     In a cross-validation a region that some fold validates on is named by that fold's training regions.
     """

@@ -28,17 +28,17 @@ RUN_KIND = "comparator"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A comparator beside the models of a search.
+class ComparatorScores:
+    """Scores of a comparator: a model that was not trained here.
 
     Attributes:
-        name: What the comparator is called.
+        name: Its name in files and MLflow.
         weights: Its file.
         size: Its size, such as ``ViT-B``.
-        scores: On the search's validation regions, under its protocol.
+        scores: On the search's validation regions, under the search's protocol.
         verdict: Against zero-shot SAM2, pair by pair.
         caveats: What a reader of its figures must know.
-        file: The scores of all pairs.
+        file: Table of all pairs.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Comparison:
     file: Path
 
     def to_lines(self, record: SearchRecord, chosen: Chosen | None) -> list[str]:
-        """Returns what the screen says.
+        """Returns the lines for the screen.
 
         Args:
-            record: What the search was.
-            chosen: What it chose; None where no trial left a checkpoint.
+            record: The search.
+            chosen: Its chosen model; None where no trial left a checkpoint.
         """
         scores, protocol = self.scores, self.scores.protocol
         demo = f" - {record.demo}" if record.demo else ""
@@ -68,7 +68,7 @@ class Comparison:
         rows.append(("ceiling", scores.ceiling, ""))
         width = max(len(label) for label, _, _ in rows)
         lines = [f"{record.search_id}: validation, {len(scores.pairs)} (image, class) pairs{demo}"]
-        lines += [f"  {label:<{width}}  {dice:.4f}  {told}".rstrip() for label, dice, told in rows]
+        lines += [f"  {label:<{width}}  {dice:.4f}  {remark}".rstrip() for label, dice, remark in rows]
         lines.append(f"  {self.name} against zero-shot, on validation: {self.verdict.word} ({self.verdict.reason})")
         lines.append(f"  all Dice under protocol {protocol.describe()}, data {record.data_fingerprint}")
         if protocol.averaging != "pairs":
@@ -78,19 +78,20 @@ class Comparison:
         return lines + [f"  CAVEAT: {caveat}" for caveat in (*self.caveats, *record.caveats)]
 
 
-def compare_run(folder: Path, weights: Path, style: str, name: str) -> Comparison:
+def compare_run(folder: Path, weights: Path, style: str, name: str) -> ComparatorScores:
     """Scores a comparator on the validation regions of a search and writes ``scores_val_<name>.csv``.
 
     Args:
         folder: The search's folder.
         weights: The comparator's file.
         style: One of :data:`trainables.evaluation.sam1_weights.STYLES`.
-        name: What it will be called.
+        name: The comparator's name.
 
     Raises:
         ConfigError: If the folder holds no search, or not yet its zero-shot scores, or its data has changed.
         InputError: If the weights cannot be used, or the images are gone.
     """
+    from search.judging.test_set import judge_pairs
     from trainables.evaluation.sam1_weights import STYLES, load_sam1
 
     record = SearchRecord.read(folder)
@@ -98,10 +99,13 @@ def compare_run(folder: Path, weights: Path, style: str, name: str) -> Compariso
     model = load_sam1(weights, STYLES[style])
     caveats = tuple(model.style.list_caveats(record.context.protocol))
     scores = _score(record, model)
-    verdict = _judge(scores, zeroshot, name, folder, record.context.seed)
+    if {(pair.file, pair.class_name) for pair in scores.compared} != set(zeroshot):
+        what = f"zero-shot was scored on {len(zeroshot)} (image, class) pairs, {name} on {len(scores.compared)} others"
+        raise ConfigError.at(str(folder), what, "the data has changed: search again")
+    verdict = judge_pairs(scores, zeroshot, (name, "zeroshot"), record.context.seed)
     file = folder / f"scores_val_{name}.csv"
     write_scores(file, {name: scores}, {"caveats": "; ".join((*caveats, *record.caveats))})
-    return Comparison(name, weights, model.size, scores, verdict, caveats, file)
+    return ComparatorScores(name, weights, model.size, scores, verdict, caveats, file)
 
 
 def _score(record: SearchRecord, model: Sam1Model) -> Scores:
@@ -129,39 +133,14 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     return score_sam1(model, regions, lambda name: read_image(files[name]), pick_device())
 
 
-def _judge(
-    scores: Scores, zeroshot: dict[tuple[str, str], float], name: str, folder: Path, seed: int
-) -> Verdict:
-    from search.judging.paired_scores import pair_scores
-    from search.judging.verdict import judge
-
-    pairs = [(pair.file, pair.class_name) for pair in scores.pairs]
-    if set(pairs) != set(zeroshot):
-        what = f"zero-shot was scored on {len(zeroshot)} (image, class) pairs, {name} on {len(pairs)} others"
-        raise ConfigError([Finding(str(folder), what, "the data has changed: search again")])
-    return judge(
-        pair_scores(
-            [file for file, _ in pairs],
-            [class_name for _, class_name in pairs],
-            [pair.dice for pair in scores.pairs],
-            [zeroshot[pair] for pair in pairs],
-            patient=[pair.patient for pair in scores.pairs],
-            names=(name, "zeroshot"),
-        ),
-        seed,
-    )
-
-
 def _describe_difference(verdict: Verdict) -> str:
-    total = verdict.overall
-    interval = total.interval
-    told = "one patient, no interval"
+    interval, text = verdict.overall.interval, "one patient, no interval"
     if interval is not None:
-        told = f"{100 * interval.confidence:.4g} % interval over patients {interval.low:+.4f} to {interval.high:+.4f}"
-    return f"{total.mean_difference:+.4f} against zero-shot ({told})"
+        text = f"{100 * interval.confidence:.4g} % interval over patients {interval.low:+.4f} to {interval.high:+.4f}"
+    return f"{verdict.overall.mean_difference:+.4f} against zero-shot ({text})"
 
 
-def log_comparison(record: SearchRecord, found: Comparison) -> str:
+def log_comparison(record: SearchRecord, found: ComparatorScores) -> str:
     """Logs a comparator as a run nested in the search's, beside its trials, and returns its run id.
 
     The same weights under the same name are one run: a second call writes the same figures again.
@@ -170,7 +149,7 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
         SearchError: If MLflow's store cannot be used, or does not hold the search's run.
     """
     tracker, parent = Tracker.connect(record.experiment, default_uri=record.tracking_uri), record.parent_run_id
-    tracker.read_start_ms(parent)  # fails where the store is another: no orphan is left there
+    tracker.read_start_ms(parent)  # fails before a run is made if this is another store than the search's
     scores, protocol = found.scores, found.scores.protocol
     identity = {RUN_KIND_TAG: RUN_KIND, "comparator": found.name, "weights_sha256": hash_file(found.weights)[:12]}
     origin = Origin(
@@ -191,10 +170,7 @@ def log_comparison(record: SearchRecord, found: Comparison) -> str:
     run_id = tracker.find_child(parent, identity)
     if run_id is None:
         run_id = tracker.start_child(parent, found.name, RUN_KIND, {**tags, **identity})
-    figures = {
-        **flatten_with_limits(scores, "val"),
-        "dice_minus_zeroshot": found.verdict.overall.mean_difference,
-    }
+    figures = {**flatten_with_limits(scores, "val"), "dice_minus_zeroshot": found.verdict.overall.mean_difference}
     log_constants(tracker, run_id, figures, int(record.context.max_epochs))
     tracker.log_artifact(run_id, found.file)
     tracker.log_text(run_id, found.verdict.to_text(), "verdict_val.txt")

@@ -1,9 +1,8 @@
 """Exports a search's winner: PEFT adapter, merged stock SAM2 checkpoint, config, card.
 
-``python -m search.export --run NAME --out DIR``. The merged file is scored again by stock ``SAM2ImagePredictor``; an
-export that does not score there what the search's own evaluator gives fails. Class prompts, which stock SAM2 cannot
-take, are exported beside the merged weights, and this project's evaluator scores what was written of both. So it does
-where nothing can be merged (bottleneck adapters, fusions): then the adapter and its recipe are all that is written.
+Stock ``SAM2ImagePredictor`` scores the merged file again; the export fails if that differs from the score of the
+search's own evaluator. Two kinds of export are scored by that evaluator from their files: class prompts, which stock
+SAM2 does not know, and models that cannot be merged (bottleneck adapters, fusion), whose export is the adapter alone.
 """
 
 from __future__ import annotations
@@ -23,10 +22,8 @@ from search.run_folder.summary import Summary
 from search.study.ranking import read_chosen
 from trainables.protocol.spec import Protocol
 
-# Dice by which the exported file may differ from the chosen model: rounding of merged weights, no more.
-TOLERANCE = 0.001
-# Where CUDA computes in bfloat16, merged weights round away a little more.
-TOLERANCE_BF16 = 0.01
+TOLERANCE = 0.001  # Dice by which rounding of merged weights may change the score
+TOLERANCE_BF16 = 0.01  # the same where CUDA computes in bfloat16
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,11 @@ class ExportReport:
     """What was exported.
 
     Attributes:
-        folder: Where to.
-        own_dice: Dice of the chosen model, as this project scores it, on the regions that validated the search.
-        stock_dice: The exported files', on the same regions, by what ``check`` names.
-        check: What scored the export.
-        unmergeable: What of the model no stock checkpoint can hold, so that there is no ``sam2.pt``; empty where
-            there is one.
+        folder: Of the export.
+        own_dice: Dice of the chosen model on the search's validation regions, by this project's evaluator.
+        stock_dice: Dice of the exported files on the same regions.
+        check: What computed ``stock_dice``.
+        unmergeable: Part of the model that no stock checkpoint can hold, so that there is no ``sam2.pt``; else empty.
     """
 
     folder: Path
@@ -49,16 +45,15 @@ class ExportReport:
     unmergeable: str = ""
 
     def to_lines(self) -> list[str]:
-        """Returns what the screen says of it."""
+        """Returns the lines for the screen."""
         lines = [f"  validation Dice: {self.own_dice:.4f}, by {self.check} {self.stock_dice:.4f}"]
         if self.unmergeable:
-            why = f"  no sam2.pt: {self.unmergeable} cannot be merged; README.md shows how to load the adapter"
-            lines.append(why)
+            lines.append(f"  no sam2.pt: {self.unmergeable} cannot be merged; README.md shows how to load the adapter")
         return lines
 
 
 def export_run(run_folder: Path, out: Path) -> ExportReport:
-    """Exports what a search chose.
+    """Exports the model that a search chose.
 
     Args:
         run_folder: The search's folder.
@@ -98,7 +93,7 @@ def export_run(run_folder: Path, out: Path) -> ExportReport:
 
 
 def _find_why_unwritable(error: Exception, partial: Path) -> str:
-    """Returns what to do where a disk stopped the export, which PyTorch's errors do not tell; else nothing."""
+    """Returns why the disk stopped the export, which PyTorch's errors do not say; empty for other errors."""
     from search.cluster.disk import describe_storage, find_storage_error, probe_storage  # late: it imports Ray
 
     what = find_storage_error(error) or probe_storage(partial)
@@ -106,7 +101,7 @@ def _find_why_unwritable(error: Exception, partial: Path) -> str:
 
 
 def name_check(protocol: Protocol, unmergeable: str = "") -> str:
-    """Returns what scores an export from its files."""
+    """Returns the name of what scores an export from its files."""
     if unmergeable:
         return "this project's evaluator (stock SAM2 cannot hold what was trained)"
     if protocol.is_auto:

@@ -1,4 +1,4 @@
-"""The end of a search that trains nothing: zero-shot under each trial's protocol, side by side and unranked."""
+"""The end of a search that trains nothing: a table of zero-shot under each trial's protocol, unranked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from search.tracking.pages import compose_charts_url
 
 
 def compare_protocols(session: Session, naming: Mapping[str, float]) -> ProtocolTable:
-    """Sets zero-shot's scores beside each other: nothing is chosen, no test opened, nothing exported.
+    """Writes, logs and returns the table of zero-shot's scores; nothing is chosen, tested or exported.
 
     Args:
         session: The search, its trials ended.
@@ -53,7 +53,7 @@ def compare_protocols(session: Session, naming: Mapping[str, float]) -> Protocol
 
 
 def read_rows(trials: Sequence[FrozenTrial], trials_folder: Path) -> tuple[ProtocolRow, ...]:
-    """Reads what each trial reported; trials without a result are left out."""
+    """Returns a row for each trial that reported a result."""
     rows = []
     for trial in trials:
         reports = read_reports(locate_trial(trials_folder, str(trial.user_attrs.get(RAY_TRIAL_ID))))
@@ -76,5 +76,5 @@ def read_rows(trials: Sequence[FrozenTrial], trials_folder: Path) -> tuple[Proto
 
 
 def list_caveats(others: Sequence[str]) -> tuple[str, ...]:
-    """Returns the caveats of such a search."""
+    """Returns the caveats of a search that trains nothing: its own first."""
     return (PROTOCOLS_DIFFER, *others)

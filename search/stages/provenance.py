@@ -1,4 +1,4 @@
-"""Where a number comes from: code, packages, command line, machine."""
+"""The origin of a number: code, packages, command line, machine."""
 
 from __future__ import annotations
 

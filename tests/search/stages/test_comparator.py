@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search.judging.test_set import judge_on_test
-from search.stages.comparator import RUN_KIND, Comparison, log_comparison
+from search.stages.comparator import RUN_KIND, ComparatorScores, log_comparison
 from search.stages.session import Session
 from search.tracking.errors import TrackingError
 from search.tracking.pages import PARENT_TAG, RUN_KIND_TAG
@@ -27,20 +27,20 @@ def make_scores(gain: int) -> Scores:
 
 
 @pytest.fixture
-def comparison(tmp_path: Path) -> Comparison:
+def comparison(tmp_path: Path) -> ComparatorScores:
     (tmp_path / "medsam.pth").write_bytes(b"weights")
     (tmp_path / "scores_val_medsam.csv").write_text("file,class\n")
     scores, verdict = make_scores(10), judge_on_test(make_scores(10), make_scores(0), seed=0)
     caveats = ("trained with boxes alone",)
     file = tmp_path / "scores_val_medsam.csv"
-    return Comparison("medsam", tmp_path / "medsam.pth", "ViT-B", scores, verdict, caveats, file)
+    return ComparatorScores("medsam", tmp_path / "medsam.pth", "ViT-B", scores, verdict, caveats, file)
 
 
 def list_comparators(session: Session) -> list[Any]:
     return session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})
 
 
-def test_it_is_nested_with_its_figures_as_lines(session: Session, comparison: Comparison) -> None:
+def test_it_is_nested_with_its_figures_as_lines(session: Session, comparison: ComparatorScores) -> None:
     run = session.tracker.client.get_run(log_comparison(session.record, comparison))
     assert run.info.status == "FINISHED" and run.data.tags[PARENT_TAG] == session.record.parent_run_id
     assert run.data.tags["caveats"] == "trained with boxes alone"
@@ -52,7 +52,7 @@ def test_it_is_nested_with_its_figures_as_lines(session: Session, comparison: Co
     assert artifacts == {"scores_val_medsam.csv", "verdict_val.txt"}
 
 
-def test_the_same_weights_are_one_run_and_others_another(session: Session, comparison: Comparison) -> None:
+def test_the_same_weights_are_one_run_and_others_another(session: Session, comparison: ComparatorScores) -> None:
     first = log_comparison(session.record, comparison)
     assert log_comparison(session.record, comparison) == first
     history = session.tracker.client.get_metric_history(first, "val_dice")
@@ -63,7 +63,7 @@ def test_the_same_weights_are_one_run_and_others_another(session: Session, compa
     assert len(list_comparators(session)) == 3
 
 
-def test_a_run_that_was_left_halfway_is_completed(session: Session, comparison: Comparison) -> None:
+def test_a_run_that_was_left_halfway_is_completed(session: Session, comparison: ComparatorScores) -> None:
     content = comparison.file.read_text()
     comparison.file.unlink()
     with pytest.raises(TrackingError):
@@ -74,7 +74,7 @@ def test_a_run_that_was_left_halfway_is_completed(session: Session, comparison: 
 
 
 def test_from_another_place_it_goes_to_the_searchs_own_store(
-    session: Session, comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, comparison: ComparatorScores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")

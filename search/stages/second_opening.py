@@ -1,4 +1,4 @@
-"""Marks what a search has left behind, when its test set has been opened again: summary, card, MLflow."""
+"""Marks the summary, the cards and the MLflow run of a search whose test set was opened again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _OPENED = "the test set was opened"  # what describe_openings begins with
 
 
 def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) -> None:
-    """Writes the number of openings wherever the search's test figures stand.
+    """Writes the number of openings into everything that holds the search's test figures.
 
     Args:
         folder: The search's folder.
-        record: What the search was.
-        result: Of the latest opening; the first one's figures stay what they were.
+        record: The search.
+        result: Of the latest opening; the summary keeps the figures of the first.
     """
     text = describe_openings(result.opening)
     summary = Summary.read(folder)
@@ -47,7 +47,7 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
 
 
 def _mark_card(card: str, text: str) -> str:
-    """Returns a card with a text as its last paragraph, in place of what an earlier opening has left."""
+    """Returns a card with a text as its last paragraph, which replaces that of an earlier opening."""
     opened = f"**{_OPENED[0].upper()}{_OPENED[1:]}"
     paragraphs = [each for each in card.rstrip().split("\n\n") if not each.startswith(opened)]
     return "\n\n".join([*paragraphs, f"**{text[0].upper()}{text[1:]}.**"]) + "\n"

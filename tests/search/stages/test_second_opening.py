@@ -11,7 +11,7 @@ from search.judging.paired_scores import pair_scores
 from search.judging.test_set import HeldOutResult
 from search.judging.verdict import judge
 from search.run_folder.summary import Summary
-from search.stages.reopened_test import mark_artifacts
+from search.stages.second_opening import mark_artifacts
 from search.stages.session import Session
 
 
