@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,9 @@ from search.judging.paired_scores import read_scores
 from search.judging.verdict import Verdict, judge
 from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import Finalist, read_finalists
-from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, PROTOCOLS_FILE, TRIALS_FOLDER
-from search.run_folder.protocol_table import ProtocolRow
+from search.run_folder.json_files import find_record
+from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, TRIALS_FOLDER
+from search.run_folder.protocol_table import ProtocolRow, ProtocolTable
 from search.run_folder.score_table import PairMeans, read_means
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
@@ -165,7 +165,8 @@ def report_damaged_folder(folder: Path) -> Iterator[None]:
 def _read(folder: Path, record: SearchRecord) -> ReportData:
     objective, context = Objective.from_config(record.config), record.context
     study = read_trials(make_study_file(folder, record)) if (folder / "study.journal").is_file() else []
-    summary = Summary.read(folder)
+    summary, table = Summary.read(folder), ProtocolTable.read(folder)
+    pareto = find_record(folder / PARETO_FILE, dict[str, Any])
     val = read_means(folder / "scores_val_zeroshot.csv")
     # The summary names the opening of the test set that it reports; other openings were of other trials.
     test_file = locate_test_scores(folder, summary.test.opening) if summary else None
@@ -185,10 +186,10 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         summary=summary,
         chosen=read_chosen(folder, record) if (folder / CHOSEN_FILE).is_file() else None,
         finalists=read_finalists(folder),
-        pareto=_read_pareto(folder / PARETO_FILE),
+        pareto=tuple(member["trial_id"] for member in pareto["members"]) if pareto else (),
         importance=_measure_importance(study, objective, context.seed),
-        protocols=_read_protocols(folder / PROTOCOLS_FILE),
-        caveats=_list_caveats(folder, record, summary),
+        protocols=table.rows if table else (),
+        caveats=_list_caveats(folder, record, summary, table),
     )
 
 
@@ -228,11 +229,6 @@ def _find_bar(summary: Summary | None, val: PairMeans | None, objective: Objecti
     return means.get(protocol.averaging, math.nan)
 
 
-def _read_pareto(path: Path) -> tuple[str, ...]:
-    members = json.loads(path.read_text())["members"] if path.is_file() else []
-    return tuple(member["trial_id"] for member in members)
-
-
 def _measure_importance(
     trials: Sequence[optuna.trial.FrozenTrial], objective: Objective, seed: int
 ) -> dict[str, float]:
@@ -253,18 +249,13 @@ def _measure_importance(
     return dict(found)
 
 
-def _read_protocols(path: Path) -> tuple[ProtocolRow, ...]:
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return tuple(ProtocolRow(**row) for row in rows)
-
-
-def _list_caveats(folder: Path, record: SearchRecord, summary: Summary | None) -> tuple[str, ...]:
-    protocols = folder / PROTOCOLS_FILE
+def _list_caveats(
+    folder: Path, record: SearchRecord, summary: Summary | None, table: ProtocolTable | None
+) -> tuple[str, ...]:
     caveats = [f"{record.demo}: these numbers say nothing about BCSS"] if record.demo else []
-    if summary is None and not protocols.is_file():
+    if summary is None and table is None:
         caveats.append("this search has not come to its end: there is no verdict, and what follows may still change")
-    caveats += json.loads(protocols.read_text())["caveats"] if protocols.is_file() else []
-    caveats += [*record.caveats, *(summary.origin.caveats if summary else [])]
+    caveats += [*(table.caveats if table else []), *record.caveats, *(summary.origin.caveats if summary else [])]
     caveats += filter(None, [describe_openings(len(read_openings(folder)))])
     return tuple(dict.fromkeys(caveats))  # each once, in this order
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -79,15 +80,9 @@ def encode_texts(clip: ClipModel, texts: Mapping[str, Sequence[str]]) -> Feature
 
 def encode_crops(clip: ClipModel, crops: Iterable[Crop], crops_per_pass: int = CROPS_PER_PASS) -> Features:
     """Returns a unit vector per crop, in their order."""
-    passes = []
-    waiting: list[Tensor] = []
-    for crop in crops:
-        waiting.append(clip.preprocess(Image.fromarray(crop)))
-        if len(waiting) == crops_per_pass:
-            passes.append(_encode_pictures(clip, waiting))
-            waiting = []
-    if waiting:
-        passes.append(_encode_pictures(clip, waiting))
+    passes, pictures = [], (clip.preprocess(Image.fromarray(crop)) for crop in crops)
+    while batch := list(islice(pictures, crops_per_pass)):
+        passes.append(_encode_pictures(clip, batch))
     if not passes:  # an empty array is as wide as any other
         passes.append(_encode_pictures(clip, [clip.preprocess(Image.new("RGB", (8, 8)))])[:0])
     return np.concatenate(passes)

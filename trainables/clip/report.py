@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int64
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
@@ -97,15 +96,14 @@ class NamingReport:
     def to_confusion_csv(self, method: str) -> str:
         """Returns the confusion matrix as CSV: a row per prompted class, its counts, then its F1."""
         f1 = self.f1_per_class(method)
-        rows: list[list[object]] = [["prompted", *self.classes, EMPTY, "f1"]]
-        for name, counts in zip(self.classes, self.confusion(method).tolist(), strict=True):
-            rows.append([name, *counts, f"{f1[name]:.6f}" if name in f1 else ""])
-        return _to_csv(rows)
+        table = pd.DataFrame(self.confusion(method), pd.Index(self.classes, name="prompted"), [*self.classes, EMPTY])
+        table["f1"] = [f1.get(name) for name in self.classes]
+        return str(table.to_csv(float_format="%.6f", lineterminator="\n"))
 
     def to_items_csv(self) -> str:
         """Returns every item as CSV: file, class, and the name by each method."""
-        rows = zip(self.files, self.actual, *self.given.values(), strict=True)
-        return _to_csv([["file", "class", *self.given], *(list(row) for row in rows)])
+        items = pd.DataFrame({"file": self.files, "class": self.actual, **self.given})
+        return str(items.to_csv(index=False, lineterminator="\n"))
 
     def _draw_table(self, method: str, f1: Mapping[str, float]) -> list[str]:
         columns = [*self.classes, EMPTY]
@@ -115,9 +113,3 @@ class NamingReport:
             score = f"{f1[name]:8.3f}" if name in f1 else "       -"
             lines.append(name.ljust(first) + "".join(str(count).rjust(wide) for count in counts) + score)
         return lines
-
-
-def _to_csv(rows: list[list[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

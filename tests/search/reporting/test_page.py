@@ -68,37 +68,13 @@ class Page(HTMLParser):
 
 def make_record(space: str = "lora.yaml", objective: Objective = BY_DICE) -> SearchRecord:
     config = dataclasses.replace(load_config(find_space(space), PROTOCOLS), objective=objective)
-    context = TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder="/store",
-        train=("a.png",),
-        val=("c.png",),
-        protocol=PROTOCOLS["recorded"],
-        max_epochs=3,
-        seed=7,
-        fixed={},
-        n_workers=0,
-    )
+    context = TrialContext("nano", None, "/store", ("a.png",), ("c.png",), PROTOCOLS["recorded"], 3, 7, {}, 0)
+    split = {"train": ["a.png"], "val": ["c.png"], "test": ["d.png"]}
+    command = ["/somewhere/search/run.py", "--space", "my space.yaml"]
+    environment = {"git_commit": "abc", "python": "3.11", "platform": "Linux", "packages": {"torch": "2.9"}}
     return SearchRecord(
-        search_id="first",
-        experiment="lora",
-        parent_run_id="run",
-        data_root="/data",
-        split={"train": ["a.png"], "val": ["c.png"], "test": ["d.png"]},
-        split_description="Drawn here.",
-        data_fingerprint="0123456789ab",
-        demo="demo data (synthetic tissue)",
-        config=config.to_dict(),
-        context=context,
-        environment={
-            "git_commit": "abc",
-            "python": "3.11",
-            "platform": "Linux",
-            "packages": {"torch": "2.9"},
-            "command": ["/somewhere/search/run.py", "--space", "my space.yaml"],
-        },
-        caveats=[f"leak {EVIL}"],
+        *("first", "lora", "run", "/data", split, "Drawn here.", "0123456789ab", "demo data (synthetic tissue)"),
+        *(config.to_dict(), context, {**environment, "command": command}, [f"leak {EVIL}"]),
     )
 
 

@@ -24,7 +24,7 @@ from trainables.export.class_export import (
 )
 from trainables.export.merged import MERGED_FILE, write_merged
 from trainables.export.unmerged import write_unmerged
-from trainables.model.class_prompts import CLASS_PROMPTS_FILE, ClassPrompts, find_class_prompts, save_class_prompts
+from trainables.model.class_prompts import ClassPrompts, find_class_prompts, save_class_prompts
 from trainables.model.weights import load_model
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import PROTOCOLS
@@ -172,20 +172,19 @@ def test_a_damaged_description_is_refused(content: str, words: str, tmp_path: Pa
         ClassExport.read(tmp_path)
 
 
-def test_tokens_of_another_search_are_refused(export: Path, tmp_path: Path) -> None:
-    for name in (MERGED_FILE, CLASS_PROMPTS_FILE):
-        (tmp_path / name).symlink_to(export / name)
+@pytest.mark.parametrize(
+    ("n_names", "width", "words"),
+    [
+        (5, 64, "has tokens for 6 names, but class_prompts.json lists 5"),
+        (6, 128, "has tokens of 128 channels, but nano takes"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_refused(export: Path, tmp_path: Path, n_names: int, width: int, words: str) -> None:
+    (tmp_path / MERGED_FILE).symlink_to(export / MERGED_FILE)
     content = json.loads((export / CLASS_EXPORT_FILE).read_text())
-    (tmp_path / CLASS_EXPORT_FILE).write_text(json.dumps({**content, "names": content["names"][1:]}))
-    with pytest.raises(CheckpointError, match="has tokens for 6 names, but class_prompts.json lists 5"):
-        load_class_export(tmp_path)
-
-
-def test_tokens_of_another_models_width_are_refused(export: Path, tmp_path: Path) -> None:
-    for name in (MERGED_FILE, CLASS_EXPORT_FILE):
-        (tmp_path / name).symlink_to(export / name)
-    save_class_prompts(ClassPrompts(torch.zeros(6, 2, 128)), tmp_path)
-    with pytest.raises(CheckpointError, match=r"has tokens of 128 channels, but nano takes \d+"):
+    (tmp_path / CLASS_EXPORT_FILE).write_text(json.dumps({**content, "names": content["names"][:n_names]}))
+    save_class_prompts(ClassPrompts(torch.zeros(6, 2, width)), tmp_path)
+    with pytest.raises(CheckpointError, match=words):
         load_class_export(tmp_path)
 
 
