@@ -21,7 +21,8 @@ from trainables.protocol.tta import VIEWS
 segment_anything = pytest.importorskip("segment_anything", reason="needs the package segment-anything")
 
 CPU = torch.device("cpu")
-Draw = Callable[[tuple[int, int]], tuple[RegionStore, Path]]
+Read = Callable[[str], np.ndarray]
+Draw = Callable[[tuple[int, int], Protocol], tuple[EvaluationSet, Read]]
 
 
 @pytest.fixture(scope="module", params=["sam", "medsam"])
@@ -36,18 +37,19 @@ def sam(tiny_sam1_file: Path) -> Sam1Model:
 
 @pytest.fixture
 def draw(write_store: Callable[..., RegionStore], tmp_path: Path) -> Draw:
-    """Makes a store of one region of some height and width, and returns it with the folder of its image."""
+    """Draws one region of some height and width; returns it under a protocol, and a reader of its image."""
 
-    def make(size: tuple[int, int]) -> tuple[RegionStore, Path]:
+    def make(size: tuple[int, int], protocol: Protocol) -> tuple[EvaluationSet, Read]:
         mask = np.zeros(size, np.uint8)
         mask[10:30, 20:50] = mask[20:50, 20:40] = 1
         mask[40:56, 30:58] = 2
-        return write_store({"a": mask}, {1: "tumor", 2: "stroma"}, side=64), tmp_path / "drawn" / "images"
+        store = write_store({"a": mask}, {1: "tumor", 2: "stroma"}, side=64)
+        return EvaluationSet(store, store.names, protocol), read_from(tmp_path / "drawn" / "images")
 
     return make
 
 
-def read_from(folder: Path) -> Callable[[str], np.ndarray]:
+def read_from(folder: Path) -> Read:
     return lambda name: read_image(folder / name)
 
 
@@ -78,10 +80,9 @@ def predict_by_hand(model: Sam1Model, regions: EvaluationSet, image: np.ndarray)
 def test_masks_are_those_of_the_package_s_own_predictor(
     sam: Sam1Model, draw: Draw, size: tuple[int, int], prompt: str, multimask: bool
 ) -> None:
-    store, images = draw(size)
-    regions = EvaluationSet(store, store.names, Protocol("p", PROMPT_KINDS[prompt], multimask=multimask))
-    ((_, masks),) = predict_sam1(sam, regions, read_from(images), CPU)
-    by_hand = predict_by_hand(sam, regions, read_image(images / store.names[0]))
+    regions, read = draw(size, Protocol("p", PROMPT_KINDS[prompt], multimask=multimask))
+    ((_, masks),) = predict_sam1(sam, regions, read, CPU)
+    by_hand = predict_by_hand(sam, regions, read(regions.store.names[0]))
     assert any(mask.any() and not mask.all() for mask in by_hand)
     assert all(np.array_equal(mask, other) for mask, other in zip(masks, by_hand, strict=True))
 
@@ -91,10 +92,9 @@ def test_under_a_view_the_turned_image_is_seen(sam: Sam1Model, draw: Draw, view:
     """Scoring under one view equals turning the image and the prompts by hand, and turning the masks back."""
     from trainables.protocol.tta import restore_maps, transform_maps, transform_prompt
 
-    store, images = draw((60, 110))
-    regions = EvaluationSet(store, store.names, Protocol("v", PROMPT_KINDS["box-neg"], tta=(view,)))
-    ((plan, masks),) = predict_sam1(sam, regions, read_from(images), CPU)
-    image = torch.from_numpy(read_image(images / store.names[0])).permute(2, 0, 1)
+    regions, read = draw((60, 110), Protocol("v", PROMPT_KINDS["box-neg"], tta=(view,)))
+    ((plan, masks),) = predict_sam1(sam, regions, read, CPU)
+    image = torch.from_numpy(read(regions.store.names[0])).permute(2, 0, 1)
     seen = np.ascontiguousarray(transform_maps(image, view).permute(1, 2, 0).numpy())
     predictor = segment_anything.SamPredictor(sam.network)
     predictor.set_image(seen)
@@ -106,18 +106,15 @@ def test_under_a_view_the_turned_image_is_seen(sam: Sam1Model, draw: Draw, view:
 
 
 def test_several_views_are_averaged(model: Sam1Model, draw: Draw) -> None:
-    store, images = draw((60, 110))
-    protocol = Protocol("tta", PROMPT_KINDS["box"], tta=("identity", "hflip", "rot90"))
-    regions = EvaluationSet(store, store.names, protocol)
-    ((_, masks),) = predict_sam1(model, regions, read_from(images), CPU)
+    regions, read = draw((60, 110), Protocol("tta", PROMPT_KINDS["box"], tta=("identity", "hflip", "rot90")))
+    ((_, masks),) = predict_sam1(model, regions, read, CPU)
     assert [mask.shape for mask in masks] == [(60, 110)] * 2
 
 
 @pytest.mark.parametrize("score_px", [48, 200])
 def test_any_size_can_be_scored(model: Sam1Model, draw: Draw, score_px: int) -> None:
-    store, images = draw((60, 110))
-    regions = EvaluationSet(store, store.names, Protocol("p", PROMPT_KINDS["box"], score_px=score_px))
-    ((_, masks),) = predict_sam1(model, regions, read_from(images), CPU)
+    regions, read = draw((60, 110), Protocol("p", PROMPT_KINDS["box"], score_px=score_px))
+    ((_, masks),) = predict_sam1(model, regions, read, CPU)
     assert [mask.shape for mask in masks] == [(score_px, score_px)] * 2
 
 
@@ -135,20 +132,17 @@ def test_a_prompt_means_the_same_place_at_any_size(sam: Sam1Model, size: tuple[i
 
 
 def test_medsam_answers_with_its_single_mask(tiny_sam1_file: Path, draw: Draw) -> None:
-    store, images = draw((60, 110))
+    several, read = draw((60, 110), PROTOCOLS["box"])
+    single = EvaluationSet(several.store, several.store.names, dataclasses.replace(PROTOCOLS["box"], multimask=False))
     medsam = load_sam1(tiny_sam1_file, STYLES["medsam"])
-    found = [
-        next(predict_sam1(medsam, EvaluationSet(store, store.names, protocol), read_from(images), CPU))[1]
-        for protocol in (PROTOCOLS["box"], dataclasses.replace(PROTOCOLS["box"], multimask=False))
-    ]
+    found = [next(predict_sam1(medsam, regions, read, CPU))[1] for regions in (several, single)]
     assert all(np.array_equal(first, second) for first, second in zip(*found, strict=True))
 
 
 def test_a_protocol_without_prompts_is_refused(model: Sam1Model, draw: Draw) -> None:
-    store, images = draw((60, 110))
-    regions = EvaluationSet(store, store.names, PROTOCOLS["auto"])
+    regions, read = draw((60, 110), PROTOCOLS["auto"])
     with pytest.raises(ProtocolMismatch, match="gives none"):
-        score_sam1(model, regions, read_from(images), CPU)
+        score_sam1(model, regions, read, CPU)
 
 
 def test_pairs_are_those_of_sam2(model: Sam1Model, tissue_store: RegionStore, tissue_root: Path) -> None:
@@ -190,10 +184,7 @@ def test_vit_b_of_the_package_s_own_builder(tmp_path: Path, draw: Draw) -> None:
     torch.save(stock.state_dict(), tmp_path / "sam_vit_b.pth")
     model = load_sam1(tmp_path / "sam_vit_b.pth", STYLES["sam"])
     assert model.size == "ViT-B"
-    store, images = draw((60, 110))
-    regions = EvaluationSet(store, store.names, PROTOCOLS["box-neg"])
-    ((_, masks),) = predict_sam1(model, regions, read_from(images), CPU)
-    by_hand = predict_by_hand(
-        dataclasses.replace(model, network=stock), regions, read_image(images / store.names[0])
-    )
+    regions, read = draw((60, 110), PROTOCOLS["box-neg"])
+    ((_, masks),) = predict_sam1(model, regions, read, CPU)
+    by_hand = predict_by_hand(dataclasses.replace(model, network=stock), regions, read(regions.store.names[0]))
     assert all(np.array_equal(mask, other) for mask, other in zip(masks, by_hand, strict=True))

@@ -1,0 +1,40 @@
+"""What a report reads from a search's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from search.reporting.data import read_report
+from search.run_folder.summary import Summary
+
+EVIL = "<script>alert(1)</script> $\\alpha & 'co'"
+CLASSES = ("tumor", EVIL)
+
+
+def test_test_figures_are_of_the_summary_s_opening(make: SimpleNamespace, finished: Path, make_summary: Callable[..., Summary]) -> None:
+    first = read_report(finished)
+    make.pairs(finished / "scores_test_2.csv", ["winner", "zeroshot"], low=0.69)  # of another trial
+    assert read_report(finished).test == first.test and read_report(finished).verdict == first.verdict
+    make_summary(test_opening=2).write(finished)
+    second = read_report(finished)
+    assert first.test is not None and second.test is not None
+    assert first.test.overall["winner"] < 0.65 < 0.69 <= second.test.overall["winner"]
+    (finished / "summary.json").unlink()  # trials are being added
+    assert read_report(finished).test is None and read_report(finished).verdict is None
+
+
+def test_trials_are_read_with_their_curves_and_states(finished: Path) -> None:
+    data = read_report(finished)
+    assert [trial.state for trial in data.trials] == ["stopped", *["complete"] * 5, "failed"]
+    assert (data.trials[1].best_epoch, data.trials[1].best) == (2, 0.66)
+    assert (data.trials[6].best_epoch, data.trials[6].reason) == (0, EVIL)
+    assert data.best is not None and data.best.trial_id == "t1"
+    assert data.bar == 0.60001  # the search's own figure, not the pairs'
+    assert data.test is not None and data.test.n_pairs == 16 and set(data.test.by_class) == set(CLASSES)
+    assert sum(data.importance.values()) == pytest.approx(1.0)
+    assert set(data.main_parameters) == set(data.record.config["space"])
+    assert [run.by_scale for run in data.finalists[0].runs] == [{0.0: 0.55, 1.0: 0.65}] * 2
