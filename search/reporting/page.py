@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import math
 import os
@@ -11,7 +10,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import optuna
 from PIL import Image
 
@@ -25,12 +23,12 @@ from search.reporting.data import (
     read_report,
     report_damaged_folder,
 )
+from search.reporting.templates import load_template
 from search.run_folder.score_table import PairMeans
 from trainables.data.images import read_image
 from trainables.errors import DataError, Finding
 from trainables.files.whole_file import write_whole
 
-TEMPLATE = "page.html"
 N_COLUMNS = 5  # of parameters in the leaderboard
 JPEG_QUALITY = 88
 
@@ -80,13 +78,14 @@ def render_page(data: ReportData) -> str:
     """Returns the report as one HTML document."""
     means = data.test or add_leading(data)
     parameters = data.main_parameters[:N_COLUMNS]
-    return _load_template().render(
+    return load_template("page.html", digits=3).render(
         data=data,
         checkpoint=Path(data.record.context.checkpoint or "shipped weights").name,
         test_limits=_find_test_limits(data),
         means=means,
         figures={name: _embed(svg.encode(), "svg+xml") for name, svg in _draw_figures(data, means).items()},
         parameters=parameters,
+        spell_value=_spell_value,
         n_hidden=len(data.main_parameters) - len(parameters),
         ranked=sorted(data.trials, key=lambda trial: (-trial.best if trial.best_epoch else math.inf, trial.number)),
         has_notes=any(trial.name or trial.reason for trial in data.trials),
@@ -98,26 +97,8 @@ def render_page(data: ReportData) -> str:
     )
 
 
-def _load_template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        dice=functools.partial(_format, "{:.3f}"),
-        gain=functools.partial(_format, "{:+.3f}"),
-        thousands=functools.partial(_format, "{:,.0f}"),
-        value=lambda value: f"{value:.3g}" if isinstance(value, float) else plots.spell_value(value),
-    )
-    return environment.get_template(TEMPLATE)
-
-
-def _format(pattern: str, value: float) -> str:
-    return pattern.format(value) if math.isfinite(value) else ""
+def _spell_value(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else plots.spell_value(value)
 
 
 def _find_test_limits(data: ReportData) -> tuple[float, float]:

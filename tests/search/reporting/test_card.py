@@ -155,7 +155,7 @@ FUSED = {"fusion.kind": "concat", "fusion.encoder": "test_vit", "adapter.kind": 
 
 def read_unmerged_card(params: dict[str, Any], **changes: Any) -> str:
     record = make_record()
-    record = dataclasses.replace(record, context={**record.context, **changes})
+    record = dataclasses.replace(record, context=dataclasses.replace(record.context, **changes))
     chosen = dataclasses.replace(CHOSEN, params=params, scale=1.0)
     return Card(record, chosen, None, 0.7, "a fusion with the encoder test_vit").to_markdown()
 

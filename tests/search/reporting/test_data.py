@@ -15,7 +15,9 @@ EVIL = "<script>alert(1)</script> $\\alpha & 'co'"
 CLASSES = ("tumor", EVIL)
 
 
-def test_test_figures_are_of_the_summary_s_opening(make: SimpleNamespace, finished: Path, make_summary: Callable[..., Summary]) -> None:
+def test_test_figures_are_of_the_summary_s_opening(
+    make: SimpleNamespace, finished: Path, make_summary: Callable[..., Summary]
+) -> None:
     first = read_report(finished)
     make.pairs(finished / "scores_test_2.csv", ["winner", "zeroshot"], low=0.69)  # of another trial
     assert read_report(finished).test == first.test and read_report(finished).verdict == first.verdict

@@ -130,7 +130,9 @@ def test_two_objectives_have_their_pareto_set_drawn(make: SimpleNamespace, tmp_p
     assert page.tags.count("img") == 9
 
 
-def test_another_objective_ranks_and_is_named(make: SimpleNamespace, tmp_path: Path, make_summary: Callable[..., Summary]) -> None:
+def test_another_objective_ranks_and_is_named(
+    make: SimpleNamespace, tmp_path: Path, make_summary: Callable[..., Summary]
+) -> None:
     changed = make_summary(objective_value=0.33, zeroshot_objective_value=0.29)
     make.finished(tmp_path / "first", changed, Objective(("val_iou",)))
     data = read_report(tmp_path / "first")
@@ -171,7 +173,7 @@ def test_what_is_no_search_or_damaged_is_refused(finished: Path, capsys: pytest.
     (finished / CONFIRMATION_FILE).write_text("{")
     assert main(["--run", str(finished)]) == WRONG_INPUT
     text = capsys.readouterr().err
-    assert f"{finished / CONFIRMATION_FILE}\n    cannot be read: JSONDecodeError" in text
+    assert f"{finished / CONFIRMATION_FILE}\n    cannot be read: Invalid JSON" in text
 
 
 def test_what_is_no_plain_file_is_never_replaced(finished: Path, tmp_path: Path) -> None:
