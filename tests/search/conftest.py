@@ -28,6 +28,8 @@ from search.space.config import load_config
 from search.stages.session import Session, claim_folder, open_session
 from search.tracking.tracker import Tracker
 from trainables.context import RECIPE_FILE
+from trainables.data.regions import read_regions
+from trainables.data.store import RegionStore
 from trainables.files.manifest import seal_checkpoint
 from trainables.protocol.spec import PROTOCOLS
 
@@ -47,6 +49,12 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_store(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    """The 16 regions of synthetic tissue, decoded for nano."""
+    return RegionStore.build(read_regions(small_root), 256, tmp_path_factory.mktemp("stores"))
 
 
 @pytest.fixture

@@ -7,11 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
 
 from search.judging.openings import add_opening, read_openings
 from search.open_test import main
@@ -20,45 +17,27 @@ from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID
 from search.tracking.tracker import Tracker
 from trainables.context import TrialContext
-from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
-from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
 from trainables.training.fine_tune import FineTune
 
-NAMES = ("r0.png", "r1.png", "r2.png", "r3.png")
-
-
-@pytest.fixture(scope="module")
-def regions(tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
-    root = tmp_path_factory.mktemp("data")
-    for part in ("images", "masks"):
-        (root / part).mkdir()
-    for seed, name in enumerate(NAMES):
-        image, mask = make_region(np.random.default_rng(seed), side_px=128)
-        Image.fromarray(image).save(root / "images" / name, compress_level=1)
-        Image.fromarray(mask).save(root / "masks" / name)
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
-    return RegionStore.build(read_regions(root), 256, tmp_path_factory.mktemp("stores"))
-
 
 @pytest.fixture
-def run_folder(tmp_path: Path, regions: RegionStore, tracker: Tracker) -> Path:
+def run_folder(tmp_path: Path, small_store: RegionStore, tracker: Tracker) -> Path:
     """A search with one trial of one epoch, whose test set has been opened once."""
-    context = TrialContext(
-        "nano", None, str(regions.folder), NAMES[:1], NAMES[1:2], PROTOCOLS["box"], 1, 0, {}, n_workers=0
-    )
+    names = small_store.names
+    context = TrialContext("nano", None, str(small_store.folder), names[:1], names[1:2], PROTOCOLS["box"], 1, 0, {}, 0)
     recipe = {"adapter.rank": 4, "augment.kind": "none"}
     record = SearchRecord(
         search_id="s",
         experiment="lora",
         parent_run_id=tracker.start_search("s"),
         data_root="",
-        split={"train": [NAMES[0]], "val": [NAMES[1]], "test": list(NAMES[2:])},
+        split={"train": [names[0]], "val": [names[1]], "test": list(names[2:4])},
         split_description="",
-        data_fingerprint=regions.fingerprint,
+        data_fingerprint=small_store.fingerprint,
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
         context=context,
@@ -78,20 +57,25 @@ def run_folder(tmp_path: Path, regions: RegionStore, tracker: Tracker) -> Path:
     return folder
 
 
+def change_context(folder: Path, **changes: str) -> None:
+    record = SearchRecord.read(folder)
+    dataclasses.replace(record, context=dataclasses.replace(record.context, **changes)).write(folder)
+
+
 def open_test(folder: Path, *options: str) -> int:
     return main(["--storage", str(folder.parent), "--run", "s", *options])
 
 
-def test_a_second_opening_is_scored_told_and_marked(
-    run_folder: Path, tracker: Tracker, capsys: pytest.CaptureFixture[str]
+def test_a_second_opening_is_scored_and_marked(
+    run_folder: Path, small_store: RegionStore, tracker: Tracker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert open_test(run_folder, "--trial", "abc", "--scale", "0") == 0
-    said, complaints = capsys.readouterr()
-    assert "Using an existing study" not in complaints
-    assert said.startswith("test, opening 2: trial abc, epoch 1, scale 0\n") and "opened 2 times" in said
+    out, err = capsys.readouterr()
+    assert "Using an existing study" not in err
+    assert out.startswith("test, opening 2: trial abc, epoch 1, scale 0\n") and "opened 2 times" in out
     assert [opening.candidate for opening in read_openings(run_folder)][1] == "trial abc, epoch 1, scale 0"
     rows = (run_folder / "scores_test_2.csv").read_text().splitlines()
-    assert {row.split(",")[0] for row in rows[1:]} == set(NAMES[2:])
+    assert {row.split(",")[0] for row in rows[1:]} == set(small_store.names[2:4])
     for row in rows[1:]:  # scale 0 is zero-shot itself
         winner, zeroshot = (row.split(",")[rows[0].split(",").index(name)] for name in ("winner", "zeroshot"))
         assert winner == zeroshot
@@ -100,7 +84,7 @@ def test_a_second_opening_is_scored_told_and_marked(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         (["--trial", "xyz"], "those that did: abc"),
         (["--trial", "abc", "--scale", "-1"], "0 <= scale"),
@@ -110,10 +94,10 @@ def test_a_second_opening_is_scored_told_and_marked(
     ],
 )
 def test_a_wrong_call_opens_nothing(
-    run_folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str
+    run_folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
 ) -> None:
     assert open_test(run_folder, *options) == 2
-    assert told in capsys.readouterr().err
+    assert words in capsys.readouterr().err
     assert len(read_openings(run_folder)) == 1 and not list(run_folder.glob("scores_test*"))
 
 
@@ -137,8 +121,7 @@ def test_a_damaged_checkpoint_is_named_and_opens_nothing(
 def test_weights_of_the_base_that_are_gone_open_nothing(
     run_folder: Path, capsys: pytest.CaptureFixture[str], scale: str
 ) -> None:
-    record = SearchRecord.read(run_folder)
-    dataclasses.replace(record, context={**record.context, "checkpoint": "/no/such/base.pt"}).write(run_folder)
+    change_context(run_folder, checkpoint="/no/such/base.pt")
     assert open_test(run_folder, "--trial", "abc", "--scale", scale) == 2
     assert "/no/such/base.pt" in capsys.readouterr().err
     assert len(read_openings(run_folder)) == 1
@@ -151,8 +134,7 @@ def test_a_copy_of_a_checkpoint_stops_nothing(run_folder: Path) -> None:
 
 
 def test_regions_that_are_gone_are_named(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = SearchRecord.read(run_folder)
-    dataclasses.replace(record, context={**record.context, "store_folder": "/no/such/store"}).write(run_folder)
+    change_context(run_folder, store_folder="/no/such/store")
     assert open_test(run_folder, "--trial", "abc") == 2
     assert "/no/such/store" in capsys.readouterr().err
     assert len(read_openings(run_folder)) == 1  # nothing was looked at

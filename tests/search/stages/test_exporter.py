@@ -1,4 +1,4 @@
-"""An export holds what can be loaded, scores what the search's own evaluator gives, and says what it is."""
+"""An export can be loaded and scores what the search's own evaluator gives."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
 
 from search.errors import ConfigError
 from search.export import main
@@ -19,9 +16,7 @@ from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
 from search.stages.exporter import TOLERANCE, export_run
 from trainables.context import TrialContext
-from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
-from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.export.unmerged import load_unmerged
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
@@ -33,30 +28,13 @@ BOTTLENECK: Mapping[str, Scalar] = {"adapter.kind": "bottleneck", "adapter.rank"
 FUSION: Mapping[str, Scalar] = {"adapter.kind": "none", "fusion.kind": "concat", "fusion.encoder": "test_vit"}
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RegionStore]:
-    """Two regions of the demo's tissue, at nano's size, and their folder."""
-    root = tmp_path_factory.mktemp("tissue")
-    for folder in ("images", "masks"):
-        (root / folder).mkdir()
-    for seed in range(2):
-        image, mask = make_region(np.random.default_rng(seed), side_px=160)
-        Image.fromarray(image).save(root / "images" / f"r{seed}.png", compress_level=1)
-        Image.fromarray(mask).save(root / "masks" / f"r{seed}.png")
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
-    return root, RegionStore.build(read_regions(root), 256, tmp_path_factory.mktemp("stores"))
-
-
 @pytest.fixture
-def finish(store: tuple[Path, RegionStore], tmp_path: Path) -> Finish:
-    """Leaves the folder of a search that has chosen a fine-tune of one epoch, at a scale."""
+def finish(small_root: Path, small_store: RegionStore, tmp_path: Path) -> Finish:
+    """Makes the folder of a search that has chosen a fine-tune of one epoch, at a scale."""
 
     def make(params: Mapping[str, Scalar], scale: float) -> Path:
-        root, regions = store
-        names = regions.names
-        context = TrialContext(
-            "nano", None, str(regions.folder), names[:1], names[1:], PROTOCOLS["box"], 1, 0, {}, 0
-        )
+        train, val = small_store.names[:1], small_store.names[1:2]
+        context = TrialContext("nano", None, str(small_store.folder), train, val, PROTOCOLS["box"], 1, 0, {}, 0)
         values = {**params, "optim.lr": 5e-3, "augment.kind": "none"}
         base, recipe = load_model("nano", None).state_dict(), Recipe.from_flat(values)
         fit = FineTune(context, context.list_folds()[0], base, recipe, torch.device("cpu"))
@@ -65,9 +43,9 @@ def finish(store: tuple[Path, RegionStore], tmp_path: Path) -> Finish:
         (run / "trial").mkdir(parents=True)
         fit.save(run / "trial")
         environment: dict[str, Any] = {"git_commit": "c0ffee", "packages": {"torch": "2"}}
-        split = {"train": list(names[:1]), "val": list(names[1:]), "test": []}
+        split = {"train": list(train), "val": list(val), "test": []}
         SearchRecord(
-            *("first", "lora", "run", str(root), split, "Drawn.", "0123", ""),
+            *("first", "lora", "run", str(small_root), split, "Drawn.", "0123", ""),
             *({}, context, environment),
         ).write(run)
         chosen = {
@@ -82,17 +60,17 @@ def finish(store: tuple[Path, RegionStore], tmp_path: Path) -> Finish:
 
 
 @pytest.mark.parametrize(
-    ("params", "told"), [(BOTTLENECK, "adapters of kind bottleneck"), (FUSION, "a fusion with the encoder test_vit")]
+    ("params", "part"), [(BOTTLENECK, "adapters of kind bottleneck"), (FUSION, "a fusion with the encoder test_vit")]
 )
 def test_what_cannot_be_merged_is_written_as_what_can_be_loaded(
-    finish: Finish, tmp_path: Path, params: Mapping[str, Scalar], told: str
+    finish: Finish, tmp_path: Path, params: Mapping[str, Scalar], part: str
 ) -> None:
     report = export_run(finish(params, 1.0), tmp_path / "out")
-    assert report.unmergeable == told and abs(report.own_dice - report.stock_dice) <= TOLERANCE
+    assert report.unmergeable == part and abs(report.own_dice - report.stock_dice) <= TOLERANCE
     assert {path.name for path in report.folder.iterdir()} == {"README.md", "adapter", "base.json", "recipe.json"}
     card = (report.folder / "README.md").read_text()
-    assert f"There is no `sam2.pt`: {told} cannot be merged" in card
-    assert any(f"no sam2.pt: {told}" in line for line in report.to_lines())
+    assert f"There is no `sam2.pt`: {part} cannot be merged" in card
+    assert any(f"no sam2.pt: {part}" in line for line in report.to_lines())
     assert load_unmerged(report.folder).image_size == 256
 
 
@@ -120,7 +98,7 @@ def test_all_else_is_a_checkpoint_of_stock_sam2(
         ("file", "exists and is no folder"),
     ],
 )
-def test_a_folder_that_cannot_be_made_is_told_before_anything_is_computed(
+def test_a_folder_that_cannot_be_made_is_found_before_anything_is_computed(
     name: str,
     what: str,
     finish: Finish,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
 
 from search.compare import main, make_parser
 from search.errors import ConfigError
@@ -20,9 +19,7 @@ from search.stages.comparator import compare_run
 from search.tracking.pages import RUN_KIND_TAG
 from search.tracking.tracker import Tracker
 from trainables.context import TrialContext
-from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
-from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.errors import CheckpointError
 from trainables.evaluation.candidates import score_candidate
 from trainables.model.build import MODELS, build_architecture
@@ -30,27 +27,20 @@ from trainables.protocol.spec import PROTOCOLS
 
 pytest.importorskip("segment_anything", reason="needs the package segment-anything")
 
-NAMES = ("r0.png", "r1.png", "r2.png")
+VAL = ("region-01.png", "region-02.png")
 
 
 @pytest.fixture
-def run_folder(tmp_path: Path, tracker: Tracker) -> Path:
+def run_folder(tmp_path: Path, small_root: Path, small_store: RegionStore, tracker: Tracker) -> Path:
     """What a search leaves behind once zero-shot is scored: record, scores, store, parent run."""
-    root = tmp_path / "data"
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
-    for seed, name in enumerate(NAMES):
-        image, mask = make_region(np.random.default_rng(seed), side_px=128)
-        Image.fromarray(image).save(root / "images" / name, compress_level=1)
-        Image.fromarray(mask).save(root / "masks" / name)
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
-    store = RegionStore.build(read_regions(root), 256, tmp_path / "stores")
+    root = shutil.copytree(small_root, tmp_path / "data")
+    names = small_store.names
     context = TrialContext(
         model="nano",
         checkpoint=None,
-        store_folder=str(store.folder),
-        train=NAMES[:1],
-        val=NAMES[1:],
+        store_folder=str(small_store.folder),
+        train=names[:1],
+        val=VAL,
         protocol=PROTOCOLS["recorded"],
         max_epochs=3,
         seed=0,
@@ -62,9 +52,9 @@ def run_folder(tmp_path: Path, tracker: Tracker) -> Path:
         experiment="lora",
         parent_run_id=tracker.start_search("s"),
         data_root=str(root),
-        split={"train": [NAMES[0]], "val": list(NAMES[1:]), "test": []},
+        split={"train": [names[0]], "val": list(VAL), "test": []},
         split_description="",
-        data_fingerprint=store.fingerprint,
+        data_fingerprint=small_store.fingerprint,
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
         context=context,
@@ -88,16 +78,16 @@ def test_the_command_prints_writes_and_logs_once(
 ) -> None:
     arguments = ["--storage", str(run_folder.parent), "--run", "s", "--medsam", str(tiny_sam1_file)]
     assert main(arguments) == 0
-    said = capsys.readouterr().out
-    for told in ("zero-shot SAM2 (nano)", "medsam (", "filled prompt box", "ceiling", "demo data", "a leak was"):
-        assert told in said
-    assert "trained to give one mask" in said and "trained with boxes alone" in said
-    assert "nothing was chosen" in said and "MLflow:" not in said
+    out = capsys.readouterr().out
+    for part in ("zero-shot SAM2 (nano)", "medsam (", "filled prompt box", "ceiling", "demo data", "a leak was"):
+        assert part in out
+    assert "trained to give one mask" in out and "trained with boxes alone" in out
+    assert "nothing was chosen" in out and "MLflow:" not in out
 
     rows, zeroshot = read_rows(run_folder / "scores_val_medsam.csv"), read_rows(run_folder / "scores_val_zeroshot.csv")
     shared = ("file", "class", "patient", "protocol", "floor", "ceiling")
     assert [[row[key] for key in shared] for row in rows] == [[row[key] for key in shared] for row in zeroshot]
-    assert {row["file"] for row in rows} <= set(NAMES[1:])
+    assert {row["file"] for row in rows} <= set(VAL)
     assert "one mask" in rows[0]["caveats"] and "a leak" in rows[0]["caveats"]
 
     assert main(arguments) == 0
@@ -134,28 +124,28 @@ def test_a_sam2_file_given_by_mistake_is_named(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "words"),
     [
         (PROTOCOLS["recorded"].id, PROTOCOLS["box"].id, "under protocol"),
         ("zeroshot", "winner", "holds no scores of zero-shot"),
-        ("r1.png", "r9.png", "search again"),
-        ("r1.png", "r" * 200_000, "field larger than field limit"),
+        (VAL[0], "region-99.png", "search again"),
+        (VAL[0], "r" * 200_000, "field larger than field limit"),
     ],
 )
 def test_scores_that_are_no_pairs_of_this_search_are_refused(
-    run_folder: Path, tiny_sam1_file: Path, old: str, new: str, told: str
+    run_folder: Path, tiny_sam1_file: Path, old: str, new: str, words: str
 ) -> None:
     path = run_folder / "scores_val_zeroshot.csv"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ConfigError) as raised:
         compare_run(run_folder, tiny_sam1_file, "sam", "sam")
-    assert told in str(raised.value)
+    assert words in str(raised.value)
 
 
 def test_data_that_has_lost_an_image_is_refused(run_folder: Path, tmp_path: Path, tiny_sam1_file: Path) -> None:
     for part in ("images", "masks"):
-        (tmp_path / "data" / part / NAMES[1]).unlink()
-    with pytest.raises(ConfigError, match="lacks r1.png"):
+        (tmp_path / "data" / part / VAL[0]).unlink()
+    with pytest.raises(ConfigError, match="lacks region-01.png"):
         compare_run(run_folder, tiny_sam1_file, "sam", "sam")
 
 
