@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from search.compare import main, make_parser
 from search.errors import ConfigError
@@ -20,6 +21,7 @@ from search.tracking.pages import RUN_KIND_TAG
 from search.tracking.tracker import Tracker
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
+from trainables.demo.tissue import DEMO_CLASSES
 from trainables.errors import CheckpointError
 from trainables.evaluation.candidates import score_candidate
 from trainables.model.build import MODELS, build_architecture
@@ -34,6 +36,7 @@ VAL = ("region-01.png", "region-02.png")
 def run_folder(tmp_path: Path, small_root: Path, small_store: RegionStore, tracker: Tracker) -> Path:
     """What a search leaves behind once zero-shot is scored: record, scores, store, parent run."""
     root = shutil.copytree(small_root, tmp_path / "data")
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))  # no split names a lost image
     names = small_store.names
     context = TrialContext(
         model="nano",
