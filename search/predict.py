@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from search.command_line.exit_codes import run_command
 from search.command_line.out_folder import check_out, fill_out
 from search.command_line.paths import expand_path
 from search.errors import ConfigError, SearchError
 from trainables.data.images import read_image
-from trainables.errors import Finding, InputError
+from trainables.errors import Finding, collect_findings
 
 if TYPE_CHECKING:
     from trainables.export.class_export import ClassExport
@@ -54,22 +53,19 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
             masks would have one name or the legend's, an output folder that holds files or cannot be made.
         SearchError: If something cannot be written.
     """
-    # Late: they take seconds, which a mistyped option should not.
+    # Imported late: they take seconds, which a mistyped option should not.
     from trainables.export.class_export import load_class_export
+    from trainables.export.semantic_overlay import draw_classes
     from trainables.export.tiles import segment_image
     from trainables.model.device import pick_device
 
     findings = [*check_out(out), *_check_names(images)]
     loaded = None
-    try:
+    with collect_findings(findings):
         loaded = load_class_export(model_folder, checkpoint)
-    except InputError as error:
-        findings += error.findings
     for path in dict.fromkeys(images):
-        try:
+        with collect_findings(findings):
             read_image(path)  # whole, as a picture can be cut off anywhere; not kept, as there may be many
-        except InputError as error:
-            findings += error.findings
     if findings or loaded is None:
         raise ConfigError(findings)
     export, model = loaded
@@ -83,7 +79,7 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
                 image = read_image(path)
                 named = segment_image(model, image, export.tile_px, device)
                 _write_picture(partial / f"{path.stem}.png", ids[named])
-                _write_picture(partial / OVERLAYS_FOLDER / f"{path.stem}.png", _draw(image, named, len(ids) - 1))
+                _write_picture(partial / OVERLAYS_FOLDER / f"{path.stem}.png", draw_classes(image, named, len(ids) - 1))
         except OSError as error:
             raise SearchError(f"{out} cannot be written: {error.strerror or error}") from error
     return [out / f"{path.stem}.png" for path in images]
@@ -116,12 +112,6 @@ def _write_legend(folder: Path, export: ClassExport) -> None:
     content = {"classes": entries, "tile_px": list(export.tile_px), "model": export.model}
     (folder / LEGEND_FILE).write_text(json.dumps(content, indent=1) + "\n")
     _write_picture(folder / _COLORS_FILE, draw_legend(list(export.names.values())))
-
-
-def _draw(image: UInt8[np.ndarray, "h w 3"], named: UInt8[np.ndarray, "h w"], background: int) -> np.ndarray:
-    from trainables.export.semantic_overlay import draw_classes
-
-    return draw_classes(image, named, background)
 
 
 def _write_picture(path: Path, picture: np.ndarray) -> None:

@@ -26,7 +26,7 @@ class ChosenModel:
         val_dice: Dice on validation at that scale; cross-validated, where there are folds.
         seeds_mean: Mean over seeds of the validation Dice at scale 1.
         seeds_std: Its standard deviation.
-        n_seeds: Number of trainings with different seeds; 1 where nothing was confirmed.
+        n_seeds: Number of seeds; 1 where nothing was confirmed.
         n_finalists: Number of configurations that were trained with these seeds; 0 where nothing was confirmed.
         objective_value: The search's objective on validation at that scale; None where that is the Dice.
     """
@@ -67,15 +67,7 @@ class Chosen(ChosenModel):
 
     @staticmethod
     def from_finalist(finalist: Finalist, scale: float, n_finalists: int, protocol_id: str, folder: Path) -> Chosen:
-        """Returns a finalist's best training at a scale.
-
-        Args:
-            finalist: Every training of it was scored at this scale and at 1.
-            scale: Of the update.
-            n_finalists: Number of configurations that were confirmed; 0 for none.
-            protocol_id: Id of the protocol of the finalist's figures.
-            folder: The search's folder.
-        """
+        """Returns a finalist's best training at a scale; its trainings were scored at this scale and at 1."""
         run = max(finalist.runs, key=lambda each: each.score_by_scale[scale])
         return Chosen(
             trial_id=finalist.trial_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -19,7 +18,6 @@ from search.run_folder.layout import SUMMARY_FILE
 from search.run_folder.origin import Origin
 from search.space.objective import DICE, Objective
 from search.space.recorded_experiments import RECORDED_BAR
-from trainables.files.json_reader import build_record
 from trainables.files.whole_file import write_whole
 from trainables.protocol.spec import PROTOCOLS
 
@@ -163,15 +161,6 @@ class Summary:
             parts[part][name] = tuple(value) if key == "caveats" and isinstance(value, list) else value
         own = parts.pop("", {})
         return {**own, **parts}
-
-    @staticmethod
-    def from_dict(content: Mapping[str, Any]) -> Summary:
-        """Returns the summary of what :meth:`to_dict` returns; what an older version did not write has its default.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        return build_record(dict(content), Summary)
 
     def write(self, folder: Path) -> None:
         """Writes ``summary.json``, whole or not at all."""

@@ -30,6 +30,7 @@ from search.tracking.tracker import Tracker
 from trainables.context import RECIPE_FILE
 from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
+from trainables.files.json_reader import build_record
 from trainables.files.manifest import seal_checkpoint
 from trainables.protocol.spec import PROTOCOLS
 
@@ -138,7 +139,7 @@ def make_summary() -> Callable[..., Summary]:
         "wall_seconds": 130.0,
         "bar_recorded_comparable": False,
     }
-    return lambda **changes: Summary.from_dict({**content, **changes})
+    return lambda **changes: build_record({**content, **changes}, Summary)
 
 
 @pytest.fixture

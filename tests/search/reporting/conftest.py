@@ -26,6 +26,7 @@ from search.study.distributions import to_distributions
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT
 from trainables.context import TrialContext
+from trainables.files.json_reader import build_record
 from trainables.protocol.spec import PROTOCOLS
 
 EVIL = "<script>alert(1)</script> $\\alpha & 'co'"
@@ -106,7 +107,7 @@ def write_finished(folder: Path, summary: Summary, objective: Objective = BY_DIC
     write_pairs(folder / "scores_test.csv", ["winner", "zeroshot"])
     write_chosen(folder)
     content = {**summary.to_dict(), "best_trial": "t1", "objective": list(objective.metrics)}
-    Summary.from_dict(content).write(folder)
+    build_record(content, Summary).write(folder)
     (folder / "overlays").mkdir()
     Image.new("RGB", (60, 20), "purple").save(folder / "overlays" / "r&1.png")
 
