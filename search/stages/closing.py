@@ -1,8 +1,7 @@
-"""What a search leaves when it has ended: overlays and report for the eye, the last records of its parent run."""
+"""The end of a search: pictures of its best models, the report, and the last records of its MLflow runs."""
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +18,12 @@ from search.run_folder.layout import NAMING_FOLDER, RECORD_FILE, REPORT_FILE, li
 from search.run_folder.summary import Summary
 from search.stages.session import Session
 from search.study.ranking import RankedTrial
-from search.tracking.callback import OUTBOX_FILE
-from search.tracking.outbox import RETRY_S, Outbox, Record
-from search.tracking.search_run import deliver_search_record
+from search.tracking.outbox import RETRY_S
+from search.tracking.records import Artifact, End, Metrics, Record, RecordedExperiments, Tags, Text
+from search.tracking.search_queue import CLOSING_FILE, OUTBOX_FILE
 from trainables.evaluation.candidates import Candidate
 from trainables.evaluation.overlay import draw_overlays
 
-CLOSING_FILE = "mlflow_closing.jsonl"
 PATIENCE_S = 30.0  # at a search's end, nobody else delivers what waits
 # Regions and trials that are drawn for the eye.
 N_OVERLAY_REGIONS = 4
@@ -49,7 +47,7 @@ def draw_best(session: Session, chosen: Chosen, best: Sequence[RankedTrial]) -> 
 
 
 def write_final_report(session: Session) -> Path | None:
-    """Writes ``report.html``; what is wrong with it is told, and takes nothing from the search's end."""
+    """Writes ``report.html`` and returns its path; None, with a line on the screen, where that fails."""
     folder = session.plan.folder
     try:
         return write_report(folder, folder / REPORT_FILE)
@@ -59,31 +57,20 @@ def write_final_report(session: Session) -> Path | None:
 
 
 def finish_tracking(session: Session, records: Sequence[Record]) -> None:
-    """Adds what is known at the end to the search's run and its trials', and ends the search's run.
+    """Delivers the last records of a search and of its trials, and those that every search has.
 
-    Each record is delivered on its own. Where MLflow is out of reach, they and what the trials have left are tried
-    again for :data:`PATIENCE_S` seconds; what then still waits on disk is told.
+    While MLflow is out of reach, it tries again for :data:`PATIENCE_S` seconds; then it prints what waits on disk.
 
     Args:
         session: The search, all its trials ended.
-        records: See :func:`~search.tracking.search_run.deliver_search_record`; the time is added here, and what every
-            search has left to say.
+        records: The last ones, in the order in which they are tried.
     """
-    folder, parent = session.plan.folder, session.record.parent_run_id
-    trials = session.open_outbox()
-    path = folder / CLOSING_FILE
-    if path.is_file():
-        path.unlink()  # what an earlier end has left: all of it is written anew
-    # Not in order: a file that its store does not take must not hold up the others.
-    deliver_one = functools.partial(deliver_search_record, session.tracker, parent, folder)
-    closing = Outbox(path, deliver_one, in_order=False)
-    time_ms = int(time.time() * 1000)
-    for record in [*records, *_list_of_every_search(folder)]:
-        closing.post({**record, "time_ms": time_ms})
+    folder, queue = session.plan.folder, session.open_queue()
+    closing = queue.open_closing([*records, *_list_of_every_search(folder)])
 
     def deliver() -> int:
         # The winner's run is among what the trials have left.
-        n_trials = trials.flush()
+        n_trials = queue.flush()
         return n_trials + (len(closing.pending) if n_trials else closing.flush(force=True))
 
     waiting, deadline_s = deliver(), time.monotonic() + PATIENCE_S
@@ -101,33 +88,32 @@ def finish_tracking(session: Session, records: Sequence[Record]) -> None:
 
 
 def list_last_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> list[Record]:
-    """Returns what a search that trains says at its end: the light records first, as a store of files may fail."""
-    plan, winner = session.plan, {"trial_id": summary.chosen.trial_id}
-    figures = {**summary.to_metrics(), **summary.naming}
-    former = dict.fromkeys(each for each in Summary.list_former_winners(plan.folder) if each != summary.chosen.trial_id)
+    """Returns the last records of a search that trains: the light ones first, as a store of files may fail."""
+    folder, best = session.plan.folder, summary.chosen.trial_id
+    former = dict.fromkeys(each for each in Summary.list_former_winners(folder) if each != best)
     records: list[Record] = [
         # The run shows the best so far over the number of trials that have ended: these are figures of all of them.
-        {"event": "metrics", "metrics": figures, "step": sum(summary.trials.values())},
-        *_list_scales(plan.folder, summary.chosen.trial_id),
-        {"event": "tags", "tags": {"verdict": verdict.word, "best_trial": summary.chosen.trial_id}},
-        *([{"event": "tags", "tags": make_opening_tags(summary.test.openings)}] if summary.test.openings > 1 else []),
-        *({"event": "tags", "tags": {"winner": "no"}, "trial_id": each} for each in former),
-        {"event": "tags", "tags": {"winner": "yes", "verdict": verdict.word}, **winner},
-        {"event": "finish"},
-        {"event": "text", "text": verdict.to_text(), "file": "verdict.txt"},
-        *({"event": "artifact", "path": str(file), "into": None} for file in list_results(plan.folder)),
-        {"event": "artifact", "path": str(overlays), "into": "overlays"},
-        {"event": "artifact", "path": str(overlays), "into": "overlays", **winner},
+        Metrics({**summary.to_metrics(), **summary.naming}, sum(summary.trials.values())),
+        *_list_scales(folder, best),
+        Tags({"verdict": verdict.word, "best_trial": best}),
+        *([Tags(make_opening_tags(summary.test.openings))] if summary.test.openings > 1 else []),
+        *(Tags({"winner": "no"}, trial_id) for trial_id in former),
+        Tags({"winner": "yes", "verdict": verdict.word}, best),
+        End(),
+        Text(verdict.to_text(), "verdict.txt"),
+        *(Artifact(str(file)) for file in list_results(folder)),
+        Artifact(str(overlays), "overlays"),
+        Artifact(str(overlays), "overlays", best),
     ]
     if summary.export:
-        records.append({"event": "artifact", "path": summary.export, "into": "export", **winner})
+        records.append(Artifact(summary.export, "export", best))
     return records
 
 
 def _list_scales(folder: Path, best_trial: str) -> list[Record]:
     """Returns the chosen configuration's Dice at each scale of its update, as steps of one curve."""
     return [
-        {"event": "metrics", "metrics": {"val_dice_by_scale_percent": dice}, "step": round(100 * scale)}
+        Metrics({"val_dice_by_scale_percent": dice}, round(100 * scale))
         for finalist in read_finalists(folder)
         if finalist.trial_id == best_trial
         for scale, dice in finalist.average_scales().items()
@@ -135,11 +121,8 @@ def _list_scales(folder: Path, best_trial: str) -> list[Record]:
 
 
 def _list_of_every_search(folder: Path) -> list[Record]:
-    """Returns what is written while a search runs, where MLflow may have been out of reach, and what names masks."""
-    records: list[Record] = [
-        {"event": "artifact", "path": str(folder / RECORD_FILE), "into": None},
-        {"event": "recorded experiments"},
-    ]
+    """Returns what is written while a search runs, where MLflow may have been out of reach, and the masks' names."""
+    records: list[Record] = [Artifact(str(folder / RECORD_FILE)), RecordedExperiments()]
     if (folder / NAMING_FOLDER).is_dir():
-        records.append({"event": "artifact", "path": str(folder / NAMING_FOLDER), "into": NAMING_FOLDER})
+        records.append(Artifact(str(folder / NAMING_FOLDER), NAMING_FOLDER))
     return records

@@ -30,7 +30,7 @@ from search.run_folder.summary import Bar, HeldOut, Summary
 from search.space.objective import Objective
 from search.space.recorded_experiments import RECORDED_BAR
 from search.stages.clip_naming import name_masks_of
-from search.stages.closing import CLOSING_FILE, draw_best, finish_tracking, list_last_records, write_final_report
+from search.stages.closing import draw_best, finish_tracking, list_last_records, write_final_report
 from search.stages.confirmation import choose_on_validation
 from search.stages.exporter import export_run
 from search.stages.protocol_comparison import compare_protocols
@@ -39,10 +39,10 @@ from search.stages.trials import run_protocols, run_trials
 from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import count_states, read_trials
-from search.tracking.callback import OUTBOX_FILE
-from search.tracking.outbox import count_waiting
+from search.tracking.bar_runs import RecordedBar, ZeroshotBar
 from search.tracking.pages import compose_charts_url, compose_recorded_url
 from search.tracking.recorded_runs import log_recorded_experiments
+from search.tracking.search_queue import count_waiting
 from search.tracking.tracker import Tracker
 from trainables.evaluation.candidates import Candidate, score_candidate
 from trainables.protocol.scores import Scores, flatten_scores, flatten_with_limits
@@ -102,8 +102,7 @@ def _find_end(resumed: ResumedSearch) -> Outcome | None:
     else:
         outcome = ProtocolTable.read(folder)
         has_ended = outcome is not None
-    waits = any(count_waiting(folder / name) for name in (OUTBOX_FILE, CLOSING_FILE))
-    if not has_ended or resumed.adds_trials or waits:
+    if not has_ended or resumed.adds_trials or count_waiting(folder):
         return None
     tracker = Tracker.connect(resumed.plan.places.experiment, default_uri=resumed.record.tracking_uri)
     return outcome if tracker.read_status(resumed.record.parent_run_id) == "FINISHED" else None
@@ -165,9 +164,9 @@ def _measure_bar(session: Session) -> Scores:
     elif scores.dice < scores.floor:
         session.say("  below the filled box: here the zero-shot model adds nothing to its prompt")
     tags = {**session.tags, "split": "val"}
-    outbox, max_epochs = session.open_outbox(), plan.config.max_epochs
-    outbox.post_search("recorded bar", max_epochs=max_epochs)
-    outbox.post_search("zero-shot bar", figures=flatten_with_limits(scores, "val"), tags=tags, max_epochs=max_epochs)
+    queue, max_epochs = session.open_queue(), plan.config.max_epochs
+    queue.post(RecordedBar(max_epochs))
+    queue.post(ZeroshotBar(flatten_with_limits(scores, "val"), tags, max_epochs))
     return scores
 
 

@@ -15,6 +15,7 @@ from search.stages.session import Session
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, read_trials
 from search.tracking.pages import compose_charts_url
+from search.tracking.records import Artifact, End, Metrics, Tags
 
 
 def compare_protocols(session: Session, naming: Mapping[str, float]) -> ProtocolTable:
@@ -40,10 +41,10 @@ def compare_protocols(session: Session, naming: Mapping[str, float]) -> Protocol
     finish_tracking(
         session,
         [
-            {"event": "metrics", "metrics": dict(naming), "step": plan.config.max_epochs},
-            {"event": "tags", "tags": {"caveats": "; ".join(table.caveats)}},
-            {"event": "finish"},
-            {"event": "artifact", "path": str(plan.folder / PROTOCOLS_FILE), "into": None},
+            Metrics(dict(naming), plan.config.max_epochs),
+            Tags({"caveats": "; ".join(table.caveats)}),
+            End(),
+            Artifact(str(plan.folder / PROTOCOLS_FILE)),
         ],
     )
     for line in table.to_lines():

@@ -23,10 +23,11 @@ from search.run_folder.layout import RECORD_FILE
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.stages.provenance import describe_environment
-from search.tracking.callback import TrackingCallback
 from search.tracking.errors import TrackingError
 from search.tracking.limits import fit_params
-from search.tracking.tracker import Tracker
+from search.tracking.records import Params
+from search.tracking.search_queue import SearchQueue
+from search.tracking.tracker import RunStatus, Tracker
 from trainables.context import TrialContext
 from trainables.errors import InputError
 from trainables.sam2_trainable import SAM2Trainable
@@ -67,10 +68,9 @@ class Session:
         """Prints a line as it is: no markup in names or paths, no wrapping of links."""
         self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
-    def open_outbox(self) -> TrackingCallback:
-        """Returns what delivers the records of the trials, for those of the search itself; not while trials run."""
-        parent, max_epochs = self.record.parent_run_id, self.plan.config.max_epochs
-        return TrackingCallback(self.tracker, parent, None, max_epochs, [], {}, self.plan.folder)
+    def open_queue(self) -> SearchQueue:
+        """Returns the queue of records for MLflow; not to be used while trials run."""
+        return SearchQueue(self.tracker, self.record.parent_run_id, self.plan.folder)
 
     def track(self, write: Callable[[], object]) -> None:
         """Writes to MLflow what will be written again; an outage is shown and does not stop the search."""
@@ -166,7 +166,7 @@ def _find_or_open_run(session: Session) -> str:
     """Returns the parent run's id: of a new run, or of the one that a process has opened and was killed."""
     key = {RUN_KEY_TAG: session.record.run_key}
     found = session.tracker.find_runs(key, max_results=1) if session.is_resumed else []
-    return found[0].run_id if found else session.tracker.start_search(session.plan.name, {**session.tags, **key})
+    return found[0].run_id if found else session.tracker.start_run(session.plan.name, "search", {**session.tags, **key})
 
 
 def _enter_run(session: Session, parent: str) -> Session:
@@ -177,7 +177,7 @@ def _enter_run(session: Session, parent: str) -> Session:
     settings = {key: value for key, value in session.record.config.items() if key not in left_out}
     with close_early(session):
         # Not together with the run: where they cannot be written, it would be left behind by a search without a record.
-        session.open_outbox().post_search("params", params=fit_params(settings))
+        session.open_queue().post(Params(fit_params(settings)))
         session.record.write(folder)
     session.track(lambda: session.tracker.log_artifact(parent, folder / RECORD_FILE))
     return session
@@ -225,7 +225,7 @@ def close_early(session: Session) -> Iterator[None]:
         yield
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
-        status = "KILLED" if is_stopped else "FAILED"
+        status: RunStatus = "KILLED" if is_stopped else "FAILED"
         session.track(lambda: session.tracker.finish(session.record.parent_run_id, status))
         session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
         session.say(f"  {describe_resume(session.plan.folder)}")

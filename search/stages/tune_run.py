@@ -17,6 +17,7 @@ from search.cluster.failures import MAX_RETRIES, StorageGuard
 from search.run_folder.layout import TRIALS_FOLDER
 from search.run_folder.trial_folder import locate_trial, name_trial_folder
 from search.stages.session import Session
+from search.tracking.bar_runs import Bars
 from search.tracking.callback import TrackingCallback
 from search.tuning.epoch_log import EpochLog
 from search.tuning.progress import SearchProgress
@@ -73,13 +74,10 @@ class TuneRun:
         heading = f"{prefix}{plan.name} - {plan.demo_words or plan.data.regions.name} - protocol {plan.protocol.name}"
         self._screen = ProgressCallback(self.progress, heading, session.console)
         self.tracking = TrackingCallback(
-            session.tracker,
-            session.record.parent_run_id,
-            bar,
+            session.open_queue(),
+            Bars(bar, tuple(plan.data.store.classes.values())) if bar else None,
             epochs,
-            list(plan.data.store.classes.values()),
             session.tags,
-            plan.folder,
             trial_tags=trial_tags,
             run_kind="trial" if is_search else name,
         )

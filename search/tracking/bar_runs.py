@@ -1,79 +1,100 @@
-"""The bars of a search as runs of their own, so that its charts draw them among the trials' curves."""
+"""The bars of a search: what a trial is compared with, and their runs, lines among the trials' curves in the charts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from search.space.objective import DICE
 from search.space.recorded_experiments import RECORDED_BAR
 from search.tracking.pages import NOTE_TAG, RUN_KIND_TAG, ZEROSHOT_NOTE, describe_recorded_bar
+from search.tracking.tracker import Tracker
+from search.tracking.trial_runs import SearchRuns
 
-if TYPE_CHECKING:
-    from search.tracking.tracker import Tracker
+assert RECORDED_BAR.overall_dice is not None and RECORDED_BAR.overall_iou is not None
+RECORDED_DICE, RECORDED_IOU = RECORDED_BAR.overall_dice, RECORDED_BAR.overall_iou
 
 
-def log_recorded_bar(tracker: Tracker, parent: str, max_epochs: int = 1) -> str:
-    """Logs the recorded zero-shot figure as a run of its own and returns its run id.
+@dataclass(frozen=True)
+class Bars:
+    """What a trial's figures are compared with.
 
-    A second call for the same parent, as after a resume, finds the first one's run.
-
-    Args:
-        tracker: The search's experiment.
-        parent: Run id of the search.
-        max_epochs: Last step of the constant series `bar_recorded`, so that charts draw a line.
-
-    Raises:
-        TrackingError: See :class:`~search.tracking.tracker.Tracker`.
+    Attributes:
+        zeroshot: Measured zero-shot figures: `val_dice` and, where known, `val_dice/<class>`.
+        class_names: Classes whose Dice is compared too.
     """
-    bar = RECORDED_BAR
-    assert bar.overall_dice is not None and bar.overall_iou is not None
-    tags = {
-        "dataset": bar.dataset,
-        "protocol": bar.protocol,
-        "split": bar.split,
-        NOTE_TAG: describe_recorded_bar(bar),
-    }
-    run_id = _find_or_start(tracker, parent, "recorded-zeroshot", "recorded", tags)
-    log_constants(tracker, run_id, {"test_dice": bar.overall_dice, "test_iou": bar.overall_iou}, last_step=0)
-    log_constants(tracker, run_id, {"bar_recorded": bar.overall_dice}, max_epochs)
-    tracker.finish(run_id)
-    return run_id
+
+    zeroshot: Mapping[str, float]
+    class_names: tuple[str, ...] = ()
+
+    def compare(self, result: Mapping[str, Any]) -> dict[str, float]:
+        """Returns the bars, and a result's differences from zero-shot, overall and by class."""
+        figures = {"bar_recorded": RECORDED_DICE, "bar_zeroshot": self.zeroshot[DICE]}
+        for suffix in ("", *(f"/{name}" for name in self.class_names)):
+            name = f"{DICE}{suffix}"
+            if name in result and name in self.zeroshot:
+                figures[f"dice_minus_zeroshot{suffix}"] = float(result[name]) - self.zeroshot[name]
+        return figures
+
+    def compare_best(self, dice: float | None) -> dict[str, float]:
+        """Returns the bars and the best validation Dice so far; None where no trial has one yet."""
+        bar = self.zeroshot[DICE]
+        best = {} if dice is None else {"best_val_dice": dice, "best_dice_minus_zeroshot": dice - bar}
+        return {"bar_recorded": RECORDED_DICE, "bar_zeroshot": bar, **best}
 
 
-def log_zeroshot_bar(
-    tracker: Tracker,
-    parent: str,
-    figures: Mapping[str, float],
-    tags: Mapping[str, str],
-    max_epochs: int = 1,
-) -> str:
-    """Logs the zero-shot figures measured in this search as a run of its own and returns its run id.
+@dataclass(frozen=True)
+class RecordedBar:
+    """The recorded zero-shot figure as a run; `bar_recorded` is constant up to step `max_epochs`."""
 
-    The figures are constant series over the trials' epochs: in the chart of `val_dice` the bar is a
-    horizontal line among the trials' curves.
+    EVENT: ClassVar[str] = "recorded bar"
+    max_epochs: int
 
-    Args:
-        tracker: The search's experiment.
-        parent: Run id of the search.
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        """See :class:`~search.tracking.records.Record`."""
+        tracker, bar = runs.tracker, RECORDED_BAR
+        note = describe_recorded_bar(bar)
+        tags = {"dataset": bar.dataset, "protocol": bar.protocol, "split": bar.split, NOTE_TAG: note}
+        run_id = _find_or_start(runs, "recorded-zeroshot", "recorded", tags)
+        log_constants(tracker, run_id, {"test_dice": RECORDED_DICE, "test_iou": RECORDED_IOU}, last_step=0)
+        log_constants(tracker, run_id, {"bar_recorded": RECORDED_DICE}, self.max_epochs)
+        tracker.finish(run_id)
+
+
+@dataclass(frozen=True)
+class ZeroshotBar:
+    """Zero-shot as measured in this search, as a run whose figures are constant up to step `max_epochs`.
+
+    Attributes:
         figures: `val_dice`, `val_iou`, `val_dice/<class>` and whatever else was measured.
         tags: Data, protocol and the like.
-        max_epochs: Last step of the constant series.
+        max_epochs: Epochs of a trial.
 
     Raises:
-        TrackingError: See :class:`~search.tracking.tracker.Tracker`.
+        ValueError: If `val_dice` is missing.
     """
-    assert "val_dice" in figures, sorted(figures)
-    run_id = _find_or_start(tracker, parent, "zeroshot", "zeroshot", {NOTE_TAG: ZEROSHOT_NOTE, **tags})
-    log_constants(tracker, run_id, {**figures, "bar_zeroshot": figures["val_dice"]}, max_epochs)
-    tracker.finish(run_id)
-    return run_id
+
+    EVENT: ClassVar[str] = "zero-shot bar"
+    figures: dict[str, float]
+    tags: dict[str, Any]
+    max_epochs: int
+
+    def __post_init__(self) -> None:
+        if DICE not in self.figures:
+            raise ValueError(f"figures.{DICE} is missing")
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        """See :class:`~search.tracking.records.Record`."""
+        run_id = _find_or_start(runs, "zeroshot", "zeroshot", {NOTE_TAG: ZEROSHOT_NOTE, **self.tags})
+        figures = {**self.figures, "bar_zeroshot": self.figures[DICE]}
+        log_constants(runs.tracker, run_id, figures, self.max_epochs)
+        runs.tracker.finish(run_id)
 
 
-def _find_or_start(
-    tracker: Tracker, parent: str, name: str, run_kind: str, tags: Mapping[str, str]
-) -> str:
-    found = tracker.find_child(parent, {RUN_KIND_TAG: run_kind})
-    return found or tracker.start_child(parent, name, run_kind, tags)
+def _find_or_start(runs: SearchRuns, name: str, run_kind: str, tags: Mapping[str, str]) -> str:
+    found = runs.tracker.find_child(runs.parent, {RUN_KIND_TAG: run_kind})
+    return found or runs.tracker.start_child(runs.parent, name, run_kind, tags)
 
 
 def log_constants(tracker: Tracker, run_id: str, figures: Mapping[str, float], last_step: int) -> None:

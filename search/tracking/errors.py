@@ -1,4 +1,4 @@
-"""What can go wrong between a search and MLflow: outages, which pass, and refusals, which do not."""
+"""Errors between a search and MLflow: outages, which pass, and refusals, which do not."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from search.command_line.paths import hide_password
 from search.errors import SearchError
 
-# MLflow's answers that a second try cannot change; every other failure may pass.
+# Answers that a second try cannot change; every other failure may pass.
 _PERMANENT_CODES = frozenset(
     {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 )
 
-# What the client tells of a connection that fails: of all the layers' names and arguments, the last one's words count.
+# The client's message of a connection that fails names all layers and their arguments: only the last one's is kept.
 _CONNECTION_FAILURE = re.compile(r"failed with exception .*\(Caused by .*: (.+?)[\"']\)+")
 
 
@@ -28,18 +28,15 @@ class TrackingUnavailable(TrackingError):
 
 @contextmanager
 def translate_errors(action: str) -> Iterator[None]:
-    """Turns whatever MLflow and its parts raise into the two errors of this module, told in one line.
-
-    MLflow's own words may hold the address that it asked, with the password in it: that is left out.
-    """
+    """Turns whatever MLflow and its parts raise into this module's two errors, one line long and without passwords."""
     try:
         yield
     except TrackingError:
         raise
     except Exception as error:
         words = _CONNECTION_FAILURE.sub(r"failed: \1", hide_password(" ".join(str(error).split())))[:500]
-        told = f"could not {action}: {words or type(error).__name__}"
+        text = f"could not {action}: {words or type(error).__name__}"
         is_permanent = getattr(error, "error_code", None) in _PERMANENT_CODES
         if is_permanent or isinstance(error, (TypeError, FileNotFoundError)):
-            raise TrackingError(told) from error
-        raise TrackingUnavailable(told) from error
+            raise TrackingError(text) from error
+        raise TrackingUnavailable(text) from error

@@ -158,6 +158,6 @@ def _read_records(path: Path) -> tuple[list[Record], int]:
     return records, len(lines) - len(records)
 
 
-def count_waiting(path: Path) -> int:
-    """Returns how many records of an outbox's file were not delivered."""
+def count_lines(path: Path) -> int:
+    """Returns how many records of an outbox's file have not been delivered."""
     return path.read_bytes().count(b"\n") if path.is_file() else 0

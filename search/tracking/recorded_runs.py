@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from search.run_folder.origin import Origin
 from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
-from search.tracking.errors import TrackingError, TrackingUnavailable
 from search.tracking.pages import (
     NOTE_TAG,
     RECORDED_NOTE,
@@ -17,7 +16,7 @@ from search.tracking.pages import (
     RUN_KIND_TAG,
     describe_recorded_experiment,
 )
-from search.tracking.store import ExperimentDeleted
+from search.tracking.store import ExperimentDeleted, take_turns
 from search.tracking.tracker import FoundRun, Tracker
 from trainables.protocol.spec import PROTOCOLS
 
@@ -25,20 +24,14 @@ RECORDED_EXPERIMENT = "recorded"
 RECORDED_NAME_TAG = "recorded_name"
 PROTOCOL_ID_TAG = "protocol_id"
 
-# A process that begins at the same moment may delete a run as a double, or write the same parameter first:
-# MLflow refuses us then, and has what we wanted when we look again.
-_N_TRIES = 6
-
 logger = logging.getLogger(__name__)
 
 
 def log_recorded_experiments(tracker: Tracker) -> str:
     """Lists the recorded experiments, and zero-shot's bar under each protocol, as runs of experiment `recorded`.
 
-    Runs that are there are found by their tag `recorded_name` and left as they are, so a second call adds
-    nothing; a run that an earlier call left unfinished is completed. Of two processes that begin at once on a
-    new store, both may open a run for the same row; each then deletes all but the oldest one of a row, and
-    one that was refused for it looks again.
+    Runs that are there are found by their tag `recorded_name`, so a second call adds nothing; a run that an earlier
+    call left unfinished is completed. Processes that share a sqlite store take turns.
 
     An experiment `recorded` that somebody has deleted stays so: that is logged, not raised.
 
@@ -59,12 +52,28 @@ def log_recorded_experiments(tracker: Tracker) -> str:
         logger.warning("MLflow: %s; the recorded experiments are not listed", error)
         return error.experiment_id
     rows = order_rows({row.name: row for row in (*RECORDED_EXPERIMENTS, *RECORDED_BARS)}.values())
-    refusal = None
-    for _ in range(_N_TRIES):
-        if (refusal := _list(recorded, rows)) is None:
-            return recorded.experiment_id
-    assert refusal is not None
-    raise refusal
+    start_ms = int(time.time() * 1000)
+    with take_turns(recorded.uri):
+        found = {run.tags.get(RECORDED_NAME_TAG): run for run in recorded.find_runs({RUN_KIND_TAG: "recorded"})}
+        for index, row in enumerate(rows):
+            # MLflow shows the youngest first: a millisecond each keeps the order of the rows.
+            _log_row(recorded, row, found.get(row.name), start_ms - index)
+    return recorded.experiment_id
+
+
+def _log_row(tracker: Tracker, row: RecordedExperiment, run: FoundRun | None, start_ms: int) -> None:
+    """Writes what the run of a row lacks; opens one where there is none."""
+    tags = list_tags(row)
+    protocol_id = tags.get(PROTOCOL_ID_TAG)
+    if run is None or run.status != "FINISHED":
+        run_id = run.run_id if run else tracker.start_run(row.name, "recorded", tags, start_ms)
+        time_ms = run.start_ms if run else start_ms
+        tracker.log_params(run_id, {"protocol": row.protocol, **row.parameters})
+        tracker.log_metrics(run_id, list_metrics(row), step=0, timestamp_ms=time_ms)
+        tracker.finish(run_id, timestamp_ms=time_ms)
+    elif protocol_id and run.tags.get(PROTOCOL_ID_TAG) != protocol_id:
+        # A protocol that gained a field has another id than when the run was written.
+        tracker.set_tags(run.run_id, {PROTOCOL_ID_TAG: protocol_id})
 
 
 def order_rows(rows: Iterable[RecordedExperiment]) -> list[RecordedExperiment]:
@@ -100,54 +109,3 @@ def list_tags(row: RecordedExperiment) -> dict[str, str]:
         "split": row.split,
         NOTE_TAG: describe_recorded_experiment(row),
     }
-
-
-def _list(tracker: Tracker, rows: list[RecordedExperiment]) -> TrackingError | None:
-    """Completes every row's run that MLflow lets us; returns the last refusal."""
-    refusal: TrackingError | None = None
-    for row, run in zip(rows, _find_or_open(tracker, rows), strict=True):
-        try:
-            if run is not None:
-                _complete(tracker, run, row)
-        except TrackingUnavailable:
-            raise
-        except TrackingError as error:
-            refusal = error
-    return refusal
-
-
-def _find_or_open(tracker: Tracker, rows: list[RecordedExperiment]) -> list[FoundRun | None]:
-    """Returns the rows' runs; None for one that another process deleted meanwhile."""
-    found = _find_by_name(tracker)
-    missing = [row for row in rows if row.name not in found]
-    if missing:
-        # MLflow shows the youngest first: a millisecond each keeps the order of the rows.
-        start_ms = int(time.time() * 1000)
-        for row in missing:
-            tags = list_tags(row)
-            tracker.start_run(row.name, "recorded", tags, timestamp_ms=start_ms - rows.index(row))
-        found = _find_by_name(tracker)
-        for double in [run for runs in found.values() for run in runs[1:]]:
-            tracker.delete(double.run_id)
-    return [found[row.name][0] if row.name in found else None for row in rows]
-
-
-def _find_by_name(tracker: Tracker) -> dict[str, list[FoundRun]]:
-    """Returns the recorded runs by name, the oldest of a name first."""
-    found: dict[str, list[FoundRun]] = {}
-    for run in sorted(tracker.find_runs({RUN_KIND_TAG: "recorded"}), key=lambda run: (run.start_ms, run.run_id)):
-        if RECORDED_NAME_TAG in run.tags:
-            found.setdefault(run.tags[RECORDED_NAME_TAG], []).append(run)
-    return found
-
-
-def _complete(tracker: Tracker, run: FoundRun, row: RecordedExperiment) -> None:
-    """Writes what an opened run lacks; a repetition, by another process too, changes nothing."""
-    tags = list_tags(row)
-    if run.status != "FINISHED":
-        tracker.log_params(run.run_id, {"protocol": row.protocol, **row.parameters})
-        tracker.log_metrics(run.run_id, list_metrics(row), step=0, timestamp_ms=run.start_ms)
-        tracker.finish(run.run_id, timestamp_ms=run.start_ms)
-    elif PROTOCOL_ID_TAG in tags and run.tags.get(PROTOCOL_ID_TAG) != tags[PROTOCOL_ID_TAG]:
-        # A protocol that gained a field has another id than when the run was written.
-        tracker.set_tags(run.run_id, {PROTOCOL_ID_TAG: tags[PROTOCOL_ID_TAG]})

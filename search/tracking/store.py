@@ -1,11 +1,10 @@
-"""Finds and opens MLflow's store: its URI, timeouts and retries, quiet loggers, the experiment."""
+"""Opens MLflow's store: its URI, timeouts, quiet loggers, the experiment."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,16 +13,14 @@ from urllib.parse import unquote
 
 from search.tracking.errors import TrackingError, translate_errors
 
-# A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 to 20 s by these.
+# A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 s by these. A request whose answer is
+# lost is not repeated blindly, which would open a run twice: records wait in the search's queue for their next try.
 # The last one keeps the client from printing two lines whenever a run on a server ends.
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 ENVIRONMENT_DEFAULTS = {
-    _RETRIES: "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-# The environment is one for all threads.
-_RETRIES_LOCK = threading.RLock()
 
 # The kind opens the table and charts of training runs; without it the UI asks the user first.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -45,24 +42,9 @@ class ExperimentDeleted(TrackingError):
 
 
 def set_environment_defaults() -> None:
-    """Bounds how long MLflow's client waits for a server, where the user has not said so."""
+    """Bounds how long MLflow's client waits for a server; variables that the user has set stay."""
     for name, value in ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-
-
-@contextmanager
-def without_retries() -> Iterator[None]:
-    """Keeps MLflow's client from repeating a request whose answer was lost, where a repetition is not harmless."""
-    with _RETRIES_LOCK:
-        before = os.environ.get(_RETRIES)
-        os.environ[_RETRIES] = "0"  # the client reads it with each request
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[_RETRIES]
-            else:
-                os.environ[_RETRIES] = before
 
 
 @contextmanager
@@ -81,19 +63,18 @@ def take_turns(uri: str) -> Iterator[None]:
 
 
 def quiet_loggers() -> None:
-    """Keeps table migrations off the screen, and tracebacks of failures that we tell in our own words."""
+    """Keeps table migrations off the screen, and tracebacks of failures that this package reports itself."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str], location: str | None) -> str:
+def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str]) -> str:
     """Returns the id of the experiment of that name, made if missing.
 
     Args:
         client: An `MlflowClient`.
         name: The experiment's name.
         tags: Tags of a new experiment; one that exists keeps its own.
-        location: URI of the folder for a new experiment's artifacts; None leaves it to MLflow.
 
     Raises:
         ExperimentDeleted: The experiment is there, but deleted.
@@ -103,8 +84,7 @@ def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str], l
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                all_tags = {**_EXPERIMENT_TAGS, **tags}
-                return str(client.create_experiment(name, artifact_location=location, tags=all_tags))
+                return str(client.create_experiment(name, tags={**_EXPERIMENT_TAGS, **tags}))
             except Exception:
                 # Another process may have made it since; where it has not, the error is the answer.
                 experiment = client.get_experiment_by_name(name)
@@ -135,8 +115,6 @@ def find_database(uri: str) -> Path | None:
 
 
 def _unescape(database: Path) -> Path:
-    """Returns the database that MLflow means by its default: it escapes the working directory, which SQLAlchemy
-    takes as it stands (seen in mlflow 3.17), so that the store would lie in another folder than `mlflow ui` looks in.
-    """
+    """Returns the database that MLflow means: it escapes its default path, which SQLAlchemy takes as it is."""
     plain = Path(unquote(str(database)))
     return plain if plain.parent.is_dir() and not database.parent.is_dir() else database

@@ -1,7 +1,6 @@
-"""MLflow, spoken to through its client alone: nested runs, batched metrics, absolute paths.
+"""Writes and reads MLflow's runs, by its client alone: the fluent API's active run is global state.
 
-This is the only module that imports mlflow, and it does so late, as the import costs seconds. Nothing here
-uses MLflow's fluent API, whose active run is global state.
+The only module that imports mlflow, and it does so late, as the import costs seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
 from search.cluster.deadline import call_within
@@ -28,18 +27,15 @@ from search.tracking.store import (
     quiet_loggers,
     set_environment_defaults,
     take_turns,
-    without_retries,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-RUN_STATUSES = ("FINISHED", "FAILED", "KILLED")
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 CONNECT_TIMEOUT_S = 12.0
-# Between a request that got no answer in time and each look whether it has been carried out.
-_LATE_LOOKS_S = (0.0, 2.0, 4.0)
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +60,9 @@ class FoundRun:
 class Tracker:
     """Writes the runs of one MLflow experiment.
 
-    Every method that writes raises :class:`~search.tracking.errors.TrackingUnavailable` for an outage and
-    :class:`~search.tracking.errors.TrackingError` for a record that MLflow will never take. Writing the same
-    metrics twice (same run, name, value, step and timestamp) leaves them once on MLflow's SQL stores, so that
-    a call whose answer was lost can be repeated.
+    Every method raises :class:`~search.tracking.errors.TrackingUnavailable` for an outage and
+    :class:`~search.tracking.errors.TrackingError` for what MLflow will never accept. The same metrics written twice
+    (same run, name, value, step and timestamp) are stored once on MLflow's SQL stores: a call can be repeated.
 
     Attributes:
         uri: The tracking URI, absolute.
@@ -82,36 +77,33 @@ class Tracker:
         self._client: MlflowClient | None = None
 
     @classmethod
-    def connect(cls, experiment: str, artifact_root: Path | None = None, default_uri: str = "") -> Tracker:
+    def connect(cls, experiment: str, default_uri: str = "") -> Tracker:
         """Opens the store and finds or creates the experiment.
 
-        The store is `MLFLOW_TRACKING_URI`, else MLflow's default in the working directory, resolved to
-        absolute paths now, as Ray changes directories later.
+        The store is `MLFLOW_TRACKING_URI`, else `default_uri`, else MLflow's default in the working directory; its
+        path is made absolute, as Ray changes directories later.
 
         Args:
             experiment: The experiment's name.
-            artifact_root: Folder for the artifacts of a new experiment; None leaves it to MLflow (`./mlruns`
-                for a local store). An experiment that exists keeps its own.
-            default_uri: The store where the environment names none, as a search's record has it.
+            default_uri: A store, as a search's record has it.
 
         Raises:
-            SearchError: The store cannot be reached (told within about 12 s for a server), cannot be used, or
-                the experiment has been deleted there.
+            SearchError: The store cannot be reached (after 12 s at most, for a server), cannot be used, or the
+                experiment has been deleted there.
         """
         set_environment_defaults()
         from mlflow.tracking import get_tracking_uri
 
-        is_told = bool(default_uri) and not os.environ.get("MLFLOW_TRACKING_URI")
-        uri = make_uri_absolute(default_uri if is_told else str(get_tracking_uri()))
+        in_environment = os.environ.get("MLFLOW_TRACKING_URI")
+        uri = make_uri_absolute(str(get_tracking_uri()) if in_environment or not default_uri else default_uri)
         tracker = cls(uri, "")
-        location = None if artifact_root is None else artifact_root.resolve().as_uri()
         try:
             is_server = urlparse(uri).scheme in ("http", "https")
             # Making a sqlite store takes seconds of migrations on a slow disk: no deadline there.
             timeout_s = CONNECT_TIMEOUT_S if is_server else None
             tags = {NOTE_TAG: EXPERIMENT_NOTE}
             tracker.experiment_id = call_within(
-                timeout_s, lambda: find_or_create_experiment(tracker.client, experiment, tags, location)
+                timeout_s, lambda: find_or_create_experiment(tracker.client, experiment, tags)
             )
         except (TrackingError, TimeoutError) as error:
             raise SearchError(
@@ -136,19 +128,15 @@ class Tracker:
         return {**self.__dict__, "_client": None}
 
     def open_experiment(self, name: str, tags: Mapping[str, str]) -> Tracker:
-        """Returns the tracker of another experiment of the same store; `tags` are for one that is new.
+        """Returns the tracker of another experiment of the same store, made with `tags` if it is new.
 
         Raises:
             ExperimentDeleted: The experiment is there, but deleted.
         """
         other = Tracker(self.uri, "")
         other._client = self.client
-        other.experiment_id = find_or_create_experiment(self.client, name, tags, None)
+        other.experiment_id = find_or_create_experiment(self.client, name, tags)
         return other
-
-    def start_search(self, name: str, tags: Mapping[str, str] | None = None) -> str:
-        """Opens the parent run of a search and returns its run id."""
-        return self.start_run(name, "search", tags)
 
     def start_child(
         self,
@@ -163,7 +151,7 @@ class Tracker:
         Args:
             parent: Run id of the search.
             name: The run's name in the UI.
-            run_kind: `trial`, `zeroshot` or `recorded`.
+            run_kind: Such as `trial`.
             tags: Tags besides the run kind and the parent.
             timestamp_ms: When the run began, in milliseconds since 1970; None is now.
         """
@@ -176,26 +164,19 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         timestamp_ms: int | None = None,
     ) -> str:
-        """Opens a run that is nested in no other and returns its run id; arguments as `start_child` has them."""
+        """Opens a run of its own and returns its run id; arguments as `start_child` has them."""
         start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
         if "git_commit" in all_tags:
             all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
         try:
-            return self._create_run(name, start_ms, all_tags)
+            with translate_errors("open a run"):
+                run = self.client.create_run(self.experiment_id, start_ms, all_tags, run_name=name)
+            return str(run.info.run_id)
         except TrackingUnavailable:
-            # The answer may be lost and the run be there, or a busy server still be at it: repeated blindly, as
-            # MLflow's client does, it makes two.
-            for pause_s in _LATE_LOOKS_S:
-                time.sleep(pause_s)
-                if found := self._find_created(name, start_ms, all_tags):
-                    return found
-            return self._create_run(name, start_ms, all_tags)
-
-    def _create_run(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str:
-        with translate_errors("open a run"), without_retries():
-            run = self.client.create_run(self.experiment_id, start_ms, dict(tags), run_name=name)
-        return str(run.info.run_id)
+            if found := self._find_created(name, start_ms, all_tags):  # only the answer was lost
+                return found
+            raise
 
     def _find_created(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str | None:
         with translate_errors("search the runs"):
@@ -259,7 +240,7 @@ class Tracker:
 
         time_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         finite, dropped = split_finite(metrics)
-        self._tell_dropped(dropped, step)
+        self._warn_of_dropped(dropped, step)
         batch = [Metric(name, value, time_ms, step) for name, value in finite.items()]
         if batch:
             with translate_errors("log metrics"):
@@ -276,7 +257,7 @@ class Tracker:
             }
 
     def _read_value(self, run_id: str, name: str, step: int) -> float | None:
-        """Returns a metric's value at a step, of several the last; None where it has none there."""
+        """Returns a metric's latest value at a step; None where it has none there."""
         points = [point for point in self.client.get_metric_history(run_id, name) if point.step == step]
         return float(max(points, key=lambda point: point.timestamp).value) if points else None
 
@@ -287,11 +268,6 @@ class Tracker:
                 self.client.log_artifacts(run_id, str(path), artifact_path)
             else:
                 self.client.log_artifact(run_id, str(path), artifact_path)
-
-    def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
-        """Stores a mapping as an artifact, JSON or YAML by the file's suffix."""
-        with translate_errors(f"store {artifact_file}"):
-            self.client.log_dict(run_id, dict(content), artifact_file)
 
     def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
         """Stores a text as an artifact."""
@@ -312,28 +288,20 @@ class Tracker:
         with translate_errors("reopen the run"):
             self.client.update_run(run_id, status="RUNNING")
 
-    def finish(self, run_id: str, status: str = "FINISHED", timestamp_ms: int | None = None) -> None:
-        """Ends a run with the status `FINISHED`, `FAILED` or `KILLED`."""
-        assert status in RUN_STATUSES, status
+    def finish(self, run_id: str, status: RunStatus = "FINISHED", timestamp_ms: int | None = None) -> None:
+        """Ends a run."""
         with translate_errors("finish the run"):
             self.client.set_terminated(run_id, status, timestamp_ms)
 
-    def delete(self, run_id: str) -> None:
-        """Puts a run in the store's bin, where the UI does not show it."""
-        with translate_errors("delete the run"):
-            self.client.delete_run(run_id)
-
-    def _tell_dropped(self, metrics: Mapping[str, float], step: int) -> None:
+    def _warn_of_dropped(self, metrics: Mapping[str, float], step: int) -> None:
         for name, value in metrics.items():
             self.n_dropped[name] += 1
             if self.n_dropped[name] == 1:
-                logger.warning(
-                    "%s is %s at step %d: not sent to MLflow (told once a metric)", name, value, step
-                )
+                logger.warning("%s is %s at step %d: not sent to MLflow (warned once a metric)", name, value, step)
 
 
 def takes_folders() -> bool:
-    """Whether MLflow takes a folder as its store: later versions do only where a variable says so."""
+    """Whether MLflow accepts a folder as its store: later versions do only where a variable says so."""
     from mlflow import environment_variables
 
     switch = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)

@@ -1,4 +1,4 @@
-"""The map from Ray's trials to MLflow's runs, kept in the search's folder so that a resume finds the runs."""
+"""The MLflow runs of a search and its trials; a file in the search's folder lets a resume find the trials' again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 
 from search.errors import ConfigError
 from search.run_folder.json_files import read_record
+from search.tracking.errors import TrackingError
+from search.tracking.tracker import Tracker
 from trainables.files.whole_file import write_whole
 
 TRIAL_ID_TAG = "ray_trial_id"
+RUN_MAP_FILE = "mlflow_runs.json"
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +39,53 @@ class TrialRun:
     counted: bool = False
 
 
+class SearchRuns:
+    """Finds a search's run and its trials' runs.
+
+    Attributes:
+        tracker: The search's experiment.
+        parent: Run id of the search.
+        folder: The search's, absolute.
+        by_trial: The trials' runs by Ray's trial id.
+    """
+
+    def __init__(self, tracker: Tracker, parent: str, folder: Path) -> None:
+        self.tracker, self.parent, self.folder = tracker, parent, folder.absolute()
+        self.by_trial = read_trial_runs(self.folder / RUN_MAP_FILE)
+
+    def find(self, trial_id: str | None) -> str:
+        """Returns the run id of a trial, by the map or by MLflow; the search's own for None.
+
+        Raises:
+            TrackingError: If the trial has no run, or MLflow cannot be asked.
+        """
+        if trial_id is None:
+            return self.parent
+        run = self.by_trial.get(trial_id)
+        run_id = run.run_id if run and run.run_id else self.search(trial_id)
+        if run_id is None:
+            raise TrackingError(f"trial {trial_id} has no run")
+        return run_id
+
+    def search(self, trial_id: str) -> str | None:
+        """Returns the run id that MLflow has for a trial; None where it has none.
+
+        Raises:
+            TrackingError: If MLflow cannot be asked.
+        """
+        return self.tracker.find_child(self.parent, {TRIAL_ID_TAG: trial_id})
+
+    def write(self) -> None:
+        """Writes the trials' runs to disk; logs a warning where that fails."""
+        path = self.folder / RUN_MAP_FILE
+        try:
+            write_trial_runs(path, self.by_trial)
+        except OSError as error:
+            logger.warning("could not write %s: %s; a resume may log steps twice", path, error)
+
+
 def read_trial_runs(path: Path) -> dict[str, TrialRun]:
-    """Returns the runs by Ray's trial id; none where there is no file yet, or a damaged one, which is told in the log.
+    """Returns the runs by Ray's trial id; none, with a warning in the log, where the file is damaged.
 
     MLflow has the runs too, each with its trial's id as a tag, by which they are found again.
     """

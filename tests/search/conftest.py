@@ -60,7 +60,7 @@ def small_store(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 
 @pytest.fixture
 def tracker(store: Path) -> Tracker:
-    return Tracker.connect("lora", None)
+    return Tracker.connect("lora")
 
 
 @pytest.fixture(scope="session")

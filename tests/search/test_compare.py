@@ -53,7 +53,7 @@ def run_folder(tmp_path: Path, small_root: Path, small_store: RegionStore, track
     record = SearchRecord(
         search_id="s",
         experiment="lora",
-        parent_run_id=tracker.start_search("s"),
+        parent_run_id=tracker.start_run("s", "search"),
         data_root=str(root),
         split={"train": [names[0]], "val": list(VAL), "test": []},
         split_description="",

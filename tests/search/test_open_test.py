@@ -33,7 +33,7 @@ def run_folder(tmp_path: Path, small_store: RegionStore, tracker: Tracker) -> Pa
     record = SearchRecord(
         search_id="s",
         experiment="lora",
-        parent_run_id=tracker.start_search("s"),
+        parent_run_id=tracker.start_run("s", "search"),
         data_root="",
         split={"train": [names[0]], "val": [names[1]], "test": list(names[2:4])},
         split_description="",

@@ -33,7 +33,7 @@ from search.tracking.tracker import Tracker
 print("ready", flush=True)
 sys.stdin.readline()
 tracker = Tracker.connect("lora")
-print(tracker.start_search("any"))
+print(tracker.start_run("any", "search"))
 """
 
 

@@ -15,11 +15,12 @@ from search.run_folder.chosen import discard_choice
 from search.run_folder.finalists import Finalist, SeedRun, write_finalists
 from search.run_folder.summary import Summary
 from search.stages import closing
-from search.stages.closing import CLOSING_FILE, finish_tracking, list_last_records, write_final_report
+from search.stages.closing import finish_tracking, list_last_records, write_final_report
 from search.stages.session import Session
-from search.tracking.callback import OUTBOX_FILE, TrackingCallback
-from search.tracking.outbox import count_waiting
+from search.tracking.bar_runs import RecordedBar, ZeroshotBar
 from search.tracking.pages import PARENT_TAG
+from search.tracking.records import Artifact, End, TrialStart
+from search.tracking.search_queue import count_waiting
 from search.tracking.tracker import Tracker
 
 SCALES = {0.0: 0.5, 0.5: 0.6, 1.0: 0.55}
@@ -59,9 +60,9 @@ def ended(session: Session, summary: Summary) -> Summary:
 
 def run_winner(session: Session) -> None:
     """Trial `abc`, as the callback logs it."""
-    callback = session.open_outbox()
-    callback._post("abc", "start", name="trial-abc", run_kind="trial", tags={"ray_trial_id": "abc"}, params={})
-    callback._post("abc", "finish", status="FINISHED", tags={})
+    queue = session.open_queue()
+    queue.post(TrialStart("abc", "trial-abc", "trial", {"ray_trial_id": "abc"}, {}))
+    queue.post(End(trial_id="abc"))
 
 
 def read_screen(session: Session) -> str:
@@ -89,14 +90,13 @@ def test_everything_arrives_once(
         store.rename(store.with_name("gone"))
         run_winner(session)
         finish_tracking(session, records)
-        n_waiting = count_waiting(folder / OUTBOX_FILE) + count_waiting(folder / CLOSING_FILE)
-        assert f"{n_waiting} records wait in {folder}" in read_screen(session)
+        assert f"{count_waiting(folder)} records wait in {folder}" in read_screen(session)
         assert f"--resume {folder}" in read_screen(session)
         store.with_name("gone").rename(store)
     else:
         run_winner(session)
     finish_tracking(session, records)
-    assert not count_waiting(folder / CLOSING_FILE) and not list(folder.glob("*.rejected.jsonl"))
+    assert not count_waiting(folder) and not list(folder.glob("*.rejected.jsonl"))
     run = tracker.client.get_run(parent)
     assert run.info.status == "FINISHED"
     assert (run.data.tags["verdict"], run.data.metrics["val_naming_clip_accuracy"]) == ("beaten", 0.75)
@@ -114,8 +114,7 @@ def test_a_second_end_is_marked_and_has_one_winner(session: Session, ended: Summ
     run_winner(session)
     finish_tracking(session, list_last_records(session, ended, verdict, folder / "overlays"))
     discard_choice(folder)
-    callback = session.open_outbox()
-    callback._post("new", "start", name="trial-new", run_kind="trial", tags={"ray_trial_id": "new"}, params={})
+    session.open_queue().post(TrialStart("new", "trial-new", "trial", {"ray_trial_id": "new"}, {}))
     again = dataclasses.replace(ended, best_trial="new", test_openings=2, test_opening=2)
     again.write(folder)
     (folder / "chosen.json").write_text("{}")
@@ -152,8 +151,7 @@ def test_a_stop_in_the_middle_of_the_end_leaves_no_figure_twice(
 
 
 def test_a_file_that_is_gone_holds_nothing_up(session: Session) -> None:
-    records = [{"event": "artifact", "path": "/no/such/file", "into": None}, {"event": "finish"}]
-    finish_tracking(session, records)
+    finish_tracking(session, [Artifact("/no/such/file"), End()])
     assert session.tracker.read_status(session.record.parent_run_id) == "FINISHED"
     assert "/no/such/file" in (session.plan.folder / "mlflow_closing.rejected.jsonl").read_text()
 
@@ -166,13 +164,12 @@ def test_a_report_that_cannot_be_written_ends_nothing(session: Session) -> None:
 
 def test_bars_wait_before_the_trials(session: Session, store: Path) -> None:
     store.rename(store.with_name("gone"))
-    outbox = session.open_outbox()
-    outbox.post_search("recorded bar", max_epochs=3)
-    outbox.post_search("zero-shot bar", figures={"val_dice": 0.5}, tags={"split": "val"}, max_epochs=3)
+    queue = session.open_queue()
+    queue.post(RecordedBar(3))
+    queue.post(ZeroshotBar({"val_dice": 0.5}, {"split": "val"}, 3))
     run_winner(session)  # by another instance, as a stage after them
     store.with_name("gone").rename(store)
-    callback = TrackingCallback(session.tracker, session.record.parent_run_id, None, 3, [], {}, session.plan.folder)
-    assert callback.flush() == 0
+    assert session.open_queue().flush() == 0
     kinds = {run.data.tags["run_kind"]: run.info.status for run in read_children(session)}
     assert kinds == {"recorded": "FINISHED", "zeroshot": "FINISHED", "trial": "FINISHED"}
     for metric, value in (("val_dice", 0.5), ("bar_zeroshot", 0.5)):

@@ -54,7 +54,7 @@ def test_a_resume_that_is_refused_keeps_what_was_chosen(
     folder, tracker = session.plan.folder, session.tracker
     (folder / CHOSEN_FILE).write_text("{}")
     if is_gone:
-        tracker.delete(session.record.parent_run_id)
+        tracker.client.delete_run(session.record.parent_run_id)
     else:
         elsewhere = Tracker(f"sqlite:///{tmp_path}/none/mlflow.db", "1")
         monkeypatch.setattr(Tracker, "connect", lambda *_, **__: elsewhere)

@@ -15,7 +15,7 @@ from search.stages.protocol_comparison import compare_protocols
 from search.stages.session import Session
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID
-from search.tracking.outbox import count_waiting
+from search.tracking.search_queue import count_waiting
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def test_figures_caveats_and_end_reach_the_store(compared: Session, store: Path,
     if is_out:
         store.rename(store.with_name("gone"))
         compare_protocols(compared, {"val_naming_clip_accuracy": 0.75})
-        assert count_waiting(compared.plan.folder / closing.CLOSING_FILE)
+        assert count_waiting(compared.plan.folder)
         store.with_name("gone").rename(store)
     table = compare_protocols(compared, {"val_naming_clip_accuracy": 0.75})
     assert [(row.trial_id, row.dice) for row in table.rows] == [("a", 0.6)]
-    assert not count_waiting(compared.plan.folder / closing.CLOSING_FILE)
+    assert not count_waiting(compared.plan.folder)
     client, parent = compared.tracker.client, compared.record.parent_run_id
     run = client.get_run(parent)
     assert run.info.status == "FINISHED"

@@ -106,8 +106,8 @@ def test_errors_of_our_own_are_not_taken_for_an_outage(plan: SearchPlan, tracker
 class LeavingTracker(Tracker):
     """Its store goes away as soon as a run has been opened in it."""
 
-    def _create_run(self, *arguments: Any) -> str:
-        run_id = super()._create_run(*arguments)
+    def start_run(self, *arguments: Any) -> str:
+        run_id = super().start_run(*arguments)
         store = Path(self.uri.removeprefix("sqlite:///")).parent
         store.rename(store.with_name("gone"))
         return run_id
@@ -121,7 +121,7 @@ def test_a_store_that_leaves_once_the_run_is_open_costs_no_parameter(
     assert SearchRecord.read(plan.folder).parent_run_id == session.record.parent_run_id
     shutil.rmtree(store, ignore_errors=True)  # made anew by what was stored as a file
     store.with_name("gone").rename(store)
-    assert session.open_outbox().flush() == 0
+    assert session.open_queue().flush() == 0
     (run,) = tracker.client.search_runs([tracker.experiment_id])
     assert run.info.run_id == session.record.parent_run_id
     assert run.data.params["max_epochs"] == str(plan.config.max_epochs)
@@ -139,7 +139,7 @@ def test_a_kill_before_the_runs_id_is_written_down_leaves_no_second_run(plan: Se
 def test_a_kill_before_the_run_is_opened_is_made_up_for(plan: SearchPlan, tracker: Tracker) -> None:
     session = begin(plan, tracker)
     dataclasses.replace(session.record, parent_run_id="").write(plan.folder)
-    tracker.delete(session.record.parent_run_id)
+    tracker.client.delete_run(session.record.parent_run_id)
     parent = reopen(plan, tracker).record.parent_run_id
     run = tracker.client.get_run(parent)
     assert parent != session.record.parent_run_id and run.info.run_name == "first"

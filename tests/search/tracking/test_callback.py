@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from search.tracking.bar_runs import Bars
 from search.tracking.callback import TrackingCallback, select_metrics
 from search.tracking.pages import PARENT_TAG
+from search.tracking.search_queue import SearchQueue
 from search.tracking.tracker import Tracker
 from search.tracking.trial_runs import TrialRun
 
@@ -57,13 +59,19 @@ def make_result(step: int, val_dice: float = 0.55) -> dict[str, Any]:
 
 @pytest.fixture
 def parent(tracker: Tracker) -> str:
-    return tracker.start_search("s")
+    return tracker.start_run("s", "search")
 
 
 @pytest.fixture
 def callback(tracker: Tracker, parent: str, tmp_path: Path) -> TrackingCallback:
     tags = {"space": "lora.yaml"}
-    return TrackingCallback(tracker, parent, ZEROSHOT, 3, ["tumor", "stroma"], tags, tmp_path / "search")
+    queue = SearchQueue(tracker, parent, tmp_path / "search")
+    return TrackingCallback(queue, Bars(ZEROSHOT, ("tumor", "stroma")), 3, tags)
+
+
+def read_ids(callback: TrackingCallback) -> dict[str, str]:
+    """Returns MLflow's run id by Ray's trial id, for the trials that have reached MLflow."""
+    return {trial_id: run.run_id for trial_id, run in callback.queue.runs.by_trial.items() if run.run_id}
 
 
 def run_trial(callback: TrackingCallback, trial: Any, steps: range, dice: float = 0.55) -> None:
@@ -76,7 +84,7 @@ def test_a_whole_trial(callback: TrackingCallback, tracker: Tracker, parent: str
     trial = make_trial(rank=8, lora={"targets": ["qkv"]})
     run_trial(callback, trial, range(1, 4))
     callback.on_trial_complete(0, [trial], trial)
-    run = tracker.client.get_run(callback.run_ids["a1"])
+    run = tracker.client.get_run(read_ids(callback)["a1"])
     assert run.data.params == {"rank": "8", "lora.targets": "['qkv']"}
     expected = {PARENT_TAG: parent, "run_kind": "trial", "space": "lora.yaml", "ray_trial_id": "a1"}
     assert expected.items() <= run.data.tags.items()
@@ -119,7 +127,7 @@ def test_stopped_failed_and_interrupted(callback: TrackingCallback, tracker: Tra
     callback.on_trial_error(0, trials, trials[1])
     callback.on_trial_complete(0, trials, trials[3])
     callback.on_experiment_end(trials)
-    runs = {name: tracker.client.get_run(run_id) for name, run_id in callback.run_ids.items()}
+    runs = {name: tracker.client.get_run(run_id) for name, run_id in read_ids(callback).items()}
     statuses = {name: run.info.status for name, run in runs.items()}
     assert statuses == {"stopped": "FINISHED", "failed": "FAILED", "open": "KILLED"}
     assert (
@@ -134,7 +142,7 @@ def test_what_a_time_budget_stopped_is_not_interrupted(callback: TrackingCallbac
     for trial in trials:
         trial.status = "TERMINATED"
     callback.on_experiment_end(trials)
-    begun, barely = (tracker.client.get_run(callback.run_ids[name]) for name in ("begun", "barely"))
+    begun, barely = (tracker.client.get_run(read_ids(callback)[name]) for name in ("begun", "barely"))
     assert (begun.info.status, begun.data.tags["stopped"]) == ("FINISHED", "early")
     assert (barely.info.status, barely.data.tags["failure"]) == ("FAILED", "stopped before its first result")
 
@@ -152,9 +160,9 @@ def test_the_parent_shows_the_best_so_far(callback: TrackingCallback, tracker: T
 def test_confirmations_do_not_count_as_the_best_of_the_search(callback: TrackingCallback, tracker: Tracker) -> None:
     trial = make_trial("a")
     run_trial(callback, trial, range(1, 3), 0.4)
-    callback._runs["confirmation"] = TrialRun("run", best_val_dice=0.9)  # the map holds all runs
+    callback.queue.runs.by_trial["confirmation"] = TrialRun("run", best_val_dice=0.9)  # the map holds all runs
     callback.on_trial_complete(0, [trial], trial)
-    assert callback._sum_up()["best_val_dice"] == pytest.approx(0.42)
+    assert callback._sum_up("a").metrics["best_val_dice"] == pytest.approx(0.42)
 
 
 def test_nan_never_becomes_the_best(callback: TrackingCallback, tracker: Tracker) -> None:
@@ -162,7 +170,7 @@ def test_nan_never_becomes_the_best(callback: TrackingCallback, tracker: Tracker
     callback.on_trial_start(0, [trial], trial)
     for step, dice in enumerate([0.6, math.nan, 0.4], start=1):
         callback.on_trial_result(0, [trial], trial, make_result(step, dice))
-    run_id = callback.run_ids["a1"]
+    run_id = read_ids(callback)["a1"]
     assert read_history(tracker, run_id, "val_dice") == [(1, 0.6), (3, 0.4)]
     assert [value for _, value in read_history(tracker, run_id, "best_val_dice")] == [0.6, 0.6, 0.6]
 
@@ -173,10 +181,10 @@ def test_a_resume_goes_on_in_the_same_run(callback: TrackingCallback, tracker: T
     callback.on_experiment_end([trial])
     resumed = pickle.loads(pickle.dumps(callback))
     run_trial(resumed, trial, range(2, 4), dice=0.7)  # the restored trial repeats step 2
-    run = tracker.client.get_run(callback.run_ids["a1"])
+    run = tracker.client.get_run(read_ids(callback)["a1"])
     assert run.info.status == "RUNNING"
     resumed.on_trial_complete(0, [trial], trial)
-    assert resumed.run_ids == callback.run_ids
+    assert read_ids(resumed) == read_ids(callback)
     assert len(list_trials(tracker)) == 1
     steps, values = zip(*read_history(tracker, run.info.run_id, "val_dice"), strict=True)
     assert steps == (1, 2, 3) and values == pytest.approx((0.56, 0.57, 0.73))
@@ -193,18 +201,18 @@ def test_an_outage_leaves_no_gap_and_no_double(
     callback.on_trial_result(0, [first], first, make_result(2))
     run_trial(callback, second, range(1, 4))
     callback.on_trial_complete(0, [first, second], second)
-    assert set(callback.run_ids) == {"first"} and callback.flush() == 7
+    assert set(read_ids(callback)) == {"first"} and callback.queue.flush() == 7
     if killed:
         callback = pickle.loads(pickle.dumps(callback))
     store.with_name("gone").rename(store)
     callback.on_trial_result(0, [first], first, make_result(3))
-    assert callback.flush() == 0
+    assert callback.queue.flush() == 0
     histories = [
-        read_history(tracker, callback.run_ids[name], "val_dice") for name in ("first", "second")
+        read_history(tracker, read_ids(callback)[name], "val_dice") for name in ("first", "second")
     ]
     assert [[step for step, _ in history] for history in histories] == [[1, 2, 3], [1, 2, 3]]
     assert len(list_trials(tracker)) == 2
-    assert tracker.client.get_run(callback.run_ids["second"]).info.status == "FINISHED"
+    assert tracker.client.get_run(read_ids(callback)["second"]).info.status == "FINISHED"
     assert len(read_history(tracker, parent, "trials_ended")) == 1
 
 
@@ -217,12 +225,12 @@ def test_records_replayed_after_a_kill_change_nothing(
     run_trial(callback, make_trial(), range(1, 4))
     records = (folder / "mlflow_outbox.jsonl").read_bytes()
     store.with_name("gone").rename(store)
-    assert callback.flush() == 0
+    assert callback.queue.flush() == 0
     (folder / "mlflow_outbox.jsonl").write_bytes(records)  # killed before the file was emptied
     (folder / "mlflow_runs.json").unlink()  # and before the map was written
     reborn = pickle.loads(pickle.dumps(callback))
-    assert reborn.flush() == 0 and reborn.run_ids == callback.run_ids
-    assert len(read_history(tracker, reborn.run_ids["a1"], "val_dice")) == 3
+    assert reborn.queue.flush() == 0 and read_ids(reborn) == read_ids(callback)
+    assert len(read_history(tracker, read_ids(reborn)["a1"], "val_dice")) == 3
 
 
 def test_lines_that_are_no_whole_records_are_refused_once(
@@ -245,12 +253,12 @@ def test_lines_that_are_no_whole_records_are_refused_once(
     lines = ["[]", "5", "null", *map(json.dumps, [*broken, whole])]
     (folder / "mlflow_outbox.jsonl").write_text("".join(f"{line}\n" for line in lines))
     reborn = pickle.loads(pickle.dumps(callback))
-    assert reborn.flush() == 0 and not reborn.run_ids
+    assert reborn.queue.flush() == 0 and not read_ids(reborn)
     refused = (folder / "mlflow_outbox.rejected.jsonl").read_text().splitlines()
     assert [json.loads(line)["record"] for line in refused] == broken
     assert tracker.client.get_run(parent).data.tags["told"] == "yes"
     assert not tracker.client.list_artifacts(parent)
-    assert pickle.loads(pickle.dumps(callback)).flush() == 0
+    assert pickle.loads(pickle.dumps(callback)).queue.flush() == 0
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a1": 5}', "[" * 100_000])
@@ -264,12 +272,12 @@ def test_a_damaged_map_is_mended_from_what_mlflow_has(
     reborn = pickle.loads(pickle.dumps(callback))
     reborn.take_up("a1")
     reborn.take_up("unknown")
-    assert reborn.run_ids == callback.run_ids
+    assert read_ids(reborn) == read_ids(callback)
     run_trial(reborn, trial, range(2, 4), dice=0.7)  # the restored trial repeats step 2
-    run_id = callback.run_ids["a1"]
+    run_id = read_ids(callback)["a1"]
     assert tracker.read_status(run_id) == "RUNNING" and len(list_trials(tracker)) == 1
     assert [step for step, _ in read_history(tracker, run_id, "val_dice")] == [1, 2, 3]
-    assert pickle.loads(pickle.dumps(callback)).run_ids == callback.run_ids
+    assert read_ids(pickle.loads(pickle.dumps(callback))) == read_ids(callback)
 
 
 def test_a_hook_that_fails_does_not_stop_the_search(callback: TrackingCallback, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from search.errors import ConfigError
 from search.tracking.errors import TrackingError, TrackingUnavailable
-from search.tracking.outbox import RETRY_S, Outbox, Record, count_waiting
+from search.tracking.outbox import RETRY_S, Outbox, Record, count_lines
 
 
 class Receiver:
@@ -104,8 +104,8 @@ def test_lines_that_are_no_records_are_skipped_once(
     assert [f":{number} is not a record" in caplog.text for number in range(1, 9)] == [False, *[True] * 6, False]
     caplog.clear()
     reborn = Outbox(path, receiver)
-    assert not caplog.text and count_waiting(path) == 2
-    assert reborn.flush() == 0 and receiver.taken == [0, 1] and count_waiting(path) == 0
+    assert not caplog.text and count_lines(path) == 2
+    assert reborn.flush() == 0 and receiver.taken == [0, 1] and count_lines(path) == 0
 
 
 def test_a_folder_in_its_place_is_told(receiver: Receiver, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from search.tracking.store import (
     find_or_create_experiment,
     set_environment_defaults,
     take_turns,
-    without_retries,
 )
 from search.tracking.tracker import Tracker
 
@@ -33,7 +32,7 @@ def test_a_new_store_that_several_open_at_once_has_one_experiment(
 
     def connect(_: int) -> Tracker:
         barrier.wait()
-        return Tracker.connect("one", None)
+        return Tracker.connect("one")
 
     with ThreadPoolExecutor(N_AT_ONCE) as pool:
         trackers = list(pool.map(connect, range(N_AT_ONCE)))
@@ -42,22 +41,22 @@ def test_a_new_store_that_several_open_at_once_has_one_experiment(
     assert sorted(names) == ["Default", "one"]
 
 
-def test_an_experiment_keeps_its_tags_and_its_place(tracker: Tracker, tmp_path: Path) -> None:
-    first = find_or_create_experiment(tracker.client, "mine", {"by": "first"}, (tmp_path / "a").as_uri())
-    assert find_or_create_experiment(tracker.client, "mine", {"by": "second"}, (tmp_path / "b").as_uri()) == first
+def test_an_experiment_keeps_its_tags(tracker: Tracker) -> None:
+    first = find_or_create_experiment(tracker.client, "mine", {"by": "first"})
+    assert find_or_create_experiment(tracker.client, "mine", {"by": "second"}) == first
     found = tracker.client.get_experiment(first)
-    assert found.tags["by"] == "first" and found.artifact_location == (tmp_path / "a").as_uri()
+    assert found.tags["by"] == "first"
     assert found.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(tracker: Tracker) -> None:
-    deleted = find_or_create_experiment(tracker.client, "mine", {}, None)
+    deleted = find_or_create_experiment(tracker.client, "mine", {})
     tracker.client.delete_experiment(deleted)
     with pytest.raises(ExperimentDeleted, match=f"mlflow experiments restore -x {deleted}") as caught:
-        find_or_create_experiment(tracker.client, "mine", {}, None)
+        find_or_create_experiment(tracker.client, "mine", {})
     assert caught.value.experiment_id == deleted
     tracker.client.restore_experiment(deleted)
-    assert find_or_create_experiment(tracker.client, "mine", {}, None) == deleted
+    assert find_or_create_experiment(tracker.client, "mine", {}) == deleted
 
 
 def test_turns_are_taken_one_at_a_time(tmp_path: Path) -> None:
@@ -80,17 +79,6 @@ def test_turns_are_taken_one_at_a_time(tmp_path: Path) -> None:
 def test_stores_that_are_no_file_need_no_turns(uri: str) -> None:
     with take_turns(uri), take_turns(uri):
         pass
-
-
-@pytest.mark.parametrize("before", [None, "7"])
-def test_retries_are_off_for_a_while(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(RETRIES, raising=False)
-    if before is not None:
-        monkeypatch.setenv(RETRIES, before)
-    with pytest.raises(ZeroDivisionError), without_retries():
-        assert os.environ[RETRIES] == "0"
-        raise ZeroDivisionError
-    assert os.environ.get(RETRIES) == before
 
 
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:

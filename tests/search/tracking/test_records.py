@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 
 from search.tracking.errors import TrackingError, TrackingUnavailable
-from search.tracking.search_run import deliver_search_record
+from search.tracking.records import read_line, to_line
 from search.tracking.tracker import Tracker
+from search.tracking.trial_runs import SearchRuns
+
+OF_TRIAL, OF_NEW, OF_NEW_TAGS = {"trial_id": "a"}, {"trial_id": "b"}, {"ray_trial_id": "b"}
+
+
+def deliver(tracker: Tracker, parent: str, folder: Path, line: dict[str, Any]) -> None:
+    """Delivers a line of a queue, whichever process has left it."""
+    record, time_ms = read_line(line)
+    assert line.items() <= to_line(record, time_ms).items()
+    record.deliver(SearchRuns(tracker, parent, folder), time_ms)
 
 
 def read_everything(tracker: Tracker) -> dict[str, Any]:
@@ -31,33 +41,37 @@ def read_everything(tracker: Tracker) -> dict[str, Any]:
         {"event": "params", "params": {"max_epochs": "3"}},
         {"event": "metrics", "metrics": {"test_dice": 0.5}, "step": 3},
         {"event": "tags", "tags": {"verdict": "beaten"}},
-        {"event": "tags", "tags": {"winner": "yes"}, "trial_id": "a"},
+        {"event": "tags", "tags": {"winner": "yes"}, **OF_TRIAL},
         {"event": "recorded bar", "max_epochs": 3},
         {"event": "zero-shot bar", "figures": {"val_dice": 0.5}, "tags": {"split": "val"}, "max_epochs": 3},
         {"event": "recorded experiments"},
         {"event": "finish"},
+        {"event": "start", **OF_NEW, "name": "trial-b", "run_kind": "trial", "tags": OF_NEW_TAGS, "params": {"r": 8}},
+        {"event": "metrics", **OF_TRIAL, "metrics": {"val_dice": 0.5}, "step": 1},
+        {"event": "progress", **OF_TRIAL, "metrics": {"trials_ended": 1.0}, "step": 1},
+        {"event": "finish", **OF_TRIAL, "status": "FINISHED", "tags": {"stopped": "no"}},
     ],
     ids=lambda record: record["event"],
 )
 def test_a_repetition_changes_nothing(tracker: Tracker, tmp_path: Path, record: dict[str, Any]) -> None:
-    parent = tracker.start_search("s")
+    parent = tracker.start_run("s", "search")
     tracker.start_child(parent, "trial-a", "trial", {"ray_trial_id": "a"})
     before, record = read_everything(tracker), {**record, "time_ms": 1_700_000_000_000}
-    deliver_search_record(tracker, parent, tmp_path, record)
+    deliver(tracker, parent, tmp_path, record)
     after = read_everything(tracker)
     assert after != before or record["event"] == "recorded experiments"  # an experiment of its own
-    deliver_search_record(tracker, parent, tmp_path, record)
+    deliver(tracker, parent, tmp_path, record)
     assert read_everything(tracker) == after
 
 
 def test_what_can_never_arrive_is_no_outage(tracker: Tracker, tmp_path: Path) -> None:
-    parent = tracker.start_search("s")
+    parent = tracker.start_run("s", "search")
     for record in (
         {"event": "tags", "tags": {"winner": "yes"}, "trial_id": "unknown"},
         {"event": "artifact", "path": str(tmp_path / "gone"), "into": None},
     ):
         with pytest.raises(TrackingError) as caught:
-            deliver_search_record(tracker, parent, tmp_path, {**record, "time_ms": 0})
+            deliver(tracker, parent, tmp_path, {**record, "time_ms": 0})
         assert not isinstance(caught.value, TrackingUnavailable)
 
 
@@ -79,14 +93,14 @@ def test_what_can_never_arrive_is_no_outage(tracker: Tracker, tmp_path: Path) ->
     ],
 )
 def test_what_is_no_whole_record_is_refused(tracker: Tracker, tmp_path: Path, record: dict[str, Any]) -> None:
-    parent = tracker.start_search("s")
+    parent = tracker.start_run("s", "search")
     with pytest.raises(TrackingError, match=r"^no (whole )?record") as caught:
-        deliver_search_record(tracker, parent, tmp_path, record)
+        deliver(tracker, parent, tmp_path, record)
     assert not isinstance(caught.value, TrackingUnavailable)
 
 
 def test_files_outside_the_search_s_folder_are_not_stored(tracker: Tracker, tmp_path: Path) -> None:
-    parent, folder = tracker.start_search("s"), tmp_path / "search"
+    parent, folder = tracker.start_run("s", "search"), tmp_path / "search"
     folder.mkdir()
     for path in (folder / "own.txt", tmp_path / "secret.txt"):
         path.write_text("words")
@@ -100,8 +114,8 @@ def test_files_outside_the_search_s_folder_are_not_stored(tracker: Tracker, tmp_
         *({**text, "file": file} for file in ("../out.md", "/out.md", "a/../../out.md")),
     ):
         with pytest.raises(TrackingError, match="lies outside the search's folder|is no name of an artifact") as caught:
-            deliver_search_record(tracker, parent, folder, record)
+            deliver(tracker, parent, folder, record)
         assert not isinstance(caught.value, TrackingUnavailable)
     for record in (own, text):
-        deliver_search_record(tracker, parent, folder, record)
+        deliver(tracker, parent, folder, record)
     assert {each.path for each in tracker.client.list_artifacts(parent)} == {"own.txt", "own.md"}

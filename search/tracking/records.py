@@ -1,0 +1,217 @@
+"""What a search logs, a class for each event: a record is a line of a queue on disk, and delivers itself to MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import ValidationError
+
+from search.tracking.bar_runs import RecordedBar, ZeroshotBar
+from search.tracking.errors import TrackingError
+from search.tracking.recorded_runs import log_recorded_experiments
+from search.tracking.tracker import RunStatus
+from search.tracking.trial_runs import SearchRuns, TrialRun
+from trainables.files.json_reader import build_record, list_faults
+
+
+class Record(Protocol):
+    """A frozen data class whose fields JSON can hold; `EVENT` names it in its line."""
+
+    EVENT: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        """Writes the record to MLflow; a repetition changes nothing.
+
+        Args:
+            runs: Where to.
+            time_ms: When it happened, in milliseconds since 1970.
+
+        Raises:
+            TrackingError: MLflow refuses it, or is out of reach (:class:`~search.tracking.errors.TrackingUnavailable`).
+        """
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of the search's run."""
+
+    EVENT: ClassVar[str] = "params"
+    params: dict[str, Any]
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        runs.tracker.log_params(runs.parent, self.params)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of the search's run, or of a trial's, at one step."""
+
+    EVENT: ClassVar[str] = "metrics"
+    metrics: dict[str, float]
+    step: int
+    trial_id: str | None = None
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        metrics = self.metrics
+        if self.trial_id is None:
+            # Written anew with a later time, MLflow would take the same figures for further ones.
+            metrics = runs.tracker.list_new_metrics(runs.parent, metrics, self.step)
+        runs.tracker.log_metrics(runs.find(self.trial_id), metrics, self.step, time_ms)
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Tags of the search's run or of a trial's."""
+
+    EVENT: ClassVar[str] = "tags"
+    tags: dict[str, Any]
+    trial_id: str | None = None
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        runs.tracker.set_tags(runs.find(self.trial_id), self.tags)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text among the artifacts of the search's run."""
+
+    EVENT: ClassVar[str] = "text"
+    text: str
+    file: str
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        runs.tracker.log_text(runs.parent, self.text, _confine_name(self.file))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder of the search's folder, for a folder `into` of the artifacts of its run or of a trial's."""
+
+    EVENT: ClassVar[str] = "artifact"
+    path: str
+    into: str | None = None
+    trial_id: str | None = None
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        if "\0" in self.path or not Path(self.path).resolve().is_relative_to(runs.folder.resolve()):
+            raise TrackingError(f"{self.path!r} lies outside the search's folder {runs.folder} and is not stored")
+        into = None if self.into is None else _confine_name(self.into)
+        runs.tracker.log_artifact(runs.find(self.trial_id), Path(self.path), into)
+
+
+@dataclass(frozen=True)
+class RecordedExperiments:
+    """The experiment log, as runs of an experiment of its own."""
+
+    EVENT: ClassVar[str] = "recorded experiments"
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        log_recorded_experiments(runs.tracker)
+
+
+@dataclass(frozen=True)
+class TrialStart:
+    """A trial's run, with its tags and parameters."""
+
+    EVENT: ClassVar[str] = "start"
+    trial_id: str
+    name: str
+    run_kind: str
+    tags: dict[str, Any]
+    params: dict[str, Any]
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        run = runs.by_trial.setdefault(self.trial_id, TrialRun())
+        if run.run_id is None:
+            # A create whose answer was lost has left a run: find it before making another.
+            run.run_id = runs.search(self.trial_id) or runs.tracker.start_child(
+                runs.parent, self.name, self.run_kind, self.tags, time_ms
+            )
+            runs.write()
+        runs.tracker.log_params(run.run_id, self.params)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the search's run shows once a trial has ended; the step is the number of trials ended."""
+
+    EVENT: ClassVar[str] = "progress"
+    trial_id: str
+    metrics: dict[str, float]
+    step: int
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        runs.tracker.log_metrics(runs.parent, self.metrics, self.step, time_ms)
+
+
+@dataclass(frozen=True)
+class Reopening:
+    """A trial that goes on after a stop."""
+
+    EVENT: ClassVar[str] = "reopen"
+    trial_id: str
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        runs.tracker.reopen(runs.find(self.trial_id))
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of the search's run or of a trial's, with its last tags."""
+
+    EVENT: ClassVar[str] = "finish"
+    status: RunStatus = "FINISHED"
+    tags: dict[str, Any] = field(default_factory=dict)
+    trial_id: str | None = None
+
+    def deliver(self, runs: SearchRuns, time_ms: int) -> None:
+        run_id = runs.find(self.trial_id)
+        runs.tracker.set_tags(run_id, self.tags)
+        runs.tracker.finish(run_id, self.status, time_ms)
+
+
+_CLASSES: dict[str, Any] = {
+    each.EVENT: each
+    for each in (
+        *(Params, Metrics, Tags, Text, Artifact, RecordedBar, ZeroshotBar, RecordedExperiments),
+        *(TrialStart, Progress, Reopening, End),
+    )
+}
+
+
+def to_line(record: Record, time_ms: int) -> dict[str, Any]:
+    """Returns a record as a queue's line holds it."""
+    fields = dataclasses.asdict(record)
+    if fields.get("trial_id", "") is None:
+        del fields["trial_id"]
+    return {"event": record.EVENT, "time_ms": time_ms, **fields}
+
+
+def read_line(line: Mapping[str, Any]) -> tuple[Record, int]:
+    """Returns a line's record and its time in milliseconds since 1970.
+
+    Raises:
+        TrackingError: If the line is damaged: it is refused, not tried again for ever.
+    """
+    event = line.get("event")
+    found = _CLASSES.get(event) if isinstance(event, str) else None
+    if found is None:
+        raise TrackingError(f"no record: its event is {event!r}")
+    try:
+        time_ms = build_record(line.get("time_ms"), int)
+        record: Record = build_record(line, found, unknown="ignore")
+    except ValidationError as error:
+        raise TrackingError(f"no whole record of the event {event!r}: {'; '.join(list_faults(error))}") from error
+    return record, time_ms
+
+
+def _confine_name(name: str) -> str:
+    """Returns a name among a run's artifacts if it leads nowhere else."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise TrackingError(f"{name!r} is no name of an artifact")
+    return name

@@ -1,0 +1,107 @@
+"""The queue between a search and MLflow: every record waits in the search's folder until it has been delivered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.tracking.errors import TrackingError
+from search.tracking.outbox import Outbox, count_lines
+from search.tracking.records import Metrics, Progress, Record, read_line, to_line
+from search.tracking.tracker import Tracker
+from search.tracking.trial_runs import SearchRuns, TrialRun
+
+OUTBOX_FILE = "mlflow_outbox.jsonl"
+CLOSING_FILE = "mlflow_closing.jsonl"
+
+
+class SearchQueue:
+    """Delivers the records of a search and its trials, in order.
+
+    During an outage they wait on disk; a later record, the search's end, or a resume delivers them. Its copies, such
+    as Tune's, share files: only one is used at a time, and :meth:`reread` takes over what another has written.
+
+    Attributes:
+        runs: The search's runs, with what still waits counted in.
+    """
+
+    def __init__(self, tracker: Tracker, parent: str, folder: Path) -> None:
+        """Reads what an earlier process left in the folder.
+
+        Args:
+            tracker: The search's experiment.
+            parent: Run id of the search.
+            folder: The search's.
+        """
+        self._arguments = tracker, parent, folder.absolute()
+        self.reread()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Ray pickles callbacks when fit() starts and hands that copy to a restore: the folder knows better.
+        return SearchQueue, self._arguments
+
+    def reread(self) -> None:
+        """Reads the folder again."""
+        tracker, parent, folder = self._arguments
+        self.runs = SearchRuns(tracker, parent, folder)
+        self._outbox = Outbox(folder / OUTBOX_FILE, self._deliver)
+        for line in self._outbox.pending:
+            self._count_in(line)
+
+    def post(self, record: Record) -> None:
+        """Puts a record on disk and delivers it, or leaves it behind what waits for MLflow.
+
+        None that stores files: in order, a store that fails would hold up the trials.
+        """
+        # Outbox before map: what a kill leaves between the two is recovered from the outbox.
+        self._outbox.post(to_line(record, _now_ms()))
+        self.runs.write()
+        self._outbox.flush()
+
+    def flush(self) -> int:
+        """Tries to deliver what waits, now, and returns how many records still wait on disk."""
+        return self._outbox.flush(force=True)
+
+    def open_closing(self, records: Sequence[Record]) -> Outbox:
+        """Returns a queue of the search's last records, in place of what an earlier end left; delivers none of them.
+
+        Not in order: a file that its store does not take must not hold up the others.
+        """
+        path = self._arguments[2] / CLOSING_FILE
+        path.unlink(missing_ok=True)
+        closing = Outbox(path, self._deliver, in_order=False)
+        time_ms = _now_ms()
+        for record in records:
+            closing.post(to_line(record, time_ms))
+        return closing
+
+    def _deliver(self, line: Mapping[str, Any]) -> None:
+        record, time_ms = read_line(line)
+        record.deliver(self.runs, time_ms)
+
+    def _count_in(self, line: Mapping[str, Any]) -> None:
+        """Adds to the runs what a record that waits says of them; a damaged one is refused when its turn comes."""
+        try:
+            record, _ = read_line(line)
+        except TrackingError:
+            return
+        trial_id: str | None = getattr(record, "trial_id", None)
+        if trial_id is None:
+            return
+        run = self.runs.by_trial.setdefault(trial_id, TrialRun())
+        if isinstance(record, Metrics):
+            run.last_step = max(run.last_step, record.step)
+            run.best_val_dice = record.metrics.get("best_val_dice", run.best_val_dice)
+        elif isinstance(record, Progress):
+            run.counted = True
+
+
+def count_waiting(folder: Path) -> int:
+    """Returns how many records of a search have not been delivered."""
+    return sum(count_lines(folder / name) for name in (OUTBOX_FILE, CLOSING_FILE))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
