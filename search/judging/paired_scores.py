@@ -1,22 +1,21 @@
-"""Scores of two models on the same (image, class) pairs, checked, from columns or from a CSV file."""
+"""Scores of two models on the same (image, class) pairs, checked, from a table in memory or a CSV file."""
 
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from search.errors import ConfigError
 from search.judging.statistics import FloatArray
 from search.run_folder.score_table import format_rows, read_table
 from trainables.data.regions import find_tcga_patient
-from trainables.errors import Finding
+from trainables.errors import Finding, collect_findings
 
 PATIENT_COLUMN = "patient"
 
@@ -33,7 +32,7 @@ class PairedScores:
         baseline: Scores of the model to beat, float64 in [0, 1].
         candidate_name: What the candidate is called.
         baseline_name: What the baseline is called.
-        notes: What the reader must know about how patients were told apart.
+        notes: What the reader must know about how patients were distinguished.
     """
 
     file: NDArray[np.str_]
@@ -46,107 +45,108 @@ class PairedScores:
     notes: tuple[str, ...]
 
 
-def pair_scores(
-    file: Sequence[str],
-    class_name: Sequence[str],
-    candidate: Sequence[float] | FloatArray,
-    baseline: Sequence[float] | FloatArray,
-    *,
-    patient: Sequence[str] | None = None,
-    names: tuple[str, str] = ("candidate", "baseline"),
-    where: str = "scores",
-    rows: Sequence[int] | None = None,
-) -> PairedScores:
+def pair_scores(table: pd.DataFrame, candidate: str, baseline: str, where: str = "scores") -> PairedScores:
     """Checks the scores of two models on the same pairs.
 
     Args:
-        file: Image of each pair; TCGA names tell the patient.
-        class_name: Class of each pair.
-        candidate: Scores in [0, 1]; NaN stands for a missing one and is refused.
-        baseline: Likewise.
-        patient: Patient of each pair, if not to be read from the file names.
-        names: What the candidate and the baseline are called.
+        table: One row a pair: `file`, `class`, a column of scores in [0, 1] for each model, and perhaps `patient`,
+            without which TCGA file names decide. The index numbers the rows in the findings.
+        candidate: Column of the model that should win.
+        baseline: Column of the model to beat.
         where: Where the scores come from, for the findings.
-        rows: Number of each row in what the user sees (lines of a file); 0, 1, ... if not given.
 
     Raises:
-        ConfigError: With every finding: nothing to compare, lengths that differ, missing or impossible
-            scores, an (image, class) pair given twice, an empty name, one name for both models.
+        ConfigError: With every finding: nothing to compare, missing or impossible scores, an (image, class) pair
+            given twice, an empty name, one column for both models.
     """
-    columns: dict[str, Sequence[Any] | FloatArray] = {
-        "file": file,
-        "class": class_name,
-        names[0]: candidate,
-        names[1]: baseline,
-    }
-    if patient is not None:
-        columns["patient"] = patient
-    lengths = {key: len(column) for key, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise ConfigError([Finding(where, f"columns differ in length: {lengths}", "give one value a pair")])
-    if not len(file):
-        raise ConfigError([Finding(where, "holds no scores", "give at least one (image, class) pair")])
-    values = {name: np.asarray(columns[name], dtype=np.float64) for name in names}
-    row_numbers = np.arange(len(file)) if rows is None else np.asarray(rows)
-    findings = [_name_one_column(names[0], where)] if names[0] == names[1] else []
-    for name in dict.fromkeys(names):
-        findings += _find_bad_scores(values[name], name, where, row_numbers)
-    for key in sorted(columns.keys() - set(names)):
-        empty = row_numbers[[not str(value).strip() for value in columns[key]]]
-        if empty.size:
-            findings.append(Finding(where, f"no {key} in {format_rows(empty)}", "name it in every row"))
-    findings += _find_duplicates(file, class_name, where, row_numbers)
+    if table.empty:
+        raise ConfigError.at(where, "holds no scores", "give at least one (image, class) pair")
+    findings = []
+    if candidate == baseline:
+        what = f"`{candidate}` is both candidate and baseline"
+        findings.append(Finding(where, what, "name two different columns"))
+    # Python's own float(): pandas' reading of decimals may differ in the last bit.
+    scores = {name: np.array([_parse_score(cell) for cell in table[name]]) for name in {candidate: 0, baseline: 0}}
+    for name, values in scores.items():
+        findings += _find_bad_scores(values, name, where, table.index)
+    for name in ("class", "file", PATIENT_COLUMN):
+        if name in table and len(empty := table.index[table[name].str.strip() == ""]):
+            findings.append(Finding(where, f"no {name} in {format_rows(empty)}", "name it in every row"))
+    for (image, class_name), rows in table[table.duplicated(["file", "class"], keep=False)].groupby(
+        ["file", "class"], sort=False
+    ):
+        what = f"{image}, {class_name} is given {len(rows)} times ({format_rows(rows.index)})"
+        findings.append(Finding(where, what, "keep one of them"))
     if findings:
         raise ConfigError(findings)
-    patients, notes = _read_patients(file) if patient is None else ([str(p) for p in patient], ())
+    patients, notes = (table[PATIENT_COLUMN], ()) if PATIENT_COLUMN in table else _read_patients(table["file"])
     return PairedScores(
-        file=np.asarray(file, dtype=np.str_),
-        class_name=np.asarray(class_name, dtype=np.str_),
+        file=np.asarray(table["file"], dtype=np.str_),
+        class_name=np.asarray(table["class"], dtype=np.str_),
         patient=np.asarray(patients, dtype=np.str_),
-        candidate=values[names[0]],
-        baseline=values[names[1]],
-        candidate_name=names[0],
-        baseline_name=names[1],
+        candidate=scores[candidate],
+        baseline=scores[baseline],
+        candidate_name=candidate,
+        baseline_name=baseline,
         notes=notes,
     )
 
 
-def _name_one_column(name: str, where: str) -> Finding:
-    return Finding(where, f"`{name}` is both candidate and baseline", "name two different columns")
+def read_scores(path: Path, candidate: str, baseline: str, patient_column: str | None = None) -> PairedScores:
+    """Reads two columns of a CSV file with the columns `file`, `class` and one for each model.
+
+    The patients are in the named column, or in one called `patient`; without either, TCGA file names decide.
+
+    Raises:
+        ConfigError: With every finding: a file that cannot be read, missing columns with the nearest name, columns
+            that occur twice, and all that `pair_scores` refuses.
+    """
+    table = read_table(path)
+    header = list(table.columns)
+    if patient_column is None and header.count(PATIENT_COLUMN) == 1:
+        patient_column = PATIENT_COLUMN
+    wanted = dict.fromkeys(["file", "class", candidate, baseline])
+    findings = _find_bad_columns(header, [*wanted, *([] if patient_column is None else [patient_column])], str(path))
+    if any(header.count(name) != 1 for name in wanted):
+        raise ConfigError(findings)
+    pairs = table[list(wanted)].apply(lambda column: column.str.strip())
+    if patient_column is not None and header.count(patient_column) == 1:
+        pairs[PATIENT_COLUMN] = table[patient_column].str.strip()
+    with collect_findings(findings):
+        scores = pair_scores(pairs, candidate, baseline, str(path))
+    if findings:
+        raise ConfigError(findings)
+    return scores
 
 
-def _find_bad_scores(
-    values: FloatArray, name: str, where: str, row_numbers: NDArray[np.int_]
-) -> list[Finding]:
+def _find_bad_scores(values: FloatArray, name: str, where: str, rows: pd.Index[int]) -> list[Finding]:
     findings = []
     missing = np.isnan(values)
     if missing.any():
-        what = f"no number for `{name}` in {format_rows(row_numbers[missing])}"
+        what = f"no number for `{name}` in {format_rows(rows[missing])}"
         findings.append(Finding(where, what, "score every pair with both models, or leave the pair out"))
     outside = (values < 0) | (values > 1)
     if outside.any():
-        got = f"{values[outside][0]:g} ({format_rows(row_numbers[outside])})"
+        got = f"{values[outside][0]:g} ({format_rows(rows[outside])})"
         what = f"`0 <= {name} <= 1` must hold, but got {got}"
         findings.append(Finding(where, what, "give scores as fractions, not percent"))
     return findings
 
 
-def _find_duplicates(
-    file: Sequence[str], class_name: Sequence[str], where: str, row_numbers: NDArray[np.int_]
-) -> list[Finding]:
-    places: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place, pair in enumerate(zip(file, class_name, strict=True)):
-        places[pair].append(place)
+def _find_bad_columns(header: Sequence[str], wanted: Iterable[str], where: str) -> list[Finding]:
     findings = []
-    for (image, name), found in places.items():
-        if len(found) > 1:
-            what = f"{image}, {name} is given {len(found)} times ({format_rows(row_numbers[found])})"
-            findings.append(Finding(where, what, "keep one of them"))
+    for name in wanted:
+        if header.count(name) > 1:
+            findings.append(Finding(where, f"column `{name}` stands twice", "rename one of them"))
+        elif name not in header:
+            nearest = difflib.get_close_matches(name, header, n=1)
+            fix = f"did you mean `{nearest[0]}`?" if nearest else f"there are: {', '.join(header)}"
+            findings.append(Finding(where, f"no column `{name}`", fix))
     return findings
 
 
-def _read_patients(files: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """The patient of each file, and a note where the name does not tell it."""
+def _read_patients(files: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Returns the patient of each file by its TCGA name, and a note if some names have none."""
     patients, alone = [], set()
     for file in files:
         path = PurePosixPath(file)
@@ -162,58 +162,8 @@ def _read_patients(files: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return patients, (f"{note} (--patient COL names a column)",)
 
 
-def read_scores(path: Path, candidate: str, baseline: str, patient_column: str | None = None) -> PairedScores:
-    """Reads two columns of a CSV file with the columns `file`, `class` and one for each model.
-
-    Patients are told by the named column, or by one called `patient`, else by TCGA file names.
-
-    Raises:
-        ConfigError: With every finding: a file that cannot be read, missing columns with the nearest name,
-            one column for both models, ragged rows, and all that `pair_scores` refuses.
-    """
-    table = read_table(path)
-    header = list(table.columns)
-    if patient_column is None and header.count(PATIENT_COLUMN) == 1:
-        patient_column = PATIENT_COLUMN
-    wanted = ["file", "class", candidate, baseline] + ([patient_column] if patient_column is not None else [])
-    findings = _find_bad_columns(header, dict.fromkeys(wanted), str(path))
-    if candidate == baseline:
-        findings.append(_name_one_column(candidate, str(path)))
-    if not all(header.count(name) == 1 for name in wanted[:4]):
-        raise ConfigError(findings)
-    columns = {name: table[name].str.strip().tolist() for name in header if header.count(name) == 1}
-    try:
-        scores = pair_scores(
-            columns["file"],
-            columns["class"],
-            [_parse_score(cell) for cell in columns[candidate]],
-            [_parse_score(cell) for cell in columns[baseline]],
-            patient=None if patient_column is None else columns.get(patient_column),
-            names=(candidate, baseline),
-            where=str(path),
-            rows=table.index.tolist(),
-        )
-    except ConfigError as error:
-        raise ConfigError(list(dict.fromkeys([*findings, *error.findings]))) from None
-    if findings:
-        raise ConfigError(findings)
-    return scores
-
-
-def _find_bad_columns(header: Sequence[str], wanted: Iterable[str], where: str) -> list[Finding]:
-    findings = []
-    for name in wanted:
-        if header.count(name) > 1:
-            findings.append(Finding(where, f"column `{name}` stands twice", "rename one of them"))
-        elif name not in header:
-            nearest = difflib.get_close_matches(name, header, n=1)
-            fix = f"did you mean `{nearest[0]}`?" if nearest else f"there are: {', '.join(header)}"
-            findings.append(Finding(where, f"no column `{name}`", fix))
-    return findings
-
-
-def _parse_score(cell: str) -> float:
+def _parse_score(cell: str | float) -> float:
     try:
         return float(cell)
     except ValueError:
-        return float("nan")  # `pair_scores` lists the rows without a number
+        return float("nan")  # a finding names the rows without a number

@@ -10,7 +10,7 @@ from pathlib import Path
 from search.judging.openings import add_opening, describe_openings, find_opening, locate_test_scores
 from search.judging.paired_scores import pair_scores
 from search.judging.verdict import Verdict, judge
-from search.run_folder.score_table import write_scores
+from search.run_folder.score_table import tabulate, write_scores
 from search.run_folder.search_record import SearchRecord
 from trainables.context import TrialContext
 from trainables.evaluation.candidates import Candidate, score_candidate
@@ -109,16 +109,8 @@ def judge_pairs(
         names: Names of the model and of the baseline.
         seed: Of the bootstrap.
     """
-    pairs = candidate.compared
-    assert {(pair.file, pair.class_name) for pair in pairs} == set(baseline)
-    return judge(
-        pair_scores(
-            [pair.file for pair in pairs],
-            [pair.class_name for pair in pairs],
-            [pair.dice for pair in pairs],
-            [baseline[pair.file, pair.class_name] for pair in pairs],
-            patient=[pair.patient for pair in pairs],
-            names=names,
-        ),
-        seed,
-    )
+    table = tabulate({names[0]: candidate})
+    pairs = list(zip(table["file"], table["class"], strict=True))
+    assert set(pairs) == set(baseline)
+    table[names[1]] = [baseline[pair] for pair in pairs]
+    return judge(pair_scores(table, *names), seed)

@@ -35,26 +35,38 @@ class PairMeans:
     n_pairs: int
 
 
+def tabulate(scores: Mapping[str, Scores]) -> pd.DataFrame:
+    """Returns one row per (image, class) pair with a Dice column per model.
+
+    Args:
+        scores: Scores of the same pairs under one protocol, by the name of their column.
+    """
+    first = next(iter(scores.values()))
+    pairs = [(pair.file, pair.class_name) for pair in first.compared]
+    assert all(pairs == [(pair.file, pair.class_name) for pair in each.compared] for each in scores.values())
+    return pd.DataFrame(
+        {
+            "file": [pair.file for pair in first.compared],
+            "class": [pair.class_name for pair in first.compared],
+            "patient": [pair.patient for pair in first.compared],
+            "protocol": first.protocol.id,
+            **{name: [pair.dice for pair in each.compared] for name, each in scores.items()},
+            "floor": [pair.floor for pair in first.compared],
+            "ceiling": [pair.ceiling for pair in first.compared],
+        }
+    )
+
+
 def write_scores(path: Path, scores: Mapping[str, Scores], constants: Mapping[str, str] | None = None) -> None:
-    """Writes one row per (image, class) pair with a Dice column per model: what ``search.verdict`` reads.
+    """Writes a table of scores, which ``search.verdict`` reads.
 
     Args:
         path: The file.
-        scores: Scores of the same pairs under one protocol, by the name of their column.
+        scores: As :func:`tabulate` takes them.
         constants: Further columns that hold one value in every row.
     """
-    first = next(iter(scores.values()))
-    columns = {
-        "file": [pair.file for pair in first.compared],
-        "class": [pair.class_name for pair in first.compared],
-        "patient": [pair.patient for pair in first.compared],
-        "protocol": first.protocol.id,
-        **{name: [pair.dice for pair in each.compared] for name, each in scores.items()},
-        "floor": [pair.floor for pair in first.compared],
-        "ceiling": [pair.ceiling for pair in first.compared],
-        **(constants or {}),
-    }
-    text = pd.DataFrame(columns).to_csv(index=False, float_format="%.6f", na_rep="nan", lineterminator="\r\n")
+    table = tabulate(scores).assign(**(constants or {}))
+    text = table.to_csv(index=False, float_format="%.6f", na_rep="nan", lineterminator="\r\n")
     write_whole(path, text)
 
 

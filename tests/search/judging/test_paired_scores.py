@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from search.errors import ConfigError
@@ -28,13 +29,14 @@ def findings_of(
 
 def test_same_patient_on_two_slides_counts_once() -> None:
     files = ["TCGA-A1-A0SK-DX1_x.png", "tcga-a1-a0sk-DX2_y.png", "images/TCGA-A1-A0SL-DX1.png"]
-    scores = pair_scores(files, ["tumor"] * 3, [0.5] * 3, [0.4] * 3)
+    scores = pair_scores(pd.DataFrame({"file": files, "class": "tumor", "a": 0.5, "b": 0.4}), "a", "b")
     assert scores.patient.tolist() == ["TCGA-A1-A0SK", "TCGA-A1-A0SK", "TCGA-A1-A0SL"]
     assert not scores.notes
 
 
 def test_other_file_names_are_their_own_patient_and_that_is_said() -> None:
-    scores = pair_scores(["a/1.png", "b/1.png", "a/1.png"], ["x", "x", "y"], [0.5] * 3, [0.4] * 3)
+    columns = {"file": ["a/1.png", "b/1.png", "a/1.png"], "class": ["x", "x", "y"], "a": 0.5, "b": 0.4}
+    scores = pair_scores(pd.DataFrame(columns), "a", "b")
     assert scores.patient.tolist() == ["a/1", "b/1", "a/1"]
     assert "2 file names are not a TCGA barcode" in scores.notes[0]
 
@@ -110,8 +112,3 @@ def test_names_of_images_that_are_folders_stand_for_a_patient_each(tmp_path: Pat
 def test_one_column_for_both_is_told_once(tmp_path: Path) -> None:
     path = write(tmp_path, "file,class,a\n1.png,x,0.5\n")
     assert len(findings_of(path, "a", "a")) == 1
-
-
-def test_columns_of_different_length() -> None:
-    with pytest.raises(ConfigError, match="differ in length"):
-        pair_scores(["1.png", "2.png"], ["x", "x"], [0.5], [0.4, 0.3])

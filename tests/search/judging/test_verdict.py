@@ -6,14 +6,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from search.errors import ConfigError
-from search.judging.paired_scores import pair_scores, read_scores
+from search.judging.paired_scores import PairedScores, pair_scores, read_scores
 from search.judging.verdict import judge
 from search.verdict import main
+
+
+def pair(files: list[str], a: Any, b: Any, **columns: Any) -> PairedScores:
+    return pair_scores(pd.DataFrame({"file": files, "class": "x", **columns, "a": a, "b": b}), "a", "b")
 
 
 @pytest.mark.parametrize(
@@ -55,12 +61,11 @@ def test_command_prints_json(recorded_scores: Path, capsys: pytest.CaptureFixtur
 
 
 def test_notes_on_the_input_are_printed() -> None:
-    scores = pair_scores(["a/1.png", "b/1.png"], ["x", "x"], [0.5] * 2, [0.4] * 2)
-    assert "note: 2 file names are not a TCGA barcode" in judge(scores).to_text()
+    assert "note: 2 file names are not a TCGA barcode" in judge(pair(["a/1.png", "b/1.png"], 0.5, 0.4)).to_text()
 
 
 def test_one_patient_is_too_few() -> None:
-    verdict = judge(pair_scores(["1.png", "2.png"], ["x"] * 2, [0.1, 0.3], [0.2, 0.2], patient=["p", "p"]))
+    verdict = judge(pair(["1.png", "2.png"], [0.1, 0.3], 0.2, patient="p"))
     assert verdict.word == "undecided"
     assert "1 patient is too few" in verdict.to_text()
     json.dumps(verdict.to_dict(), allow_nan=False)
@@ -69,8 +74,7 @@ def test_one_patient_is_too_few() -> None:
 @pytest.mark.parametrize(("n_patients", "word"), [(5, "undecided"), (6, "beaten")])
 def test_few_patients(n_patients: int, word: str) -> None:
     files = [f"{i}.png" for i in range(n_patients)]
-    candidate = np.linspace(0.7, 0.8, n_patients)
-    verdict = judge(pair_scores(files, ["tumor"] * n_patients, candidate, np.full(n_patients, 0.4)))
+    verdict = judge(pair(files, np.linspace(0.7, 0.8, n_patients), 0.4))
     assert verdict.word == word
     assert not verdict.per_class
     assert "Holm" not in verdict.to_text()
@@ -78,8 +82,7 @@ def test_few_patients(n_patients: int, word: str) -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_identical_models_are_not_beaten() -> None:
-    files, classes = [f"{i // 2}.png" for i in range(20)], ["x", "y"] * 10
-    verdict = judge(pair_scores(files, classes, np.full(20, 0.5), np.full(20, 0.5)))
+    verdict = judge(pair([f"{i // 2}.png" for i in range(20)], 0.5, 0.5, **{"class": ["x", "y"] * 10}))
     assert verdict.word == "not beaten"
     assert verdict.overall.ties == 20
     json.dumps(verdict.to_dict(), allow_nan=False)
@@ -88,7 +91,7 @@ def test_identical_models_are_not_beaten() -> None:
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, float("nan")])
 def test_confidence_outside_its_range(confidence: float) -> None:
     with pytest.raises(ConfigError, match="0 < confidence < 1"):
-        judge(pair_scores(["1.png"], ["x"], [0.5], [0.4]), confidence=confidence)
+        judge(pair(["1.png"], 0.5, 0.4), confidence=confidence)
 
 
 def test_command_refuses_bad_input_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

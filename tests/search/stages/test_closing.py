@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from search.judging.paired_scores import pair_scores
@@ -36,8 +37,8 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 def verdict() -> Verdict:
     files = [f"{number}.png" for number in range(8)]
     better = [0.7 + 0.01 * number for number in range(8)]
-    pairs = pair_scores(files, ["tumor"] * 8, better, [0.5] * 8, patient=files, names=("winner", "zeroshot"))
-    return judge(pairs, seed=0)
+    table = pd.DataFrame({"file": files, "class": "tumor", "patient": files, "winner": better, "zeroshot": 0.5})
+    return judge(pair_scores(table, "winner", "zeroshot"))
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_everything_arrives_once(
     assert run.info.status == "FINISHED"
     assert (run.data.tags["verdict"], run.data.metrics["val_naming_clip_accuracy"]) == ("beaten", 0.75)
     assert read_history(tracker, parent, "val_dice_by_scale_percent") == [(0, 0.5), (50, 0.6), (100, 0.55)]
-    assert read_history(tracker, parent, "test_dice") == [(sum(ended.trials.values()), ended.test_dice)]
+    assert read_history(tracker, parent, "test_dice") == [(sum(ended.trials.values()), ended.test.dice)]
     artifacts = {item.path for item in tracker.client.list_artifacts(parent)}
     assert {"search.json", "summary.json", "confirmation.json", "verdict.txt", "naming", "overlays"} <= artifacts
     (winner,) = read_children(session)
@@ -115,7 +116,11 @@ def test_a_second_end_is_marked_and_has_one_winner(session: Session, ended: Summ
     finish_tracking(session, list_last_records(session, ended, verdict, folder / "overlays"))
     discard_choice(folder)
     session.open_queue().post(TrialStart("new", "trial-new", "trial", {"ray_trial_id": "new"}, {}))
-    again = dataclasses.replace(ended, best_trial="new", test_openings=2, test_opening=2)
+    again = dataclasses.replace(
+        ended,
+        chosen=dataclasses.replace(ended.chosen, trial_id="new"),
+        test=dataclasses.replace(ended.test, opening=2, openings=2),
+    )
     again.write(folder)
     (folder / "chosen.json").write_text("{}")
     finish_tracking(session, list_last_records(session, again, verdict, folder / "overlays"))
@@ -141,13 +146,13 @@ def test_a_stop_in_the_middle_of_the_end_leaves_no_figure_twice(
         patch.setattr(Tracker, "log_artifact", stop)
         finish(ended)
     finish(ended)
-    assert read_history(tracker, parent, "test_dice") == [(step, ended.test_dice)]
+    assert read_history(tracker, parent, "test_dice") == [(step, ended.test.dice)]
     assert read_history(tracker, parent, "val_dice_by_scale_percent") == [(0, 0.5), (50, 0.6), (100, 0.55)]
-    finish(dataclasses.replace(ended, test_dice=0.25))  # what is new is told, and counts
+    finish(dataclasses.replace(ended, test=dataclasses.replace(ended.test, dice=0.25)))  # what is new counts
     finish(ended)
     told = [value for _, value in read_history(tracker, parent, "test_dice")]
-    assert told == [ended.test_dice, 0.25, ended.test_dice]
-    assert tracker.client.get_run(parent).data.metrics["test_dice"] == ended.test_dice
+    assert told == [ended.test.dice, 0.25, ended.test.dice]
+    assert tracker.client.get_run(parent).data.metrics["test_dice"] == ended.test.dice
 
 
 def test_a_file_that_is_gone_holds_nothing_up(session: Session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from search.judging.paired_scores import pair_scores
@@ -29,7 +30,8 @@ def finished(session: Session, make_summary: Callable[..., Summary]) -> Session:
 def make_result(folder: Path, opening: int) -> HeldOutResult:
     file = folder / f"scores_test_{opening}.csv"
     file.write_text("file,class\n")
-    pairs = pair_scores(["a", "b"], ["tumor"] * 2, [0.7, 0.6], [0.5, 0.5], patient=["a", "b"], names=("w", "z"))
+    table = pd.DataFrame({"file": ["a", "b"], "class": "tumor", "patient": ["a", "b"], "w": [0.7, 0.6], "z": 0.5})
+    pairs = pair_scores(table, "w", "z")
     return HeldOutResult(opening, 0.65, 0.5, judge(pairs, 0), file)
 
 
