@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -64,3 +65,18 @@ def collect_findings(findings: list[Finding]) -> Iterator[None]:
         yield
     except InputError as error:
         findings += error.findings
+
+
+def suggest_name(given: str, known: Iterable[str]) -> str:
+    """Returns what to do about an unknown name: the nearest known one, or which there are, up to 100."""
+    known = tuple(known)
+    if nearest := find_nearest(given, known):
+        return f"did you mean {nearest!r}?"
+    return f"known are: {', '.join(known)}" if len(known) <= 100 else "correct or remove it"
+
+
+def find_nearest(given: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Returns the known name that is nearest in any case, or None if all are less alike than ``cutoff`` in [0, 1]."""
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=cutoff)
+    return folded[near[0]] if near else None

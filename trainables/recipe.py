@@ -7,13 +7,12 @@ own limits, so that a space is refused before it costs anything.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, get_type_hints
 
-from trainables.errors import Finding, InputError
+from trainables.errors import Finding, InputError, suggest_name
 
 Scalar = bool | int | float | str
 # Kinds of adapters whose update PEFT multiplies by a scale. PiSSA's holds a part of the stock weights as well.
@@ -365,9 +364,3 @@ def find_conflicts(recipe: Recipe) -> list[Finding]:
         what = f"{distill} needs zero-shot masks, and with class_prompts.tokens there are none"
         found.append(Finding("regularise.distill", what, "set regularise.distill or class_prompts.tokens to 0"))
     return found
-
-
-def suggest_name(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    """Says which known name is nearest to a mistyped one, or which there are."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean {nearest[0]!r}?" if nearest else f"known are: {', '.join(known)}"

@@ -10,8 +10,8 @@ from pathlib import Path
 from search.command_line.options import SearchOptions
 from search.command_line.paths import expand_path
 from search.errors import ConfigError
-from search.space.yaml_lines import YamlNode, read_yaml
 from trainables.errors import Finding, InputError
+from trainables.files.yaml_lines import YamlNode, read_yaml
 
 PROMPT_TEXTS_FILE = "prompt_texts.yaml"
 
@@ -51,7 +51,7 @@ def read_prompt_texts(path: Path | None, classes: Sequence[str] | None) -> Promp
 
 
 def _read(path: Path, classes: Sequence[str] | None) -> PromptTexts:
-    node = read_yaml(path)
+    node = read_yaml(path, ConfigError)
     entries = node.read_mapping(classes)
     texts = {name: _read_entry(entry) for name, entry in entries.items()}
     for name in classes or ():

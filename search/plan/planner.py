@@ -19,10 +19,9 @@ from search.plan.places import read_places
 from search.plan.problems import Problems
 from search.plan.search_plan import SearchPlan
 from search.space.config import SearchConfig, find_space, load_config
-from trainables.errors import Finding
+from trainables.errors import Finding, suggest_name
 from trainables.model.weights import find_model
 from trainables.protocol.spec import PROTOCOLS, Protocol
-from trainables.recipe import suggest_name
 
 
 def make_plan(
@@ -73,7 +72,7 @@ def _check_devices(options: SearchOptions, problems: Problems) -> None:
 
 
 def _read_config(options: SearchOptions) -> SearchConfig:
-    config = load_config(find_space(options.space), PROTOCOLS)
+    config = load_config(find_space(options.space))
     if findings := _check_effort(options, config):
         raise ConfigError(findings)
     changes: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from search.space.parameters import Choice, FloatRange, Parameter
-from search.space.yaml_lines import YamlNode
+from trainables.files.yaml_lines import YamlNode
 from trainables.protocol.fields import PROTOCOL_RULES, change_protocol
 from trainables.protocol.spec import Protocol
 from trainables.recipe import Recipe, RecipeError, Scalar, list_rules

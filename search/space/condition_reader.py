@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from search.space.parameter_reader import read_value, report_not_searched
 from search.space.parameters import Condition, FloatRange, Parameter, contains, spell_bounds
-from search.space.yaml_lines import YamlNode
+from trainables.files.yaml_lines import YamlNode
 from trainables.recipe import Scalar
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from search.command_line.numbers import MAX_COUNT
 from search.errors import ConfigError
 from search.space.checks import (
     check_conflicts,
@@ -26,8 +27,8 @@ from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
 from search.space.recorded_points import describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
-from search.space.yaml_lines import YamlNode, read_yaml
 from trainables.errors import Finding
+from trainables.files.yaml_lines import YamlNode, read_yaml
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Scalar
 
@@ -165,17 +166,13 @@ def find_space(text: str) -> Path:
     raise ConfigError([Finding(text, what, f"{question}shipped are: {', '.join(shipped)}")])
 
 
-def load_config(path: Path, known_protocols: Collection[str]) -> SearchConfig:
+def load_config(path: Path) -> SearchConfig:
     """Reads a space file and checks it whole.
-
-    Args:
-        path: The file.
-        known_protocols: Names that ``protocol`` may have.
 
     Raises:
         ConfigError: With everything that is wrong in the file, by line; or why it cannot be read at all.
     """
-    top = read_yaml(path)
+    top = read_yaml(path, ConfigError)
     entries = top.read_mapping(_KEYS)
     train = entries["train"].read_bool(SearchConfig.train) if "train" in entries else SearchConfig.train
     fixed = read_fixed(entries["fixed"]) if "fixed" in entries else {}
@@ -184,10 +181,10 @@ def load_config(path: Path, known_protocols: Collection[str]) -> SearchConfig:
     readers: dict[str, Callable[[YamlNode], Any]] = {
         "name": lambda node: node.read_text(path.stem),
         "description": lambda node: node.read_text(""),
-        "protocol": lambda node: node.read_word(SearchConfig.protocol, tuple(known_protocols)),
+        "protocol": lambda node: node.read_word(SearchConfig.protocol, tuple(PROTOCOLS)),
         "objective": read_objective,
-        "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1),
-        "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1),
+        "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1, high=MAX_COUNT),
+        "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1, high=MAX_COUNT),
         "scheduler": _read_scheduler,
         "sampler": _read_sampler,
     }
@@ -198,11 +195,6 @@ def load_config(path: Path, known_protocols: Collection[str]) -> SearchConfig:
     if "space" not in entries and not is_replay and isinstance(top.value, dict):
         fix = "say what is searched, such as space: {optim.lr: {low: 1.0e-4, high: 1.0e-2}}, or what a replay has fixed"
         top.report("has no space", fix)
-    if "protocol" not in entries and config.protocol not in known_protocols:
-        top.report(
-            f"has no protocol, and there is no {config.protocol!r}",
-            f"known are: {', '.join(known_protocols)}",
-        )
     check_fixed_or_searched(entries)
     if train:
         check_grace_period(entries, config.scheduler.grace_period, config.max_epochs)
@@ -254,7 +246,7 @@ def _read_scheduler(node: YamlNode) -> SchedulerConfig:
     kind = entries["kind"].read_word(SchedulerConfig.kind, SCHEDULER_KINDS) if "kind" in entries else "asha"
     _report_ignored(entries, kind, needed="asha")
     numbers = {
-        key: entries[key].read_int(default, low)
+        key: entries[key].read_int(default, low, MAX_COUNT)
         for key, default, low in (
             ("grace_period", SchedulerConfig.grace_period, 1),
             ("reduction_factor", SchedulerConfig.reduction_factor, 2),
@@ -270,7 +262,7 @@ def _read_sampler(node: YamlNode) -> SamplerConfig:
     _report_ignored(entries, kind, needed="tpe")
     if kind != "tpe" or "startup_trials" not in entries:
         return SamplerConfig(kind)
-    return SamplerConfig(kind, entries["startup_trials"].read_int(SamplerConfig.startup_trials, low=1))
+    return SamplerConfig(kind, entries["startup_trials"].read_int(SamplerConfig.startup_trials, low=1, high=MAX_COUNT))
 
 
 def _report_ignored(entries: Mapping[str, YamlNode], kind: str, needed: str) -> None:

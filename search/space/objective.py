@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search.space.yaml_lines import YamlNode, describe
-from trainables.recipe import suggest_name
+from trainables.errors import suggest_name
+from trainables.files.yaml_lines import YamlNode, describe
 
 Mode = Literal["max", "min"]
 

@@ -8,10 +8,10 @@ from fractions import Fraction
 from functools import cache
 
 from search.space.parameters import Choice, FloatRange, IntRange, Parameter
-from search.space.yaml_lines import YamlNode, describe, spell_number
-from trainables.errors import Finding
+from trainables.errors import Finding, suggest_name
+from trainables.files.yaml_lines import YamlNode, describe, spell_number
 from trainables.protocol.fields import PROTOCOL_RULES
-from trainables.recipe import FieldRule, Scalar, check_value, list_rules, suggest_name
+from trainables.recipe import FieldRule, Scalar, check_value, list_rules
 
 MAX_STEPS = 1_000_000
 

@@ -27,11 +27,13 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from search.command_line.numbers import MAX_COUNT
+from search.errors import ConfigError
 from search.space.parameter_reader import read_fixed
 from search.space.parameters import Choice, Parameter, contains, list_applying, list_conditions, sort_parents_first
 from search.space.recorded_experiments import RECORDED_EXPERIMENTS
 from search.space.starting_points import StartingPoint
-from search.space.yaml_lines import read_yaml
+from trainables.files.yaml_lines import read_yaml
 from trainables.recipe import Recipe, Scalar
 from trainables.training.schedule import build_schedule
 
@@ -163,9 +165,9 @@ def _spell(value: Scalar) -> str:
 
 
 def _read_recorded(path: Path, name: str) -> RecordedSpace:
-    top = read_yaml(path)
+    top = read_yaml(path, ConfigError)
     entries = top.read_mapping()
     train = entries["train"].read_bool(True) if "train" in entries else True
     fixed = read_fixed(entries["fixed"]) if "fixed" in entries else {}
-    epochs = entries["max_epochs"].read_int(1, low=1) if "max_epochs" in entries else 0
+    epochs = entries["max_epochs"].read_int(1, low=1, high=MAX_COUNT) if "max_epochs" in entries else 0
     return RecordedSpace(name, train, epochs, fixed)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from search.space.parameter_reader import read_value, report_not_searched
 from search.space.parameters import Condition, Parameter, contains, spell_bounds
-from search.space.yaml_lines import YamlNode, describe
+from trainables.files.yaml_lines import YamlNode, describe
 from trainables.recipe import Scalar
 
 RECORDED = "recorded"

@@ -32,7 +32,6 @@ from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
 from trainables.files.json_reader import build_record
 from trainables.files.manifest import seal_checkpoint
-from trainables.protocol.spec import PROTOCOLS
 
 
 @pytest.fixture(scope="session")
@@ -210,7 +209,7 @@ def list_faults(tmp_path: Path) -> Callable[[str], list[tuple[str, str]]]:
         path = tmp_path / "a.yaml"
         path.write_text(text)
         try:
-            load_config(path, PROTOCOLS)
+            load_config(path)
         except ConfigError as error:
             return [(fault.where.removeprefix("a.yaml:"), f"{fault.what} -> {fault.fix}") for fault in error.findings]
         return []

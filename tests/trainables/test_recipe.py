@@ -14,7 +14,6 @@ from trainables.recipe import (
     check_value,
     find_conflicts,
     list_rules,
-    suggest_name,
 )
 
 DEFAULTS = Recipe().to_flat()
@@ -107,11 +106,6 @@ def test_all_findings_are_told_at_once() -> None:
 def test_a_finding_stands_where_the_caller_says() -> None:
     finding = check_value("optim.lr", 2.0, "lora.yaml:12 fixed.optim.lr")
     assert finding is not None and finding.where == "lora.yaml:12 fixed.optim.lr"
-
-
-def test_without_a_near_name_all_are_told() -> None:
-    assert suggest_name("zzz", ("mask", "box")) == "known are: mask, box"
-    assert suggest_name("boxx", ("mask", "box")) == "did you mean 'box'?"
 
 
 @pytest.mark.parametrize(

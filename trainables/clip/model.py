@@ -21,10 +21,9 @@ from open_clip.factory import load_state_dict
 from PIL import Image
 from torch import Tensor, nn
 
-from trainables.errors import CheckpointError, Finding
+from trainables.errors import CheckpointError, Finding, suggest_name
 from trainables.files.damage import CONTENT_ERRORS
 from trainables.files.weight_file import check_finite, check_weight_file
-from trainables.recipe import suggest_name
 
 DEFAULT_CLIP = "ViT-B-32"
 CONFIG_FILE = "open_clip_config.json"

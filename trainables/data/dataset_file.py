@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import yaml
-
-from trainables.errors import Finding
-
-_Tell = Callable[[tuple[Any, ...], str, str], None]  # keys from the top, what is wrong, what to do
+from trainables.errors import Finding, InputError, find_nearest
+from trainables.files.yaml_lines import KeyPath, YamlNode, describe, read_yaml
 
 FILE = "dataset.yaml"
 PARTS = ("train", "val", "test")
 _MISNAMED = ("dataset.yaml", "dataset.yml", "dataset.yaml.txt", "dataset.yml.txt")  # in any case
 _KEYS = ("name", "classes", "background", "ignore", "split", "patients")
 _MAX_BYTES = 64_000_000  # 100,000 regions with their split and patients take a fifth of it
-_MAX_DEPTH, _MAX_DIGITS = 8, 100
 _CLASS_NAME = re.compile(r"(?=.*\w)[\w.\- ]{1,100}")  # what may stand in the name of a tracked metric
-
-_TAG = "tag:yaml.org,2002:"
-_PLAIN_NUMBER = re.compile("0|-?[1-9][0-9]{,9}")
-_NOTHING = re.compile(r"\.nan", re.IGNORECASE)  # what programs write for an empty cell of a table
-
-
-# The C loader reads a split of 100,000 names in a second, the other in a minute.
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # one of two
-    """Leaves dates as text: not every text that looks like one is one."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+_ID = re.compile("0|[1-9][0-9]{,2}")
+_NOTHING = re.compile(r"\s*|\.nan", re.IGNORECASE)  # what programs write for an empty cell of a table
 
 
 @dataclass(frozen=True)
@@ -46,15 +28,15 @@ class DatasetFile:
     """What ``dataset.yaml`` says; the defaults are those of a folder without one.
 
     Attributes:
-        path: The file, be it there or not.
+        path: The file, which may be missing.
         name: Of the data set.
         classes: Class id in the masks -> class name.
-        has_classes: Whether it is known what ids mean; not where the file is at fault about them.
+        has_classes: Whether it is known what ids mean; False if the file is at fault about them.
         background_ids: Ids that stand for no class, ascending.
         ignore_ids: Ids that are neither scored nor trained on, ascending.
         split: Part -> image file names, unchecked.
         patients: Image file name -> patient.
-        lines: Line of each key, of each key below it, and of each item of a list there, counted from 1.
+        lines: Line of each key, of the keys in it, and of each name in a part of the split, counted from 1.
     """
 
     path: Path
@@ -69,18 +51,18 @@ class DatasetFile:
 
     def locate(self, *keys: object) -> str:
         """Returns what findings call a place: ``data/dataset.yaml:3 classes.300``."""
-        return _locate(self.path, self.lines, keys)
+        words = tuple(map(str, keys))
+        dotted = ".".join(words)
+        return f"{self._find_line(words)} {dotted if len(dotted) <= 200 else f'{dotted[:197]}...'}"
 
     def locate_split(self, part: str, name: str = "") -> str:
         """Returns what findings call a part of the split, with the line of a name in it, if one is given."""
-        return f"{_find_line(self.path, self.lines, ('split', part, name))} split.{part}"
+        return f"{self._find_line(('split', part, name))} split.{part}"
 
-
-class _Content(NamedTuple):
-    """A YAML file: its plain value, and the lines of keys at the top and one level below, and of lists' items there."""
-
-    value: Any
-    lines: Mapping[tuple[str, ...], int]
+    def _find_line(self, words: tuple[str, ...]) -> str:
+        """Returns the file with the line of the innermost of nested keys that has one."""
+        line = next((self.lines[words[:n]] for n in range(len(words), 0, -1) if words[:n] in self.lines), None)
+        return f"{self.path}{'' if line is None else f':{line}'}"
 
 
 def normalize_name(name: str) -> str:
@@ -91,9 +73,11 @@ def normalize_name(name: str) -> str:
 def read_dataset_file(root: Path, default_classes: Mapping[int, str], findings: list[Finding]) -> DatasetFile:
     """Reads and checks ``dataset.yaml``; appends each problem and goes on without that key. Raises nothing.
 
+    Keys and values are the text that is written: the patients 1_23 and 12_3 are two, NO is a name.
+
     Args:
         root: The data set's folder.
-        default_classes: The classes where the file names none.
+        default_classes: The classes of a file that names none.
         findings: Where problems go.
     """
     path = root / FILE
@@ -102,41 +86,40 @@ def read_dataset_file(root: Path, default_classes: Mapping[int, str], findings: 
         findings += [Finding(str(root / name), "is not read", f"rename it to {FILE}") for name in misnamed]
         return DatasetFile(path, has_classes=not misnamed)
     try:
-        content, lines = _load_yaml(path)
-    except Exception as error:  # on broken tags the loader raises almost anything, AttributeError too
-        what = " ".join((str(error) or type(error).__name__).split())
-        findings.append(Finding(str(path), f"cannot be read: {shorten(what)}", "correct it"))
+        top = read_yaml(path, file=str(path), texts=True, max_bytes=_MAX_BYTES)
+    except InputError as error:
+        findings += error.findings
         return DatasetFile(path, has_classes=False)
-    if content is None:
+    if top.value is None and not top.problems:
         return DatasetFile(path)
-    if not isinstance(content, dict):
-        findings.append(Finding(str(path), "is no mapping", f"its keys may be {', '.join(_KEYS)}"))
-        return DatasetFile(path, has_classes=False)
+    is_sound = isinstance(top.value, dict) and not top.problems
+    settings = _read_settings(path, top, default_classes, is_sound)
+    findings += top.list_problems()
+    return settings
 
-    def tell(keys: tuple[Any, ...], what: str, fix: str) -> None:
-        findings.append(Finding(_locate(path, lines, keys), what, fix))
 
-    for key in content:
-        if key not in _KEYS:
-            tell((key,), "unknown key", suggest_key(key, _KEYS))
-    name = _read_name(content.get("name"), tell)
-    n_told = len(findings)
-    classes = _read_classes(content.get("classes"), tell)
+def _read_settings(path: Path, top: YamlNode, default_classes: Mapping[int, str], is_sound: bool) -> DatasetFile:
+    entries = top.read_mapping(_KEYS)
+    entries = {key: node for key, node in entries.items() if node.value is not None}
+    n_before = len(top.problems)
+    classes = _read_classes(entries["classes"]) if "classes" in entries else None
     taken = {one: f"the class {called}" for one, called in (classes or default_classes).items()}
-    ignore_ids = _read_ids("ignore", content.get("ignore"), taken, "score it or ignore it", tell)
+    ignore_ids = _read_ids(entries["ignore"], taken, "score it or ignore it") if "ignore" in entries else None
     taken |= dict.fromkeys(ignore_ids or (), "ignored")
-    background = _read_ids("background", content.get("background"), taken, "keep one of them", tell)
-    is_misspelled = any(_is_near(key, known) for key in content for known in ("classes", "background", "ignore"))
+    background = _read_ids(entries["background"], taken, "keep one of them") if "background" in entries else ()
+    given = top.value if isinstance(top.value, dict) else {}
+    meant = {find_nearest(key, ("classes", "background", "ignore"), cutoff=0.6) for key in given if key not in _KEYS}
+    split, patients = entries.get("split"), entries.get("patients")
     return DatasetFile(
         path=path,
-        name=name,
+        name=_read_name(entries["name"]) if "name" in entries else None,
         classes=classes,
-        has_classes=len(findings) == n_told and not is_misspelled,
-        background_ids=background or (),
+        has_classes=is_sound and len(top.problems) == n_before and meant <= {None},
+        background_ids=background,
         ignore_ids=ignore_ids,
-        split=_read_split(content.get("split"), tell),
-        patients=_read_patients(content.get("patients"), tell),
-        lines=lines,
+        split=_read_split(split) if split else None,
+        patients=_read_patients(patients) if patients else None,
+        lines=dict(_list_lines(top)),
     )
 
 
@@ -148,217 +131,83 @@ def _find_misnamed(root: Path) -> list[str]:
         return []
 
 
-def _locate(path: Path, lines: Mapping[tuple[str, ...], int], keys: tuple[object, ...]) -> str:
-    words = tuple(map(str, keys))
-    return f"{_find_line(path, lines, words)} {shorten('.'.join(words))}"
+def _list_lines(top: YamlNode) -> Iterable[tuple[tuple[str, ...], int]]:
+    """Yields the lines of keys, and of the names in the split's parts; of one that stands twice, the last."""
+    for path, line in top.lines.items():
+        words = [part for part in path if isinstance(part, str)]
+        if len(words) < len(path):  # an item of a list
+            if len(path) != 3 or path[0] != "split":
+                continue
+            words.append(_look_up(top.value, path))
+        yield tuple(map(normalize_name, words)), line
 
 
-def _find_line(path: Path, lines: Mapping[tuple[str, ...], int], words: tuple[str, ...]) -> str:
-    """Returns the file with the line of the innermost of nested keys that has one."""
-    line = next((lines[words[:n]] for n in range(len(words), 0, -1) if words[:n] in lines), None)
-    return f"{path}{'' if line is None else f':{line}'}"
+def _look_up(value: Any, path: KeyPath) -> str:
+    for part in path:
+        value = value[part]
+    return str(value)
 
 
-def _load_yaml(path: Path) -> _Content:
-    """Reads a YAML file of bounded size, depth and effort.
-
-    Raises:
-        ValueError: If it is no plain file, too large, nested too deeply, or has aliases (a few nested ones stand
-            for gigabytes), keys that stand twice or endless numbers.
-        OSError: If it cannot be read.
-        yaml.YAMLError: If it is not YAML. Broken tags raise nearly anything else.
-    """
-    if not path.is_file():
-        raise ValueError("it is no plain file" + ", but a link that leads to none" * path.is_symlink())
-    if (n_bytes := path.stat().st_size) > _MAX_BYTES:
-        raise ValueError(f"it has {n_bytes:,} bytes, more than {_MAX_BYTES:,}")
-    loader = _Loader(path.read_text(encoding="utf-8-sig"))
-    try:
-        top = loader.get_single_node()
-        if top is None:
-            return _Content(None, {})
-        if problems := list(_find_node_problems(top)):
-            raise ValueError("; ".join(problems[:5]))
-        _keep_texts(top)
-        return _Content(loader.construct_document(top), dict(_find_lines(top)))
-    finally:
-        loader.dispose()
+def _read_name(node: YamlNode) -> str | None:
+    name = normalize_name(node.read_text(""))
+    if not name.isprintable():
+        node.report(f"is {describe(name)}", "write a line of text, or leave it out")
+    return name if name and name.isprintable() else None
 
 
-def _find_lines(node: yaml.Node, above: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], int]]:
-    """Finds the lines of the keys of a mapping, of those one level below, and of the items of lists there."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                yield (*above, key.value), key.start_mark.line + 1
-                yield from _find_lines(value, (key.value,)) if not above else _find_items(value, (*above, key.value))
-
-
-def _find_items(node: yaml.Node, above: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], int]]:
-    """Finds the lines of the items of a list of file names; of one that stands twice, the last."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            if isinstance(item, yaml.ScalarNode):
-                yield (*above, normalize_name(item.value)), item.start_mark.line + 1
-
-
-def _find_node_problems(top: yaml.Node) -> Iterable[str]:
-    """Finds aliases, keys that stand twice, deep nesting and endless numbers, without recursion."""
-    seen: set[int] = set()
-    waiting = [(top, 0)]
-    while waiting:
-        node, depth = waiting.pop()
-        line = node.start_mark.line + 1
-        if id(node) in seen:
-            yield f"the value of line {line} is used again by an alias (*name): write it out"
-            continue
-        seen.add(id(node))
-        if depth > _MAX_DEPTH:
-            yield f"line {line} is nested more than {_MAX_DEPTH} levels deep"
-        elif isinstance(node, yaml.MappingNode):
-            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-            twice = [shorten(key) for key, number in keys.items() if number > 1]
-            yield from (f"key {key} stands more than once in the mapping of line {line}" for key in twice)
-            waiting += [(part, depth + 1) for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += [(item, depth + 1) for item in node.value]
-        elif node.tag == f"{_TAG}int" and len(node.value) > _MAX_DIGITS:
-            yield f"line {line} holds a number of {len(node.value):,} characters"
-
-
-def _keep_texts(top: yaml.Node) -> None:
-    """Makes text of what YAML 1.1 would read as something else than stands there.
-
-    It would read the patients 1_23 and 12_3 as one number and NO as false, the id 010 as 8, and 1, 1.0 and yes as one
-    key. As texts patients are themselves, and ids are told.
-    """
-    for key, value in top.value if isinstance(top, yaml.MappingNode) else ():
-        pairs = value.value if isinstance(value, yaml.MappingNode) else ()
-        if key.value == "name":
-            _keep_text(value, {"int", "float"})
-        elif key.value == "patients":
-            for name, patient in pairs:
-                _keep_text(name, {"int", "float", "bool"})
-                _keep_text(patient, {"int", "float", "bool"})
-        elif key.value == "classes":
-            for one, _ in pairs:
-                _keep_text(one, {"int", "float", "bool"}, unless=_PLAIN_NUMBER)
-        elif isinstance(value, yaml.SequenceNode):
-            for one in value.value:
-                _keep_text(one, {"int"}, unless=_PLAIN_NUMBER)
-
-
-def _keep_text(node: yaml.Node, kinds: Container[str], unless: re.Pattern[str] = _NOTHING) -> None:
-    """Makes text of a scalar of these kinds, unless it looks like ``unless``."""
-    if isinstance(node, yaml.ScalarNode) and node.tag.removeprefix(_TAG) in kinds and not unless.fullmatch(node.value):
-        node.tag = f"{_TAG}str"
-
-
-def _read_name(given: Any, tell: _Tell) -> str | None:
-    if given is None:
-        return None
-    if isinstance(given, (bool, bytes, dict, list, set, tuple)):
-        tell(("name",), f"is {_show(given)}", "write text, in quotes if need be")
-        return None
-    name = normalize_name(str(given))
-    if not name.strip() or not name.isprintable():
-        tell(("name",), f"is {_show(given)}", "write a line of text, or leave it out")
-        return None
-    return name
-
-
-def _read_classes(given: Any, tell: _Tell) -> Mapping[int, str] | None:
-    if given is None:
-        return None
-    if not isinstance(given, dict) or not given:
-        tell(("classes",), f"is {_show(given)}", "write id and name of each: {1: tumor, 2: stroma}")
-        return None
+def _read_classes(node: YamlNode) -> Mapping[int, str] | None:
+    entries = node.read_mapping()
+    if node.value == {}:
+        node.report("names no class", "write id and name of each: {1: tumor, 2: stroma}")
     good: dict[int, str] = {}
-    for one, called in given.items():
-        name = normalize_name(called) if isinstance(called, str) else None
+    for one, child in entries.items():
+        name = normalize_name(child.value) if isinstance(child.value, str) else ""
         if not _is_id(one):
-            tell(("classes", one), "the id is no whole number in 0..255", "write the id that the masks hold")
-        elif name is None or not _CLASS_NAME.fullmatch(name):
-            fix = "use at most 100 letters, digits, _ . - and spaces; quote yes and no"
-            tell(("classes", one), f"the name is {_show(called)}", fix)
+            child.report("the id is no whole number in 0..255", "write the id that the masks hold")
+        elif not _CLASS_NAME.fullmatch(name):
+            fix = "use at most 100 letters, digits, _ . - and spaces"
+            child.report(f"the name is {describe(child.value)}", fix)
         elif name.casefold() in map(str.casefold, good.values()):
-            tell(("classes", one), f"another class is called {name} too, be it in another case", "rename one")
+            child.report(f"another class is called {name} too; upper and lower case count as one", "rename one")
         else:
-            good[one] = name
-    return good
+            good[int(one)] = name
+    return good if entries else None
 
 
-def _read_ids(key: str, given: Any, taken: Mapping[int, str], fix: str, tell: _Tell) -> tuple[int, ...] | None:
+def _read_ids(node: YamlNode, taken: Mapping[int, str], fix: str) -> tuple[int, ...]:
     """Reads a list of ids, none of which may be taken: id -> what it is already."""
-    if given is None:
-        return None
-    if not isinstance(given, list) or not all(_is_id(one) for one in given):
-        tell((key,), f"is {_show(given)}", "write a list of ids in 0..255, such as [0]")
-        return None
-    for one in sorted(set(given) & taken.keys()):
-        tell((key,), f"{one} is also {taken[one]}", fix)
-    return tuple(sorted(set(given)))
+    ids = set()
+    for item in node.read_list():
+        if _is_id(item.value):
+            ids.add(int(str(item.value)))
+        else:
+            item.report(f"must be an id in 0..255, but got {describe(item.value)}", "write a list of ids, such as [0]")
+    for one in sorted(ids & taken.keys()):
+        node.report(f"{one} is also {taken[one]}", fix)
+    return tuple(sorted(ids))
 
 
-def _read_split(given: Any, tell: _Tell) -> Mapping[str, tuple[str, ...]] | None:
-    if given is None:
-        return None
-    if not isinstance(given, dict):
-        fix = f"write a list of image file names under each of {', '.join(PARTS)}"
-        tell(("split",), f"is {_show(given)}", fix)
-        return None
+def _read_split(node: YamlNode) -> Mapping[str, tuple[str, ...]] | None:
+    entries = node.read_mapping(PARTS)
     split: dict[str, tuple[str, ...]] = dict.fromkeys(PARTS, ())
-    for part, names in given.items():
-        if part not in PARTS:
-            tell(("split", part), "unknown key", suggest_key(part, PARTS))
-        elif not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            tell(("split", part), "is no list of file names", "write one; quote names that read as numbers")
+    for part, child in entries.items():
+        names = child.value if isinstance(child.value, list) else None
+        if names is None or not all(isinstance(name, str) for name in names):
+            child.report("is no list of file names", "write [a.png, b.png]")
         else:
             split[part] = tuple(map(normalize_name, names))
-    return split
+    return split if isinstance(node.value, dict) else None
 
 
-def _read_patients(given: Any, tell: _Tell) -> Mapping[str, str] | None:
-    if given is None:
-        return None
-    if not isinstance(given, dict):
-        tell(("patients",), f"is {_show(given)}", "write file and patient of each: {a.png: patient-1}")
-        return None
-    for name, patient in given.items():
+def _read_patients(node: YamlNode) -> Mapping[str, str]:
+    patients = {}
+    for name, child in node.read_mapping().items():
         # An empty cell of a table becomes nothing, a blank or NaN: all these regions would be one patient's.
-        if patient is None or isinstance(patient, (dict, list)) or patient != patient or not str(patient).strip():
-            tell(("patients", name), f"is {_show(patient)}", "write the patient's name or number")
-    return {normalize_name(str(name)): normalize_name(str(patient)) for name, patient in given.items()}
+        if not isinstance(child.value, str) or _NOTHING.fullmatch(child.value):
+            child.report(f"is {describe(child.value)}", "write the patient's name or number")
+        patients[normalize_name(name)] = normalize_name(str(child.value))
+    return patients
 
 
-def suggest_key(given: Any, known: Iterable[str]) -> str:
-    """Returns what to do about a name that is unknown: the nearest known one, or all of a few."""
-    known = list(known)
-    if near := find_nearest(str(given), known):
-        return f"did you mean {near}?"
-    return f"use one of {', '.join(known)}" if len(known) <= len(_KEYS) else "correct or remove it"
-
-
-def find_nearest(given: str, known: Iterable[str]) -> str | None:
-    """Returns the known name that is nearest, first of all one that differs in case only; None where none is near."""
-    folded = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(given.casefold(), folded, n=1)
-    return folded[near[0]] if near else None
-
-
-def shorten(text: str) -> str:
-    """Returns a text that leaves room on a screen for others."""
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= 255  # not isinstance: True is an int too
-
-
-def _is_near(key: Any, known: str) -> bool:
-    """Says whether a key is another one misspelled."""
-    return key != known and bool(difflib.get_close_matches(str(key), [known], n=1))
-
-
-def _show(value: Any) -> str:
-    return shorten(repr(value))
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and bool(_ID.fullmatch(value)) and int(value) <= 255

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainables.data.dataset_file import DatasetFile, normalize_name, read_dataset_file, suggest_key
-from trainables.errors import DataError, Finding
+from trainables.data.dataset_file import DatasetFile, normalize_name, read_dataset_file
+from trainables.errors import DataError, Finding, suggest_name
 
 _BCSS_NAMES = (
     "outside tumor stroma lymphocyte necrosis glandular_secretions blood exclude metaplasia fat plasma_cells "
@@ -314,6 +314,6 @@ def _find_patients(
     strangers = [name for name in declared if name not in patients]
     for number, name in enumerate(strangers):
         is_cheap = (number + 1) * len(patients) <= _MAX_COMPARISONS
-        fix = suggest_key(name, patients) if is_cheap else "correct or remove it"
+        fix = suggest_name(name, patients) if is_cheap else "correct or remove it"
         findings.append(Finding(settings.locate("patients", name), "there is no such image", fix))
     return patients

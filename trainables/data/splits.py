@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainables.data.dataset_file import PARTS, find_nearest
+from trainables.data.dataset_file import PARTS
 from trainables.data.dealer import Dealer, Turn, group_by_patient
 from trainables.data.regions import LocateSplit, RegionSet, find_tcga_patient, name_part
-from trainables.errors import DataError, Finding
+from trainables.errors import DataError, Finding, find_nearest
 
 KINDS = ("auto", "declared", "bcss", "random")
 BCSS_TEST_HOSPITALS = ("OL", "LL", "E2", "EW", "GM", "S3")

@@ -19,11 +19,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, suggest_name
 from trainables.files.weight_file import check_finite
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
 from trainables.model.weights import fetch_from_hub, list_misfits, read_weights
-from trainables.recipe import suggest_name
 
 OPTION = "--pathology-weights"
 # Without weights the encoder is drawn by this seed, whatever the trial's: it is the same in every process.

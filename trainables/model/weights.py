@@ -13,10 +13,9 @@ from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, suggest_name
 from trainables.files.weight_file import check_finite, check_plain, check_weight_file
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture
-from trainables.recipe import suggest_name
 
 NANO_WEIGHTS = ASSETS / "nano.safetensors"
 # Width of the patch embedding and number of blocks of each model's image encoder.

@@ -15,11 +15,10 @@ from PIL import Image
 
 from search.errors import ConfigError
 from search.space.config import load_config
-from search.space.yaml_lines import read_yaml
 from trainables.data.images import decode_image, decode_mask
 from trainables.data.regions import list_regions
 from trainables.errors import DataError
-from trainables.protocol.spec import PROTOCOLS
+from trainables.files.yaml_lines import read_yaml
 from trainables.recipe import list_rules
 
 BOUNDS = settings(
@@ -62,7 +61,7 @@ def test_space_files(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.yaml"
         path.write_bytes(content)
-        for read in (read_yaml, lambda path: load_config(path, PROTOCOLS)):
+        for read in (read_yaml, lambda path: load_config(path)):
             try:
                 read(path)
             except ConfigError as error:

@@ -8,8 +8,7 @@ import pytest
 
 from search.errors import ConfigError
 from search.space.config import load_config
-from search.space.yaml_lines import MAX_BYTES
-from trainables.protocol.spec import PROTOCOLS
+from trainables.files.yaml_lines import MAX_BYTES
 
 LR = "  optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
 
@@ -39,7 +38,8 @@ MISTAKES: dict[str, tuple[str | bytes, str, str]] = {
     "open bracket": ("space: {optim.lr: {low: 1.0e-4\n", "mine.yaml", "brackets"),
     "alias": ("name: &n x\ndescription: *n\nspace:\n" + LR, "mine.yaml:2", "aliases"),
     "python tag": ("name: !!python/object/apply:os.abort []\nspace:\n" + LR, "mine.yaml:1 name", "not supported"),
-    "deep nesting": ("space: " + "[" * 50_000, "mine.yaml:1", "levels deep"),
+    "deep nesting": ("space: " + "[" * 90 + "]" * 90, "mine.yaml:1", "levels deep"),
+    "brackets without end": ("space: " + "[" * 50_000, "mine.yaml:1", "not valid YAML"),
     "key that is a number": ("1: x\nspace:\n" + LR, "mine.yaml:1", "a key must be text"),
     "list of keys": ("- name: x\n", "mine.yaml", "must be a mapping"),
     "empty file": ("", "mine.yaml", "empty"),
@@ -85,6 +85,6 @@ def test_mistakes(name: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:
-        load_config(path, PROTOCOLS)
+        load_config(path)
     found = [each for each in caught.value.findings if each.where.startswith(where)]
     assert any(what in f"{each.what} -> {each.fix}" for each in found), str(caught.value)

@@ -35,7 +35,7 @@ TRAINED = [one.name for one in list_recorded() if one.train]
 
 
 def load(name: str) -> SearchConfig:
-    return load_config(find_space(f"recorded/{name}.yaml"), PROTOCOLS)
+    return load_config(find_space(f"recorded/{name}.yaml"))
 
 
 def test_every_experiment_of_the_log_has_its_file_and_no_file_is_without_one() -> None:

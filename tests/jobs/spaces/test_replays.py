@@ -10,7 +10,6 @@ import yaml
 from search.errors import ConfigError
 from search.space.config import SchedulerConfig, SearchConfig, load_config
 from search.space.starting_points import StartingPoint
-from trainables.protocol.spec import PROTOCOLS
 
 REPLAY = "fixed: {optim.lr: 1.0e-3}\n"
 BARE = "train: false\n"
@@ -20,7 +19,7 @@ TTA = "train: false\nspace:\n  protocol.tta: {choice: [none, all]}\n"
 def load(folder: Path, text: str) -> SearchConfig:
     path = folder / "tiny.yaml"
     path.write_text(text)
-    return load_config(path, PROTOCOLS)
+    return load_config(path)
 
 
 @pytest.mark.parametrize("more", ["", "space: {}\n", "num_trials: 1\n", "scheduler: {kind: none}\n"])

@@ -20,7 +20,7 @@ def test_there_are_shipped_spaces() -> None:
 
 @pytest.mark.parametrize("name", list_spaces())
 def test_space_draws_what_trials_can_run(name: str) -> None:
-    config = load_config(find_space(name), PROTOCOLS)
+    config = load_config(find_space(name))
     assert config.description
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     distributions = to_distributions(config.space)
@@ -35,7 +35,7 @@ def test_space_draws_what_trials_can_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", list_spaces())
 def test_starting_points_differ(name: str) -> None:
-    config = load_config(find_space(name), PROTOCOLS)
+    config = load_config(find_space(name))
     started = [{**config.fixed, **point.values} for point in config.start_from]
     if config.train:
         found = {dataclasses.astuple(Recipe.from_flat(values)) for values in started}
@@ -46,7 +46,7 @@ def test_starting_points_differ(name: str) -> None:
 
 
 def test_lora_starts_from_whole_points_that_search_everything() -> None:
-    config = load_config(find_space("lora"), PROTOCOLS)
+    config = load_config(find_space("lora"))
     assert [point.name for point in config.start_from] == ["plain-lora", "dice-led"]
     # Both only flip, so that the strength of other augmentation does not apply.
     assert all(set(point.values) == set(config.space) - {"augment.strength"} for point in config.start_from)

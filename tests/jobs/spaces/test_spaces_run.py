@@ -59,7 +59,7 @@ def run_search(storage: Path, *options: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("space", WHOLE)
 def test_the_space_runs_to_its_end(storage: Path, space: str) -> None:
-    config = load_config(find_space(space), PROTOCOLS)
+    config = load_config(find_space(space))
     name = space.removesuffix(".yaml").replace("/", "-")
     options = ["--space", space, "--data", "data", "--name", name, *([] if config.is_replay else ["--num-trials", "2"])]
     if not config.train:
@@ -92,7 +92,7 @@ def propose(config: SearchConfig, journal: Path) -> list[dict[str, Any]]:
 def test_the_trials_of_the_space_run(
     space: str, store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config(find_space(space), PROTOCOLS)
+    config = load_config(find_space(space))
     context = TrialContext(
         model="nano",
         checkpoint=None,

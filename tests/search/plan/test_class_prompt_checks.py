@@ -17,7 +17,7 @@ KIND = "augment.kind: {choice: [flips, color]}"
 def check(tmp_path: Path, fixed: str, space: str, protocol: str, names_masks: bool = False) -> tuple[set[int], str]:
     path = tmp_path / "mine.yaml"
     path.write_text(f"fixed: {{{fixed}}}\nspace: {{{space}}}\n")
-    config = load_config(path, PROTOCOLS)
+    config = load_config(path)
     found = check_class_prompts(config, PROTOCOLS[protocol], names_masks)
     return list_tokens(config), "\n".join(str(each) for each in found)
 
@@ -54,5 +54,5 @@ def test_naming_zero_shot_masks_makes_no_sense_without_prompts(tmp_path: Path) -
 def test_without_training_nothing_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("train: false\nspace: {protocol.tta: {choice: [none, all]}}\n")
-    (found,) = check_class_prompts(load_config(path, PROTOCOLS), PROTOCOLS["auto"], False)
+    (found,) = check_class_prompts(load_config(path), PROTOCOLS["auto"], False)
     assert "without training" in found.what

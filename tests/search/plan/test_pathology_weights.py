@@ -12,7 +12,6 @@ from search.errors import ConfigError
 from search.plan.pathology_weights import check_pathology, list_encoders, list_random_encoders
 from search.space.config import SearchConfig, load_config
 from trainables.model.pathology_encoder import load_encoder
-from trainables.protocol.spec import PROTOCOLS
 
 Load = Callable[[str], SearchConfig]
 LR = "optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}"
@@ -35,7 +34,7 @@ NONE = f"space: {{{LR}}}"
 def load(tmp_path: Path) -> Load:
     def read(text: str) -> SearchConfig:
         (tmp_path / "space.yaml").write_text(text)
-        return load_config(tmp_path / "space.yaml", PROTOCOLS)
+        return load_config(tmp_path / "space.yaml")
 
     return read
 

@@ -35,7 +35,7 @@ BY_DICE = Objective()
 
 
 def make_record(space: str = "lora.yaml", objective: Objective = BY_DICE) -> SearchRecord:
-    config = dataclasses.replace(load_config(find_space(space), PROTOCOLS), objective=objective)
+    config = dataclasses.replace(load_config(find_space(space)), objective=objective)
     context = TrialContext("nano", None, "/store", ("a.png",), ("c.png",), PROTOCOLS["recorded"], 3, 7, {}, 0)
     split = {"train": ["a.png"], "val": ["c.png"], "test": ["d.png"]}
     command = ["/somewhere/search/run.py", "--space", "my space.yaml"]
@@ -51,7 +51,7 @@ def add_trials(folder: Path, record: SearchRecord, dice: Sequence[Sequence[float
     study = make_study_file(folder, record).open()
     is_pair = len(study.directions) > 1
     # Not all parameters of lora.yaml apply in each trial; here each trial shall have them all.
-    shipped = load_config(find_space("lora.yaml"), PROTOCOLS).space
+    shipped = load_config(find_space("lora.yaml")).space
     space = {name: dataclasses.replace(parameter, when=()) for name, parameter in shipped.items()}
     for number, curve in enumerate(dice):
         trial = study.ask(to_distributions(space))

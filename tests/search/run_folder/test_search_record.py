@@ -42,7 +42,7 @@ def make_record(**changes: Any) -> SearchRecord:
         split_description="Drawn here.",
         data_fingerprint="0123456789ab",
         demo="",
-        config=load_config(find_space("lora.yaml"), PROTOCOLS).to_dict(),
+        config=load_config(find_space("lora.yaml")).to_dict(),
         context=CONTEXT,
         environment={"git_commit": "unknown", "packages": {"torch": "2.9"}},
     )
@@ -67,7 +67,7 @@ def test_a_written_record_is_read_back(tmp_path: Path) -> None:
 def test_the_study_is_found_again_with_its_sampler(tmp_path: Path) -> None:
     study_file = make_study_file(tmp_path, make_record())
     assert (study_file.name, study_file.sampler, study_file.seed) == ("first", "tpe", 7)
-    assert study_file.startup_trials == load_config(find_space("lora.yaml"), PROTOCOLS).sampler.startup_trials
+    assert study_file.startup_trials == load_config(find_space("lora.yaml")).sampler.startup_trials
     assert study_file.journal.parent == tmp_path
 
 

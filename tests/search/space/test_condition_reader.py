@@ -29,7 +29,7 @@ space:
 def load(folder: Path, text: str) -> SearchConfig:
     path = folder / "tiny.yaml"
     path.write_text(text)
-    return load_config(path, ("recorded",))
+    return load_config(path)
 
 
 def find_faults(folder: Path, text: str) -> tuple[Finding, ...]:

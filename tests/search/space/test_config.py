@@ -41,7 +41,7 @@ start_from:
 def load(folder: Path, text: str) -> SearchConfig:
     path = folder / "tiny.yaml"
     path.write_text(text)
-    return load_config(path, PROTOCOLS)
+    return load_config(path)
 
 
 def find_faults(folder: Path, text: str) -> tuple[Finding, ...]:
@@ -276,13 +276,6 @@ def test_all_faults_come_at_once_by_line(tmp_path: Path) -> None:
         "10 start_from[0].loss.iou",
     ]
     assert len(set(findings)) == len(findings)
-
-
-def test_default_protocol_must_be_known(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(MINIMAL)
-    with pytest.raises(ConfigError, match="there is no 'recorded' -> known are: box"):
-        load_config(path, {"box"})
 
 
 @pytest.mark.parametrize("text", ["lora", "lora.yaml"])

@@ -17,7 +17,7 @@ SPACE = "space:\n  optim.lr: {low: 1.0e-4, high: 1.0e-2}\n"
 def load_objective(folder: Path, text: str) -> Objective:
     path = folder / "tiny.yaml"
     path.write_text(f"{SPACE}{text}")
-    return load_config(path, ("recorded",)).objective
+    return load_config(path).objective
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_without_training_there_is_no_objective(tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text("train: false\nspace:\n  protocol.tta: {choice: [none, flips]}\nobjective: val_iou\n")
     with pytest.raises(ConfigError, match="objective.*has no effect with train: false"):
-        load_config(path, ("recorded",))
+        load_config(path)

@@ -14,7 +14,6 @@ from search.space.recorded_points import compute_warmup_share, describe_recorded
 from search.space.starting_points import StartingPoint
 from search.study.searcher import StudySearcher
 from search.study.study_file import StudyFile
-from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
 
 DECODER = """\
@@ -30,11 +29,11 @@ start_from:
 def load(folder: Path, text: str) -> SearchConfig:
     path = folder / "tiny.yaml"
     path.write_text(text)
-    return load_config(path, PROTOCOLS)
+    return load_config(path)
 
 
 def test_lora_holds_the_recorded_lora_and_tells_why_no_other() -> None:
-    config = load_config(find_space("lora"), PROTOCOLS)
+    config = load_config(find_space("lora"))
     found = dict(describe_recorded(config.space, config.fixed))
     assert list(found) == [one.name for one in RECORDED_EXPERIMENTS]
     point = found.pop("lora-r8")
@@ -135,7 +134,7 @@ def test_warmup_as_a_share_of_the_recorded_run(name: str, share: float) -> None:
 
 @pytest.mark.parametrize("space", ["lora", "recorded/v2", "recorded/tta", "recorded/prompts"])
 def test_the_sampler_proposes_points_first_and_by_name(tmp_path: Path, space: str) -> None:
-    config = load_config(find_space(space), PROTOCOLS)
+    config = load_config(find_space(space))
     points = config.start_from
     if space == "lora":
         points = tuple(p for _, p in describe_recorded(config.space, config.fixed) if isinstance(p, StartingPoint))

@@ -24,7 +24,7 @@ start_from:
 def load(folder: Path, point: str) -> tuple[StartingPoint, ...]:
     path = folder / "tiny.yaml"
     path.write_text(f"{SPACE}{point}\n")
-    return load_config(path, ("recorded",)).start_from
+    return load_config(path).start_from
 
 
 @pytest.mark.parametrize(

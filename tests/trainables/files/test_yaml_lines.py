@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from search.errors import ConfigError
-from search.space.yaml_lines import MAX_BYTES, MAX_DEPTH, YamlNode, read_yaml, spell_number
-from trainables.errors import Finding
+from trainables.errors import CheckpointError, Finding, InputError
+from trainables.files.yaml_lines import MAX_BYTES, MAX_DEPTH, YamlNode, read_yaml, spell_number
 
 
 def read(folder: Path, text: str | bytes) -> YamlNode:
@@ -19,7 +18,7 @@ def read(folder: Path, text: str | bytes) -> YamlNode:
 
 
 def find_problems(folder: Path, text: str | bytes) -> tuple[Finding, ...]:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(InputError) as caught:
         read(folder, text).raise_problems()
     return caught.value.findings
 
@@ -54,13 +53,12 @@ def test_dates_stay_text_and_a_byte_order_mark_is_skipped(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "where", "words"),
     [
-        ("", "a.yaml", "empty"),
-        ("# only a comment\n", "a.yaml", "empty"),
         ("a: 1\n\tb: 2\n", "a.yaml:2:1", "tabs"),
         ("a: [1, 2\nb: 3\n", "a.yaml:2:2", "not valid YAML"),
         ("a: 1\n---\nb: 2\n", "a.yaml:2:1", "document"),
-        ("a: &x [1]\nb: *x\n", "a.yaml:2:4", "aliases"),
-        ("a: " + "[" * 1000, f"a.yaml:1:{3 + MAX_DEPTH}", "levels deep"),
+        ("a: &x [1]\nb: *x\n", "a.yaml:2 b", "aliases"),
+        ("a: " + "[" * 30 + "]" * 30, f"a.yaml:1 a{'[0]' * (MAX_DEPTH - 1)}", "levels deep"),
+        ("a: " + "[" * 9_999, "a.yaml:1:1003", "not valid YAML"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "a.yaml", "not UTF-8"),
         (b"a: \x00\n", "a.yaml", "characters"),
         (b"#" * (MAX_BYTES + 1), "a.yaml", "over 1 MB"),
@@ -96,7 +94,7 @@ def test_more_digits_than_python_reads_are_refused(tmp_path: Path) -> None:
 def test_problems_of_reader_and_caller_come_sorted_by_line(tmp_path: Path) -> None:
     node = read(tmp_path, "zzz: 1\nknown: 1\nknown: 2\nother: 1\n")
     node.read_mapping(["known"])
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(InputError) as caught:
         node.raise_problems()
     assert [finding.where for finding in caught.value.findings] == [
         "a.yaml:1 zzz",
@@ -106,9 +104,9 @@ def test_problems_of_reader_and_caller_come_sorted_by_line(tmp_path: Path) -> No
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_yaml(tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="is not a file"):
+    with pytest.raises(InputError, match="is not a file"):
         read_yaml(tmp_path)
 
 
@@ -130,3 +128,23 @@ def test_whole_numbers_are_spelled_whole(text: str, spelled: str) -> None:
 @pytest.mark.parametrize("text", ["", ".", "e5", "both", "1e", "1-2", "0x10", "nan", "1_0", "-"])
 def test_other_text_is_no_number(text: str) -> None:
     assert spell_number(text, float) is None
+
+
+def test_texts_are_what_is_written(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("010: NO\nyes: 1_23\n1.0: ~\n'~': '1'\ndate: 2021-01-01\n<<: {=: 0x1}\n")
+    node = read_yaml(tmp_path / "a.yaml", texts=True)
+    expected = {"010": "NO", "yes": "1_23", "1.0": None, "~": "1", "date": "2021-01-01", "<<": {"=": "0x1"}}
+    assert node.value == expected and not node.problems
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n"])
+def test_an_empty_file_holds_nothing(tmp_path: Path, text: str) -> None:
+    node = read(tmp_path, text)
+    assert node.value is None and node.read_mapping() == {}
+    assert [finding.what for finding in node.list_problems()] == ["the file is empty"]
+
+
+def test_errors_are_of_the_type_asked_for_and_name_the_file_as_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: 1\na: 2")
+    with pytest.raises(CheckpointError, match="^my file:1 a: key 'a' stands twice"):
+        read_yaml(tmp_path / "a.yaml", CheckpointError, "my file").raise_problems()

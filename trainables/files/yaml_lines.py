@@ -1,20 +1,15 @@
-"""YAML that remembers its lines, so that all problems of a file can be told at once, each with its place."""
+"""Reads YAML files with the line of every value, and collects all problems of a file, each with its place."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
-from yaml.composer import ComposerError
 
-from search.command_line.numbers import MAX_COUNT
-from search.errors import ConfigError
-from trainables.errors import Finding
-from trainables.recipe import suggest_name
+from trainables.errors import Finding, InputError, suggest_name
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -36,9 +31,10 @@ class YamlNode:
     Attributes:
         value: Plain Python: dict, list, str, int, float, bool or None.
         path: Keys and list indices from the top of the file.
-        file: The file's name, as messages tell it.
+        file: The file, as findings name it.
         lines: Line of every path of the file, counted from 1.
         problems: Line and finding of everything reported; shared by all nodes of one file.
+        error_type: Makes the error of ``raise_problems`` from a list of findings.
     """
 
     value: object
@@ -46,6 +42,7 @@ class YamlNode:
     file: str
     lines: Mapping[KeyPath, int] = field(repr=False)
     problems: list[tuple[int, Finding]] = field(repr=False)
+    error_type: Callable[[list[Finding]], Exception] = field(default=InputError, repr=False)
 
     @property
     def where(self) -> str:
@@ -59,15 +56,21 @@ class YamlNode:
         """Keeps one problem of this value for ``raise_problems``."""
         self.problems.append((self.lines[self.path], Finding(self.where, what, fix)))
 
+    def list_problems(self) -> list[Finding]:
+        """Returns every problem reported in the file, by line."""
+        return [finding for _, finding in sorted(self.problems, key=lambda item: item[0])]
+
     def raise_problems(self) -> None:
-        """Raises ConfigError with every problem reported in the file, by line, if there is any."""
+        """Raises the file's type of error with every problem reported in the file, if there is any."""
         if self.problems:
-            raise ConfigError([finding for _, finding in sorted(self.problems, key=lambda item: item[0])])
+            raise self.error_type(self.list_problems())
 
     def read_mapping(self, known: Sequence[str] | None = None) -> dict[str, YamlNode]:
         """Returns the values by key; keys that are not known are reported and left out."""
         if not isinstance(self.value, dict):
-            self.report(f"must be a mapping, but got {describe(self.value)}", "write {key: value}")
+            is_empty = self.value is None and not self.path
+            what = "the file is empty" if is_empty else f"must be a mapping, but got {describe(self.value)}"
+            self.report(what, "write {key: value}")
             return {}
         children = {key: self._child(key, value) for key, value in self.value.items()}
         if known is None:
@@ -83,16 +86,16 @@ class YamlNode:
             return []
         return [self._child(index, value) for index, value in enumerate(self.value)]
 
-    def read_int(self, default: int, low: int) -> int:
-        """Returns a whole number from ``low`` to ``MAX_COUNT``; reports anything else and returns the default."""
+    def read_int(self, default: int, low: int, high: int) -> int:
+        """Returns a whole number from ``low`` to ``high``; reports anything else and returns the default."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             spelled = spell_number(self.value, int) if isinstance(self.value, str) else None
             fix = f"write {spelled}, without quotes" if spelled else f"write a whole number such as {default}"
             self.report(f"must be a whole number, but got {describe(self.value)}", fix)
         elif self.value < low:
             self.report(f"must be at least {low}, but got {self.value}", f"write {low} or more")
-        elif self.value > MAX_COUNT:
-            self.report(f"must be at most {MAX_COUNT:,}, but got {self.value:,}", "write a smaller number")
+        elif self.value > high:
+            self.report(f"must be at most {high:,}, but got {self.value:,}", "write a smaller number")
         else:
             return self.value
         return default
@@ -121,29 +124,47 @@ class YamlNode:
         return default
 
     def _child(self, key: str | int, value: object) -> YamlNode:
-        return YamlNode(value, (*self.path, key), self.file, self.lines, self.problems)
+        return YamlNode(value, (*self.path, key), self.file, self.lines, self.problems, self.error_type)
 
 
-def read_yaml(path: Path) -> YamlNode:
-    """Reads a YAML file.
+def read_yaml(
+    path: Path,
+    error_type: Callable[[list[Finding]], Exception] = InputError,
+    file: str = "",
+    texts: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> YamlNode:
+    """Reads a YAML file of bounded size, depth and effort.
 
-    Duplicate keys, keys that are not text, and values that are no plain text, number or truth value are
-    reported in the node's problems, beside what the caller adds.
+    Keys that stand twice, keys that are not text, aliases (a few nested ones stand for gigabytes), deep nesting, and
+    values that are no plain text, number or truth value are reported in the node's problems, beside what the caller
+    adds.
+
+    Args:
+        path: The file.
+        error_type: Makes what is raised, from a list of findings.
+        file: What findings call the file; its name by default.
+        texts: Whether every key and value is the text that is written, as a file of names needs it: YAML 1.1 reads
+            1_23 and 12_3 as one number, 010 as 8, NO as false. Nothing stays None.
+        max_bytes: Greatest size of the file.
+
+    Returns:
+        The top of the file; with the value None for an empty file.
 
     Raises:
-        ConfigError: If the file cannot be read, is too large, is not text, is empty, is not YAML, or has
-            aliases (a few nested ones stand for gigabytes).
+        InputError: If the file cannot be read, is too large, is not text, or is not YAML.
     """
-    text = _read_text(path)
+    file = file or path.name
+    text = _read_text(path, file, max_bytes, error_type)
+    loader = (_TextLoader if texts else _PlainLoader)(text)
     try:
-        loader = _BoundedLoader(text)
         top = loader.get_single_node()
+        builder = _Builder(loader, file, error_type, texts)
+        return replace(builder.top, value=None if top is None else builder.build(top, ()))
     except yaml.YAMLError as error:
-        raise ConfigError([_tell_syntax_error(path.name, error)]) from error
-    if top is None:
-        raise ConfigError([Finding(path.name, "the file is empty", "write at least a space: mapping")])
-    builder = _Builder(loader, path.name)
-    return YamlNode(builder.build(top, ()), (), path.name, builder.lines, builder.problems)
+        raise error_type([_describe_syntax_error(file, text, error)]) from error
+    finally:
+        loader.dispose()
 
 
 def spell_number(text: str, kind: type) -> str | None:
@@ -177,39 +198,47 @@ def describe(value: object) -> str:
     return f"{shown} ({'text' if isinstance(value, str) else type(value).__name__})"
 
 
-class _BoundedLoader(yaml.SafeLoader):
-    """Refuses aliases and deep nesting while it reads; leaves dates as text."""
+# The C loader reads 100,000 names in a second, the other in a minute.
+class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # one of two
+    """Leaves dates as text."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TAG + "timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        if self.check_event(yaml.AliasEvent):
-            raise ComposerError(None, None, "aliases (*name) are not supported", mark)
-        if self.depth >= MAX_DEPTH:
-            raise ComposerError(None, None, f"nested more than {MAX_DEPTH} levels deep", mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+
+class _TextLoader(_PlainLoader):
+    """Leaves everything as text but nothing."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag == _TAG + "null"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class _Builder:
     """Turns the nodes of one file into plain values; collects their lines and problems."""
 
-    def __init__(self, loader: _BoundedLoader, file: str) -> None:
+    def __init__(
+        self, loader: _PlainLoader, file: str, error_type: Callable[[list[Finding]], Exception], texts: bool
+    ) -> None:
         self._loader = loader
-        self._file = file
-        self.lines: dict[KeyPath, int] = {}
-        self.problems: list[tuple[int, Finding]] = []
+        self._texts = texts
+        self._lines: dict[KeyPath, int] = {(): 1}
+        self._seen: set[int] = set()
+        self.top = YamlNode(None, (), file, self._lines, [], error_type)
 
     def build(self, node: yaml.Node, path: KeyPath) -> object:
         """Returns the plain value of one node; None where it has none."""
-        self.lines.setdefault(path, node.start_mark.line + 1)
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if id(node) in self._seen:
+            self._report(path, "aliases (*name) are not supported", "write the values out")
+            return None
+        self._seen.add(id(node))
+        if len(path) >= MAX_DEPTH:
+            self._report(path, f"is nested more than {MAX_DEPTH} levels deep", "write the values out")
+            return None
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._build_mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
@@ -223,23 +252,23 @@ class _Builder:
         values: dict[str, object] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
+            if not isinstance(key, yaml.ScalarNode) or (key.tag != _TAG + "str" and not self._texts):
                 shown = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-                finding = Finding(
-                    f"{self._file}:{line}", f"a key must be text, but got {shown}", "put it in quotes"
-                )
-                self.problems.append((line, finding))
+                what = f"a key must be text, but got {shown}"
+                self.top.problems.append((line, Finding(f"{self.top.file}:{line}", what, "put it in quotes")))
             elif key.value in values:
-                first = self.lines[(*path, key.value)]
+                first = self._lines[(*path, key.value)]
                 what = f"key {key.value!r} stands twice, in lines {first} and {line}"
                 self._report((*path, key.value), what, "keep one of them")
             else:
-                self.lines[(*path, key.value)] = line
+                self._lines[(*path, key.value)] = line
                 values[key.value] = self.build(value, (*path, key.value))
         return values
 
     def _build_scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
         kind = node.tag.replace(_TAG, "")
+        if kind == "str":
+            return node.value
         if kind in ("int", "float") and _SURPRISING_NUMBER.fullmatch(node.value):
             self._report(path, f"YAML 1.1 reads {node.value} as another number", "write plain decimals")
             return None
@@ -255,38 +284,36 @@ class _Builder:
         return value
 
     def _report(self, path: KeyPath, what: str, fix: str) -> None:
-        YamlNode(None, path, self._file, self.lines, self.problems).report(what, fix)
+        replace(self.top, path=path).report(what, fix)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(
+    path: Path, file: str, max_bytes: int, error_type: Callable[[list[Finding]], Exception]
+) -> str:
     try:
         if path.exists() and not path.is_file():
-            raise ConfigError([Finding(path.name, "is not a file", "give the path of a YAML file")])
+            raise error_type([Finding(file, "is not a file", "give the path of a YAML file")])
         with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ConfigError(
-                [Finding(path.name, "the file is over 1 MB", "give a space file, which is text of a page")]
-            )
+            content = stream.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            what = f"the file is over {max_bytes // 1_000_000} MB"
+            raise error_type([Finding(file, what, "give a YAML file, which is text")])
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = f"the file is not UTF-8 text (byte {error.start})"
-        raise ConfigError([Finding(path.name, what, "give a YAML file, saved as UTF-8")]) from error
+        raise error_type([Finding(file, what, "give a YAML file, saved as UTF-8")]) from error
     except OSError as error:
         what = f"the file cannot be read: {error.strerror}"
-        raise ConfigError([Finding(str(path), what, "check the path and its permissions")]) from error
+        raise error_type([Finding(str(path), what, "check the path and its permissions")]) from error
 
 
-def _tell_syntax_error(file: str, error: yaml.YAMLError) -> Finding:
+def _describe_syntax_error(file: str, text: str, error: yaml.YAMLError) -> Finding:
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
-        return Finding(
-            file, "the file holds characters that YAML text has not", "give a text file, saved as UTF-8"
-        )
+        return Finding(file, "the file holds characters that YAML text has not", "give a text file, saved as UTF-8")
     what = f"not valid YAML: {error.problem}" + (f" {error.context}" if error.context else "")
+    rest = "".join(text.splitlines()[mark.line : mark.line + 1])[mark.column :]
     fix = "check the indentation, colons, quotes and brackets there"
-    if "\\t" in what:
+    if rest.startswith("\t"):
         fix = "indent with spaces; YAML allows no tabs"
-    if "alias" in what or "levels" in what:
-        fix = "write the values out"
     return Finding(f"{file}:{mark.line + 1}:{mark.column + 1}", what, fix)
