@@ -1,4 +1,4 @@
-"""Checks of a space file that look at more than one of its keys."""
+"""Checks of a space file that compare several of its keys."""
 
 from __future__ import annotations
 
@@ -158,5 +158,5 @@ def _list_values(parameter: Parameter) -> Iterable[Scalar]:
         return parameter.values
     if isinstance(parameter, FloatRange):
         return parameter.low, parameter.high
-    # Beyond a protocol's own limits there is nothing, but for the least component's pixels, of which any will do.
+    # Beyond a protocol's own limits no value is valid; any least component size is, so its first 200 stand for all.
     return range(parameter.low, min(parameter.high, parameter.low + 200) + 1, parameter.step)

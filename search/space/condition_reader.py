@@ -144,7 +144,7 @@ def _report_contradictions(given: Mapping[str, list[_Given]], unsound: set[str])
     }
     allowed: dict[str, dict[str, list[Scalar]]] = {}
     for name in TopologicalSorter(parents).static_order():
-        # What depends on a faulty parameter is left alone: the fault is told where it starts.
+        # What depends on a faulty parameter is left alone: the fault is reported where it starts.
         if name not in unsound and all(parent in allowed for parent in parents.get(name, ())):
             merged = _merge_conditions(name, given.get(name, ()), allowed)
             if merged is not None:

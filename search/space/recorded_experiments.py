@@ -68,14 +68,14 @@ RECORDED_BARS: tuple[RecordedExperiment, ...] = (
     RECORDED_BAR,
     RecordedExperiment(
         name="zeroshot-centroid",
-        description="SAM2.1 Hiera-L without training, told one centroid point; Dice known to about 0.005",
+        description="SAM2.1 Hiera-L without training, prompted by one centroid point; Dice known to about 0.005",
         protocol="centroid",
         overall_dice=0.335,
         parameters={"model": "large"},
     ),
     RecordedExperiment(
         name="zeroshot-tta",
-        description="SAM2.1 Hiera-L without training, told a box and negative points; flips and rotations averaged",
+        description="SAM2.1 Hiera-L without training, by box and negative points; flips and rotations averaged",
         protocol="box-neg+tta",
         overall_dice=0.566,
         parameters={"model": "large"},

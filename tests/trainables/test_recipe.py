@@ -92,7 +92,7 @@ def test_a_recipe_survives_json() -> None:
     assert Recipe.from_flat(json.loads(json.dumps(recipe.to_flat()))) == recipe != Recipe()
 
 
-def test_all_findings_are_told_at_once() -> None:
+def test_all_findings_are_reported_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.from_flat({"adapter.rnak": 4, "optim.lr": -1.0, "adapter.rank": 0, "loss.dice": 1.0})
     assert [finding.where for finding in caught.value.findings] == [

@@ -175,7 +175,7 @@ def _read_classes(node: YamlNode) -> Mapping[int, str] | None:
 
 
 def _read_ids(node: YamlNode, taken: Mapping[int, str], fix: str) -> tuple[int, ...]:
-    """Reads a list of ids, none of which may be taken: id -> what it is already."""
+    """Reads a list of ids; ``taken`` says what other ids are already, by id, and may share none with the list."""
     ids = set()
     for item in node.read_list():
         if _is_id(item.value):

@@ -16,17 +16,17 @@ _BLOCK = 1 << 20
 
 
 def seal_checkpoint(folder: Path) -> None:
-    """Writes ``files.json`` with the SHA-256 of every file; to be called when all of them are written."""
+    """Writes ``files.json`` with the SHA-256 of every file; call it when all of them are written."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     digests = {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
     (folder / MANIFEST_FILE).write_text(json.dumps(digests, indent=1))
 
 
 def is_whole(folder: Path) -> bool:
-    """Returns whether every file that was sealed is there and holds what it held; False where none was sealed.
+    """Returns whether every sealed file is there and holds what it held; False if none was sealed.
 
     Raises:
-        CheckpointError: If that cannot be told: the list is not one of this version, or a file may not be read.
+        CheckpointError: If the list is of another version, or a file may not be read.
     """
     path = folder / MANIFEST_FILE
     try:

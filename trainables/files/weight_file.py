@@ -1,4 +1,4 @@
-"""Whether a file can hold weights at all: looked at before a loader opens it, and at the values that it gives."""
+"""Checks files of weights before a loader opens them, and the values that they hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COPY_FIX = "bring its folder back from a copy: it is damaged, or of another reci
 
 
 def check_weight_file(path: Path) -> None:
-    """Refuses a file that loaders would wait for, call missing, or read with bytes that are not those written.
+    """Checks that a file is a readable file of weights whose bytes are those that were written.
 
     The records of ``torch.save`` carry checksums that PyTorch's loader does not look at. Reading them costs a
     fraction of loading (0.2 s for 900 MB); ``.safetensors`` and PyTorch's old format have none.
@@ -51,7 +51,7 @@ def check_weight_file(path: Path) -> None:
 
 
 def load_saved(path: Path) -> dict[str, Tensor]:
-    """Reads a ``.safetensors`` file of a checkpoint or an export, which may hold no weights at all.
+    """Returns the weights of a ``.safetensors`` file of a checkpoint or an export, by name; there may be none.
 
     Raises:
         CheckpointError: If it is missing, no regular file, may not be read, or is damaged.
@@ -64,7 +64,7 @@ def load_saved(path: Path) -> dict[str, Tensor]:
 
 
 def refuse_other(path: Path, what: str) -> CheckpointError:
-    """Returns the error of a checkpoint's file, or of its folder, that is whole and does not fit the model."""
+    """Returns the error for a whole file or folder of a checkpoint that does not fit the model."""
     return _refuse(path, f"is of another adapter: {what}", COPY_FIX)
 
 
@@ -87,7 +87,7 @@ def check_description(path: Path, wanted: Mapping[str, object], prefix: str = ""
 
 
 def check_plain(state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuses tensors that cannot be turned into 32-bit floats as they are, or would fill the memory by it.
+    """Checks that tensors can become 32-bit floats as they are, in memory of the file's size.
 
     Raises:
         CheckpointError: Naming the first that is complex, sparse, quantized, without values (of the device
@@ -107,7 +107,7 @@ def check_plain(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuses weights with NaN or infinite values: every score would be NaN.
+    """Checks that all weights are finite: else every score would be NaN.
 
     Raises:
         CheckpointError: Naming the tensors and how many of their values are not finite.
@@ -125,7 +125,7 @@ def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _check_records(path: Path) -> None:
-    """Compares each record of a zip archive with its checksum; without any where it was saved without them."""
+    """Compares each record of a zip archive with its checksum, if it was saved with checksums."""
     fix = "download it again, or copy it again from its source"
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and lines of them, whenever a process dies."""
+"""Writes files whole or not at all, and mends their last line, whenever a process dies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file under another name beside its own, and then, when the disk has it, gives it its own.
+    """Writes a file under another name, and renames it when the disk has it.
 
     Args:
         path: The file; what it held is replaced.
@@ -31,7 +31,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def cut_torn_line(path: Path) -> bool:
-    """Cuts off what a kill left of a file's last line, lest the next line join it; returns whether there was any.
+    """Cuts off a last line that a kill left unfinished, as the next would join it; returns whether there was one.
 
     Raises:
         OSError: If the file cannot be read or written; one that is missing has no lines.

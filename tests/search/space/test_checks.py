@@ -1,4 +1,4 @@
-"""What keys of a space file say to each other, told at the line that has to change."""
+"""What keys of a space file say to each other, reported at the line that has to change."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ REPLAY = "fixed: {adapter.rank: 4}\n"
         ),
     ],
 )
-def test_a_contradiction_is_told_once(list_faults: ListFaults, text: str, where: str, words: str) -> None:
-    ((place, told),) = list_faults(text)
-    assert place == where and words in told
+def test_a_contradiction_is_reported_once(list_faults: ListFaults, text: str, where: str, words: str) -> None:
+    ((place, found),) = list_faults(text)
+    assert place == where and words in found
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,11 @@ PROMPTS = HEAD + "space:\n  protocol.prompt: {choice: [box, points]}\n"
         ),
     ],
 )
-def test_values_that_no_protocol_has_are_told_with_what_they_meet(
+def test_values_that_no_protocol_has_are_reported_with_what_they_meet(
     list_faults: ListFaults, text: str, where: str, words: str
 ) -> None:
-    ((place, told),) = list_faults(text)
-    assert place == where and words in told
+    ((place, found),) = list_faults(text)
+    assert place == where and words in found
 
 
 @pytest.mark.parametrize(

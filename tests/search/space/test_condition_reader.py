@@ -139,7 +139,7 @@ FOCAL = "  loss.focal: {low: 1, high: 2, when: {%s}}\n"
             "ask for augment.kind: [color, all] and augment.kind: flips",
         ),
         (
-            # Two ways to one parameter, and a child of what can never apply, which is not told again.
+            # Two ways to one parameter, and a child of what can never apply, which is not reported again.
             FOCAL % "prompts.max_objects: 1"
             + RANK % "adapter.train_heads: true"
             + ALPHA % "adapter.train_heads: false"

@@ -176,7 +176,7 @@ def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
         ),
     ],
 )
-def test_one_fault_is_told_once_with_its_place(tmp_path: Path, text: str, where: str, words: str) -> None:
+def test_one_fault_is_reported_once_with_its_place(tmp_path: Path, text: str, where: str, words: str) -> None:
     (finding,) = find_faults(tmp_path, text)
     assert finding.where == where
     assert words in f"{finding.what} -> {finding.fix}"

@@ -87,7 +87,7 @@ def test_a_dumped_search_has_the_points_in_full(tmp_path: Path) -> None:
         ("[{name: recorded/v1, optim.lr: 1.0e-4}, recorded]", "another starting point is named 'recorded/v1'"),
     ],
 )
-def test_faults_are_told(tmp_path: Path, spelled: str, words: str) -> None:
+def test_faults_are_reported(tmp_path: Path, spelled: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words.replace("[", r"\[")):
         load(tmp_path, DECODER.rstrip("\n") + f" {spelled}\n")
 

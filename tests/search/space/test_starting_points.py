@@ -56,7 +56,7 @@ def test_accepts_what_applies(tmp_path: Path, point: str) -> None:
             "augment.strength",
             "applies only with augment.kind: [color, all], which the point does not say -> add augment.kind",
         ),
-        # Its parent does not apply: told there.
+        # Its parent does not apply: reported there.
         (
             "{augment.kind: color, optim.batch_size: 2}",
             "optim.batch_size",
@@ -74,7 +74,7 @@ def test_one_finding_for_what_does_not_apply(tmp_path: Path, point: str, where: 
     assert words in f"{finding.what} -> {finding.fix}"
 
 
-def test_all_conditions_that_do_not_hold_are_told(tmp_path: Path) -> None:
+def test_all_conditions_that_do_not_hold_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, "{augment.kind: color, augment.strength: 0.1, adapter.rank: 4, optim.batch_size: 2}")
     assert [finding.where.split(".")[-1] for finding in caught.value.findings] == ["rank", "rank", "batch_size"]

@@ -24,18 +24,18 @@ def test_without_a_file_nothing_is_stated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["dataset.yml", "Dataset.yaml", "DATASET.YML", "dataset.yaml.txt", "dataset.yml.txt"])
 @pytest.mark.parametrize("kind", ["file", "link to nothing"])
-def test_a_file_of_nearly_the_name_is_told(name: str, kind: str, tmp_path: Path) -> None:
+def test_a_file_of_nearly_the_name_is_reported(name: str, kind: str, tmp_path: Path) -> None:
     (tmp_path / name).symlink_to("none") if kind != "file" else (tmp_path / name).write_text("name: a")
     findings: list[Finding] = []
     settings = read_dataset_file(tmp_path, DEFAULT, findings)
-    if (tmp_path / "DATASET.yaml").exists():  # case is not told apart: the file is read
+    if (tmp_path / "DATASET.yaml").exists():  # case makes no difference: the file is read
         return
     assert findings == [Finding(str(tmp_path / name), "is not read", "rename it to dataset.yaml")]
     assert not settings.has_classes
 
 
 @pytest.mark.parametrize("target", ["none", "dataset.yaml", "."])
-def test_a_link_that_leads_to_no_file_is_told(target: str, tmp_path: Path) -> None:
+def test_a_link_that_leads_to_no_file_is_reported(target: str, tmp_path: Path) -> None:
     (tmp_path / "dataset.yaml").symlink_to(target)
     findings: list[Finding] = []
     assert not read_dataset_file(tmp_path, DEFAULT, findings).has_classes

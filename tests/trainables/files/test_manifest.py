@@ -50,7 +50,7 @@ def test_no_folder_is_not_whole(tmp_path: Path) -> None:
     "content",
     ["[]", "{}", "null", '{"recipe.json": 2, "adapter/weights": 10}', '{"recipe.json": "sha1"}', "[" * 100_000],
 )
-def test_a_list_of_another_version_is_told(sealed: Path, content: str) -> None:
+def test_a_list_of_another_version_is_reported(sealed: Path, content: str) -> None:
     (sealed / MANIFEST_FILE).write_text(content)
     with pytest.raises(CheckpointError) as caught:
         is_whole(sealed)
@@ -58,7 +58,7 @@ def test_a_list_of_another_version_is_told(sealed: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(116, "stale file handle")])
-def test_a_file_that_cannot_be_read_for_now_is_told(
+def test_a_file_that_cannot_be_read_for_now_is_reported(
     sealed: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
     def fail(path: Path) -> str:

@@ -22,7 +22,7 @@ def bind_socket(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "text"),
     [
         (os.mkfifo, "not a regular file but a pipe"),
         (Path.mkdir, "not a regular file but a folder"),
@@ -30,12 +30,12 @@ def bind_socket(path: Path) -> None:
         (lambda path: None, "no such file"),
     ],
 )
-def test_what_is_no_file_is_told_and_not_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], told: str
+def test_what_is_no_file_is_reported_and_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], text: str
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     make(Path("w.pt"))
-    with pytest.raises(CheckpointError, match=f"w.pt: .*{told}"):
+    with pytest.raises(CheckpointError, match=f"w.pt: .*{text}"):
         check_weight_file(Path("w.pt"))
 
 
@@ -54,7 +54,7 @@ def test_a_flipped_byte_in_any_record_is_found(tmp_path: Path, record: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "text"),
     [
         ([0.0, NAN], r"w \(1 of 2\)"),
         ([INF, -INF], r"w \(2 of 2\)"),
@@ -62,8 +62,8 @@ def test_a_flipped_byte_in_any_record_is_found(tmp_path: Path, record: str) -> N
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_values_that_are_not_finite_are_counted(values: list[float], told: str, dtype: torch.dtype) -> None:
-    with pytest.raises(CheckpointError, match=f"NaN or infinite: {told}"):
+def test_values_that_are_not_finite_are_counted(values: list[float], text: str, dtype: torch.dtype) -> None:
+    with pytest.raises(CheckpointError, match=f"NaN or infinite: {text}"):
         check_finite({"v": torch.zeros(2), "w": torch.tensor(values, dtype=dtype)}, Path("w.pt"))
 
 

@@ -73,7 +73,7 @@ def test_dates_stay_text_and_a_byte_order_mark_is_skipped(tmp_path: Path) -> Non
         ("b: 1\na: 2\nb: 3\n", "a.yaml:1 b", "twice, in lines 1 and 3"),
     ],
 )
-def test_faults_are_told_with_their_place(tmp_path: Path, text: str | bytes, where: str, words: str) -> None:
+def test_faults_are_reported_with_their_place(tmp_path: Path, text: str | bytes, where: str, words: str) -> None:
     (finding,) = find_problems(tmp_path, text)
     assert finding.where == where
     assert words in f"{finding.what} {finding.fix}"
