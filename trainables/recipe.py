@@ -326,13 +326,13 @@ def list_rules() -> Mapping[str, FieldRule]:
     }
 
 
-def check_value(name: str, value: object, where: str | None = None) -> Finding | None:
-    """Returns what is wrong with one value of a recipe, or None."""
-    rules = list_rules()
+def check_value(name: str, value: object, rules: Mapping[str, FieldRule] | None = None) -> Finding | None:
+    """Returns what is wrong with one value of a recipe, or of what other rules describe; None if nothing is."""
+    rules = rules or list_rules()
     if name not in rules:
-        return Finding(where or name, f"unknown recipe field {name!r}", suggest_name(name, rules))
+        return Finding(name, f"unknown recipe field {name!r}", suggest_name(name, rules))
     fault = rules[name].find_fault(value)
-    return Finding(where or name, f"{name} {fault}", rules[name].help) if fault else None
+    return Finding(name, f"{name} {fault}", rules[name].help) if fault else None
 
 
 def find_conflicts(recipe: Recipe) -> list[Finding]:

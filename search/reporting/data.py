@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import optuna
 
@@ -30,7 +29,7 @@ from search.space.objective import DICE, PARAMETERS, Objective
 from search.study.ranking import read_chosen
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, name_state, read_trials
-from trainables.files.damage import CONTENT_ERRORS
+from trainables.errors import TrainablesError
 from trainables.protocol.spec import Protocol
 
 # With fewer whole trials an importance of parameters means nothing.
@@ -157,7 +156,9 @@ def report_damaged_folder(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (*CONTENT_ERRORS, jinja2.TemplateError) as error:
+    except TrainablesError:
+        raise
+    except Exception as error:  # what a study, a table or a page of damaged values raises has no common base
         words = " ".join(str(error).split())[:200]
         raise SearchError(f"{folder} cannot be reported: {type(error).__name__}: {words}") from error
 

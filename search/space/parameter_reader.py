@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cache
 
 from search.space.parameters import Choice, FloatRange, IntRange, Parameter
-from trainables.errors import Finding, suggest_name
+from trainables.errors import suggest_name
 from trainables.files.yaml_lines import YamlNode, describe, spell_number
 from trainables.protocol.fields import PROTOCOL_RULES
 from trainables.recipe import FieldRule, Scalar, check_value, list_rules
@@ -22,14 +22,6 @@ _RANGE_KEYS = ("low", "high", "log", "step")
 def list_fields() -> Mapping[str, FieldRule]:
     """Returns the rule of every field by its flat name."""
     return {**list_rules(), **PROTOCOL_RULES}
-
-
-def check_field(name: str, value: object) -> Finding | None:
-    """Returns what is wrong with one value of a field, or None."""
-    if name not in PROTOCOL_RULES:
-        return check_value(name, value)
-    fault = PROTOCOL_RULES[name].find_fault(value)
-    return Finding(name, f"{name} {fault}", PROTOCOL_RULES[name].help) if fault else None
 
 
 def read_space(node: YamlNode) -> dict[str, Parameter]:
@@ -76,7 +68,7 @@ def read_value(name: str, node: YamlNode) -> Scalar | None:
         return None
     rule = list_fields()[name]
     value = node.value
-    finding = check_field(name, value)
+    finding = check_value(name, value, list_fields())
     if finding is None:
         assert isinstance(value, (bool, int, float, str))
         return float(value) if rule.kind is float else value

@@ -18,7 +18,6 @@ from search.run_folder.search_record import SearchRecord
 from search.space.config import SamplerKind
 from search.space.objective import Mode, Objective
 from search.study.journal import drop_torn_line, remove_stale_lock
-from trainables.files.damage import CONTENT_ERRORS
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def open_study(
         )
     except OSError as error:
         raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
-    except (AssertionError, *CONTENT_ERRORS) as error:  # Optuna's, on lines that are JSON but not its records
+    except Exception as error:  # Optuna raises almost anything on lines that are JSON but not its records
         raise SearchError(
             f"the study's journal {journal} holds records that Optuna cannot read "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start a "

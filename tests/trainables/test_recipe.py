@@ -5,9 +5,11 @@ import math
 
 import pytest
 
+from trainables.errors import Finding
 from trainables.recipe import (
     DROPPABLE_KINDS,
     AdapterRecipe,
+    FieldRule,
     Recipe,
     RecipeError,
     Scalar,
@@ -103,9 +105,9 @@ def test_all_findings_are_reported_at_once() -> None:
     assert caught.value.findings[0].fix == "did you mean 'adapter.rank'?"
 
 
-def test_a_finding_stands_where_the_caller_says() -> None:
-    finding = check_value("optim.lr", 2.0, "lora.yaml:12 fixed.optim.lr")
-    assert finding is not None and finding.where == "lora.yaml:12 fixed.optim.lr"
+def test_other_rules_can_be_checked() -> None:
+    finding = check_value("protocol.size", 2, {"protocol.size": FieldRule(int, "an odd side", 3, 9)})
+    assert finding == Finding("protocol.size", "protocol.size must be at least 3, but got 2", "an odd side")
 
 
 @pytest.mark.parametrize(

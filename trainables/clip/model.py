@@ -5,14 +5,13 @@ It fetches nothing unless a hub id is named, and nothing in a file can run code.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import open_clip
 import torch
@@ -22,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trainables.errors import CheckpointError, Finding, suggest_name
-from trainables.files.damage import CONTENT_ERRORS
+from trainables.files.json_reader import holds, read_json
 from trainables.files.weight_file import check_finite, check_weight_file
 
 DEFAULT_CLIP = "ViT-B-32"
@@ -181,23 +180,32 @@ def _find_preprocessing(name: str) -> dict[str, Any]:
 def _read_config(folder: Path, name: str | None) -> Mapping[str, Any]:
     """Returns a folder's architecture, which must be that of the name, if given."""
     path = folder / CONFIG_FILE
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-        vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
-    except FileNotFoundError as error:
-        fix = "give the weights' file itself, with --clip-model NAME"
-        raise _refuse(str(folder), f"holds no {CONFIG_FILE}", fix) from error
-    except CONTENT_ERRORS as error:
-        what = f"is no configuration of open_clip ({type(error).__name__}: {error})"
-        raise _refuse(str(path), what, "get it again from where the weights come from") from error
+    if not path.exists():
+        raise _refuse(str(folder), f"holds no {CONFIG_FILE}", "give the weights' file itself, with --clip-model NAME")
+    fix = "get it again from where the weights come from"
+    config = read_json(path, _ConfigFile, fix, CheckpointError, unknown="ignore").model_cfg
     if name is not None:
         wanted = open_clip.get_model_config(name)
-        for part, found in (("vision_cfg", vision), ("text_cfg", text)):
+        for part in ("vision_cfg", "text_cfg"):
+            found = config[part]
             for key in wanted[part].keys() & found.keys():
                 if wanted[part][key] != found[key]:
                     what = f"holds another model than {name}: its {part}.{key} is {found[key]!r}"
                     raise _refuse(str(folder), what, "leave --clip-model out: the weights say what they are")
-    return {**config, "vision_cfg": vision, "text_cfg": text}
+    return config
+
+
+@dataclass(frozen=True)
+class _Towers:
+    vision_cfg: dict[str, Any]
+    text_cfg: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _ConfigFile:
+    """``open_clip_config.json``, as far as it is read."""
+
+    model_cfg: Annotated[dict[str, Any], holds(_Towers)]
 
 
 def _refuse_hub_parts(name: str, config: Mapping[str, Any], weights: str) -> None:
