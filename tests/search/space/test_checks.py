@@ -1,4 +1,4 @@
-"""What keys of a space file say to each other, reported at the line that has to change."""
+"""Keys of a space file that contradict each other, or no protocol can have, are reported at the line to change."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ ListFaults = Callable[[str], list[tuple[str, str]]]
 TRAINED = "space:\n  optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
 UNTRAINED = "train: false\nspace:\n  protocol.tta: {choice: [none, all]}\n"
 REPLAY = "fixed: {adapter.rank: 4}\n"
+PARTS = "train: false\nprotocol: recorded\n"
+PROMPTS = PARTS + "space:\n  protocol.prompt: {choice: [box, points]}\n"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,19 @@ REPLAY = "fixed: {adapter.rank: 4}\n"
             "2 space.adapter.kind",
             "nothing is trained",
         ),
+        (PARTS + "space:\n  protocol.closing_px: {choice: [3, 4]}\n", "4 space.protocol.closing_px", "closing_px: 4"),
+        (PARTS + "space:\n  protocol.closing_px: {low: 3, high: 7}\n", "4 space.protocol.closing_px", "closing_px: 4"),
+        (
+            PROMPTS + "  protocol.n_positive: {low: 0, high: 3}\n",
+            "5 space.protocol.n_positive",
+            "protocol.prompt: points, protocol.n_positive: 0",
+        ),
+        (
+            PARTS + "fixed: {protocol.prompt: points, protocol.n_positive: 0}\nspace:\n"
+            "  protocol.tta: {choice: [none, all]}\n",
+            "3 fixed",
+            "n_positive: 0",
+        ),
     ],
 )
 def test_a_contradiction_is_reported_once(list_faults: ListFaults, text: str, where: str, words: str) -> None:
@@ -44,6 +59,11 @@ def test_a_contradiction_is_reported_once(list_faults: ListFaults, text: str, wh
         UNTRAINED + "scheduler: {kind: none}\n",
         REPLAY + "scheduler: {kind: none}\nnum_trials: 1\n",
         UNTRAINED + "fixed: {protocol.closing_px: 3}\n",
+        PARTS + "space:\n  protocol.closing_px: {low: 3, high: 7, step: 2}\n",
+        PROMPTS + "  protocol.n_positive: {low: 0, high: 3, when: {protocol.prompt: box}}\n",
+        PROMPTS + "  protocol.n_positive: {low: 1, high: 3, when: {protocol.prompt: points}}\n",
+        PARTS + "space:\n  protocol.min_component_px: {low: 1, high: 1000000}\n"
+        "fixed: {protocol.components: every}\n",
     ],
 )
 def test_what_agrees_is_taken(list_faults: ListFaults, text: str) -> None:
