@@ -149,11 +149,6 @@ class ProgressCallback(Callback):
         if self._live is not None:
             self._live.update(self.render())
 
-    def describe_time_left(self) -> str:
-        """Returns ``about 2 min 10 s left``."""
-        seconds = self.progress.estimate_seconds_left(time.monotonic())
-        return "estimating time left" if seconds is None else f"about {format_seconds(seconds)} left"
-
     def render(self) -> Group:
         """Returns heading, table and the lines below it."""
         return Group(Text(self.heading, style="bold"), self._make_table(), Text("\n".join(self._list_notes())))
@@ -176,7 +171,11 @@ class ProgressCallback(Callback):
     def _describe_count(self) -> str:
         total = self.progress.num_trials
         ended = sum(row.ended is not None for row in self.progress.rows.values())
-        return f"{ended}/{total} trials ended" + (f", {self.describe_time_left()}" if ended < total else "")
+        if ended >= total:
+            return f"{ended}/{total} trials ended"
+        seconds = self.progress.estimate_seconds_left(time.monotonic())
+        left = "estimating time left" if seconds is None else f"about {format_seconds(seconds)} left"
+        return f"{ended}/{total} trials ended, {left}"
 
     def _count_shown(self) -> int:
         """Returns how many rows fit the screen; a file takes them all."""
@@ -188,7 +187,9 @@ class ProgressCallback(Callback):
         rows = sorted(self.progress.rows.values(), key=lambda row: -row.best if row.best == row.best else 9.0)
         cells = [self._list_cells(row) for row in rows[: self._count_shown()]]
         table = Table(show_edge=False, pad_edge=False, header_style="bold")
-        titles = _choose_columns(cells, self._list_score_columns(), self.console.width)
+        objective = self.progress.objective
+        scores = ["trial", "state", "epoch", objective.label, "best", "vs zero-shot"]
+        titles = _choose_columns(cells, [*scores, "trained"] if objective.is_pair else scores, self.console.width)
         for title in titles:
             style = "dim" if title in SHOWN_PARAMETERS.values() else ""
             table.add_column(title, justify="right", no_wrap=True, style=style)
@@ -196,28 +197,18 @@ class ProgressCallback(Callback):
             table.add_row(*(row[title] for title in titles))
         return table
 
-    def _list_score_columns(self) -> list[str]:
-        objective = self.progress.objective
-        titles = ["trial", "state", "epoch", objective.label, "best", "vs zero-shot"]
-        return [*titles, "trained"] if objective.is_pair else titles
-
     def _list_cells(self, row: TrialRow) -> dict[str, Text]:
         """Returns a row's cells by the titles of their columns."""
         gain = row.best - self.progress.bar
-        state_style = {"running": "cyan", "failed": "red"}.get(row.state, "")
-        values = {
-            title: Text(_format_value(row.config[name]) if name in row.config else "")
-            for name, title in SHOWN_PARAMETERS.items()
-        }
         return {
             "trial": Text(str(row.number)),
-            "state": Text(row.state, style=state_style),
+            "state": Text(row.state, style={"running": "cyan", "failed": "red"}.get(row.state, "")),
             "epoch": Text(f"{row.epoch}/{self.progress.max_epochs}"),
             self.progress.objective.label: Text(_format_score(row.value)),
             "trained": Text("" if row.parameters is None else f"{row.parameters:,}"),
             "best": Text(_format_score(row.best)),
             "vs zero-shot": Text(f"{gain:+.3f}" if gain == gain else "", style="green" if gain > 0 else "red"),
-            **values,
+            **{title: Text(_format_value(row.config.get(name, ""))) for name, title in SHOWN_PARAMETERS.items()},
         }
 
 

@@ -1,0 +1,59 @@
+"""Known configurations that ended before a stop, and the tags of trials that have a protocol of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import create_trial
+
+from search.stages.session import Session
+from search.stages.trials import find_protocol_tags, run_listed
+from search.stages.tune_run import TuneRun
+from search.study.study_file import StudyFile
+from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT
+from trainables.protocol.overlap import Overlap
+from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.spec import PROTOCOLS
+
+BAR = Scores(PROTOCOLS["recorded"], (PairScore("a.png", "tumor", "p", Overlap(30, 100, 100), ceiling=0.9, floor=0.2),))
+
+
+@pytest.mark.parametrize(
+    ("kept", "going_on", "new"), [((1, 2), [], []), ((1,), ["a"], []), ((1, 2), [], [{"seed": 2}])]
+)
+def test_only_what_has_not_ended_is_trained(
+    session: Session,
+    write_trial: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    kept: tuple[int, ...],
+    going_on: list[str],
+    new: list[dict[str, int]],
+) -> None:
+    started: list[Any] = []
+
+    def fit(run: TuneRun, trainable: Any, context: Any, searcher: Any, num_samples: int, first: Any) -> None:
+        started.append(([each.trial_id for each in first], num_samples))
+
+    monkeypatch.setattr(TuneRun, "fit", fit)
+    write_trial(session.plan.folder / "confirmation", "a", [0.5, 0.6], kept, {"seed": 1})
+    session = dataclasses.replace(session, is_resumed=True)
+    listed = run_listed(session, BAR, [{"seed": 1}, *new], "confirmation", epochs=2)
+    assert [dict(each.config) for each in listed] == [{"seed": 1}]
+    assert started == ([(going_on, len(going_on) + len(new))] if going_on or new else [])
+
+
+def test_a_trial_with_a_protocol_of_its_own_is_tagged_with_it(tmp_path: Path) -> None:
+    study_file, base = StudyFile(tmp_path / "study.journal", "s"), PROTOCOLS["recorded"]
+    attrs = {RAY_TRIAL_ID: "a", STARTING_POINT: "flips"}
+    distributions = {"protocol.tta": CategoricalDistribution(["none", "flips"])}
+    trial = create_trial(value=0.5, params={"protocol.tta": "flips"}, distributions=distributions, user_attrs=attrs)
+    study_file.open().add_trial(trial)
+    tags = find_protocol_tags(study_file, base, {}, "a")
+    assert tags["starting_point"] == "flips" and tags["protocol_id"] != base.id
+    assert set(tags) == {"starting_point", "protocol", "protocol_id"}
+    assert find_protocol_tags(study_file, base, {}, "unknown") == {}
