@@ -41,86 +41,70 @@ class StudyFile:
     modes: tuple[Mode, ...] = ("max",)
 
     def open(self) -> optuna.Study:
-        """Opens the study, or makes it; see ``open_study``."""
-        return open_study(self.journal, self.name, self.make_sampler(0), self.modes)
+        """Opens the study in its journal, or makes it, after mending what a kill can leave behind.
+
+        A lock older than ``STALE_LOCK_S`` is removed (its owner, who would hold it for one append only, is dead), and
+        so is a last line that was not written whole: the next append would merge with it.
+
+        Raises:
+            SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
+                records of something else, or a study of that name with other directions.
+        """
+        # The lock is a symbolic link to the journal: from a relative path it would point nowhere.
+        journal = self.journal.absolute()
+        directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in self.modes]
+        try:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale_lock(journal)
+            drop_torn_line(journal)
+            study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(journal))),
+                sampler=self.make_sampler(0),
+                # The scheduler of Ray Tune decides which trials stop, never Optuna.
+                pruner=optuna.pruners.NopPruner(),
+                study_name=self.name,
+                directions=directions,
+                load_if_exists=True,
+            )
+        except SearchError:
+            raise
+        except OSError as error:
+            raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
+        except Exception as error:  # Optuna raises almost anything on lines that are JSON but not its records
+            raise SearchError(
+                f"the study's journal {journal} holds records that Optuna cannot read "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start "
+                "a new search"
+            ) from error
+        if study.directions != directions:
+            raise SearchError(
+                f"study {self.name!r} in {journal} was made to {_name_directions(study.directions)} its values, "
+                f"but is now asked to {_name_directions(directions)} them"
+            )
+        return study
 
     def make_sampler(self, trial_number: int, conditional: bool = False) -> optuna.samplers.BaseSampler:
         """Makes the sampler that proposes one trial.
 
         Each trial has its own seed, so a proposal follows from the seed, its number and the study's past alone: a
-        resumed search does not draw its first points again, as with one seeded sampler. See ``make_sampler`` for
-        ``conditional``.
+        resumed search does not draw its first points again, as with one seeded sampler.
+
+        ``tpe`` is the tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023, arXiv 2304.11127), over
+        all parameters jointly, with running trials counted as bad ones (constant liar) so that parallel trials differ.
+        With ``conditional`` the parameters are split into groups that are drawn together in the trials so far (all that
+        apply always, all that apply with LoRA, ...), and those of one group are modelled jointly; otherwise only the
+        parameters of every trial would be.
         """
         seed = int(np.random.SeedSequence([self.seed, trial_number]).generate_state(1)[0])
-        return make_sampler(self.sampler, seed, self.startup_trials, conditional)
-
-
-def make_sampler(
-    kind: SamplerKind, seed: int, startup_trials: int = 10, conditional: bool = False
-) -> optuna.samplers.BaseSampler:
-    """Makes a seeded sampler.
-
-    ``tpe`` is the tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023, arXiv 2304.11127),
-    over all parameters jointly, with running trials counted as bad ones (constant liar) so that parallel
-    trials differ. With ``conditional`` the parameters are split into groups that are drawn together in the
-    trials so far (all that apply always, all that apply with LoRA, ...), and those of one group are modelled
-    jointly; otherwise only the parameters of every trial would be.
-    """
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        # Optuna has called groups experimental since 2.8, and would say so for every trial.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            n_startup_trials=startup_trials, seed=seed, multivariate=True, group=conditional, constant_liar=True
-        )
-
-
-def open_study(
-    journal: Path,
-    name: str,
-    sampler: optuna.samplers.BaseSampler,
-    modes: Sequence[Mode] = ("max",),
-) -> optuna.Study:
-    """Opens a study in a journal file, or makes it, after mending what a kill can leave behind.
-
-    A lock older than ``STALE_LOCK_S`` is removed (its owner, who would hold it for one append only, is dead), and so
-    is a last line that was not written whole: the next append would merge with it.
-
-    Raises:
-        SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
-            records of something else, or a study of that name with other directions.
-    """
-    # The lock is a symbolic link to the journal: from a relative path it would point nowhere.
-    journal = journal.absolute()
-    directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in modes]
-    try:
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_lock(journal)
-        drop_torn_line(journal)
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))),
-            sampler=sampler,
-            # The scheduler of Ray Tune decides which trials stop, never Optuna.
-            pruner=optuna.pruners.NopPruner(),
-            study_name=name,
-            directions=directions,
-            load_if_exists=True,
-        )
-    except OSError as error:
-        raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
-    except Exception as error:  # Optuna raises almost anything on lines that are JSON but not its records
-        raise SearchError(
-            f"the study's journal {journal} holds records that Optuna cannot read "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start a "
-            "new search"
-        ) from error
-    if study.directions != directions:
-        raise SearchError(
-            f"study {name!r} in {journal} was made to {_name_directions(study.directions)} its values, "
-            f"but is now asked to {_name_directions(directions)} them"
-        )
-    return study
+        if self.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        with warnings.catch_warnings():
+            # Optuna has called groups experimental since 2.8, and would say so for every trial.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            n_startup = self.startup_trials
+            return optuna.samplers.TPESampler(
+                n_startup_trials=n_startup, seed=seed, multivariate=True, group=conditional, constant_liar=True
+            )
 
 
 def _name_directions(directions: Sequence[StudyDirection]) -> str:

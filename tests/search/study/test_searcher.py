@@ -349,12 +349,6 @@ def test_a_changed_space_is_refused(study_file: StudyFile) -> None:
         make_searcher(study_file, space=changed).suggest("t2")
 
 
-def test_a_study_of_other_objectives_is_refused(pair_file: StudyFile) -> None:
-    make_searcher(pair_file).suggest("t1")
-    with pytest.raises(SearchError, match="maximize and minimize its values, but is now asked to maximize them"):
-        make_searcher(replace(pair_file, modes=("max",))).suggest("t2")
-
-
 def list_expected(config: dict[str, Any]) -> set[str]:
     """Says by hand what the conditions of ``CONDITIONAL_SPACE`` mean."""
     return {"kind", "on"} | ({"x"} if config["kind"] == "a" else set()) | ({"n"} if config["on"] else set())

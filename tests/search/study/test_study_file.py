@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from search.errors import SearchError
 from search.space.config import SAMPLER_KINDS, SamplerKind
-from search.study.study_file import StudyFile, make_sampler, open_study
+from search.space.objective import Mode
+from search.study.study_file import StudyFile
 
 SPACE = {"x": FloatDistribution(-1.0, 1.0), "y": FloatDistribution(-1.0, 1.0)}
 
@@ -37,7 +38,7 @@ def test_makes_missing_folders_and_resolves_relative_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    study = open_study(Path("a/b/study.journal"), "s", make_sampler("random", 0))
+    study = StudyFile(Path("a/b/study.journal"), "s", "random").open()
     monkeypatch.chdir("/")
     fill(study, 1)
     assert (tmp_path / "a/b/study.journal").stat().st_size > 0
@@ -65,9 +66,12 @@ def test_refuses_a_folder(tmp_path: Path) -> None:
         StudyFile(tmp_path, "s").open()
 
 
-def test_refuses_the_other_direction(journal: Path) -> None:
-    with pytest.raises(SearchError, match="made to maximize its values, but is now asked to minimize them"):
-        StudyFile(journal, "s", modes=("min",)).open()
+@pytest.mark.parametrize(
+    ("modes", "words"), [(("min",), "minimize"), (("max", "min"), "maximize and minimize")]
+)
+def test_refuses_other_directions(journal: Path, modes: tuple[Mode, ...], words: str) -> None:
+    with pytest.raises(SearchError, match=f"made to maximize its values, but is now asked to {words} them"):
+        StudyFile(journal, "s", modes=modes).open()
 
 
 def propose(source: StudyFile, n_past: int, conditional: bool) -> list[dict[str, float]]:
@@ -92,7 +96,7 @@ def test_proposals_follow_from_the_seed(tmp_path: Path, kind: SamplerKind, condi
 
 
 def test_running_trials_push_tpe_away(tmp_path: Path) -> None:
-    study = open_study(tmp_path / "j", "s", make_sampler("tpe", 0, startup_trials=4))
+    study = StudyFile(tmp_path / "j", "s", startup_trials=4).open()
     fill(study, 8)
     asked = [study.ask(dict(SPACE)).params["x"] for _ in range(4)]
     assert len(set(asked)) == 4
@@ -100,7 +104,7 @@ def test_running_trials_push_tpe_away(tmp_path: Path) -> None:
 
 def test_tpe_beats_random_on_a_quadratic() -> None:
     def best(kind: SamplerKind, seed: int) -> float:
-        study = optuna.create_study(sampler=make_sampler(kind, seed, 8))
+        study = optuna.create_study(sampler=StudyFile(Path("unused"), "s", kind, seed, 8).make_sampler(0))
         study.optimize(
             lambda trial: sum(trial.suggest_float(name, -1, 1) ** 2 for name in "xyz"), n_trials=30
         )
