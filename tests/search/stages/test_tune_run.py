@@ -44,7 +44,8 @@ def start(session: Session, name: str, **context: Any) -> Started:
 
 @pytest.mark.parametrize(("name", "budget"), [("trials", 60.0), ("confirmation", None)])
 def test_only_the_search_itself_has_a_time_budget(session: Session, name: str, budget: float | None) -> None:
-    session = dataclasses.replace(session, plan=dataclasses.replace(session.plan, time_budget_s=60.0))
+    options = dataclasses.replace(session.plan.options, time_budget=60.0)
+    session = dataclasses.replace(session, plan=dataclasses.replace(session.plan, options=options))
     assert start(session, name).tune_config.time_budget_s == budget
 
 
