@@ -72,11 +72,29 @@ def test_figures_stand_beside_the_bar_under_their_protocol(make_summary: Callabl
         assert part in card, part
 
 
-def test_a_later_opening_and_an_early_export_are_named(make_summary: Callable[..., Summary]) -> None:
-    assert "test, first opening" in read_card(make_record(), make_summary())
-    assert "test, opening 2" in read_card(make_record(), make_summary(test_opening=2, test_openings=3))
+@pytest.mark.parametrize(
+    ("outcome", "chosen", "words"),
+    [
+        ({}, {}, "test, first opening"),
+        ({"test_opening": 2, "test_openings": 3}, {}, "test, opening 2"),
+        ({"verdict": "not beaten"}, {}, "**not beaten**"),
+        ({}, {"refit": True}, "| | cross-validation |"),
+        ({}, {"refit": True}, "(regions that the refit trained on)"),
+        ({}, {"scale": 0.0}, "`sam2.pt` holds the zero-shot weights"),
+        ({}, {}, "`sam2.pt` holds the merged weights"),
+        ({}, {"n_finalists": 0}, "It was not confirmed with other seeds."),
+    ],
+)
+def test_the_outcome_is_named(
+    make_summary: Callable[..., Summary], outcome: dict[str, Any], chosen: dict[str, Any], words: str
+) -> None:
+    assert words in read_card(make_record(), make_summary(**outcome), **chosen)
+
+
+def test_an_early_export_has_no_other_scale_no_test_figure_and_no_verdict() -> None:
     early = Card(make_record(), CHOSEN, None, stock_dice=0.7, has_choice=False).to_markdown()
     assert "no other scale was tried" in early and "best of several scales" not in early
+    assert "| this model | 0.7123 | not scored |" in early and "Against zero-shot" not in early
 
 
 def test_the_use_of_class_prompts_is_described(summary: Summary) -> None:
@@ -99,17 +117,6 @@ def test_a_demo_is_marked_and_real_data_are_not() -> None:
     assert "demo" not in read_card(make_record(model="large")).lower()
 
 
-def test_without_a_summary_there_is_no_test_figure_and_no_verdict() -> None:
-    card = read_card(make_record())
-    assert "| this model | 0.7123 | not scored |" in card
-    assert "Against zero-shot" not in card
-
-
-def test_a_lost_verdict_is_named(make_summary: Callable[..., Summary]) -> None:
-    card = read_card(make_record(), make_summary(verdict="not beaten"))
-    assert "**not beaten**" in card
-
-
 @pytest.mark.parametrize("model", sorted(set(MODELS) - {"nano"}))
 def test_stock_models_are_built_by_their_stock_config(model: str) -> None:
     card = read_card(make_record(model))
@@ -121,12 +128,6 @@ def test_caveats_stand_at_the_top(make_summary: Callable[..., Summary]) -> None:
     caveat = "leak allowed by --allow-leak: patient X stands in 2 parts"
     card = read_card(make_record(), make_summary(caveats=[caveat]))
     assert f"**L{caveat[1:]}.**" in card.split("## Dice")[0]
-
-
-def test_a_refit_says_which_regions_its_check_stands_on(summary: Summary) -> None:
-    card = read_card(make_record(), summary, refit=True)
-    assert "| | cross-validation |" in card
-    assert "regions that the refit trained on" in card
 
 
 @pytest.fixture
@@ -185,8 +186,3 @@ def test_the_example_for_what_cannot_be_merged_runs(tmp_path: Path) -> None:
     exec(code.replace("/absolute/path/of/this/folder", str(tmp_path)), names)
     wanted = get_base(adapted).state_dict()
     assert all(value.equal(wanted[name]) for name, value in names["model"].state_dict().items())
-
-
-def test_an_export_of_zero_shot_says_so() -> None:
-    assert "`sam2.pt` holds the zero-shot weights" in read_card(make_record(), scale=0.0)
-    assert "zero-shot weights under" not in read_card(make_record())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,7 @@ def make_items(n: int, noise: float, n_patients: int = 8, seed: int = 0) -> Mask
 
 def empty(items: MaskFeatures, position: int) -> MaskFeatures:
     flags = tuple(number == position for number in range(len(items.files)))
-    features = items.features.copy()
-    features[position] = 0
-    return MaskFeatures(items.files, items.patients, items.classes, flags, features)
+    return replace(items, is_empty=flags, features=items.features * ~np.array(flags)[:, None])
 
 
 def test_a_class_s_feature_is_the_mean_of_its_texts(clip: ClipModel) -> None:
@@ -102,10 +101,7 @@ def test_the_probe_learns_separable_classes() -> None:
 def test_the_probe_learns_nothing_from_noise() -> None:
     rng = np.random.default_rng(3)
     train, test = make_items(60, 0.1), make_items(300, 0.1, seed=1)
-    shuffled = MaskFeatures(
-        train.files, train.patients, tuple(rng.permutation(train.classes).tolist()), train.is_empty, train.features
-    )
-    probe = fit_probe(shuffled)
+    probe = fit_probe(replace(train, classes=tuple(rng.permutation(train.classes).tolist())))
     assert probe is not None
     assert (probe.predict(test.features) == np.array(test.classes)).mean() < 0.7
 
@@ -121,24 +117,21 @@ def test_the_probe_repeats_for_any_number_of_patients(n_patients: int) -> None:
 def test_a_class_in_one_patient_alone_breaks_no_fold() -> None:
     """Two patients with one class each: no fold could learn, so nothing is chosen on folds."""
     items = make_items(6, 0.1).select({"r0", "r1", "r3", "r4"})
-    items = MaskFeatures(items.files, ("a", "b", "a", "b"), items.classes, items.is_empty, items.features)
-    probe = fit_probe(items)
+    probe = fit_probe(replace(items, patients=("a", "b", "a", "b")))
     assert probe is not None and probe.C == 1
 
 
 def test_one_class_makes_no_probe(clip: ClipModel) -> None:
     train = make_items(9, 0.1).select({"r0", "r3", "r6"})
     assert fit_probe(train) is None
-    items = MaskFeatures(train.files, train.patients, train.classes, train.is_empty, np.ones((3, 32), np.float32))
-    report = name_masks(clip, TEXTS, [(train, items)])
+    report = name_masks(clip, TEXTS, [(train, replace(train, features=np.ones((3, 32), np.float32)))])
     assert list(report.given) == ["clip"]
     assert report.notes == ("no probe: the training regions show fewer than two classes",)
 
 
 def pad(items: MaskFeatures) -> MaskFeatures:
     """As wide as the tiny CLIP's features."""
-    features = np.pad(items.features, ((0, 0), (0, 16)))
-    return MaskFeatures(items.files, items.patients, items.classes, items.is_empty, features)
+    return replace(items, features=np.pad(items.features, ((0, 0), (0, 16))))
 
 
 def test_empty_masks_have_no_name_and_teach_nothing(clip: ClipModel) -> None:
@@ -153,9 +146,7 @@ def test_parts_are_named_each_by_its_own_probe(clip: ClipModel) -> None:
     """The second fold's training labels are turned round: so are its names."""
     train, items = pad(make_items(30, 0.1)), pad(make_items(6, 0.1, seed=1))
     turned = dict(zip(TEXTS, [*list(TEXTS)[1:], "tumor"], strict=True))
-    other = MaskFeatures(
-        train.files, train.patients, tuple(turned[name] for name in train.classes), train.is_empty, train.features
-    )
+    other = replace(train, classes=tuple(turned[name] for name in train.classes))
     report = name_masks(clip, TEXTS, [(train, items), (other, items)])
     assert report.given["probe"] == (*items.classes, *(turned[name] for name in items.classes))
     assert report.actual == items.classes * 2
