@@ -1,4 +1,4 @@
-"""What a search has left behind says that its test set was opened again."""
+"""The artifacts of a search whose test set was opened again say so."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def make_result(folder: Path, opening: int) -> HeldOutResult:
     return HeldOutResult(opening, 0.65, 0.5, judge(pairs, 0), file)
 
 
-def test_every_artifact_tells_the_latest_number_once(finished: Session) -> None:
+def test_every_artifact_has_the_latest_number_once(finished: Session) -> None:
     folder, record = finished.plan.folder, finished.record
     for opening in (2, 3):
         mark_artifacts(folder, record, make_result(folder, opening))
     marked = Summary.read(folder)
-    assert marked is not None and marked.test_openings == 3
-    assert [caveat.split(" for ")[0] for caveat in marked.caveats] == [
+    assert marked is not None and marked.test.openings == 3
+    assert [caveat.split(" for ")[0] for caveat in marked.origin.caveats] == [
         "a leak was allowed",
         "the test set was opened 3 times",
     ]
@@ -58,7 +58,7 @@ def test_a_first_opening_is_no_caveat(finished: Session) -> None:
     folder = finished.plan.folder
     mark_artifacts(folder, finished.record, make_result(folder, 1))
     marked = Summary.read(folder)
-    assert marked is not None and marked.caveats == ["a leak was allowed"]
+    assert marked is not None and marked.origin.caveats == ("a leak was allowed",)
     assert (folder / "export" / "README.md").read_text() == "# A model\n"
     run = finished.tracker.client.get_run(finished.record.parent_run_id)
     assert run.data.tags["test_openings"] == "1" and "caveat_test" not in run.data.tags
