@@ -117,49 +117,53 @@ def open_session(
         OSError: If the record cannot be written.
         TrackingError: If MLflow fails.
     """
-    context = TrialContext(
-        model=plan.model.name,
-        checkpoint=plan.model.checkpoint,
-        store_folder=str(plan.data.store.folder),
-        train=plan.data.split.train,
-        val=plan.data.split.val,
-        protocol=plan.protocol,
-        max_epochs=plan.config.max_epochs,
-        seed=plan.options.seed,
-        fixed=dict(plan.config.fixed),
-        n_workers=resources.n_workers,
-        folds=plan.data.folds,
-        pathology_weights=dict(plan.model.pathology_weights),
-    )
-    environment = describe_environment()
-    space = find_space(plan.options.space)
-    record = SearchRecord(
-        search_id=plan.name,
-        experiment=plan.places.experiment,
-        parent_run_id="",
-        data_root=str(plan.data.regions.root),
-        split={part: list(names) for part, names in plan.data.split.parts.items()},
-        split_description=plan.data.split.description,
-        data_fingerprint=plan.data.store.fingerprint,
-        demo=plan.demo_words,
-        config=plan.config.to_dict(),
-        context=context,
-        environment=environment,
-        caveats=list(plan.caveats),
-        arguments=record_options(plan.options, space),
-        tracking_uri="" if "@" in tracker.uri else tracker.uri,
-        checkpoint_url=plan.places.checkpoint_url,
-        run_key=uuid.uuid4().hex,
-    )
-    session = Session(plan, record, context, resources, tracker, _make_tags(plan, environment), console)
+    record = _make_record(plan, resources, tracker)
+    tags = _make_tags(plan, record.environment)
+    session = Session(plan, record, record.context, resources, tracker, tags, console)
     try:
-        (plan.folder / record.arguments["space"]).write_bytes(space.read_bytes())
+        (plan.folder / record.arguments["space"]).write_bytes(find_space(plan.options.space).read_bytes())
         record.write(plan.folder)
         parent = _find_or_open_run(session)
     except (OSError, TrackingError):
         shutil.rmtree(plan.folder, ignore_errors=True)  # nothing has been done: the name stays free for a second try
         raise
     return _enter_run(session, parent)
+
+
+def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) -> SearchRecord:
+    model, data = plan.model, plan.data
+    context = TrialContext(
+        model=model.name,
+        checkpoint=model.checkpoint,
+        store_folder=str(data.store.folder),
+        train=data.split.train,
+        val=data.split.val,
+        protocol=plan.protocol,
+        max_epochs=plan.config.max_epochs,
+        seed=plan.options.seed,
+        fixed=dict(plan.config.fixed),
+        n_workers=resources.n_workers,
+        folds=data.folds,
+        pathology_weights=dict(model.pathology_weights),
+    )
+    return SearchRecord(
+        search_id=plan.name,
+        experiment=plan.places.experiment,
+        parent_run_id="",
+        data_root=str(data.regions.root),
+        split={part: list(names) for part, names in data.split.parts.items()},
+        split_description=data.split.description,
+        data_fingerprint=data.store.fingerprint,
+        demo=plan.demo_words,
+        config=plan.config.to_dict(),
+        context=context,
+        environment=describe_environment(),
+        caveats=list(plan.caveats),
+        arguments=record_options(plan.options, find_space(plan.options.space)),
+        tracking_uri="" if "@" in tracker.uri else tracker.uri,
+        checkpoint_url=plan.places.checkpoint_url,
+        run_key=uuid.uuid4().hex,
+    )
 
 
 def _find_or_open_run(session: Session) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,16 +24,18 @@ from search.command_line.options import SearchOptions
 from search.errors import ConfigError
 from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
+from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.run_folder.trial_folder import PARAMS_FILE, RESULT_FILE, locate_trial
-from search.space.config import load_config
+from search.space.config import find_space, load_config
 from search.stages.session import Session, claim_folder, open_session
 from search.tracking.tracker import Tracker
-from trainables.context import RECIPE_FILE
+from trainables.context import RECIPE_FILE, TrialContext
 from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
 from trainables.files.json_reader import build_record
 from trainables.files.manifest import seal_checkpoint
+from trainables.protocol.spec import PROTOCOLS
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +108,35 @@ def session(plan: SearchPlan, tracker: Tracker) -> Session:
     """That search, begun."""
     plan = claim_folder(plan)
     return open_session(plan, TrialResources(cpus=1, gpus=0.0, concurrent=1), tracker, Console(file=io.StringIO()))
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., SearchRecord]:
+    """Makes the record of a search over lora.yaml, with changes of its context and of its own fields."""
+
+    def make(in_context: Mapping[str, Any] = MappingProxyType({}), **changes: Any) -> SearchRecord:
+        trials = {
+            **{"model": "nano", "checkpoint": None, "store_folder": "/store", "train": ("a.png", "b.png")},
+            **{"val": ("c.png",), "protocol": PROTOCOLS["recorded"], "max_epochs": 8, "seed": 7, "n_workers": 0},
+            "fixed": {"optim.grad_clip": 1.0, "augment.kind": "none", "adapter.train_heads": True},
+        }
+        context = TrialContext(**{**trials, **in_context})
+        record = SearchRecord(
+            search_id="first",
+            experiment="lora",
+            parent_run_id="run",
+            data_root="/data",
+            split={"train": list(context.train), "val": list(context.val), "test": ["d.png"]},
+            split_description="Drawn here.",
+            data_fingerprint="0123456789ab",
+            demo="",
+            config=load_config(find_space("lora.yaml")).to_dict(),
+            context=context,
+            environment={"git_commit": "unknown", "packages": {"torch": "2.9"}},
+        )
+        return dataclasses.replace(record, **changes)
+
+    return make
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from search.run_folder.search_record import SearchRecord
 from search.stages.comparator import compare_run
 from search.tracking.pages import RUN_KIND_TAG
 from search.tracking.tracker import Tracker
-from trainables.context import TrialContext
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES
 from trainables.errors import CheckpointError
@@ -33,37 +33,30 @@ VAL = ("region-01.png", "region-02.png")
 
 
 @pytest.fixture
-def run_folder(tmp_path: Path, small_root: Path, small_store: RegionStore, tracker: Tracker) -> Path:
+def run_folder(
+    make_record: Callable[..., SearchRecord],
+    tmp_path: Path,
+    small_root: Path,
+    small_store: RegionStore,
+    tracker: Tracker,
+) -> Path:
     """What a search leaves behind once zero-shot is scored: record, scores, store, parent run."""
     root = shutil.copytree(small_root, tmp_path / "data")
     (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))  # no split names a lost image
     names = small_store.names
-    context = TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(small_store.folder),
-        train=names[:1],
-        val=VAL,
-        protocol=PROTOCOLS["recorded"],
-        max_epochs=3,
-        seed=0,
-        fixed={},
-        n_workers=0,
-    )
-    record = SearchRecord(
+    trials = {"store_folder": str(small_store.folder), "train": names[:1], "val": VAL, "max_epochs": 3}
+    record = make_record(
+        {**trials, "seed": 0, "fixed": {}},
         search_id="s",
-        experiment="lora",
         parent_run_id=tracker.start_run("s", "search"),
         data_root=str(root),
         split={"train": [names[0]], "val": list(VAL), "test": []},
-        split_description="",
         data_fingerprint=small_store.fingerprint,
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
-        context=context,
-        environment={"git_commit": "unknown", "packages": {}},
         caveats=["a leak was allowed"],
     )
+    context = record.context
     folder = tmp_path / "runs" / "s"
     folder.mkdir(parents=True)
     record.write(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from search.run_folder.search_record import SearchRecord
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID
 from search.tracking.tracker import Tracker
-from trainables.context import TrialContext
 from trainables.data.store import RegionStore
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
@@ -25,25 +25,24 @@ from trainables.training.fine_tune import FineTune
 
 
 @pytest.fixture
-def run_folder(tmp_path: Path, small_store: RegionStore, tracker: Tracker) -> Path:
+def run_folder(
+    make_record: Callable[..., SearchRecord], tmp_path: Path, small_store: RegionStore, tracker: Tracker
+) -> Path:
     """A search with one trial of one epoch, whose test set has been opened once."""
     names = small_store.names
-    context = TrialContext("nano", None, str(small_store.folder), names[:1], names[1:2], PROTOCOLS["box"], 1, 0, {}, 0)
+    trials = {"store_folder": str(small_store.folder), "train": names[:1], "val": names[1:2], "max_epochs": 1}
     recipe = {"adapter.rank": 4, "augment.kind": "none"}
-    record = SearchRecord(
+    record = make_record(
+        {**trials, "protocol": PROTOCOLS["box"], "seed": 0, "fixed": {}},
         search_id="s",
-        experiment="lora",
         parent_run_id=tracker.start_run("s", "search"),
-        data_root="",
         split={"train": [names[0]], "val": [names[1]], "test": list(names[2:4])},
-        split_description="",
         data_fingerprint=small_store.fingerprint,
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
-        context=context,
-        environment={"git_commit": "unknown", "packages": {}},
         tracking_uri=tracker.uri,
     )
+    context = record.context
     folder = tmp_path / "runs" / "s"
     checkpoint = folder / "trials" / "trial-abc" / "checkpoint_000000"
     checkpoint.mkdir(parents=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,9 @@ NAMES = [f"r{number}.png" for number in range(12)]
 
 
 @pytest.fixture
-def record() -> SearchRecord:
-    context = TrialContext("nano", None, "/store", ("a.png",), ("b.png",), PROTOCOLS["box"], 1, 0, {}, 0)
+def record(make_record: Callable[..., SearchRecord]) -> SearchRecord:
     split = {"train": ["a.png"], "val": ["b.png"], "test": NAMES}
-    return SearchRecord(
-        *("first", "lora", "run", "/data", split, "", "0123", "", {}, context, {}),
-        caveats=["a leak was allowed"],
-    )
+    return make_record({"protocol": PROTOCOLS["box"], "seed": 0}, split=split, caveats=["a leak was allowed"])
 
 
 def score_all(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]) -> list[Scores]:

@@ -1,4 +1,4 @@
-"""A search's folder is worked in by one process at a time."""
+"""A search's folder is found by name, and worked in by one process at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError
-from search.run_folder.layout import LOCK_FILE, hold_search
+from search.run_folder.layout import LOCK_FILE, RECORD_FILE, find_run, hold_search
 
 HOLD = """
 import sys, time
@@ -50,3 +50,26 @@ def test_an_owner_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
         fcntl.flock(owner, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match="is being run by"), hold_search(tmp_path):
             pass
+
+
+def begin(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / RECORD_FILE).write_text("{}")
+    return folder
+
+
+def test_a_search_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = begin(tmp_path / "runs" / "first")
+    monkeypatch.chdir(tmp_path)
+    assert find_run(tmp_path / "runs", "first") == folder
+    assert find_run(tmp_path / "runs", str(folder)) == folder
+    assert find_run(tmp_path / "elsewhere", "runs/first") == folder
+
+
+def test_an_unknown_search_is_reported_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--run nine: no such search -> .* holds no searches"):
+        find_run(tmp_path, "nine")
+    for name in ("second", "first"):
+        begin(tmp_path / name)
+    with pytest.raises(ConfigError, match="known are: first, second"):
+        find_run(tmp_path, "nine")
