@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
 from search.space.recorded_points import describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
-from trainables.errors import Finding
+from trainables.errors import Finding, find_nearest
 from trainables.files.yaml_lines import YamlNode, read_yaml
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Scalar
@@ -160,9 +159,9 @@ def find_space(text: str) -> Path:
         if name in shipped:
             return _find_spaces_folder() / name
     stems = [name.removesuffix(".yaml") for name in shipped]
-    nearest = difflib.get_close_matches(text.removesuffix(".yaml"), stems, n=1, cutoff=0.5)
+    nearest = find_nearest(text.removesuffix(".yaml"), stems)
     what = "is a folder, not a space file" if os.path.isdir(text) else "is neither a file nor a shipped space"
-    question = f"did you mean {nearest[0]}.yaml? " if nearest else ""
+    question = f"did you mean {nearest}.yaml? " if nearest else ""
     raise ConfigError([Finding(text, what, f"{question}shipped are: {', '.join(shipped)}")])
 
 
@@ -236,7 +235,7 @@ def _read_start(top: YamlNode, entries: Mapping[str, YamlNode], config: SearchCo
 def _check_values(entries: Mapping[str, YamlNode], config: SearchConfig) -> None:
     if config.train:
         check_conflicts(entries, config.space, config.fixed)
-    elif config.protocol in PROTOCOLS:
+    else:
         base = PROTOCOLS[config.protocol]
         report_protocol_faults(base, config.space, config.fixed, entries.get("space"), entries.get("fixed"))
 
