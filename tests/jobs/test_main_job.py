@@ -254,19 +254,19 @@ def test_a_second_opening_of_the_test_set_marks_every_artifact(job: FinishedJob,
     trial, before = job.summary["best_trial"], job.summary
     code, screen, _ = run_python(job.folder, "-m", "search.open_test", "--run", "job", "--trial", trial)
     assert code == 0, screen
-    told = "the test set was opened 2 times"
-    assert told in screen
+    caveat_text = "the test set was opened 2 times"
+    assert caveat_text in screen
     after = job.summary
     assert (after["test_openings"], after["test_dice"]) == (2, before["test_dice"])
-    assert any(told in caveat for caveat in after["caveats"])
-    assert told in (job.run / "export" / "README.md").read_text().replace("The test", "the test")
+    assert any(caveat_text in caveat for caveat in after["caveats"])
+    assert caveat_text in (job.run / "export" / "README.md").read_text().replace("The test", "the test")
     rows = (job.run / "scores_test_2.csv").read_text().splitlines()
-    assert all(told in row for row in rows[1:])
+    assert all(caveat_text in row for row in rows[1:])
     from mlflow import MlflowClient
 
     parent = MlflowClient(f"sqlite:///{job.folder / 'mlflow.db'}").get_run(before["parent_run_id"])
     assert parent.data.tags["test_openings"] == "2"
-    assert told in parent.data.tags["caveat_test"]
+    assert caveat_text in parent.data.tags["caveat_test"]
 
 
 def test_an_unknown_trial_does_not_open_the_test_set(job: FinishedJob) -> None:

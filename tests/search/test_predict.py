@@ -64,7 +64,7 @@ def test_masks_hold_class_ids_at_the_images_own_sizes(export: Path, slides: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["masks"]
 
 
-def test_all_findings_are_told_at_once_and_nothing_is_written(
+def test_all_findings_are_reported_at_once_and_nothing_is_written(
     slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "masks"
@@ -72,12 +72,12 @@ def test_all_findings_are_told_at_once_and_nothing_is_written(
     (out / "mine.txt").write_text("kept")
     images = [str(slides / name) for name in ("larger.png", "broken.png", "text.jpg", "missing.png")]
     assert main([*images, str(slides / "LARGER.tif"), "--model", str(tmp_path / "none"), "--out", str(out)]) == 2
-    told = capsys.readouterr().err
+    err = capsys.readouterr().err
     for part in (
         *("exists and is not empty", "no such folder", "would overwrite", "cannot be decoded"),
         *("is no PNG, JPEG or TIFF", "missing.png", "nothing was started"),
     ):
-        assert part in told
+        assert part in err
     assert [path.name for path in tmp_path.rglob("*")] == ["masks", "mine.txt"]
 
 
@@ -126,7 +126,7 @@ def test_an_image_whose_mask_would_be_the_legend_is_refused(
         ("circle", "leads back to itself"),
     ],
 )
-def test_what_can_be_no_path_is_told(
+def test_what_can_be_no_path_is_refused(
     option: str,
     text: str,
     what: str,
@@ -143,7 +143,7 @@ def test_what_can_be_no_path_is_told(
 
 
 @pytest.mark.parametrize(("out", "what"), [("file", "is no folder"), ("file/x", "file is no folder")])
-def test_a_folder_that_cannot_be_made_is_told(
+def test_a_folder_that_cannot_be_made_is_refused(
     out: str, what: str, export: Path, slides: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -50,13 +50,13 @@ def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -
     assert CHOSEN.locate(tmp_path) == tmp_path / "confirmation/t/checkpoint_000001"
 
 
-def test_a_damaged_choice_is_told_by_its_name(tmp_path: Path, record: SearchRecord, damaged: str) -> None:
+def test_a_damaged_choice_is_reported_by_its_name(tmp_path: Path, record: SearchRecord, damaged: str) -> None:
     (tmp_path / CHOSEN_FILE).write_text(damaged)
     with pytest.raises(ConfigError, match=r"chosen\.json: cannot be read"):
         read_chosen(tmp_path, record)
 
 
-def test_a_choice_with_a_value_of_another_type_is_told(tmp_path: Path, record: SearchRecord) -> None:
+def test_a_choice_with_a_value_of_another_type_is_damage(tmp_path: Path, record: SearchRecord) -> None:
     dataclasses.replace(CHOSEN, checkpoint=None).write(tmp_path)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"chosen\.json: .*checkpoint must be a valid string, but got None"):
         read_chosen(tmp_path, record)

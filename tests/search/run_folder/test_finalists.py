@@ -42,7 +42,7 @@ def test_a_configuration_that_fails_with_a_seed_is_out() -> None:
         choose_finalist([unstable])
 
 
-def test_damaged_finalists_are_told_by_the_file_s_name(tmp_path: Path, damaged: str) -> None:
+def test_damaged_finalists_are_reported_by_their_file_s_name(tmp_path: Path, damaged: str) -> None:
     (tmp_path / CONFIRMATION_FILE).write_text(damaged)
     with pytest.raises(ConfigError, match=r"confirmation\.json: cannot be read"):
         read_finalists(tmp_path)

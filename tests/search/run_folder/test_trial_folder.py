@@ -41,7 +41,7 @@ def test_trials_that_were_begun_are_listed_with_their_ends(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["", "\0\0", "[]", "null", "5", "[" * 100_000])
-def test_a_damaged_configuration_is_told_by_its_name(tmp_path: Path, content: str) -> None:
+def test_a_damaged_configuration_is_reported_by_its_name(tmp_path: Path, content: str) -> None:
     write_trial(tmp_path, "a", {"seed": 1})
     (write_trial(tmp_path, "b", {}) / "params.json").write_text(content)
     with pytest.raises(ConfigError, match=r"trial-b/params\.json: cannot be read: .* -> remove the folder trial-b"):

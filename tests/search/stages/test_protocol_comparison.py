@@ -20,7 +20,7 @@ from search.tracking.search_queue import count_waiting
 
 @pytest.fixture
 def compared(session: Session, monkeypatch: pytest.MonkeyPatch) -> Session:
-    """A search with two trials, of which one left a score, and a caveat."""
+    """A search with a caveat and two trials, one with a score."""
     monkeypatch.setattr(closing, "PATIENCE_S", 0.0)
     study = make_study_file(session.plan.folder, session.record).open()
     for trial_id in ("a", "lost"):

@@ -1,4 +1,4 @@
-"""Where a number comes from is told as far as it can be known."""
+"""The origin of a number: the commit of the code and the environment."""
 
 from __future__ import annotations
 
