@@ -1,4 +1,4 @@
-"""How often the test regions of a search were looked at: once is a test, every further time is told everywhere."""
+"""Counts evaluations on the test set of a search. From the second on, every artifact is flagged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FIX = "bring it back from a copy: without it nobody knows how often the test se
 
 @dataclass(frozen=True)
 class Opening:
-    """One look at the test regions.
+    """One evaluation on the test set.
 
     Attributes:
         time: When, ISO 8601 in UTC.
         candidate: What was scored: trial, seed and scale.
-        protocol_id: Under which.
+        protocol_id: Id of the protocol.
     """
 
     time: str
@@ -33,10 +33,10 @@ class Opening:
 
 
 def read_openings(folder: Path) -> list[Opening]:
-    """Returns the looks at a search's test regions, the first one first.
+    """Returns the openings of a search's test set, the first one first.
 
     Raises:
-        ConfigError: If the file is damaged, or there and lists none: the next look would be taken for the first.
+        ConfigError: If the file is damaged or lists none: the next opening would count as the first.
     """
     path = folder / OPENINGS_FILE
     if not path.exists():
@@ -48,7 +48,7 @@ def read_openings(folder: Path) -> list[Opening]:
 
 
 def add_opening(folder: Path, candidate: str, protocol_id: str) -> int:
-    """Notes a look at the test regions, before it is taken, and returns its number, counted from 1."""
+    """Records an opening before the test set is scored, and returns its number, counted from 1."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     openings = [*read_openings(folder), Opening(now, candidate, protocol_id)]
     write_whole(folder / OPENINGS_FILE, json.dumps([dataclasses.asdict(each) for each in openings], indent=1) + "\n")
@@ -56,25 +56,25 @@ def add_opening(folder: Path, candidate: str, protocol_id: str) -> int:
 
 
 def find_opening(folder: Path, candidate: str, protocol_id: str) -> int:
-    """Returns the number of the last look at test if it was at this candidate, else 0."""
+    """Returns the number of the last opening if it was for this candidate, else 0."""
     openings = read_openings(folder)
     is_same = bool(openings) and (openings[-1].candidate, openings[-1].protocol_id) == (candidate, protocol_id)
     return len(openings) if is_same else 0
 
 
 def locate_test_scores(folder: Path, opening: int) -> Path:
-    """Returns the file with the scores of a look at the test regions, counted from 1."""
+    """Returns the file with the scores of an opening, which is counted from 1."""
     return folder / ("scores_test.csv" if opening == 1 else f"scores_test_{opening}.csv")
 
 
 def make_opening_tags(number: int) -> dict[str, str]:
-    """Returns MLflow's tags of a search whose test set was opened so often."""
+    """Returns MLflow's tags of a search by the number of its test openings."""
     text = describe_openings(number)
     return {"test_openings": str(number), **({"caveat_test": text} if text else {})}
 
 
 def describe_openings(number: int) -> str:
-    """Returns what every artifact says where test was opened more than once; else an empty text."""
+    """Returns the caveat of a test set that was opened more than once; else an empty text."""
     if number < 2:
         return ""
     return (

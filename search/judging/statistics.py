@@ -108,7 +108,7 @@ def compare(
 
 
 def strict_confidence(confidence: float) -> float:
-    """Confidence of the interval that `beaten` needs: a fifth of the error, 0.99 for 0.95."""
+    """Returns the confidence of the interval that `beaten` needs: a fifth of the error, 0.99 for 0.95."""
     return round(1 - (1 - confidence) / 5, _DECIMALS)
 
 
@@ -119,7 +119,7 @@ def bootstrap_intervals(
     rng: np.random.Generator,
     n_resamples: int = N_RESAMPLES,
 ) -> tuple[Interval | None, ...]:
-    """Intervals for the mean over pairs, one a confidence, all from one set of resampled patients.
+    """Returns intervals for the mean over pairs, one a confidence, all from one set of resampled patients.
 
     Args:
         sums: Sum of the differences of each patient, shape (patients,).
@@ -166,7 +166,7 @@ def _mean_over_pairs(sums: FloatArray, counts: FloatArray, axis: int = -1) -> Fl
 
 
 def signed_rank_p_value(patient_means: FloatArray) -> float:
-    """Two-sided Wilcoxon signed-rank p-value of patient means, zeros dropped; 1 if all are zero."""
+    """Returns the two-sided Wilcoxon signed-rank p-value of patient means, zeros dropped; 1 if all are zero."""
     # SciPy takes the normal approximation wherever there are zeros, even for three patients that differ:
     # without them it counts exactly when they are few
     differing = patient_means[patient_means != 0]
@@ -174,14 +174,14 @@ def signed_rank_p_value(patient_means: FloatArray) -> float:
 
 
 def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's step-down adjustment (Holm 1979): no more than 5 % chance of any false finding below 0.05."""
+    """Returns p-values after Holm's step-down adjustment (Holm 1979): any false one is below 0.05 in at most 5 %."""
     from statsmodels.stats.multitest import multipletests  # takes longer to import than the rest
 
     return tuple(float(p) for p in multipletests(p_values, method="holm")[1]) if p_values else ()
 
 
 def decide(comparison: Comparison) -> tuple[Word, str]:
-    """The one word about candidate and baseline, with its reason.
+    """Returns the one word about candidate and baseline, with its reason.
 
     With the default confidence of 0.95:
 

@@ -1,7 +1,4 @@
-"""Does one model beat another on the same (image, class) pairs? Figures and one word, from a table of scores.
-
-python -m search.verdict --scores FILE.csv --candidate COL --baseline COL [--patient COL] [--json]
-"""
+"""Does one model beat another on the same (image, class) pairs? The verdict: figures and one word."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from search.judging.paired_scores import PairedScores
 from search.judging.statistics import Comparison, Word, adjust_holm, compare, decide
 from trainables.errors import Finding
 
-# Of Dice: what two trainings with other seeds differ by anyway.
+# Of Dice: two trainings that differ by their seeds alone differ by as much.
 SMALL_DIFFERENCE = 0.005
 
 
@@ -54,11 +51,11 @@ class Verdict:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Every figure as plain Python values that JSON can hold."""
+        """Returns every figure as plain values that JSON can hold."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """The verdict as a few lines for a terminal."""
+        """Returns the verdict as a few lines for a terminal."""
         total = self.overall
         lines = [
             f"{self.candidate_name} against {self.baseline_name}: {self.word}",
@@ -91,7 +88,7 @@ def _format_difference(comparison: Comparison) -> str:
 
 
 def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verdict:
-    """Compares the two models, overall and by class, and says the word.
+    """Returns the verdict on two models, overall and by class.
 
     Args:
         scores: Checked scores of both models.
@@ -122,7 +119,7 @@ def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verd
 
 
 def _note_small_difference(word: Word, overall: Comparison) -> tuple[str, ...]:
-    """Says of a difference that is real and tiny that it is both."""
+    """Returns a note if the difference is significant and tiny."""
     if word != "beaten" or overall.mean_difference >= SMALL_DIFFERENCE:
         return ()
     return (f"the difference is real by these tests, and below {SMALL_DIFFERENCE:g}: too small to matter",)

@@ -1,4 +1,4 @@
-"""A queue on disk for records whose receiver may be out of reach: in order, nothing lost, nothing skipped."""
+"""A queue on disk for lines whose receiver may be out of reach."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from trainables.files.whole_file import cut_torn_line, write_whole
 
 Record = dict[str, Any]
 
-# After a failed try the receiver is left alone for 10 s, or for ten times as long as the try took: a server
-# that lets every call run into its timeout costs the search a tenth of its time at the most.
+# After a failed try the next one waits 10 s, or ten times as long as the try took: a server whose calls all time out
+# costs the search a tenth of its time at most.
 RETRY_S = 10.0
 RETRY_PER_SECOND_LOST = 10.0
 
@@ -26,13 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Writes each record to a JSONL file before it is delivered, and takes it from there afterwards.
+    """Writes each record to a JSONL file before it is delivered, and removes it afterwards.
 
-    `deliver` has to bear a repetition of a record: after a crash between deliveries and the next writing of the
-    file, the file is delivered again from its first line.
-
-    A record that the receiver refuses for good goes to `<name>.rejected.jsonl` with the reason, so that it
-    does not hold up the ones behind it.
+    After a crash the file is delivered again from its first line: a repeated record must change nothing. A record that
+    the receiver refuses for good goes to `<name>.rejected.jsonl` with the reason and holds up no other.
     """
 
     def __init__(
@@ -46,11 +43,11 @@ class Outbox:
 
         Args:
             path: The JSONL file; its folder is made if missing.
-            deliver: Delivers one record; raises :class:`TrackingUnavailable` when it should be tried again
-                and :class:`TrackingError` when that would be useless.
+            deliver: Delivers one record; raises :class:`TrackingUnavailable` if it should be tried again, another
+                :class:`TrackingError` if not.
             clock: Seconds, increasing.
-            in_order: Whether no record may overtake one that could not be delivered. Where it may, the next one is
-                tried too, and only the second failure in a row is taken for an outage.
+            in_order: Whether no record may overtake one that could not be delivered. If it may, the next one is tried
+                too, and the second failure in a row counts as an outage.
 
         Raises:
             ConfigError: If there is a file that cannot be read, or a folder in its place.
@@ -80,7 +77,7 @@ class Outbox:
     def post(self, record: Record) -> None:
         """Puts a record at the end of the queue, on disk first; does not deliver.
 
-        A disk that cannot be written leaves the record in memory and is told in the log.
+        If the disk cannot be written, logs a warning and keeps the record in memory only.
         """
         self._pending.append(record)
         try:

@@ -1,4 +1,4 @@
-"""What MLflow's screens show: notes, and the addresses of the charts and the tables."""
+"""Texts of MLflow's screens: notes, and the addresses of charts and tables."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def describe_recorded_bar(bar: RecordedExperiment) -> str:
 
 
 def describe_recorded_experiment(experiment: RecordedExperiment) -> str:
-    """Returns the note of a recorded experiment's run: its figure, and what that can be held against.
+    """Returns the note of a recorded experiment's run: its figure, and what that can be compared with.
 
     Plain text: the table's column `Description` shows Markdown as it is written.
     """
@@ -75,17 +75,17 @@ def describe_recorded_experiment(experiment: RecordedExperiment) -> str:
     if dice is None:
         return f"No figure recorded. {experiment.description}."
     if gain is None:
-        told = f"Dice {dice}, but under which protocol the log does not say: not to be ranked with any other."
+        text = f"Dice {dice}, but under which protocol the log does not say: not to be ranked with any other."
     elif gain == 0:
-        told = f"Dice {dice}: the bar of protocol {experiment.protocol}, and of no other."
+        text = f"Dice {dice}: the bar of protocol {experiment.protocol}, and of no other."
     else:
         where = "above" if gain > 0 else "below"
-        told = (
+        text = (
             f"Dice {dice} under {experiment.protocol}: {abs(gain):.3f} {where} zero-shot under the same protocol; "
             "not to be ranked with runs of another."
         )
     place = f"Recorded on the {experiment.split} split of {experiment.dataset}, not measured here."
-    return f"{told} {experiment.description}. {place}"
+    return f"{text} {experiment.description}. {place}"
 
 
 def compose_charts_url(tracking_uri: str, experiment_id: str, parent: str, ui: str = LOCAL_UI) -> str:
@@ -94,10 +94,10 @@ def compose_charts_url(tracking_uri: str, experiment_id: str, parent: str, ui: s
     MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
 
     Args:
-        tracking_uri: The store; a tracking server has its own address.
+        tracking_uri: The store.
         experiment_id: MLflow's id of the experiment.
         parent: Run id of the search.
-        ui: Where the UI of a local store will run, by default where `mlflow ui` starts it.
+        ui: Address of the UI of a local store; a tracking server has its own.
     """
     query = {
         "workflowType": "machine_learning",

@@ -1,4 +1,4 @@
-"""Every look at the test regions is counted, and more than one is told."""
+"""Openings of the test set are counted, and more than one is flagged."""
 
 from __future__ import annotations
 

@@ -109,6 +109,6 @@ def test_names_of_images_that_are_folders_stand_for_a_patient_each(tmp_path: Pat
     assert len(set(read_scores(path, "a", "b").patient)) == 2
 
 
-def test_one_column_for_both_is_told_once(tmp_path: Path) -> None:
+def test_one_column_for_both_is_one_finding(tmp_path: Path) -> None:
     path = write(tmp_path, "file,class,a\n1.png,x,0.5\n")
     assert len(findings_of(path, "a", "a")) == 1

@@ -1,4 +1,4 @@
-"""The test regions are noted as opened before anybody looks, and every look beyond the first is told."""
+"""An opening of the test set is recorded before it is scored; from the second on it is flagged."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_both_are_scored_on_the_same_pairs_and_judged(tmp_path: Path, record: Se
     assert {(row["test_opening"], row["caveats"]) for row in rows} == {("1", "a leak was allowed")}
 
 
-def test_a_second_look_is_told_and_leaves_the_first_ones_figures(tmp_path: Path, record: SearchRecord) -> None:
+def test_a_second_opening_is_flagged_and_keeps_the_figures_of_the_first(tmp_path: Path, record: SearchRecord) -> None:
     first = look(tmp_path, record).file.read_bytes()
     second = look(tmp_path, record, "trial b")
     assert second.opening == 2 and second.file.name == "scores_test_2.csv"

@@ -150,8 +150,8 @@ def test_a_stop_in_the_middle_of_the_end_leaves_no_figure_twice(
     assert read_history(tracker, parent, "val_dice_by_scale_percent") == [(0, 0.5), (50, 0.6), (100, 0.55)]
     finish(dataclasses.replace(ended, test=dataclasses.replace(ended.test, dice=0.25)))  # what is new counts
     finish(ended)
-    told = [value for _, value in read_history(tracker, parent, "test_dice")]
-    assert told == [ended.test.dice, 0.25, ended.test.dice]
+    values = [value for _, value in read_history(tracker, parent, "test_dice")]
+    assert values == [ended.test.dice, 0.25, ended.test.dice]
     assert tracker.client.get_run(parent).data.metrics["test_dice"] == ended.test.dice
 
 

@@ -249,14 +249,14 @@ def test_lines_that_are_no_whole_records_are_refused_once(
         {"trial_id": [], "event": "reopen", "time_ms": 0},
         {"event": "artifact", "path": "/etc/passwd", "into": None, "time_ms": 0},
     ]
-    whole = {"event": "tags", "tags": {"told": "yes"}, "time_ms": 0}
+    whole = {"event": "tags", "tags": {"delivered": "yes"}, "time_ms": 0}
     lines = ["[]", "5", "null", *map(json.dumps, [*broken, whole])]
     (folder / "mlflow_outbox.jsonl").write_text("".join(f"{line}\n" for line in lines))
     reborn = pickle.loads(pickle.dumps(callback))
     assert reborn.queue.flush() == 0 and not read_ids(reborn)
     refused = (folder / "mlflow_outbox.rejected.jsonl").read_text().splitlines()
     assert [json.loads(line)["record"] for line in refused] == broken
-    assert tracker.client.get_run(parent).data.tags["told"] == "yes"
+    assert tracker.client.get_run(parent).data.tags["delivered"] == "yes"
     assert not tracker.client.list_artifacts(parent)
     assert pickle.loads(pickle.dumps(callback)).queue.flush() == 0
 

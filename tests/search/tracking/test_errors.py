@@ -38,11 +38,11 @@ def test_an_inner_message_is_kept(error: TrackingError) -> None:
     assert caught.value is error
 
 
-@pytest.mark.parametrize(("message", "told"), [("", "RuntimeError"), ("  ", "RuntimeError"), ("x" * 900, "x" * 500)])
-def test_messages_are_never_empty_and_never_long(message: str, told: str) -> None:
+@pytest.mark.parametrize(("message", "text"), [("", "RuntimeError"), ("  ", "RuntimeError"), ("x" * 900, "x" * 500)])
+def test_messages_are_never_empty_and_never_long(message: str, text: str) -> None:
     with pytest.raises(TrackingUnavailable) as caught, translate_errors("connect"):
         raise RuntimeError(message)
-    assert str(caught.value) == f"could not connect: {told}"
+    assert str(caught.value) == f"could not connect: {text}"
 
 
 def test_an_interrupt_passes() -> None:

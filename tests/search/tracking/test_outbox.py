@@ -108,7 +108,7 @@ def test_lines_that_are_no_records_are_skipped_once(
     assert reborn.flush() == 0 and receiver.taken == [0, 1] and count_lines(path) == 0
 
 
-def test_a_folder_in_its_place_is_told(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_an_error(receiver: Receiver, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"{tmp_path}: cannot be read: Is a directory"):
         Outbox(tmp_path, receiver)
 

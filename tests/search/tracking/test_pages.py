@@ -39,7 +39,7 @@ def test_uri_without_password_stays(uri: str) -> None:
     assert hide_password(uri) == uri
 
 
-def test_the_recorded_bar_is_told_with_its_protocol() -> None:
+def test_the_recorded_bar_names_its_protocol() -> None:
     note = describe_recorded_bar(RECORDED_BAR)
     assert all(word in note for word in ("0.517", "0.374", "test", "BCSS", "`recorded`", "not measured here"))
 
@@ -56,7 +56,7 @@ def test_the_recorded_table_is_a_shared_view_that_the_address_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "text"),
     [
         ("zeroshot", "the bar of protocol recorded"),
         ("box-focal", "0.037 above zero-shot under the same protocol"),
@@ -64,7 +64,7 @@ def test_the_recorded_table_is_a_shared_view_that_the_address_names() -> None:
         ("prompts", "No figure recorded"),
     ],
 )
-def test_a_recorded_figure_is_told_with_what_it_can_be_held_against(name: str, told: str) -> None:
+def test_a_recorded_figure_says_what_it_can_be_compared_with(name: str, text: str) -> None:
     (row,) = (each for each in RECORDED_EXPERIMENTS if each.name == name)
     note = describe_recorded_experiment(row)
-    assert told in note and row.description in note
+    assert text in note and row.description in note

@@ -14,6 +14,7 @@ from search.tracking.store import (
     ENVIRONMENT_DEFAULTS,
     ExperimentDeleted,
     find_or_create_experiment,
+    make_uri_absolute,
     set_environment_defaults,
     take_turns,
 )
@@ -49,7 +50,7 @@ def test_an_experiment_keeps_its_tags(tracker: Tracker) -> None:
     assert found.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(tracker: Tracker) -> None:
+def test_a_deleted_experiment_is_an_error_with_the_command_that_restores_it(tracker: Tracker) -> None:
     deleted = find_or_create_experiment(tracker.client, "mine", {})
     tracker.client.delete_experiment(deleted)
     with pytest.raises(ExperimentDeleted, match=f"mlflow experiments restore -x {deleted}") as caught:
@@ -87,3 +88,29 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RETRIES, "9")
     set_environment_defaults()
     assert {name: os.environ[name] for name in ENVIRONMENT_DEFAULTS} == {**ENVIRONMENT_DEFAULTS, RETRIES: "9"}
+
+
+@pytest.mark.parametrize(
+    ("given", "resolved"),
+    [
+        ("sqlite:///my.db", "sqlite:///{cwd}/my.db"),
+        ("sqlite:////abs/my.db", "sqlite:////abs/my.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("sqlite:///", "sqlite:///"),
+        ("sqlite:///{cwd}/%C3%BC%20b/my.db", "sqlite:///{cwd}/ü b/my.db"),  # as MLflow writes its own default
+        ("sqlite:///{cwd}/50%25/my.db", "sqlite:///{cwd}/50%25/my.db"),
+        ("http://host:5000", "http://host:5000"),
+        ("file:runs", "file://{cwd}/runs"),
+        ("file:///abs/runs", "file:///abs/runs"),
+        ("./runs", "file://{cwd}/runs"),
+        ("databricks", "databricks"),
+        ("postgresql://u:p@host/db", "postgresql://u:p@host/db"),
+    ],
+)
+def test_relative_stores_become_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, resolved: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ü b", "50%", "50%25"):
+        (tmp_path / name).mkdir()
+    assert make_uri_absolute(given.format(cwd=tmp_path)) == resolved.format(cwd=tmp_path)

@@ -20,14 +20,14 @@ def test_no_file_is_no_runs(tmp_path: Path) -> None:
     assert read_trial_runs(tmp_path / "runs.json") == {}
 
 
-def test_a_damaged_file_is_no_runs_and_told(tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_a_warning(tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "runs.json"
     path.write_text(damaged)
     assert read_trial_runs(path) == {}
     assert "runs.json: cannot be read" in caplog.text
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="gone"):
         write_trial_runs(tmp_path / "gone" / "runs.json", {})
 
