@@ -90,9 +90,7 @@ def compare(
     sums = np.asarray(np.bincount(index, weights=difference), dtype=np.float64)
     counts = np.bincount(index).astype(np.float64)
     means = np.round(sums / counts, _DECIMALS)
-    interval, strict = bootstrap_intervals(
-        sums, counts, (confidence, strict_confidence(confidence)), rng, n_resamples
-    )
+    interval, strict = bootstrap_intervals(sums, counts, (confidence, strict_confidence(confidence)), rng, n_resamples)
     return Comparison(
         mean_difference=float(difference.mean()),
         interval=interval,

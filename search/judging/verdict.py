@@ -99,9 +99,7 @@ def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verd
         ConfigError: If the confidence is not inside (0, 1).
     """
     if not 0 < confidence < 1:
-        raise ConfigError(
-            [Finding("confidence", f"`0 < confidence < 1` must hold, but got {confidence}", "use 0.95")]
-        )
+        raise ConfigError([Finding("confidence", f"`0 < confidence < 1` must hold, but got {confidence}", "use 0.95")])
     difference = scores.candidate - scores.baseline
     overall = compare(difference, scores.patient, np.random.default_rng(seed), confidence)
     word, reason = decide(overall)

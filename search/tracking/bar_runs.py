@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from search.space.objective import DICE
 from search.space.recorded_experiments import RECORDED_BAR
@@ -48,7 +48,6 @@ class Bars:
 class RecordedBar:
     """The recorded zero-shot figure as a run; `bar_recorded` is constant up to step `max_epochs`."""
 
-    EVENT: ClassVar[str] = "recorded bar"
     max_epochs: int
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
@@ -75,7 +74,6 @@ class ZeroshotBar:
         ValueError: If `val_dice` is missing.
     """
 
-    EVENT: ClassVar[str] = "zero-shot bar"
     figures: dict[str, float]
     tags: dict[str, Any]
     max_epochs: int

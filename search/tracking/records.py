@@ -19,9 +19,8 @@ from trainables.files.json_reader import build_record, list_faults
 
 
 class Record(Protocol):
-    """A frozen data class whose fields JSON can hold; `EVENT` names it in its line."""
+    """A frozen data class whose fields JSON can hold."""
 
-    EVENT: ClassVar[str]
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
@@ -40,7 +39,6 @@ class Record(Protocol):
 class Params:
     """Parameters of the search's run."""
 
-    EVENT: ClassVar[str] = "params"
     params: dict[str, Any]
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
@@ -51,7 +49,6 @@ class Params:
 class Metrics:
     """Metrics of the search's run, or of a trial's, at one step."""
 
-    EVENT: ClassVar[str] = "metrics"
     metrics: dict[str, float]
     step: int
     trial_id: str | None = None
@@ -68,7 +65,6 @@ class Metrics:
 class Tags:
     """Tags of the search's run or of a trial's."""
 
-    EVENT: ClassVar[str] = "tags"
     tags: dict[str, Any]
     trial_id: str | None = None
 
@@ -80,7 +76,6 @@ class Tags:
 class Text:
     """A text among the artifacts of the search's run."""
 
-    EVENT: ClassVar[str] = "text"
     text: str
     file: str
 
@@ -92,7 +87,6 @@ class Text:
 class Artifact:
     """A file or folder of the search's folder, for a folder `into` of the artifacts of its run or of a trial's."""
 
-    EVENT: ClassVar[str] = "artifact"
     path: str
     into: str | None = None
     trial_id: str | None = None
@@ -108,8 +102,6 @@ class Artifact:
 class RecordedExperiments:
     """The experiment log, as runs of an experiment of its own."""
 
-    EVENT: ClassVar[str] = "recorded experiments"
-
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
         log_recorded_experiments(runs.tracker)
 
@@ -118,7 +110,6 @@ class RecordedExperiments:
 class TrialStart:
     """A trial's run, with its tags and parameters."""
 
-    EVENT: ClassVar[str] = "start"
     trial_id: str
     name: str
     run_kind: str
@@ -130,7 +121,7 @@ class TrialStart:
         if run.run_id is None:
             # A create whose answer was lost has left a run: find it before making another.
             run.run_id = runs.search(self.trial_id) or runs.tracker.start_child(
-                runs.parent, self.name, self.run_kind, self.tags, time_ms
+                runs.parent, self.name, self.run_kind, self.tags, timestamp_ms=time_ms
             )
             runs.write()
         runs.tracker.log_params(run.run_id, self.params)
@@ -140,7 +131,6 @@ class TrialStart:
 class Progress:
     """What the search's run shows once a trial has ended; the step is the number of trials ended."""
 
-    EVENT: ClassVar[str] = "progress"
     trial_id: str
     metrics: dict[str, float]
     step: int
@@ -153,7 +143,6 @@ class Progress:
 class Reopening:
     """A trial that goes on after a stop."""
 
-    EVENT: ClassVar[str] = "reopen"
     trial_id: str
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
@@ -164,7 +153,6 @@ class Reopening:
 class End:
     """The end of the search's run or of a trial's, with its last tags."""
 
-    EVENT: ClassVar[str] = "finish"
     status: RunStatus = "FINISHED"
     tags: dict[str, Any] = field(default_factory=dict)
     trial_id: str | None = None
@@ -175,13 +163,22 @@ class End:
         runs.tracker.finish(run_id, self.status, time_ms)
 
 
-_CLASSES: dict[str, Any] = {
-    each.EVENT: each
-    for each in (
-        *(Params, Metrics, Tags, Text, Artifact, RecordedBar, ZeroshotBar, RecordedExperiments),
-        *(TrialStart, Progress, Reopening, End),
-    )
+# By the event that names them in their lines.
+_CLASSES: dict[str, type[Any]] = {
+    "params": Params,
+    "metrics": Metrics,
+    "tags": Tags,
+    "text": Text,
+    "artifact": Artifact,
+    "recorded bar": RecordedBar,
+    "zero-shot bar": ZeroshotBar,
+    "recorded experiments": RecordedExperiments,
+    "start": TrialStart,
+    "progress": Progress,
+    "reopen": Reopening,
+    "finish": End,
 }
+_EVENTS = {each: event for event, each in _CLASSES.items()}
 
 
 def to_line(record: Record, time_ms: int) -> dict[str, Any]:
@@ -189,7 +186,7 @@ def to_line(record: Record, time_ms: int) -> dict[str, Any]:
     fields = dataclasses.asdict(record)
     if fields.get("trial_id", "") is None:
         del fields["trial_id"]
-    return {"event": record.EVENT, "time_ms": time_ms, **fields}
+    return {"event": _EVENTS[type(record)], "time_ms": time_ms, **fields}
 
 
 def read_line(line: Mapping[str, Any]) -> tuple[Record, int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +66,12 @@ class Tracker:
     Attributes:
         uri: The tracking URI, absolute.
         experiment_id: MLflow's id of the experiment.
-        n_dropped: How often each metric was NaN or infinite and therefore left out.
     """
 
     def __init__(self, uri: str, experiment_id: str) -> None:
         self.uri = uri
         self.experiment_id = experiment_id
-        self.n_dropped: Counter[str] = Counter()
+        self._dropped: set[str] = set()  # metrics that were NaN or infinite
         self._client: MlflowClient | None = None
 
     @classmethod
@@ -138,33 +136,17 @@ class Tracker:
         other.experiment_id = find_or_create_experiment(self.client, name, tags)
         return other
 
-    def start_child(
-        self,
-        parent: str,
-        name: str,
-        run_kind: str,
-        tags: Mapping[str, str] | None = None,
-        timestamp_ms: int | None = None,
+    def start_run(
+        self, name: str, run_kind: str, tags: Mapping[str, str] | None = None, timestamp_ms: int | None = None
     ) -> str:
-        """Opens a run nested in `parent` and returns its run id.
+        """Opens a run and returns its run id.
 
         Args:
-            parent: Run id of the search.
             name: The run's name in the UI.
             run_kind: Such as `trial`.
-            tags: Tags besides the run kind and the parent.
+            tags: Tags besides the run kind.
             timestamp_ms: When the run began, in milliseconds since 1970; None is now.
         """
-        return self.start_run(name, run_kind, {**(tags or {}), PARENT_TAG: parent}, timestamp_ms)
-
-    def start_run(
-        self,
-        name: str,
-        run_kind: str,
-        tags: Mapping[str, str] | None = None,
-        timestamp_ms: int | None = None,
-    ) -> str:
-        """Opens a run of its own and returns its run id; arguments as `start_child` has them."""
         start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
         if "git_commit" in all_tags:
@@ -174,17 +156,17 @@ class Tracker:
                 run = self.client.create_run(self.experiment_id, start_ms, all_tags, run_name=name)
             return str(run.info.run_id)
         except TrackingUnavailable:
-            if found := self._find_created(name, start_ms, all_tags):  # only the answer was lost
-                return found
+            # Perhaps only the answer was lost.
+            with translate_errors("search the runs"):
+                runs = self.client.search_runs([self.experiment_id], f"attributes.start_time = {start_ms}")
+            for run in runs:
+                if run.info.run_name == name and all_tags.items() <= run.data.tags.items():
+                    return str(run.info.run_id)
             raise
 
-    def _find_created(self, name: str, start_ms: int, tags: Mapping[str, str]) -> str | None:
-        with translate_errors("search the runs"):
-            runs = self.client.search_runs([self.experiment_id], f"attributes.start_time = {start_ms}")
-        for run in runs:
-            if run.info.run_name == name and tags.items() <= run.data.tags.items():
-                return str(run.info.run_id)
-        return None
+    def start_child(self, parent: str, name: str, run_kind: str, tags: Mapping[str, str], **time: int) -> str:
+        """Opens a run nested in the run `parent`; see :meth:`start_run`."""
+        return self.start_run(name, run_kind, {**tags, PARENT_TAG: parent}, **time)
 
     def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
         """Returns the run id of the parent's first child that carries these tags, or None."""
@@ -198,8 +180,7 @@ class Tracker:
             order = ["attributes.start_time ASC"]
             runs = self.client.search_runs([self.experiment_id], query, max_results=max_results, order_by=order)
         return [
-            FoundRun(run.info.run_id, run.info.status, int(run.info.start_time), dict(run.data.tags))
-            for run in runs
+            FoundRun(run.info.run_id, run.info.status, int(run.info.start_time), dict(run.data.tags)) for run in runs
         ]
 
     def read_status(self, run_id: str) -> str:
@@ -232,7 +213,7 @@ class Tracker:
     def log_metrics(
         self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int | None = None
     ) -> None:
-        """Logs the metrics of one step in one request; NaN and infinite values are left out and counted.
+        """Logs the metrics of one step in one request; NaN and infinite values are left out, with a warning.
 
         Characters that MLflow does not allow in a name become underscores.
         """
@@ -240,7 +221,9 @@ class Tracker:
 
         time_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         finite, dropped = split_finite(metrics)
-        self._warn_of_dropped(dropped, step)
+        for name in dropped.keys() - self._dropped:
+            logger.warning("%s is %s at step %d: not sent to MLflow (warned once a metric)", name, dropped[name], step)
+        self._dropped |= dropped.keys()
         batch = [Metric(name, value, time_ms, step) for name, value in finite.items()]
         if batch:
             with translate_errors("log metrics"):
@@ -292,12 +275,6 @@ class Tracker:
         """Ends a run."""
         with translate_errors("finish the run"):
             self.client.set_terminated(run_id, status, timestamp_ms)
-
-    def _warn_of_dropped(self, metrics: Mapping[str, float], step: int) -> None:
-        for name, value in metrics.items():
-            self.n_dropped[name] += 1
-            if self.n_dropped[name] == 1:
-                logger.warning("%s is %s at step %d: not sent to MLflow (warned once a metric)", name, value, step)
 
 
 def takes_folders() -> bool:

@@ -19,9 +19,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def findings_of(
-    path: Path, candidate: str = "a", baseline: str = "b", patient: str | None = None
-) -> list[str]:
+def findings_of(path: Path, candidate: str = "a", baseline: str = "b", patient: str | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         read_scores(path, candidate, baseline, patient)
     return [str(finding) for finding in caught.value.findings]
@@ -42,9 +40,7 @@ def test_other_file_names_are_their_own_patient_and_that_is_said() -> None:
 
 
 def test_patient_column_wins_over_the_file_name(tmp_path: Path) -> None:
-    path = write(
-        tmp_path, "file,class,who,a,b\nTCGA-A1-A0SK-1.png,x,p,0.1,0.2\nTCGA-A1-A0SL-1.png,x,p,0.3,0.2\n"
-    )
+    path = write(tmp_path, "file,class,who,a,b\nTCGA-A1-A0SK-1.png,x,p,0.1,0.2\nTCGA-A1-A0SL-1.png,x,p,0.3,0.2\n")
     assert read_scores(path, "a", "b", "who").patient.tolist() == ["p", "p"]
 
 

@@ -104,9 +104,7 @@ def test_pairs_of_one_patient_do_not_count_as_independent() -> None:
     once = compare(means, patients(20), np.random.default_rng(0))
     copied = compare(np.repeat(means, 9), patients(20, 9), np.random.default_rng(0))
     assert once.interval is not None and copied.interval is not None
-    assert (copied.interval.low, copied.interval.high) == pytest.approx(
-        (once.interval.low, once.interval.high)
-    )
+    assert (copied.interval.low, copied.interval.high) == pytest.approx((once.interval.low, once.interval.high))
     assert copied.p_value == once.p_value
 
 
@@ -115,9 +113,7 @@ def test_interval_agrees_with_theory_for_normal_differences() -> None:
     (found,) = bootstrap_intervals(values, np.ones(400), (0.95,), np.random.default_rng(0))
     assert found is not None
     half_width = 1.96 * values.std(ddof=1) / 20
-    assert (found.low, found.high) == pytest.approx(
-        (values.mean() - half_width, values.mean() + half_width), abs=0.01
-    )
+    assert (found.low, found.high) == pytest.approx((values.mean() - half_width, values.mean() + half_width), abs=0.01)
 
 
 def test_one_patient_has_no_interval() -> None:
@@ -141,9 +137,7 @@ def test_holm_on_a_worked_example() -> None:
 @pytest.mark.parametrize(
     "models", [("dice_box_neg", "dice_box"), ("dice_box", "dice_box_neg"), ("dice_box", "dice_centroid")]
 )
-def test_beaten_is_rare_without_a_difference(
-    recorded_scores: Path, null: str, models: tuple[str, str]
-) -> None:
+def test_beaten_is_rare_without_a_difference(recorded_scores: Path, null: str, models: tuple[str, str]) -> None:
     # 2,000 draws are in benchmarks/verdict_power.py; at 5 %, more than 14 of 150 are seen once in 100
     scores = read_scores(recorded_scores, *models)
     difference = scores.candidate - scores.baseline

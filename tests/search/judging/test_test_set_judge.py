@@ -17,9 +17,7 @@ from trainables.protocol.spec import PROTOCOLS, Protocol, ProtocolMismatch
 def make_scores(*gains: int, protocol: Protocol = PROTOCOLS["recorded"]) -> Scores:
     """Scores of 12 regions of a patient each; the gains, in hundredths of Dice, go round."""
     pairs = [
-        PairScore(
-            f"r{i}.png", name, f"p{i}", Overlap(30 + i + gains[i % len(gains)], 100, 100), ceiling=0.9, floor=0.2
-        )
+        PairScore(f"r{i}.png", name, f"p{i}", Overlap(30 + i + gains[i % len(gains)], 100, 100), ceiling=0.9, floor=0.2)
         for i in range(12)
         for name in ("tumor", "stroma, fine")
     ]

@@ -82,9 +82,7 @@ def read_children(session: Session) -> list[Any]:
 
 
 @pytest.mark.parametrize("is_out", [False, True], ids=["there", "out of reach at the end"])
-def test_everything_arrives_once(
-    session: Session, ended: Summary, verdict: Verdict, store: Path, is_out: bool
-) -> None:
+def test_everything_arrives_once(session: Session, ended: Summary, verdict: Verdict, store: Path, is_out: bool) -> None:
     folder, parent, tracker = session.plan.folder, session.record.parent_run_id, session.tracker
     records = list_last_records(session, ended, verdict, folder / "overlays")
     if is_out:

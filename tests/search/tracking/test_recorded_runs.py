@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS
-from search.tracking.errors import TrackingError, TrackingUnavailable
+from search.tracking.errors import TrackingUnavailable
 from search.tracking.pages import NOTE_TAG, RECORDED_VIEW_TAG
 from search.tracking.recorded_runs import log_recorded_experiments
 from search.tracking.tracker import Tracker
@@ -103,23 +103,9 @@ def test_another_protocol_id_is_brought_up_to_date(tracker: Tracker, experiment_
 def test_searches_that_begin_at_once_leave_one_run_a_row(tracker: Tracker) -> None:
     others = [Tracker(tracker.uri, tracker.experiment_id) for _ in range(2)]
     assert all(other.client for other in others)
-    barrier, ids, refused = threading.Barrier(2), [], []
-
-    def begin(other: Tracker) -> None:
-        barrier.wait()
-        try:
-            ids.append(log_recorded_experiments(other))
-        except TrackingError as error:
-            refused.append(error)
-
-    threads = [threading.Thread(target=begin, args=(other,)) for other in others]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not refused and len(ids) == 2
-    experiment_id = log_recorded_experiments(tracker)
-    assert set(ids) == {experiment_id}
+    with ThreadPoolExecutor(2) as pool:
+        (experiment_id,) = set(pool.map(log_recorded_experiments, others))
+    assert log_recorded_experiments(tracker) == experiment_id
     runs = read_runs(tracker, experiment_id)  # asserts that no name stands twice
     assert set(runs) == NAMES and {run.info.status for run in runs.values()} == {"FINISHED"}
 
