@@ -11,7 +11,6 @@ from pathlib import Path
 from search.errors import ConfigError
 from search.run_folder.json_files import read_record
 from search.run_folder.layout import OPENINGS_FILE
-from trainables.errors import Finding
 from trainables.files.whole_file import write_whole
 
 _FIX = "bring it back from a copy: without it nobody knows how often the test set was opened"
@@ -43,7 +42,7 @@ def read_openings(folder: Path) -> list[Opening]:
         return []
     openings = read_record(path, list[Opening], _FIX)
     if not openings:
-        raise ConfigError([Finding(str(path), "cannot be read: it lists no opening", _FIX)])
+        raise ConfigError.at(path, "cannot be read: it lists no opening", _FIX)
     return openings
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from search.errors import ConfigError
 from search.judging.paired_scores import PairedScores
 from search.judging.statistics import Comparison, Word, adjust_holm, compare, decide
-from trainables.errors import Finding
 
 # Of Dice: two trainings that differ by their seeds alone differ by as much.
 SMALL_DIFFERENCE = 0.005
@@ -99,7 +98,7 @@ def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verd
         ConfigError: If the confidence is not inside (0, 1).
     """
     if not 0 < confidence < 1:
-        raise ConfigError([Finding("confidence", f"`0 < confidence < 1` must hold, but got {confidence}", "use 0.95")])
+        raise ConfigError.at("confidence", f"`0 < confidence < 1` must hold, but got {confidence}", "use 0.95")
     difference = scores.candidate - scores.baseline
     overall = compare(difference, scores.patient, np.random.default_rng(seed), confidence)
     word, reason = decide(overall)

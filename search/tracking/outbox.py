@@ -12,10 +12,9 @@ from typing import Any
 
 from search.errors import ConfigError
 from search.tracking.errors import TrackingError, TrackingUnavailable
-from trainables.errors import Finding
 from trainables.files.whole_file import cut_torn_line, write_whole
 
-Record = dict[str, Any]
+Line = dict[str, Any]  # a record in its form on disk
 
 # After a failed try the next one waits 10 s, or ten times as long as the try took: a server whose calls all time out
 # costs the search a tenth of its time at most.
@@ -35,7 +34,7 @@ class Outbox:
     def __init__(
         self,
         path: Path,
-        deliver: Callable[[Record], None],
+        deliver: Callable[[Line], None],
         clock: Callable[[], float] = time.monotonic,
         in_order: bool = True,
     ) -> None:
@@ -58,23 +57,22 @@ class Outbox:
         self._clock = clock
         self._failures_of_outage = 1 if in_order else 2
         self._next_try = -float("inf")
-        self.n_rejected = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             records, n_skipped = _read_records(path)
         except OSError as error:
             fix = "move it away: what waits in it is not delivered then"
-            raise ConfigError([Finding(str(path), f"cannot be read: {error.strerror or error}", fix)]) from error
-        self._pending: deque[Record] = deque(records)
+            raise ConfigError.at(path, f"cannot be read: {error.strerror or error}", fix) from error
+        self._pending: deque[Line] = deque(records)
         if n_skipped:
             self._rewrite_file()
 
     @property
-    def pending(self) -> tuple[Record, ...]:
+    def pending(self) -> tuple[Line, ...]:
         """The records not delivered yet, oldest first."""
         return tuple(self._pending)
 
-    def post(self, record: Record) -> None:
+    def post(self, record: Line) -> None:
         """Puts a record at the end of the queue, on disk first; does not deliver.
 
         If the disk cannot be written, logs a warning and keeps the record in memory only.
@@ -121,8 +119,7 @@ class Outbox:
         self._next_try = self._clock() + wait_s
         logger.warning("MLflow is out of reach (%s); %d records wait in %s", error, len(self._pending), self._path)
 
-    def _reject(self, record: Record, error: TrackingError) -> None:
-        self.n_rejected += 1
+    def _reject(self, record: Line, error: TrackingError) -> None:
         logger.warning("MLflow refused a record (%s); it is kept in %s", error, self._rejected_path)
         try:
             with self._rejected_path.open("a", encoding="utf-8") as file:
@@ -137,11 +134,11 @@ class Outbox:
             logger.warning("could not write %s: %s; a resume delivers records twice", self._path, error)
 
 
-def _read_records(path: Path) -> tuple[list[Record], int]:
+def _read_records(path: Path) -> tuple[list[Line], int]:
     """Returns the file's records, and how many lines are none; a last line torn by a kill is cut off."""
     if cut_torn_line(path):
         logger.warning("%s ended in the middle of a record; that record is dropped", path)
-    records: list[Record] = []
+    records: list[Line] = []
     lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
