@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainables.data.folds import Fold
-from trainables.files.json_reader import build_record
 from trainables.protocol.spec import Protocol
 from trainables.recipe import Scalar
 
@@ -63,19 +60,6 @@ class TrialContext:
     def scored(self) -> tuple[str, ...]:
         """Names of all folds' validation regions, on which candidates are compared."""
         return tuple(name for fold in self.list_folds() for name in fold.val)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns every field as plain values that JSON can hold."""
-        return dataclasses.asdict(self)
-
-    @staticmethod
-    def from_dict(fields: Mapping[str, Any]) -> TrialContext:
-        """Builds the context that :meth:`to_dict` described.
-
-        Raises:
-            ValueError: If it described none.
-        """
-        return build_record(fields, TrialContext)
 
     def locate_fold(self, checkpoint: Path, index: int) -> Path:
         """Returns the folder of one fold's adapter inside a trial's checkpoint."""

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from trainables.context import TrialContext
 from trainables.data.folds import Fold
+from trainables.files.json_reader import build_record
 from trainables.protocol.spec import PROTOCOLS, Protocol
 
 
@@ -15,8 +16,5 @@ def test_a_context_survives_json(context: TrialContext, protocol: Protocol) -> N
     fixed = {"optim.grad_clip": 1.0, "augment.kind": "flips", "adapter.train_heads": True, "adapter.rank": 4}
     folds, weights = (Fold(context.train, context.val),), {"uni": "weights/uni.safetensors"}
     context = replace(context, protocol=protocol, fixed=fixed, folds=folds, pathology_weights=weights)
-    fields = context.to_dict()
-    kept = json.dumps(fields)
-    again = TrialContext.from_dict(json.loads(kept))
+    again = build_record(json.loads(json.dumps(asdict(context))), TrialContext)
     assert again == context and again.protocol.id == protocol.id
-    assert TrialContext.from_dict(fields) == context and json.dumps(fields) == kept  # left as it was

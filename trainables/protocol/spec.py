@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
@@ -109,14 +108,6 @@ class Protocol:
     def to_dict(self) -> dict[str, object]:
         """Returns every field, plain enough for YAML and JSON."""
         return dataclasses.asdict(self)
-
-    @staticmethod
-    def from_dict(fields: Mapping[str, Any]) -> Protocol:
-        """Builds the protocol that :meth:`to_dict` described."""
-        settled: dict[str, Any] = {"prompt": PromptSpec(**fields["prompt"])}
-        if "tta" in fields:
-            settled["tta"] = tuple(fields["tta"])  # JSON and YAML have lists alone
-        return Protocol(**{**fields, **settled})
 
     @cached_property
     def id(self) -> str:

@@ -97,8 +97,8 @@ def test_nothing_is_fetched(small_store: RegionStore, tiny_clip: Path, tmp_path:
         "print(report.to_text())\n"
     )
     (tmp_path / "tests_context.py").write_text(
-        "from trainables.context import TrialContext\n"
-        f"context = TrialContext.from_dict({make_context(small_store, 3).to_dict()!r})\n"
+        "from trainables.context import TrialContext\nfrom trainables.files.json_reader import build_record\n"
+        f"context = build_record({dataclasses.asdict(make_context(small_store, 3))!r}, TrialContext)\n"
         f"classes = {CLASSES!r}\n"
     )
     paths = [str(ROOT / "tests" / "jobs" / "network_guard"), str(ROOT), str(tmp_path)]

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
+from trainables.files.json_reader import build_record
 from trainables.protocol.prompts import PromptSpec
 from trainables.protocol.spec import (
     PROTOCOLS,
@@ -88,13 +88,13 @@ def test_names_alone_are_no_difference() -> None:
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_protocols_survive_json(name: str) -> None:
-    again = Protocol.from_dict(json.loads(json.dumps(PROTOCOLS[name].to_dict())))
+    again = build_record(PROTOCOLS[name].to_dict(), Protocol)
     assert again == PROTOCOLS[name] and again.id == PROTOCOLS[name].id
 
 
 def test_records_from_before_a_field_was_there_are_read_as_its_default() -> None:
     fields = {key: value for key, value in RECORDED.to_dict().items() if key not in ("tta", "score_px")}
-    assert Protocol.from_dict(fields) == RECORDED
+    assert build_record(fields, Protocol) == RECORDED
 
 
 def test_equal_protocols_have_equal_ids_however_their_numbers_are_written() -> None:
