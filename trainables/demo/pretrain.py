@@ -118,7 +118,7 @@ class SceneBatches(IterableDataset[Batch]):
         return found[: self.stage.objects]
 
 
-def group_pixels_loss(model: SAM2Base, maps: list[Tensor], batch: Batch) -> Tensor:
+def group_pixels_loss(maps: list[Tensor], batch: Batch) -> Tensor:
     """Returns a loss that is least where pixels resemble the mean feature of their own object alone."""
     size = batch.targets.shape[-2:]
     feature = sum(F.interpolate(level, size, mode="bilinear") for level in maps)
@@ -158,7 +158,7 @@ def train_step(model: SAM2Base, batch: Batch, optimizers: list[torch.optim.Optim
     outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
     hook.remove()
     loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), WEIGHTS)
-    grouping = group_pixels_loss(model, [level.float() for level in captured["maps"]], batch)
+    grouping = group_pixels_loss([level.float() for level in captured["maps"]], batch)
     all_masks = dice_loss(outputs.logits, batch.targets[:, None].expand_as(outputs.logits)).mean()
     torch.autograd.backward(loss.total + ALL_MASKS_WEIGHT * all_masks + 0.5 * grouping)
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)

@@ -163,7 +163,7 @@ def paint_nuclei(
     side = mask.shape[0]
 
     def near(class_id: int, spill_px: float) -> Bool[np.ndarray, "h w"]:
-        """The class with a frayed edge: cells stray into the neighbors, the more the wider the spill."""
+        """Returns the class with a frayed edge: the wider the spill, the more cells stray into the neighbors."""
         weight = cv2.GaussianBlur((mask == class_id).astype(np.float32), (0, 0), spill_px)
         return np.asarray(weight > rng.uniform(0.15, 0.85, weight.shape))
 

@@ -18,12 +18,12 @@ ASSETS = Path(__file__).parent / "assets"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model that can be asked for by name.
+    """A model that ``--model`` can name.
 
     Attributes:
         name: What a user types after ``--model``.
         config: The Hydra config: a path inside the sam2 package, or a file in ``assets/``.
-        hub_id: Where its published weights lie on the Hugging Face hub; None for nano, which ships with them.
+        hub_id: Of its published weights on the Hugging Face hub; None for nano, which ships with its weights.
     """
 
     name: str

@@ -83,7 +83,7 @@ class PathologyFusion(nn.Module):
     """``embedding + gate * mixer(embedding, encoder(image))`` on SAM2's map of stride 16.
 
     Attributes:
-        recipe: What was asked for.
+        recipe: Kind, gate and encoder.
         encoder: The second encoder.
         mixer: Brings its features to SAM2's map.
         gate: Zero at first, one number or one for each channel: then the sum is the embedding itself.

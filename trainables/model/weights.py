@@ -55,7 +55,7 @@ def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
     """Returns the weights' file; a hub id is looked up in the local Hugging Face cache, or downloaded.
 
     Raises:
-        CheckpointError: If there is no such file, a stock model was asked for without weights, or the hub id
+        CheckpointError: If there is no such file, a stock model is named without weights, or the hub id
             is another model's (found before hundreds of megabytes are downloaded).
     """
     if checkpoint is None:

@@ -21,7 +21,7 @@ class TrainingState:
 
     Attributes:
         recipe: The fine-tune.
-        device: Where the model lies.
+        device: Of the model.
         adapted: The model with all that the recipe trains.
         optimizer: Over the trained parameters.
         schedule: The learning rate of the whole fine-tune.
