@@ -267,7 +267,7 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "page of a server for a mask": (write(MASK, "<html>404</html>"), MASK, "no PNG, JPEG or TIFF"),
     "broken header": (write(IMAGE, b"\x89PNG\r\n\x1a\n" + bytes(40)), IMAGE, "cannot be decoded"),
     "link to nothing": (dangle, IMAGE, "cannot be read"),
-    "pipe": (make_pipe, IMAGE, "is not a file"),
+    "pipe": (make_pipe, IMAGE, "no plain file"),
     "image bomb": (bomb, IMAGE, "30000 x 20000 pixels"),
     # Kinds of pictures.
     "16-bit image": (redraw(IMAGE, lambda image: image[..., 0].astype(np.uint16) * 257), IMAGE, "more than 8 bits"),
