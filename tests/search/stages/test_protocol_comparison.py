@@ -6,16 +6,25 @@ import dataclasses
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 
 from search.run_folder.layout import PROTOCOLS_FILE
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER
 from search.stages import closing
-from search.stages.protocol_comparison import compare_protocols
+from search.stages.protocol_comparison import compare_protocols, read_rows
 from search.stages.session import Session
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID
+from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT
 from search.tracking.search_queue import count_waiting
+
+
+def write_result(trials_folder: Path, trial_id: str, dice: float) -> None:
+    folder = trials_folder / f"trial-{trial_id}"
+    folder.mkdir(parents=True)
+    result = {"training_iteration": 1, "val_dice": dice, "val_iou": dice / 2, "val_floor": 0.5, "val_ceiling": 0.9}
+    names = {"protocol": f"recorded+tta={trial_id}", "protocol_id": "ab12cd34"}
+    (folder / "result.json").write_text(json.dumps({**result, **names}) + "\n")
 
 
 @pytest.fixture
@@ -25,10 +34,7 @@ def compared(session: Session, monkeypatch: pytest.MonkeyPatch) -> Session:
     study = make_study_file(session.plan.folder, session.record).open()
     for trial_id in ("a", "lost"):
         study.ask().set_user_attr(RAY_TRIAL_ID, trial_id)
-    folder = session.plan.folder / "trials" / "trial-a"
-    folder.mkdir(parents=True)
-    result = {"training_iteration": 1, "val_dice": 0.6, "val_iou": 0.5, "val_floor": 0.4, "val_ceiling": 0.9}
-    (folder / "result.json").write_text(json.dumps({**result, "protocol": "box", "protocol_id": "ab12cd34"}) + "\n")
+    write_result(session.plan.folder / "trials", "a", 0.6)
     data = dataclasses.replace(session.plan.data, caveats=("a leak was allowed",))
     return dataclasses.replace(session, plan=dataclasses.replace(session.plan, data=data))
 
@@ -49,3 +55,18 @@ def test_figures_caveats_and_end_reach_the_store(compared: Session, store: Path,
     assert run.data.tags["caveats"] == f"{PROTOCOLS_DIFFER}; a leak was allowed"
     assert len(client.get_metric_history(parent, "val_naming_clip_accuracy")) == 1
     assert {PROTOCOLS_FILE, "search.json"} <= {item.path for item in client.list_artifacts(parent)}
+
+
+def test_rows_come_in_the_order_of_trials_by_their_names(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    for trial_id, name in (("b", "as-recorded"), ("a", None), ("lost", None)):
+        trial = study.ask()
+        trial.set_user_attr(RAY_TRIAL_ID, trial_id)
+        if name:
+            trial.set_user_attr(STARTING_POINT, name)
+    write_result(tmp_path, "a", 0.9)
+    write_result(tmp_path, "b", 0.4)
+    assert [(row.name, row.dice, row.protocol) for row in read_rows(study.get_trials(), tmp_path)] == [
+        ("as-recorded", 0.4, "recorded+tta=b"),
+        ("trial 1", 0.9, "recorded+tta=a"),
+    ]
