@@ -46,7 +46,7 @@ def finish(small_root: Path, small_store: RegionStore, tmp_path: Path) -> Finish
         split = {"train": list(train), "val": list(val), "test": []}
         SearchRecord(
             *("first", "lora", "run", str(small_root), split, "Drawn.", "0123", ""),
-            *({}, context, environment),
+            *({"sampler": {"kind": "tpe"}}, context, environment),
         ).write(run)
         chosen = {
             **{"trial_id": "abc", "seed": 0, "checkpoint": "trial", "epoch": 1, "scale": scale, "val_dice": 0.5},
