@@ -209,7 +209,7 @@ def load_config(path: Path) -> SearchConfig:
 
 
 def _is_replay(entries: Mapping[str, YamlNode], train: bool) -> bool:
-    """Says whether nothing varies; a file that trains must at least fix something, or its space was forgotten."""
+    """Returns whether nothing varies; a file that trains must at least fix something, or its space was forgotten."""
     is_empty = "space" not in entries or entries["space"].value == {}
     return is_empty and (not train or ("fixed" in entries and entries["fixed"].value != {}))
 
