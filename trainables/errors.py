@@ -80,3 +80,14 @@ def find_nearest(given: str, known: Iterable[str], cutoff: float = 0.5) -> str |
     folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=cutoff)
     return folded[near[0]] if near else None
+
+
+def list_some(names: Sequence[object], at_most: int = 4) -> str:
+    """Returns the first few of a list for a finding, and how many more there are: ``a, b, c, d, and 3 more``."""
+    more = [f"and {len(names) - at_most} more"] if len(names) > at_most else []
+    return ", ".join([*map(str, names[:at_most]), *more])
+
+
+def count_things(number: int, noun: str) -> str:
+    """Returns ``1 region``, ``2 regions``."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +15,7 @@ from trainables.data.images import IdMask, Palette, RgbImage, decode_image, deco
 from trainables.data.palettes import add_palette_hint, find_palette_clashes
 from trainables.data.regions import Region, RegionSet
 from trainables.data.splits import Split
-from trainables.errors import Finding, collect_findings
+from trainables.errors import Finding, collect_findings, count_things, list_some
 
 IdCounts = Int64[np.ndarray, "256"]
 
@@ -164,13 +164,13 @@ def find_weak_parts(
     n_patients = len({patient_of[name] for name in split.test})
     weak = []
     if n_train < _MIN_TRAIN_REGIONS:
-        what = f"train has {_count(n_train, 'region')}: too few to learn from"
+        what = f"train has {count_things(n_train, 'region')}: too few to learn from"
         weak.append(("split.train", what, "add regions, of other patients if possible"))
     if n_val < _MIN_VAL_REGIONS:
-        what = f"val has {_count(n_val, 'region')}: trials differ by little more than chance"
+        what = f"val has {count_things(n_val, 'region')}: trials differ by little more than chance"
         weak.append(("split.val", what, "add regions, or cross-validate with --folds"))
     if n_patients < MIN_TEST_PATIENTS:
-        what = f"test has {_count(n_patients, 'patient')}: too few, the verdict can only be `undecided`"
+        what = f"test has {count_things(n_patients, 'patient')}: too few, the verdict can only be `undecided`"
         fix = f"test on at least {MIN_TEST_PATIENTS} patients; dataset.yaml can name each region's patient"
         weak.append(("split.test", what, fix))
     for one, name in regions.classes.items():
@@ -198,20 +198,12 @@ def _describe_gap(name: str, parts: list[str]) -> list[tuple[str, str]]:
     return []
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def _sort_by_file(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: finding.where))
 
 
 def _list_classes(regions: RegionSet) -> str:
     return "the classes are " + ", ".join(f"{one} {name}" for one, name in regions.classes.items())
-
-
-def _list_ids(ids: Sequence[int]) -> str:
-    return ", ".join(map(str, ids[:12])) + ", ..." * (len(ids) > 12)
 
 
 def _check_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:
@@ -225,7 +217,7 @@ def _check_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Fin
     elif 255 in ids and set(ids) <= {0, 255}:
         what, fix = "looks like 0/255", f"divide it by 255; {_list_classes(regions)}"
     else:
-        what = f"holds none of the classes, only ids {_list_ids(ids)}"
+        what = f"holds none of the classes, only ids {list_some(ids, 12)}"
         fix = f"{_list_classes(regions)}: correct the mask or `classes`, or take the region out"
     return [Finding(str(region.mask), what, fix)]
 
@@ -235,7 +227,7 @@ def _find_unknown_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> l
     unknown = [one for one in np.flatnonzero(pixels).tolist() if one not in regions.known_ids]
     if not unknown:
         return []
-    listed = ", ".join(f"{one} ({_count(int(pixels[one]), 'pixel')})" for one in unknown)
+    listed = ", ".join(f"{one} ({count_things(int(pixels[one]), 'pixel')})" for one in unknown)
     what = f"holds ids that are no class, not ignored and no background: {listed}"
     fix = f"{_list_classes(regions)}: correct the mask, or list the ids in dataset.yaml, of no class under "
     return [Finding(str(region.mask), what, f"{fix}`background`, not to be scored under `ignore`")]
@@ -248,7 +240,7 @@ def _find_edge_ids(region: Region, mask: IdMask, pixels: IdCounts) -> list[Findi
     edges = np.flatnonzero((pixels > 0) & (np.bincount(inner, minlength=256) == 0))
     if len(edges) < _MIN_EDGE_IDS or not inner.size:
         return []
-    what = f"ids {_list_ids(edges.tolist())} form only lines and specks, as in a blurred (JPEG, resized) mask"
+    what = f"ids {list_some(edges.tolist(), 12)} form only lines and specks, as in a blurred (JPEG, resized) mask"
     fix = "export the mask from its source, without interpolation; if they are true specks, leave it"
     return [Finding(str(region.mask), what, fix)]
 

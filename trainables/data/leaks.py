@@ -1,4 +1,4 @@
-"""What training, validation and test must not share: patients and pixels; and the hospitals that they do share."""
+"""Finds patients and pixels that the parts of a split share, and describes shared hospitals."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from collections.abc import Mapping, Sequence
 from trainables.data.regions import RegionSet, find_tcga_hospital
 from trainables.data.splits import Split
 from trainables.data.store import RegionStore
-from trainables.errors import Finding
+from trainables.errors import Finding, count_things, list_some
 
 _ALLOW = "or pass --allow-leak, which marks every result"
-_AT_MOST = 4  # names of one list that a reader wants to see
 
 
 def find_leaks(
     parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store: RegionStore | None
 ) -> list[Finding]:
-    """Finds each patient, and each group of equal pixels, that stands in more than one part.
+    """Finds each patient, and each group of equal pixels, in more than one part.
 
-    Equal pixels are found whatever the files are called and however they store them, and also where a copy is
-    turned or mirrored; not where it is scaled, lossily compressed or otherwise changed, and not where two crops
-    merely overlap: that such crops are one patient's must be declared. Regions in no part do not leak.
+    Equal pixels are found whatever the files' names and formats, also in turned and mirrored copies; not in copies
+    that are scaled, lossily compressed or otherwise changed, and not in overlapping crops: declare those as one
+    patient's. Regions in no part do not leak.
 
     Args:
         parts_of: Part -> region names: of a split, or of one fold.
         regions: The data set that was split.
-        store: The same, decoded; None where files are at fault: then patients are looked at, and pixels are not.
+        store: The same, decoded; with None, if files are unusable, only patients are compared.
 
     Returns:
-        One finding a leak: patients in the order of their names, then pixels in that of the regions.
+        One finding per leak: patients in the order of their names, then pixels in that of the regions.
     """
     patient_of = {region.name: region.patient for region in regions.regions}
     where = f"{regions.root} split"
@@ -43,36 +42,36 @@ def find_leaks(
     digest_of = {name: store.pixel_digests[store.index(name)] for names in parts_of.values() for name in names}
     for parts in sorted(_find_shared(parts_of, digest_of).values(), key=lambda parts: min(min(parts.values()))):
         patients = sorted({patient_of[name] for names in parts.values() for name in names})
-        owners = f"patient{'s' * (len(patients) > 1)} {_list_names(patients)}"
         what = f"the same pixels, perhaps turned or mirrored, stand in {len(parts)} parts: {_list_parts(parts)}"
+        what += f" (patient{'s' * (len(patients) > 1)} {list_some(patients)})"
         fix = f"keep one of the copies, give them one patient and part in dataset.yaml, {_ALLOW}"
-        findings.append(Finding(where, f"{what} ({owners})", fix))
+        findings.append(Finding(where, what, fix))
     return findings
 
 
 def find_duplicates(store: RegionStore) -> list[Finding]:
-    """Finds regions that hold the same pixels under several names, in whatever parts they stand.
+    """Finds regions that hold the same pixels under several names, in any parts.
 
     Returns:
-        One finding for each group of copies; a warning, as copies inside one part only weigh double there.
+        One warning for each group of copies: inside one part they only weigh double there.
     """
     by_digest: defaultdict[str, list[str]] = defaultdict(list)
     for name, digest in zip(store.names, store.pixel_digests, strict=True):
         by_digest[digest].append(name)
     fix = "keep one of them: each copy counts as a region of its own, in training and in every mean"
     return [
-        Finding(first, f"the same pixels, perhaps turned or mirrored, as {_list_names(copies)}", fix)
+        Finding(first, f"the same pixels, perhaps turned or mirrored, as {list_some(copies)}", fix)
         for first, *copies in by_digest.values()
         if copies
     ]
 
 
 def describe_hospitals(split: Split, regions: RegionSet) -> str:
-    """Returns a sentence on the hospitals that parts share, and whether test shares any; empty where none are.
+    """Returns a sentence on the hospitals that parts share, and whether test shares any; empty if none are shared.
 
-    A hospital's stain and scanner make its slides alike, so that scores on a shared one flatter. That is no
-    error: the recorded BCSS split shares hospitals between train and val by design, but none with test. Known
-    are the hospitals of patients with a TCGA barcode.
+    A hospital's stain and scanner make its slides alike, so scores on a shared one flatter. That is no error: the
+    recorded BCSS split shares hospitals between train and val by design, but none with test. The hospital is known
+    for patients with a TCGA barcode.
     """
     hospitals = {region.name: find_tcga_hospital(region.patient) for region in regions.regions}
     known = {name: hospital for name, hospital in hospitals.items() if hospital is not None}
@@ -81,14 +80,17 @@ def describe_hospitals(split: Split, regions: RegionSet) -> str:
         groups[tuple(parts)].append(hospital)
     if not groups:
         return ""
-    told = [f"{' and '.join(parts)} share {_count(shared)}" for parts, shared in sorted(groups.items())]
+    sentences = [
+        f"{' and '.join(parts)} share {count_things(len(shared), 'hospital')} ({', '.join(shared)})"
+        for parts, shared in sorted(groups.items())
+    ]
     if known.keys() >= set(split.test) and not any("test" in parts for parts in groups):
-        told.append("test shares none")
-    return "; ".join(told) + "."
+        sentences.append("test shares none")
+    return "; ".join(sentences) + "."
 
 
 def _find_shared(parts_of: Mapping[str, Sequence[str]], key_of: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
-    """Returns what stands in several parts, sorted: key -> part -> names of its regions there, sorted."""
+    """Returns the keys that occur in several parts, sorted: key -> part -> names of its regions there, sorted."""
     found: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
     for part, names in parts_of.items():
         for name in sorted(names):
@@ -98,13 +100,4 @@ def _find_shared(parts_of: Mapping[str, Sequence[str]], key_of: Mapping[str, str
 
 
 def _list_parts(parts: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{part} {_list_names(names)}" for part, names in parts.items())
-
-
-def _list_names(names: Sequence[str]) -> str:
-    more = [f"and {len(names) - _AT_MOST} more"] if len(names) > _AT_MOST else []
-    return ", ".join([*names[:_AT_MOST], *more])
-
-
-def _count(hospitals: Sequence[str]) -> str:
-    return f"{len(hospitals)} hospital{'s' * (len(hospitals) > 1)} ({', '.join(hospitals)})"
+    return "; ".join(f"{part} {list_some(names)}" for part, names in parts.items())

@@ -1,4 +1,4 @@
-"""Masks with a palette: their indices are the ids. Where its colors mean the classes, the indices may mean nothing."""
+"""Masks with a palette: the index is the class id. If the palette's colors encode the classes, indices mislead."""
 
 from __future__ import annotations
 
@@ -6,35 +6,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from trainables.data.images import Palette
-from trainables.errors import Finding
-
-_SHOWN = 4  # colors of a mask in one line
+from trainables.errors import Finding, list_some
 
 
 def add_palette_hint(finding: Finding, palette: Palette) -> Finding:
-    """Returns a finding about ids with what to know of a mask's palette; unchanged where it has none.
+    """Returns a finding about ids without meaning, extended by the mask's palette; unchanged if that is empty.
 
     Args:
-        finding: About ids that mean nothing.
+        finding: About a mask.
         palette: Of the ids in the mask.
     """
     if not palette:
         return finding
-    shown = ", ".join(f"{one} {_write_color(color)}" for one, color in [*palette.items()][:_SHOWN])
-    more = ", ..." if len(palette) > _SHOWN else ""
-    hint = f"it has a palette, of which the indices are read and not the colors ({shown}{more})"
+    shown = list_some([f"{one} {_write_color(color)}" for one, color in palette.items()])
+    hint = f"it has a palette, of which the indices are read and not the colors ({shown})"
     return replace(finding, fix=f"{finding.fix}; {hint}: if the colors mean classes, save ids as 8-bit gray")
 
 
 def find_palette_clashes(palettes: Iterable[tuple[str, Palette]], classes: Mapping[int, str]) -> list[Finding]:
-    """Finds classes that two masks show in different colors: indices that each file counted for itself.
+    """Finds classes that two masks show in different colors: then each file numbered its own colors.
 
     Args:
-        palettes: Mask file, and the palette of its ids; empty where it has none.
+        palettes: Mask file, and the palette of its ids, which may be empty.
         classes: Class id -> class name.
 
     Returns:
-        At most one warning for the data set, on the first mask that differs: palettes may be mere decoration.
+        At most one warning per data set, on the first mask that differs: palettes may be decoration.
     """
     first: dict[int, tuple[str, tuple[int, int, int]]] = {}
     for where, palette in palettes:

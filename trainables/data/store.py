@@ -104,8 +104,6 @@ class RegionStore:
             DataError: With all findings of ``decode_region`` over all regions, and if the disk has no room for the
                 store, mostly before anything is decoded.
         """
-        if image_size < 1:
-            raise ValueError(f"image_size must be at least 1, got {image_size}")
         cache_dir = Path(cache_dir).resolve()
         cache_dir.mkdir(parents=True, exist_ok=True)
         if (cached := _find_cached(regions, image_size, cache_dir)) is not None:

@@ -148,14 +148,6 @@ def compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> s
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
-def describe_bytes(n_bytes: int) -> str:
-    """Returns a number of bytes in the largest unit of which there is a whole one: ``17.1 MB``."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:,.1f} {unit}"
-    return f"{n_bytes} bytes"
-
-
 def _count_mask_pixels(regions: RegionSet) -> int:
     sizes = filter(None, (read_size(region.mask) for region in regions.regions))
     return sum(height * width for height, width in sizes)
@@ -171,7 +163,6 @@ def _create_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
 
 
 def _describe_full_disk(regions: RegionSet, image_size: int, cache_dir: Path, error: OSError) -> Finding:
-    needed, free = count_store_bytes(regions, image_size), shutil.disk_usage(cache_dir).free
-    what = f"{len(regions.regions):,} regions at {image_size} px need {describe_bytes(needed)}, and "
-    what += f"{describe_bytes(free)} are free ({error.strerror})"
-    return Finding(str(cache_dir), what, "make room, or choose a storage on a larger disk")
+    needed, free = count_store_bytes(regions, image_size) / 1e6, shutil.disk_usage(cache_dir).free / 1e6
+    what = f"{len(regions.regions):,} regions at {image_size} px need {needed:,.1f} MB, and {free:,.1f} MB are free"
+    return Finding(str(cache_dir), f"{what} ({error.strerror})", "make room, or choose a storage on a larger disk")

@@ -9,19 +9,19 @@ FAULT = Finding("a.png", "holds ids", "correct it")
 CLASSES = {1: "tumor", 2: "stroma"}
 
 
-def test_a_fault_of_ids_is_told_with_the_palette_that_the_mask_has() -> None:
+def test_a_finding_about_ids_shows_the_mask_s_palette() -> None:
     assert add_palette_hint(FAULT, {}) == FAULT
     hinted = add_palette_hint(FAULT, {7: RED, 9: GREEN})
     assert (hinted.where, hinted.what) == (FAULT.where, FAULT.what)
     assert hinted.fix.startswith("correct it; ") and "(7 #ff0000, 9 #00ff00)" in hinted.fix
 
 
-def test_of_a_large_palette_some_colors_are_shown() -> None:
+def test_some_colors_of_a_large_palette_are_shown() -> None:
     palette: Palette = dict.fromkeys(range(9), RED)
-    assert "3 #ff0000, ...)" in add_palette_hint(FAULT, palette).fix
+    assert "3 #ff0000, and 5 more)" in add_palette_hint(FAULT, palette).fix
 
 
-def test_classes_of_two_colors_are_told_once() -> None:
+def test_classes_of_two_colors_are_reported_once() -> None:
     masks: list[tuple[str, Palette]] = [
         ("a.png", {}), ("b.png", {1: RED, 2: GREEN}), ("c.png", {1: RED}), ("d.png", {1: GREEN}), ("e.png", {2: RED})
     ]  # fmt: skip

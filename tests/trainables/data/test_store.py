@@ -241,12 +241,6 @@ def test_opening_needs_no_torch(store: RegionStore) -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("image_size", [0, -1])
-def test_image_size_must_be_positive(regions: RegionSet, tmp_path: Path, image_size: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        RegionStore.build(regions, image_size, tmp_path)
-
-
 @pytest.mark.parametrize(("folder", "kind"), [("he_tumour", "random"), ("bcss_crops", "random")])
 def test_real_data_is_stored_and_split(shared_data: Path, tmp_path: Path, folder: str, kind: str) -> None:
     regions = read_regions(shared_data / folder)
