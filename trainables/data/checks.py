@@ -146,9 +146,7 @@ def examine_regions(
     return RegionReport(_sort_by_file(findings), _sort_by_file(warnings), presence)
 
 
-def find_weak_parts(
-    split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]]
-) -> list[Finding]:
+def find_weak_parts(split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]]) -> list[Finding]:
     """Finds what a split cannot show: parts with too few regions or patients, and classes that a part lacks.
 
     Args:

@@ -25,11 +25,7 @@ class Fold:
 
 
 def make_folds(
-    split: Split,
-    regions: RegionSet,
-    n_folds: int,
-    seed: int,
-    class_presence: Mapping[str, frozenset[int]],
+    split: Split, regions: RegionSet, n_folds: int, seed: int, class_presence: Mapping[str, frozenset[int]]
 ) -> tuple[Fold, ...]:
     """Deals the pooled training and validation regions to folds; the test regions stay out.
 

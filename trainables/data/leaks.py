@@ -13,9 +13,7 @@ from trainables.errors import Finding, count_things, list_some
 _ALLOW = "or pass --allow-leak, which marks every result"
 
 
-def find_leaks(
-    parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store: RegionStore | None
-) -> list[Finding]:
+def find_leaks(parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store: RegionStore | None) -> list[Finding]:
     """Finds each patient, and each group of equal pixels, in more than one part.
 
     Equal pixels are found whatever the files' names and formats, also in turned and mirrored copies; not in copies

@@ -19,8 +19,8 @@ def add_palette_hint(finding: Finding, palette: Palette) -> Finding:
     if not palette:
         return finding
     shown = list_some([f"{one} {_write_color(color)}" for one, color in palette.items()])
-    hint = f"it has a palette, of which the indices are read and not the colors ({shown})"
-    return replace(finding, fix=f"{finding.fix}; {hint}: if the colors mean classes, save ids as 8-bit gray")
+    hint = f"it has a palette: the indices are read and not the colors ({shown})"
+    return replace(finding, fix=f"{finding.fix}; {hint}; if the colors mean classes, save ids as 8-bit gray")
 
 
 def find_palette_clashes(palettes: Iterable[tuple[str, Palette]], classes: Mapping[int, str]) -> list[Finding]:

@@ -64,11 +64,7 @@ def bcss_split(names: Iterable[str]) -> Split:
 
 
 def make_split(
-    regions: RegionSet,
-    kind: str = "auto",
-    seed: int = 0,
-    *,
-    class_presence: Mapping[str, frozenset[int]],
+    regions: RegionSet, kind: str = "auto", seed: int = 0, *, class_presence: Mapping[str, frozenset[int]]
 ) -> Split:
     """Splits regions into three parts.
 
@@ -99,9 +95,7 @@ def make_split(
     return _add_remarks(split, regions, class_presence)
 
 
-def find_split_problems(
-    names: Iterable[str], parts: Mapping[str, Sequence[str]], locate: LocateSplit
-) -> list[Finding]:
+def find_split_problems(names: Iterable[str], parts: Mapping[str, Sequence[str]], locate: LocateSplit) -> list[Finding]:
     """Finds names that are no region, names that occur twice, and empty parts.
 
     Args:

@@ -84,11 +84,7 @@ class RegionStore:
 
     @classmethod
     def build(
-        cls,
-        regions: RegionSet,
-        image_size: int,
-        cache_dir: Path,
-        warn: Callable[[Finding], None] | None = None,
+        cls, regions: RegionSet, image_size: int, cache_dir: Path, warn: Callable[[Finding], None] | None = None
     ) -> RegionStore:
         """Decodes all regions into a folder below ``cache_dir``, or opens the one that holds them already.
 

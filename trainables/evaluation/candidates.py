@@ -1,4 +1,4 @@
-"""Scores candidates (zero-shot, or a trial's checkpoint at a scale) from what lies on disk, wherever it is called."""
+"""Loads and scores candidates: zero-shot, or a trial's checkpoint at a scale."""
 
 from __future__ import annotations
 
@@ -60,27 +60,30 @@ def load_adapted(context: TrialContext, checkpoint: Path) -> AdaptedModel:
         context: What the trials of the search share.
         checkpoint: A folder that :meth:`trainables.training.fine_tune.FineTune.save` wrote.
     """
-    bare = load_model(context.model, context.checkpoint)
-    return adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
+    return _adapt_checkpoint(context, checkpoint, load_model(context.model, context.checkpoint))
 
 
 def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], AdaptedModel]:
-    """Returns a copy of the zero-shot weights, and what :func:`load_adapted` does; the file is read once."""
+    """Returns a copy of the zero-shot weights, and the model of :func:`load_adapted`; reads the file once."""
     bare = load_model(context.model, context.checkpoint)
     base_state = {name: value.clone() for name, value in bare.state_dict().items()}
-    return base_state, adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
+    return base_state, _adapt_checkpoint(context, checkpoint, bare)
+
+
+def _adapt_checkpoint(context: TrialContext, checkpoint: Path, bare: SAM2Base) -> AdaptedModel:
+    return adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
 
 
 def adapt_model(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights: Mapping[str, str]) -> AdaptedModel:
-    """Puts onto a bare model, in place, what was trained on it.
+    """Adds the trained adapters, fusion and class prompts to a bare model, in place.
 
     Args:
         bare: The model with the weights that training began with.
-        folder: Holds ``adapter/``, and class prompts where the recipe has some.
+        folder: Holds ``adapter/``, and class prompts if the recipe has some.
         recipe: What was trained.
         pathology_weights: As in :class:`trainables.context.TrialContext`.
     """
-    # Whatever the seed draws is overwritten by what was saved.
+    # The saved weights replace whatever the seed draws.
     adapted = attach_adapters(bare, recipe.adapter, seed=0)
     add_fusion(get_base(adapted), recipe.fusion, pathology_weights, seed=0)
     load_adapter_weights(adapted, folder / ADAPTER_FOLDER)
@@ -90,7 +93,7 @@ def adapt_model(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights:
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """Returns what was trained, of a checkpoint's or an export's ``recipe.json``.
+    """Reads ``recipe.json`` of a checkpoint or an export.
 
     Raises:
         CheckpointError: If the file is missing or damaged, or holds no recipe of this version.
@@ -106,8 +109,8 @@ def read_recipe(folder: Path) -> Recipe:
 def load_zero_shot(context: TrialContext) -> SAM2Base:
     """Returns the bare model, on the CPU.
 
-    Where nothing is prompted, zero-shot SAM2 has no answer of its own: one token a class, as training starts from, is
-    asked in its place.
+    Without prompts, zero-shot SAM2 has no answer of its own: it is given one class token per class, the start of
+    training.
     """
     model = load_model(context.model, context.checkpoint)
     if context.protocol.is_auto:
@@ -119,15 +122,15 @@ def load_zero_shot(context: TrialContext) -> SAM2Base:
 def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float = 1.0) -> SAM2Base:
     """Returns a candidate, ready for the forward pass, on this process's device.
 
-    At scale 1 it is the model as training scores it, its adapter beside the weights: the same bits give the same
-    scores, and adapters that cannot be merged are served. At scale 0 it is zero-shot, bit for bit. At all others its
-    adapter is merged into the weights before these are interpolated, as in what is exported. Merged and unmerged
-    differ by rounding alone: by some 1e-6 of the greatest logit in float32, by more where CUDA computes in bfloat16.
+    At scale 1 it is the model as training scores it, its adapter beside the weights: scores are equal to the bit, and
+    adapters that cannot be merged work. At scale 0 it is zero-shot, bit for bit. At other scales the adapter is
+    merged into the weights, which are then interpolated, as in the export. Merged and unmerged differ by rounding:
+    by some 1e-6 of the greatest logit in float32, by more if CUDA computes in bfloat16.
 
     Args:
         context: What the trials of the search share.
         checkpoint: A trial's checkpoint, or one fold's in it; None for zero-shot, whatever the scale.
-        scale: What the fine-tune's change of the weights is multiplied by.
+        scale: Multiplies the fine-tune's change of the weights.
 
     Raises:
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
@@ -145,21 +148,8 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
     return model.to(pick_device())
 
 
-def score_candidate(
-    context: TrialContext, checkpoint: Path | None, names: Sequence[str], scale: float = 1.0
-) -> Scores:
-    """Scores a candidate on regions under the search's protocol.
-
-    Args:
-        context: What the trials of the search share.
-        checkpoint: As for :func:`load_candidate`.
-        names: Which regions.
-        scale: As for :func:`load_candidate`.
-
-    Raises:
-        InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
-        TrainablesError: If the adapter cannot be merged, and the scale is neither 0 nor 1.
-    """
+def score_candidate(context: TrialContext, checkpoint: Path | None, names: Sequence[str], scale: float = 1.0) -> Scores:
+    """Scores a candidate of :func:`load_candidate` on named regions under the search's protocol; raises as that."""
     regions = open_regions(context, names)
     with torch.inference_mode():
         return evaluate(load_candidate(context, checkpoint, scale), regions, pick_device())
@@ -176,11 +166,10 @@ def score_scales(
         context: What the trials of the search share.
         checkpoint: A trial's checkpoint, or one fold's in it.
         names: Which regions.
-        scales: What the fine-tune's change of the weights is multiplied by.
+        scales: Each multiplies the fine-tune's change of the weights.
 
     Returns:
-        Scores by scale, in the order of the scales; without those other than 0 and 1 where the adapter cannot be
-        merged.
+        Scores by scale, in the order of the scales; only those of 0 and 1 if the adapter cannot be merged.
 
     Raises:
         InputError: If a scale is out of its limits, or the checkpoint or the base cannot be read.
@@ -193,7 +182,7 @@ def score_scales(
         _refuse_scaled_prompts(adapted, scale)
     found: dict[float, Scores] = {}
     with torch.inference_mode():
-        if 1.0 in scales:  # first, as merging uses the adapter up
+        if 1.0 in scales:  # first: merging consumes the adapter
             found[1.0] = evaluate(get_base(adapted).to(device), regions, device)
         if set(scales) - {0, 1} and can_merge(adapted):
             model = merge_adapters(adapted.cpu())

@@ -1,4 +1,4 @@
-"""What a protocol asks of a set of regions: prompts drawn once, ceilings, floors, masks at the scored size."""
+"""Regions under a protocol: prompts drawn once, ceilings, floors, and true masks at the scored size."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ObjectPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class PairPlan:
-    """One class of one region, with the Dice that its prompts allow at best and by their boxes alone.
+    """One class of one region, with the best Dice that its prompts allow (ceiling) and that of their boxes (floor).
 
-    Where nothing is prompted, every class is planned in every region, background too, under its own id.
+    Without prompts, every class and background (``BACKGROUND_ID``) is planned in every region.
     """
 
     class_id: int
@@ -50,17 +50,15 @@ class RegionPlan:
 class EvaluationSet:
     """Regions with their prompts, drawn once by the protocol's seed and then used for every model."""
 
-    def __init__(
-        self, store: RegionStore, names: Sequence[str], protocol: Protocol, train: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, store: RegionStore, names: Sequence[str], protocol: Protocol, train: Sequence[str] = ()) -> None:
         """Plans every region.
 
         Args:
-            store: Where they lie.
-            names: Which they are.
-            protocol: What is asked of them.
-            train: The training regions, whose most frequent class is the constant answer, the floor where nothing
-                is prompted; without them that of the regions themselves.
+            store: Holds the regions.
+            names: Which regions.
+            protocol: How they are prompted and scored.
+            train: The training regions, whose most frequent class is the constant answer: the floor without
+                prompts. If empty, that of the regions themselves.
         """
         self.store = store
         self.protocol = protocol
@@ -75,13 +73,13 @@ class EvaluationSet:
             self.plans = tuple(self._plan_region(index) for index in indices)
 
     def find_name(self, class_id: int) -> str:
-        """Returns what a planned class is called."""
+        """Returns the name of a planned class."""
         if class_id == BACKGROUND_ID:
             return name_background(self.store.classes)
         return self.store.classes[class_id]
 
     def find_class(self, actual: UInt8[np.ndarray, "h w"], class_id: int) -> BoolMask:
-        """Returns the pixels of a planned class in a region's mask; background is what counts and has no class."""
+        """Returns the pixels of a planned class in a region's mask; background: valid pixels of no class."""
         found: BoolMask = self._split(actual)[-1] if class_id == BACKGROUND_ID else actual == class_id
         return found
 
@@ -89,12 +87,10 @@ class EvaluationSet:
         return (*self.store.classes, BACKGROUND_ID)
 
     def _split(self, mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "names h w"]:
-        return split_classes(
-            mask, list(self.store.classes), find_valid(mask, self.store.ignore_ids, self.protocol)
-        )
+        return split_classes(mask, list(self.store.classes), find_valid(mask, self.store.ignore_ids, self.protocol))
 
     def _measure_constant(self, indices: Sequence[int], train: Sequence[int]) -> list[float]:
-        """Returns each name's Dice, pooled over the regions, where each pixel gets training's most frequent one."""
+        """Returns each name's Dice, pooled over the regions, if each pixel gets training's most frequent name."""
         shown = np.sum([self._count_names(index) for index in train], axis=0)
         actual = np.sum([self._count_names(index) for index in indices], axis=0)
         constant = int(np.argmax(shown))
@@ -143,14 +139,10 @@ class EvaluationSet:
             )
         return RegionPlan(index, tuple(pairs), tuple(objects))
 
-    def _find_reachable(
-        self, class_mask: BoolMask, components: Sequence[BoolMask], boxes: BoolMask
-    ) -> BoolMask:
+    def _find_reachable(self, class_mask: BoolMask, components: Sequence[BoolMask], boxes: BoolMask) -> BoolMask:
         """Returns the best answer to the prompts of a class; see :attr:`PairScore.ceiling`."""
         if self.protocol.keep_largest:
             return keep_largest_component(np.logical_or.reduce(components))
-        # A box does not say which of the class's parts inside it are meant: all may be answered.
-        reachable: BoolMask = (
-            class_mask & boxes if self.protocol.prompt.box else np.logical_or.reduce(components)
-        )
+        # A box does not say which of the class's parts inside it are meant: all count.
+        reachable: BoolMask = class_mask & boxes if self.protocol.prompt.box else np.logical_or.reduce(components)
         return reachable

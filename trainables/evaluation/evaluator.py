@@ -1,4 +1,4 @@
-"""The one evaluator: scores a model on regions under a protocol, one encoder pass a region and view."""
+"""The one evaluator: scores a model on regions under a protocol, with one encoder pass per region and view."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.errors import DataError, Finding
+from trainables.errors import DataError
 from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan, RegionPlan
 from trainables.evaluation.semantic_masks import name_pixels, segment_classes
 from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
@@ -23,21 +23,17 @@ from trainables.protocol.scores import PairScore, Scores
 from trainables.protocol.spec import clean_mask, find_valid
 from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 
-# Objects decoded at once; bounds memory where a region has hundreds of components.
+# Objects decoded at once; bounds memory if a region has hundreds of components.
 MAX_OBJECTS_PER_PASS = 64
 
 
-def evaluate(
-    model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
-) -> Scores:
+def evaluate(model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4) -> Scores:
     """Scores a model on every (region, class) pair; see :func:`predict_masks`."""
     return collect_scores(regions, predict_masks(model, regions, device, regions_per_pass))
 
 
-def collect_scores(
-    regions: EvaluationSet, predictions: Iterable[tuple[RegionPlan, list[BoolMask]]]
-) -> Scores:
-    """Counts the overlap of each region's predicted masks (one a class, as planned) with its classes.
+def collect_scores(regions: EvaluationSet, predictions: Iterable[tuple[RegionPlan, list[BoolMask]]]) -> Scores:
+    """Counts the overlap of each region's predicted masks, one per planned class, with its classes.
 
     Raises:
         DataError: If no region shows a class that the protocol prompts: there is nothing to score.
@@ -61,7 +57,7 @@ def collect_scores(
     found = Scores(protocol, tuple(scores))
     if not found.compared:
         what = "no region to score shows a class in components that the protocol prompts"
-        raise DataError([Finding(str(store.folder), what, "check the classes and the split")])
+        raise DataError.at(store.folder, what, "check the classes and the split")
     return found
 
 
@@ -69,13 +65,13 @@ def collect_scores(
 def predict_masks(
     model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
-    """Yields each region's plan and its cleaned masks, one for each class, at the size that is scored.
+    """Yields each region's plan and its cleaned masks, one per class, at the scored size.
 
-    The encoder sees each region once under each view of the protocol's test-time augmentation. The model is put
-    into evaluation mode while this runs, and back into the mode it had.
+    The encoder sees each region once under each view of the protocol's test-time augmentation. The model is in
+    evaluation mode while this runs; its former mode is then restored.
 
     Args:
-        model: With adapters on (a candidate) or off (the zero-shot bar); with class prompts where the protocol
+        model: With adapters on (a candidate) or off (the zero-shot bar); with class prompts if the protocol
             prompts nothing.
         regions: Regions and prompts.
         device: Where the model lies.
@@ -88,9 +84,7 @@ def predict_masks(
             plans = regions.plans[start : start + regions_per_pass]
             images = torch.from_numpy(np.stack([regions.store.image(plan.index) for plan in plans])).to(device)
             with autocast(device):
-                features = {
-                    view: encode_images(model, transform_maps(images, view)) for view in regions.protocol.tta
-                }
+                features = {view: encode_images(model, transform_maps(images, view)) for view in regions.protocol.tta}
             for position, plan in enumerate(plans):
                 yield plan, _predict_region(model, regions, plan, features, position)
     finally:
@@ -98,17 +92,13 @@ def predict_masks(
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on CUDA devices that have it, full precision elsewhere: emulated it is slower, and takes more memory."""
+    """Returns bfloat16 autocast on CUDA devices that have it, else full precision: emulation is slower and larger."""
     usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16, enabled=usable)
 
 
 def _predict_region(
-    model: SAM2Base,
-    regions: EvaluationSet,
-    plan: RegionPlan,
-    features: Mapping[str, ImageFeatures],
-    position: int,
+    model: SAM2Base, regions: EvaluationSet, plan: RegionPlan, features: Mapping[str, ImageFeatures], position: int
 ) -> list[BoolMask]:
     size, protocol = regions.size(plan.index), regions.protocol
     if protocol.is_auto:
@@ -117,9 +107,7 @@ def _predict_region(
         return [named == order for order in range(len(plan.pairs))]
     united = np.zeros((len(plan.pairs), *size), bool)
     for objects in _group_objects(plan.objects):
-        logits = select_best_mask(
-            *decode_objects(model, objects, features, position, size, protocol.multimask)
-        )
+        logits = select_best_mask(*decode_objects(model, objects, features, position, size, protocol.multimask))
         for item, small in zip(objects, logits, strict=True):
             # One at a time: at full size the masks of a whole pass could fill a GPU.
             full = F.interpolate(small[None, None], size, mode="bilinear", align_corners=False)[0, 0]
@@ -147,13 +135,13 @@ def decode_objects(
 ) -> tuple[Float[Tensor, "objects masks h4 w4"], Float[Tensor, "objects masks"]]:
     """Returns logits and predicted IoU of one region's objects, upright, averaged over the views.
 
-    Candidates are averaged one by one: the decoder's n-th under one view with its n-th under the others.
+    The decoder's n-th candidate under one view is averaged with its n-th under the others.
 
     Args:
         model: The model that made the features.
         objects: With prompts of equally many points, in pixels of the scored mask.
-        features: By view: those of the region as it is seen under that view.
-        position: The region among those that were encoded together.
+        features: View -> features of the regions as seen under it.
+        position: Index of the region among those that were encoded together.
         size: Height and width of the scored mask.
         multimask: Three candidate masks instead of one.
     """

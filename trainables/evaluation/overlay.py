@@ -1,4 +1,4 @@
-"""Draws a region beside its true classes and what candidates make of it, for eyes and for MLflow."""
+"""Draws a region beside its true classes and the candidates' masks, for eyes and for MLflow."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
-from trainables.evaluation.candidates import Candidate, load_candidate
+from trainables.evaluation.candidates import Candidate, load_candidate, open_regions
 from trainables.evaluation.evaluation_set import EvaluationSet, PairPlan, RegionPlan
 from trainables.evaluation.evaluator import predict_masks
 from trainables.files.whole_file import write_whole
-from trainables.model.device import pick_device, use_ray_share
+from trainables.model.device import pick_device
 from trainables.protocol.background import BACKGROUND_ID
 from trainables.protocol.components import BoolMask
 from trainables.protocol.overlap import count_overlap
@@ -26,25 +26,14 @@ from trainables.protocol.spec import find_valid
 Image = UInt8[np.ndarray, "height width 3"]
 PANEL_PX = 384
 BAR_PX = 28  # height of titles and of each row of the legend
-# Okabe and Ito's colors, told apart by color-blind readers and against pink and purple.
-COLORS = (
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (230, 159, 0),
-    (86, 180, 233),
-    (213, 94, 0),
-    (0, 0, 0),
-)
+# Okabe and Ito's colors: color-blind readers can distinguish them, and they differ from pink and purple.
+COLORS = ((0, 158, 115), (240, 228, 66), (0, 114, 178), (230, 159, 0), (86, 180, 233), (213, 94, 0), (0, 0, 0))
 
 
 def draw_overlays(
-    context: TrialContext,
-    candidates: Mapping[str, Candidate],
-    names: Sequence[str],
-    folder: Path,
+    context: TrialContext, candidates: Mapping[str, Candidate], names: Sequence[str], folder: Path
 ) -> list[Path]:
-    """Writes one PNG a region: the tissue, the truth, and each candidate's masks with their Dice.
+    """Writes one PNG per region: the tissue, the truth, and each candidate's masks with their Dice.
 
     Args:
         context: What the trials of the search share.
@@ -56,17 +45,13 @@ def draw_overlays(
         The files, in the order of the names.
 
     Raises:
-        OSError: If a file cannot be written; what it was stays.
+        OSError: If a file cannot be written; its old content stays.
     """
-    use_ray_share()
-    store = RegionStore.open(Path(context.store_folder))
-    regions = EvaluationSet(store, names, context.protocol)
+    regions = open_regions(context, names)
     predictions = {
         title: [
             masks
-            for _, masks in predict_masks(
-                load_candidate(context, each.checkpoint, each.scale), regions, pick_device()
-            )
+            for _, masks in predict_masks(load_candidate(context, each.checkpoint, each.scale), regions, pick_device())
         ]
         for title, each in candidates.items()
     }
@@ -74,14 +59,13 @@ def draw_overlays(
     files: list[Path] = []
     for position, plan in enumerate(regions.plans):
         panels = {title: masks[position] for title, masks in predictions.items()}
-        files.append(folder / f"{Path(store.names[plan.index]).stem}.png")
-        picture = draw_region(regions, plan, panels)
-        _write_picture(files[-1], picture)
+        files.append(folder / f"{Path(regions.store.names[plan.index]).stem}.png")
+        _write_picture(files[-1], draw_region(regions, plan, panels))
     return files
 
 
 def _write_picture(file: Path, picture: Image) -> None:
-    """Writes a PNG, of which a report that is written meanwhile sees all or nothing."""
+    """Writes a PNG as a whole: a report that is written meanwhile never sees half of it."""
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     try:
         write_whole(file, encoded.tobytes())
@@ -89,9 +73,7 @@ def _write_picture(file: Path, picture: Image) -> None:
         raise OSError(f"{file} cannot be written: {error.strerror}") from error
 
 
-def draw_region(
-    regions: EvaluationSet, plan: RegionPlan, panels: Mapping[str, Sequence[BoolMask]]
-) -> Image:
+def draw_region(regions: EvaluationSet, plan: RegionPlan, panels: Mapping[str, Sequence[BoolMask]]) -> Image:
     """Draws one region as a row of titled panels above a legend.
 
     The first panel shows the prompts, the second the truth; pixels that do not count are paled in all others.
@@ -106,10 +88,8 @@ def draw_region(
     paled = tissue if valid is None else _pale(tissue, ~valid)
     row.append(_title(_outline(paled, truth, plan.pairs, store), "truth"))
     for title, masks in panels.items():
-        # Where nothing is prompted, classes are planned that the region does not show: they have no Dice here.
-        dice = [
-            count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True) if true.any()
-        ]
+        # Without prompts, classes are planned that the region does not show: they have no Dice here.
+        dice = [count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True) if true.any()]
         heading = f"{title}: Dice {np.mean(dice):.3f}" if dice else f"{title}: no class to score"
         row.append(_title(_outline(paled, masks, plan.pairs, store), heading))
     return np.vstack([np.hstack(row), _legend(plan.pairs, store, PANEL_PX * len(row))])
@@ -132,26 +112,26 @@ def _draw_prompts(tissue: Image, plan: RegionPlan, store: RegionStore) -> Image:
     return picture
 
 
+def _enlarge(mask: BoolMask) -> Bool[np.ndarray, "height width"]:
+    large: np.ndarray = cv2.resize(mask.astype(np.uint8), (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_NEAREST)
+    return large > 0
+
+
 def _pale(tissue: Image, where: BoolMask) -> Image:
-    picture = tissue.copy()
-    large = cv2.resize(where.astype(np.uint8), (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_NEAREST) > 0
+    picture, large = tissue.copy(), _enlarge(where)
     picture[large] = (0.4 * picture[large] + 0.6 * 255).astype(np.uint8)
     return picture
 
 
-def _outline(
-    tissue: Image, masks: Sequence[BoolMask], pairs: Sequence[PairPlan], store: RegionStore
-) -> Image:
+def _outline(tissue: Image, masks: Sequence[BoolMask], pairs: Sequence[PairPlan], store: RegionStore) -> Image:
     """Tints each class a little and draws its outline."""
     picture = tissue.copy()
     for mask, pair in zip(masks, pairs, strict=True):
-        if pair.class_id == BACKGROUND_ID:  # what is left plain
+        if pair.class_id == BACKGROUND_ID:  # stays plain
             continue
-        color = _color_of(pair.class_id, store)
-        size = (PANEL_PX, PANEL_PX)
-        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        picture[large > 0] = (0.75 * picture[large > 0] + 0.25 * np.asarray(color)).astype(np.uint8)
-        contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        color, large = _color_of(pair.class_id, store), _enlarge(mask)
+        picture[large] = (0.75 * picture[large] + 0.25 * np.asarray(color)).astype(np.uint8)
+        contours, _ = cv2.findContours(large.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, color, 2, cv2.LINE_AA)
     return picture
 
@@ -177,9 +157,7 @@ def _legend(pairs: Sequence[PairPlan], store: RegionStore, width: int) -> Image:
             bars.append(np.full_like(bar, 255))
             x = 6
         cv2.rectangle(bars[-1], (x, 7), (x + 14, 21), _color_of(pair.class_id, store), -1)
-        cv2.putText(
-            bars[-1], name, (x + 20, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (30, 30, 30), 1, cv2.LINE_AA
-        )
+        _write(bars[-1], name, x + 20)
         x += step
     return np.vstack(bars)
 

@@ -7,7 +7,7 @@ resized for SAM2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,26 +18,26 @@ from torch.nn import functional as F
 
 from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
 from trainables.evaluation.evaluator import collect_scores
-from trainables.evaluation.sam1_weights import Sam1Model, Sam1Style
+from trainables.evaluation.sam1_weights import Sam1Model
+from trainables.evaluation.stock_predictor import ReadImage, predict_prompt_by_prompt
 from trainables.protocol.components import BoolMask
 from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
 from trainables.protocol.scores import Scores
-from trainables.protocol.spec import ProtocolMismatch, clean_mask
-from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
+from trainables.protocol.spec import ProtocolMismatch
 
 if TYPE_CHECKING:
     from segment_anything import SamPredictor
 
 
 def score_sam1(
-    model: Sam1Model, regions: EvaluationSet, read_image: Callable[[str], np.ndarray], device: torch.device
+    model: Sam1Model, regions: EvaluationSet, read_image: ReadImage, device: torch.device
 ) -> Scores:
     """Scores a model as :func:`trainables.evaluation.evaluator.evaluate` scores SAM2; see :func:`predict_sam1`."""
     return collect_scores(regions, predict_sam1(model, regions, read_image, device))
 
 
 def predict_sam1(
-    model: Sam1Model, regions: EvaluationSet, read_image: Callable[[str], np.ndarray], device: torch.device
+    model: Sam1Model, regions: EvaluationSet, read_image: ReadImage, device: torch.device
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, for the same plans and prompts.
 
@@ -63,22 +63,19 @@ def predict_sam1(
     network = model.network.to(device)
     multimask = protocol.multimask and not style.single_mask
     predictors = {view: SamPredictor(network) for view in protocol.tta}
-    for plan in regions.plans:
-        size = regions.size(plan.index)
-        image = read_image(regions.store.names[plan.index])
-        for view, predictor in predictors.items():
-            _set_image(predictor, image, size, view, style)
-        united = np.zeros((len(plan.pairs), *size), bool)
-        for item in plan.objects:
 
-            def predict(view: str, prompt: Prompt = item.prompt) -> tuple[Tensor, Tensor]:
-                seen = transform_prompt(prompt, size, view)  # noqa: B023 (called before the loop goes on)
-                logits, iou = predict_prompt(predictors[view], seen, multimask)
-                return restore_maps(logits, view), iou
+    def set_image(view: str, seen: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> None:
+        predictor = predictors[view]
+        if style.stretches:
+            square = stretch_image(seen, predictor.model.image_encoder.img_size)
+            predictor.set_torch_image(square.to(predictor.device), seen.shape[:2])
+        else:
+            predictor.set_image(seen)
+        predictor.original_size = size
 
-            logits, iou = average_views(predictors, predict)
-            united[item.pair] |= (logits[int(iou.argmax())] > protocol.threshold).cpu().numpy()
-        yield plan, [clean_mask(mask, protocol) for mask in united]
+    return predict_prompt_by_prompt(
+        regions, read_image, set_image, lambda view, prompt: predict_prompt(predictors[view], prompt, multimask)
+    )
 
 
 def predict_prompt(
@@ -113,17 +110,3 @@ def stretch_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> Float[Tensor,
     levels = (resized + 1e-3).clamp(0, 255).floor()  # truncates as the script does, but keeps 76.99999 at 77
     low, high = levels.min(), levels.max()
     return (levels - low) / (high - low).clamp(min=1e-8)
-
-
-def _set_image(
-    predictor: SamPredictor, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], view: str, style: Sam1Style
-) -> None:
-    """Sets the predictor's image, turned as the view says."""
-    seen = transform_maps(torch.from_numpy(image).permute(2, 0, 1), view).permute(1, 2, 0).contiguous().numpy()
-    if style.stretches:
-        side = predictor.model.image_encoder.img_size
-        predictor.set_torch_image(stretch_image(seen, side).to(predictor.device), seen.shape[:2])
-    else:
-        predictor.set_image(seen)
-    # Prompts and masks have the scored size, which may differ from the image's.
-    predictor.original_size = transform_pair(size, view)

@@ -23,8 +23,8 @@ def segment_classes(model: SAM2Base, features: Mapping[str, ImageFeatures], posi
 
     Args:
         model: The model that made the features, with class prompts.
-        features: By view: those of the region as it is seen under that view.
-        position: The region among those that were encoded together.
+        features: View -> features of the regions as seen under it.
+        position: Index of the region among those that were encoded together.
     """
 
     def decode(view: str) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,7 @@ def segment_classes(model: SAM2Base, features: Mapping[str, ImageFeatures], posi
 
 
 def name_pixels(logits: Logits, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-    """Returns, at a larger size, each pixel's position among the names; the first of equals.
+    """Returns, at a larger size, each pixel's index among the names; the first of equals.
 
     The logits are interpolated (bilinear, pixel centers kept), not the names.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -16,22 +16,96 @@ from trainables.evaluation.evaluator import autocast, collect_scores
 from trainables.protocol.components import BoolMask
 from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
 from trainables.protocol.scores import Scores
-from trainables.protocol.spec import Protocol, clean_mask
+from trainables.protocol.spec import clean_mask
 from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
+
+ReadImage = Callable[[str], UInt8[np.ndarray, "h w 3"]]
+# Gives a view's predictor an image as seen under the view, and the scored height and width under it.
+SetImage = Callable[[str, UInt8[np.ndarray, "h w 3"], tuple[int, int]], None]
+# Returns a view's logits [masks, h, w], at the scored size, and predicted IoU [masks] of one prompt.
+PredictPrompt = Callable[[str, Prompt], tuple[Tensor, Tensor]]
 
 
 def build_predictor(model: SAM2Base) -> SAM2ImagePredictor:
-    """Wraps a model in the stock predictor, which takes an image size of 1024 for granted."""
+    """Wraps a model of any image size in the stock predictor, which assumes 1024."""
     predictor = SAM2ImagePredictor(model)
     side = model.image_size
     predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in (4, 8, 16)]
     return predictor
 
 
-def predict_prompt(
+def score_with_predictor(
+    model: SAM2Base, regions: EvaluationSet, read_image: ReadImage, device: torch.device
+) -> Scores:
+    """Scores a model as :func:`trainables.evaluation.evaluator.evaluate` does, but by the stock predictor."""
+    return collect_scores(regions, predict_with_predictor(model, regions, read_image, device))
+
+
+def predict_with_predictor(
+    model: SAM2Base, regions: EvaluationSet, read_image: ReadImage, device: torch.device
+) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
+    """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, but from the stock predictor.
+
+    Args:
+        model: On the device, in evaluation mode.
+        regions: Regions and prompts.
+        read_image: Returns a region's own RGB pixels, uint8, by its name.
+        device: The model's device.
+    """
+    predictors = {view: build_predictor(model) for view in regions.protocol.tta}
+
+    def set_image(view: str, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> None:
+        with autocast(device):
+            predictors[view].set_image(image)
+        predictors[view]._orig_hw = [size]
+
+    def predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        with autocast(device):
+            return _predict_prompt(predictors[view], prompt, regions.protocol.multimask)
+
+    return predict_prompt_by_prompt(regions, read_image, set_image, predict)
+
+
+def predict_prompt_by_prompt(
+    regions: EvaluationSet, read_image: ReadImage, set_image: SetImage, predict: PredictPrompt
+) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
+    """Yields each region's plan and cleaned masks, one for each class, from one predictor for each view.
+
+    Args:
+        regions: Regions and prompts.
+        read_image: Returns a region's own RGB pixels, uint8, by its name.
+        set_image: Called for every region and view. Prompts and masks have the scored size, which may differ from
+            the image's.
+        predict: Called for every prompt and view.
+    """
+    protocol = regions.protocol
+    for plan in regions.plans:
+        size = regions.size(plan.index)
+        image = torch.from_numpy(read_image(regions.store.names[plan.index])).permute(2, 0, 1)
+        for view in protocol.tta:
+            seen = transform_maps(image, view).permute(1, 2, 0)
+            set_image(view, np.ascontiguousarray(seen.numpy()), transform_pair(size, view))
+        united = np.zeros((len(plan.pairs), *size), bool)
+        for item in plan.objects:
+            united[item.pair] |= _predict_object(item.prompt, size, regions, predict)
+        yield plan, [clean_mask(mask, protocol) for mask in united]
+
+
+def _predict_object(prompt: Prompt, size: tuple[int, int], regions: EvaluationSet, predict: PredictPrompt) -> BoolMask:
+    """Returns the mask of one prompt with the highest predicted IoU, averaged over the views."""
+
+    def predict_upright(view: str) -> tuple[Tensor, Tensor]:
+        logits, iou = predict(view, transform_prompt(prompt, size, view))
+        return restore_maps(logits, view), iou
+
+    logits, iou = average_views(regions.protocol.tta, predict_upright)
+    mask: BoolMask = (logits[int(iou.argmax())] > regions.protocol.threshold).cpu().numpy()
+    return mask
+
+
+def _predict_prompt(
     predictor: SAM2ImagePredictor, prompt: Prompt, multimask: bool
 ) -> tuple[Float[Tensor, "masks h w"], Float[Tensor, " masks"]]:
-    """Returns logits, at the size of the image that the predictor was given, and predicted IoU of one prompt."""
     box = prompt.points[:2].reshape(4) if prompt.labels[0] == BOX_TOP_LEFT else None
     points, labels = (prompt.points, prompt.labels) if box is None else (prompt.points[2:], prompt.labels[2:])
     logits, iou, _ = predictor.predict(
@@ -42,60 +116,3 @@ def predict_prompt(
         return_logits=True,
     )
     return torch.from_numpy(logits), torch.from_numpy(iou)
-
-
-def score_with_predictor(
-    model: SAM2Base, regions: EvaluationSet, read_image: Callable[[str], np.ndarray], device: torch.device
-) -> Scores:
-    """Scores a model as :func:`trainables.evaluation.evaluator.evaluate` does, but by the stock predictor."""
-    return collect_scores(regions, predict_with_predictor(model, regions, read_image, device))
-
-
-def predict_with_predictor(
-    model: SAM2Base, regions: EvaluationSet, read_image: Callable[[str], np.ndarray], device: torch.device
-) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
-    """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, but from the stock predictor.
-
-    Args:
-        model: On the device, in evaluation mode.
-        regions: Regions and prompts.
-        read_image: Gives a region's own RGB pixels, uint8, by its name.
-        device: Where the model lies.
-    """
-    protocol = regions.protocol
-    predictors = {view: build_predictor(model) for view in protocol.tta}
-    for plan in regions.plans:
-        size = regions.size(plan.index)
-        united = np.zeros((len(plan.pairs), *size), bool)
-        with autocast(device):
-            image = read_image(regions.store.names[plan.index])
-            for view, predictor in predictors.items():
-                _set_image(predictor, image, size, view)
-            for item in plan.objects:
-                united[item.pair] |= _predict_object(predictors, item.prompt, size, protocol)
-        yield plan, [clean_mask(mask, protocol) for mask in united]
-
-
-def _set_image(
-    predictor: SAM2ImagePredictor, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], view: str
-) -> None:
-    """Gives the predictor an image as it is seen under a view."""
-    seen = transform_maps(torch.from_numpy(image).permute(2, 0, 1), view).permute(1, 2, 0)
-    predictor.set_image(np.ascontiguousarray(seen.numpy()))
-    # Prompts come, and masks go, at the size that is scored, which may not be the image's own.
-    predictor._orig_hw = [transform_pair(size, view)]
-
-
-def _predict_object(
-    predictors: Mapping[str, SAM2ImagePredictor], prompt: Prompt, size: tuple[int, int], protocol: Protocol
-) -> BoolMask:
-    """Returns the best mask of one prompt, of what the predictors say of their views on the average."""
-
-    def predict(view: str) -> tuple[Tensor, Tensor]:
-        seen = transform_prompt(prompt, size, view)
-        logits, iou = predict_prompt(predictors[view], seen, protocol.multimask)
-        return restore_maps(logits, view), iou
-
-    logits, iou = average_views(predictors, predict)
-    mask: BoolMask = (logits[int(iou.argmax())] > protocol.threshold).numpy()
-    return mask

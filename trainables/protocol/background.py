@@ -1,4 +1,4 @@
-"""What every pixel of a region may be named where nothing is prompted: the data set's classes, and background."""
+"""Background as an extra class, for models that label every pixel."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from jaxtyping import Bool, UInt8
 from trainables.protocol.components import BoolMask
 
 BACKGROUND = "background"
-# In plans, where class ids stand. No mask holds it: ids are in 0..255.
+# A class id in plans; masks hold ids in 0..255.
 BACKGROUND_ID = -1
 
 
 def name_background(classes: Mapping[int, str]) -> str:
-    """Returns what pixels of no class are called: ``background``, unless a class of the data set has that name."""
+    """Returns the name of background: ``background``, unless a class of the data set has that name."""
     return BACKGROUND if BACKGROUND not in classes.values() else f"{BACKGROUND} (no class)"
 
 
 def pick_background_id(classes: Mapping[int, str]) -> int:
-    """Returns the id of background in predicted masks: the least that is no class, which mostly is 0.
+    """Returns the id of background in predicted masks: the lowest that is no class, mostly 0.
 
     Raises:
         ValueError: If the classes take all of 0..255.
@@ -34,12 +34,12 @@ def pick_background_id(classes: Mapping[int, str]) -> int:
 def split_classes(
     mask: UInt8[np.ndarray, "h w"], class_ids: Sequence[int], valid: BoolMask | None
 ) -> Bool[np.ndarray, "names h w"]:
-    """Returns one mask a class, in the order of the ids, and that of background, the pixels of none, as the last.
+    """Returns one mask per class, in the order of the ids, and as the last that of background.
 
     Args:
         mask: Class ids.
         class_ids: At least one.
-        valid: Pixels that count: the others are not background either; None where all count.
+        valid: Pixels that count, None for all; the others are no background either.
     """
     classes = np.stack([mask == class_id for class_id in class_ids])
     named = np.asarray(classes.any(axis=0))

@@ -1,4 +1,4 @@
-"""Connected components of a class's mask, and the bounding box of one."""
+"""Connected components and bounding boxes of a class's mask."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def list_components(mask: BoolMask, min_area_px: int = 1) -> list[BoolMask]:
 
 
 def keep_largest_component(mask: BoolMask) -> BoolMask:
-    """Keeps the component with most pixels (of equals the first in scan order); an empty mask stays empty."""
+    """Keeps the component with most pixels (the first in scan order of equals); an empty mask stays empty."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count <= 1:
         return np.zeros_like(mask)
@@ -45,7 +45,7 @@ def find_box(mask: BoolMask) -> tuple[int, int, int, int]:
 
 
 def fill_box(mask: BoolMask) -> BoolMask:
-    """Returns the filled bounding box of a mask: what the prompt alone already says.
+    """Returns the filled bounding box of a mask: a prediction without a model.
 
     Raises:
         ValueError: If the mask is empty.

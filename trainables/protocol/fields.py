@@ -1,7 +1,7 @@
-"""The parts of a protocol that a search without training may vary, by flat names such as ``protocol.tta``.
+"""The fields of a protocol that a search without training may vary, by flat names such as ``protocol.tta``.
 
-A fine-tune's search keeps its protocol: nothing beats the bar by choosing an easier one. Where nothing is trained,
-the question is what a prompt, test-time augmentation or a clean-up yields, and each answer has its own protocol.
+A search of fine-tunes keeps its protocol, so that no trial beats the bar by an easier one. Without training, the
+question is what a prompt, test-time augmentation or a clean-up yields, and each answer has its own protocol.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trainables.recipe import FieldRule, Scalar
 
 PREFIX = "protocol."
 
-# A search's values are plain words: those subsets of D4 that are worth one.
+# Names for the useful subsets of D4.
 TTA_SETS: dict[str, tuple[str, ...]] = {
     "none": (IDENTITY,),
     "hflip": (IDENTITY, "hflip"),
@@ -35,9 +35,7 @@ PROTOCOL_RULES: Mapping[str, FieldRule] = {
         "prompt": FieldRule(str, "kind of prompt, with its own numbers of points", choices=tuple(PROMPT_KINDS)),
         "n_positive": FieldRule(int, "positive points drawn inside the component, in place of the kind's own", 0, 100),
         "n_negative": FieldRule(int, "negative points drawn outside the class, in place of the kind's own", 0, 100),
-        "components": FieldRule(
-            str, "which parts of a class are prompted", choices=("largest", "every", "whole")
-        ),
+        "components": FieldRule(str, "which parts of a class are prompted", choices=("largest", "every", "whole")),
         "min_component_px": FieldRule(int, "least pixels of a prompted component; only with every", 1, 1_000_000),
         "tta": FieldRule(str, "views whose logits are averaged, the plain one among them", choices=tuple(TTA_SETS)),
         "threshold": FieldRule(float, "mask logits above it are foreground", -20.0, 20.0),
@@ -48,17 +46,17 @@ PROTOCOL_RULES: Mapping[str, FieldRule] = {
 
 
 def change_protocol(base: Protocol, values: Mapping[str, Scalar]) -> Protocol:
-    """Returns the protocol that a trial's values make of a search's own.
+    """Returns a search's protocol with a trial's values.
 
-    It bears the name of the named protocol that it equals; else the base's with what is different, such as
+    It has the name of the named protocol that it equals; else the base's with the changes, such as
     ``recorded+tta=all``.
 
     Args:
-        base: What everything that is not named comes from.
+        base: Gives all other fields.
         values: By names of ``PROTOCOL_RULES``.
 
     Raises:
-        ValueError: If a name is none of these, or if no protocol can have the values together.
+        ValueError: If a name is unknown, or if no protocol can have the values together.
     """
     if unknown := sorted(set(values) - set(PROTOCOL_RULES)):
         raise ValueError(f"no parts of a protocol: {', '.join(unknown)}")

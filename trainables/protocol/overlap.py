@@ -1,4 +1,4 @@
-"""Overlap of two masks: counts first, so that they can be pooled, then Dice and IoU."""
+"""Overlap of two masks: pixel counts, which can be pooled, then Dice and IoU."""
 
 from __future__ import annotations
 
@@ -46,7 +46,5 @@ def count_overlap(predicted: BoolMask, actual: BoolMask, valid: BoolMask | None 
     if valid is not None:
         predicted, actual = predicted & valid, actual & valid
     return Overlap(
-        int(np.count_nonzero(predicted & actual)),
-        int(np.count_nonzero(predicted)),
-        int(np.count_nonzero(actual)),
+        int(np.count_nonzero(predicted & actual)), int(np.count_nonzero(predicted)), int(np.count_nonzero(actual))
     )

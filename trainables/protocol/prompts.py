@@ -1,4 +1,4 @@
-"""Draws prompts (box, centroid, points, negative points) from a mask, by a generator that the caller owns."""
+"""Draws prompts (box, centroid, points, negative points) from a mask, with the caller's generator."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PADDING, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """What a prompt is made of; of nothing where a model that has learned its classes needs none.
+    """The contents of a prompt; empty for a model that has learned its classes.
 
     Attributes:
         box: Gives the bounding box of the component.
-        centroid: Gives the component's centroid as a positive point, also where it falls outside a concave
-            component (the recorded experiments did so).
+        centroid: Gives the component's centroid as a positive point, even if it falls outside a concave
+            component (as in the recorded experiments).
         n_positive: Number of positive points drawn from inside the component.
-        n_negative: Number of negative points drawn from outside the class; fewer where there is no room.
+        n_negative: Number of negative points drawn from outside the class; fewer if there is no room.
         negative_margin_px: Least distance of a negative point to the class, in pixels of the mask.
         box_jitter: Each side of the box moves by up to this fraction of the box's size (training only).
     """
@@ -40,7 +40,7 @@ class PromptSpec:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the model is told nothing."""
+        """Whether the model is given nothing."""
         return not (self.box or self.centroid or self.n_positive or self.n_negative)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Prompt(NamedTuple):
     labels: Int[np.ndarray, " points"]
 
 
-# Where learned class prompts ask.
+# For learned class prompts.
 NO_PROMPT = Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int32))
 
 
@@ -74,16 +74,14 @@ class PromptBatch(NamedTuple):
     labels: Int[Tensor, "objects points"]
 
 
-def draw_prompt(
-    component: BoolMask, class_mask: BoolMask, spec: PromptSpec, rng: np.random.Generator
-) -> Prompt:
+def draw_prompt(component: BoolMask, class_mask: BoolMask, spec: PromptSpec, rng: np.random.Generator) -> Prompt:
     """Draws one prompt.
 
     Args:
-        component: The component that is asked for; not empty.
-        class_mask: All pixels of its class: negative points stay away from them.
-        spec: What the prompt is made of.
-        rng: Drawn from only where the specification leaves something to chance.
+        component: The object; not empty.
+        class_mask: All pixels of its class: negative points keep their distance from them.
+        spec: The prompt's contents.
+        rng: Used only if the contents are random.
 
     Raises:
         ValueError: If the component is empty.
@@ -109,11 +107,11 @@ def draw_prompt(
 
 
 def stack_prompts(prompts: Sequence[Prompt], scales: Sequence[tuple[float, float]]) -> PromptBatch:
-    """Pads prompts to one length and brings them to the model's image size.
+    """Pads prompts to one length and scales them to the model's image size.
 
     Args:
-        prompts: One an object.
-        scales: For each, the model's image size over the mask's width and height.
+        prompts: One per object.
+        scales: For each, the model's image size divided by the mask's width and height.
     """
     length = max(len(prompt.labels) for prompt in prompts)
     points = np.zeros((len(prompts), length, 2), np.float32)
@@ -124,16 +122,14 @@ def stack_prompts(prompts: Sequence[Prompt], scales: Sequence[tuple[float, float
     return PromptBatch(torch.from_numpy(points), torch.from_numpy(labels))
 
 
-def _draw_box(
-    component: BoolMask, jitter: float, rng: np.random.Generator
-) -> tuple[float, float, float, float]:
+def _draw_box(component: BoolMask, jitter: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
     x_min, y_min, x_max, y_max = find_box(component)
     if not jitter:
         return float(x_min), float(y_min), float(x_max), float(y_max)
     height, width = component.shape
     box_width, box_height = x_max - x_min + 1, y_max - y_min + 1
     shifts = rng.uniform(-jitter, jitter, 4) * (box_width, box_height, box_width, box_height)
-    # At a jitter of a half opposite sides can pass each other: sorted, they stay a box.
+    # At a jitter of 0.5 opposite sides can pass each other; sorting keeps it a box.
     left, right = sorted(np.clip((x_min + shifts[0], x_max + shifts[2]), 0, width - 1).tolist())
     top, bottom = sorted(np.clip((y_min + shifts[1], y_max + shifts[3]), 0, height - 1).tolist())
     return left, top, right, bottom

@@ -1,4 +1,4 @@
-"""Scores of a model: one an (image, class) pair, and how they are averaged."""
+"""Scores of a model: one per (image, class) pair, and their averages."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ class PairScore:
         class_name: Name of the class.
         patient: Whose tissue it is.
         overlap: Pixel counts of the prediction against the class.
-        ceiling: The best Dice within the prompt. With boxes, that of the class's pixels inside them, which no
-            other mask inside them exceeds. Without boxes that of the prompted components, and where only the
-            largest component is kept that of the largest of these: what perfect answers to the prompts score.
-        floor: Dice of the filled boxes of the prompted components: what the box alone already says. Where nothing
-            is prompted, the class's Dice over all regions if every pixel is named by one class: what a constant
-            answer scores; the ceiling is 1 there.
+        ceiling: The best possible Dice inside the prompt. With boxes, that of the class's pixels inside them. Without
+            boxes, that of the prompted components, or of the largest of them if only the largest component is kept:
+            the score of perfect answers. Without prompts 1.
+        floor: Dice of the filled boxes of the prompted components: a score without a model. Without prompts, the
+            class's Dice over all regions if every pixel gets one class: the score of a constant answer.
     """
 
     file: str
@@ -46,8 +45,8 @@ class PairScore:
 class Scores:
     """All pairs of one model on one set of regions, under one protocol.
 
-    Where nothing is prompted, a pair stands for every class in every region, also for those that the region does not
-    show: what is predicted of them there costs when counts are pooled. As pairs they have no Dice worth the name; see
+    Without prompts there is a pair for every class in every region, also for classes that the region does not show:
+    false predictions there lower the pooled Dice. Such pairs have no meaningful Dice of their own; see
     :attr:`compared`.
     """
 
@@ -58,8 +57,7 @@ class Scores:
     def compared(self) -> tuple[PairScore, ...]:
         """The pairs on which two models can be compared one by one: of classes that their region shows.
 
-        Where a model sees a class in a region that does not show it, these pairs tell of it only through the class that
-        the pixels have in truth.
+        A class predicted in a region without it affects these pairs only through the class that its pixels have.
         """
         if not self.protocol.is_auto:
             return self.pairs
@@ -82,11 +80,11 @@ class Scores:
 
     @property
     def floor(self) -> float:
-        """The Dice of the filled boxes (mean over pairs); of a constant answer where nothing is prompted."""
+        """The Dice of the filled boxes (mean over pairs); without prompts, of a constant answer."""
         return self._average_limits("floor")
 
     def per_class(self, metric: str = "dice") -> dict[str, float]:
-        """Returns the mean ``dice`` or ``iou`` of each class over its regions; pooled where nothing is prompted."""
+        """Returns the mean ``dice`` or ``iou`` of each class over its regions; pooled without prompts."""
         if self.protocol.is_auto:
             return {name: getattr(overlap, metric) for name, overlap in self._pool().items()}
         values: dict[str, list[float]] = defaultdict(list)
@@ -109,7 +107,7 @@ class Scores:
         return float(np.mean([getattr(overlap, metric) for overlap in self._pool().values()]))
 
     def _pool(self) -> dict[str, Overlap]:
-        """Returns each class's counts over all regions; without classes that none of them shows."""
+        """Returns each class's counts over all regions, for classes that any of them shows."""
         pooled: dict[str, Overlap] = defaultdict(lambda: Overlap(0, 0, 0))
         for pair in self.pairs:
             pooled[pair.class_name] += pair.overlap
@@ -125,7 +123,7 @@ class Scores:
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:
-    """Joins scores of different regions under one protocol, as of the folds of a cross-validation."""
+    """Joins scores of different regions under one protocol, such as those of folds."""
     for part in parts[1:]:
         require_same_protocol(parts[0].protocol, part.protocol)
     return Scores(parts[0].protocol, tuple(pair for part in parts for pair in part.pairs))
@@ -142,8 +140,4 @@ def flatten_scores(scores: Scores, split: str) -> dict[str, float]:
 
 def flatten_with_limits(scores: Scores, split: str) -> dict[str, float]:
     """Returns :func:`flatten_scores` with the floor and the ceiling: ``val_floor``, ``val_ceiling``."""
-    return {
-        **flatten_scores(scores, split),
-        f"{split}_floor": scores.floor,
-        f"{split}_ceiling": scores.ceiling,
-    }
+    return {**flatten_scores(scores, split), f"{split}_floor": scores.floor, f"{split}_ceiling": scores.ceiling}

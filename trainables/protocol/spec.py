@@ -1,4 +1,4 @@
-"""A protocol says what a Dice means; two numbers can be compared only under one protocol."""
+"""The protocol: how a Dice is measured. Two Dice can be compared only under one protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainables.protocol.components import BoolMask, keep_largest_component, lis
 from trainables.protocol.prompts import PROMPT_KINDS, PromptSpec
 from trainables.protocol.tta import IDENTITY, VIEWS
 
-# Below it regions lose whole classes, and a closing of 7 px joins what is far apart.
+# At smaller sizes regions lose whole classes, and a closing of 7 px joins distant components.
 MIN_SCORE_PX = 16
 
 
@@ -31,24 +31,25 @@ class Protocol:
     """Everything between a model and its score.
 
     Attributes:
-        name: What a user calls it; not part of the id.
-        prompt: What the model is told about each object.
-        components: Which parts of a class are prompted: the ``largest`` connected component (as the recorded
-            experiments did), ``every`` one with at least ``min_component_px`` pixels (the masks are united),
-            the ``whole`` class as one object, or ``none``: nothing is prompted, and the model itself names every
-            pixel of a region by a class or as background. With ``none`` the prompt is empty, masks are not cleaned
-            (a pixel has one name), counts are pooled (``pixels``), and ``multimask`` has no effect.
+        name: For users; not part of the id.
+        prompt: What the model is given for each object.
+        components: Which parts of a class are prompted: the ``largest`` connected component (as in the recorded
+            experiments), ``every`` one with at least ``min_component_px`` pixels (the masks are united),
+            the ``whole`` class as one object, or ``none``: the model itself labels every pixel with a class or
+            background. With ``none`` the prompt is empty, masks are not cleaned (a pixel has one label), counts are
+            pooled (``pixels``), and ``multimask`` has no effect.
         min_component_px: See ``components``.
-        prompt_seed: Seed of points that are drawn.
-        multimask: The decoder offers three masks and the one it holds best is scored; else its single mask.
+        prompt_seed: Seed of drawn points.
+        multimask: The decoder returns three masks, and the one with the highest predicted IoU is scored; else its
+            single mask.
         threshold: Mask logits above it are foreground.
         closing_px: Side of the square of a morphological closing, odd; 0 for none.
         keep_largest: Whether only the largest component of the prediction is scored.
         count_outside: Whether pixels outside the annotated region (the data set's ignored ids) count.
         averaging: ``pairs`` is the mean over (image, class) pairs, ``classes`` the mean of the
             classes' means, ``pixels`` pools a class's pixel counts over all images, then averages classes.
-        score_px: Side of the square that the true mask is brought to (nearest pixel) before anything else:
-            components, prompts, margins, clean-up and overlap are all of that size; 0 for the region's own.
+        score_px: Side of the square to which the true mask is resized (nearest pixel) before anything else:
+            components, prompts, margins, clean-up and overlap have this size; 0 for the region's own.
         tta: Flips and quarter turns (elements of D4) under which a region is seen, in any order; logits and
             predicted IoU are averaged over them.
     """
@@ -97,12 +98,12 @@ class Protocol:
 
     @property
     def is_auto(self) -> bool:
-        """Whether nothing is prompted: the model names every pixel by itself."""
+        """Whether nothing is prompted: the model labels every pixel by itself."""
         return self.components == "none"
 
     @property
     def floor_words(self) -> str:
-        """What a score's floor is."""
+        """The floor in words."""
         return "one class everywhere" if self.is_auto else "filled prompt box"
 
     def to_dict(self) -> dict[str, object]:
@@ -111,12 +112,12 @@ class Protocol:
 
     @cached_property
     def id(self) -> str:
-        """Eight hexadecimal digits that change with everything but the name."""
+        """Eight hexadecimal digits that depend on every field except the name."""
         fields = _equalize({key: value for key, value in self.to_dict().items() if key != "name"})
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def describe(self) -> str:
-        """Returns one line for screens, with all that is out of the ordinary."""
+        """Returns one line for screens, with every field that differs from its default."""
         prompt = ["box"] * self.prompt.box + ["centroid"] * self.prompt.centroid
         if self.prompt.n_positive:
             prompt.append(f"{self.prompt.n_positive} positive points")
@@ -146,18 +147,16 @@ class Protocol:
 
 
 def require_same_protocol(first: Protocol, second: Protocol) -> None:
-    """Refuses to compare numbers of two protocols.
+    """Checks that numbers of two protocols can be compared.
 
     Raises:
-        ProtocolMismatch: Naming every field that differs.
+        ProtocolMismatch: If they cannot; it names every field that differs.
     """
     if first.id == second.id:
         return
     mine, theirs = first.to_dict(), second.to_dict()
     differing = [
-        f"{key}: {mine[key]} against {theirs[key]}"
-        for key in mine
-        if key != "name" and mine[key] != theirs[key]
+        f"{key}: {mine[key]} against {theirs[key]}" for key in mine if key != "name" and mine[key] != theirs[key]
     ]
     raise ProtocolMismatch(
         f"numbers under {first.name} [{first.id}] and {second.name} [{second.id}] cannot be compared; "
@@ -166,14 +165,14 @@ def require_same_protocol(first: Protocol, second: Protocol) -> None:
 
 
 def _equalize(value: object) -> object:
-    """Makes equal values hash alike: a margin of 10 read from YAML is a margin of 10.0."""
+    """Converts numbers to float, so that equal values have equal hashes: a margin of 10 from YAML, and of 10.0."""
     if isinstance(value, dict):
         return {key: _equalize(item) for key, item in value.items()}
     return float(value) if isinstance(value, (bool, int, float)) else value
 
 
 def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
-    """Returns the parts of a class that the protocol prompts, if any; none where the class is absent."""
+    """Returns the components of a class that the protocol prompts; none if the class is absent."""
     if protocol.is_auto or not class_mask.any():
         return []
     if protocol.components == "whole":
@@ -188,20 +187,18 @@ def find_scored_size(size: tuple[int, int], protocol: Protocol) -> tuple[int, in
     return (protocol.score_px, protocol.score_px) if protocol.score_px else size
 
 
-def resize_mask(
-    mask: UInt8[np.ndarray, "h w"], protocol: Protocol
-) -> UInt8[np.ndarray, "scored_h scored_w"]:
-    """Brings a region's true mask to the size at which it is scored; of that size already, the very mask."""
+def resize_mask(mask: UInt8[np.ndarray, "h w"], protocol: Protocol) -> UInt8[np.ndarray, "scored_h scored_w"]:
+    """Returns a region's true mask at the scored size; the same object if it has that size."""
     height, width = find_scored_size((mask.shape[0], mask.shape[1]), protocol)
     if mask.shape == (height, width):
         return mask
-    # The plain nearest mode of OpenCV takes the pixel up and to the left: it would shift the mask.
+    # OpenCV's plain nearest mode takes the upper left pixel, which shifts the mask.
     resized: np.ndarray = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return resized
 
 
 def find_valid(mask: np.ndarray, ignore_ids: Sequence[int], protocol: Protocol) -> BoolMask | None:
-    """Returns the pixels that count, or None where all do."""
+    """Returns the pixels that count, or None if all do."""
     if protocol.count_outside or not ignore_ids:
         return None
     valid: BoolMask = ~np.isin(mask, ignore_ids)

@@ -1,7 +1,7 @@
-"""Test-time augmentation: a region is seen under flips and quarter turns, and what the model says is averaged.
+"""Test-time augmentation: averages the model's output over flips and quarter turns of a region.
 
 The views are the eight elements of the dihedral group D4, the symmetries of a square. A prompt is moved in pixels
-of its own mask, as the region is, and only then scaled to the model's size.
+of its own mask, like the region, and then scaled to the model's size.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class _View:
-    """An element of D4: rows and columns may change places first, then axes (-2 rows, -1 columns) are reversed."""
+    """An element of D4: perhaps transposes rows and columns, then reverses axes (-2 rows, -1 columns)."""
 
     transposes: bool
     reverses: tuple[int, ...]
     inverse: str
 
 
-# In the order in which protocols name them; turns are counterclockwise, as those of torch.rot90.
+# In the order of protocols' names; turns are counterclockwise, like torch.rot90.
 _VIEWS = {
     IDENTITY: _View(False, (), IDENTITY),
     "rot90": _View(True, (-2,), "rot270"),
@@ -45,14 +45,14 @@ VIEWS: tuple[str, ...] = tuple(_VIEWS)
 
 
 def transform_maps(maps: Float[Tensor, "*batch h w"], view: str) -> Float[Tensor, "*batch h_seen w_seen"]:
-    """Shows images or logits under a view; under the identity the very tensor."""
+    """Returns images or logits as seen under a view; under the identity the same tensor."""
     how = _VIEWS[view]
     seen = maps.transpose(-2, -1) if how.transposes else maps
     return seen.flip(how.reverses) if how.reverses else seen
 
 
 def restore_maps(maps: Float[Tensor, "*batch h_seen w_seen"], view: str) -> Float[Tensor, "*batch h w"]:
-    """Brings what was seen under a view back: the inverse of :func:`transform_maps`."""
+    """Returns upright images or logits: the inverse of :func:`transform_maps`."""
     return transform_maps(maps, _VIEWS[view].inverse)
 
 
@@ -81,17 +81,13 @@ def transform_prompt(prompt: Prompt, size: tuple[int, int], view: str) -> Prompt
     return Prompt(points, prompt.labels)
 
 
-def average_views(
-    views: Iterable[str], predict: Callable[[str], tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """Averages logits and predicted IoU over views, as they come: no more than two views are held at once.
+def average_views(views: Iterable[str], predict: Callable[[str], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Returns the mean logits and predicted IoU over views; holds at most two views at once.
 
     Args:
-        views: At least one; of a single view nothing is computed.
-        predict: Gives upright logits and predicted IoU of a view.
+        views: At least one; a single view's output is returned as it is.
+        predict: Returns upright logits and predicted IoU of a view.
     """
     names = list(views)
-    logits, iou = reduce(
-        lambda total, new: (total[0] + new[0], total[1] + new[1]), (predict(view) for view in names)
-    )
+    logits, iou = reduce(lambda total, new: (total[0] + new[0], total[1] + new[1]), (predict(view) for view in names))
     return (logits, iou) if len(names) == 1 else (logits / len(names), iou / len(names))

@@ -115,7 +115,7 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "n_folds", "told"),
+    ("sizes", "n_folds", "text"),
     [
         ([1, 1, 1], 1, "--folds 1: must be at least 2"),
         ([1, 1, 1], 0, "--folds 0"),
@@ -124,7 +124,7 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_names() -> None:
         ([9], 2, "1 patient.*leave it out"),
     ],
 )
-def test_impossible_numbers_of_folds(sizes: list[int], n_folds: int, told: str) -> None:
+def test_impossible_numbers_of_folds(sizes: list[int], n_folds: int, text: str) -> None:
     regions = make_regions(sizes)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=text):
         make_folds(split_all(regions), regions, n_folds, 0, draw_presence(regions, 0))

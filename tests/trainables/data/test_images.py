@@ -162,7 +162,7 @@ def test_gray_png_of_few_bits_is_not_scaled(tmp_path: Path, bits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "told"),
+    ("pixels", "text"),
     [
         (RGB, "colors"),
         (RGB[..., 0].astype(np.uint16) * 2 + 1, "0..255"),
@@ -170,9 +170,9 @@ def test_gray_png_of_few_bits_is_not_scaled(tmp_path: Path, bits: int) -> None:
         (np.full((6, 9), 0.5, np.float32), "fractions"),
     ],
 )
-def test_masks_that_hold_no_ids_are_refused(tmp_path: Path, pixels: np.ndarray, told: str) -> None:
+def test_masks_that_hold_no_ids_are_refused(tmp_path: Path, pixels: np.ndarray, text: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pixels)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=text):
         read_mask(tmp_path / "a.tif")
 
 

@@ -44,8 +44,7 @@ def test_folder_without_yaml_is_bcss(tmp_path: Path) -> None:
 def test_yaml_is_read_and_classes_are_sorted(tmp_path: Path) -> None:
     write_pair(tmp_path)
     (tmp_path / "dataset.yaml").write_text(
-        "name: x\nclasses: {3: c, 1: a}\nignore: [9, 0]\n"
-        "split: {train: [a.png], val: []}\npatients: {a.png: 7}\n"
+        "name: x\nclasses: {3: c, 1: a}\nignore: [9, 0]\nsplit: {train: [a.png], val: []}\npatients: {a.png: 7}\n"
     )
     regions = read_regions(tmp_path)
     assert regions.name == "x" and list(regions.classes.items()) == [(1, "a"), (3, "c")]
@@ -123,6 +122,21 @@ def test_all_findings_at_once(tmp_path: Path) -> None:
     for text in ("images/a.png: has no mask", "masks/b.png: has no image", "c.jpg, c.png share one stem"):
         assert text in findings
     assert "colour" in findings and "the file's name says TCGA-A1-A0SK" in findings
+
+
+@pytest.mark.parametrize(
+    ("folders", "where", "text"),
+    [
+        ((), "", "there is no such folder"),
+        ((".",), "masks", "there is no such folder"),
+        (("images", "masks"), "images", "holds no PNG"),
+    ],
+)
+def test_folders_without_files(tmp_path: Path, folders: tuple[str, ...], where: str, text: str) -> None:
+    root = tmp_path / "set"
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+    assert f"{root / where}: {text}" in find_all(root)
 
 
 def test_yml_is_named(tmp_path: Path) -> None:

@@ -85,19 +85,19 @@ def test_one_name_that_is_no_barcode_makes_it_random() -> None:
         make_split(make_regions({"x.png": "x"}), "bcss", class_presence={"x.png": frozenset({0})})
 
 
-def test_declared_split_is_taken_and_its_weaknesses_are_told() -> None:
+def test_declared_split_is_taken_and_its_weaknesses_are_described() -> None:
     patients = {"a.png": "p", "b.png": "p", "c.png": "q", "d.png": "q"}
     regions = make_regions(patients, {"train": ("b.png",), "val": ("a.png",), "test": ("c.png",)})
     presence = dict.fromkeys(patients, frozenset({0})) | {"a.png": frozenset({0, 1})}
     split = make_split(regions, class_presence=presence)
     assert split.kind == "declared"
     assert (split.train, split.val, split.test) == (("b.png",), ("a.png",), ("c.png",))
-    for told in ("1 region(s) are in no part", "test has no class1"):
-        assert told in split.description
+    for text in ("1 region(s) are in no part", "test has no class1"):
+        assert text in split.description
 
 
 @pytest.mark.parametrize(
-    ("declared", "told"),
+    ("declared", "text"),
     [
         ({"train": ("a.png", "x.png"), "val": ("y.png",), "test": ("c.png",)}, ["x.png", "y.png"]),
         ({"train": ("a.png", "b.png"), "val": ("b.png",), "test": ("c.png",)}, ["b.png stands in train"]),
@@ -107,11 +107,11 @@ def test_declared_split_is_taken_and_its_weaknesses_are_told() -> None:
         (None, ["declares no split"]),
     ],
 )
-def test_declared_problems(declared: dict[str, tuple[str, ...]] | None, told: list[str]) -> None:
+def test_declared_problems(declared: dict[str, tuple[str, ...]] | None, text: list[str]) -> None:
     regions = make_regions({"a.png": "a", "b.png": "b", "c.png": "c"}, declared)
     with pytest.raises(DataError) as caught:
         make_split(regions, "declared", class_presence={})
-    for one in told:
+    for one in text:
         assert one in str(caught.value)
 
 

@@ -80,9 +80,7 @@ def test_pixels_are_those_of_the_files(store: RegionStore, regions: RegionSet, i
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")  # sam2 scripts its transforms
 @pytest.mark.parametrize("i", [0, 1, 2])
 @pytest.mark.parametrize("image_size", [8, 32, 100])
-def test_images_equal_sam2s_own_transforms(
-    regions: RegionSet, tmp_path: Path, image_size: int, i: int
-) -> None:
+def test_images_equal_sam2s_own_transforms(regions: RegionSet, tmp_path: Path, image_size: int, i: int) -> None:
     transforms = SAM2Transforms(image_size, mask_threshold=0.0)
     image = torch.from_numpy(RegionStore.build(regions, image_size, tmp_path).image(i).copy())
     mean, std = (torch.tensor(one)[:, None, None] for one in (transforms.mean, transforms.std))
@@ -101,17 +99,6 @@ def test_arrays_are_read_only_plain_views(store: RegionStore) -> None:
 def test_pixel_digests_are_those_of_the_images(store: RegionStore, regions: RegionSet) -> None:
     assert store.pixel_digests == tuple(digest_pixels(read_image(region.image)) for region in regions.regions)
     assert len(set(store.pixel_digests)) == 3
-
-
-def test_store_without_digests_is_built_again_in_place(write_set: Write, tmp_path: Path, store: RegionStore) -> None:
-    folder = tmp_path / store.folder.name
-    shutil.copytree(store.folder, folder)
-    index = json.loads((folder / "index.json").read_text())
-    del index["pixel_digests"]
-    (folder / "index.json").write_text(json.dumps(index | {"version": 1}))
-    rebuilt = RegionStore.build(write_set(tmp_path / "set"), 32, tmp_path)
-    assert rebuilt.folder == folder and rebuilt.fingerprint == store.fingerprint
-    assert rebuilt.pixel_digests == store.pixel_digests
 
 
 def test_class_presence_feeds_the_split(store: RegionStore) -> None:
@@ -218,9 +205,7 @@ def test_several_may_build_at_once(write_set: Write, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(("age_h", "kept"), [(1, True), (100, False)])
-def test_abandoned_builds_are_removed_after_a_while(
-    write_set: Write, tmp_path: Path, age_h: float, kept: bool
-) -> None:
+def test_abandoned_builds_are_removed_after_a_while(write_set: Write, tmp_path: Path, age_h: float, kept: bool) -> None:
     left = tmp_path / "cache" / ".building-x"
     left.mkdir(parents=True)
     (left / "images.npy").write_bytes(b"x")

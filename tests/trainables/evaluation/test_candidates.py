@@ -32,9 +32,7 @@ def context(context: TrialContext) -> TrialContext:
 
 
 @pytest.fixture(scope="module")
-def trial(
-    context: TrialContext, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, float], Path]:
+def trial(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, float], Path]:
     """One epoch's metrics, and the checkpoint after it."""
     folder = tmp_path_factory.mktemp("trial")
     with pytest.MonkeyPatch.context() as patch:
@@ -52,9 +50,7 @@ def test_a_trial_s_checkpoint_scores_what_the_trial_reported(
     metrics, checkpoint = trial
     scores = score_candidate(context, checkpoint, context.val)
     assert scores.protocol == context.protocol
-    assert flatten_scores(scores, "val") == {
-        name: value for name, value in metrics.items() if name.startswith("val_")
-    }
+    assert flatten_scores(scores, "val") == {name: value for name, value in metrics.items() if name.startswith("val_")}
 
 
 def test_zero_shot_is_the_bare_model_and_the_trial_with_its_adapter_off(
@@ -73,9 +69,7 @@ def test_only_the_named_regions_are_scored(context: TrialContext, tissue_store: 
     assert {pair.file for pair in scores.pairs} == {tissue_store.names[0]}
 
 
-def test_load_candidate_gives_the_model_inside(
-    context: TrialContext, trial: tuple[dict[str, float], Path]
-) -> None:
+def test_load_candidate_gives_the_model_inside(context: TrialContext, trial: tuple[dict[str, float], Path]) -> None:
     loaded = load_candidate(context, trial[1]).state_dict()
     expected = get_base(load_adapted(context, trial[1])).state_dict()
     assert all(torch.equal(value.cpu(), expected[name]) for name, value in loaded.items())
@@ -83,13 +77,13 @@ def test_load_candidate_gives_the_model_inside(
     assert not any("lora_A" in name for name in load_candidate(context, None).state_dict())
 
 
-def test_a_folder_that_is_no_checkpoint_is_told(context: TrialContext, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_checkpoint_is_refused(context: TrialContext, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=RECIPE_FILE):
         load_adapted(context, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "5", "{", "[" * 100_000, '{"adapter.rnak": 4}'])
-def test_a_damaged_recipe_is_told_by_its_file(context: TrialContext, tmp_path: Path, content: str) -> None:
+def test_a_damaged_recipe_is_reported_with_its_file(context: TrialContext, tmp_path: Path, content: str) -> None:
     (tmp_path / RECIPE_FILE).write_text(content)
     with pytest.raises(CheckpointError) as caught:
         load_adapted(context, tmp_path)
@@ -118,12 +112,8 @@ def test_several_scales_score_as_one_alone(
     assert both[scale] == score_candidate(context, trial[1], names, scale)
 
 
-def test_zero_shot_is_zero_shot_at_every_scale(
-    context: TrialContext, trial: tuple[dict[str, float], Path]
-) -> None:
-    states = [
-        load_candidate(context, *case).state_dict() for case in ((None, 1.0), (None, 0.5), (trial[1], 0.0))
-    ]
+def test_zero_shot_is_zero_shot_at_every_scale(context: TrialContext, trial: tuple[dict[str, float], Path]) -> None:
+    states = [load_candidate(context, *case).state_dict() for case in ((None, 1.0), (None, 0.5), (trial[1], 0.0))]
     for state in states[1:]:
         assert all(torch.equal(value, states[0][name]) for name, value in state.items())
 
@@ -149,9 +139,7 @@ def test_an_adapter_that_cannot_be_merged_has_two_scales(
 
 
 @pytest.mark.parametrize("scale", [-1.0, float("nan"), 2.01, 1e300])
-def test_a_wrong_scale_is_told(
-    context: TrialContext, trial: tuple[dict[str, float], Path], scale: float
-) -> None:
+def test_a_wrong_scale_is_refused(context: TrialContext, trial: tuple[dict[str, float], Path], scale: float) -> None:
     with pytest.raises(InputError, match="0 <= scale"):
         score_candidate(context, trial[1], context.val, scale)
     with pytest.raises(InputError, match="0 <= scale"):

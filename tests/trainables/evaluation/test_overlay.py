@@ -123,9 +123,7 @@ def test_colors_differ_and_do_not_run_out(write_store: Callable[..., RegionStore
     assert find_color(legend, COLORS[0]).any(axis=1).sum() == 2 * 15  # the color of classes 1 and 8: two rows
 
 
-def test_a_region_without_a_class_to_score_is_drawn_all_the_same(
-    write_store: Callable[..., RegionStore],
-) -> None:
+def test_a_region_without_a_class_to_score_is_drawn_all_the_same(write_store: Callable[..., RegionStore]) -> None:
     specks = np.zeros((64, 64), np.uint8)
     specks[5, 5:9] = 1
     store = write_store({"a": specks}, {1: "tumor"})

@@ -103,9 +103,7 @@ def test_the_evaluator_gives_the_stock_predictor_s_masks_of_real_tissue(
             assert mask.any() and compute_iou(mask, stock_mask) >= 0.999
 
 
-def test_scores_through_the_stock_predictor_agree(
-    nano: SAM2Base, tissue_store: RegionStore, tissue_root: Path
-) -> None:
+def test_scores_through_the_stock_predictor_agree(nano: SAM2Base, tissue_store: RegionStore, tissue_root: Path) -> None:
     regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
     scores = evaluate(nano, regions, CPU)
     stock = score_with_predictor(nano, regions, lambda name: read_image(tissue_root / "images" / name), CPU)

@@ -44,9 +44,7 @@ def test_an_empty_mask_has_no_component_and_no_box() -> None:
         (draw("....", "....", "...#"), (3, 2, 3, 2)),
     ],
 )
-def test_a_box_is_inclusive_and_its_filling_the_smallest(
-    mask: np.ndarray, box: tuple[int, int, int, int]
-) -> None:
+def test_a_box_is_inclusive_and_its_filling_the_smallest(mask: np.ndarray, box: tuple[int, int, int, int]) -> None:
     assert find_box(mask) == box
     filled = fill_box(mask)
     assert find_box(filled) == box and filled.sum() == (box[2] - box[0] + 1) * (box[3] - box[1] + 1)

@@ -13,13 +13,7 @@ EMPTY = np.zeros((1, 4), bool)
 
 @pytest.mark.parametrize(
     ("predicted", "actual", "dice", "iou"),
-    [
-        (LEFT, LEFT, 1, 1),
-        (LEFT, RIGHT, 0, 0),
-        (LEFT, MIDDLE, 1 / 2, 1 / 3),
-        (EMPTY, EMPTY, 1, 1),
-        (EMPTY, LEFT, 0, 0),
-    ],
+    [(LEFT, LEFT, 1, 1), (LEFT, RIGHT, 0, 0), (LEFT, MIDDLE, 1 / 2, 1 / 3), (EMPTY, EMPTY, 1, 1), (EMPTY, LEFT, 0, 0)],
 )
 def test_dice_and_iou(predicted: np.ndarray, actual: np.ndarray, dice: float, iou: float) -> None:
     overlap, swapped = count_overlap(predicted, actual), count_overlap(actual, predicted)

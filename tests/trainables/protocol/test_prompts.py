@@ -66,9 +66,7 @@ def test_positive_points_lie_inside_the_component_and_differ(rng: np.random.Gene
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 3.5, 10.0])
-def test_negative_points_keep_their_margin_from_the_whole_class(
-    rng: np.random.Generator, margin: float
-) -> None:
+def test_negative_points_keep_their_margin_from_the_whole_class(rng: np.random.Generator, margin: float) -> None:
     ring = draw_ring()
     satellite = np.zeros_like(ring)
     satellite[5:9, 5:9] = True
@@ -80,9 +78,7 @@ def test_negative_points_keep_their_margin_from_the_whole_class(
 
 
 @pytest.mark.parametrize(("columns", "number"), [(20, 0), (10, 0), (9, 2), (8, 4)])
-def test_there_are_fewer_negative_points_where_no_room_is(
-    rng: np.random.Generator, columns: int, number: int
-) -> None:
+def test_there_are_fewer_negative_points_where_no_room_is(rng: np.random.Generator, columns: int, number: int) -> None:
     mask = np.zeros((2, 20), bool)
     mask[:, 20 - columns :] = True
     spec = PromptSpec(box=True, n_negative=5, negative_margin_px=11.0)

@@ -62,8 +62,8 @@ def test_the_id_changes_with_every_field_and_the_error_names_it(field: str) -> N
     assert other.id != RECORDED.id
     with pytest.raises(ProtocolMismatch) as caught:
         require_same_protocol(RECORDED, other)
-    told = str(caught.value).split("they differ in ")[1]
-    assert told.startswith(f"{field}: ") and ";" not in told
+    text = str(caught.value).split("they differ in ")[1]
+    assert text.startswith(f"{field}: ") and ";" not in text
     assert RECORDED.id in str(caught.value) and other.id in str(caught.value)
 
 
@@ -107,7 +107,7 @@ def test_equal_protocols_have_equal_ids_however_their_numbers_are_written() -> N
 
 def test_the_named_protocols_are_those_of_the_record() -> None:
     assert set(PROTOCOLS) == {
-        *("recorded", "recorded-tta", "box", "box-neg", "centroid", "points", "components", "auto"),
+        *("recorded", "recorded-tta", "box", "box-neg", "centroid", "points", "components", "auto")
     }
     assert len({protocol.id for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
     prompt = RECORDED.prompt
@@ -148,13 +148,7 @@ def test_a_protocol_describes_itself_in_one_line(name: str, text: str) -> None:
 
 def test_what_is_out_of_the_ordinary_is_described_too() -> None:
     text = dataclasses.replace(
-        RECORDED,
-        multimask=False,
-        threshold=0.5,
-        count_outside=True,
-        prompt_seed=3,
-        score_px=256,
-        tta=("hflip",),
+        RECORDED, multimask=False, threshold=0.5, count_outside=True, prompt_seed=3, score_px=256, tta=("hflip",)
     ).describe()
     for part in (
         *("single mask", "threshold 0.5", "pixels outside count", "prompt seed 3"),
@@ -178,7 +172,7 @@ def test_values_that_no_protocol_has_are_refused(field: str, value: object) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({"prompt": PromptSpec(box=True)}, "a prompt"),
         ({"averaging": "pairs"}, "averaging='pairs'"),
@@ -187,8 +181,8 @@ def test_values_that_no_protocol_has_are_refused(field: str, value: object) -> N
         ({"components": "largest"}, "a prompt needs a box"),
     ],
 )
-def test_what_has_no_meaning_without_prompts_is_refused(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_has_no_meaning_without_prompts_is_refused(changes: dict[str, object], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         dataclasses.replace(PROTOCOLS["auto"], **changes)
 
 
@@ -256,9 +250,7 @@ def test_components_are_found_by_their_kind(components: str, min_component_px: i
     ("closing_px", "keep_largest", "area"),
     [(0, False, 109), (0, True, 60), (3, False, 109), (5, True, 144), (7, False, 145), (7, True, 144)],
 )
-def test_masks_are_closed_first_and_then_cut_to_the_largest(
-    closing_px: int, keep_largest: bool, area: int
-) -> None:
+def test_masks_are_closed_first_and_then_cut_to_the_largest(closing_px: int, keep_largest: bool, area: int) -> None:
     protocol = dataclasses.replace(RECORDED, closing_px=closing_px, keep_largest=keep_largest)
     mask = draw_class()
     assert clean_mask(mask, protocol).sum() == area

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -8,18 +7,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from sam2.modeling.sam2_base import SAM2Base
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainables.data.regions import read_regions
+from trainables.data.regions import RegionSet
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan
 from trainables.evaluation.evaluator import decode_objects, predict_masks
 from trainables.model.forward import encode_images, select_best_mask
 from trainables.protocol.components import find_box
-from trainables.protocol.prompts import BOX_TOP_LEFT, PROMPT_KINDS, Prompt, draw_prompt
+from trainables.protocol.prompts import PROMPT_KINDS, Prompt, draw_prompt
 from trainables.protocol.spec import PROTOCOLS
 from trainables.protocol.tta import VIEWS, average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 
@@ -142,19 +140,19 @@ def test_candidates_are_averaged_before_the_best_is_chosen() -> None:
 
 
 @pytest.fixture(scope="module")
-def turned_store(tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+def turned_store(write_regions: Callable[..., RegionSet], tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
     """One region at nano's own 256 px, so that nothing is resized, upright and under three views."""
-    root = tmp_path_factory.mktemp("turned")
-    for folder in ("images", "masks"):
-        (root / folder).mkdir()
+
+    def turn(pixels: np.ndarray, view: str) -> np.ndarray:
+        channels = [NUMPY[view](one) for one in np.atleast_3d(pixels).transpose(2, 0, 1)]
+        return np.ascontiguousarray(np.stack(channels, axis=-1).squeeze())
+
     image, mask = make_region(np.random.default_rng(3), side_px=256)
-    for view in ("identity", "rot90", "hflip", "antitranspose"):
-        for folder, pixels in (("images", image), ("masks", mask)):
-            channels = [NUMPY[view](one) for one in np.atleast_3d(pixels).transpose(2, 0, 1)]
-            seen = np.ascontiguousarray(np.stack(channels, axis=-1).squeeze())
-            Image.fromarray(seen).save(root / folder / f"{view}.png", compress_level=1)
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
-    return RegionStore.build(read_regions(root), 256, root / "store")
+    views = ("identity", "rot90", "hflip", "antitranspose")
+    images, masks = ({f"{view}.png": turn(pixels, view) for view in views} for pixels in (image, mask))
+    root = tmp_path_factory.mktemp("turned")
+    regions = write_regions(root, masks, images, yaml.safe_dump({"classes": DEMO_CLASSES}))
+    return RegionStore.build(regions, 256, root / "store")
 
 
 @torch.no_grad()
@@ -169,9 +167,7 @@ def predict_logits(
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_all_eight_views_make_the_model_equivariant(
-    nano: SAM2Base, turned_store: RegionStore, view: str
-) -> None:
+def test_all_eight_views_make_the_model_equivariant(nano: SAM2Base, turned_store: RegionStore, view: str) -> None:
     """A turned region with turned prompts gives the turned answer; of one view alone that is not so."""
     image = torch.from_numpy(turned_store.image(turned_store.index("identity.png")).copy())[None]
     size = (60, 90)  # not square: scales and sizes must swap too
@@ -192,9 +188,7 @@ def test_all_eight_views_make_the_model_equivariant(
 
 
 @pytest.mark.parametrize("name", ["box", "recorded"])
-def test_masks_of_turned_regions_are_the_turned_masks(
-    nano: SAM2Base, turned_store: RegionStore, name: str
-) -> None:
+def test_masks_of_turned_regions_are_the_turned_masks(nano: SAM2Base, turned_store: RegionStore, name: str) -> None:
     protocol = replace(PROTOCOLS[name], prompt=PROMPT_KINDS["box"], tta=VIEWS)
     regions = EvaluationSet(turned_store, ["identity.png", "rot90.png", "antitranspose.png"], protocol)
     upright, *others = (masks for _, masks in predict_masks(nano, regions, torch.device("cpu")))
@@ -205,82 +199,18 @@ def test_masks_of_turned_regions_are_the_turned_masks(
             assert (NUMPY[view](mask) != turned).mean() < 1e-4
 
 
-def average_group(kernel: Tensor) -> Tensor:
-    return torch.stack([transform_maps(kernel, view) for view in VIEWS]).mean(dim=0)
-
-
-@torch.no_grad()
-def make_symmetric(model: SAM2Base) -> SAM2Base:
-    """Returns a copy of nano for which all eight views of a region are alike.
-
-    What stands in the way, and what is done about it:
-    - position embeddings of the encoder, spatial kernels of the decoder: averaged over the group;
-    - the patch embedding's 7 x 7 kernel at stride 4 and padding 3 is centered beside the middle of its patch: only
-      its lower right 4 x 4 lie symmetrically, so the rest is set to zero and that part averaged;
-    - the last stage's windows of 14 do not divide its 16 x 16 grid, and are filled up below and on the right alone:
-      one window of 16 instead;
-    - the position encoding of prompts and decoder: its frequencies are set to zero.
-    """
-    model = copy.deepcopy(model)
-    trunk = model.image_encoder.trunk
-    for embedding in (trunk.pos_embed, trunk.pos_embed_window):
-        embedding.copy_(average_group(embedding))
-    patches = trunk.patch_embed.proj.weight
-    core = average_group(patches[..., 3:, 3:])
-    patches.zero_()
-    patches[..., 3:, 3:] = core
-    for block in trunk.blocks:
-        if block.window_size == 14:
-            block.window_size = 16
-    for module in model.sam_mask_decoder.modules():
-        if isinstance(module, nn.ConvTranspose2d):
-            module.weight.copy_(average_group(module.weight))
-    model.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.zero_()
-    return model
-
-
-def fold_positions(model: SAM2Base, frequencies: Tensor) -> None:
-    """Gives positions back to a symmetric model, in place: their distances to the center, the larger first."""
-    layer = model.sam_prompt_encoder.pe_layer
-    layer.positional_encoding_gaussian_matrix.copy_(frequencies)
-    encode = layer._pe_encoding
-    layer._pe_encoding = lambda places: encode(
-        (1 + (2 * places - 1).abs().sort(dim=-1, descending=True)[0]) / 2
-    )
-
-
-def draw_prompts(kind: str, store: RegionStore) -> list[Prompt]:
-    mask = store.mask(store.index("identity.png"))
-    rng = np.random.default_rng(0)
-    return [
-        draw_prompt(mask == one, mask == one, PROMPT_KINDS[kind], rng)
-        for one in store.classes
-        if (mask == one).any()
-    ]
-
-
-@pytest.mark.parametrize("positions", ["none", "folded"])
-@pytest.mark.parametrize("kind", sorted(PROMPT_KINDS))
-def test_of_a_symmetric_model_all_views_together_say_what_one_says(
-    nano: SAM2Base, turned_store: RegionStore, kind: str, positions: str
-) -> None:
-    model = make_symmetric(nano)
-    if positions == "folded":
-        fold_positions(model, nano.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix)
+@pytest.mark.parametrize("views", [("identity", "rot90", "hflip", "vflip"), ("transpose", "rot270"), VIEWS])
+def test_views_are_averaged_upright(nano: SAM2Base, turned_store: RegionStore, views: Sequence[str]) -> None:
+    """Each view's answer is that of the turned region, turned back by NumPy."""
     image = torch.from_numpy(turned_store.image(turned_store.index("identity.png")).copy())[None]
-    prompts = draw_prompts(kind, turned_store)
-    if positions == "folded" and prompts[0].labels[0] == BOX_TOP_LEFT:
-        # A flipped box's upper left corner was its upper right one: it says something else where places count.
-        prompts = [Prompt(np.array([[40, 40], [215, 215]], np.float32), prompt.labels[:2]) for prompt in prompts]
-
-    def predict(asked: SAM2Base, views: Sequence[str]) -> tuple[Tensor, Tensor]:
-        return predict_logits(asked, image, prompts, (256, 256), views)
-
-    logits, iou = predict(model, ["identity"])
-    assert logits.std(dim=(-2, -1)).min() > 0.1  # there is something to see in every map
-    for views in (VIEWS, ("identity", "rot90", "hflip", "vflip"), ("transpose",)):
-        again, iou_again = predict(model, views)
-        torch.testing.assert_close(again, logits, rtol=0, atol=1e-4)
-        torch.testing.assert_close(iou_again, iou, rtol=0, atol=1e-4)
-    plain, seen = (predict(nano, views)[0] for views in (["identity"], VIEWS))
-    assert (plain - seen).abs().max() > 0.1  # nano itself is not symmetric
+    size = (60, 90)
+    prompt = Prompt(np.array([[20, 8], [70, 50], [33, 21]], np.float32), np.array([2, 3, 1], np.int32))
+    logits, iou = predict_logits(nano, image, [prompt], size, views)
+    answers = []
+    for view in views:
+        seen, turned = transform_prompt(prompt, size, view), transform_maps(image, view)
+        alone, alone_iou = predict_logits(nano, turned, [seen], transform_pair(size, view), ["identity"])
+        upright = [NUMPY[INVERSES[view]](one) for one in alone[0].numpy()]
+        answers.append((np.stack(upright), alone_iou.numpy()))
+    np.testing.assert_allclose(logits[0], np.mean([maps for maps, _ in answers], axis=0), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(iou, np.mean([each for _, each in answers], axis=0), rtol=0, atol=1e-4)
