@@ -119,10 +119,7 @@ def print_null_rates(pool: tuple[Blocks, ...], n_draws: int) -> None:
         on_validation.append(compare_blocks(validation, rng))
         on_test.append(compare_blocks(test, rng))
     print(f"| best of 32, judged on test | resample | {N_TEST} | {summarize(on_test)} |")
-    print(
-        f"| best of 32, judged where chosen | resample | {N_VALIDATION} | {summarize(on_validation)} |",
-        flush=True,
-    )
+    print(f"| best of 32, judged where chosen | resample | {N_VALIDATION} | {summarize(on_validation)} |", flush=True)
 
 
 def measure_power(blocks: Blocks, n_draws: int) -> list[tuple[float, float]]:
@@ -132,9 +129,7 @@ def measure_power(blocks: Blocks, n_draws: int) -> list[tuple[float, float]]:
         rng = np.random.default_rng(3)
         found = [compare_blocks(blocks.draw(N_TEST, "resample", rng), rng, shift) for _ in range(n_draws)]
         beaten = np.mean([decide(one)[0] == "beaten" for one in found])
-        both = np.mean(
-            [one.interval is not None and one.interval.low > 0 and one.p_value < 0.05 for one in found]
-        )
+        both = np.mean([one.interval is not None and one.interval.low > 0 and one.p_value < 0.05 for one in found])
         rates.append((float(beaten), float(both)))
     return rates
 
@@ -161,9 +156,7 @@ def plot_power(power: dict[str, list[tuple[float, float]]], path: Path) -> None:
 
 def main() -> None:
     """Prints the tables and draws the curve."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scores", type=Path, required=True, metavar="FILE.csv", help="the recorded scores")
     parser.add_argument("--out", type=Path, default=Path("docs"), metavar="DIR", help="where the plot goes")
     parser.add_argument("--draws", type=int, default=2_000, help="draws of each null rate")

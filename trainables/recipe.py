@@ -91,10 +91,7 @@ class AdapterRecipe:
         1024,
     )
     dropout: float = _rule(
-        0.0,
-        "dropout in front of the update; loha, lokr: of whole rows of it; no effect on none",
-        0.0,
-        0.9,
+        0.0, "dropout in front of the update; loha, lokr: of whole rows of it; no effect on none", 0.0, 0.9
     )
     targets: str = _rule(
         "both",
@@ -255,14 +252,13 @@ class FusionRecipe:
         "hold either",
         choices=("none", "concat", "attention"),
     )
-    encoder: str = _rule(
-        "ctranspath", "ctranspath, uni, or the name of any timm model; no effect on kind none"
-    )
+    encoder: str = _rule("ctranspath", "ctranspath, uni, or the name of any timm model; no effect on kind none")
     train_encoder: bool = _rule(
         False, "whether the pathology encoder is trained too; else it is frozen; no effect on kind none"
     )
     gate: str = _rule(
-        "channel", "the gate: one number for each channel, or a single scalar; no effect on kind none",
+        "channel",
+        "the gate: one number for each channel, or a single scalar; no effect on kind none",
         choices=("channel", "scalar"),
     )
 
@@ -297,10 +293,7 @@ class Recipe:
             kind = list_rules()[name].kind
             sections.setdefault(section, {})[key] = float(value) if kind is float else value
         recipe = Recipe()
-        changed = {
-            section: dataclasses.replace(getattr(recipe, section), **keys)
-            for section, keys in sections.items()
-        }
+        changed = {section: dataclasses.replace(getattr(recipe, section), **keys) for section, keys in sections.items()}
         recipe = dataclasses.replace(recipe, **changed)
         if conflicts := find_conflicts(recipe):
             raise RecipeError(conflicts)

@@ -48,12 +48,7 @@ ScoreAll = Callable[[Sequence[tuple[TrialContext, Path | None, Sequence[str], fl
 
 
 def score_on_test(
-    folder: Path,
-    record: SearchRecord,
-    candidate: Candidate,
-    label: str,
-    score_all: ScoreAll,
-    is_resumed: bool = False,
+    folder: Path, record: SearchRecord, candidate: Candidate, label: str, score_all: ScoreAll, is_resumed: bool = False
 ) -> HeldOutResult:
     """Scores a candidate and zero-shot on the test regions of a search.
 

@@ -272,4 +272,3 @@ def add_leading(data: ReportData) -> PairMeans | None:
         return val
     by_class = {name: {"winner": dice[name], **row} for name, row in val.by_class.items()}
     return PairMeans({"winner": overall, **val.overall}, by_class, val.n_pairs)
-

@@ -211,10 +211,7 @@ def draw_pareto(data: ReportData) -> Figure:
     points = {trial.trial_id: (trial.n_parameters, trial.best) for trial in trials}
     members = sorted((points[name], name) for name in data.pareto if name in points)
     others = [point for name, point in points.items() if name not in data.pareto]
-    for label, mine, color in (
-        ("other trials", others, GRAY),
-        ("Pareto set", [point for point, _ in members], BLUE),
-    ):
+    for label, mine, color in (("other trials", others, GRAY), ("Pareto set", [point for point, _ in members], BLUE)):
         if mine:
             xs, ys = zip(*mine, strict=True)
             axes.scatter(xs, ys, s=34, color=color, label=label, zorder=3)

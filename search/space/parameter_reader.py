@@ -28,9 +28,7 @@ def read_space(node: YamlNode) -> dict[str, Parameter]:
     """Reads the ``space`` of a file, but for its conditions; problems are reported, and their parameters left out."""
     names = node.read_mapping()
     if isinstance(node.value, dict) and not names:
-        node.report(
-            "the space is empty", "name at least one parameter, such as optim.lr: {low: 1.0e-4, high: 1.0e-2}"
-        )
+        node.report("the space is empty", "name at least one parameter, such as optim.lr: {low: 1.0e-4, high: 1.0e-2}")
     parameters = {name: read_parameter(name, child) for name, child in names.items()}
     return {name: parameter for name, parameter in parameters.items() if parameter}
 
@@ -55,9 +53,7 @@ def read_parameter(name: str, node: YamlNode) -> Parameter | None:
         others = ", ".join(key for key in entries if key != "choice")
         node.report(f"has choice and {others}", "give either choice, or low and high")
         return None
-    parameter = (
-        _read_choice(name, entries["choice"]) if "choice" in entries else _read_range(name, node, entries)
-    )
+    parameter = _read_choice(name, entries["choice"]) if "choice" in entries else _read_range(name, node, entries)
     return parameter if len(node.problems) == n_problems else None
 
 
@@ -117,9 +113,7 @@ def _read_range(name: str, node: YamlNode, entries: Mapping[str, YamlNode]) -> I
     rule = list_fields()[name]
     if rule.kind not in (int, float):
         words = rule.choices or ("true", "false")
-        node.report(
-            f"{name} is {rule.kind.__name__} and has no range", f"write {{choice: [{', '.join(words)}]}}"
-        )
+        node.report(f"{name} is {rule.kind.__name__} and has no range", f"write {{choice: [{', '.join(words)}]}}")
         return None
     for key in ("low", "high"):
         if key not in entries:

@@ -162,15 +162,9 @@ def contains(parameter: Parameter, value: object) -> bool:
     """Returns whether a search over the parameter can draw the value; a whole number counts as a float."""
     if isinstance(parameter, Choice):
         # True == 1 in Python, but not in a recipe.
-        return any(
-            value == one and isinstance(value, bool) == isinstance(one, bool) for one in parameter.values
-        )
+        return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in parameter.values)
     accepted = (int,) if isinstance(parameter, IntRange) else (int, float)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, accepted)
-        or not parameter.low <= value <= parameter.high
-    ):
+    if isinstance(value, bool) or not isinstance(value, accepted) or not parameter.low <= value <= parameter.high:
         return False
     if not parameter.step:
         return True

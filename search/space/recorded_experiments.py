@@ -162,12 +162,6 @@ RECORDED_EXPERIMENTS: tuple[RecordedExperiment, ...] = (
             "lr_warmup_epochs": 2,
         },
     ),
-    RecordedExperiment(
-        name="tta",
-        description="Flips and quarter turns at inference, averaged, without training",
-    ),
-    RecordedExperiment(
-        name="prompts",
-        description="Box, centroid, several or negative points, without training",
-    ),
+    RecordedExperiment(name="tta", description="Flips and quarter turns at inference, averaged, without training"),
+    RecordedExperiment(name="prompts", description="Box, centroid, several or negative points, without training"),
 )

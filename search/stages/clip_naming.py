@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from trainables.clip.report import NamingReport
 
 
-
-
 def name_masks_of(session: Session, part: str, names: Sequence[str]) -> dict[str, float]:
     """Names the zero-shot masks of some regions, if there are weights for it, and writes the report.
 

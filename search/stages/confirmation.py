@@ -73,9 +73,7 @@ def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) 
         f"confirming the best {len(finalists)} configurations with {len(seeds)} new seeds each "
         f"({', '.join(map(str, seeds))}) ..."
     )
-    configs = [
-        {**each.params, SEED_KEY: seed, FROM_TRIAL: each.trial_id} for each in finalists for seed in seeds
-    ]
+    configs = [{**each.params, SEED_KEY: seed, FROM_TRIAL: each.trial_id} for each in finalists for seed in seeds]
     trials = run_listed(session, zeroshot, configs, CONFIRMATION)
     objective = plan.config.objective
     confirmed = [gather_finalist(each, seeds, trials, objective) for each in finalists]
@@ -93,11 +91,7 @@ def gather_finalist(
     winner: RankedTrial, seeds: Sequence[int], trials: Sequence[ListedTrial], objective: Objective = _DICE
 ) -> Finalist:
     """Collects a finalist's trainings from the trials that ran."""
-    mine = {
-        trial.config[SEED_KEY]: trial
-        for trial in trials
-        if trial.config.get(FROM_TRIAL) == winner.trial_id
-    }
+    mine = {trial.config[SEED_KEY]: trial for trial in trials if trial.config.get(FROM_TRIAL) == winner.trial_id}
     runs = tuple(_read_run(seed, mine.get(seed), objective) for seed in seeds)
     return Finalist(winner.trial_id, winner.val_dice, winner.params, runs)
 

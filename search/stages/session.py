@@ -102,9 +102,7 @@ def claim_folder(plan: SearchPlan) -> SearchPlan:
     raise AssertionError("there are enough numbers")
 
 
-def open_session(
-    plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console
-) -> Session:
+def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console) -> Session:
     """Writes a search's record and opens its parent run; without a run, the folder is removed again.
 
     Args:
@@ -187,9 +185,7 @@ def _enter_run(session: Session, parent: str) -> Session:
     return session
 
 
-def reopen_session(
-    resumed: ResumedSearch, resources: TrialResources, tracker: Tracker, console: Console
-) -> Session:
+def reopen_session(resumed: ResumedSearch, resources: TrialResources, tracker: Tracker, console: Console) -> Session:
     """Takes up a search that stopped: the same parent run, the same record, with the number of trials as it is now.
 
     Where trials are added, what was chosen is forgotten: once the parent run is open, as a resume that is refused

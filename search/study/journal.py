@@ -56,9 +56,7 @@ def drop_torn_line(journal: Path) -> int:
             return 0
         if bad[0] < len(lines):
             n_after = len(lines) - bad[0]
-            raise SearchError(
-                f"{journal}:{bad[0]}: damaged line in the journal, {n_after} lines before its end"
-            )
+            raise SearchError(f"{journal}:{bad[0]}: damaged line in the journal, {n_after} lines before its end")
         n_torn = len(lines[-1])
         with journal.open("r+b") as file:
             file.truncate(len(content) - n_torn)

@@ -120,9 +120,7 @@ class StudySearcher(Searcher):
         if trial is not None:
             self._report(trial, result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Writes a trial's end into the study, by the rules in the class's docstring."""
         trial = self._find_running(trial_id)
         if trial is None:

@@ -43,9 +43,7 @@ def make_scheduler(config: SchedulerConfig, max_epochs: int, metric: str = DICE)
     )
 
 
-def replay_curves(
-    scheduler: TrialScheduler, curves: Mapping[str, Mapping[int, float]], metric: str = DICE
-) -> None:
+def replay_curves(scheduler: TrialScheduler, curves: Mapping[str, Mapping[int, float]], metric: str = DICE) -> None:
     """Shows a new scheduler what an earlier one has seen of the same search, so that it judges as that one would.
 
     Args:

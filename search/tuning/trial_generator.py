@@ -140,9 +140,7 @@ class ListSearcher(Searcher):
             return dict(self._unfinished[trial_id])
         return self._waiting.pop(0) if self._waiting else str(self.FINISHED)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Learns nothing from a trial's end."""
 
     def save(self, checkpoint_path: str) -> None:

@@ -187,9 +187,7 @@ def write_trial() -> Callable[..., Path]:
     that a checkpoint is kept of, and its configuration.
     """
 
-    def write(
-        folder: Path, trial_id: str, rows: Sequence[Any], kept: Iterable[int] = (), config: Any = None
-    ) -> Path:
+    def write(folder: Path, trial_id: str, rows: Sequence[Any], kept: Iterable[int] = (), config: Any = None) -> Path:
         trial, text = locate_trial(folder, trial_id), json.dumps(config or {"seed": 1})
         trial.mkdir(parents=True)
         reports = [row if isinstance(row, dict) else {"val_dice": row} for row in rows]

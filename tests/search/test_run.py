@@ -19,9 +19,7 @@ from search.run import main
         (("--split", "any"), "choose from"),
     ],
 )
-def test_refusals_name_option_and_rule(
-    option: tuple[str, str], rule: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refusals_name_option_and_rule(option: tuple[str, str], rule: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--space", "lora.yaml", *option])
     said = capsys.readouterr().err

@@ -97,11 +97,7 @@ def test_a_recipe_survives_json() -> None:
 def test_all_findings_are_reported_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.from_flat({"adapter.rnak": 4, "optim.lr": -1.0, "adapter.rank": 0, "loss.dice": 1.0})
-    assert [finding.where for finding in caught.value.findings] == [
-        "adapter.rnak",
-        "optim.lr",
-        "adapter.rank",
-    ]
+    assert [finding.where for finding in caught.value.findings] == ["adapter.rnak", "optim.lr", "adapter.rank"]
     assert caught.value.findings[0].fix == "did you mean 'adapter.rank'?"
 
 

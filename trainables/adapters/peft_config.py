@@ -41,12 +41,7 @@ def build_peft_config(recipe: AdapterRecipe, layers: Sequence[str]) -> PeftConfi
             **LORA_VARIANTS[recipe.kind],
         )
     config_class: Any = {"loha": LoHaConfig, "lokr": LoKrConfig}[recipe.kind]
-    config = config_class(
-        r=recipe.rank,
-        alpha=recipe.alpha,
-        rank_dropout=recipe.dropout,
-        target_modules=list(layers),
-    )
+    config = config_class(r=recipe.rank, alpha=recipe.alpha, rank_dropout=recipe.dropout, target_modules=list(layers))
     assert isinstance(config, PeftConfig)
     return config
 

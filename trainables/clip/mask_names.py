@@ -168,9 +168,7 @@ def fit_probe(items: MaskFeatures) -> LogisticRegression | None:
     n_folds = min(MAX_FOLDS, len(set(patients)))
     if not _can_fold(classes, patients, n_folds):
         return probe.fit(features, classes)
-    search = GridSearchCV(
-        probe, {"C": list(PROBE_STRENGTHS)}, scoring="f1_macro", cv=GroupKFold(n_folds), refit=False
-    )
+    search = GridSearchCV(probe, {"C": list(PROBE_STRENGTHS)}, scoring="f1_macro", cv=GroupKFold(n_folds), refit=False)
     search.fit(features, classes, groups=patients)
     # The middle one of equally good strengths: where classes separate easily, many tie.
     scores = search.cv_results_["mean_test_score"]

@@ -87,10 +87,7 @@ class Tree:
 
 
 def walk(
-    rng: np.random.Generator,
-    blocked: Bool[np.ndarray, "h w"],
-    start: tuple[float, float],
-    goal: tuple[float, float],
+    rng: np.random.Generator, blocked: Bool[np.ndarray, "h w"], start: tuple[float, float], goal: tuple[float, float]
 ) -> list[tuple[float, float]]:
     """Walks about as far as the goal is away, wriggling towards it and around blocked pixels."""
     side = blocked.shape[0]

@@ -28,9 +28,7 @@ def draw_noise(rng: np.random.Generator, side_px: int, scale_px: float) -> Float
 
 
 def warp(
-    field: Float32[np.ndarray, "side side"],
-    dx: Float32[np.ndarray, "side side"],
-    dy: Float32[np.ndarray, "side side"],
+    field: Float32[np.ndarray, "side side"], dx: Float32[np.ndarray, "side side"], dy: Float32[np.ndarray, "side side"]
 ) -> Float32[np.ndarray, "side side"]:
     """Returns the field read at positions shifted by (dx, dy) pixels, mirrored at the border."""
     ys, xs = np.indices(field.shape, dtype=np.float32)

@@ -211,8 +211,7 @@ def run_stage(
             dice, floor = score_scenes(model, fresh)
             parts = " ".join(f"{name} {value:.3f}" for name, value in smooth.items())
             print(
-                f"{stage.side} px {elapsed:6.1f} min step {step:5d} {parts} dice {dice:.3f} box {floor:.3f}",
-                flush=True,
+                f"{stage.side} px {elapsed:6.1f} min step {step:5d} {parts} dice {dice:.3f} box {floor:.3f}", flush=True
             )
             save_weights(model, checkpoint)
 

@@ -155,9 +155,7 @@ def paint_fat(
 
 
 def paint_nuclei(
-    rng: np.random.Generator,
-    mask: UInt8[np.ndarray, "h w"],
-    angle: Float32[np.ndarray, "h w"],
+    rng: np.random.Generator, mask: UInt8[np.ndarray, "h w"], angle: Float32[np.ndarray, "h w"]
 ) -> Float32[np.ndarray, "h w"]:
     """Returns the hematoxylin of all nuclei and debris."""
     side = mask.shape[0]
@@ -186,10 +184,7 @@ def paint_nuclei(
 
 
 def scan(
-    rng: np.random.Generator,
-    hematoxylin: Float32[np.ndarray, "h w"],
-    eosin: Float32[np.ndarray, "h w"],
-    stain: Stain,
+    rng: np.random.Generator, hematoxylin: Float32[np.ndarray, "h w"], eosin: Float32[np.ndarray, "h w"], stain: Stain
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Turns concentrations into RGB, with the scanner's blur, uneven light and noise."""
     side = hematoxylin.shape[0]

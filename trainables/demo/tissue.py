@@ -28,10 +28,7 @@ MIN_SIDE_PX = 128  # below it a region is too small for its structures
 
 
 def make_region(
-    rng: np.random.Generator,
-    side_px: int = 320,
-    classes: frozenset[int] | None = None,
-    stain: Stain | None = None,
+    rng: np.random.Generator, side_px: int = 320, classes: frozenset[int] | None = None, stain: Stain | None = None
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
     """Makes one square region.
 

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from segment_anything import SamPredictor
 
 
-def score_sam1(
-    model: Sam1Model, regions: EvaluationSet, read_image: ReadImage, device: torch.device
-) -> Scores:
+def score_sam1(model: Sam1Model, regions: EvaluationSet, read_image: ReadImage, device: torch.device) -> Scores:
     """Scores a model as :func:`trainables.evaluation.evaluator.evaluate` scores SAM2; see :func:`predict_sam1`."""
     return collect_scores(regions, predict_sam1(model, regions, read_image, device))
 

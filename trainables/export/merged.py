@@ -50,9 +50,7 @@ class MergedExport:
     scale: float
 
 
-def write_merged(
-    context: TrialContext, checkpoint: Path, folder: Path, scale: float = 1.0
-) -> MergedExport:
+def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: float = 1.0) -> MergedExport:
     """Writes ``adapter/``, ``sam2.pt`` (one key, ``model``, as published checkpoints have) and the config.
 
     Args:

@@ -287,9 +287,7 @@ class _Builder:
         replace(self.top, path=path).report(what, fix)
 
 
-def _read_text(
-    path: Path, file: str, max_bytes: int, error_type: Callable[[list[Finding]], Exception]
-) -> str:
+def _read_text(path: Path, file: str, max_bytes: int, error_type: Callable[[list[Finding]], Exception]) -> str:
     try:
         if path.exists() and not path.is_file():
             raise error_type([Finding(file, "is not a file", "give the path of a YAML file")])

@@ -166,9 +166,7 @@ def choose_prompt_spec(recipe: Recipe, protocol: Protocol, rng: np.random.Genera
     else:
         spec = PROMPT_KINDS[mix]
     return dataclasses.replace(
-        spec,
-        box_jitter=recipe.prompts.box_jitter,
-        negative_margin_px=spec.negative_margin_px * margin_scale,
+        spec, box_jitter=recipe.prompts.box_jitter, negative_margin_px=spec.negative_margin_px * margin_scale
     )
 
 

@@ -75,8 +75,7 @@ def focal_cross_entropy(
 
 
 def class_dice_loss(
-    probability: Float[Tensor, "regions names h w"],
-    targets: Float[Tensor, "regions names h w"],
+    probability: Float[Tensor, "regions names h w"], targets: Float[Tensor, "regions names h w"]
 ) -> Float[Tensor, ""]:
     """Returns one minus soft Dice with one pixel of smoothing, a mean over the names that the batch shows.
 

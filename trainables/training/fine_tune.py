@@ -55,12 +55,7 @@ class FineTune:
     """
 
     def __init__(
-        self,
-        context: TrialContext,
-        fold: Fold,
-        base_state: Mapping[str, Tensor],
-        recipe: Recipe,
-        device: torch.device,
+        self, context: TrialContext, fold: Fold, base_state: Mapping[str, Tensor], recipe: Recipe, device: torch.device
     ) -> None:
         """Builds the adapted model and its optimizer from the bare model's weights, which are not changed."""
         self.context, self.fold = context, fold

@@ -68,11 +68,7 @@ def data(sound_root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def check(
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    ray_stays_off: None,
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ray_stays_off: None
 ) -> Callable[..., Outcome]:
     """Runs the command on the data set with further options; asserts that nothing was started."""
     monkeypatch.chdir(tmp_path)

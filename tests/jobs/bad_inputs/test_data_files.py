@@ -374,8 +374,10 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
         "is no folder",
     ),
     "images in folders of their parts": (
-        lambda root: [(root / "images").rename(root / "train"), (root / "images").mkdir()]
-        and (root / "train").rename(root / "images" / "train"),
+        lambda root: (
+            [(root / "images").rename(root / "train"), (root / "images").mkdir()]
+            and (root / "train").rename(root / "images" / "train")
+        ),
         "images",
         "not into folders below it",
     ),
@@ -425,7 +427,9 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "text for classes": (write("dataset.yaml", "classes: tumor\n"), "dataset.yaml:1 classes", "but got 'tumor'"),
     "number for ignored ids": (write("dataset.yaml", "name: a\nignore: 0"), "dataset.yaml:2 ignore", "must be a list"),
     "text for a split's part": (
-        write("dataset.yaml", "split:\n  train: r00.png\n"), "dataset.yaml:2 split.train", "no list of file names"
+        write("dataset.yaml", "split:\n  train: r00.png\n"),
+        "dataset.yaml:2 split.train",
+        "no list of file names",
     ),
     "list for patients": (write("dataset.yaml", "patients: [p]\n"), "dataset.yaml:1 patients", "but got a list"),
     "patient of no file": (
@@ -496,10 +500,9 @@ SOUND: dict[str, Spoil] = {
     "palette mask": resave(MASK, "P"),
     "gray RGB mask": redraw(MASK, lambda mask: np.stack([mask] * 3, axis=2)),
     "16-bit mask of small ids": redraw(MASK, lambda mask: mask.astype(np.uint16)),
-    "palette masks of the VOC kind, with an ignored border": lambda root: [
-        save_as_voc(root / "masks" / f"r{number:02}.png") for number in range(20)
-    ]
-    and set_key(ignore=[0, 255])(root),
+    "palette masks of the VOC kind, with an ignored border": lambda root: (
+        [save_as_voc(root / "masks" / f"r{number:02}.png") for number in range(20)] and set_key(ignore=[0, 255])(root)
+    ),
     "mask of another Unicode form": rename_all(COMPOSED, DECOMPOSED, COMPOSED),
     "image of another Unicode form": rename_all(DECOMPOSED, COMPOSED, COMPOSED),
     "dataset.yaml of another Unicode form": rename_all(COMPOSED, COMPOSED, DECOMPOSED),

@@ -63,8 +63,7 @@ READERS: Mapping[str, Callable[[Recipe, RecordedSpace], object]] = {
     "alpha": lambda recipe, _: recipe.adapter.alpha,
     "dropout": lambda recipe, _: recipe.adapter.dropout,
     "loss_mask_dice_iou_class": lambda recipe, _: ":".join(
-        f"{weight:g}"
-        for weight in (recipe.loss.focal, recipe.loss.dice, recipe.loss.iou, recipe.loss.objectness)
+        f"{weight:g}" for weight in (recipe.loss.focal, recipe.loss.dice, recipe.loss.iou, recipe.loss.objectness)
     ),
     "n_negative_points": lambda recipe, _: {"half": 5}[recipe.prompts.mix],
 }
@@ -109,9 +108,7 @@ def list_lrs(name: str) -> list[float]:
         ("lora-r8", 440, 44, 1e-4, 1e-6),  # 2 epochs of 22 steps
     ],
 )
-def test_learning_rate_curves_are_as_recorded(
-    name: str, n_steps: int, n_warmup: int, peak: float, end: float
-) -> None:
+def test_learning_rate_curves_are_as_recorded(name: str, n_steps: int, n_warmup: int, peak: float, end: float) -> None:
     lrs = list_lrs(name)
     assert len(lrs) == n_steps and max(lrs) == pytest.approx(peak) and lrs[-1] == pytest.approx(end)
     assert lrs[:n_warmup] == pytest.approx([peak * (step + 1) / n_warmup for step in range(n_warmup)])

@@ -38,8 +38,7 @@ def test_without_training_there_are_no_epochs_and_no_scheduler(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "text",
-    [REPLAY + "name: a/b\n", BARE, TTA, TTA + "start_from: [{protocol.tta: all, note: eight views}]\n"],
+    "text", [REPLAY + "name: a/b\n", BARE, TTA, TTA + "start_from: [{protocol.tta: all, note: eight views}]\n"]
 )
 def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
     config = load(tmp_path, text)

@@ -52,8 +52,7 @@ def test_a_column_of_patients_needs_no_naming(tmp_path: Path) -> None:
 
 def test_every_bad_row_is_found_at_once(tmp_path: Path) -> None:
     path = write(
-        tmp_path,
-        "file,class,a,b\n1.png,x,0.5,\n\n2.png,x,1.5,nan\n3.png,,0.5,0.5\n1.png,x,-0.1,0.2\n4.png,x,?,inf\n",
+        tmp_path, "file,class,a,b\n1.png,x,0.5,\n\n2.png,x,1.5,nan\n3.png,,0.5,0.5\n1.png,x,-0.1,0.2\n4.png,x,?,inf\n"
     )
     found = findings_of(path)
     for part in (

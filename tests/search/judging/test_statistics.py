@@ -65,10 +65,7 @@ def test_decide_at_its_boundaries(change: dict[str, object], word: str, reason: 
     assert reason in why
 
 
-@pytest.mark.parametrize(
-    ("difference", "word"),
-    [(0.0, "not beaten"), (0.1, "beaten"), (-0.1, "not beaten")],
-)
+@pytest.mark.parametrize(("difference", "word"), [(0.0, "not beaten"), (0.1, "beaten"), (-0.1, "not beaten")])
 def test_equal_differences_give_an_interval_without_width(difference: float, word: str) -> None:
     # 0.3 - 0.2 is not 0.1 in floating point: the noise must not decide
     noisy = np.full(20, difference) + np.tile([0.0, 3e-17], 10)

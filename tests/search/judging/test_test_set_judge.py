@@ -25,8 +25,7 @@ def make_scores(*gains: int, protocol: Protocol = PROTOCOLS["recorded"]) -> Scor
 
 
 @pytest.mark.parametrize(
-    ("gains", "word"),
-    [((20,), "beaten"), ((-20,), "not beaten"), ((0,), "not beaten"), ((30, -26), "undecided")],
+    ("gains", "word"), [((20,), "beaten"), ((-20,), "not beaten"), ((0,), "not beaten"), ((30, -26), "undecided")]
 )
 def test_the_verdict_follows_the_pairs(gains: tuple[int, ...], word: str) -> None:
     verdict = judge_on_test(make_scores(*gains), make_scores(0), seed=0)

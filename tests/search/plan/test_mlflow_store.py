@@ -31,7 +31,16 @@ def test_stores_that_can_be_used_pass_and_nothing_is_made(cwd: Path, monkeypatch
         place.bind(("127.0.0.1", 0))
         place.listen()
         server = f"http://127.0.0.1:{place.getsockname()[1]}"
-        for uri in (None, "", server, "sqlite:///any.db", "./mlruns", "file:new", "databricks", "mysql+pymysql://u:p@host/a"):
+        for uri in (
+            None,
+            "",
+            server,
+            "sqlite:///any.db",
+            "./mlruns",
+            "file:new",
+            "databricks",
+            "mysql+pymysql://u:p@host/a",
+        ):
             check_tracking(uri)
     assert not list(cwd.iterdir())
     sqlite3.connect(cwd / "mlflow.db").execute("create table a (b)").connection.close()

@@ -212,9 +212,7 @@ DATA_FAULTS = ("r0.png", "80 x 64", "holds none of the classes, only ids 9", "sp
 
 
 @pytest.mark.parametrize("model", ["nano", "nanno"])
-def test_all_faults_of_the_data_are_reported_with_and_without_a_model(
-    model: str, refuse: Refuse, data: Path
-) -> None:
+def test_all_faults_of_the_data_are_reported_with_and_without_a_model(model: str, refuse: Refuse, data: Path) -> None:
     spoil(data)
     findings = refuse(model=model)
     assert [fault for fault in DATA_FAULTS if fault not in findings] == []

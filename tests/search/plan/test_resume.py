@@ -153,8 +153,7 @@ def test_a_record_of_wrong_content_is_reported_or_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("folder", "command"),
-    [("/a/runs/b-1", "/a/runs/b-1"), ("/my data/b", "'/my data/b'"), ("/it's", "'/it'\"'\"'s'")],
+    ("folder", "command"), [("/a/runs/b-1", "/a/runs/b-1"), ("/my data/b", "'/my data/b'"), ("/it's", "'/it'\"'\"'s'")]
 )
 def test_the_command_can_be_pasted(folder: str, command: str) -> None:
     assert describe_resume(Path(folder)) == f"python -m search.run --resume {command}"

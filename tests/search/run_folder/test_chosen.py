@@ -62,9 +62,7 @@ def test_a_choice_with_a_value_of_another_type_is_damage(tmp_path: Path, record:
         read_chosen(tmp_path, record)
 
 
-def test_what_was_chosen_is_forgotten_with_its_summary(
-    tmp_path: Path, make_summary: Callable[..., Summary]
-) -> None:
+def test_what_was_chosen_is_forgotten_with_its_summary(tmp_path: Path, make_summary: Callable[..., Summary]) -> None:
     for trial_id in ("first", "second"):
         make_summary(best_trial=trial_id).write(tmp_path)
         (tmp_path / CHOSEN_FILE).write_text("{}")

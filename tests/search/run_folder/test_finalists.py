@@ -68,9 +68,7 @@ def test_the_scale_with_the_best_mean_is_chosen(by_scale: dict[float, float], ch
 
 
 def test_scales_are_averaged_over_seeds() -> None:
-    runs = tuple(
-        SeedRun(seed, "/c", 1, dice, by_scale={0.0: 0.5, 1.0: dice}) for seed, dice in ((1, 0.4), (2, 0.8))
-    )
+    runs = tuple(SeedRun(seed, "/c", 1, dice, by_scale={0.0: 0.5, 1.0: dice}) for seed, dice in ((1, 0.4), (2, 0.8)))
     assert Finalist("a", 0.8, {}, runs).average_scales() == {0.0: 0.5, 1.0: pytest.approx(0.6)}
 
 

@@ -62,8 +62,7 @@ def test_a_contradiction_is_reported_once(list_faults: ListFaults, text: str, wh
         PARTS + "space:\n  protocol.closing_px: {low: 3, high: 7, step: 2}\n",
         PROMPTS + "  protocol.n_positive: {low: 0, high: 3, when: {protocol.prompt: box}}\n",
         PROMPTS + "  protocol.n_positive: {low: 1, high: 3, when: {protocol.prompt: points}}\n",
-        PARTS + "space:\n  protocol.min_component_px: {low: 1, high: 1000000}\n"
-        "fixed: {protocol.components: every}\n",
+        PARTS + "space:\n  protocol.min_component_px: {low: 1, high: 1000000}\nfixed: {protocol.components: every}\n",
     ],
 )
 def test_what_agrees_is_taken(list_faults: ListFaults, text: str) -> None:

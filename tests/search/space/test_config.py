@@ -52,11 +52,7 @@ def find_faults(folder: Path, text: str) -> tuple[Finding, ...]:
 
 def test_defaults_are_filled_in(tmp_path: Path) -> None:
     assert load(tmp_path, MINIMAL) == SearchConfig(
-        "tiny",
-        {"optim.lr": FloatRange(1e-4, 1e-2, log=True)},
-        protocol="recorded",
-        num_trials=16,
-        max_epochs=8,
+        "tiny", {"optim.lr": FloatRange(1e-4, 1e-2, log=True)}, protocol="recorded", num_trials=16, max_epochs=8
     )
 
 
@@ -80,8 +76,7 @@ def test_everything_that_a_file_says_is_read(tmp_path: Path) -> None:
         },
         start_from=(
             StartingPoint(
-                "default",
-                {"adapter.rank": 8, "adapter.alpha": 4.0, "optim.lr": 1e-5, "adapter.dropout": 0.3},
+                "default", {"adapter.rank": 8, "adapter.alpha": 4.0, "optim.lr": 1e-5, "adapter.dropout": 0.3}
             ),
             StartingPoint("start-2", {"optim.batch_size": 8}),
         ),
@@ -125,49 +120,21 @@ def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
         (MINIMAL + "scheduler: {kind: null}\n", "tiny.yaml:3 scheduler.kind", "must be one of asha, none"),
         (MINIMAL + "scheduler: {grace: 2}\n", "tiny.yaml:3 scheduler.grace", "did you mean 'grace_period'?"),
         (MINIMAL + "scheduler: {grace_period: 9}\n", "tiny.yaml:3 scheduler.grace_period", "max_epochs=8"),
-        (
-            MINIMAL + "scheduler: {reduction_factor: 1}\n",
-            "tiny.yaml:3 scheduler.reduction_factor",
-            "at least 2",
-        ),
-        (
-            MINIMAL + "scheduler: {kind: none, grace_period: 2}\n",
-            "tiny.yaml:3 scheduler.grace_period",
-            "no effect",
-        ),
-        (
-            MINIMAL + "sampler: {kind: random, startup_trials: 2}\n",
-            "tiny.yaml:3 sampler.startup_trials",
-            "no effect",
-        ),
+        (MINIMAL + "scheduler: {reduction_factor: 1}\n", "tiny.yaml:3 scheduler.reduction_factor", "at least 2"),
+        (MINIMAL + "scheduler: {kind: none, grace_period: 2}\n", "tiny.yaml:3 scheduler.grace_period", "no effect"),
+        (MINIMAL + "sampler: {kind: random, startup_trials: 2}\n", "tiny.yaml:3 sampler.startup_trials", "no effect"),
         (MINIMAL + "sampler: {startup_trials: 0}\n", "tiny.yaml:3 sampler.startup_trials", "at least 1"),
         (MINIMAL + "fixed: {optim.lr: 0.1}\n", "tiny.yaml:3 fixed.optim.lr", "searched in line 2"),
         (MINIMAL + "fixed: {adapter.rank: 0}\n", "tiny.yaml:3 fixed.adapter.rank", "at least 1, but got 0"),
-        (
-            MINIMAL + "fixed: {adapter.rank: 1e1}\n",
-            "tiny.yaml:3 fixed.adapter.rank",
-            "write 10, without quotes",
-        ),
+        (MINIMAL + "fixed: {adapter.rank: 1e1}\n", "tiny.yaml:3 fixed.adapter.rank", "write 10, without quotes"),
         (MINIMAL + "fixed: {loss.dcie: 1}\n", "tiny.yaml:3 fixed.loss.dcie", "did you mean 'loss.dice'?"),
         (MINIMAL + "fixed: {loss.dice: }\n", "tiny.yaml:3 fixed.loss.dice", "got nothing"),
         (MINIMAL + "start_from: {optim.lr: 0.01}\n", "tiny.yaml:3 start_from", "must be a list"),
         (MINIMAL + "start_from: [{}]\n", "tiny.yaml:3 start_from[0]", "no values"),
         (MINIMAL + "start_from: [7]\n", "tiny.yaml:3 start_from[0]", "must be a mapping"),
-        (
-            MINIMAL + "start_from: [{optim.lr: 0.011}]\n",
-            "tiny.yaml:3 start_from[0].optim.lr",
-            "outside the space",
-        ),
-        (
-            MINIMAL + "start_from: [{optim.lt: 0.01}]\n",
-            "tiny.yaml:3 start_from[0].optim.lt",
-            "did you mean 'optim.lr'",
-        ),
-        (
-            MINIMAL + "start_from: [{loss.dice: 1}]\n",
-            "tiny.yaml:3 start_from[0].loss.dice",
-            "not in the space",
-        ),
+        (MINIMAL + "start_from: [{optim.lr: 0.011}]\n", "tiny.yaml:3 start_from[0].optim.lr", "outside the space"),
+        (MINIMAL + "start_from: [{optim.lt: 0.01}]\n", "tiny.yaml:3 start_from[0].optim.lt", "did you mean 'optim.lr'"),
+        (MINIMAL + "start_from: [{loss.dice: 1}]\n", "tiny.yaml:3 start_from[0].loss.dice", "not in the space"),
         (MINIMAL + "start_from: [{optim.lr: 1e-3}]\n", "tiny.yaml:3 start_from[0].optim.lr", "write 1.0e-3"),
         (
             MINIMAL + "start_from:\n- {name: a, optim.lr: 0.001}\n- {name: a, optim.lr: 0.002}\n",
@@ -194,11 +161,7 @@ def test_one_fault_is_reported_once_with_its_place(tmp_path: Path, text: str, wh
         ("adapter.rank: {choice: 4}", "adapter.rank.choice", "must be a list"),
         ("adapter.rank: {choice: []}", "adapter.rank.choice", "the choice is empty"),
         ("adapter.rank: {choice: [4]}", "adapter.rank.choice", "under fixed, as adapter.rank: 4"),
-        (
-            "adapter.train_heads: {choice: [true]}",
-            "adapter.train_heads.choice",
-            "as adapter.train_heads: true",
-        ),
+        ("adapter.train_heads: {choice: [true]}", "adapter.train_heads.choice", "as adapter.train_heads: true"),
         ("adapter.rank: {choice: [4, 8, 4]}", "adapter.rank.choice", "holds 4 more than once"),
         ("adapter.alpha: {choice: [4, 4.0]}", "adapter.alpha.choice", "holds 4.0 more than once"),
         ("adapter.rank: {choice: [4, '8']}", "adapter.rank.choice[1]", "write 8, without quotes"),
@@ -206,11 +169,7 @@ def test_one_fault_is_reported_once_with_its_place(tmp_path: Path, text: str, wh
         ("adapter.rank: {choice: [4, 8.0]}", "adapter.rank.choice[1]", "must be int, but got 8.0"),
         ("adapter.rank: {choice: [4, [8]]}", "adapter.rank.choice[1]", "got a list"),
         ("adapter.rank: {choice: [4, 257]}", "adapter.rank.choice[1]", "at most 256"),
-        (
-            "adapter.targets: {choice: [both, all]}",
-            "adapter.targets.choice[1]",
-            "must be one of image_encoder",
-        ),
+        ("adapter.targets: {choice: [both, all]}", "adapter.targets.choice[1]", "must be one of image_encoder"),
         ("adapter.train_heads: {choice: [true, 1]}", "adapter.train_heads.choice[1]", "must be bool"),
         ("adapter.targets: {low: 1, high: 2}", "adapter.targets", "has no range"),
         ("adapter.train_heads: {low: 0, high: 1}", "adapter.train_heads", "{choice: [true, false]}"),
@@ -231,11 +190,7 @@ def test_one_fault_is_reported_once_with_its_place(tmp_path: Path, text: str, wh
         ("adapter.dropout: {low: 0.0, high: 0.5, step: 1e-1}", "adapter.dropout.step", "write 1.0e-1"),
         ("adapter.dropout: {low: 0.0, high: 0.95}", "adapter.dropout.high", "at most 0.9"),
         ("adapter.dropout: {low: -0.1, high: 0.5}", "adapter.dropout.low", "at least 0"),
-        (
-            "optim.weight_decay: {low: 1e-4, high: 0.1}",
-            "optim.weight_decay.low",
-            "write 1.0e-4, without quotes",
-        ),
+        ("optim.weight_decay: {low: 1e-4, high: 0.1}", "optim.weight_decay.low", "write 1.0e-4, without quotes"),
         ("optim.weight_decay: {low: 0.1, high: .inf}", "optim.weight_decay.high", "must be finite"),
     ],
 )

@@ -63,10 +63,7 @@ def test_containment_at_the_boundaries(name: str, value: object, inside: bool) -
     assert contains(SPACE[name], value) is inside
 
 
-WHEN: dict[str, Conditions] = {
-    "c": (Condition("b", (1,)), Condition("a", (True,))),
-    "b": (Condition("a", (True,)),),
-}
+WHEN: dict[str, Conditions] = {"c": (Condition("b", (1,)), Condition("a", (True,))), "b": (Condition("a", (True,)),)}
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,7 @@ def test_figures_are_possible(experiment: RecordedExperiment) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "gain"),
-    [("zeroshot", 0.0), ("lora-light", 0.02), ("box-focal", 0.037), ("v2", None), ("tta", None)],
+    ("name", "gain"), [("zeroshot", 0.0), ("lora-light", 0.02), ("box-focal", 0.037), ("v2", None), ("tta", None)]
 )
 def test_gain_is_reported_only_under_one_protocol(name: str, gain: float | None) -> None:
     assert BY_NAME[name].compute_gain() == (None if gain is None else pytest.approx(gain, abs=1e-9))

@@ -124,8 +124,7 @@ def test_what_is_trained_must_be_as_recorded_where_it_is_not_searched(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("name", "share"),
-    [("v1", 0.0), ("v2", 175 / 1500), ("v3", 250 / 600), ("lora-light", 0.25), ("lora-r8", 0.1)],
+    ("name", "share"), [("v1", 0.0), ("v2", 175 / 1500), ("v3", 250 / 600), ("lora-light", 0.25), ("lora-r8", 0.1)]
 )
 def test_warmup_as_a_share_of_the_recorded_run(name: str, share: float) -> None:
     one = next(one for one in list_recorded() if one.name == name)

@@ -15,9 +15,7 @@ from search.stages.provenance import PACKAGES, describe_environment, find_git_co
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-    done = subprocess.run(
-        ["git", *identity, "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", *identity, "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

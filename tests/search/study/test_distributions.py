@@ -117,10 +117,7 @@ def test_a_draw_has_what_applies_and_nothing_else(kind: SamplerKind, seed: int) 
     assert len({frozenset(params) for params in draws}) == 5
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [("deep", {"x", "y"}), ("strength", {1, 2, 3}), ("grid", {0.0, 0.1, 0.2})],
-)
+@pytest.mark.parametrize(("name", "values"), [("deep", {"x", "y"}), ("strength", {1, 2, 3}), ("grid", {0.0, 0.1, 0.2})])
 def test_every_value_is_drawn_where_it_applies(name: str, values: set[object]) -> None:
     draws = draw_conditional(StudyFile(Path("unused"), "s", "random"))
     assert {params[name] for params in draws if name in params} == values

@@ -60,9 +60,7 @@ def result(epoch: int, value: float | None, size: float = SIZE) -> dict[str, Any
     return {"training_iteration": epoch, "val_dice": value, "trained_parameters": size}
 
 
-def finish(
-    searcher: StudySearcher, trial_id: str, curve: list[Any], error: bool = False, size: float = SIZE
-) -> None:
+def finish(searcher: StudySearcher, trial_id: str, curve: list[Any], error: bool = False, size: float = SIZE) -> None:
     """Plays a trial as Tune does: its last result goes to ``on_trial_complete`` alone."""
     for epoch, value in enumerate(curve[:-1], start=1):
         searcher.on_trial_result(trial_id, result(epoch, value, size))
@@ -164,9 +162,7 @@ def test_the_study_has_two_objectives_with_their_curve(
 
 
 @pytest.mark.parametrize("outcome", [None, {}, {"config/x": 1}])
-def test_a_trial_stopped_before_its_first_result_fails(
-    study_file: StudyFile, outcome: dict[str, Any] | None
-) -> None:
+def test_a_trial_stopped_before_its_first_result_fails(study_file: StudyFile, outcome: dict[str, Any] | None) -> None:
     searcher = make_searcher(study_file)
     searcher.suggest("t1")
     searcher.on_trial_complete("t1", outcome)
@@ -365,9 +361,7 @@ def test_a_trial_has_only_what_applies(study_file: StudyFile) -> None:
 
 
 def test_starting_points_leave_out_what_does_not_apply(study_file: StudyFile) -> None:
-    points = make_points(
-        bare={"kind": "b", "on": False}, part={"kind": "a", "on": True, "x": 1}, open={"on": True}
-    )
+    points = make_points(bare={"kind": "b", "on": False}, part={"kind": "a", "on": True, "x": 1}, open={"on": True})
     searcher = make_searcher(study_file, space=CONDITIONAL_SPACE, starting_points=points)
     bare, part, opened = (searcher.suggest(f"t{number}") for number in range(3))
     assert bare == points[0].values

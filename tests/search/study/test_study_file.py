@@ -34,9 +34,7 @@ def test_goes_on_where_it_was(journal: Path) -> None:
     assert again.trials[3].params == study.trials[3].params
 
 
-def test_makes_missing_folders_and_resolves_relative_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_makes_missing_folders_and_resolves_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     study = StudyFile(Path("a/b/study.journal"), "s", "random").open()
     monkeypatch.chdir("/")
@@ -45,13 +43,7 @@ def test_makes_missing_folders_and_resolves_relative_paths(
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        {"op_code": 0},
-        {"op_code": 99, "worker_id": "w"},
-        {"op_code": "x"},
-        {"op_code": None, "worker_id": "w"},
-    ],
+    "line", [{"op_code": 0}, {"op_code": 99, "worker_id": "w"}, {"op_code": "x"}, {"op_code": None, "worker_id": "w"}]
 )
 def test_names_a_journal_with_records_of_something_else(journal: Path, line: dict[str, object]) -> None:
     for content in (b"", journal.read_bytes()):
@@ -66,9 +58,7 @@ def test_refuses_a_folder(tmp_path: Path) -> None:
         StudyFile(tmp_path, "s").open()
 
 
-@pytest.mark.parametrize(
-    ("modes", "words"), [(("min",), "minimize"), (("max", "min"), "maximize and minimize")]
-)
+@pytest.mark.parametrize(("modes", "words"), [(("min",), "minimize"), (("max", "min"), "maximize and minimize")])
 def test_refuses_other_directions(journal: Path, modes: tuple[Mode, ...], words: str) -> None:
     with pytest.raises(SearchError, match=f"made to maximize its values, but is now asked to {words} them"):
         StudyFile(journal, "s", modes=modes).open()
@@ -85,10 +75,7 @@ def propose(source: StudyFile, n_past: int, conditional: bool) -> list[dict[str,
 @pytest.mark.parametrize("kind", ["tpe", "random"])
 @pytest.mark.parametrize("conditional", [False, True])
 def test_proposals_follow_from_the_seed(tmp_path: Path, kind: SamplerKind, conditional: bool) -> None:
-    make = {
-        name: StudyFile(tmp_path / name, "s", kind, seed, 3)
-        for name, seed in zip("abc", (1, 1, 2), strict=True)
-    }
+    make = {name: StudyFile(tmp_path / name, "s", kind, seed, 3) for name, seed in zip("abc", (1, 1, 2), strict=True)}
     a, b, c = (propose(make[name], 6, conditional) for name in "abc")
     assert a == b
     assert all(mine != other for mine, other in zip(a, c, strict=True))
@@ -105,14 +92,10 @@ def test_running_trials_push_tpe_away(tmp_path: Path) -> None:
 def test_tpe_beats_random_on_a_quadratic() -> None:
     def best(kind: SamplerKind, seed: int) -> float:
         study = optuna.create_study(sampler=StudyFile(Path("unused"), "s", kind, seed, 8).make_sampler(0))
-        study.optimize(
-            lambda trial: sum(trial.suggest_float(name, -1, 1) ** 2 for name in "xyz"), n_trials=30
-        )
+        study.optimize(lambda trial: sum(trial.suggest_float(name, -1, 1) ** 2 for name in "xyz"), n_trials=30)
         return study.best_value
 
-    mean_tpe, mean_random = (
-        np.mean([best(kind, seed) for seed in range(5)]) for kind in SAMPLER_KINDS
-    )
+    mean_tpe, mean_random = (np.mean([best(kind, seed) for seed in range(5)]) for kind in SAMPLER_KINDS)
     assert mean_tpe < mean_random
 
 

@@ -31,11 +31,7 @@ def test_names_are_ones_that_mlflow_takes(name: str, cleaned: str) -> None:
 
 
 def test_nested_params_become_dotted() -> None:
-    assert flatten_params({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None}) == {
-        "a.b.c": 1,
-        "a.d": [1, 2],
-        "e": None,
-    }
+    assert flatten_params({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None}) == {"a.b.c": 1, "a.d": [1, 2], "e": None}
 
 
 def test_long_values_are_cut() -> None:

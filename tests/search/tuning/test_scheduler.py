@@ -76,9 +76,7 @@ def test_a_replayed_scheduler_judges_as_the_first_one(seed: int) -> None:
         trials = [Trial("nothing", stub=True, trial_id=trial_id) for trial_id in curves]
         for trial in trials:
             scheduler.on_trial_add(CONTROLLER, trial)
-        return [
-            report(scheduler, trial, epoch, curves[trial.trial_id][epoch]) for epoch in epochs for trial in trials
-        ]
+        return [report(scheduler, trial, epoch, curves[trial.trial_id][epoch]) for epoch in epochs for trial in trials]
 
     whole = judge(make_asha(9), range(1, 9))
     later = make_asha(9)

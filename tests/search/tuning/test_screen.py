@@ -158,10 +158,7 @@ def test_the_table_keeps_only_what_fits(width: int, n_parameters: int, terminal:
     assert "…" not in screen
     last = screen[screen.rindex("trial ┃") :].splitlines()
     titles = [title.strip() for title in last[0].split("┃")]
-    assert titles == [
-        *("trial", "state", "epoch", "val Dice", "best", "vs zero-shot"),
-        *RECIPE_TITLES[:n_parameters],
-    ]
+    assert titles == [*("trial", "state", "epoch", "val Dice", "best", "vs zero-shot"), *RECIPE_TITLES[:n_parameters]]
     assert all(len(line) <= width for line in last)
     first = [cell.strip() for cell in last[2].split("│")]
     assert first[:7] == ["5", "running", "8/8", "0.500", "0.500", "+0.000", "0.00032"]

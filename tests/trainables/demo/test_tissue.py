@@ -9,14 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from trainables.demo.tissue import (
-    DEMO_CLASSES,
-    DEMO_COUNTS,
-    draw_patient_sizes,
-    make_region,
-    plan_classes,
-    write_demo,
-)
+from trainables.demo.tissue import DEMO_CLASSES, DEMO_COUNTS, draw_patient_sizes, make_region, plan_classes, write_demo
 from trainables.errors import DataError
 
 ALLOWED_IDS = {*DEMO_CLASSES, 21}

@@ -55,11 +55,7 @@ def test_a_flipped_byte_in_any_record_is_found(tmp_path: Path, record: str) -> N
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [
-        ([0.0, NAN], r"w \(1 of 2\)"),
-        ([INF, -INF], r"w \(2 of 2\)"),
-        ([NAN] * 1500, r"w \(1,500 of 1,500\)"),
-    ],
+    [([0.0, NAN], r"w \(1 of 2\)"), ([INF, -INF], r"w \(2 of 2\)"), ([NAN] * 1500, r"w \(1,500 of 1,500\)")],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_values_that_are_not_finite_are_counted(values: list[float], text: str, dtype: torch.dtype) -> None:

@@ -27,20 +27,11 @@ def test_lines_and_paths_point_at_keys_and_items(tmp_path: Path) -> None:
     node = read(tmp_path, "# a comment\nspace:\n  optim.lr:\n    low: 1\npoints:\n  - {a: 1}\n  - b: 2\n")
     space = node.read_mapping()["space"].read_mapping()["optim.lr"].read_mapping()["low"]
     point = node.read_mapping()["points"].read_list()[1].read_mapping()["b"]
-    assert (node.where, space.where, point.where) == (
-        "a.yaml",
-        "a.yaml:4 space.optim.lr.low",
-        "a.yaml:7 points[1].b",
-    )
+    assert (node.where, space.where, point.where) == ("a.yaml", "a.yaml:4 space.optim.lr.low", "a.yaml:7 points[1].b")
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "a: 1\nb: [1, 2.5, 1.0e-4, -3]\nc: {d: true, e: null, f: none}\ng: 'x'\nh: \"1\"\n",
-        "- a\n- - b\n",
-        "1\n",
-    ],
+    "text", ["a: 1\nb: [1, 2.5, 1.0e-4, -3]\nc: {d: true, e: null, f: none}\ng: 'x'\nh: \"1\"\n", "- a\n- - b\n", "1\n"]
 )
 def test_values_are_those_of_safe_load(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text).value == yaml.safe_load(text)
@@ -96,11 +87,7 @@ def test_problems_of_reader_and_caller_come_sorted_by_line(tmp_path: Path) -> No
     node.read_mapping(["known"])
     with pytest.raises(InputError) as caught:
         node.raise_problems()
-    assert [finding.where for finding in caught.value.findings] == [
-        "a.yaml:1 zzz",
-        "a.yaml:2 known",
-        "a.yaml:4 other",
-    ]
+    assert [finding.where for finding in caught.value.findings] == ["a.yaml:1 zzz", "a.yaml:2 known", "a.yaml:4 other"]
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:

@@ -42,8 +42,7 @@ def test_a_part_of_a_gpu_is_a_part_of_its_memory(
 
 
 @pytest.mark.parametrize(
-    ("variable", "n_threads"),
-    [("1", 1), ("2", 2), ("2,1", 2), (" 2 ", 2), ("0", 1), ("", 1), ("many", 1), (None, 1)],
+    ("variable", "n_threads"), [("1", 1), ("2", 2), ("2,1", 2), (" 2 ", 2), ("0", 1), ("", 1), ("many", 1), (None, 1)]
 )
 def test_threads_follow_the_variable_that_ray_sets(
     monkeypatch: pytest.MonkeyPatch, variable: str | None, n_threads: int

@@ -79,10 +79,7 @@ def test_flips_are_all_8_symmetries_of_image_and_mask_alike() -> None:
 @pytest.mark.parametrize("kind", ["color", "stain", "elastic", "all"])
 def test_strength_0_is_flips_alone(kind: str) -> None:
     image, mask = draw_region(64)
-    augmenter, flips = (
-        Augmenter(AugmentRecipe(kind=kind, strength=0.0)),
-        Augmenter(AugmentRecipe(kind="flips")),
-    )
+    augmenter, flips = (Augmenter(AugmentRecipe(kind=kind, strength=0.0)), Augmenter(AugmentRecipe(kind="flips")))
     for seed in range(5):
         assert np.array_equal(augmenter(image, mask, seed)[0], flips(image, mask, seed)[0])
 

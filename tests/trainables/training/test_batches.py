@@ -155,9 +155,7 @@ def test_no_region_shows_more_than_its_share_of_objects(tissue_store: RegionStor
     assert {len(regions[position].prompts) for position in range(len(regions))} == {limit}
 
 
-def test_a_batch_without_any_object_is_left_out(
-    write_store: Callable[..., RegionStore],
-) -> None:
+def test_a_batch_without_any_object_is_left_out(write_store: Callable[..., RegionStore]) -> None:
     full, specks = np.ones((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
     full[10:20] = 2
     specks[5, 5:9] = 1  # a component of 4 pixels, too few for the protocol
