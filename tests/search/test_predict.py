@@ -117,13 +117,7 @@ def test_an_image_whose_mask_would_be_the_legend_is_refused(
 
 
 @pytest.mark.parametrize("option", ["--model", "--out", "--checkpoint", "IMAGE"])
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("\udcff", "surrogates not allowed"),
-        ("circle", "ymlink"),
-    ],
-)
+@pytest.mark.parametrize(("text", "what"), [("\udcff", "surrogates not allowed"), ("circle", "ymlink")])
 def test_what_can_be_no_path_is_refused(
     option: str,
     text: str,
