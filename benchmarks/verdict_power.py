@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from search.judging.paired_scores import read_scores
-from search.judging.statistics import Comparison, FloatArray, compare, decide
+from search.judging.statistics import Comparison, FloatArray, compare
+from search.judging.verdict import decide
 
 N_TEST, N_VALIDATION, N_TRIALS = 45, 21, 32
 N_RESAMPLES = 1_999  # fewer than the verdict's 9,999: the word of a draw may differ, the rate hardly does

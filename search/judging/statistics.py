@@ -10,18 +10,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Word = Literal["beaten", "not beaten", "undecided"]
 FloatArray = NDArray[np.float64]
 
-MIN_PATIENTS = 6  # the two-sided signed-rank p-value of five patients is at least 2 / 2**5 = 0.0625
 N_RESAMPLES = 9_999
-_DECIMALS = 12  # 0.3 - 0.2 and 0.2 - 0.1 are a tie, not a win by 3e-17
+DECIMALS = 12  # 0.3 - 0.2 and 0.2 - 0.1 are a tie, not a win by 3e-17
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Comparison:
     Attributes:
         mean_difference: Mean over pairs, in [-1, 1].
         interval: BCa interval, patients resampled; None where one patient leaves nothing to resample.
-        strict_interval: The same at the stricter confidence that `beaten` needs (see `decide`).
+        strict_interval: The same at the stricter confidence that `beaten` needs (see `search.judging.verdict.decide`).
         p_value: Two-sided Wilcoxon signed-rank on patient means; 1 if no patient differs.
         ranks_favor_candidate: Whether the signed-rank sum is above what no difference gives.
         n_pairs: Number of (image, class) pairs.
@@ -85,11 +82,11 @@ def compare(
         n_resamples: Bootstrap resamples.
     """
     assert difference.size, "nothing to compare"
-    difference = np.round(difference, _DECIMALS)
+    difference = np.round(difference, DECIMALS)
     patients, index = np.unique(patient, return_inverse=True)
     sums = np.asarray(np.bincount(index, weights=difference), dtype=np.float64)
     counts = np.bincount(index).astype(np.float64)
-    means = np.round(sums / counts, _DECIMALS)
+    means = np.round(sums / counts, DECIMALS)
     interval, strict = bootstrap_intervals(sums, counts, (confidence, strict_confidence(confidence)), rng, n_resamples)
     return Comparison(
         mean_difference=float(difference.mean()),
@@ -107,7 +104,7 @@ def compare(
 
 def strict_confidence(confidence: float) -> float:
     """Returns the confidence of the interval that `beaten` needs: a fifth of the error, 0.99 for 0.95."""
-    return round(1 - (1 - confidence) / 5, _DECIMALS)
+    return round(1 - (1 - confidence) / 5, DECIMALS)
 
 
 def bootstrap_intervals(
@@ -176,36 +173,3 @@ def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:
     from statsmodels.stats.multitest import multipletests  # takes longer to import than the rest
 
     return tuple(float(p) for p in multipletests(p_values, method="holm")[1]) if p_values else ()
-
-
-def decide(comparison: Comparison) -> tuple[Word, str]:
-    """Returns the one word about candidate and baseline, with its reason.
-
-    With the default confidence of 0.95:
-
-    - `undecided` if there are fewer than 6 patients, whatever they show;
-    - `beaten` if the 99 % interval of the mean difference lies above 0 and the two-sided signed-rank test on
-      patient means gives p < 0.05 in the candidate's favor;
-    - `not beaten` if the 95 % interval shows the candidate at or below the baseline (upper bound <= 0);
-    - `undecided` otherwise.
-
-    The 95 % interval does not hold its promise where a few patients lose much and most gain a little: without
-    any difference it lies above 0 in more than 5 % of draws (docs/verdict.md). Hence 99 %, and a second test.
-    """
-    interval, strict, p = comparison.interval, comparison.strict_interval, comparison.p_value
-    if comparison.n_patients < MIN_PATIENTS or interval is None or strict is None:
-        patients = "1 patient is" if comparison.n_patients == 1 else f"{comparison.n_patients} patients are"
-        return "undecided", f"{patients} too few to decide (at least {MIN_PATIENTS} needed)"
-    alpha = round(1 - interval.confidence, _DECIMALS)  # 1 - 0.95 is a little more than 0.05
-    percent, strict_percent = f"{100 * interval.confidence:.4g} %", f"{100 * strict.confidence:.4g} %"
-    agrees = p < alpha and comparison.ranks_favor_candidate
-    if strict.low > 0 and agrees:
-        reason = f"the {strict_percent} interval lies above 0 and the signed-rank test agrees (p = {p:.2g})"
-        return "beaten", reason
-    if interval.high <= 0:
-        return "not beaten", f"the {percent} interval shows the candidate at or below the baseline"
-    if interval.low <= 0:
-        return "undecided", f"the {percent} interval includes 0"
-    if strict.low <= 0:
-        return "undecided", f"the {percent} interval lies above 0, but the {strict_percent} one includes 0"
-    return "undecided", f"the interval lies above 0, but the signed-rank test does not agree (p = {p:.2g})"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from search.errors import ConfigError
 from search.judging.paired_scores import PairedScores
-from search.judging.statistics import Comparison, Word, adjust_holm, compare, decide
+from search.judging.statistics import DECIMALS, Comparison, adjust_holm, compare
 
 # Of Dice: two trainings that differ by their seeds alone differ by as much.
 SMALL_DIFFERENCE = 0.005
+
+Word = Literal["beaten", "not beaten", "undecided"]
+MIN_PATIENTS = 6  # the two-sided signed-rank p-value of five patients is at least 2 / 2**5 = 0.0625
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ClassComparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The figures and the one word; `search.judging.statistics.decide` holds the rule.
+    """The figures and the one word; `decide` holds the rule.
 
     Attributes:
         word: `beaten`, `not beaten` or `undecided`.
@@ -113,6 +116,39 @@ def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verd
         per_class=_compare_classes(scores, seed, confidence),
         notes=(*scores.notes, *_note_small_difference(word, overall)),
     )
+
+
+def decide(comparison: Comparison) -> tuple[Word, str]:
+    """Returns the one word about candidate and baseline, with its reason.
+
+    With the default confidence of 0.95:
+
+    - `undecided` if there are fewer than 6 patients, whatever they show;
+    - `beaten` if the 99 % interval of the mean difference lies above 0 and the two-sided signed-rank test on
+      patient means gives p < 0.05 in the candidate's favor;
+    - `not beaten` if the 95 % interval shows the candidate at or below the baseline (upper bound <= 0);
+    - `undecided` otherwise.
+
+    The 95 % interval does not hold its promise where a few patients lose much and most gain a little: without
+    any difference it lies above 0 in more than 5 % of draws (docs/verdict.md). Hence 99 %, and a second test.
+    """
+    interval, strict, p = comparison.interval, comparison.strict_interval, comparison.p_value
+    if comparison.n_patients < MIN_PATIENTS or interval is None or strict is None:
+        patients = "1 patient is" if comparison.n_patients == 1 else f"{comparison.n_patients} patients are"
+        return "undecided", f"{patients} too few to decide (at least {MIN_PATIENTS} needed)"
+    alpha = round(1 - interval.confidence, DECIMALS)  # 1 - 0.95 is a little more than 0.05
+    percent, strict_percent = f"{100 * interval.confidence:.4g} %", f"{100 * strict.confidence:.4g} %"
+    agrees = p < alpha and comparison.ranks_favor_candidate
+    if strict.low > 0 and agrees:
+        reason = f"the {strict_percent} interval lies above 0 and the signed-rank test agrees (p = {p:.2g})"
+        return "beaten", reason
+    if interval.high <= 0:
+        return "not beaten", f"the {percent} interval shows the candidate at or below the baseline"
+    if interval.low <= 0:
+        return "undecided", f"the {percent} interval includes 0"
+    if strict.low <= 0:
+        return "undecided", f"the {percent} interval lies above 0, but the {strict_percent} one includes 0"
+    return "undecided", f"the interval lies above 0, but the signed-rank test does not agree (p = {p:.2g})"
 
 
 def _note_small_difference(word: Word, overall: Comparison) -> tuple[str, ...]:

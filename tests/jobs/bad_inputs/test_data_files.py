@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from search.judging.statistics import MIN_PATIENTS
+from search.judging.verdict import MIN_PATIENTS
 from trainables.data.checks import MIN_TEST_PATIENTS
 
 Spoil = Callable[[Path], object]

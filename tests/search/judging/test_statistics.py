@@ -15,9 +15,9 @@ from search.judging.statistics import (
     adjust_holm,
     bootstrap_intervals,
     compare,
-    decide,
     signed_rank_p_value,
 )
+from search.judging.verdict import decide
 
 CLEAR = Comparison(
     mean_difference=0.05,
