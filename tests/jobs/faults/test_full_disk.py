@@ -58,7 +58,7 @@ def test_a_full_disk_stops_the_search_which_goes_on_later(undisturbed: Path, sma
     assert describe_search(folder, "job") == describe_search(undisturbed, "job")
 
 
-def test_an_export_that_finds_no_room_is_told_and_leaves_nothing(undisturbed: Path, small_disk: Path) -> None:
+def test_an_export_that_finds_no_room_says_so_and_leaves_nothing(undisturbed: Path, small_disk: Path) -> None:
     filler = fill(small_disk)
     os.truncate(filler, filler.stat().st_size - 1_000_000)  # a tenth of what an export takes
     command = ["-m", "search.export", "--run", str(undisturbed / "runs" / "job"), "--out", str(small_disk / "model")]

@@ -19,7 +19,7 @@ N_KILLS = 10
 
 def test_ten_kills_leave_no_trace(undisturbed: Path, work_folder: Path) -> None:
     draw, n_rows = random.Random(5), count_rows(undisturbed / "runs" / "job")
-    # Of the machine's own speed, lest a fast one ends between two kills.
+    # The machine's own speed sets it, so that a fast search does not end between two kills.
     longest_s = json.loads((undisturbed / "runs" / "job" / "summary.json").read_text())["wall_seconds"] / 4
     process = start_search(work_folder, *SMALL, "--name", "job")
     kills = 0

@@ -37,7 +37,7 @@ def kill_trainer(folder: Path, process: subprocess.Popen[str], dead: set[int], d
         folder: Of the search ``job``.
         process: The search.
         dead: Process ids of workers that were killed before; the one that is killed joins them. By their titles,
-            workers cannot be told apart: Ray sometimes leaves a worker that trains the title of an idle one.
+            workers cannot be distinguished: Ray sometimes leaves a worker that trains the title of an idle one.
         delay_s: How long after the report, which is in the next epoch or in writing the checkpoint.
     """
     end = time.monotonic() + LIMIT_S

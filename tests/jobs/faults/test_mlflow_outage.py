@@ -1,4 +1,4 @@
-"""An MLflow server that is not there, dies in mid-search or loses an answer: what reaches it, what the user is told."""
+"""An MLflow server that is not there, dies in mid-search or loses an answer: what reaches it, what the user reads."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Job:
     def __init__(self, folder: Path, tracking_uri: str, *options: str) -> None:
         self.run = folder / "runs" / "job"
         self._folder = folder
-        self._n_told_before = len(read_screen(folder))
+        self._n_printed_before = len(read_screen(folder))
         self._process = start_search(folder, *options, tracking_uri=tracking_uri)
 
     @staticmethod
@@ -127,7 +127,7 @@ class Job:
 
     @property
     def screen(self) -> str:
-        return read_screen(self._folder)[self._n_told_before :]
+        return read_screen(self._folder)[self._n_printed_before :]
 
     @property
     def trial_ids(self) -> list[str]:
@@ -262,7 +262,7 @@ def resumed(stayed: Outcome) -> Outcome:
 
 @pytest.fixture(params=["passed", "resumed"])
 def delivered(request: pytest.FixtureRequest) -> Outcome:
-    """A search of which everything must have reached the store in the end."""
+    """A search whose records must all have reached the store in the end."""
     outcome: Outcome = request.getfixturevalue(request.param)
     return outcome
 
@@ -274,9 +274,9 @@ class TestAtTheStart:
         place = f"127.0.0.1:{find_free_port()}"
         job = Job.begin(work_folder, f"http://someone:secret@{place}", num_trials=1, max_epochs=1)
         assert finish(job, Server(work_folder / "none")).code == 2, job.screen
-        _, _, told = job.screen.partition("error: 1 problem; nothing was started\n")
-        assert told.startswith(f"  MLFLOW_TRACKING_URI http://someone:***@{place}\n")
-        assert f"no server answers at {place} (Connection refused)" in told and "start the server" in told
+        _, _, finding = job.screen.partition("error: 1 problem; nothing was started\n")
+        assert finding.startswith(f"  MLFLOW_TRACKING_URI http://someone:***@{place}\n")
+        assert f"no server answers at {place} (Connection refused)" in finding and "start the server" in finding
         assert "secret" not in job.screen and "Traceback" not in job.screen
         assert not list((work_folder / "runs").glob("[!.]*"))
 
@@ -377,8 +377,8 @@ class TestAnOutageThatStays:
 
     def test_the_screen_says_how_many_records_wait_where_and_what_delivers_them(self, stayed: Outcome) -> None:
         assert stayed.waiting > N_WAITING
-        told = f"MLflow could not be reached: {stayed.waiting} records wait in {stayed.job.run}"
-        assert told in stayed.job.screen
+        line = f"MLflow could not be reached: {stayed.waiting} records wait in {stayed.job.run}"
+        assert line in stayed.job.screen
         assert f"--resume {stayed.job.run}" in stayed.job.screen
 
     def test_a_resume_ends_well(self, resumed: Outcome) -> None:

@@ -72,7 +72,7 @@ def test_a_killed_search_goes_on_from_checkpoints_in_a_bucket(
     assert not [key for key in list_keys() if "images" in key or key.endswith((".png", ".npy", ".dat"))]
 
 
-def test_a_bucket_that_is_not_there_is_told_before_anything_starts(
+def test_a_bucket_that_is_not_there_is_reported_before_anything_starts(
     server: ThreadedMotoServer, work_folder: Path
 ) -> None:
     process = start_search(work_folder, *SMALL, "--name", "job", "--storage", "s3://no-such-bucket/searches")

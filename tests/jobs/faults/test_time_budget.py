@@ -1,4 +1,4 @@
-"""A search whose time is over ends like any other: the trials that it stops are told as stopped, everywhere."""
+"""A search whose time is over ends like any other: the trials that it stops count as stopped, everywhere."""
 
 from __future__ import annotations
 

@@ -193,8 +193,8 @@ def test_each_summary_tells_of_its_own_trials(pair: list[Ended], runs: list[Any]
         assert len(openings) == 1 and summary["best_trial"] in openings[0]["candidate"]
         parent = parents[summary["parent_run_id"]].data
         assert parent.tags["best_trial"] == summary["best_trial"]
-        for told, name in (("best_val_dice", "search_val_dice"), ("test_dice", "test_dice")):
-            assert parent.metrics[told] == pytest.approx(summary[name])
+        for metric, name in (("best_val_dice", "search_val_dice"), ("test_dice", "test_dice")):
+            assert parent.metrics[metric] == pytest.approx(summary[name])
     bars = [(each.summary["zeroshot_val_dice"], each.summary["data_fingerprint"]) for each in pair]
     assert bars[0] == bars[1]
 

@@ -91,7 +91,7 @@ def test_lines_are_printed_as_they_are(plan: SearchPlan, tracker: Tracker) -> No
     assert read_screen(session) == line + "\n"
 
 
-def test_an_outage_is_told_and_stops_nothing(plan: SearchPlan, tracker: Tracker) -> None:
+def test_an_outage_is_reported_and_stops_nothing(plan: SearchPlan, tracker: Tracker) -> None:
     session = begin(plan, tracker)
     session.track(lambda: tracker.finish("no-such-run"))
     assert "MLflow: could not finish the run" in read_screen(session)
