@@ -97,7 +97,7 @@ class NamingReport:
         """Returns the confusion matrix as CSV: a row per prompted class, its counts, then its F1."""
         f1 = self.f1_per_class(method)
         table = pd.DataFrame(self.confusion(method), pd.Index(self.classes, name="prompted"), [*self.classes, EMPTY])
-        table["f1"] = [f1.get(name) for name in self.classes]
+        table.insert(len(table.columns), "f1", [f1.get(name) for name in self.classes], allow_duplicates=True)
         return str(table.to_csv(float_format="%.6f", lineterminator="\n"))
 
     def to_items_csv(self) -> str:

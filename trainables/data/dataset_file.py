@@ -101,6 +101,7 @@ def read_dataset_file(root: Path, default_classes: Mapping[int, str], findings: 
 def _read_settings(path: Path, top: YamlNode, default_classes: Mapping[int, str], is_sound: bool) -> DatasetFile:
     entries = top.read_mapping(_KEYS)
     entries = {key: node for key, node in entries.items() if node.value is not None}
+    name = _read_name(entries["name"]) if "name" in entries else None
     n_before = len(top.problems)
     classes = _read_classes(entries["classes"]) if "classes" in entries else None
     taken = {one: f"the class {called}" for one, called in (classes or default_classes).items()}
@@ -112,7 +113,7 @@ def _read_settings(path: Path, top: YamlNode, default_classes: Mapping[int, str]
     split, patients = entries.get("split"), entries.get("patients")
     return DatasetFile(
         path=path,
-        name=_read_name(entries["name"]) if "name" in entries else None,
+        name=name,
         classes=classes,
         has_classes=is_sound and len(top.problems) == n_before and meant <= {None},
         background_ids=background,

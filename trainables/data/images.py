@@ -26,6 +26,7 @@ Palette = Mapping[int, tuple[int, int, int]]  # index -> RGB
 
 # 3.3 mm a side at 0.25 micrometres; a file that claims more could fill the memory. Pillow refuses TIFFs of 179 million.
 MAX_PIXELS = 178_000_000
+MAX_FILE_BYTES = 5 * MAX_PIXELS  # of an uncompressed picture with an alpha channel, and its metadata
 
 _READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
@@ -76,11 +77,14 @@ def read_bytes(path: Path) -> bytes:
     """Reads a whole file.
 
     Raises:
-        DataError: If it cannot be read, or is a pipe or a device, which may never end.
+        DataError: If it cannot be read, is larger than any region, or is a pipe or a device, which may never end.
     """
     try:
         if path.exists() and not path.is_file():
             raise DataError.at(path, "is no plain file", "put the picture itself there")
+        if path.exists() and (n_bytes := path.stat().st_size) > MAX_FILE_BYTES:
+            what = f"has {n_bytes:,} bytes, more than {MAX_FILE_BYTES:,}"
+            raise DataError.at(path, what, "cut the slide into regions")
         return path.read_bytes()
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"

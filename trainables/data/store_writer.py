@@ -18,7 +18,7 @@ from jaxtyping import Float32, Shaped
 from numpy.lib.format import open_memmap
 
 from trainables.data.checks import DecodedRegion, RegionReport, examine_regions
-from trainables.data.images import RgbImage, digest_pixels, read_size
+from trainables.data.images import MAX_PIXELS, RgbImage, digest_pixels, read_size
 from trainables.data.regions import RegionSet
 from trainables.errors import DataError, Finding
 
@@ -41,9 +41,10 @@ def describe_arrays(n_regions: int, image_size: int, n_mask_pixels: int) -> dict
     }
 
 
-def count_store_bytes(regions: RegionSet, image_size: int) -> int:
+def count_store_bytes(regions: RegionSet, image_size: int, n_mask_pixels: int | None = None) -> int:
     """Returns how many bytes a store takes besides its index; the masks' sizes come from their headers."""
-    arrays = describe_arrays(len(regions.regions), image_size, _count_mask_pixels(regions))
+    n_mask_pixels = _count_mask_pixels(regions) if n_mask_pixels is None else n_mask_pixels
+    arrays = describe_arrays(len(regions.regions), image_size, n_mask_pixels)
     return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in arrays.values())
 
 
@@ -83,9 +84,10 @@ class _StoreWriter:
 
     def __init__(self, regions: RegionSet, image_size: int, folder: Path) -> None:
         """Creates the arrays at full size. Raises OSError if the disk has no room for them."""
-        if count_store_bytes(regions, image_size) > shutil.disk_usage(folder).free:
+        n_mask_pixels = _count_mask_pixels(regions)
+        if count_store_bytes(regions, image_size, n_mask_pixels) > shutil.disk_usage(folder).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        shapes = describe_arrays(len(regions.regions), image_size, _count_mask_pixels(regions))
+        shapes = describe_arrays(len(regions.regions), image_size, n_mask_pixels)
         self._arrays = {name: _create_array(folder / name, *shape) for name, shape in shapes.items()}
         self._regions, self._side, self._folder = regions, image_size, folder
         self._sha256: list[tuple[str, str]] = []
@@ -98,6 +100,8 @@ class _StoreWriter:
         """Writes the next region, which has no findings."""
         assert decoded.image is not None and decoded.mask is not None
         row, start, self._n_mask_pixels = len(self._sizes), self._n_mask_pixels, self._n_mask_pixels + decoded.mask.size
+        if self._n_mask_pixels > self._arrays[MASKS].size:
+            raise _changed(decoded.region.mask)
         square = (self._side, self._side)
         self._arrays[IMAGES][row] = resize_image(decoded.image, self._side)
         self._arrays[MASKS][start : self._n_mask_pixels] = decoded.mask.ravel()
@@ -109,6 +113,8 @@ class _StoreWriter:
 
     def finish(self, report: RegionReport) -> str:
         """Writes the index and returns the fingerprint."""
+        if self._n_mask_pixels != self._arrays[MASKS].size:
+            raise _changed(self._regions.root)
         for array in self._arrays.values():
             array.flush()
         regions, fingerprint = self._regions, compute_fingerprint(self._regions, self._sha256)
@@ -149,8 +155,13 @@ def compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> s
 
 
 def _count_mask_pixels(regions: RegionSet) -> int:
+    """Returns the pixels of all masks by their headers; a mask that decoding will refuse takes none."""
     sizes = filter(None, (read_size(region.mask) for region in regions.regions))
-    return sum(height * width for height, width in sizes)
+    return sum(height * width for height, width in sizes if height * width <= MAX_PIXELS)
+
+
+def _changed(path: Path) -> DataError:
+    return DataError.at(path, "changed while it was read", "start again when nothing writes there any more")
 
 
 def _create_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:

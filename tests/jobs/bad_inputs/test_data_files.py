@@ -116,6 +116,11 @@ def make_pipe(root: Path) -> None:
     os.mkfifo(root / IMAGE)
 
 
+def put_slide(root: Path) -> None:
+    """Puts a file of 30 GB there that takes no room on the disk."""
+    os.truncate(root / IMAGE, 30_000_000_000)
+
+
 def dangle(root: Path) -> None:
     (root / IMAGE).unlink()
     (root / IMAGE).symlink_to(root / "nowhere.png")
@@ -268,6 +273,7 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "broken header": (write(IMAGE, b"\x89PNG\r\n\x1a\n" + bytes(40)), IMAGE, "cannot be decoded"),
     "link to nothing": (dangle, IMAGE, "cannot be read"),
     "pipe": (make_pipe, IMAGE, "no plain file"),
+    "whole slide": (put_slide, IMAGE, "has 30,000,000,000 bytes, more than 890,000,000"),
     "image bomb": (bomb, IMAGE, "30000 x 20000 pixels"),
     # Kinds of pictures.
     "16-bit image": (redraw(IMAGE, lambda image: image[..., 0].astype(np.uint16) * 257), IMAGE, "more than 8 bits"),

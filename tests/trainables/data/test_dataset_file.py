@@ -99,6 +99,7 @@ def test_places_in_the_split_have_their_line(tmp_path: Path) -> None:
 def test_while_ids_may_mean_anything_nothing_is_said_of_masks(tmp_path: Path, key: str) -> None:
     assert not read(tmp_path, key)[0].has_classes
     assert read(tmp_path, "name: a\nsplt: {}")[0].has_classes
+    assert read(tmp_path, 'name: ""\nclasses: {1: a}')[0].has_classes
 
 
 def test_names_are_composed(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from trainables.data import store_writer
 from trainables.data.regions import RegionSet
 from trainables.data.store import RegionStore
 from trainables.data.store_writer import count_store_bytes
@@ -49,3 +51,31 @@ def test_without_allocation_stores_are_the_same(
     built = RegionStore.build(regions, 8, tmp_path / "other")
     for path in expected.folder.iterdir():
         assert (built.folder / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("height", [3, 9], ids=["smaller", "larger"])
+def test_a_mask_that_changes_during_the_build_is_reported(
+    regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, height: int
+) -> None:
+    counted = store_writer.read_size
+
+    def count_then_change(path: Path) -> tuple[int, int] | None:
+        size = counted(path)
+        for folder, pixels in (
+            ("images", np.zeros((height, 7, 3), np.uint8)),
+            ("masks", np.ones((height, 7), np.uint8)),
+        ):
+            Image.fromarray(pixels).save(path.parent.parent / folder / path.name)
+        return size
+
+    monkeypatch.setattr(store_writer, "read_size", count_then_change)
+    with pytest.raises(DataError, match="changed while it was read"):
+        RegionStore.build(regions, 8, tmp_path / "cache")
+
+
+def test_a_mask_whose_header_claims_too_much_takes_no_room(
+    regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = count_store_bytes(regions, 8)
+    monkeypatch.setattr(store_writer, "read_size", lambda path: (100_000, 100_000) if path.stem == "1" else (5, 7))
+    assert count_store_bytes(regions, 8) < before
