@@ -88,8 +88,13 @@ def _choose_session_folder() -> dict[str, str]:
     """Returns Ray's option for the folder of its sockets; none where its own choice leaves their paths short enough."""
     # As Ray 2.60 chooses it (ray._common.utils.get_user_temp_dir).
     chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
-    is_short = len(os.fsencode(chosen)) <= MAX_TEMPORARY_BYTES
-    return {} if is_short else {"_temp_dir": str(_make_temporary("ray-", "/tmp"))}
+    if len(os.fsencode(chosen)) <= MAX_TEMPORARY_BYTES:
+        return {}
+    try:
+        return {"_temp_dir": str(_make_temporary("ray-", "/tmp"))}
+    except OSError as error:
+        what = f"is too long for Ray, whose sockets lie there, and /tmp cannot be written ({error.strerror})"
+        raise ConfigError.at(f"TMPDIR {chosen}", what, "set RAY_TMPDIR to a shorter folder") from error
 
 
 def _make_temporary(prefix: str, above: str | None = None) -> Path:

@@ -44,7 +44,7 @@ def run_command(action: Callable[[], int | None]) -> int:
     code = FAILED
     try:
         code = _call(action)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:
         if not _is_unread(sys.stdout):
             raise

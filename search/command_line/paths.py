@@ -26,7 +26,10 @@ def expand_path(text: str) -> Path:
     try:
         if not text:
             raise ValueError("it is empty; a variable of the shell may be unset")
-        path = Path(os.path.expanduser(text)).resolve()
+        expanded = os.path.expanduser(text)
+        if expanded.startswith("~"):
+            raise ValueError(f"there is no user {expanded[1:].partition(os.sep)[0]}")
+        path = Path(expanded).resolve()
         str(path).encode()  # PyTorch writes weights to UTF-8 paths alone
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
         raise ConfigError.at(repr(text), f"cannot be used as a path: {error}", "check the path") from error

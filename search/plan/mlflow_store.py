@@ -39,8 +39,9 @@ def check_tracking(uri: str | None) -> None:
             raise ValueError("is blank")
         absolute = make_uri_absolute(uri)
         parts = urlsplit(absolute)
+        port = parts.port  # raises ValueError where it is no number
         if parts.scheme in _PORTS:
-            _check_server(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
+            _check_server(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
             return
     except ValueError as error:
         raise ConfigError.at(where, str(error), fix) from error

@@ -51,7 +51,9 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
     assert options.resume is not None
     folder = _find_folder(locate_storage(options.storage), options.resume)
     record = SearchRecord.read(folder)
-    n_before = int(record.config.get("num_trials", 0))
+    if "num_trials" not in record.config:
+        raise ConfigError.at(folder / RECORD_FILE, "config.num_trials is missing", "restore the file from a copy")
+    n_before = int(record.config["num_trials"])
     findings = [
         Finding(dash(name), "is fixed: the search began with its own", "leave it out")
         for name, field in FIELDS.items()

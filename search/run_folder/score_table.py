@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,30 +79,19 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     fix = "give a CSV file in UTF-8"
     try:
-        cells = pd.read_csv(
-            path,
-            engine="python",  # marks the cells that short rows lack
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            encoding="utf-8-sig",
-        )
-        cells.index += 1
-        cells = cells.dropna(how="all")
-        if cells.empty:
-            raise pd.errors.EmptyDataError
-    except pd.errors.EmptyDataError:
-        raise ConfigError([Finding(str(path), "is empty", f"{fix} with a header")]) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError([Finding(str(path), f"cannot be read: {reason}", fix)]) from None
-    table = cells.iloc[1:].set_axis([name.strip() for name in cells.iloc[0].fillna("")], axis="columns")
-    short = table.index[table.isna().any(axis="columns")]
-    if len(short):
-        what = f"the header has {len(table.columns)} columns, but not {format_rows(short)}"
-        raise ConfigError([Finding(str(path), what, "give every row one value a column")])
-    return table
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            rows = [(reader.line_num, cells) for cells in reader if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError.at(path, f"cannot be read: {getattr(error, 'strerror', None) or error}", fix) from None
+    if not rows:
+        raise ConfigError.at(path, "is empty", f"{fix} with a header")
+    (_, header), *rows = rows
+    if uneven := [number for number, cells in rows if len(cells) != len(header)]:
+        what = f"the header has {len(header)} columns, but not {format_rows(uneven)}"
+        raise ConfigError.at(path, what, "give every row one value a column")
+    numbers, cells = [number for number, _ in rows], [cells for _, cells in rows]
+    return pd.DataFrame(cells, numbers, [name.strip() for name in header], dtype=str)
 
 
 def format_rows(numbers: Sequence[int] | pd.Index[int]) -> str:

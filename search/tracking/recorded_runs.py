@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from search.run_folder.origin import Origin
 from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
+from search.tracking.errors import translate_errors
 from search.tracking.pages import (
     NOTE_TAG,
     RECORDED_NOTE,
@@ -53,8 +54,9 @@ def log_recorded_experiments(tracker: Tracker) -> str:
         return error.experiment_id
     rows = order_rows({row.name: row for row in (*RECORDED_EXPERIMENTS, *RECORDED_BARS)}.values())
     start_ms = int(time.time() * 1000)
-    with take_turns(recorded.uri):
-        found = {run.tags.get(RECORDED_NAME_TAG): run for run in recorded.find_runs({RUN_KIND_TAG: "recorded"})}
+    with translate_errors("list the recorded experiments"), take_turns(recorded.uri):
+        oldest_last = reversed(recorded.find_runs({RUN_KIND_TAG: "recorded"}))
+        found = {run.tags.get(RECORDED_NAME_TAG): run for run in oldest_last}
         for index, row in enumerate(rows):
             # MLflow shows the youngest first: a millisecond each keeps the order of the rows.
             _log_row(recorded, row, found.get(row.name), start_ms - index)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 CONNECT_TIMEOUT_S = 12.0
+LATE_LOOKS_S = (0.0, 2.0, 4.0)  # pauses before looking for a run whose answer was lost
 
 logger = logging.getLogger(__name__)
 
@@ -156,12 +157,14 @@ class Tracker:
                 run = self.client.create_run(self.experiment_id, start_ms, all_tags, run_name=name)
             return str(run.info.run_id)
         except TrackingUnavailable:
-            # Perhaps only the answer was lost.
-            with translate_errors("search the runs"):
-                runs = self.client.search_runs([self.experiment_id], f"attributes.start_time = {start_ms}")
-            for run in runs:
-                if run.info.run_name == name and all_tags.items() <= run.data.tags.items():
-                    return str(run.info.run_id)
+            # Perhaps only the answer was lost, or a busy server is still at work.
+            for pause_s in LATE_LOOKS_S:
+                time.sleep(pause_s)
+                with translate_errors("search the runs"):
+                    runs = self.client.search_runs([self.experiment_id], f"attributes.start_time = {start_ms}")
+                for run in runs:
+                    if run.info.run_name == name and all_tags.items() <= run.data.tags.items():
+                        return str(run.info.run_id)
             raise
 
     def start_child(self, parent: str, name: str, run_kind: str, tags: Mapping[str, str], **time: int) -> str:
@@ -221,7 +224,7 @@ class Tracker:
 
         time_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         finite, dropped = split_finite(metrics)
-        for name in dropped.keys() - self._dropped:
+        for name in (name for name in dropped if name not in self._dropped):
             logger.warning("%s is %s at step %d: not sent to MLflow (warned once a metric)", name, dropped[name], step)
         self._dropped |= dropped.keys()
         batch = [Metric(name, value, time_ms, step) for name, value in finite.items()]

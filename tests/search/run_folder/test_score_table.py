@@ -111,3 +111,12 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes | None, what
 def test_of_many_rows_ten_are_named() -> None:
     assert format_rows(range(2, 14)) == "rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more"
     assert format_rows([7]) == "row 7"
+
+
+def test_names_are_no_hint_of_compression_and_lines_are_counted_as_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "scores.zip"
+    path.write_text('\nfile,class,a\nr0.png,"two\nlines",0.5\nr1.png,tumor\nr2.png,tumor,0.5,0.5\n')
+    with pytest.raises(ConfigError, match="the header has 3 columns, but not rows 5, 6"):
+        read_table(path)
+    path.write_text('\nfile,class,a\nr0.png,"two\nlines",0.5\n')
+    assert read_table(path).to_dict() == {"file": {4: "r0.png"}, "class": {4: "two\nlines"}, "a": {4: "0.5"}}
