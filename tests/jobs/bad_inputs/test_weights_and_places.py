@@ -165,7 +165,8 @@ def test_weights_saved_without_checksums_are_sound(tmp_path: Path, check: Callab
     ("options", "where", "what"),
     [
         (("--storage", "/proc/runs"), "--storage", "cannot be made"),
-        (("--checkpoint", "~nobody-here/w.pt"), "~nobody-here/w.pt", "there is no user nobody-here"),
+        (("--storage", "~nobody-here/runs"), "~nobody-here/runs", "there is no user nobody-here"),
+        (("--checkpoint", "~nobody-here/w.pt"), "~nobody-here/w.pt", "no such file"),
         (("--checkpoint", "/dev/zero"), "/dev/zero", "not a regular file but a device"),
         (("--clip-weights", "/dev/zero"), "/dev/zero", "not a regular file but a device"),
         (("--folds", "99"), "--folds 99", "give at most 14"),
