@@ -42,7 +42,7 @@ def test_space_data_weights_and_options_at_once(
         ("images/r02.png", "0 bytes"),
         ("masks/r03.png", "looks like 0/255"),
         ("masks/lonely.png", "has no image"),
-        ("dataset.yaml:1 splt", "did you mean split?"),
+        ("dataset.yaml:1 splt", "did you mean 'split'?"),
     ):
         assert_reported(outcome.findings, where, what)
     assert len(outcome.findings) == 11

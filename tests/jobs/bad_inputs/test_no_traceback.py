@@ -17,7 +17,7 @@ from search.errors import ConfigError
 from search.space.config import load_config
 from trainables.data.images import decode_image, decode_mask
 from trainables.data.regions import list_regions
-from trainables.errors import DataError
+from trainables.errors import DataError, InputError
 from trainables.files.yaml_lines import read_yaml
 from trainables.recipe import list_rules
 
@@ -61,10 +61,10 @@ def test_space_files(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.yaml"
         path.write_bytes(content)
-        for read in (read_yaml, lambda path: load_config(path)):
+        for read, expected in ((read_yaml, InputError), (load_config, ConfigError)):
             try:
                 read(path)
-            except ConfigError as error:
+            except expected as error:
                 assert str(error)
 
 
