@@ -41,10 +41,12 @@ def describe_arrays(n_regions: int, image_size: int, n_mask_pixels: int) -> dict
     }
 
 
-def count_store_bytes(regions: RegionSet, image_size: int, n_mask_pixels: int | None = None) -> int:
+def count_store_bytes(regions: RegionSet, image_size: int) -> int:
     """Returns how many bytes a store takes besides its index; the masks' sizes come from their headers."""
-    n_mask_pixels = _count_mask_pixels(regions) if n_mask_pixels is None else n_mask_pixels
-    arrays = describe_arrays(len(regions.regions), image_size, n_mask_pixels)
+    return _count_bytes(describe_arrays(len(regions.regions), image_size, _count_mask_pixels(regions)))
+
+
+def _count_bytes(arrays: dict[str, tuple[str, tuple[int, ...]]]) -> int:
     return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in arrays.values())
 
 
@@ -84,10 +86,9 @@ class _StoreWriter:
 
     def __init__(self, regions: RegionSet, image_size: int, folder: Path) -> None:
         """Creates the arrays at full size. Raises OSError if the disk has no room for them."""
-        n_mask_pixels = _count_mask_pixels(regions)
-        if count_store_bytes(regions, image_size, n_mask_pixels) > shutil.disk_usage(folder).free:
+        shapes = describe_arrays(len(regions.regions), image_size, _count_mask_pixels(regions))
+        if _count_bytes(shapes) > shutil.disk_usage(folder).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        shapes = describe_arrays(len(regions.regions), image_size, n_mask_pixels)
         self._arrays = {name: _create_array(folder / name, *shape) for name, shape in shapes.items()}
         self._regions, self._side, self._folder = regions, image_size, folder
         self._sha256: list[tuple[str, str]] = []
