@@ -137,13 +137,18 @@ class _StoreWriter:
 
 
 def resize_image(image: RgbImage, side: int) -> SquareImage:
-    """Resizes as SAM2's own transforms do before they normalize; late imports keep opening a store cheap."""
+    """Resizes as SAM2's own transforms do before they normalize: torchvision's ToTensor and Resize, bit for bit.
+
+    Calls what these call: importing torchvision takes seconds, importing torch here keeps opening a store cheap.
+    """
     import torch
-    from torchvision.transforms import Resize, ToTensor
+    from torch.nn.functional import interpolate
 
     with torch.inference_mode():
-        resized: SquareImage = Resize((side, side))(ToTensor()(image)).numpy()
-    return resized
+        pixels = torch.from_numpy(image.transpose(2, 0, 1)).contiguous().float().div(255)
+        resized = interpolate(pixels[None], (side, side), mode="bilinear", align_corners=False, antialias=True)
+    square: SquareImage = resized[0].numpy()
+    return square
 
 
 def compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> str:

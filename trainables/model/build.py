@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import sam2  # noqa: F401  (lets Hydra find the stock configs)
 import torch
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from sam2.build_sam import build_sam2
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 
 ASSETS = Path(__file__).parent / "assets"
@@ -84,6 +87,22 @@ def build_architecture(spec: ModelSpec, image_size: int | None = None) -> SAM2Ba
         spec: Which model.
         image_size: Side of the square that regions are resized to, in pixels; the config's own where None.
     """
-    overrides = [] if image_size is None else [f"model.image_size={image_size}"]
-    with config_path(spec), _gpu_unseen():
-        return build_sam2(spec.config, None, device="cpu", hydra_overrides_extra=overrides)
+    with _gpu_unseen():
+        model: SAM2Base = instantiate(_compose_config(spec, image_size), _recursive_=True)
+    return model.eval()
+
+
+@cache
+def _compose_config(spec: ModelSpec, image_size: int | None) -> DictConfig:
+    """Composes a config with the overrides of ``sam2.build_sam.build_sam2``, which takes longer than building."""
+    overrides = [
+        "++model.sam_mask_decoder_extra_args.dynamic_multimask_via_stability=true",
+        "++model.sam_mask_decoder_extra_args.dynamic_multimask_stability_delta=0.05",
+        "++model.sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh=0.98",
+    ]
+    if image_size is not None:
+        overrides.append(f"model.image_size={image_size}")
+    with config_path(spec):
+        config = compose(spec.config, overrides)
+    OmegaConf.resolve(config)
+    return config.model
