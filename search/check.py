@@ -1,7 +1,5 @@
 """The pre-flight: reports everything that could stop a search. ``python -m search.check``."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

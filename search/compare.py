@@ -1,7 +1,5 @@
 """Scores MedSAM or the first SAM on the regions of a search: ``python -m search.compare --run NAME --medsam FILE``."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """The errors of the search package."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from trainables.errors import Finding, InputError, TrainablesError

@@ -1,7 +1,5 @@
 """Exports the model that a search chose: ``python -m search.export --run NAME --out DIR``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

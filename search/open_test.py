@@ -4,8 +4,6 @@
 and everyone who reads the figures later, is warned.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

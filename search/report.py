@@ -1,7 +1,5 @@
 """Writes a search as one HTML page, also while it runs: ``python -m search.report --run NAME``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

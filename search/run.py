@@ -1,7 +1,5 @@
 """The main job: searches, tracks, judges, exports. ``python -m search.run --space lora.yaml``."""
 
-from __future__ import annotations
-
 from search.command_line.exit_codes import end_process, run_command
 from search.command_line.options import SearchOptions, make_parser, parse_options
 

@@ -1,7 +1,5 @@
 """Compares two columns of a scores file: ``python -m search.verdict --scores FILE --candidate A --baseline B``."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

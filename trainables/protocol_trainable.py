@@ -1,7 +1,5 @@
 """Zero-shot SAM2 as a Ray Tune trainable: a trial is a protocol, scored in a single step without training."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Fine-tunes of SAM2 as a Ray Tune trainable: one step is one epoch, of one fine-tune for each fold."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

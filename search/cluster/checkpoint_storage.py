@@ -1,7 +1,5 @@
 """Where Ray Tune puts a search's checkpoints: in its folder, or under a URL, from which they are fetched into it."""
 
-from __future__ import annotations
-
 import shutil
 import uuid
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """Runs a call with a timeout: clients of servers try hosts that are down for minutes."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait

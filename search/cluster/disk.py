@@ -1,7 +1,5 @@
 """Recognizes a full or read-only disk in any error, and describes it in one sentence."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """Describes in a line why a trial failed, and ends the search where no retry can help, as on a full disk."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Divides the CPUs and GPUs of a machine or cluster among trials."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

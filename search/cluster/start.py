@@ -1,7 +1,5 @@
 """Starts Ray on this machine, or joins a cluster."""
 
-from __future__ import annotations
-
 import atexit
 import functools
 import logging

@@ -1,7 +1,5 @@
 """Runs functions in Ray workers that have the resources of a trial."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Runs a command: prints its errors and returns its exit code."""
 
-from __future__ import annotations
-
 import atexit
 import errno
 import io

@@ -1,7 +1,5 @@
 """Numbers on the command line: counts, seeds, durations and shares of a GPU."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import re

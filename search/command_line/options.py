@@ -1,7 +1,5 @@
 """The options of ``search.run``, each described once: its help, its type, and what a resume does with it."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import typing

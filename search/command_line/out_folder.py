@@ -1,7 +1,5 @@
 """The folder that a command makes: filled under another name, and renamed when it is complete."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Paths and URLs given on the command line."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

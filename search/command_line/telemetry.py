@@ -1,7 +1,5 @@
 """Switches the usage reports of the libraries off, before they are imported: images of patients are near."""
 
-from __future__ import annotations
-
 import os
 
 TELEMETRY_OFF = {

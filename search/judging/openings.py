@@ -1,7 +1,5 @@
 """Counts evaluations on the test set of a search. From the second on, every artifact is flagged."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass

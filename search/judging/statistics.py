@@ -5,8 +5,6 @@ bootstrap draws whole patients (Efron and Tibshirani 1993), and the signed-rank 
 number a patient.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

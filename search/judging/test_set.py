@@ -1,7 +1,5 @@
 """Scores a candidate and zero-shot on the test regions, records the opening, and compares them pair by pair."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

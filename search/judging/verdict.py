@@ -1,7 +1,5 @@
 """Does one model beat another on the same (image, class) pairs? The verdict: figures and one word."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 

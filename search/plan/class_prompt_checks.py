@@ -1,7 +1,5 @@
 """Checks that a search over learned class prompts and its protocol go together."""
 
-from __future__ import annotations
-
 from search.space.config import SearchConfig
 from search.space.parameters import Choice
 from trainables.errors import Finding

@@ -1,7 +1,5 @@
 """Reads and checks the options of CLIP: its weights, its model and the texts of each class."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files

@@ -1,7 +1,5 @@
 """Reads the data of a search: regions, decoded store, split, folds and leaks between them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Checks that MLflow's store can be used, without using it: MLflow itself would retry for minutes."""
 
-from __future__ import annotations
-
 import os
 from importlib.metadata import entry_points
 from pathlib import Path

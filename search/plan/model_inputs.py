@@ -1,7 +1,5 @@
 """Reads the model of a search: its weights, its pathology encoders, and CLIP."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Checks the pathology encoders that a search may fuse with SAM2's, and their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from search.errors import ConfigError

@@ -1,7 +1,5 @@
 """Where a search's files, checkpoints and runs go: a storage that can be written, a name that is free, MLflow."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass

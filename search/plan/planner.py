@@ -1,7 +1,5 @@
 """Turns a command line into the plan of a search, or reports everything that prevents it at once."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

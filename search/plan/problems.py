@@ -1,7 +1,5 @@
 """Collects what several readers find wrong, so that everything is shown at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar

@@ -1,7 +1,5 @@
 """Resumes a search that stopped: finds it, reads what it was asked for, and checks that nothing has changed since."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shlex

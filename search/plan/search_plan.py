@@ -1,7 +1,5 @@
 """A search that can start: its inputs, read and checked, and what the screen says of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The card of an exported model: what it is, its training data, and its scores beside the bar."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Reads what a report shows from a search's folder; of a search that has not ended, as much as is there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The report: one HTML page with verdict, leaderboard, figures and overlays inside, laid out by ``page.html``."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

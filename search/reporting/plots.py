@@ -1,7 +1,5 @@
 """The figures of a report, drawn by Matplotlib as SVG text."""
 
-from __future__ import annotations
-
 import functools
 import io
 import math

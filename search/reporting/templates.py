@@ -1,7 +1,5 @@
 """Loads the templates of the report (``page.html``) and of a model's card (``card.md``)."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The finalists of a search, which are its best configurations, trained again with several seeds."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Reads and writes the JSON files of a search's folder."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The folder of a search: how it is found, locked by one process, and cleared of an earlier result."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Where a figure comes from: under which protocol, on which data, by which model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

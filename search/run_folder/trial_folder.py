@@ -1,7 +1,5 @@
 """The folder of a trial: its name, epochs, checkpoints and failure."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Checks of a space file that compare several of its keys."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from search.space.parameters import Choice, FloatRange, Parameter

@@ -1,7 +1,5 @@
 """Reads the ``when`` of a space's parameters, and reports every condition that is wrong or can never hold."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter

@@ -1,7 +1,5 @@
 """A space file (YAML), checked as a whole and turned into frozen dataclasses."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Reads the parameters of a space file, searched and fixed, and checks them against the fields of a recipe."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from fractions import Fraction

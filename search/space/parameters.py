@@ -1,7 +1,5 @@
 """What a search may vary: choices, ranges, and the conditions under which a parameter applies."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter

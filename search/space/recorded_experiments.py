@@ -6,8 +6,6 @@ protocol: zero-shot SAM2 scores 0.517 with a box, negative points and a cleaned-
 a single centroid point on the same images. So two figures are compared only under one protocol.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

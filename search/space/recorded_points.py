@@ -18,8 +18,6 @@ A warm-up has three spellings. Where only its share of all steps is searched, th
 turned into it, by the recorded run's own length on BCSS.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

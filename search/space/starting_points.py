@@ -1,7 +1,5 @@
 """Trials to try before any that is sampled: the ``start_from`` of a space file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The end of a search: pictures of its best models, the report, and the last records of its MLflow runs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from pathlib import Path

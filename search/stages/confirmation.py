@@ -5,8 +5,6 @@ configurations, and chooses the scale of the update (WiSE-FT, Wortsman et al. 20
 among the scales. Everything goes by the search's objective, on validation alone.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ search's own evaluator. Two kinds of export are scored by that evaluator from th
 SAM2 does not know, and models that cannot be merged (bottleneck adapters, fusion), whose export is the adapter alone.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass

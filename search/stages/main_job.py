@@ -1,7 +1,5 @@
 """The main job: the bar, the trials, the choice on validation, the test, the export, the report, the record."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Sequence

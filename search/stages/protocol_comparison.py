@@ -1,7 +1,5 @@
 """The end of a search that trains nothing: a table of zero-shot under each trial's protocol, unranked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The origin of a number: code, packages, command line, machine."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Marks the summary, the cards and the MLflow run of a search whose test set was opened again."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

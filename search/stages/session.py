@@ -1,7 +1,5 @@
 """A search that has begun: its plan, what its trials share, its place in MLflow and on disk."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import shutil

@@ -1,7 +1,5 @@
 """Runs the trials of a search, those of known configurations, and those that train nothing."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """One run of Ray Tune over the trials of one folder, with their files, the screen and their MLflow runs."""
 
-from __future__ import annotations
-
 import functools
 import math
 import time

@@ -1,7 +1,5 @@
 """Optuna's distributions of a space, and how a trial draws the parameters that apply."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution

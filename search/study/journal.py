@@ -1,7 +1,5 @@
 """The study's journal file: stale locks and torn lines are removed before Optuna opens it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

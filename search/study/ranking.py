@@ -1,7 +1,5 @@
 """Ranks the trials of a search, by one objective or as a Pareto set."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """The searcher of Ray Tune: an Optuna study proposes the trials and learns how each of them ended."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping, Sequence

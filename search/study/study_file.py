@@ -1,7 +1,5 @@
 """The Optuna study of a search: where it lies, and the sampler that proposes trials."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a trial of the study holds besides its parameters: its id in Ray, curve, state and origin."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The bars of a search: what a trial is compared with, and their runs, lines among the trials' curves in the charts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

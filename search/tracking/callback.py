@@ -1,7 +1,5 @@
 """Ray Tune's events as MLflow runs: one nested run a trial, written once, whatever happens in between."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import math

@@ -1,7 +1,5 @@
 """Errors between a search and MLflow: outages, which pass, and refusals, which do not."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

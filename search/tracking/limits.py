@@ -1,7 +1,5 @@
 """What MLflow takes: characters in names, lengths of values, finite numbers, entries in one request."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence

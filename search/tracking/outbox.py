@@ -1,7 +1,5 @@
 """A queue on disk for lines whose receiver may be out of reach."""
 
-from __future__ import annotations
-
 import json
 import logging
 import time

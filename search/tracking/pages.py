@@ -1,7 +1,5 @@
 """Texts of MLflow's screens: notes, and the addresses of charts and tables."""
 
-from __future__ import annotations
-
 import json
 from urllib.parse import quote, urlencode, urlparse
 

@@ -1,7 +1,5 @@
 """The experiment log as MLflow runs of an experiment of its own, each with the protocol of its figure."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterable

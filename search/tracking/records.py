@@ -1,7 +1,5 @@
 """What a search logs, a class for each event: a record is a line of a queue on disk, and delivers itself to MLflow."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The queue between a search and MLflow: every record waits in the search's folder until it has been delivered."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Opens MLflow's store: its URI, timeouts, quiet loggers, the experiment."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os

@@ -1,7 +1,5 @@
 """The MLflow runs of a search and its trials; a file in the search's folder lets a resume find the trials' again."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Tune's own logger writes below its session's folder and copies from there every 
 last epochs.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

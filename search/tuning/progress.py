@@ -1,7 +1,5 @@
 """The progress of a search: one row per trial, counts and the time left."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping

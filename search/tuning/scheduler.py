@@ -1,7 +1,5 @@
 """Which trials may go on: the schedulers of Ray Tune, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """The live table of trials on the screen, as a Ray Tune callback."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ The one place that relies on Ray's private names: :class:`TrialGenerator` builds
 as ``SearchGenerator`` and ``TuneController`` of ray 2.60 do. tests/search/tuning/test_trial_generator.py holds this.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Finds interrupted trials and the checkpoint from which each can resume."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 They are nonlinear, unlike a low-rank update, and so cannot be merged into weights of the stock model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

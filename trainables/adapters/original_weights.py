@@ -1,7 +1,5 @@
 """Frozen copies of weights that a fine-tune changes in place, by which zero-shot can be restored."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

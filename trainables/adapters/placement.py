@@ -4,8 +4,6 @@ Where adapters sit matters more than their kind (PEFT-SAM, arXiv 2502.00418). Al
 Hiera's ``attn.proj`` and a block's own ``proj`` end alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from sam2.modeling.sam.transformer import Attention

@@ -1,7 +1,5 @@
 """Draws a confusion matrix: a heat map with the count in each cell."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

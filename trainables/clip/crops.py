@@ -1,7 +1,5 @@
 """Crops the pixels of a mask for an image classifier."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from jaxtyping import UInt8

@@ -3,8 +3,6 @@
 It fetches nothing unless a hub id is named, and nothing in a file can run code.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import re

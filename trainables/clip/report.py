@@ -1,7 +1,5 @@
 """Measures how often masks get the right name: accuracy, confusion matrix and F1 of each class."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass

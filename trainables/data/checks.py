@@ -1,7 +1,5 @@
 """Decodes regions and checks their pixels, class ids and colors."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``dataset.yaml``: what a data set says of itself, read with the line of everything that is wrong with it."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

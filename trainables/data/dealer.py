@@ -1,7 +1,5 @@
 """Deals whole patients to the parts of a split or to folds, stratified by class."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

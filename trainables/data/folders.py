@@ -1,7 +1,5 @@
 """Lists the files of ``images/`` and ``masks/`` and pairs them by their names."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

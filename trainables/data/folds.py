@@ -1,7 +1,5 @@
 """Patient-grouped cross-validation: deals the training and validation regions of a split to folds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

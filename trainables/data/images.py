@@ -1,7 +1,5 @@
 """Reads one image or mask file: PNG, JPEG or TIFF, with the pixels as they are stored."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Finds patients and pixels that the parts of a split share, and describes shared hospitals."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Masks with a palette: the index is the class id. If the palette's colors encode the classes, indices mislead."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 

@@ -11,8 +11,6 @@ Layout: ``<root>/images/*`` and ``<root>/masks/*`` with equal stems, and an opti
     patients: {a.png: patient-1}            # without it from the TCGA barcode; else each file is its own patient
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Splits regions into train, val and test: as declared, as recorded for BCSS, or drawn by seed."""
 
-from __future__ import annotations
-
 import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

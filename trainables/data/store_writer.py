@@ -1,7 +1,5 @@
 """Writes a region store: decodes, resizes and fingerprints regions, on a disk with room for them."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -5,8 +5,6 @@ one dominant component that branches through its bounding box rather than fillin
 component (the prompt) is a poor answer to where the class is.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Smooth random fields: the synthetic tissue's ragged borders, textures and bent fibers."""
 
-from __future__ import annotations
-
 import math
 
 import cv2

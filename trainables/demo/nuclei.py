@@ -1,7 +1,5 @@
 """Cells of the synthetic tissue: where nuclei lie, what each kind looks like, and the fibers between them."""
 
-from __future__ import annotations
-
 import math
 
 import cv2

@@ -1,7 +1,5 @@
 """Generic shapes filled with generic textures: what nano is pretrained on. Nothing here imitates tissue."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

@@ -5,8 +5,6 @@ into light by Beer-Lambert's law: intensity = white * 10 ** -(concentrations @ s
 vectors lie between those of Ruifrok and Johnston 2001 and of Macenko et al. 2009. One pixel: about 1 um.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -4,8 +4,6 @@ It lets the whole search run without data. Its scores say nothing about BCSS, an
 says ``demo``.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Loads and scores candidates: zero-shot, or a trial's checkpoint at a scale."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Regions under a protocol: prompts drawn once, ceilings, floors, and true masks at the scored size."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The one evaluator: scores a model on regions under a protocol, with one encoder pass per region and view."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Draws a region beside its true classes and the candidates' masks, for eyes and for MLflow."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Names every pixel of a region by the class whose learned prompt gets the greatest logit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import cv2

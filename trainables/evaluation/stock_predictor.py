@@ -1,7 +1,5 @@
 """Scores a model by sam2's own ``SAM2ImagePredictor``: the outside check of this project's forward pass."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Exports a trial: its adapter as PEFT writes it, and a merged checkpoint that stock SAM2 loads."""
 
-from __future__ import annotations
-
 import copy
 import shutil
 from collections.abc import Mapping

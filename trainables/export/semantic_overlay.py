@@ -1,7 +1,5 @@
 """Draws classes onto an image, each tinted and outlined in its own color, and a legend of the colors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -1,7 +1,5 @@
 """Segments an image of any size by class prompts, in overlapping tiles at the scale of training."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

@@ -1,7 +1,5 @@
 """Exports what no stock checkpoint can hold: adapter and recipe, which this project loads onto the base."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

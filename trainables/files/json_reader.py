@@ -1,7 +1,5 @@
 """JSON files read into typed values, every value checked against its annotation."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from functools import cache

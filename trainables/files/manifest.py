@@ -1,7 +1,5 @@
 """A list of hashes beside a checkpoint, by which incomplete or damaged files are recognized."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

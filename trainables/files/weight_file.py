@@ -1,7 +1,5 @@
 """Checks files of weights before a loader opens them, and the values that they hold."""
 
-from __future__ import annotations
-
 import stat
 import zipfile
 from collections.abc import Mapping

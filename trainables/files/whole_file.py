@@ -1,7 +1,5 @@
 """Writes files whole or not at all, and mends their last line, whenever a process dies."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from pathlib import Path

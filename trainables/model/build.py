@@ -1,7 +1,5 @@
 """Builds a SAM2 model by name, with random weights: the project's nano, or one of the stock sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ prompt encoder's embeddings of points and boxes would. The decoder answers each 
 with the greatest logit names the pixel.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The device that this process computes on, and its share of it."""
 
-from __future__ import annotations
-
 import os
 import sys
 

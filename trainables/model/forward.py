@@ -5,8 +5,6 @@ Training, validation, the zero-shot bar and the export check all go through thes
 images in one batch.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

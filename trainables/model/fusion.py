@@ -5,8 +5,6 @@ SAM-Path (Zhang et al. 2023, arXiv 2307.09570) sets a pathology encoder beside S
 merged.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Reads SAM2 weights: nano's own, a ``.pt`` or ``.safetensors`` file, or a hub id. Nothing in a file can run code."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Mapping, Sequence

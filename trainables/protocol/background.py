@@ -1,7 +1,5 @@
 """Background as an extra class, for models that label every pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

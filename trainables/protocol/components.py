@@ -1,7 +1,5 @@
 """Connected components and bounding boxes of a class's mask."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from jaxtyping import Bool

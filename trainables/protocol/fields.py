@@ -4,8 +4,6 @@ A search of fine-tunes keeps its protocol, so that no trial beats the bar by an 
 question is what a prompt, test-time augmentation or a clean-up yields, and each answer has its own protocol.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Draws prompts (box, centroid, points, negative points) from a mask, with the caller's generator."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

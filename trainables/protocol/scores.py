@@ -1,7 +1,5 @@
 """Scores of a model: one per (image, class) pair, and their averages."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The protocol: how a Dice is measured. Two Dice can be compared only under one protocol."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

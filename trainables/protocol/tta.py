@@ -4,8 +4,6 @@ The views are the eight elements of the dihedral group D4, the symmetries of a s
 of its own mask, like the region, and then scaled to the model's size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce

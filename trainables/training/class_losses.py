@@ -4,8 +4,6 @@ Cross-entropy over classes, focal if the recipe says so (Lin et al. 2017, arXiv 
 of each class (Milletari et al. 2016, arXiv 1606.04797), and the cross-entropy of the decoder's object score.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

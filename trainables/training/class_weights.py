@@ -1,7 +1,5 @@
 """How much the objects of each class weigh in the loss."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

@@ -1,7 +1,5 @@
 """One epoch of training, in plain PyTorch."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """One fine-tune on one fold, in plain PyTorch: built, trained epoch by epoch, scored, saved and loaded."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

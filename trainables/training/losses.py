@@ -4,8 +4,6 @@ The definitions follow ``training/loss_fns.py`` of the SAM2 repository (Ravi et 
 focal loss is Lin et al. 2017 (arXiv 1708.02002), the soft Dice loss Milletari et al. 2016 (arXiv 1606.04797).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Gradient accumulation for batches that do not fit a GPU: the parts' gradients add up to those of the whole."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 

@@ -1,7 +1,5 @@
 """AdamW with layer-wise decay of the learning rate."""
 
-from __future__ import annotations
-
 import re
 
 import torch

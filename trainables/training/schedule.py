@@ -1,7 +1,5 @@
 """The learning rate of a fine-tune: a linear warm-up, then a cosine. Does not import PyTorch."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The parts of one fine-tune that its training reads and changes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch
