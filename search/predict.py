@@ -35,7 +35,7 @@ _COLORS_FILE = "legend.png"
 
 
 def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkpoint: str | None = None) -> list[Path]:
-    """Writes masks, overlays and the legend.
+    """Writes masks, overlays and the legend; returns the masks' files, in the order of the images.
 
     Args:
         model_folder: What ``search.export`` made of a search over class prompts.
@@ -44,9 +44,6 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
             each image (one channel, the data set's class ids), ``overlays/NAME.png``, ``legend.json`` and
             ``legend.png``.
         checkpoint: The base's weights, for exports whose adapter could not be merged with them; None for nano's own.
-
-    Returns:
-        The masks' files, in the order of the images.
 
     Raises:
         ConfigError: With every finding: an export that is none or needs prompts, images that cannot be read or whose

@@ -12,11 +12,7 @@ from search.judging.verdict import judge
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses, judges, prints.
-
-    Returns:
-        The exit code: 0 whatever the word is, 2 for input that cannot be used.
-    """
+    """Parses, judges, prints; returns the exit code, 0 whatever the word is, 2 for input that cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m search.verdict", description=__doc__)
     parser.add_argument(
         "--scores",

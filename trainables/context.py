@@ -21,11 +21,8 @@ class TrialContext:
     """What all trials of a search share.
 
     Attributes:
-        model: Name of the SAM2 model.
         checkpoint: Its weights' file or hub id; None for nano's own.
         store_folder: The decoded regions, where every node can read them.
-        train: Names of the training regions.
-        val: Names of the validation regions.
         protocol: How validation is scored.
         max_epochs: Epochs of a full fine-tune, which the learning rate's schedule spans.
         seed: Of everything that is random in a trial; a trial's config may replace it (``seed``).

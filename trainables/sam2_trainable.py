@@ -107,10 +107,8 @@ class SAM2Trainable(tune.Trainable):
 def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
     """Names an epoch's figures for logs: ``train_loss``, ``train_loss/<part>``, ``lr``, ``images_per_s``.
 
-    If batches did not fit the GPU, also ``regions_per_pass``: how many regions went through at once.
-
-    Args:
-        reports: One for each fold, at least one; losses and speeds are averaged.
+    If batches did not fit the GPU, also ``regions_per_pass``: how many regions went through at once. Losses and speeds
+    are averaged over the folds.
     """
     figures = {
         "train_loss" if part == "total" else f"train_loss/{part}": float(

@@ -44,11 +44,9 @@ class CheckpointStorage:
         return {"storage_path": self._root, "storage_filesystem": filesystem}
 
     def fetch(self, trials: str, trial_id: str = "") -> None:
-        """Makes the search's folder hold copies of what lies under the URL; without a URL does nothing.
+        """Makes the search's folder of trials hold copies of what lies under the URL; without a URL does nothing.
 
-        Args:
-            trials: Name of the folder of trials in the search's folder.
-            trial_id: Ray's id of the one trial to fetch; empty for all.
+        With a trial's id (Ray's) it fetches that trial alone.
 
         Raises:
             SearchError: If what is there cannot be read.
@@ -118,9 +116,7 @@ class CheckpointStorage:
 def check_url(url: str, name: str = "") -> None:
     """Checks that checkpoints can be written under a URL, by writing some bytes there and reading them back.
 
-    Args:
-        url: Of all searches.
-        name: Of a search that is to begin, whose folder there must be new; empty for one that goes on.
+    A search that is to begin has a name, whose folder there must be new; one that goes on gives none.
 
     Raises:
         ConfigError: If they cannot, or if another search of that name has left some.

@@ -9,11 +9,9 @@ T = TypeVar("T")
 
 
 def call_within(timeout_s: float | None, call: Callable[[], T]) -> T:
-    """Returns what the call returns, if it does so in time.
+    """Returns what the call returns, if it does so in time, or at any time if there is no timeout.
 
-    Args:
-        timeout_s: Seconds; None for no timeout.
-        call: After the timeout it continues in a daemon thread; its result is dropped.
+    After the timeout the call continues in a daemon thread; its result is dropped.
 
     Raises:
         TimeoutError: If it has not returned by then; what the call raises is raised here.

@@ -44,11 +44,9 @@ def describe_storage(what: str, folder: str) -> str:
 
 
 def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
-    """Returns the error to report for a search that a disk stopped; None where something else did.
+    """Returns the error to report for a search whose folder's disk stopped it; None where something else did.
 
-    Args:
-        error: What stopped it; Tune wraps errors of callbacks in its own.
-        folder: The search's, to be named.
+    Tune wraps errors of callbacks in its own.
     """
     for each in _list_causes(error):
         if isinstance(each, StorageError):

@@ -15,13 +15,7 @@ MAX_WORKERS_PER_TRIAL = 4
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one trial is given.
-
-    Attributes:
-        cpus: Cores.
-        gpus: GPUs; a fraction where several trials share one.
-        concurrent: Trials at once.
-    """
+    """What one trial is given, cores and GPUs (a fraction where several trials share one), and how many run at once."""
 
     cpus: int
     gpus: float
@@ -45,15 +39,11 @@ def list_nodes() -> list[dict[str, float]]:
 def share_resources(
     nodes: Sequence[Mapping[str, float]], gpus_per_trial: float | None, max_concurrent: int | None
 ) -> TrialResources:
-    """Shares a machine's or a cluster's resources out.
+    """Shares the resources of a machine or a cluster, as :func:`list_nodes` gives them, out.
 
-    Every GPU is used, one trial each unless said otherwise; without GPUs every core is, one trial each. Where
-    fewer trials run at once than there are cores, each has several.
-
-    Args:
-        nodes: From :func:`list_nodes`: a trial lives on one of them.
-        gpus_per_trial: Above 0; below 1 several trials share a GPU. None is 1 where there are GPUs.
-        max_concurrent: Trials at once, at most; None for as many as fit.
+    Every GPU is used, one trial each unless said otherwise (below 1 several trials share one); without GPUs every core
+    is, one trial each. Where fewer trials run at once than there are cores, each has several. A trial lives on one
+    node.
 
     Raises:
         ConfigError: If a trial asks for more GPUs than there are, or than a node has.

@@ -23,9 +23,7 @@ T = TypeVar("T")
 def check_shared_storage(storage: str, folder: Path) -> None:
     """Checks that a search on several nodes has a storage that was chosen for it, and that all nodes see.
 
-    Args:
-        storage: As the user gave it.
-        folder: The folder of all searches, as an absolute path; it exists.
+    The folder of all searches is an absolute path and exists.
 
     Raises:
         ConfigError: If there are several nodes, and the storage is the default, or some do not see the folder.
@@ -74,13 +72,9 @@ def check_gpus_compute(resources: TrialResources) -> None:
 
 
 def call_with_resources(resources: TrialResources, what: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Returns what a function returns in a worker that is given what a trial is given.
+    """Returns what a function returns in a worker that has a trial's resources; errors name ``what`` it computes.
 
-    Args:
-        resources: The worker's.
-        what: Names what is computed, for errors.
-        function: Travels to the worker by value.
-        arguments: The function's.
+    The function travels to the worker by value.
 
     Raises:
         SearchError: If the worker died or the GPU's memory ran out; this and any other TrainablesError also if the

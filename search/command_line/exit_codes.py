@@ -33,8 +33,7 @@ def end_process(code: int) -> NoReturn:
 def run_command(action: Callable[[], int | None]) -> int:
     """Runs a command's action and returns its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted.
 
-    Args:
-        action: May return an exit code of its own; None stands for 0.
+    The action may return an exit code of its own.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

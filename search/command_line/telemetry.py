@@ -17,8 +17,6 @@ def silence_telemetry() -> dict[str, str]:
     """Switches usage reports off for this process and those that it starts; variables that the user has set stay.
 
     Call it before ray, mlflow, albumentations or huggingface_hub are imported: some read the environment only then.
-
-    Returns:
-        The variables with the values that now hold, for workers on other machines (``ray.init(runtime_env=...)``).
+    It returns the variables with the values that now hold, for workers on other machines (``runtime_env``).
     """
     return {name: os.environ.setdefault(name, value) for name, value in TELEMETRY_OFF.items()}

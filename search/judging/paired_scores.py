@@ -22,17 +22,10 @@ PATIENT_COLUMN = "patient"
 
 @dataclass(frozen=True, eq=False)
 class PairedScores:
-    """Scores of two models on the same (image, class) pairs; build it with `pair_scores`, which checks them.
+    """Scores of two models, float64 in [0, 1], on the same (image, class) pairs; `pair_scores` builds and checks them.
 
-    Attributes:
-        file: Image of each pair, shape (pairs,).
-        class_name: Class of each pair.
-        patient: Patient of each pair.
-        candidate: Scores of the model that should win, float64 in [0, 1].
-        baseline: Scores of the model to beat, float64 in [0, 1].
-        candidate_name: What the candidate is called.
-        baseline_name: What the baseline is called.
-        notes: What the reader must know about how patients were distinguished.
+    Every array has the shape (pairs,); the candidate is the model that should win. The notes say what the reader must
+    know about how patients were distinguished.
     """
 
     file: NDArray[np.str_]
@@ -46,13 +39,11 @@ class PairedScores:
 
 
 def pair_scores(table: pd.DataFrame, candidate: str, baseline: str, where: str = "scores") -> PairedScores:
-    """Checks the scores of two models on the same pairs.
+    """Checks the scores of two models on the same pairs; the candidate is the model that should win.
 
     Args:
         table: One row a pair: `file`, `class`, a column of scores in [0, 1] for each model, and perhaps `patient`,
             without which TCGA file names decide. The index numbers the rows in the findings.
-        candidate: Column of the model that should win.
-        baseline: Column of the model to beat.
         where: Where the scores come from, for the findings.
 
     Raises:

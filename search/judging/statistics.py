@@ -21,13 +21,7 @@ DECIMALS = 12  # 0.3 - 0.2 and 0.2 - 0.1 are a tie, not a win by 3e-17
 
 @dataclass(frozen=True)
 class Interval:
-    """A two-sided interval for a mean difference of scores.
-
-    Attributes:
-        low: Lower bound.
-        high: Upper bound.
-        confidence: Nominal coverage in (0, 1).
-    """
+    """A two-sided interval for a mean difference of scores, with its nominal coverage in (0, 1)."""
 
     low: float
     high: float
@@ -44,8 +38,6 @@ class Comparison:
         strict_interval: The same at the stricter confidence that `beaten` needs (see `search.judging.verdict.decide`).
         p_value: Two-sided Wilcoxon signed-rank on patient means; 1 if no patient differs.
         ranks_favor_candidate: Whether the signed-rank sum is above what no difference gives.
-        n_pairs: Number of (image, class) pairs.
-        n_patients: Number of patients.
         wins: Pairs where the candidate scores higher.
         losses: Pairs where it scores lower.
         ties: Pairs that are equal.
@@ -70,7 +62,7 @@ def compare(
     confidence: float = 0.95,
     n_resamples: int = N_RESAMPLES,
 ) -> Comparison:
-    """Compares two models on the pairs that both were scored on.
+    """Compares two models on the pairs that both were scored on, patients resampled.
 
     Args:
         difference: Candidate minus baseline, float64 of shape (pairs,), in [-1, 1], finite.
@@ -112,17 +104,10 @@ def bootstrap_intervals(
     rng: np.random.Generator,
     n_resamples: int = N_RESAMPLES,
 ) -> tuple[Interval | None, ...]:
-    """Returns intervals for the mean over pairs, one a confidence, all from one set of resampled patients.
+    """Returns intervals for the mean over pairs, one a nominal coverage, all from one set of resampled patients.
 
-    Args:
-        sums: Sum of the differences of each patient, shape (patients,).
-        counts: Number of pairs of each patient, shape (patients,).
-        confidences: Nominal coverages.
-        rng: Draws the patients.
-        n_resamples: Bootstrap resamples.
-
-    Returns:
-        BCa intervals; percentile ones where BCa is undefined (all patients alike); None for a single patient.
+    They are BCa; percentile ones where BCa is undefined (all patients alike); None for a single patient. Sums (of
+    differences) and counts (of pairs) are those of each patient, shape (patients,).
     """
     if sums.size < 2:
         return (None,) * len(confidences)

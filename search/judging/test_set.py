@@ -25,14 +25,9 @@ PAIRS_WITHOUT_PROMPTS = (
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """What came of opening the test regions.
+    """What came of opening the test regions: which opening it was, from 1, both Dice, and a file of all pairs' scores.
 
-    Attributes:
-        opening: Which opening it was, counted from 1.
-        candidate_dice: The candidate's Dice.
-        zeroshot_dice: Zero-shot's.
-        verdict: Their comparison; its notes tell what a reader must know.
-        file: The scores of all pairs.
+    The verdict's notes say what a reader must know.
     """
 
     opening: int
@@ -50,10 +45,9 @@ def score_on_test(
 ) -> HeldOutResult:
     """Scores a candidate and zero-shot on the test regions of a search.
 
+    Its folder gets ``scores_test.csv``, or ``scores_test_2.csv`` and so on.
+
     Args:
-        folder: The search's folder; gets ``scores_test.csv``, or ``scores_test_2.csv`` and so on.
-        record: What the search was.
-        candidate: A fine-tune.
         label: The candidate in words, by which the list of openings identifies it.
         score_all: Calls :func:`trainables.evaluation.candidates.score_candidate` with each tuple of arguments.
         is_resumed: Whether a stop may have come after the opening was recorded: one of the same candidate is then the
@@ -94,13 +88,9 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
 def judge_pairs(
     candidate: Scores, baseline: Mapping[tuple[str, str], float], names: tuple[str, str], seed: int
 ) -> Verdict:
-    """Compares a model with a baseline on the same (image, class) pairs.
+    """Compares a model with a baseline, of which the Dice of exactly its pairs is known, by image and class.
 
-    Args:
-        candidate: Scores of the model.
-        baseline: Dice of exactly its pairs, by image and class.
-        names: Names of the model and of the baseline.
-        seed: Of the bootstrap.
+    The names are those of the model and of the baseline; the seed is the bootstrap's.
     """
     table = tabulate({names[0]: candidate})
     pairs = list(zip(table["file"], table["class"], strict=True))

@@ -26,18 +26,10 @@ class ClassComparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The figures and the one word; `decide` holds the rule.
+    """The figures and the one word, `beaten`, `not beaten` or `undecided`; `decide` holds the rule.
 
-    Attributes:
-        word: `beaten`, `not beaten` or `undecided`.
-        reason: Why this word.
-        candidate_name: What the candidate is called.
-        baseline_name: What the baseline is called.
-        candidate_mean: Its mean score over pairs.
-        baseline_mean: Its mean score over pairs.
-        overall: Candidate minus baseline over all pairs.
-        per_class: The same for each class, by name; empty when there is one class only.
-        notes: What the reader must know about the input.
+    Means are over pairs; ``overall`` and ``per_class`` (empty when there is one class only) are candidate minus
+    baseline. The notes say what the reader must know about the input.
     """
 
     word: Word
@@ -90,10 +82,7 @@ def _format_difference(comparison: Comparison) -> str:
 def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verdict:
     """Returns the verdict on two models, overall and by class.
 
-    Args:
-        scores: Checked scores of both models.
-        seed: Seeds the bootstrap; the same scores and seed give the same verdict.
-        confidence: Coverage of the intervals, in (0, 1).
+    The same scores and seed (of the bootstrap) give the same verdict. The confidence is the coverage of the intervals.
 
     Raises:
         ConfigError: If the confidence is not inside (0, 1).

@@ -15,13 +15,7 @@ NO_ZERO_SHOT = (
 
 
 def check_class_prompts(config: SearchConfig, protocol: Protocol, names_masks: bool) -> list[Finding]:
-    """Returns what contradicts each other: class prompts exclude prompts of the protocol.
-
-    Args:
-        config: The search.
-        protocol: How its candidates are scored.
-        names_masks: Whether CLIP names zero-shot masks.
-    """
+    """Returns what contradicts each other: class prompts exclude prompts of the protocol, and names by CLIP."""
     tokens = list_tokens(config)
     where = f"{config.name}: protocol {protocol.name}"
     found: list[Finding] = []

@@ -23,14 +23,9 @@ ONE_CLASS = "naming skipped: the data has one class, so there is nothing to tell
 
 
 def read_prompt_texts(path: Path | None, classes: Sequence[str] | None) -> PromptTexts:
-    """Reads a file of texts; of the shipped one, only the classes that the data set has.
+    """Reads a user's file of texts, or of the shipped one, of BCSS's classes, only the classes that the data set has.
 
-    Args:
-        path: A user's file; None for the shipped one, of BCSS's five classes.
-        classes: The data set's classes, which the file must have; None where they are not known.
-
-    Returns:
-        The texts, in the order of the data set's classes.
+    A user's file must have the data set's classes, where they are known; the texts come in their order.
 
     Raises:
         ConfigError: With every class that is unknown or has no texts, and every entry that is no list of texts.
@@ -68,12 +63,11 @@ def _read_entry(entry: YamlNode) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class NamingSettings:
-    """What names the masks.
+    """What names the masks, with CLIP's texts for each class.
 
     Attributes:
         clip_model: Name of an open_clip model; None for what comes with the weights, or ViT-B-32.
         clip_weights: A file or folder, absolute, or a hub id.
-        texts: CLIP's texts for each class.
     """
 
     clip_model: str | None
@@ -83,10 +77,6 @@ class NamingSettings:
 
 def check_naming(options: SearchOptions, classes: Sequence[str] | None) -> NamingSettings | str:
     """Reads ``--clip-model``, ``--clip-weights`` and ``--prompt-texts``, and loads the weights once.
-
-    Args:
-        options: The command line.
-        classes: Names of the data set's classes, in its order; None where the data cannot be read.
 
     Returns:
         The settings, or the line that says why nothing will be named.

@@ -22,9 +22,6 @@ class DataInputs:
     """The data set and how it is divided.
 
     Attributes:
-        regions: The data set.
-        store: The data set, decoded.
-        split: Which regions train, validate and test.
         folds: Folds of a cross-validation; empty where one split validates.
         is_demo: Whether it is the built-in synthetic tissue.
         hospitals: A sentence on hospitals that parts share; empty where they share none.
@@ -57,17 +54,10 @@ def list_data(data: str | None, cache: Path | None) -> RegionListing | None:
 def read_data(
     options: SearchOptions, listing: RegionListing, side_px: int | None, cache: Path | None, problems: Problems
 ) -> DataInputs | None:
-    """Decodes the regions, divides them, and looks for leaks between the parts.
+    """Decodes the regions, divides them, and looks for leaks between the parts; None where anything was reported.
 
-    Args:
-        options: The command line.
-        listing: What the data set's folders hold.
-        side_px: Side of the squares that the model takes; None where the model is unknown.
-        cache: Folder of decoded regions; None where it cannot be written.
-        problems: Receives findings and warnings.
-
-    Returns:
-        The data; None where anything of it was reported.
+    ``side_px``, of the squares that the model takes, is None where the model is unknown; ``cache``, the folder of
+    decoded regions, is None where it cannot be written.
     """
     regions = listing.regions
     problems.findings += listing.findings

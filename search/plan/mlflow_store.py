@@ -18,10 +18,9 @@ _SQLITE = b"SQLite format 3\0"
 
 
 def check_tracking(uri: str | None) -> None:
-    """Checks that a server listens, or that a file or folder can be written.
+    """Checks that a store's server listens, or that its file or folder can be written.
 
-    Args:
-        uri: Of the store; None or empty for MLflow's default, a database in the working directory.
+    Without a URI it is MLflow's default, a database in the working directory.
 
     Raises:
         ConfigError: If it cannot be used. Stores of other kinds (databases with servers of their own) are left to

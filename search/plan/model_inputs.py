@@ -17,7 +17,6 @@ class ModelInputs:
     """What is fine-tuned, and what works beside it.
 
     Attributes:
-        name: Of the SAM2 model.
         checkpoint: File of its weights; None for nano's own.
         is_demo: Whether it is the shipped model, whose numbers say nothing about SAM2 as published.
         pathology_weights: Name of a pathology encoder -> file of its weights; without those that have random ones.
@@ -42,15 +41,8 @@ def read_model(
 ) -> ModelInputs | None:
     """Loads all weights once, so that a file that does not fit is reported before anything starts.
 
-    Args:
-        options: The command line.
-        config: The space; None where it cannot be read.
-        spec: The model; None where its name is unknown.
-        classes: Names of the data set's classes, in its order; None where the data cannot be read.
-        problems: Receives the findings.
-
-    Returns:
-        The model; None where anything of it was reported.
+    What could not be read of the space, the model's name and the data's classes is None, and so is the answer where
+    anything of the model was reported.
     """
     checkpoint = problems.collect(_check_weights, spec, options.checkpoint) if spec else None
     weights = problems.collect(check_pathology, config, options.pathology_weights) if config else None

@@ -13,11 +13,7 @@ KIND, ENCODER = "fusion.kind", "fusion.encoder"
 
 
 def check_pathology(config: SearchConfig, given: Sequence[str]) -> dict[str, str]:
-    """Builds every encoder of a search once, with its weights.
-
-    Args:
-        config: The search.
-        given: As on the command line, ``NAME=FILE`` or ``NAME=HUB_ID`` each.
+    """Builds every encoder of a search once, with weights given as ``NAME=FILE`` or ``NAME=HUB_ID``.
 
     Returns:
         The encoder's name -> its weights' file, absolute; without those that have random weights.

@@ -31,7 +31,6 @@ class Places:
         folder: Of all its files.
         cache: Folder of decoded regions and the demo; None where the storage cannot be written.
         checkpoint_url: URL below which checkpoints go, in a folder of the search's name; empty for ``folder``.
-        experiment: MLflow experiment.
     """
 
     name: str
@@ -46,12 +45,8 @@ def read_places(
 ) -> Places:
     """Checks that the storage, the name, the checkpoints' URL and MLflow's store can be used.
 
-    Args:
-        options: The command line.
-        config: The space, after which search and experiment are named by default; None where it cannot be read.
-        problems: Receives the findings.
-        resuming: Whether the search's folder must exist already.
-        tracking_uri: Of MLflow's store where the environment names none; empty for MLflow's default.
+    Search and experiment are named after the space by default; None where it cannot be read. A search that resumes has
+    a folder already. ``tracking_uri`` is the store where the environment names none; empty for MLflow's default.
     """
     storage = locate_storage(options.storage)
     name = name_search(config.name if config else "") if options.name is None else options.name

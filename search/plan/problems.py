@@ -12,12 +12,7 @@ T = TypeVar("T")
 
 @dataclass
 class Problems:
-    """The findings and warnings so far.
-
-    Attributes:
-        findings: Each stops the search.
-        warnings: Worth a look; they stop nothing.
-    """
+    """The findings so far, each of which stops the search, and the warnings, which stop nothing."""
 
     findings: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)

@@ -21,12 +21,7 @@ LAST = "last"
 
 @dataclasses.dataclass(frozen=True)
 class ResumedSearch:
-    """A search that can go on.
-
-    Attributes:
-        plan: What it was asked for, with the number of trials that is asked for now.
-        record: Its ``search.json``.
-    """
+    """A search that can go on: its ``search.json``, and its plan with the number of trials that is asked for now."""
 
     plan: SearchPlan
     record: SearchRecord
@@ -38,13 +33,10 @@ class ResumedSearch:
 
 
 def read_resumed(options: SearchOptions) -> ResumedSearch:
-    """Finds the search and checks that space, data, model and split are what they were.
-
-    Args:
-        options: The command line, with ``resume``: a folder, a name below ``storage``, or ``last``.
+    """Finds the search (a folder, a name below ``storage``, or ``last``) and checks that its inputs are what they were.
 
     Raises:
-        ConfigError: With everything that prevents the resume.
+        ConfigError: With everything that prevents the resume: another space, data set, model or split.
     """
     assert options.resume is not None
     folder = _find_folder(locate_storage(options.storage), options.resume)

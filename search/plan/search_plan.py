@@ -20,14 +20,7 @@ MAX_NOTES = 12
 class SearchPlan:
     """A search that can start: every input has been read and fits.
 
-    Attributes:
-        options: The command line.
-        config: The space file, with the command line's changes.
-        protocol: How candidates are scored.
-        places: Where its files, checkpoints and runs go.
-        model: What is fine-tuned, and what works beside it.
-        data: The data set and how it is divided.
-        warnings: What is worth a look in the data: copies, weak parts.
+    ``config`` is the space file with the command line's changes; the warnings are about the data: copies, weak parts.
     """
 
     options: SearchOptions

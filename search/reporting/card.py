@@ -16,8 +16,6 @@ class Card:
     """The card of one export.
 
     Attributes:
-        record: The search.
-        chosen: The exported model.
         summary: The search's outcome; None if it has not ended.
         stock_dice: Dice of the exported files on the validation regions: by stock SAM2ImagePredictor, or by this
             project's evaluator if they hold class prompts or nothing could be merged.

@@ -80,17 +80,10 @@ class ReportData:
     """Everything that a report shows; what the search has not reached is None or empty.
 
     Attributes:
-        folder: The search's folder.
-        record: How the search was started.
         protocol: Protocol of every Dice except those of ``protocols``.
-        objective: What was optimized.
-        trials: The trials by number.
         bar: Zero-shot's value of the objective on validation; NaN if it is not known.
         val: Zero-shot on validation, with floor and ceiling.
         test: Winner and zero-shot on test, with floor and ceiling.
-        verdict: Winner against zero-shot on test.
-        summary: The outcome.
-        chosen: The model that was chosen for export.
         finalists: The configurations that were trained again.
         pareto: Ids of the trials in the Pareto set.
         importance: Share of the objective's variance between whole trials, by parameter.

@@ -32,14 +32,7 @@ JPEG_QUALITY = 88
 
 
 def write_report(folder: Path, out: Path) -> Path:
-    """Writes a search's report, whole or not at all.
-
-    Args:
-        folder: The search's folder.
-        out: The file; folders above it are made if missing.
-
-    Returns:
-        The file.
+    """Writes a search's report, whole or not at all, and returns its file; folders above it are made if missing.
 
     Raises:
         ConfigError: If the folder holds no search, or ``out`` cannot be a file.

@@ -259,13 +259,7 @@ def _name_finalist(finalist: Finalist, data: ReportData) -> str:
 
 @_as_svg
 def draw_scales(finalist: Finalist, chosen: float, label: str) -> Figure:
-    """Draws the objective over scales of the update: one line per seed, and their mean.
-
-    Args:
-        finalist: Whose scales were measured.
-        chosen: The scale that was chosen.
-        label: The objective in words.
-    """
+    """Draws a finalist's objective over scales of the update, a line per seed and their mean; the chosen is marked."""
     figure, axes = _make_axes()
     for run in finalist.runs:
         scales = sorted(run.score_by_scale.items())
@@ -285,10 +279,8 @@ def draw_scales(finalist: Finalist, chosen: float, label: str) -> Figure:
 def draw_classes(means: PairMeans, model: str, floor_words: str) -> Figure:
     """Draws the Dice of each class, zero-shot's and the model's, between floor and ceiling.
 
-    Args:
-        means: By class, with a column ``zeroshot``, perhaps one ``winner``, ``floor`` and ``ceiling``.
-        model: What the winner is called.
-        floor_words: What the floor is.
+    The means are by class, with columns ``zeroshot``, perhaps ``winner``, ``floor`` and ``ceiling``; the model is what
+    the winner is called.
     """
     rows = [means.overall, *means.by_class.values()]
     figure, axes = _make_axes(height=1.1 + 0.42 * len(rows))

@@ -9,12 +9,8 @@ import jinja2
 def load_template(name: str, digits: int) -> jinja2.Template:
     """Returns a template of this folder; in HTML every value is escaped, and a missing value is an error.
 
-    Its filters write a number, or nothing for one that is not finite: ``dice``, ``gain`` (with its sign) and
-    ``thousands``.
-
-    Args:
-        name: File name.
-        digits: Decimals of ``dice`` and ``gain``.
+    Its filters write a number, or nothing for one that is not finite: ``dice`` and ``gain`` (with its sign), to so many
+    decimals, and ``thousands``.
     """
 
     def write(number: float, pattern: str) -> str:

@@ -24,8 +24,7 @@ class ChosenModel:
         scale: Factor of the fine-tune's change of the weights (WiSE-FT): 1 is the fine-tune as trained, 0 is
             zero-shot.
         val_dice: Dice on validation at that scale; cross-validated, where there are folds.
-        seeds_mean: Mean over seeds of the validation Dice at scale 1.
-        seeds_std: Its standard deviation.
+        seeds_mean: Mean over seeds of the validation Dice at scale 1; ``seeds_std`` is its standard deviation.
         n_seeds: Number of seeds; 1 where nothing was confirmed.
         n_finalists: Number of configurations that were trained with these seeds; 0 where nothing was confirmed.
         objective_value: The search's objective on validation at that scale; None where that is the Dice.

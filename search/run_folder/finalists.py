@@ -55,14 +55,9 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class Finalist:
-    """One of the best configurations of a search.
+    """One of the best configurations of a search: its whole recipe, flat, and its trainings, one a seed.
 
-    Attributes:
-        trial_id: The trial of the search that found it.
-        search_dice: That trial's best Dice on validation: the figure that made it a finalist, and thus
-            optimistic.
-        params: Its whole recipe, flat.
-        runs: Its trainings, one a seed.
+    ``search_dice``, its trial's best Dice on validation, is what made it a finalist, and thus optimistic.
     """
 
     trial_id: str

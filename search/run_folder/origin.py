@@ -8,12 +8,8 @@ class Origin:
     """What two figures must share before they can be compared; a field that is empty, or None, is not known.
 
     Attributes:
-        protocol: Name of the protocol.
-        protocol_id: Its id; empty for a protocol that is not one of this project's.
-        data: Name of the data set.
-        data_fingerprint: Of the data set.
+        protocol_id: Empty for a protocol that is not one of this project's.
         model: SAM2's size, or what else was scored.
-        seed: Of the search.
         demo: Which parts are a demo, in words; empty for real data and model.
         caveats: What a reader of the figure must know.
     """

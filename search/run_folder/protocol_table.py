@@ -18,15 +18,11 @@ PROTOCOLS_DIFFER = (
 
 @dataclass(frozen=True)
 class ProtocolRow:
-    """Zero-shot under one protocol, on validation.
+    """Zero-shot under one protocol, on validation; Dice and IoU are in [0, 1].
 
     Attributes:
         trial_id: Ray's id of the trial.
         name: Of the starting point, or ``trial`` and its number.
-        protocol: Name of the protocol.
-        protocol_id: Its id.
-        dice: In [0, 1].
-        iou: In [0, 1].
         floor: Dice of the filled prompt boxes.
         ceiling: The best Dice within the prompts.
     """
@@ -43,16 +39,10 @@ class ProtocolRow:
 
 @dataclass(frozen=True)
 class ProtocolTable:
-    """``protocols.json``.
+    """``protocols.json``: a row per trial, in their order.
 
-    Attributes:
-        search_id: Name of the search.
-        demo: Which parts are a demo; empty for real data and model.
-        data_fingerprint: Of the data set.
-        seed: Of the search.
-        parent_run_id: The search's run in MLflow.
-        caveats: What a reader must know; first of all that these rows are no ranking.
-        rows: One per trial, in the order of the trials.
+    ``demo`` names the parts that are a demo, and is empty for real data and model. The caveats are what a reader must
+    know; first of all that these rows are no ranking.
     """
 
     search_id: str

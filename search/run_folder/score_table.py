@@ -23,13 +23,7 @@ _ROWS_SHOWN = 10
 
 @dataclass(frozen=True)
 class PairMeans:
-    """Mean Dice over the (image, class) pairs of one table.
-
-    Attributes:
-        overall: Mean over all pairs, by column: a model, ``floor`` or ``ceiling``.
-        by_class: Mean over the pairs of each class, by class and column.
-        n_pairs: Number of pairs.
-    """
+    """Mean Dice over the (image, class) pairs of one table, by column: a model, ``floor`` or ``ceiling``."""
 
     overall: Mapping[str, float]
     by_class: Mapping[str, Mapping[str, float]]
@@ -37,11 +31,7 @@ class PairMeans:
 
 
 def tabulate(scores: Mapping[str, Scores]) -> pd.DataFrame:
-    """Returns one row per (image, class) pair with a Dice column per model.
-
-    Args:
-        scores: Scores of the same pairs under one protocol, by the name of their column.
-    """
+    """Returns one row per (image, class) pair with a Dice column per model, scored on the same pairs and protocol."""
     first = next(iter(scores.values()))
     pairs = [(pair.file, pair.class_name) for pair in first.compared]
     assert all(pairs == [(pair.file, pair.class_name) for pair in each.compared] for each in scores.values())
@@ -59,13 +49,7 @@ def tabulate(scores: Mapping[str, Scores]) -> pd.DataFrame:
 
 
 def write_scores(path: Path, scores: Mapping[str, Scores], constants: Mapping[str, str] | None = None) -> None:
-    """Writes a table of scores, which ``search.verdict`` reads.
-
-    Args:
-        path: The file.
-        scores: As :func:`tabulate` takes them.
-        constants: Further columns that hold one value in every row.
-    """
+    """Writes a table of scores, which ``search.verdict`` reads, with further columns of one value in every row."""
     table = tabulate(scores).assign(**(constants or {}))
     text = table.to_csv(index=False, float_format="%.6f", na_rep="nan", lineterminator="\r\n")
     write_whole(path, text)

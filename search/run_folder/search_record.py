@@ -60,15 +60,12 @@ class SearchRecord:
 
     Attributes:
         search_id: Name of the search and of its folder.
-        experiment: Of MLflow.
         parent_run_id: Its parent run in MLflow; empty before it has one.
-        data_root: Folder of the data set.
         split: Names of the regions that train, validate and test.
         split_description: How the split came about.
         data_fingerprint: Of the pixels and classes.
         demo: What of it is a demo; empty for real data and model.
         config: The space file with the command line's changes.
-        context: What all trials share.
         environment: Versions, git commit, platform, command line.
         caveats: What every artifact of the search must say, such as a leak that was allowed.
         arguments: Its command line, by which it is resumed.

@@ -72,10 +72,9 @@ class _FormerSummary:
 
 @dataclass(frozen=True)
 class Bar:
-    """Zero-shot on validation, by the evaluator and protocol of the trials.
+    """Zero-shot's Dice, in [0, 1], on validation, by the evaluator and protocol of the trials.
 
     Attributes:
-        dice: In [0, 1].
         floor: Dice of the filled prompt boxes; of a constant answer where nothing is prompted.
         ceiling: Dice that no mask inside the prompts can exceed.
         objective_value: The search's objective.
@@ -89,14 +88,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The winner against zero-shot on test.
+    """The winner's Dice against zero-shot's, both in [0, 1], on test.
 
-    Attributes:
-        dice: The winner's, in [0, 1].
-        zeroshot_dice: Zero-shot's.
-        verdict: ``beaten``, ``not beaten`` or ``undecided``.
-        opening: Number of the test opening that these figures come from, counted from 1.
-        openings: How often the test set was opened.
+    The verdict is ``beaten``, ``not beaten`` or ``undecided``. The figures come from one opening of the test set,
+    counted from 1, of so many.
     """
 
     dice: float
@@ -111,15 +106,11 @@ class Summary:
     """``summary.json``; scripts may rely on its keys, which are those of ``--json`` too.
 
     Attributes:
-        search_id: Name of the search.
-        parent_run_id: The search's run in MLflow.
         origin: Where its figures come from; data's name and model are not in the file. The caveats include
             a test set that was opened again.
         trials: Number of trials by state: complete, stopped, failed.
         search_val_dice: Best validation Dice of the search's trials: of many, so optimistic.
         chosen: The model that was scored on test and exported.
-        bar: Zero-shot on validation.
-        test: Both on test.
         wall_seconds: Of the process that came to the search's end, without earlier ones before a resume.
         bar_recorded_comparable: Whether the test figures are of the recorded bar's data, model and protocol.
         bar_recorded: The recorded Dice on the BCSS test set.
@@ -202,11 +193,7 @@ class Summary:
         }
 
     def to_lines(self, reason: str) -> list[str]:
-        """Returns what the screen shows at the end.
-
-        Args:
-            reason: Why the verdict is what it is.
-        """
+        """Returns what the screen shows at the end, with the reason of the verdict."""
         origin, chosen, bar, test = self.origin, self.chosen, self.bar, self.test
         is_auto = origin.protocol in PROTOCOLS and PROTOCOLS[origin.protocol].is_auto
         floor = "one class everywhere" if is_auto else "filled box"

@@ -23,13 +23,10 @@ FAILURE_FILE = "failure.txt"
 
 @dataclass(frozen=True)
 class ListedTrial:
-    """A trial of a known configuration that was begun.
+    """A trial of a known configuration that was begun; its folder has ``result.json`` and checkpoints.
 
-    Attributes:
-        config: What it was started with.
-        folder: Its folder, with ``result.json`` and checkpoints.
-        failure: Why it failed; empty where it did not.
-        diverged: Whether it ended itself for a loss that was not finite: trained again, it would end there again.
+    ``failure`` says why it failed, if it did. A trial that ``diverged`` ended itself for a loss that was not finite:
+    trained again, it would end there again.
     """
 
     config: Mapping[str, Any]

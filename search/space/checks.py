@@ -114,13 +114,6 @@ def report_protocol_faults(
     """Reports values that no protocol can have: an even closing, or points as a prompt with no positive one.
 
     Each value of a whole-number or word parameter is tried with each kind of prompt that it can meet.
-
-    Args:
-        base: The search's protocol.
-        space: What is searched, with its conditions.
-        fixed: What is fixed.
-        space_node: The ``space`` of the file, if it has any.
-        fixed_node: The ``fixed`` of the file, if it has any.
     """
     if fixed_node and PROMPT not in space and (fault := _find_fault(base, [fixed])):
         fixed_node.report(fault, "change it, or leave it out")

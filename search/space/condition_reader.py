@@ -23,11 +23,7 @@ def read_conditions(
 ) -> dict[str, Parameter]:
     """Returns the space with the conditions of its parameters; problems are reported.
 
-    Args:
-        node: The ``space`` of the file.
-        space: What could be read of it. The conditions of parameters that could not are checked as well.
-        fixed_node: The ``fixed`` of the file, if it has any.
-        fixed: What could be read of it.
+    The conditions of parameters that could not be read, and so are not in ``space``, are checked as well.
     """
     parameters = node.read_mapping() if isinstance(node.value, dict) else {}
     fixed_names = tuple(fixed_node.value) if fixed_node and isinstance(fixed_node.value, dict) else ()
@@ -46,13 +42,7 @@ def read_conditions(
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads conditions beside what they may name.
-
-    Attributes:
-        space: Searched parameters that could be read.
-        fixed: Fixed values that could be read.
-        named: Everything that the file searches or fixes, read or not.
-    """
+    """Reads conditions beside what they may name: all that the file has, and what could be read of it."""
 
     space: Mapping[str, Parameter]
     fixed: Mapping[str, Scalar]
@@ -154,10 +144,7 @@ def _merge_conditions(
 ) -> dict[str, list[Scalar]] | None:
     """Returns the values that each named parameter may have, or reports a name that has none left.
 
-    Args:
-        parameter: Whose conditions they are.
-        ones: The conditions.
-        allowed: The same values for every parameter that a condition names.
+    ``allowed`` holds the same for every parameter that a condition names.
     """
     merged: dict[str, list[Scalar]] = {}
     for one in ones:

@@ -10,12 +10,7 @@ from trainables.recipe import Scalar
 
 @dataclass(frozen=True)
 class Condition:
-    """That another field of the recipe has one of some values.
-
-    Attributes:
-        name: The other field's flat name.
-        values: At least one, all different.
-    """
+    """That another field of the recipe has one of some values: at least one, all different."""
 
     name: str
     values: tuple[Scalar, ...]
@@ -43,13 +38,7 @@ def spell_when(when: Conditions) -> dict[str, object]:
 
 
 def list_applying(names: Sequence[str], when: Mapping[str, Conditions], drawn: Mapping[str, object]) -> list[str]:
-    """Returns the names whose conditions all hold.
-
-    Args:
-        names: Names of parameters.
-        when: Conditions by name; a name without any always applies.
-        drawn: Values of a trial.
-    """
+    """Returns the names of parameters whose conditions all hold beside a trial's values; without any a name applies."""
     return [name for name in names if all(condition.holds(drawn) for condition in when.get(name, ()))]
 
 
@@ -117,12 +106,7 @@ class IntRange:
 class FloatRange:
     """Real numbers from ``low`` to ``high``, both included.
 
-    Attributes:
-        low: Least value; above 0 with ``log``.
-        high: Greatest value, above ``low``.
-        log: Whether equal factors, rather than equal differences, are equally likely.
-        step: Distance between values; divides ``high - low``. None for any value, as it is with ``log``.
-        when: Where the parameter applies: where all of these hold.
+    As :class:`IntRange`, but with ``log`` the least value is above 0, and without ``step`` any value may be drawn.
     """
 
     low: float

@@ -47,13 +47,9 @@ _WARMUP = {"optim.warmup_fraction", "optim.warmup_steps", "optim.warmup_epochs"}
 
 @dataclass(frozen=True)
 class RecordedSpace:
-    """A recorded experiment as its space file has it.
+    """A recorded experiment as its space file has it; fields of the recipe that are not fixed have their defaults.
 
-    Attributes:
-        name: Of the experiment.
-        train: Whether it trained.
-        max_epochs: How long; 0 without training.
-        fixed: Its recipe; what is not named has its default.
+    Without training it has no epochs.
     """
 
     name: str
@@ -72,12 +68,7 @@ def list_recorded() -> tuple[RecordedSpace, ...]:
 def describe_recorded(
     space: Mapping[str, Parameter], fixed: Mapping[str, Scalar]
 ) -> list[tuple[str, StartingPoint | str]]:
-    """Returns each recorded experiment's name with its point in a space, or with the reason why it has none.
-
-    Args:
-        space: What is searched.
-        fixed: What else the space says.
-    """
+    """Returns each recorded experiment's name with its point in a space, or with the reason why it has none."""
     return [(one.name, place_recorded(one, space, fixed)) for one in list_recorded()]
 
 

@@ -47,13 +47,9 @@ def read_start_from(
 ) -> StartFrom:
     """Reads the starting points of a file; problems are reported.
 
-    Args:
-        node: The ``start_from`` of the file: a list of points, in which the word ``recorded`` stands for every
-            recorded configuration inside the space; or that word alone.
-        space: What could be read of the file's space, with its conditions.
-        space_node: The ``space`` of the file, if it has one.
-        find_recorded: Gives each recorded experiment's point in this space, or why it has none; None where
-            nothing is trained, as the recorded configurations are fine-tunes.
+    A file says a list of points, in which the word ``recorded`` stands for every recorded configuration inside the
+    space; or that word alone. ``find_recorded`` gives each recorded experiment's point, or why it has none; it is None
+    where nothing is trained, as the recorded configurations are fine-tunes.
     """
     searched = tuple(space_node.value) if space_node and isinstance(space_node.value, dict) else ()
     points: list[StartingPoint] = []

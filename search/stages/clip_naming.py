@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 def name_masks_of(session: Session, part: str, names: Sequence[str]) -> dict[str, float]:
-    """Names the zero-shot masks of some regions, if there are weights for it, and writes the report.
-
-    Args:
-        session: The search.
-        part: ``val`` or ``test``.
-        names: Its regions.
+    """Names the zero-shot masks of ``val``'s or ``test``'s regions, if there are weights for it, and writes the report.
 
     Returns:
         Metrics such as ``val_naming_clip_accuracy``; none without weights.
@@ -47,11 +42,6 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
 
     The right name of a mask is the class that was prompted. The probe learns from true masks of training
     regions, in a cross-validation for each fold from its own.
-
-    Args:
-        context: What the trials of the search share.
-        settings: From :func:`check_naming`.
-        names: Which regions: validation's, or test's when they are opened.
 
     Raises:
         DataError: If no region shows a class that the protocol prompts.
@@ -97,15 +87,9 @@ def plan_parts(context: TrialContext, names: Sequence[str]) -> list[tuple[tuple[
 
 
 def write_naming(report: NamingReport, folder: Path, part: str) -> list[Path]:
-    """Writes a report's text, its items, and each method's confusion matrix as CSV and PNG.
+    """Writes a report's text, its items, and each method's confusion matrix as CSV and PNG; returns the files.
 
-    Args:
-        report: From :func:`name_regions`.
-        folder: Where to; made if missing.
-        part: ``val`` or ``test``, which starts the files' names.
-
-    Returns:
-        The files.
+    Their names start with the part, ``val`` or ``test``. The folder is made if missing.
 
     Raises:
         OSError: If a file cannot be written.

@@ -55,13 +55,9 @@ def write_final_report(session: Session) -> Path | None:
 
 
 def finish_tracking(session: Session, records: Sequence[Record]) -> None:
-    """Delivers the last records of a search and of its trials, and those that every search has.
+    """Delivers the last records of a search whose trials have ended, in their order, and those that every search has.
 
     While MLflow is out of reach, it tries again for :data:`PATIENCE_S` seconds; then it prints what waits on disk.
-
-    Args:
-        session: The search, all its trials ended.
-        records: The last ones, in the order in which they are tried.
     """
     folder, queue = session.plan.folder, session.open_queue()
     closing = queue.open_closing([*records, *_list_of_every_search(folder)])

@@ -32,8 +32,6 @@ class ComparatorScores:
     """Scores of a comparator: a model that was not trained here.
 
     Attributes:
-        name: Its name in files and MLflow.
-        weights: Its file.
         size: Its size, such as ``ViT-B``.
         scores: On the search's validation regions, under the search's protocol.
         verdict: Against zero-shot SAM2, pair by pair.
@@ -50,12 +48,7 @@ class ComparatorScores:
     file: Path
 
     def to_lines(self, record: SearchRecord, chosen: Chosen | None) -> list[str]:
-        """Returns the lines for the screen.
-
-        Args:
-            record: The search.
-            chosen: Its chosen model; None where no trial left a checkpoint.
-        """
+        """Returns the lines for the screen; there is no chosen model where no trial left a checkpoint."""
         scores, protocol = self.scores, self.scores.protocol
         demo = f" - {record.demo}" if record.demo else ""
         rows = [
@@ -81,11 +74,7 @@ class ComparatorScores:
 def compare_run(folder: Path, weights: Path, style: str, name: str) -> ComparatorScores:
     """Scores a comparator on the validation regions of a search and writes ``scores_val_<name>.csv``.
 
-    Args:
-        folder: The search's folder.
-        weights: The comparator's file.
-        style: One of :data:`trainables.evaluation.sam1_weights.STYLES`.
-        name: The comparator's name.
+    Its style is one of :data:`trainables.evaluation.sam1_weights.STYLES`.
 
     Raises:
         ConfigError: If the folder holds no search, or not yet its zero-shot scores, or its data has changed.

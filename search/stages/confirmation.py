@@ -36,10 +36,7 @@ _DICE = Objective()
 def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> Chosen:
     """Confirms the best trials, scales the best of them, and returns and writes what was chosen.
 
-    Args:
-        session: The search, after its trials.
-        ranked: Trials with a checkpoint, the best first; at least one.
-        zeroshot: The bar on validation.
+    The trials that have a checkpoint, at least one, come best first.
 
     Raises:
         SearchError: If no finalist could be trained with every seed.

@@ -29,7 +29,6 @@ class ExportReport:
     """What was exported.
 
     Attributes:
-        folder: Of the export.
         own_dice: Dice of the chosen model on the search's validation regions, by this project's evaluator.
         stock_dice: Dice of the exported files on the same regions.
         check: What computed ``stock_dice``.
@@ -51,11 +50,7 @@ class ExportReport:
 
 
 def export_run(run_folder: Path, out: Path) -> ExportReport:
-    """Exports the model that a search chose.
-
-    Args:
-        run_folder: The search's folder.
-        out: Made, and only when everything is in it; must not exist, or be an empty folder.
+    """Exports the model that a search chose to a folder, which is made, and only when everything is in it.
 
     Raises:
         ConfigError: If ``out`` holds files or cannot be made, or the run folder holds no search.

@@ -49,12 +49,7 @@ Outcome = Summary | ProtocolTable
 
 
 def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None = None) -> Outcome:
-    """Runs a search to its end and returns its outcome, which is also in its folder.
-
-    Args:
-        plan: From :func:`search.plan.planner.make_plan`.
-        console: Shows the progress.
-        resumed: The search that is resumed, whose plan it is; None for a new one.
+    """Runs a search, or one that is resumed, to its end and returns its outcome, which is also in its folder.
 
     Raises:
         ConfigError: If more GPUs are asked for than there are, or several nodes would each write to their own disk.

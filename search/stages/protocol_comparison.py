@@ -17,12 +17,7 @@ from search.tracking.records import Artifact, End, Metrics, Tags
 
 
 def compare_protocols(session: Session, naming: Mapping[str, float]) -> ProtocolTable:
-    """Writes, logs and returns the table of zero-shot's scores; nothing is chosen, tested or exported.
-
-    Args:
-        session: The search, its trials ended.
-        naming: Figures of naming the zero-shot masks; none where they were not named.
-    """
+    """Writes, logs and returns the table of zero-shot's scores and names; nothing is chosen, tested or exported."""
     plan = session.plan
     trials = read_trials(make_study_file(plan.folder, session.record))
     parent = session.record.parent_run_id

@@ -14,9 +14,7 @@ PROJECT = Path(__file__).parents[2]
 def find_git_commit(folder: Path = PROJECT) -> str:
     """Returns a checkout's commit, with ``-dirty`` where tracked files differ; ``unknown`` outside one.
 
-    Args:
-        folder: Top of the checkout. Installed as a package this project has none, though the environment
-            around it may lie in somebody else's.
+    Installed as a package this project has none, though the environment around it may lie in somebody else's.
     """
     if not (folder / ".git").exists():
         return "unknown"

@@ -18,10 +18,7 @@ _OPENED = "the test set was opened"  # what describe_openings begins with
 def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) -> None:
     """Writes the number of openings into everything that holds the search's test figures.
 
-    Args:
-        folder: The search's folder.
-        record: The search.
-        result: Of the latest opening; the summary keeps the figures of the first.
+    The summary keeps the figures of the first opening.
     """
     text = describe_openings(result.opening)
     summary = Summary.read(folder)

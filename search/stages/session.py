@@ -38,10 +38,7 @@ class Session:
     """What the stages of a running search hand to each other.
 
     Attributes:
-        plan: What was asked for.
-        record: What was written down of it.
-        context: What all trials share.
-        resources: What a trial is given.
+        record: What was written down of the plan.
         tracker: The MLflow experiment.
         tags: MLflow's tags of every run of this search.
         console: Shows progress.
@@ -101,13 +98,7 @@ def claim_folder(plan: SearchPlan) -> SearchPlan:
 
 
 def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console) -> Session:
-    """Writes a search's record and opens its parent run; without a run, the folder is removed again.
-
-    Args:
-        plan: The search, its folder claimed.
-        resources: What a trial is given.
-        tracker: The MLflow experiment.
-        console: Shows progress.
+    """Writes the record of a search whose folder is claimed, and opens its parent run; without one removes the folder.
 
     Raises:
         OSError: If the record cannot be written.

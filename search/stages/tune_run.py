@@ -30,7 +30,6 @@ class TuneRun:
     """A run of Ray Tune; its callbacks exist before it starts, so that a resume can report what had ended.
 
     Attributes:
-        session: The search.
         folder: Where the trials' folders are.
         progress: The rows of the table on the screen.
         tracking: Writes the trials to MLflow.
@@ -48,7 +47,6 @@ class TuneRun:
         """Makes the callbacks.
 
         Args:
-            session: The search.
             name: The trials' folder in the search's: ``trials``; or, for what is not the search itself and has no
                 time budget, ``confirmation`` or ``refit``, which is also the kind of these trials in MLflow.
             n_trials: Trials in all, for the screen.
@@ -91,13 +89,8 @@ class TuneRun:
     ) -> None:
         """Runs the trials to their end, closes the screen, delivers what MLflow lacks, and fetches the checkpoints.
 
-        Args:
-            trainable: What a trial is.
-            context: What all trials share; without validation regions only each trial's last checkpoint is kept.
-            searcher: Proposes the trials' configurations.
-            num_samples: Trials to start, unfinished ones included.
-            unfinished: Trials that go on, before new ones.
-            scheduler: Stops trials early; None for none.
+        Without validation regions only each trial's last checkpoint is kept. ``num_samples`` includes unfinished
+        trials, which go on before new ones start.
         """
         session = self.session
         tuner = tune.Tuner(

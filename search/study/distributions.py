@@ -13,10 +13,7 @@ def suggest_applying(
 ) -> None:
     """Draws the parameters that apply, one after the other: what is drawn first decides about the rest.
 
-    Args:
-        trial: A trial that Optuna was asked for; it keeps the values.
-        distributions: By name, parents first (see ``sort_parents_first``).
-        when: Conditions by name.
+    The distributions must stand in the order of ``sort_parents_first``.
     """
     for name, one in distributions.items():
         if not list_applying([name], when, trial.params):

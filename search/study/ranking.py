@@ -32,7 +32,6 @@ class RankedTrial:
     """A trial at its best epoch by the search's objective.
 
     Attributes:
-        trial_id: Ray's id of the trial.
         checkpoint: Folder of the checkpoint of its best epoch.
         epoch: That epoch, counted from 1.
         val_dice: Its Dice on validation, in [0, 1].
@@ -145,13 +144,7 @@ def find_pareto(ranked: Sequence[RankedTrial]) -> list[RankedTrial]:
     """Returns the trials that no other beats: in Dice or parameters, without being worse in the other.
 
     Each counts at its best epoch whose checkpoint is left, also where it was stopped early. Trials that are equal in
-    both stay all.
-
-    Args:
-        ranked: Trials with Dice and parameters, in any order.
-
-    Returns:
-        Those of the set, the highest Dice first, then the fewest parameters.
+    both stay all. The highest Dice comes first, then the fewest parameters.
     """
     ordered = sorted(ranked, key=lambda each: (-each.val_dice, each.trained_parameters))
     kept: list[RankedTrial] = []
@@ -178,12 +171,7 @@ def write_pareto(folder: Path, members: Sequence[RankedTrial], protocol_id: str)
 
 
 def describe_pareto(members: Sequence[RankedTrial], bar: float) -> list[str]:
-    """Returns the lines about the set for the screen.
-
-    Args:
-        members: The set, the highest Dice first.
-        bar: Zero-shot's Dice on validation.
-    """
+    """Returns the lines for the screen about the set, which begins with the highest Dice; ``bar`` is zero-shot's."""
     lines = [
         f"  trial {each.trial_id}: val Dice {each.val_dice:.3f} ({each.val_dice - bar:+.3f}), "
         f"{int(each.trained_parameters):,} trained parameters, epoch {each.epoch}"

@@ -16,12 +16,7 @@ RECORDED_DICE, RECORDED_IOU = RECORDED_BAR.overall_dice, RECORDED_BAR.overall_io
 
 @dataclass(frozen=True)
 class Bars:
-    """What a trial's figures are compared with.
-
-    Attributes:
-        zeroshot: Measured zero-shot figures: `val_dice` and, where known, `val_dice/<class>`.
-        class_names: Classes whose Dice is compared too.
-    """
+    """What a trial's figures are compared with: zero-shot's `val_dice` and, for named classes, `val_dice/<class>`."""
 
     zeroshot: Mapping[str, float]
     class_names: tuple[str, ...] = ()
@@ -63,10 +58,7 @@ class RecordedBar:
 class ZeroshotBar:
     """Zero-shot as measured in this search, as a run whose figures are constant up to step `max_epochs`.
 
-    Attributes:
-        figures: `val_dice`, `val_iou`, `val_dice/<class>` and whatever else was measured.
-        tags: Data, protocol and the like.
-        max_epochs: Epochs of a trial.
+    The figures are `val_dice`, `val_iou`, `val_dice/<class>` and whatever else was measured.
 
     Raises:
         ValueError: If `val_dice` is missing.

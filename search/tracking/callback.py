@@ -44,10 +44,7 @@ class TrackingCallback(Callback):
     """Logs every trial of a search as a child of its parent run, through the search's queue.
 
     `training_iteration` is the step; a step that a restored trial repeats is not logged again. The parent run
-    shows the best so far over the number of trials ended.
-
-    Attributes:
-        queue: Where the records go; Tune runs a copy of this callback, with a copy of the queue.
+    shows the best so far over the number of trials ended. Tune runs a copy of this callback, with a copy of the queue.
     """
 
     def __init__(
@@ -62,7 +59,6 @@ class TrackingCallback(Callback):
         """Takes what the trials have in common.
 
         Args:
-            queue: The search's.
             bars: What trials are compared with; None where each is scored under a protocol of its own.
             max_epochs: Epochs of a whole trial; one that ends earlier is tagged `stopped=early`.
             tags: Tags of every trial: trainable, space, data_fingerprint, protocol, protocol_id, git_commit,
@@ -91,12 +87,7 @@ class TrackingCallback(Callback):
         return self._end_all()
 
     def end_trial(self, trial_id: str, failure: str = "") -> None:
-        """Logs the end of a trial that had ended before a stop, where the stop came in between.
-
-        Args:
-            trial_id: Ray's.
-            failure: Why it failed; empty where it did not.
-        """
+        """Logs the end of a trial that had ended, or failed for a reason, before a stop that came in between."""
         run = self._runs.get(trial_id)
         if run is None or run.counted:
             return

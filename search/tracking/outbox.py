@@ -83,11 +83,7 @@ class Outbox:
             logger.warning("could not write %s: %s; its record is kept in memory only", self._path, error)
 
     def flush(self, force: bool = False) -> int:
-        """Delivers what is pending and returns how many records are left.
-
-        Args:
-            force: Try even if the last failure is too recent.
-        """
+        """Delivers what is pending, by force even if the last failure is too recent; returns how many are left."""
         if not self._pending or (self._clock() < self._next_try and not force):
             return len(self._pending)
         n_before, n_failed = len(self._pending), 0  # failures in a row

@@ -87,15 +87,9 @@ def describe_recorded_experiment(experiment: RecordedExperiment) -> str:
 
 
 def compose_charts_url(tracking_uri: str, experiment_id: str, parent: str, ui: str = LOCAL_UI) -> str:
-    """Returns the address of the charts of a search's runs, best first.
+    """Returns the address of the charts of a search's runs, best first: on its server, or on the UI of a local store.
 
     MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
-
-    Args:
-        tracking_uri: The store.
-        experiment_id: MLflow's id of the experiment.
-        parent: Run id of the search.
-        ui: Address of the UI of a local store; a tracking server has its own.
     """
     query = {
         "workflowType": "machine_learning",

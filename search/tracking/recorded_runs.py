@@ -34,9 +34,6 @@ def log_recorded_experiments(tracker: Tracker) -> str:
 
     An experiment `recorded` that somebody has deleted stays so: that is logged, not raised.
 
-    Args:
-        tracker: Any experiment of the store that shall hold them.
-
     Returns:
         MLflow's id of the experiment `recorded`, a deleted one's too.
 

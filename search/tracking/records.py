@@ -22,11 +22,7 @@ class Record(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
-        """Writes the record to MLflow; a repetition changes nothing.
-
-        Args:
-            runs: Where to.
-            time_ms: When it happened, in milliseconds since 1970.
+        """Writes what happened at a time, in milliseconds since 1970, to MLflow; a repetition changes nothing.
 
         Raises:
             TrackingError: MLflow refuses it, or is out of reach (:class:`~search.tracking.errors.TrackingUnavailable`).

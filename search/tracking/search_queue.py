@@ -16,23 +16,14 @@ CLOSING_FILE = "mlflow_closing.jsonl"
 
 
 class SearchQueue:
-    """Delivers the records of a search and its trials, in order.
+    """Delivers the records of a search and its trials, in order; its runs count in what still waits.
 
     During an outage they wait on disk; a later record, the search's end, or a resume delivers them. Its copies, such
     as Tune's, share files: only one is used at a time, and :meth:`reread` takes over what another has written.
-
-    Attributes:
-        runs: The search's runs, with what still waits counted in.
     """
 
     def __init__(self, tracker: Tracker, parent: str, folder: Path) -> None:
-        """Reads what an earlier process left in the folder.
-
-        Args:
-            tracker: The search's experiment.
-            parent: Run id of the search.
-            folder: The search's.
-        """
+        """Reads what an earlier process left in the search's folder; ``parent`` is the search's run id."""
         self._arguments = tracker, parent, folder.absolute()
         self.reread()
 

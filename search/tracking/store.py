@@ -25,11 +25,7 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class ExperimentDeleted(TrackingError):
-    """The experiment is in the store's bin, and its name cannot be taken before it is restored.
-
-    Attributes:
-        experiment_id: MLflow's id of the deleted experiment.
-    """
+    """The experiment is in the store's bin, and its name cannot be taken before it is restored."""
 
     def __init__(self, name: str, experiment_id: str) -> None:
         self.experiment_id = experiment_id
@@ -67,12 +63,7 @@ def quiet_loggers() -> None:
 
 
 def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str]) -> str:
-    """Returns the id of the experiment of that name, made if missing.
-
-    Args:
-        client: An `MlflowClient`.
-        name: The experiment's name.
-        tags: Tags of a new experiment; one that exists keeps its own.
+    """Returns the id of the experiment of that name, made with these tags if missing; one that exists keeps its own.
 
     Raises:
         ExperimentDeleted: The experiment is there, but deleted.

@@ -42,14 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run as the store holds it.
-
-    Attributes:
-        run_id: MLflow's run id.
-        status: `RUNNING`, `FINISHED`, `FAILED` or `KILLED`.
-        start_ms: When it began, in milliseconds since 1970.
-        tags: Its tags, MLflow's own among them.
-    """
+    """A run as the store holds it, MLflow's own tags included; the status is RUNNING, FINISHED, FAILED or KILLED."""
 
     run_id: str
     status: str
@@ -58,15 +51,11 @@ class FoundRun:
 
 
 class Tracker:
-    """Writes the runs of one MLflow experiment.
+    """Writes the runs of one MLflow experiment, of a store whose URI is absolute.
 
     Every method raises :class:`~search.tracking.errors.TrackingUnavailable` for an outage and
     :class:`~search.tracking.errors.TrackingError` for what MLflow will never accept. The same metrics written twice
     (same run, name, value, step and timestamp) are stored once on MLflow's SQL stores: a call can be repeated.
-
-    Attributes:
-        uri: The tracking URI, absolute.
-        experiment_id: MLflow's id of the experiment.
     """
 
     def __init__(self, uri: str, experiment_id: str) -> None:
@@ -81,10 +70,6 @@ class Tracker:
 
         The store is `MLFLOW_TRACKING_URI`, else `default_uri`, else MLflow's default in the working directory; its
         path is made absolute, as Ray changes directories later.
-
-        Args:
-            experiment: The experiment's name.
-            default_uri: A store, as a search's record has it.
 
         Raises:
             SearchError: The store cannot be reached (after 12 s at most, for a server), cannot be used, or the
@@ -140,14 +125,7 @@ class Tracker:
     def start_run(
         self, name: str, run_kind: str, tags: Mapping[str, str] | None = None, timestamp_ms: int | None = None
     ) -> str:
-        """Opens a run and returns its run id.
-
-        Args:
-            name: The run's name in the UI.
-            run_kind: Such as `trial`.
-            tags: Tags besides the run kind.
-            timestamp_ms: When the run began, in milliseconds since 1970; None is now.
-        """
+        """Opens a run that began now, or at milliseconds since 1970, and returns its id; tags come beside its kind."""
         start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
         if "git_commit" in all_tags:

@@ -38,14 +38,7 @@ class TrialRun:
 
 
 class SearchRuns:
-    """Finds a search's run and its trials' runs.
-
-    Attributes:
-        tracker: The search's experiment.
-        parent: Run id of the search.
-        folder: The search's, absolute.
-        by_trial: The trials' runs by Ray's trial id.
-    """
+    """Finds a search's run, ``parent``, and its trials' runs, by Ray's trial id."""
 
     def __init__(self, tracker: Tracker, parent: str, folder: Path) -> None:
         self.tracker, self.parent, self.folder = tracker, parent, folder.absolute()

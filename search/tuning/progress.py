@@ -53,13 +53,7 @@ class SearchProgress:
     rows: dict[str, TrialRow] = field(default_factory=dict)
 
     def add_ended(self, trial_id: str, trial: FrozenTrial, epochs: Mapping[int, Mapping[str, float]]) -> None:
-        """Adds the row of a trial that ended before the search was resumed.
-
-        Args:
-            trial_id: Ray's.
-            trial: As the study has it.
-            epochs: What it reported, by epoch.
-        """
+        """Adds the row of a trial of the study that ended, with these epochs, before the search was resumed."""
         now, metric = time.monotonic(), self.objective.metric
         last = epochs[max(epochs)] if epochs else {}
         values = [row[metric] for row in epochs.values() if math.isfinite(row.get(metric, math.nan))]
@@ -76,13 +70,9 @@ class SearchProgress:
         )
 
     def estimate_seconds_left(self, now: float) -> float | None:
-        """Estimates the time left, from the trials that ended, early or not, or from the pace of the running.
+        """Estimates the time until the last trial ends, from the trials that ended, early or not, or from the running.
 
-        Args:
-            now: By ``time.monotonic``.
-
-        Returns:
-            Seconds until the last trial ends; None before any trial has ended or reported an epoch.
+        ``now`` is by ``time.monotonic``. None before any trial has ended or reported an epoch.
         """
         ended = [row.ended - row.started for row in self.rows.values() if row.ended is not None]
         running = [row for row in self.rows.values() if row.ended is None]

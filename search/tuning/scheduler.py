@@ -11,7 +11,7 @@ from search.space.objective import DICE
 
 
 def make_scheduler(config: SchedulerConfig, max_epochs: int, metric: str = DICE) -> TrialScheduler:
-    """Builds the scheduler of a search.
+    """Builds the scheduler of a search, which compares trials by a metric that is to be large.
 
     ``asha`` is asynchronous successive halving (Li et al. 2018, arXiv 1810.05934) with one bracket: a trial
     is judged at epochs ``grace_period * reduction_factor ** k`` and goes on only if it is among the best
@@ -23,11 +23,6 @@ def make_scheduler(config: SchedulerConfig, max_epochs: int, metric: str = DICE)
     refuses two). ASHA never stops a trial whose metric is NaN, nor does such a trial move the bar for others;
     a trainable has to end itself on NaN, as nothing else does before ``max_epochs``. Tune does not save what ASHA has
     seen: after a stop, :func:`replay_curves` fills its rungs again.
-
-    Args:
-        config: From a space file, which was checked.
-        max_epochs: Epochs that a trial may have.
-        metric: Name of the value by which trials are compared; larger is better.
     """
     if config.kind == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
@@ -44,10 +39,7 @@ def make_scheduler(config: SchedulerConfig, max_epochs: int, metric: str = DICE)
 def replay_curves(scheduler: TrialScheduler, curves: Mapping[str, Mapping[int, float]], metric: str = DICE) -> None:
     """Shows a new scheduler what an earlier one has seen of the same search, so that it judges as that one would.
 
-    Args:
-        scheduler: From :func:`make_scheduler`.
-        curves: Ray's trial id -> epoch -> value of the metric.
-        metric: What the scheduler compares.
+    The curves are values of the metric by Ray's trial id and epoch.
     """
     # Both schedulers look at a trial's id and its result alone.
     tune: Any = None

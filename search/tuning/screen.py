@@ -41,13 +41,7 @@ class ProgressCallback(Callback):
     """
 
     def __init__(self, progress: SearchProgress, heading: str, console: Console) -> None:
-        """Takes what to show.
-
-        Args:
-            progress: Filled by this callback.
-            heading: A line above the table: model, data, protocol.
-            console: A terminal shows the table, anything else the lines.
-        """
+        """Takes the progress, which it fills, a line above the table (model, data, protocol), and where to show it."""
         self.progress, self.heading, self.console = progress, heading, console
         self._live: Live | None = None
 

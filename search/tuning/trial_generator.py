@@ -31,14 +31,12 @@ class TrialGenerator(SearchGenerator):
         find_kept: Callable[[str], tuple[tuple[Path, Row], ...]],
         unfinished: Sequence[UnfinishedTrial] = (),
     ) -> None:
-        """Takes the searcher.
+        """Takes the searcher, how many trials run at once, and those that go on first, in this order.
 
         Args:
             searcher: Its ``suggest`` returns an unfinished trial's configuration for that trial's id, and new ones for
                 new ids; it may have ``note_failure``.
-            concurrent: Trials at once.
             find_kept: Returns the whole checkpoints of a trial by its id, as ``UnfinishedTrial.kept`` has them.
-            unfinished: What goes on first, in this order.
         """
         self._limiter = ConcurrencyLimiter(searcher, concurrent)
         super().__init__(self._limiter)

@@ -71,10 +71,8 @@ def list_unfinished(
 ) -> list[UnfinishedTrial]:
     """Returns the study's trials that go on, in their order; clears away checkpoints that are not whole.
 
-    Args:
-        trials: The study's, after the reports of :func:`list_decided` have ended theirs.
-        trials_folder: The folder of their folders.
-        keeps_checkpoints: Whether an ended trial must have its last epoch's checkpoint; not where nothing is trained.
+    To be called after the reports of :func:`list_decided` have ended theirs. Where nothing is trained, an ended trial
+    need not have its last epoch's checkpoint.
     """
     unfinished = []
     for trial in trials:
@@ -92,12 +90,7 @@ def list_unfinished(
 
 
 def list_unfinished_listed(folder: Path, epochs: int) -> dict[str, tuple[UnfinishedTrial, dict[str, Any]]]:
-    """Returns the trials of known configurations that go on, by Ray's id, each with its configuration.
-
-    Args:
-        folder: The folder of their folders.
-        epochs: After how many a trial is finished.
-    """
+    """Returns trials of known configurations that have not run all epochs, by Ray's id, each with its configuration."""
     found = {}
     for listed in read_listed(folder):
         trial = UnfinishedTrial(read_trial_id(listed.folder), clear_checkpoints(listed.folder))

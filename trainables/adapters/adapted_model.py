@@ -62,16 +62,12 @@ class AdaptedModel(nn.Module):
 
 
 def attach_adapters(model: SAM2Base, recipe: AdapterRecipe, seed: int) -> AdaptedModel:
-    """Freezes the model, adds adapters, and unfreezes the parts that the recipe trains in full.
+    """Freezes the model in place, adds adapters, and unfreezes the parts that the recipe trains in full.
 
     At first the adapted model equals the base exactly, as each update starts at zero; PiSSA, which starts from
     the weights' greatest singular values, equals it within rounding. A frozen copy is kept of the parts that are
-    trained in full: with ``train_encoder`` the whole image encoder (0.9 GB for SAM2.1 large).
-
-    Args:
-        model: The bare model; it is changed in place.
-        recipe: Kind, size and place of the adapters, and the parts that are trained in full.
-        seed: Of the adapters' first weights; PyTorch's global generator is left as it was.
+    trained in full: with ``train_encoder`` the whole image encoder (0.9 GB for SAM2.1 large). The seed is that of the
+    adapters' first weights; PyTorch's global generator is left as it was.
     """
     parts = list_trained_parts(model, recipe)
     layers = list_layers(model, recipe) if recipe.kind in PEFT_KINDS else []

@@ -53,13 +53,9 @@ class WithBottleneck(nn.Module):
 
 
 def attach_bottlenecks(model: SAM2Base, sites: Sequence[str], width: int, dropout: float) -> None:
-    """Wraps attentions and MLPs in place; the first weights are drawn from PyTorch's global generator.
+    """Wraps attentions and MLPs in place, at ``list_bottleneck_sites``, with so many channels between the projections.
 
-    Args:
-        model: The bare model.
-        sites: From :func:`trainables.adapters.placement.list_bottleneck_sites`.
-        width: Channels between the projections.
-        dropout: In front of the down-projection.
+    Dropout stands in front of the down-projection. The first weights are drawn from PyTorch's global generator.
     """
     for site in sites:
         parent_name, name = site.rsplit(".", 1)

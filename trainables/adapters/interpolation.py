@@ -38,15 +38,11 @@ MAGNITUDE = ".lora_magnitude_vector"
 def interpolate_weights(
     base_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor], scale: float
 ) -> dict[str, Tensor]:
-    """Returns copies of ``base + scale * (tuned - base)``, weight by weight.
+    """Returns copies of ``base + scale * (tuned - base)``, weight by weight, of weights before and after training.
 
-    Weights, buffers and integers that training did not change stay bit for bit at every scale. Floats narrower than
-    float32 are computed in float32.
-
-    Args:
-        base_state: Weights before training.
-        tuned_state: Weights after it, merged: of the same names and shapes.
-        scale: 0 gives the base and 1 the tuned weights, both bit for bit; at most 2.
+    The scale is from 0 to 2; 0 gives the base and 1 the tuned (merged) weights, both bit for bit. Weights, buffers and
+    integers that training did not change stay bit for bit at every scale. Floats narrower than float32 are computed in
+    float32.
 
     Raises:
         InputError: If the scale is out of its limits.
@@ -60,11 +56,7 @@ def interpolate_weights(
 
 
 def check_scale(scale: float) -> None:
-    """Checks a scale.
-
-    Raises:
-        InputError: If it is negative, greater than 2, or no number.
-    """
+    """Raises InputError if a scale is negative, greater than 2, or no number."""
     if not 0 <= scale <= MAX_SCALE:
         what = f"`0 <= scale <= {MAX_SCALE:g}` must hold, but got {scale}"
         raise InputError.at(f"scale {scale}", what, "0 is zero-shot, 1 the fine-tune as trained")
@@ -106,7 +98,7 @@ def interpolate_adapter(
         base_state: Weights before training.
         tuned_state: Weights after it, merged.
         scale: As for :func:`interpolate_weights`.
-        initial_state: Of PiSSA, what PEFT saves of it before any training; not needed for other kinds.
+        initial_state: Of PiSSA, what PEFT saves of it before any training.
 
     Raises:
         InputError: If the scale is out of its limits.

@@ -24,12 +24,7 @@ IDENTITY = ("peft_type", "r", "lora_alpha", "alpha", "use_rslora", "use_dora", "
 
 
 def build_peft_config(recipe: AdapterRecipe, layers: Sequence[str]) -> PeftConfig:
-    """Returns PEFT's configuration.
-
-    Args:
-        recipe: Its kind is one of ``PEFT_KINDS``.
-        layers: Full names of the Linear layers that get an update.
-    """
+    """Returns PEFT's configuration of a kind of :data:`PEFT_KINDS`, for Linear layers by their full names."""
     from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig
 
     if recipe.kind in LORA_VARIANTS:

@@ -26,12 +26,9 @@ DECODER_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 def list_encoder_blocks(model: SAM2Base, stages: str, last_blocks: int) -> list[str]:
-    """Names Hiera blocks, in the order in which an image passes them.
+    """Names Hiera blocks, in the order in which an image passes them: the last ones (all for 0) of some stages.
 
-    Args:
-        model: The bare model.
-        stages: ``early`` (stages 1 and 2, strides 4 and 8), ``late`` (3 and 4, strides 16 and 32) or ``all``.
-        last_blocks: Only so many at the end of the chosen stages; all for 0, or for more than there are.
+    The stages are ``early`` (1 and 2, strides 4 and 8), ``late`` (3 and 4, strides 16 and 32) or ``all``.
     """
     trunk = model.image_encoder.trunk
     first_late = trunk.stage_ends[1] + 1
@@ -43,10 +40,8 @@ def list_encoder_blocks(model: SAM2Base, stages: str, last_blocks: int) -> list[
 def list_layers(model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
     """Names every Linear layer that gets an update: the recipe's, without those that are trained in full.
 
-    Args:
-        model: The bare model.
-        recipe: Its targets, layers, stages and last blocks. In the mask decoder updates sit on the q, k, v and
-            output projections of the two-way transformer, whatever ``layers`` says.
+    In the mask decoder updates sit on the q, k, v and output projections of the two-way transformer, whatever
+    ``layers`` says.
     """
     encoder = [
         f"{block}.{layer}"
@@ -65,12 +60,9 @@ def list_layers(model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
 
 
 def list_bottleneck_sites(model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
-    """Names every attention and every MLP of the chosen blocks: where bottleneck adapters sit.
+    """Names every attention and MLP of the chosen blocks: where bottleneck adapters sit, whatever ``layers`` says.
 
-    Args:
-        model: The bare model.
-        recipe: Its targets, stages and last blocks; ``layers`` has no effect. In the mask decoder all attentions
-            and MLPs of the two-way transformer get adapters.
+    In the mask decoder all attentions and MLPs of the two-way transformer get adapters.
     """
     blocks = list_encoder_blocks(model, recipe.stages, recipe.last_blocks)
     encoder = [f"{block}.{module}" for block in blocks for module in ("attn", "mlp")]

@@ -13,15 +13,10 @@ from matplotlib.figure import Figure
 def draw_confusion(
     counts: Int64[np.ndarray, "rows columns"], rows: Sequence[str], columns: Sequence[str], title: str
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Returns an RGB picture; the color of a cell is its share of its row, so that rare classes show as well.
+    """Returns an RGB picture of item counts by actual class (rows) and given name (columns), with a line above.
 
-    scikit-learn's ``ConfusionMatrixDisplay`` colors by count and wants as many rows as columns.
-
-    Args:
-        counts: Items by actual class (rows) and given name (columns).
-        rows: Names of the rows.
-        columns: Names of the columns.
-        title: One line above.
+    The color of a cell is its share of its row, so that rare classes show as well: scikit-learn's
+    ``ConfusionMatrixDisplay`` colors by count, and wants as many rows as columns.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with matplotlib.rc_context({"text.parse_math": False}):  # names may hold dollar signs

@@ -33,14 +33,9 @@ CROPS_PER_PASS = 32
 
 @dataclass(frozen=True)
 class MaskFeatures:
-    """Features of the masks of some regions, one item per (region, class) pair.
+    """Features of the masks of some regions: an item per (region, class) pair, a unit vector each.
 
-    Attributes:
-        files: Region of each item.
-        patients: Patient of each item.
-        classes: Class of each item's mask.
-        is_empty: Whether the mask has no pixel; the features of such an item are 0.
-        features: Unit vectors, [items, width].
+    The features of an item whose mask has no pixel are 0.
     """
 
     files: tuple[str, ...]
@@ -62,12 +57,7 @@ class MaskFeatures:
 
 
 def encode_texts(clip: ClipModel, texts: Mapping[str, Sequence[str]]) -> Features:
-    """Returns a unit vector per class: the mean over its texts (prompt ensembling, Radford et al. 2021).
-
-    Args:
-        clip: The model.
-        texts: One or more texts per class, in the order of the result's rows.
-    """
+    """Returns a unit vector per class, in order: the mean over its texts (prompt ensembling, Radford et al. 2021)."""
     rows = []
     with torch.inference_mode():
         for each in texts.values():
@@ -91,14 +81,7 @@ def encode_crops(clip: ClipModel, crops: Iterable[Crop], crops_per_pass: int = C
 def encode_masks(
     clip: ClipModel, store: RegionStore, masks: Iterable[tuple[int, int, BoolMask]], outside: str = "mean"
 ) -> MaskFeatures:
-    """Crops and encodes masks.
-
-    Args:
-        clip: The model.
-        store: The regions.
-        masks: Region index, class id and mask of each item.
-        outside: See :func:`trainables.clip.crops.crop_region`.
-    """
+    """Crops and encodes masks, each with its region's index and its class id; see ``crop_region`` for ``outside``."""
     indices: list[int] = []
     classes: list[str] = []
     is_empty: list[bool] = []
@@ -153,11 +136,7 @@ def classify_zero_shot(features: Features, text_features: Features) -> Int64[np.
 def fit_probe(items: MaskFeatures) -> LogisticRegression | None:
     """Fits a logistic regression on features, by L-BFGS; its penalty is chosen on folds of patients.
 
-    Args:
-        items: Masks of training regions; empty ones are left out.
-
-    Returns:
-        The probe; None if the items show fewer than two classes.
+    Empty masks are left out. None if the items show fewer than two classes.
     """
     kept = ~np.array(items.is_empty, bool)
     features, classes = items.features[kept], np.array(items.classes)[kept]
@@ -181,10 +160,8 @@ def name_masks(
 ) -> NamingReport:
     """Names masks by zero-shot CLIP, and by probes that are fitted on true masks of other regions.
 
-    Args:
-        clip: The model that encoded the masks.
-        texts: Texts that describe each class, in the data set's order.
-        parts: True masks of training regions and the masks to name: one such pair, or one per fold.
+    The texts describe each class, in the data set's order. A part is the true masks of training regions and the masks
+    to name, encoded by the same model: one such pair, or one per fold.
     """
     classes, text_features = tuple(texts), encode_texts(clip, texts)
     by_clip: list[str] = []

@@ -35,7 +35,6 @@ class ClipModel:
     """An image and a text encoder that share one space.
 
     Attributes:
-        name: Its name in reports.
         network: In evaluation mode, without gradients.
         tokenize: Turns texts into token ids.
         preprocess: Turns an image into the network's input: resized to its square, normalized.
@@ -59,7 +58,6 @@ class ClipSource:
     """Where a model's parts come from, in open_clip's words.
 
     Attributes:
-        name: The model's name in reports.
         architecture: A name of open_clip's, or ``local-dir:`` and a folder with ``open_clip_config.json``.
         tokenizer: The same, or ``hf-hub:`` and an id.
         weights: The weight file, or its folder.
@@ -116,15 +114,10 @@ def find_clip(name: str | None, weights: str) -> ClipSource:
 
 
 def load_clip(name: str | None, weights: str, device: torch.device) -> ClipModel:
-    """Builds a CLIP model with its weights, which must all fit; see :func:`find_clip`.
+    """Builds a CLIP model with its weights, which must all fit; name and weights are those of :func:`find_clip`.
 
     Images are preprocessed as ``open_clip_config.json`` says if it comes with the weights, else as open_clip's table
     says if that has one way for the architecture, else as for OpenAI's models.
-
-    Args:
-        name: One of open_clip's models, or None; see :func:`find_clip`.
-        weights: A file, a folder or a hub id.
-        device: Its device.
 
     Raises:
         CheckpointError: If the weights are missing, unreadable, damaged, hold code or values that are not finite,

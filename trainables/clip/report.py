@@ -15,12 +15,11 @@ EMPTY = "(empty)"
 
 @dataclass(frozen=True)
 class NamingReport:
-    """The names that several methods gave to the same masks.
+    """The names that several methods gave to the same masks; an item is one class prompted in one region.
 
     Attributes:
         clip: The CLIP model that encoded the masks.
         classes: Every class, in the data set's order.
-        files: Region of each item; an item is one class prompted in one region.
         actual: Prompted class of each item.
         given: Method -> name given to each item; :data:`EMPTY` for an empty mask, whatever the method.
         notes: What a reader must know, one line each.

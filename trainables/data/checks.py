@@ -36,7 +36,6 @@ class DecodedRegion:
     """One region after decoding; its pixels are usable only if it has no findings.
 
     Attributes:
-        region: Which one.
         image: RGB, [h, w, 3] in 0..255; None if it cannot be decoded.
         mask: Class ids, [h, w]; None if it cannot be decoded.
         sha256: Of the image's and of the mask's bytes, hexadecimal; empty if a file cannot be read.
@@ -58,12 +57,9 @@ class DecodedRegion:
 
 @dataclass(frozen=True)
 class RegionReport:
-    """The result of a pass over all regions.
+    """The result of a pass over all regions: what makes them unusable, and what is worth a look, sorted by file.
 
-    Attributes:
-        findings: What makes regions unusable, sorted by file.
-        warnings: What is worth a look, but stops nothing, sorted by file.
-        class_presence: Region name -> ids of the classes in its mask; only of regions without findings.
+    ``class_presence`` has the ids of the classes in the mask of each region without findings, by its name.
     """
 
     findings: tuple[Finding, ...]
@@ -74,10 +70,7 @@ class RegionReport:
 def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) -> DecodedRegion:
     """Reads a region's two files, each once, and checks them. Raises nothing: problems are findings.
 
-    Args:
-        region: Which one.
-        regions: The data set that it belongs to.
-        has_classes: Whether the data set's classes are known; ids are checked only then.
+    Ids are checked only if the data set's classes are known.
     """
     findings: list[Finding] = []
     warnings: list[Finding] = []
@@ -122,10 +115,7 @@ def examine_regions(
 ) -> RegionReport:
     """Decodes every region, one at a time in memory, and collects the findings of ``decode_region``.
 
-    Args:
-        regions: The data set.
-        has_classes: As for ``decode_region``.
-        visit: Is given each region, in order, up to the first with a finding.
+    ``visit`` is given each region, in order, up to the first with a finding.
     """
     findings: list[Finding] = []
     warnings: list[Finding] = []
@@ -147,13 +137,8 @@ def examine_regions(
 def find_weak_parts(split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]]) -> list[Finding]:
     """Finds what a split cannot show: parts with too few regions or patients, and classes that a part lacks.
 
-    Args:
-        split: Of the regions.
-        regions: The data set that was split.
-        class_presence: Region name -> ids of the classes in its mask, for every region.
-
-    Returns:
-        Warnings: first those about parts, then one per class.
+    ``class_presence`` has the ids of the classes in every region's mask. The warnings about parts come first, then one
+    per class.
     """
     patient_of = {region.name: region.patient for region in regions.regions}
     n_train, n_val = len(split.train), len(split.val)

@@ -71,12 +71,8 @@ def normalize_name(name: str) -> str:
 def read_dataset_file(root: Path, default_classes: Mapping[int, str], findings: list[Finding]) -> DatasetFile:
     """Reads and checks ``dataset.yaml``; appends each problem and goes on without that key. Raises nothing.
 
-    Keys and values are the text that is written: the patients 1_23 and 12_3 are two, NO is a name.
-
-    Args:
-        root: The data set's folder.
-        default_classes: The classes of a file that names none.
-        findings: Where problems go.
+    Keys and values are the text that is written: the patients 1_23 and 12_3 are two, NO is a name. A file that names no
+    classes has the default ones.
     """
     path = root / FILE
     if not os.path.lexists(path):

@@ -52,13 +52,10 @@ class Dealer:
         seed: int,
         class_presence: Mapping[str, frozenset[int]],
     ) -> None:
-        """Shuffles the patients.
+        """Shuffles the patients, of which there are at least as many as parts; the seed decides between those alike.
 
-        Args:
-            by_patient: Patient -> names of the patient's regions; at least as many patients as parts.
-            shares: Part -> share of all regions that it should get.
-            seed: Decides between patients that are alike.
-            class_presence: Region name -> ids of the classes in its mask.
+        ``shares`` has the share of all regions that each part should get, ``class_presence`` the ids of the classes in
+        each region's mask.
         """
         assert len(by_patient) >= len(shares)
         order = sorted(by_patient)
@@ -78,10 +75,7 @@ class Dealer:
         self._left = Counter({c: len(self._queues[c]) for c in totals})
 
     def deal(self, choose: Callable[[Turn], str]) -> dict[str, tuple[str, ...]]:
-        """Deals all patients, once.
-
-        Args:
-            choose: Returns the part that gets the next patient, one of ``Turn.allowed``.
+        """Deals all patients, once, each to the part among ``Turn.allowed`` that ``choose`` returns.
 
         Returns:
             Part -> region names, sorted; no part is empty.

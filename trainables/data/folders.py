@@ -20,11 +20,7 @@ _ADDITION = re.compile(r"(?<=\w)[^\w]+\w*$|(?<=[^_])_[^\W_]+$")  # to a stem: r0
 class Folder:
     """What a folder holds, except hidden files; files by stem in Unicode's composed form (NFC).
 
-    Attributes:
-        path: The folder.
-        files: Files of a suffix that can be read.
-        others: Files of other suffixes.
-        below: Names of folders inside, sorted.
+    ``files`` have a suffix that can be read, ``others`` have not; ``below`` names the folders inside, sorted.
     """
 
     path: Path
@@ -69,11 +65,7 @@ def list_folder(folder: Path, suffixes: tuple[str, ...], findings: list[Finding]
 def find_unpaired(folder: Folder, partners: Folder, kind: str, suffixes: tuple[str, ...]) -> Iterator[Finding]:
     """Finds each file without a partner of its stem, and suggests the nearest: of another case, suffix or ending.
 
-    Args:
-        folder: Whose files are looked at.
-        partners: Where partners are looked for.
-        kind: What partners are: ``mask`` or ``image``.
-        suffixes: Those of partners.
+    The partners' kind is ``mask`` or ``image``, and the suffixes are theirs.
     """
     listed = ", ".join(suffixes)
     folded = {stem.casefold(): path for stem, path in partners.files.items()}

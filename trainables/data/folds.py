@@ -11,12 +11,7 @@ from trainables.errors import DataError
 
 @dataclass(frozen=True)
 class Fold:
-    """Names of the regions that train and validate in one fold, each sorted.
-
-    Attributes:
-        train: Region names.
-        val: Region names; none of their patients has a region in ``train``.
-    """
+    """Names of the regions that train and validate in one fold, each sorted, of different patients."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -25,18 +20,12 @@ class Fold:
 def make_folds(
     split: Split, regions: RegionSet, n_folds: int, seed: int, class_presence: Mapping[str, frozenset[int]]
 ) -> tuple[Fold, ...]:
-    """Deals the pooled training and validation regions to folds; the test regions stay out.
+    """Deals the pooled training and validation regions to folds, at least 2; the test regions stay out.
 
     Every pooled region validates in exactly one fold and trains in all others. Folds get whole patients, about
-    equally many regions of each class, and differ by at most one patient if patients are equal in size.
-    scikit-learn's StratifiedGroupKFold takes one class per region, and regions hold several.
-
-    Args:
-        split: Whose ``train`` and ``val`` are pooled.
-        regions: The data set that was split.
-        n_folds: At least 2.
-        seed: Decides between patients that are alike.
-        class_presence: Region name -> ids of the classes in its mask, for every pooled region.
+    equally many regions of each class, and differ by at most one patient if patients are equal in size; the seed
+    decides between patients that are alike. scikit-learn's StratifiedGroupKFold takes one class per region, and regions
+    hold several.
 
     Raises:
         DataError: If there are fewer than 2 folds, or more than patients in the pool.
@@ -67,9 +56,7 @@ def _check_number(n_folds: int, n_patients: int) -> None:
 def _choose_fold(turn: Turn, largest: int) -> str:
     """Returns the fold that wants the class most, among those after which equal sizes are still possible.
 
-    Args:
-        turn: What the folds still want.
-        largest: Number of regions of the largest patient.
+    ``largest`` is the number of regions of the largest patient.
     """
     level = [fold for fold in turn.allowed if _stays_level(turn, fold, largest)]
     if not level:  # patients of different sizes do not always add up

@@ -90,14 +90,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode_image(data: bytes, where: str) -> RgbImage:
-    """Decodes a PNG, JPEG or TIFF to RGB, [h, w, 3] in 0..255.
+    """Decodes a PNG, JPEG or TIFF to RGB, [h, w, 3] in 0..255; ``where`` names the file in findings.
 
     Transparent pixels are laid over white, the color of a slide without tissue; grayscale, palette and CMYK
     become RGB. Orientation tags are ignored: the mask beside the image has none.
-
-    Args:
-        data: The file's bytes.
-        where: The file's name in findings.
 
     Raises:
         DataError: If the bytes are no such picture, are cut off, or hold several pictures, more than 8 bits a
@@ -114,14 +110,10 @@ def decode_image(data: bytes, where: str) -> RgbImage:
 
 
 def decode_mask(data: bytes, where: str) -> IdMask:
-    """Decodes a PNG or TIFF to class ids, [h, w] in 0..255.
+    """Decodes a PNG or TIFF to class ids, [h, w] in 0..255; ``where`` names the file in findings.
 
     Ids are what the file stores: a palette's index rather than its color, a 2- or 4-bit gray value unscaled.
     Three equal channels count as one, and an alpha channel is left out.
-
-    Args:
-        data: The file's bytes.
-        where: The file's name in findings.
 
     Raises:
         DataError: As ``decode_image``, and for colors, fractions, ids above 255, lossy compression and white-is-zero.

@@ -12,16 +12,11 @@ _ALLOW = "or pass --allow-leak, which marks every result"
 
 
 def find_leaks(parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store: RegionStore | None) -> list[Finding]:
-    """Finds each patient, and each group of equal pixels, in more than one part.
+    """Finds each patient, and each group of equal pixels, in more than one part of a split or of one fold.
 
     Equal pixels are found whatever the files' names and formats, also in turned and mirrored copies; not in copies
     that are scaled, lossily compressed or otherwise changed, and not in overlapping crops: declare those as one
-    patient's. Regions in no part do not leak.
-
-    Args:
-        parts_of: Part -> region names: of a split, or of one fold.
-        regions: The data set that was split.
-        store: The same, decoded; with None, if files are unusable, only patients are compared.
+    patient's. Regions in no part do not leak. Without a store, if files are unusable, only patients are compared.
 
     Returns:
         One finding per leak: patients in the order of their names, then pixels in that of the regions.
@@ -46,11 +41,7 @@ def find_leaks(parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store:
 
 
 def find_duplicates(store: RegionStore) -> list[Finding]:
-    """Finds regions that hold the same pixels under several names, in any parts.
-
-    Returns:
-        One warning for each group of copies: inside one part they only weigh double there.
-    """
+    """Finds regions that hold the same pixels under several names, in any parts: inside one they weigh double there."""
     by_digest: defaultdict[str, list[str]] = defaultdict(list)
     for name, digest in zip(store.names, store.pixel_digests, strict=True):
         by_digest[digest].append(name)

@@ -8,12 +8,7 @@ from trainables.errors import Finding, list_some
 
 
 def add_palette_hint(finding: Finding, palette: Palette) -> Finding:
-    """Returns a finding about ids without meaning, extended by the mask's palette; unchanged if that is empty.
-
-    Args:
-        finding: About a mask.
-        palette: Of the ids in the mask.
-    """
+    """Returns a finding about ids without meaning, extended by the palette of the mask's ids if that is not empty."""
     if not palette:
         return finding
     shown = list_some([f"{one} {_write_color(color)}" for one, color in palette.items()])
@@ -23,10 +18,6 @@ def add_palette_hint(finding: Finding, palette: Palette) -> Finding:
 
 def find_palette_clashes(palettes: Iterable[tuple[str, Palette]], classes: Mapping[int, str]) -> list[Finding]:
     """Finds classes that two masks show in different colors: then each file numbered its own colors.
-
-    Args:
-        palettes: Mask file, and the palette of its ids, which may be empty.
-        classes: Class id -> class name.
 
     Returns:
         At most one warning per data set, on the first mask that differs: palettes may be decoration.

@@ -35,13 +35,9 @@ _DEMO_PATIENT = re.compile(r"demo-P\d+(?=-R\d+\.)")
 
 @dataclass(frozen=True)
 class Region:
-    """One region of interest: an image and its mask.
+    """One region of interest: an image and its mask, one class id per pixel.
 
-    Attributes:
-        name: The image's file name, in Unicode's composed form (NFC).
-        image: The image file.
-        mask: The mask file, one class id per pixel.
-        patient: Whose tissue it is; regions of one patient are not independent.
+    Its name is the image's file name, in Unicode's composed form (NFC). Regions of one patient are not independent.
     """
 
     name: str
@@ -127,10 +123,7 @@ def find_tcga_hospital(patient: str) -> str | None:
 
 
 def read_regions(root: Path) -> RegionSet:
-    """Lists the regions of a data set; decodes no pixels.
-
-    Args:
-        root: A folder with ``images/`` and ``masks/``, and perhaps ``dataset.yaml``.
+    """Lists the regions of a folder with ``images/``, ``masks/`` and perhaps ``dataset.yaml``; decodes no pixels.
 
     Raises:
         DataError: With every problem of the folders, the file names and ``dataset.yaml``.
@@ -146,9 +139,6 @@ def list_regions(root: Path) -> RegionListing:
     """Lists the regions of a data set as far as possible. Raises nothing: problems are findings.
 
     The pixels of the existing pairs can then be checked before the others are mended.
-
-    Args:
-        root: As for ``read_regions``.
     """
     root = Path(root).resolve()
     if not root.is_dir():

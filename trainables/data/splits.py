@@ -22,14 +22,9 @@ _SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 @dataclass(frozen=True)
 class Split:
-    """Names of the regions in each part.
+    """Names of the regions in each part; the kind is ``declared``, ``bcss`` or ``random``.
 
-    Attributes:
-        kind: ``declared``, ``bcss`` or ``random``.
-        description: One sentence for the screen: where the split comes from, and its weaknesses.
-        train: Region names.
-        val: Region names.
-        test: Region names.
+    The description is a sentence for the screen: where the split comes from, and its weaknesses.
     """
 
     kind: str
@@ -64,13 +59,9 @@ def bcss_split(names: Iterable[str]) -> Split:
 def make_split(
     regions: RegionSet, kind: str = "auto", seed: int = 0, *, class_presence: Mapping[str, frozenset[int]]
 ) -> Split:
-    """Splits regions into three parts.
+    """Splits regions into three parts: as ``dataset.yaml`` ``declared``, ``bcss``, ``random``, or the first that fits.
 
-    Args:
-        regions: What to split.
-        kind: ``declared`` (by ``dataset.yaml``), ``bcss``, ``random``, or ``auto``: the first that fits.
-        seed: Of the random split; the others have no choice to make.
-        class_presence: Region name -> ids of the classes in its mask, for every region.
+    The seed is that of the random split. ``class_presence`` has the ids of the classes in every region's mask.
 
     Raises:
         DataError: With every problem: no such kind, names that do not exist or occur twice, an empty part.
@@ -96,10 +87,7 @@ def make_split(
 def find_split_problems(names: Iterable[str], parts: Mapping[str, Sequence[str]], locate: LocateSplit) -> list[Finding]:
     """Finds names that are no region, names that occur twice, and empty parts.
 
-    Args:
-        names: Of all regions.
-        parts: Part -> region names.
-        locate: Returns the place of a part, and of a name in it, for findings.
+    ``locate`` returns the place of a part, and of a name in it, for findings.
     """
     ordered = sorted(set(names))
     findings = [Finding(locate(part, ""), "is empty", "each part needs a region") for part in PARTS if not parts[part]]

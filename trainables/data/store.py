@@ -88,13 +88,8 @@ class RegionStore:
     ) -> RegionStore:
         """Decodes all regions into a folder below ``cache_dir``, or opens the one that holds them already.
 
-        Processes may build at once: a store appears whole under its final name, or not at all.
-
-        Args:
-            regions: What to decode.
-            image_size: Side of the resized images, in pixels.
-            cache_dir: Where stores lie; made if missing.
-            warn: Called with each warning of a build that fails; a returned store holds its warnings.
+        Processes may build at once: a store appears whole under its final name, or not at all. Warnings of a build that
+        fails are passed to ``warn``; a returned store holds its own.
 
         Raises:
             DataError: With all findings of ``decode_region`` over all regions, and if the disk has no room for the

@@ -125,8 +125,7 @@ def plan_trees(rng: np.random.Generator, side_px: int, classes: frozenset[int]) 
 def grow_trees(rng: np.random.Generator, side_px: int, classes: frozenset[int]) -> dict[int, UInt8[np.ndarray, "h w"]]:
     """Grows one tree a class, tumor and stroma in turns, so that they interlock without crossing.
 
-    Returns:
-        For each class, 1 on its tree's one-pixel lines.
+    Each array is 1 on its tree's one-pixel lines.
     """
     trees = plan_trees(rng, side_px, classes)
 
@@ -160,10 +159,8 @@ def grow_trees(rng: np.random.Generator, side_px: int, classes: frozenset[int]) 
 def plan_combs(rng: np.random.Generator, side_px: int, n_combs: int) -> tuple[list[CombPath], list[CombPath]]:
     """Plans the first paths of tumor and stroma: two combs whose teeth reach between one another.
 
-    Two trees that grow freely wall each other off, and each then fills its half of the region.
-
-    Returns:
-        The spines, at opposite edges, and the teeth in turns.
+    Two trees that grow freely wall each other off, and each then fills its half of the region. The spines lie at
+    opposite edges; the teeth follow in turns.
     """
     angle = float(rng.uniform(0, 2 * math.pi))
     n_teeth = int(rng.integers(2, 4))
@@ -247,15 +244,9 @@ def find_fragments(mask: Bool[np.ndarray, "h w"], satellite_share: float) -> Boo
 
 
 def make_mask(rng: np.random.Generator, side_px: int, classes: frozenset[int]) -> UInt8[np.ndarray, "h w"]:
-    """Makes the mask of a square region.
+    """Makes the mask of a square region that shows some classes; stroma, the matrix of the others, must be among them.
 
-    Args:
-        rng: Source of randomness.
-        side_px: Side of the region.
-        classes: The class ids to show; stroma must be among them, as it is the matrix of the others.
-
-    Returns:
-        BCSS class ids, with 21 ("other") for fat and gaps.
+    It holds BCSS class ids, with 21 ("other") for fat and gaps.
     """
     assert STROMA in classes
     lines = grow_trees(rng, side_px, classes)

@@ -8,12 +8,9 @@ from jaxtyping import Float32
 
 
 def draw_noise(rng: np.random.Generator, side_px: int, scale_px: float) -> Float32[np.ndarray, "side side"]:
-    """Draws a smooth Gaussian field with mean 0 and standard deviation 1.
+    """Draws a smooth Gaussian field with mean 0 and standard deviation 1, which changes over ``scale_px`` pixels.
 
-    Args:
-        rng: Source of randomness.
-        side_px: Side of the square field.
-        scale_px: Distance over which the field changes; 1 is white noise.
+    A scale of 1 is white noise.
     """
     n_knots = math.ceil(side_px / scale_px) + 3
     size = round(n_knots * scale_px)

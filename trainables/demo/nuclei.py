@@ -17,11 +17,7 @@ def place_points(
 ) -> Float64[np.ndarray, "n 2"]:
     """Scatters points (x, y) on a jittered hexagonal lattice: crowded, irregular, but apart.
 
-    Args:
-        rng: Source of randomness.
-        where: The pixels that may hold points.
-        spacing_px: Distance of neighbors.
-        share: Share of the lattice's points that are kept.
+    A share of the lattice's points is kept, of those that lie where they may; neighbors are ``spacing_px`` apart.
     """
     height, width = where.shape
     rows = np.arange(0, height, spacing_px * math.sqrt(3) / 2)
@@ -42,8 +38,7 @@ def draw_fibers(
 ) -> Float32[np.ndarray, "side side"]:
     """Draws wavy collagen: noise smeared along angles (line integral convolution, Cabral and Leedom 1993).
 
-    Returns:
-        Fibers with mean 0 and standard deviation 1.
+    The fibers have mean 0 and standard deviation 1.
     """
     side = angle.shape[0]
     noise = draw_noise(rng, side, 1.7) + 0.6 * draw_noise(rng, side, 4.0)
@@ -60,11 +55,7 @@ def draw_fibers(
 
 
 class NucleusLayer:
-    """A layer of hematoxylin into which nuclei are drawn one over another.
-
-    Attributes:
-        levels: Gray levels of the layer.
-    """
+    """A layer of hematoxylin, in gray levels, into which nuclei are drawn one over another."""
 
     def __init__(self, side_px: int) -> None:
         self.levels: UInt8[np.ndarray, "h w"] = np.zeros((side_px, side_px), np.uint8)

@@ -139,11 +139,7 @@ SCENE_SHARES = (0.45, 0.3, 0.25)
 
 
 def draw_scene(rng: np.random.Generator, side: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-    """Draws one square scene of 2 to 5 textured areas.
-
-    Returns:
-        RGB, and each pixel's area (0 is the first area, not a background).
-    """
+    """Draws one square scene of 2 to 5 textured areas: RGB, and each pixel's area (0 is no background)."""
     number = int(rng.integers(2, 6))
     draw = SCENES[rng.choice(len(SCENES), p=SCENE_SHARES)]
     labels = draw(rng, side, number)

@@ -49,13 +49,7 @@ def draw_stain(rng: np.random.Generator) -> Stain:
 
 
 def paint(rng: np.random.Generator, mask: UInt8[np.ndarray, "h w"], stain: Stain) -> UInt8[np.ndarray, "h w 3"]:
-    """Paints the H&E image of a mask.
-
-    Args:
-        rng: Source of randomness.
-        mask: BCSS class ids, as ``make_mask`` gives them.
-        stain: How the patient's slide is stained and scanned.
-    """
+    """Paints the H&E image of a mask of BCSS class ids, as the patient's slide is stained and scanned."""
     side = mask.shape[0]
     bends = 0.9 * draw_noise(rng, side, 0.35 * side) + 0.12 * draw_noise(rng, side, 20.0)
     angle = bends + float(rng.uniform(0, np.pi))

@@ -28,19 +28,12 @@ MIN_SIDE_PX = 128  # below it a region is too small for its structures
 def make_region(
     rng: np.random.Generator, side_px: int = 320, classes: frozenset[int] | None = None, stain: Stain | None = None
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-    """Makes one square region.
+    """Makes one square region: the RGB image, and the mask of BCSS class ids with 21 ("other") for fat and gaps.
 
-    Args:
-        rng: Source of randomness; the same state gives the same pixels.
-        side_px: Side of the region, at least 128.
-        classes: Class ids to show; drawn by their frequency if None.
-        stain: The patient's stain; drawn if None.
-
-    Returns:
-        The RGB image, and the mask of BCSS class ids with 21 ("other") for fat and gaps.
+    The same state of ``rng`` gives the same pixels. Classes are drawn by their frequency if None, and so is a stain.
 
     Raises:
-        ValueError: If the side is too small, or the classes are not ids of the demo with stroma among them.
+        ValueError: If the side is below 128, or the classes are not ids of the demo with stroma among them.
     """
     if side_px < MIN_SIDE_PX:
         raise ValueError(f"`side_px >= {MIN_SIDE_PX}` must hold, but got {side_px}")
@@ -78,12 +71,8 @@ def draw_patient_sizes(rng: np.random.Generator, n_regions: int) -> list[int]:
 def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
     """Writes the demo's 60 regions in the layout of BCSS: images/, masks/ and dataset.yaml.
 
-    The folder appears whole or not at all. A folder that has a dataset.yaml already is left as it is.
-
-    Args:
-        root: The folder to make.
-        seed: The same seed gives the same pixels.
-        side_px: Side of a region.
+    The same seed gives the same pixels. The folder appears whole or not at all. A folder that has a dataset.yaml
+    already is left as it is.
 
     Raises:
         DataError: If the path is a file, or a folder of something else.

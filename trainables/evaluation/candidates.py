@@ -40,11 +40,9 @@ from trainables.recipe import Recipe, RecipeError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that can be scored.
+    """A model that can be scored: a trial's checkpoint, or one fold's in it; None for zero-shot.
 
-    Attributes:
-        checkpoint: A trial's checkpoint, or one fold's in it; None for zero-shot.
-        scale: Multiplies the fine-tune's change of the weights; see :mod:`trainables.adapters.interpolation`.
+    ``scale`` multiplies the fine-tune's change of the weights; see :mod:`trainables.adapters.interpolation`.
     """
 
     checkpoint: Path | None
@@ -52,12 +50,7 @@ class Candidate:
 
 
 def load_adapted(context: TrialContext, checkpoint: Path) -> AdaptedModel:
-    """Rebuilds a trial's adapted model from its checkpoint, on the CPU.
-
-    Args:
-        context: What the trials of the search share.
-        checkpoint: A folder that :meth:`trainables.training.fine_tune.FineTune.save` wrote.
-    """
+    """Rebuilds a trial's adapted model from a checkpoint of ``FineTune.save``, on the CPU."""
     return _adapt_checkpoint(context, checkpoint, load_model(context.model, context.checkpoint))
 
 
@@ -73,13 +66,10 @@ def _adapt_checkpoint(context: TrialContext, checkpoint: Path, bare: SAM2Base) -
 
 
 def adapt_model(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights: Mapping[str, str]) -> AdaptedModel:
-    """Adds the trained adapters, fusion and class prompts to a bare model, in place.
+    """Adds a recipe's trained adapters, fusion and class prompts to a bare model, in place.
 
-    Args:
-        bare: The model with the weights that training began with.
-        folder: Holds ``adapter/``, and class prompts if the recipe has some.
-        recipe: What was trained.
-        pathology_weights: As in :class:`trainables.context.TrialContext`.
+    The bare model has the weights that training began with; the folder holds ``adapter/``, and class prompts if the
+    recipe has some.
     """
     # The saved weights replace whatever the seed draws.
     adapted = attach_adapters(bare, recipe.adapter, seed=0)
@@ -121,14 +111,9 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
     """Returns a candidate, ready for the forward pass, on this process's device.
 
     At scale 1 it is the model as training scores it, its adapter beside the weights: scores are equal to the bit, and
-    adapters that cannot be merged work. At scale 0 it is zero-shot, bit for bit. At other scales the adapter is
-    merged into the weights, which are then interpolated, as in the export. Merged and unmerged differ by rounding:
-    by some 1e-6 of the greatest logit in float32, by more if CUDA computes in bfloat16.
-
-    Args:
-        context: What the trials of the search share.
-        checkpoint: A trial's checkpoint, or one fold's in it; None for zero-shot, whatever the scale.
-        scale: Multiplies the fine-tune's change of the weights.
+    adapters that cannot be merged work. At scale 0, or without a checkpoint, it is zero-shot, bit for bit. At other
+    scales the adapter is merged into the weights, which are then interpolated, as in the export. Merged and unmerged
+    differ by rounding: by some 1e-6 of the greatest logit in float32, by more if CUDA computes in bfloat16.
 
     Raises:
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
@@ -159,12 +144,6 @@ def score_scales(
     """Scores a trial's checkpoint at several scales; the model is built once.
 
     Each scale's scores equal those of :func:`score_candidate` exactly; those of scale 0 are zero-shot's.
-
-    Args:
-        context: What the trials of the search share.
-        checkpoint: A trial's checkpoint, or one fold's in it.
-        names: Which regions.
-        scales: Each multiplies the fine-tune's change of the weights.
 
     Returns:
         Scores by scale, in the order of the scales; only those of 0 and 1 if the adapter cannot be merged.

@@ -51,12 +51,8 @@ class EvaluationSet:
     def __init__(self, store: RegionStore, names: Sequence[str], protocol: Protocol, train: Sequence[str] = ()) -> None:
         """Plans every region.
 
-        Args:
-            store: Holds the regions.
-            names: Which regions.
-            protocol: How they are prompted and scored.
-            train: The training regions, whose most frequent class is the constant answer: the floor without
-                prompts. If empty, that of the regions themselves.
+        The most frequent class of the training regions, or without any of the regions themselves, is the constant
+        answer: the floor without prompts.
         """
         self.store = store
         self.protocol = protocol

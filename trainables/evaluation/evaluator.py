@@ -65,15 +65,9 @@ def predict_masks(
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields each region's plan and its cleaned masks, one per class, at the scored size.
 
-    The encoder sees each region once under each view of the protocol's test-time augmentation. The model is in
-    evaluation mode while this runs; its former mode is then restored.
-
-    Args:
-        model: With adapters on (a candidate) or off (the zero-shot bar); with class prompts if the protocol
-            prompts nothing.
-        regions: Regions and prompts.
-        device: Where the model lies.
-        regions_per_pass: Regions that the encoder takes at once.
+    The encoder takes so many regions at once, and sees each once under each view of the protocol's test-time
+    augmentation. The model, on the device, is in evaluation mode while this runs; its former mode is then restored. It
+    has class prompts if the protocol prompts nothing.
     """
     was_training = model.training
     model.eval()
@@ -136,7 +130,6 @@ def decode_objects(
     The decoder's n-th candidate under one view is averaged with its n-th under the others.
 
     Args:
-        model: The model that made the features.
         objects: With prompts of equally many points, in pixels of the scored mask.
         features: View -> features of the regions as seen under it.
         position: Index of the region among those that were encoded together.

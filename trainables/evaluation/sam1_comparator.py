@@ -39,13 +39,8 @@ def predict_sam1(
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, for the same plans and prompts.
 
-    It computes in full precision, as published, and encodes each region once per view of the test-time augmentation.
-
-    Args:
-        model: The model, which is moved to the device.
-        regions: Regions and prompts.
-        read_image: Returns a region's own RGB pixels, uint8, by its name.
-        device: Device of the computation.
+    The model is moved to the device. It computes in full precision, as published, and encodes each region, of which
+    ``read_image`` returns the own RGB pixels, once per view of the test-time augmentation.
 
     Raises:
         ProtocolMismatch: If the protocol gives no prompts.

@@ -72,13 +72,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Sam1Model:
-    """A loaded checkpoint.
-
-    Attributes:
-        network: On the CPU when loaded, in evaluation mode, frozen.
-        size: ``ViT-B``, ``ViT-L`` or ``ViT-H``.
-        style: How it must be prompted.
-    """
+    """A loaded checkpoint, ``ViT-B``, ``ViT-L`` or ``ViT-H``: on the CPU, in evaluation mode, frozen."""
 
     network: Sam
     size: str
@@ -88,9 +82,8 @@ class Sam1Model:
 def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
     """Loads a checkpoint of the first SAM in one of its three published sizes, which follows from the weights.
 
-    Args:
-        path: A ``.pth`` or ``.safetensors`` file: a state dictionary, bare or under the key ``model``.
-        style: How it was trained, which its weights do not show: MedSAM's have SAM's names and shapes.
+    The file holds a state dictionary, bare or under the key ``model``. Its weights do not show the style: MedSAM's have
+    SAM's names and shapes.
 
     Raises:
         CheckpointError: If ``segment-anything`` is not installed, or the file is missing, truncated or damaged, holds

@@ -19,10 +19,7 @@ Logits = Float[np.ndarray, "names h4 w4"]
 def segment_classes(model: SAM2Base, features: Mapping[str, ImageFeatures], position: int) -> Logits:
     """Returns one region's logits of every class and background, upright, averaged over the views.
 
-    Args:
-        model: The model that made the features, with class prompts.
-        features: View -> features of the regions as seen under it.
-        position: Index of the region among those that were encoded together.
+    Features are those of regions that were encoded together, by view; ``position`` is the region's among them.
     """
 
     def decode(view: str) -> tuple[Tensor, Tensor]:
@@ -39,13 +36,9 @@ def segment_classes(model: SAM2Base, features: Mapping[str, ImageFeatures], posi
 
 
 def name_pixels(logits: Logits, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-    """Returns, at a larger size, each pixel's index among the names; the first of equals.
+    """Returns, at a larger size (height, width), each pixel's index among at most 256 names; the first of equals.
 
     The logits are interpolated (bilinear, pixel centers kept), not the names.
-
-    Args:
-        logits: Of at most 256 names.
-        size: Height and width of the answer.
     """
     assert len(logits) <= 256
     names = np.zeros(size, np.uint8)

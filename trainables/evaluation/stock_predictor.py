@@ -44,11 +44,7 @@ def predict_with_predictor(
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, but from the stock predictor.
 
-    Args:
-        model: On the device, in evaluation mode.
-        regions: Regions and prompts.
-        read_image: Returns a region's own RGB pixels, uint8, by its name.
-        device: The model's device.
+    The model is on the device, in evaluation mode; ``read_image`` returns a region's own RGB pixels, uint8.
     """
     predictors = {view: build_predictor(model) for view in regions.protocol.tta}
 
@@ -69,12 +65,8 @@ def predict_prompt_by_prompt(
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields each region's plan and cleaned masks, one for each class, from one predictor for each view.
 
-    Args:
-        regions: Regions and prompts.
-        read_image: Returns a region's own RGB pixels, uint8, by its name.
-        set_image: Called for every region and view. Prompts and masks have the scored size, which may differ from
-            the image's.
-        predict: Called for every prompt and view.
+    ``read_image`` returns a region's own RGB pixels. ``set_image`` is called for every region and view, ``predict`` for
+    every prompt and view; prompts and masks have the scored size, which may differ from the image's.
     """
     protocol = regions.protocol
     for plan in regions.plans:

@@ -101,13 +101,7 @@ def _explain_missing(folder: Path) -> Finding:
 
 
 def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) -> None:
-    """Writes ``class_prompts.safetensors`` and ``class_prompts.json`` next to the files of ``write_merged``.
-
-    Args:
-        context: What the trials of the search share.
-        checkpoint: The trial's checkpoint.
-        folder: An existing folder.
-    """
+    """Writes ``class_prompts.safetensors`` and ``class_prompts.json`` next to the files of ``write_merged``."""
     store = RegionStore.open(Path(context.store_folder))
     save_class_prompts(load_class_prompts(checkpoint), folder)
     sizes = [store.size(store.index(name)) for name in context.train]
@@ -119,10 +113,8 @@ def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) ->
 def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[ClassExport, SAM2Base]:
     """Returns an export as one model on this process's device, in evaluation mode.
 
-    Args:
-        folder: The export's folder.
-        checkpoint: File or hub id of the base's weights, if the trained part could not be merged with them; None for
-            nano's own.
+    The base's weights (file or hub id; None for nano's own) are needed if the trained part could not be merged with
+    them.
 
     Raises:
         CheckpointError: If the folder is no export, one without class prompts, or a damaged one.

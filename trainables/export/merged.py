@@ -51,12 +51,8 @@ class MergedExport:
 def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: float = 1.0) -> MergedExport:
     """Writes ``adapter/``, ``sam2.pt`` (one key, ``model``, as published checkpoints have) and the config.
 
-    Args:
-        context: What the trials of the search share.
-        checkpoint: The trial's checkpoint.
-        folder: An existing folder.
-        scale: Factor of the fine-tune's change of the weights. At 0 ``sam2.pt`` holds the zero-shot weights bit for
-            bit; at 1 the adapter is the trial's own.
+    The scale is the factor of the fine-tune's change of the weights. At 0 ``sam2.pt`` holds the zero-shot weights bit
+    for bit; at 1 the adapter is the trial's own. The folder exists.
 
     Raises:
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.

@@ -17,21 +17,17 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 
 def pick_colors(n_names: int) -> list[tuple[int, int, int] | None]:
-    """Returns the RGB color of each class; None for background, the last, which is left plain.
+    """Returns the RGB color of each class; None for background, the last name, which is left plain.
 
-    Args:
-        n_names: Number of classes and background; colors repeat after the seventh class.
+    Colors repeat after the seventh class.
     """
     return [*(COLORS[position % len(COLORS)] for position in range(n_names - 1)), None]
 
 
 def draw_classes(image: UInt8[np.ndarray, "h w 3"], named: UInt8[np.ndarray, "h w"], background: int) -> Picture:
-    """Returns the overlay, at most ``MAX_SIDE_PX`` on a side.
+    """Returns the overlay of each pixel's position among the names, at most ``MAX_SIDE_PX`` on a side.
 
-    Args:
-        image: RGB.
-        named: Position of each pixel's class among the names.
-        background: The last position, which is left plain.
+    Background, the last position, is left plain.
     """
     scale = min(1.0, MAX_SIDE_PX / max(named.shape))
     height, width = (max(1, round(side * scale)) for side in named.shape)

@@ -23,16 +23,11 @@ _TILES_PER_PASS = 4
 def segment_image(
     model: SAM2Base, image: UInt8[np.ndarray, "h w 3"], tile_px: tuple[int, int], device: torch.device
 ) -> UInt8[np.ndarray, "h w"]:
-    """Returns the position of each pixel's name among the model's class prompts.
+    """Returns the position of each pixel's name among the model's class prompts, for an RGB image.
 
-    The scale is that of training: an image of a tile's size is resized to the model's square as training regions are,
-    a larger one is cut into tiles, and a smaller one is padded by its mirror image.
-
-    Args:
-        model: With class prompts, on the device, in evaluation mode.
-        image: RGB.
-        tile_px: Height and width of a tile.
-        device: The model's device.
+    The scale is that of training: an image of a tile's size (height, width) is resized to the model's square as
+    training regions are, a larger one is cut into tiles, and a smaller one is padded by its mirror image. The model is
+    on the device, in evaluation mode.
     """
     cell_side = model.image_size // 4  # of a tile's square of logits
     height, width = image.shape[:2]
@@ -56,12 +51,8 @@ def segment_image(
 def place_tiles(size_px: int, tile_px: int, cell_side: int) -> list[int]:
     """Returns where tiles start along one axis, in cells of their logits, so that all tiles lie on one grid.
 
-    Neighbors share at least ``OVERLAP`` of a tile; the last tile ends where the image does, within a cell.
-
-    Args:
-        size_px: Side of the image, at least ``tile_px``.
-        tile_px: Side of a tile in pixels.
-        cell_side: Side of a tile in cells.
+    Neighbors share at least ``OVERLAP`` of a tile; the last tile ends where the image (at least as large) does, within
+    a cell. A tile's side is ``tile_px`` pixels and ``cell_side`` cells.
     """
     last = int(np.round((size_px - tile_px) * cell_side / tile_px))
     step = max(1, int(cell_side * (1 - OVERLAP)))

@@ -48,11 +48,6 @@ def write_unmerged(context: TrialContext, checkpoint: Path, folder: Path) -> Non
     """Writes ``adapter/``, ``recipe.json``, ``base.json`` and any class prompts, but no ``sam2.pt``.
 
     They are the trial's own, at scale 1, because only what can be merged can be scaled.
-
-    Args:
-        context: What the trials of the search share.
-        checkpoint: The trial's checkpoint.
-        folder: An existing folder.
     """
     shutil.copytree(checkpoint / ADAPTER_FOLDER, folder / ADAPTER_FOLDER)
     for name in (RECIPE_FILE, CLASS_PROMPTS_FILE):
@@ -67,10 +62,8 @@ def load_unmerged(
 ) -> SAM2Base:
     """Returns the model of an export, on the CPU, in evaluation mode; ``SAM2ImagePredictor`` takes it.
 
-    Args:
-        folder: The folder of :func:`write_unmerged`.
-        checkpoint: File or hub id of the weights with which the search began; None for nano's own.
-        pathology_weights: Name of a pathology encoder -> file or hub id of its weights; None for random ones.
+    ``checkpoint`` is the file or hub id of the weights with which the search began, or None for nano's own;
+    ``pathology_weights`` has those of each pathology encoder by its name, or random ones if it is None.
 
     Raises:
         CheckpointError: If the folder is damaged or no such export, or the weights of the base or of the encoder are

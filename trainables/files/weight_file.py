@@ -20,13 +20,10 @@ COPY_FIX = "bring its folder back from a copy: it is damaged, or of another reci
 
 
 def check_weight_file(path: Path) -> None:
-    """Checks that a file is a readable file of weights whose bytes are those that were written.
+    """Checks that a ``.pt``, ``.bin`` or ``.safetensors`` file is readable and its bytes are those that were written.
 
     The records of ``torch.save`` carry checksums that PyTorch's loader does not look at. Reading them costs a
     fraction of loading (0.2 s for 900 MB); ``.safetensors`` and PyTorch's old format have none.
-
-    Args:
-        path: A ``.pt``, ``.bin`` or ``.safetensors`` file; links are followed.
 
     Raises:
         CheckpointError: If it is missing, no regular file (a pipe, a device, a folder), may not be read, or holds
@@ -69,10 +66,7 @@ def refuse_other(path: Path, what: str) -> CheckpointError:
 def check_description(path: Path, wanted: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Checks that a JSON file beside saved weights describes the same adapter; returns its content.
 
-    Args:
-        path: The file.
-        wanted: The keys that must agree, with the model's values.
-        prefix: Put in front of a key in the error.
+    The ``wanted`` keys must agree with the model's values; the error puts the prefix in front of a key.
 
     Raises:
         CheckpointError: If the file is missing or damaged, or a value differs.

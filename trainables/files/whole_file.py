@@ -6,11 +6,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file under another name, and renames it when the disk has it.
-
-    Args:
-        path: The file; what it held is replaced.
-        content: Text is written in UTF-8, line ends as they are.
+    """Writes a file (text in UTF-8, line ends as they are) under another name, and renames it when the disk has it.
 
     Raises:
         OSError: If the folder cannot be written; the file is then as it was.

@@ -168,13 +168,9 @@ def read_yaml(
 
 
 def spell_number(text: str, kind: type) -> str | None:
-    """Returns how YAML 1.1 wants a number to be written that it reads as text, or None for other text.
+    """Returns how YAML 1.1 wants a number (int or float) to be written that it reads as text; None for other text.
 
     It takes an exponent only after a dot and with a sign: ``1e-4`` is text, ``1.0e-4`` a number.
-
-    Args:
-        text: As it stands in the file.
-        kind: ``int`` or ``float``: what is wanted.
     """
     match = _NUMBER.fullmatch(text.strip())
     if not match or not re.search("[0-9]", match[2] + (match[3] or "")):

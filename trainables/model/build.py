@@ -81,9 +81,7 @@ def _gpu_unseen() -> Iterator[None]:
 def build_architecture(spec: ModelSpec, image_size: int | None = None) -> SAM2Base:
     """Builds the model on the CPU, in evaluation mode, with random weights.
 
-    Args:
-        spec: Which model.
-        image_size: Side of the square that regions are resized to, in pixels; the config's own where None.
+    ``image_size`` is the side of the square that regions are resized to, in pixels; None for the config's own.
     """
     with _gpu_unseen():
         model: SAM2Base = instantiate(_compose_config(spec, image_size), _recursive_=True)

@@ -26,11 +26,7 @@ _START_NOISE = 0.5
 
 
 class ClassPrompts(nn.Module):
-    """The tokens of all classes, background as the last.
-
-    Attributes:
-        tokens: ``[names, tokens, channels]``, a parameter.
-    """
+    """The tokens of all classes, background as the last: a parameter, ``[names, tokens, channels]``."""
 
     def __init__(self, tokens: Float[Tensor, "names tokens channels"]) -> None:
         super().__init__()
@@ -52,11 +48,7 @@ class ClassOutputs(NamedTuple):
 def start_class_prompts(model: SAM2Base, n_classes: int, n_tokens: int, seed: int) -> ClassPrompts:
     """Returns tokens near the prompt encoder's embedding of a positive point, which the decoder knows.
 
-    Args:
-        model: Whose prompt encoder is copied from; not changed.
-        n_classes: Classes besides background; at least 1.
-        n_tokens: Tokens a class; at least 1.
-        seed: Of the noise by which the tokens differ.
+    There are as many for background as for each class. The seed is that of the noise by which they differ.
     """
     positive = model.sam_prompt_encoder.point_embeddings[1].weight.detach()[0]
     generator = torch.Generator().manual_seed(seed)
@@ -85,12 +77,7 @@ def detach_class_prompts(model: SAM2Base) -> ClassPrompts | None:
 
 
 def decode_classes(model: SAM2Base, features: ImageFeatures) -> ClassOutputs:
-    """Segments every class in every region.
-
-    Args:
-        model: The model that made the features, with tokens.
-        features: From :func:`trainables.model.forward.encode_images`.
-    """
+    """Segments every class in every region, by the tokens of the model that encoded the images."""
     prompts = find_class_prompts(model)
     assert prompts is not None, "the model has no class prompts"
     n_regions, n_names = len(features.embedding), len(prompts.tokens)

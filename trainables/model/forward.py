@@ -50,11 +50,7 @@ def normalize_images(images: Float[Tensor, "regions 3 s s"]) -> Float[Tensor, "r
 
 
 def encode_images(model: SAM2Base, images: Float[Tensor, "regions 3 s s"]) -> ImageFeatures:
-    """Runs the image encoder once a region.
-
-    Args:
-        model: With or without adapters inside.
-        images: RGB in [0, 1], of the model's own image size.
+    """Runs the image encoder once a region, of RGB in [0, 1], with or without adapters inside.
 
     Raises:
         ValueError: If the images are not of the model's image size.
@@ -87,7 +83,6 @@ def decode_prompts(
 
     Args:
         model: The model that made the features.
-        features: From :func:`encode_images`.
         region_index: For each object, its region in the batch.
         points: x, y in pixels of the model's image size. A box is its two corners, in front.
         labels: 1 positive, 0 negative, 2 and 3 the corners of a box, -1 padding.

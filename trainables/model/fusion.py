@@ -80,12 +80,8 @@ class AttentionMixer(nn.Module):
 class PathologyFusion(nn.Module):
     """``embedding + gate * mixer(embedding, encoder(image))`` on SAM2's map of stride 16.
 
-    Attributes:
-        recipe: Kind, gate and encoder.
-        encoder: The second encoder.
-        mixer: Brings its features to SAM2's map.
-        gate: Zero at first, one number or one for each channel: then the sum is the embedding itself.
-        enabled: Whether it adds anything.
+    The mixer brings the second encoder's features to SAM2's map. The gate, one number or one for each channel, is zero
+    at first: then the sum is the embedding itself.
     """
 
     def __init__(self, recipe: FusionRecipe, encoder: PathologyEncoder, n_channels: int) -> None:
@@ -120,13 +116,9 @@ class PathologyFusion(nn.Module):
 def add_fusion(model: SAM2Base, recipe: FusionRecipe, weights: Mapping[str, str], seed: int) -> None:
     """Adds the recipe's encoder to the model, in place; does nothing if the recipe has none.
 
-    Call it after :func:`trainables.adapters.adapted_model.attach_adapters`, which freezes all parameters.
-
-    Args:
-        model: The model, adapters and all.
-        recipe: Kind of fusion and name of the encoder.
-        weights: Name of an encoder -> its weights' file or hub id; one that is not named has random weights.
-        seed: Of the mixer's first weights; PyTorch's global generator is left as it was.
+    Call it after :func:`trainables.adapters.adapted_model.attach_adapters`, which freezes all parameters. An encoder
+    whose weights (file or hub id) are not named has random ones. The seed is that of the mixer's first weights;
+    PyTorch's global generator is left as it was.
 
     Raises:
         CheckpointError: If the encoder is unknown, or its weights are missing or do not fit.

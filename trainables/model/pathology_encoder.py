@@ -141,10 +141,9 @@ class PathologyEncoder(nn.Module):
         return super().train(False)
 
     def forward(self, images: Float[Tensor, "regions 3 s s"]) -> Float[Tensor, "regions channels h w"]:
-        """Returns the map of the last layer; without gradients where the encoder is frozen.
+        """Returns the map of the last layer, for RGB in [0, 1], square; without gradients where the encoder is frozen.
 
-        Args:
-            images: RGB in [0, 1], square; normalized here as the encoder's training images were.
+        Images are normalized here as the encoder's training images were.
         """
         side = self.pick_side(images.shape[-1])
         if side != images.shape[-1]:
@@ -158,13 +157,10 @@ class PathologyEncoder(nn.Module):
 
 
 def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> PathologyEncoder:
-    """Builds an encoder on the CPU.
+    """Builds an encoder on the CPU: ``ctranspath``, ``uni``, or one of timm's.
 
-    Args:
-        name: ``ctranspath``, ``uni``, or one of timm's names.
-        weights: A ``.safetensors`` file, a file of ``torch.save`` without code, or a hub id such as
-            ``MahmoodLab/UNI``. None for random weights, the same ones every time.
-        is_trained: Whether gradients flow into it.
+    The weights are a ``.safetensors`` file, a file of ``torch.save`` without code, or a hub id such as
+    ``MahmoodLab/UNI``; None for random ones, the same every time. Gradients flow into an encoder that is trained.
 
     Raises:
         CheckpointError: If there is no such encoder, or weights are missing, unreadable, hold code, do not fit, or are

@@ -32,11 +32,9 @@ def find_model(name: str) -> ModelSpec:
 
 
 def load_model(name: str, checkpoint: str | None) -> SAM2Base:
-    """Builds a model with its weights, on the CPU, in evaluation mode.
+    """Builds ``nano``, ``tiny``, ``small``, ``base_plus`` or ``large`` with its weights, on the CPU, for evaluation.
 
-    Args:
-        name: ``nano``, ``tiny``, ``small``, ``base_plus`` or ``large``.
-        checkpoint: A file, or a hub id such as ``facebook/sam2.1-hiera-large``; None for nano's own weights.
+    The checkpoint is a file, or a hub id such as ``facebook/sam2.1-hiera-large``; None for nano's own weights.
 
     Raises:
         CheckpointError: If there is no such model, or the weights are missing, unreadable, not finite or of another

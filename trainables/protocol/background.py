@@ -27,10 +27,7 @@ def split_classes(
 ) -> Bool[np.ndarray, "names h w"]:
     """Returns one mask per class, in the order of the ids, and as the last that of background.
 
-    Args:
-        mask: Class ids.
-        class_ids: At least one.
-        valid: Pixels that count, None for all; the others are no background either.
+    Pixels that do not count (``valid`` is None where all do) are no background either.
     """
     classes = np.stack([mask == class_id for class_id in class_ids])
     named = np.asarray(classes.any(axis=0))

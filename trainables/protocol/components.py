@@ -8,12 +8,7 @@ BoolMask = Bool[np.ndarray, "h w"]
 
 
 def list_components(mask: BoolMask, min_area_px: int = 1) -> list[BoolMask]:
-    """Splits a mask into its 8-connected components, the largest first.
-
-    Args:
-        mask: The pixels of one class.
-        min_area_px: Components with fewer pixels are left out.
-    """
+    """Splits a mask into its 8-connected components of at least so many pixels, the largest first."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[1:count, cv2.CC_STAT_AREA]
     order = np.argsort(-areas, kind="stable")

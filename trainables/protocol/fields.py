@@ -44,14 +44,10 @@ PROTOCOL_RULES: Mapping[str, FieldRule] = {
 
 
 def change_protocol(base: Protocol, values: Mapping[str, Scalar]) -> Protocol:
-    """Returns a search's protocol with a trial's values.
+    """Returns a search's protocol with a trial's values, by names of ``PROTOCOL_RULES``.
 
     It has the name of the named protocol that it equals; else the base's with the changes, such as
     ``recorded+tta=all``.
-
-    Args:
-        base: Gives all other fields.
-        values: By names of ``PROTOCOL_RULES``.
 
     Raises:
         ValueError: If a name is unknown, or if no protocol can have the values together.

@@ -73,13 +73,7 @@ class PromptBatch(NamedTuple):
 
 
 def draw_prompt(component: BoolMask, class_mask: BoolMask, spec: PromptSpec, rng: np.random.Generator) -> Prompt:
-    """Draws one prompt.
-
-    Args:
-        component: The object; not empty.
-        class_mask: All pixels of its class: negative points keep their distance from them.
-        spec: The prompt's contents.
-        rng: Used only if the contents are random.
+    """Draws one prompt of a component; negative points keep their distance from all pixels of its class.
 
     Raises:
         ValueError: If the component is empty.
@@ -105,12 +99,7 @@ def draw_prompt(component: BoolMask, class_mask: BoolMask, spec: PromptSpec, rng
 
 
 def stack_prompts(prompts: Sequence[Prompt], scales: Sequence[tuple[float, float]]) -> PromptBatch:
-    """Pads prompts to one length and scales them to the model's image size.
-
-    Args:
-        prompts: One per object.
-        scales: For each, the model's image size divided by the mask's width and height.
-    """
+    """Pads prompts to one length and scales each by the model's image size over its mask's width and height."""
     length = max(len(prompt.labels) for prompt in prompts)
     points = np.zeros((len(prompts), length, 2), np.float32)
     labels = np.full((len(prompts), length), PADDING, np.int32)

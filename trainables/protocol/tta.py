@@ -60,12 +60,9 @@ def transform_pair(pair: tuple[Number, Number], view: str) -> tuple[Number, Numb
 
 
 def transform_prompt(prompt: Prompt, size: tuple[int, int], view: str) -> Prompt:
-    """Moves a prompt along with its mask; a box's corners stay top left and bottom right.
+    """Moves a prompt, in pixels of a mask of a size (height, width), along with the mask under an element of D4.
 
-    Args:
-        prompt: x, y in pixels of the mask.
-        size: Height and width of the mask.
-        view: An element of D4.
+    A box's corners stay top left and bottom right.
     """
     if view == IDENTITY:
         return prompt
@@ -80,11 +77,9 @@ def transform_prompt(prompt: Prompt, size: tuple[int, int], view: str) -> Prompt
 
 
 def average_views(views: Iterable[str], predict: Callable[[str], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Returns the mean logits and predicted IoU over views; holds at most two views at once.
+    """Returns the mean logits and predicted IoU over views, which ``predict`` returns upright.
 
-    Args:
-        views: At least one; a single view's output is returned as it is.
-        predict: Returns upright logits and predicted IoU of a view.
+    It holds at most two views at once; a single view's output is returned as it is.
     """
     names = list(views)
     logits, iou = reduce(lambda total, new: (total[0] + new[0], total[1] + new[1]), (predict(view) for view in names))

@@ -36,12 +36,9 @@ class Augmenter:
         self._transform: A.Compose | None = None
 
     def __call__(self, image: Image, mask: Mask, seed: int) -> tuple[Image, Mask]:
-        """Returns the changed image and mask; the same seed gives the same change.
+        """Returns the changed image (RGB) and mask, whose class ids are moved and never blended.
 
-        Args:
-            image: RGB.
-            mask: Class ids; moved with the image, never blended.
-            seed: Of this one draw, at least 0.
+        The same seed, at least 0, gives the same change.
         """
         if self.recipe.kind == "none":
             return image, mask
@@ -55,7 +52,7 @@ class Augmenter:
 
 
 def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | None:
-    """Builds the albumentations pipeline of a recipe; None where nothing is done.
+    """Builds the albumentations pipeline of a recipe for regions of a side; None where nothing is done.
 
     All kinds but ``none`` begin with one of the 8 flips and quarter turns (of the 4 flips alone without
     ``quarter_turns``), followed by a rotation by any angle up to ``rotation_degrees``. The corners of a rotated
@@ -72,10 +69,6 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
       Colors that two stains cannot express are lost: a change is visible at the least strength too.
     - elastic (in 1 of 2 draws): smooth displacements of each pixel with a standard deviation of 2 s percent
       of the side, normally distributed; beyond the border lies the mirrored region.
-
-    Args:
-        recipe: Kind, strength and turns.
-        side_px: Side of the regions, to which elastic warps are scaled.
     """
     if recipe.kind == "none":
         return None

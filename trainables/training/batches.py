@@ -78,17 +78,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class TrainingRegions(Dataset[Sample]):
-    """The training regions of one epoch; what is drawn depends on seed, epoch and region alone.
+    """The training regions of one epoch; what is drawn depends on seed, epoch (from 0) and region alone.
 
-    So an epoch is the same however many workers load it, and after a resume.
-
-    Attributes:
-        store: The decoded regions.
-        names: Which of them train.
-        protocol: How regions are prompted, and which pixels count.
-        recipe: Augmentation, prompts and batch size.
-        seed: Of everything that is drawn.
-        epoch: Counted from 0.
+    So an epoch is the same however many workers load it, and after a resume. The protocol says how regions are
+    prompted and which pixels count; the recipe has augmentation, prompts and batch size.
     """
 
     store: RegionStore
@@ -148,13 +141,10 @@ class TrainingRegions(Dataset[Sample]):
 
 
 def choose_prompt_spec(recipe: Recipe, protocol: Protocol, rng: np.random.Generator, margin_scale: float) -> PromptSpec:
-    """Returns the prompt of one training object.
+    """Returns the prompt of one training object, by the recipe's ``prompts.mix`` and ``prompts.box_jitter``.
 
-    Args:
-        recipe: Its ``prompts.mix`` and ``prompts.box_jitter``.
-        protocol: Its prompt is that of ``mix: protocol``.
-        rng: Chooses the kind where the mix is ``mixed`` or ``half``.
-        margin_scale: Training pixels for each pixel of the region, by which the negative points' margin shrinks.
+    The protocol's prompt is that of ``mix: protocol``; ``rng`` chooses the kind where the mix is ``mixed`` or ``half``.
+    ``margin_scale`` is training pixels for each pixel of the region, by which the negative points' margin shrinks.
     """
     mix = recipe.prompts.mix
     if mix == "protocol":
@@ -211,10 +201,8 @@ def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = 
 def iterate_batches(regions: TrainingRegions, n_workers: int, pin_memory: bool) -> Iterator[Batch]:
     """Yields the epoch's batches in an order drawn from seed and epoch; every region comes once.
 
-    Args:
-        regions: The regions of one epoch.
-        n_workers: Processes that decode and augment ahead, if shared memory holds their batches; 0 for this one.
-        pin_memory: Whether batches are copied to page-locked memory, which a GPU reads faster.
+    Processes decode and augment ahead if shared memory holds their batches; with 0, or else, this one does. Pinned are
+    batches that are copied to page-locked memory, which a GPU reads faster.
     """
     generator = torch.Generator().manual_seed(regions.seed * 1_000_003 + regions.epoch)
     loader = DataLoader(

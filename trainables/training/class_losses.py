@@ -60,11 +60,8 @@ def focal_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Returns the cross-entropy over names, averaged over pixels by the weights of their names.
 
-    Args:
-        log_probability: Sums to 1 over names, once exponentiated.
-        targets: As in :func:`compute_class_loss`.
-        name_weights: As in :func:`compute_class_loss`.
-        gamma: How much less well-classified pixels count; 0 is plain cross-entropy.
+    As in :func:`compute_class_loss`; the greater ``gamma``, the less well-classified pixels count, and 0 is plain
+    cross-entropy.
     """
     counted = targets * name_weights.view(1, -1, 1, 1)
     # A zero base with a fractional gamma has an infinite slope.

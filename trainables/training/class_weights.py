@@ -10,15 +10,10 @@ from trainables.data.store import RegionStore
 
 
 def weigh_classes(store: RegionStore, names: Iterable[str], strength: float) -> Float[Tensor, " classes"]:
-    """Weighs each class by a power of its inverse pixel frequency in the training regions.
+    """Weighs each class by a power of its inverse pixel frequency in the named training regions.
 
     Strength 1 gives the recorded weights (the most frequent class over this one), 0 weighs all alike. They are scaled
     so that a (region, class) pair of the training set weighs 1 on average: the learning rate keeps its meaning.
-
-    Args:
-        store: Where pixels were counted.
-        names: The training regions.
-        strength: In [0, 1].
     """
     pixels = store.class_pixels[[store.index(name) for name in names]]
     totals = pixels.sum(axis=0).clip(min=1)

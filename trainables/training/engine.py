@@ -45,11 +45,7 @@ class EpochReport:
 
 
 def train_epoch(state: TrainingState, batches: Iterable[Batch]) -> EpochReport:
-    """Trains the adapters on one pass over the regions; the model is left in training mode.
-
-    Args:
-        state: The fine-tune, which takes one step a batch.
-        batches: From :func:`trainables.training.batches.iterate_batches`.
+    """Trains the adapters on one pass over the regions, a step a batch; the model is left in training mode.
 
     Raises:
         DivergedError: If the loss is NaN or infinite, with the step and the learning rate.
@@ -92,11 +88,10 @@ def take_step(state: TrainingState, batch: Batch, lr: float) -> Losses:
 
 
 def compute_batch_losses(state: TrainingState, batch: Batch) -> Losses:
-    """Runs the promptable forward pass on one batch; returns the ``total`` loss and each part before its weight.
+    """Runs the promptable forward pass, in training mode, on one batch that lies on the device.
 
-    Args:
-        state: The fine-tune, its model in training mode.
-        batch: On the device.
+    Returns:
+        The ``total`` loss and each part before its weight.
     """
     adapted, recipe = state.adapted, state.recipe
     # First, as taking adapters off and putting them on again must not come between forward and backward pass.

@@ -42,12 +42,9 @@ from trainables.training.state import TrainingState
 
 
 class FineTune:
-    """A model that learns from a fold's training regions.
+    """A model that learns from a fold's training regions; the context's seed is that of all that is random.
 
     Attributes:
-        context: What all trials share, and the seed of everything that is random in this fine-tune.
-        fold: Which regions train.
-        store: The decoded regions.
         state: The model, its optimizer, and what else training reads and changes.
         n_trained: How many parameters are trained.
     """

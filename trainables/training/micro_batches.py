@@ -35,15 +35,10 @@ class MicroBatches:
     def backward(
         self, batch: Batch, compute_losses: Callable[[Batch], Losses], zero_grad: Callable[[], None]
     ) -> Losses:
-        """Accumulates the gradients of a batch's total loss.
+        """Accumulates the gradients of a batch's total loss; returns the losses of the whole batch, detached.
 
-        Args:
-            batch: On the device.
-            compute_losses: Returns a part's ``total`` and other losses, each a mean over its objects.
-            zero_grad: Clears the gradients of the trained parameters.
-
-        Returns:
-            The losses of the whole batch, detached.
+        The batch lies on the device; ``compute_losses`` returns a part's ``total`` and other losses, each a mean over
+        its objects.
 
         Raises:
             RegionTooLargeError: If a part of one region does not fit.

@@ -20,9 +20,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def build_optimizer(model: nn.Module, recipe: OptimRecipe) -> torch.optim.AdamW:
     """Builds AdamW (Loshchilov and Hutter 2019); vectors and scalars (biases, norms) are not decayed.
 
-    Args:
-        model: A SAM2 model, bare or adapted; parameters that do not require a gradient are left out.
-        recipe: Learning rate, weight decay and layer-wise decay.
+    The model may be bare or adapted; parameters that do not require a gradient are left out.
     """
     scales = list_lr_scales(model, recipe.layer_decay)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -49,11 +47,8 @@ def list_lr_scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
 
     As BEiT (Bao et al. 2022) and MAE (He et al. 2022) are fine-tuned: the last of the image encoder's n blocks has
     ``layer_decay``, the one below it its square, the first its n-th power; patch and position embeddings, which lie
-    below the blocks, have the power n + 1. All else (neck, prompt encoder, mask decoder) has 1.
-
-    Args:
-        model: A SAM2 model, bare or adapted: adapters belong to the block in which they sit.
-        layer_decay: In (0, 1]; 1 scales nothing.
+    below the blocks, have the power n + 1. All else (neck, prompt encoder, mask decoder) has 1. Adapters belong to the
+    block in which they sit.
     """
     names = [name for name, _ in model.named_parameters()]
     blocks = {name: int(match[1]) for name in names if (match := _BLOCK.search(name))}

@@ -26,12 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Regularisers:
-    """The regularisers of one fine-tune.
+    """The regularisers of one fine-tune, with the seed of the random scales.
 
-    Attributes:
-        recipe: Their weights.
-        seed: Of the random scales.
-        start: The trained parameters as they were before training, by name; empty where no term needs them.
+    ``start`` holds the trained parameters as they were before training, by name; it is empty where no term needs them.
     """
 
     recipe: RegulariseRecipe
@@ -40,12 +37,7 @@ class Regularisers:
 
     @contextmanager
     def drop_updates(self, model: nn.Module, step: int) -> Iterator[None]:
-        """Scales the adapters' updates inside the block, as drawn for the step; does nothing without drop.
-
-        Args:
-            model: The adapted model.
-            step: Optimizer steps since the start of the fine-tune: a resumed one draws the same scales.
-        """
+        """Scales the adapters' updates inside the block, as drawn for the optimizer step; does nothing without drop."""
         if not self.recipe.drop:
             yield
             return
@@ -60,10 +52,7 @@ class Regularisers:
     ) -> dict[str, Float[Tensor, ""]]:
         """Returns each term that has a weight, unweighted: ``distill``, ``l2_start``.
 
-        Args:
-            model: The adapted model.
-            logits: Its candidate masks.
-            zero_shot: Those of the same model without adapters; needed where ``distill`` has a weight.
+        Distillation needs the candidate masks of the same model without adapters.
         """
         found = {}
         if self.recipe.distill:
@@ -77,11 +66,7 @@ class Regularisers:
 def start_regularisers(model: nn.Module, recipe: RegulariseRecipe, seed: int) -> Regularisers:
     """Copies the trained parameters, on their device, if the recipe needs their start.
 
-    Args:
-        model: The adapted model, before training and before a checkpoint is loaded: a resumed fine-tune is drawn
-            towards the same start.
-        recipe: The weights.
-        seed: Of the random scales.
+    To be called before training and before a checkpoint is loaded: a resumed fine-tune is drawn towards the same start.
 
     Raises:
         RecipeError: If updates are to be dropped and there are none, as all their layers are trained in full.
@@ -101,23 +86,14 @@ def distillation_loss(
     """Binary cross-entropy to the zero-shot model's probabilities (temperature 1), a mean over all pixels.
 
     It covers every candidate mask and also pixels without annotation; objects weigh alike. The minimum, where both
-    models agree, is above 0 unless the zero-shot model is certain.
-
-    Args:
-        logits: Of the model that learns, any range.
-        zero_shot: Of the zero-shot model for the same prompts; no gradient flows to it.
+    models agree, is above 0 unless the zero-shot model is certain. No gradient flows to ``zero_shot``.
     """
     probability = zero_shot.detach().float().sigmoid()
     return F.binary_cross_entropy_with_logits(logits.float(), probability)
 
 
 def measure_distance(model: nn.Module, start: Mapping[str, Float[Tensor, ...]]) -> Float[Tensor, ""]:
-    """Returns half the squared distance of the model's parameters to their start, summed over all of them.
-
-    Args:
-        model: Whose parameters of these names are compared.
-        start: Not empty.
-    """
+    """Returns half the squared distance of the parameters to their start (not empty), summed over all of them."""
     parameters = dict(model.named_parameters())
     squares = [(parameters[name] - value).square().sum() for name, value in start.items()]
     return 0.5 * torch.stack(squares).sum()
@@ -140,11 +116,8 @@ def list_scaled_layers(model: nn.Module) -> list[LoraLayer | LycorisLayer]:
 def scale_updates(model: nn.Module, scale: float) -> Iterator[None]:
     """Multiplies every update by ``scale`` inside the block, but not parts that are trained in full.
 
-    Only forward passes need to be inside: the backward pass remembers the scale.
-
-    Args:
-        model: The adapted model.
-        scale: 0 switches off LoRA's, LoHa's and LoKr's updates, and leaves DoRA's magnitudes.
+    Only forward passes need to be inside: the backward pass remembers the scale. A scale of 0 switches off LoRA's,
+    LoHa's and LoKr's updates, and leaves DoRA's magnitudes.
     """
     layers = list_scaled_layers(model)
     # Restored, not divided by the scale: that rounds, and a scale may be 0.

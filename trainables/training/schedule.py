@@ -8,13 +8,9 @@ from trainables.recipe import OptimRecipe
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate of a whole fine-tune.
+    """The learning rate of a whole fine-tune: to ``peak`` by a linear warm-up, then down to ``end`` in the last step.
 
-    Attributes:
-        peak: Greatest learning rate.
-        end: That of the last step.
-        lr_warmup_steps: Steps that lead to the peak. If there are no more steps than these, the peak is not reached.
-        n_steps: Steps of the whole fine-tune.
+    If there are no more steps than those of the warm-up, the peak is not reached.
     """
 
     peak: float
@@ -32,12 +28,9 @@ class Schedule:
 
 
 def build_schedule(recipe: OptimRecipe, n_steps: int, n_epochs: int) -> Schedule:
-    """Returns the learning rate's schedule.
+    """Returns the learning rate's schedule over all steps, of which each epoch has equally many.
 
-    Args:
-        recipe: Peak, end, and how long to warm up: in steps, in epochs, or as a share of all steps.
-        n_steps: Steps of the whole fine-tune.
-        n_epochs: Epochs of the whole fine-tune, of equally many steps each.
+    The recipe says how long to warm up in steps, in epochs, or as a share of all steps.
     """
     if recipe.warmup_steps:
         warmup: float = recipe.warmup_steps

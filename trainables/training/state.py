@@ -18,12 +18,8 @@ class TrainingState:
     """One fine-tune while it trains.
 
     Attributes:
-        recipe: The fine-tune.
-        device: Of the model.
         adapted: The model with all that the recipe trains.
         optimizer: Over the trained parameters.
-        schedule: The learning rate of the whole fine-tune.
-        regularisers: The terms against forgetting, of the same recipe.
         class_weights: Weight of each class's objects in the loss, on the device.
         micro_batches: Splits batches that the memory does not hold; remembers how far.
         step: Optimizer steps taken so far, which is the number of the next one, counted from 0.
