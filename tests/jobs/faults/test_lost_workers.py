@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from searches import (
     DATA,
     LIMIT_S,
     SMALL,
+    SearchProcess,
     count_rows,
     describe_search,
     read_screen,
@@ -30,7 +30,7 @@ from search.study.trial_attributes import REASON
 pytestmark = pytest.mark.slow
 
 
-def kill_trainer(folder: Path, process: subprocess.Popen[str], dead: set[int], delay_s: float = 0.0) -> None:
+def kill_trainer(folder: Path, process: SearchProcess, dead: set[int], delay_s: float = 0.0) -> None:
     """Kills the worker that has reported an epoch last, as the system does when memory runs out.
 
     Args:
@@ -61,7 +61,7 @@ def test_killed_workers_leave_no_trace(undisturbed: Path, work_folder: Path) -> 
     process = start_search(work_folder, *SMALL, "--name", "job")
     for _ in range(MAX_RETRIES):  # the first trial's workers, in the middle of an epoch or of a checkpoint
         kill_trainer(work_folder, process, dead, draw.uniform(0, 0.8))
-    assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
+    assert process.wait() == 0, read_screen(work_folder)
     assert describe_search(work_folder, "job") == describe_search(undisturbed, "job")
 
 
@@ -70,7 +70,7 @@ def test_a_worker_that_always_dies_fails_its_trial_alone(work_folder: Path) -> N
     process, dead = start_search(work_folder, *options, "--max-concurrent", "1", "--name", "job"), set[int]()
     for _ in range(1 + MAX_RETRIES):
         kill_trainer(work_folder, process, dead)
-    assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
+    assert process.wait() == 0, read_screen(work_folder)
     trials = read_study(work_folder / "runs" / "job")
     assert [trial.state.name == "FAIL" for trial in trials] == [True, False]
     assert "its worker died" in trials[0].user_attrs[REASON]
@@ -88,13 +88,13 @@ def test_a_lost_node_hands_its_trials_to_the_others(work_folder: Path) -> None:
         options = (*DATA, "--num-trials", "4", "--max-epochs", "3", "--confirm", "0")
         address = ("--address", cluster.address)
         refused = start_search(work_folder, *options, *address, "--name", "job")
-        assert refused.wait(LIMIT_S) == 2
+        assert refused.wait() == 2
         assert "--storage" in read_screen(work_folder)
         storage = str(work_folder / "shared" / ".." / "runs")
         process = start_search(work_folder, *options, *address, "--name", "job", "--storage", storage)
         wait_for_rows(work_folder, process, 2)
         cluster.remove_node(nodes[0], allow_graceful=False)
-        assert process.wait(LIMIT_S) == 0, read_screen(work_folder)
+        assert process.wait() == 0, read_screen(work_folder)
     finally:
         cluster.shutdown()
     trials = read_study(work_folder / "runs" / "job")

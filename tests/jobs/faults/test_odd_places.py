@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from searches import LIMIT_S, read_screen, start_search
+from searches import LIMIT_S, read_screen
 
 from search.run_folder.search_record import SearchRecord
 
@@ -34,15 +34,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_root: Path) -> Path:
     space = place / "spaces of mine" / "mein Raum.yaml"
     space.write_bytes((Path(__file__).parents[3] / "spaces" / "lora.yaml").read_bytes())
     given = ("--space", "spaces of mine/mein Raum.yaml", "--data", "slides ü", "--storage", "my runs")
-    before = os.environ.get("PYTHONIOENCODING")
-    os.environ["PYTHONIOENCODING"] = "ascii"
-    try:
-        code = start_search(place, *given, *EFFORT, "--name", "job").wait(LIMIT_S)
-    finally:
-        os.environ.pop("PYTHONIOENCODING")
-        if before is not None:
-            os.environ["PYTHONIOENCODING"] = before
-    assert code == 0, read_screen(place)
+    command = [sys.executable, "-m", "search.run", *given, *EFFORT, "--name", "job"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    with (place / "screen.log").open("w") as screen:
+        done = subprocess.run(command, cwd=place, env=environment, stdout=screen, stderr=screen, timeout=LIMIT_S)
+    assert done.returncode == 0, read_screen(place)
     return place
 
 

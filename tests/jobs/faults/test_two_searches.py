@@ -21,7 +21,7 @@ from search.study.trial_attributes import RAY_TRIAL_ID, read_trials
 
 pytestmark = pytest.mark.slow
 
-NUM_TRIALS, MAX_EPOCHS = 2, 2
+NUM_TRIALS, MAX_EPOCHS = 2, 1
 SEEDS = (1, 2)
 RACE_SEEDS = (5, 6)
 JOB_S = 900.0

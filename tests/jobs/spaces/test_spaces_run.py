@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 # Beside lora and classprompts, with which other tests run the main job.
 WHOLE = ("adapters.yaml", "fusion.yaml", "prompts.yaml", "recorded/v1.yaml", "recorded/zeroshot.yaml")
-N_TRAIN, N_VAL = 6, 3
+N_TRAIN, N_VAL = 5, 3
 
 
 @pytest.fixture(scope="module")
