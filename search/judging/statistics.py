@@ -16,6 +16,7 @@ from scipy import stats
 FloatArray = NDArray[np.float64]
 
 N_RESAMPLES = 9_999
+MAX_COUNTED = 13  # patients whose signs SciPy counts one by one where there are ties
 DECIMALS = 12  # 0.3 - 0.2 and 0.2 - 0.1 are a tie, not a win by 3e-17
 
 
@@ -148,7 +149,12 @@ def signed_rank_p_value(patient_means: FloatArray) -> float:
     # SciPy takes the normal approximation wherever there are zeros, even for three patients that differ:
     # without them it counts exactly when they are few
     differing = patient_means[patient_means != 0]
-    return float(stats.wilcoxon(differing).pvalue) if differing.size else 1.0
+    ranks = stats.rankdata(np.abs(differing))
+    if len(ranks) > MAX_COUNTED or len(set(ranks)) == len(ranks):
+        return float(stats.wilcoxon(differing).pvalue) if differing.size else 1.0
+    # With ties SciPy counts, too, but ranks anew for every choice of signs: seconds for a dozen patients.
+    sums, observed = ranks @ np.indices((2,) * len(ranks)).reshape(len(ranks), -1), ranks[differing > 0].sum()
+    return float(min(1.0, 2 * min((sums <= observed).mean(), (sums >= observed).mean())))
 
 
 def adjust_holm(p_values: Sequence[float]) -> tuple[float, ...]:
