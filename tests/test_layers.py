@@ -1,7 +1,5 @@
 """The house as one table: rooms from top to bottom, and which third-party package is met where."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Class prompts as a user meets them: a search on the demo, its export, and masks of images without annotation."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

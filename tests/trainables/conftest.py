@@ -1,7 +1,5 @@
 """Fixtures of several test files: a few small regions of synthetic tissue, and their store at nano's size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -95,3 +93,22 @@ def write_store(write_regions: Callable[..., RegionSet], tmp_path: Path) -> Call
         return RegionStore.build(regions, side, tmp_path / "store")
 
     return write
+
+
+@pytest.fixture
+def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """huggingface_hub as HF_HUB_OFFLINE=1 sets it up (it reads the variable when imported); adds hub ids to its cache.
+
+    What is added is the folder of a snapshot, to be filled.
+    """
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def add(hub_id: str) -> Path:
+        folder, commit = tmp_path / "hub" / f"models--{hub_id.replace('/', '--')}", "0" * 40
+        (folder / "snapshots" / commit).mkdir(parents=True)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text(commit)
+        return folder / "snapshots" / commit
+
+    return add

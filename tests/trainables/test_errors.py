@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 
@@ -28,14 +26,11 @@ def test_an_error_shows_all_its_findings_and_survives_pickling(kind: type[InputE
     assert isinstance(error, TrainablesError)
 
 
-def test_an_error_needs_a_finding() -> None:
-    with pytest.raises(AssertionError):
-        DataError([])
-
-
-def test_an_error_of_one_finding_takes_a_path() -> None:
+def test_an_error_of_one_finding_takes_a_path_and_none_is_without() -> None:
     error = CheckpointError.at(Path("w.pt"), "is empty", "copy it again")
     assert type(error) is CheckpointError and error.findings == (Finding("w.pt", "is empty", "copy it again"),)
+    with pytest.raises(AssertionError):
+        DataError([])
 
 
 def test_findings_are_collected_and_other_errors_pass() -> None:

@@ -1,7 +1,5 @@
 """A trial without training scores zero-shot under its own protocol, as the evaluator does."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,8 +1,6 @@
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,21 +36,34 @@ OTHER: dict[str, Any] = {
     "prompts.mix": "box",
     "optim.lr": 1e-3,
 }
-Start = Callable[[dict[str, Any]], SAM2Trainable]
+Start = Callable[..., SAM2Trainable]
+Whole = tuple[list[dict[str, Any]], SAM2Trainable]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def context(context: TrialContext) -> TrialContext:
     return replace(context, max_epochs=3, seed=7, fixed={"optim.batch_size": 2, "optim.grad_clip": 1.0})
 
 
-@pytest.fixture
-def start(context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Starts trials as Ray's actors do, in this process."""
-    # Ray gives a trial that has no storage a folder below the home directory.
-    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
-    trainable = tune.with_parameters(SAM2Trainable, context=context)
-    return lambda config: trainable(dict(config))
+@pytest.fixture(scope="module")
+def start(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts trials as Ray's actors do, in this process; with changes of their context."""
+
+    def begin(config: dict[str, Any], **changes: Any) -> SAM2Trainable:
+        return tune.with_parameters(SAM2Trainable, context=replace(context, **changes))(dict(config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray gives a trial that has no storage a folder below the home directory.
+        folder = str(tmp_path_factory.mktemp("ray"))
+        patch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", folder)
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def whole(start: Start) -> Whole:
+    """A trial that was never interrupted, and what its three epochs reported."""
+    trial = start(CONFIG)
+    return [trial.train() for _ in range(3)], trial
 
 
 def take_figures(metrics: dict[str, Any]) -> dict[str, float]:
@@ -70,7 +81,7 @@ def disturb_global_generator() -> None:
     torch.rand(17)
 
 
-def test_a_step_reports_finite_figures_by_their_names(start: Start, context: TrialContext) -> None:
+def test_a_step_reports_finite_figures_by_their_names(start: Start) -> None:
     trial = start(CONFIG)
     metrics = trial.step()
     classes = {pair.class_id for plan in trial.val_sets[0].plans for pair in plan.pairs}
@@ -107,32 +118,28 @@ def test_an_epoch_trains_the_adapters_and_not_the_base(start: Start) -> None:
     assert all(torch.equal(value, base[name]) for name, value in trial.base_state.items())
 
 
-def test_a_resumed_trial_goes_on_exactly_as_an_uninterrupted_one(start: Start, tmp_path: Path) -> None:
-    whole = start(CONFIG)
-    whole_metrics = [whole.train() for _ in range(3)]
-
+def test_a_resumed_trial_goes_on_exactly_as_an_uninterrupted_one(start: Start, whole: Whole, tmp_path: Path) -> None:
+    expected, uninterrupted = whole
     first = start(CONFIG)
-    for expected in whole_metrics[:2]:
+    for metrics in expected[:2]:
         disturb_global_generator()
-        assert take_figures(first.train()) == take_figures(expected)
+        assert take_figures(first.train()) == take_figures(metrics)
     saved = first.save(str(tmp_path / "checkpoint"))
+    reused = start(OTHER)
+    reused.train()
+    reused.reset(dict(CONFIG))
+    for resumed in (start(CONFIG), reused):
+        disturb_global_generator()
+        resumed.restore(saved)
+        assert resumed.iteration == 2
+        assert take_figures(resumed.train()) == take_figures(expected[2])
+        weights = copy_weights(uninterrupted)
+        assert all(torch.equal(value, weights[name]) for name, value in copy_weights(resumed).items())
+        assert resumed.fits[0].state.step == uninterrupted.fits[0].state.step
 
-    second = start(CONFIG)
-    disturb_global_generator()
-    second.restore(saved)
-    assert second.iteration == 2
-    assert take_figures(second.train()) == take_figures(whole_metrics[2])
-    resumed, uninterrupted = copy_weights(second), copy_weights(whole)
-    assert all(torch.equal(value, uninterrupted[name]) for name, value in resumed.items())
-    assert second.fits[0].state.step == whole.fits[0].state.step
 
-
-def test_loading_workers_change_nothing(start: Start, context: TrialContext) -> None:
-    trial = start(CONFIG)
-    expected = take_figures(trial.train())
-    fields = {**vars(context), "n_workers": 1}
-    loaded = tune.with_parameters(SAM2Trainable, context=TrialContext(**fields))(dict(CONFIG))
-    assert take_figures(loaded.train()) == expected
+def test_loading_workers_change_nothing(start: Start, whole: Whole) -> None:
+    assert take_figures(start(CONFIG, n_workers=1).train()) == take_figures(whole[0][0])
 
 
 def test_a_reset_trial_starts_as_a_fresh_one(start: Start) -> None:
@@ -150,37 +157,19 @@ def test_a_reset_trial_starts_as_a_fresh_one(start: Start) -> None:
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
-def test_a_reset_trial_can_be_restored(start: Start, tmp_path: Path) -> None:
-    whole = start(CONFIG)
-    whole.train()
-    saved = whole.save(str(tmp_path / "checkpoint"))
-    reused = start(OTHER)
-    reused.train()
-    reused.reset(dict(CONFIG))
-    reused.restore(saved)
-    assert take_figures(reused.train()) == take_figures(whole.train())
-
-
-def test_a_checkpoint_holds_the_adapter_the_recipe_and_the_optimizer(start: Start, tmp_path: Path) -> None:
-    trial = start(CONFIG)
-    trial.train()
-    trial.save_checkpoint(str(tmp_path))
+def test_a_checkpoint_holds_the_adapter_the_recipe_and_the_optimizer_and_fits_no_other(
+    start: Start, whole: Whole, tmp_path: Path
+) -> None:
+    whole[1].save_checkpoint(str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} >= {ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE}
     assert set(torch.load(tmp_path / STATE_FILE, weights_only=True)) == {"optimizer", "optimizer_steps"}
-
-
-def test_a_checkpoint_of_another_recipe_is_refused(start: Start, tmp_path: Path) -> None:
-    start(CONFIG).save_checkpoint(str(tmp_path))
     with pytest.raises(CheckpointError, match="of another adapter"):
         start(OTHER).load_checkpoint(str(tmp_path))
 
 
-def test_searched_values_go_before_fixed_ones(start: Start) -> None:
+def test_searched_values_go_before_fixed_ones_and_must_make_a_recipe(start: Start) -> None:
     assert start({}).recipe.optim.batch_size == 2
     assert start({"optim.batch_size": 3}).recipe.optim.batch_size == 3
-
-
-def test_a_config_that_is_no_recipe_is_refused(start: Start) -> None:
     with pytest.raises(RecipeError, match="adapter.rank"):
         start({"adapter.rnak": 4})
 
@@ -197,49 +186,39 @@ def test_divergence_ends_the_trial_with_step_and_learning_rate(start: Start) -> 
     assert all(math.isnan(results[-1][name]) for name in scored)
 
 
-@pytest.fixture
-def folded(context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Starts trials that are cross-validated over two folds of the five regions."""
+def make_folds(context: TrialContext) -> tuple[Fold, Fold]:
+    """Two folds of the five regions, of which the first is the single split."""
     names = (*context.train, *context.val)
-    folds = (Fold(names[:3], names[3:]), Fold(names[2:], names[:2]))
-    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
-    trainable = tune.with_parameters(SAM2Trainable, context=replace(context, folds=folds))
-    return lambda config: trainable(dict(config))
+    return Fold(names[:3], names[3:]), Fold(names[2:], names[:2])
 
 
-def test_folds_are_fine_tuned_apart_and_scored_together(folded: Start, start: Start) -> None:
-    cross, single = folded(CONFIG), start(CONFIG)
-    crossed, alone = cross.step(), single.step()
+def test_folds_are_fine_tuned_apart_and_scored_together(start: Start, whole: Whole, context: TrialContext) -> None:
+    cross = start(CONFIG, folds=make_folds(context))
+    crossed = cross.step()
     parts = [fit.evaluate(regions) for fit, regions in zip(cross.fits, cross.val_sets, strict=True) if regions]
-    assert len(parts) == 2 and parts[0].dice == alone["val_dice"]  # the first fold is the single split
+    assert len(parts) == 2 and parts[0].dice == whole[0][0]["val_dice"]
     pairs = [pair.dice for scores in parts for pair in scores.pairs]
     assert crossed["val_dice"] == pytest.approx(sum(pairs) / len(pairs))
     assert {pair.file for scores in parts for pair in scores.pairs} <= set(cross.context.scored)
 
 
-def test_a_cross_validated_trial_resumes_exactly(folded: Start, tmp_path: Path) -> None:
-    whole, first = folded(CONFIG), folded(CONFIG)
-    expected = [take_figures(whole.train()) for _ in range(2)]
+def test_a_cross_validated_trial_resumes_exactly(start: Start, context: TrialContext, tmp_path: Path) -> None:
+    first, second = (start(CONFIG, folds=make_folds(context)) for _ in range(2))
     first.train()
     saved = first.save(str(tmp_path / "checkpoint"))
-    second = folded(CONFIG)
     second.restore(saved)
-    assert take_figures(second.train()) == expected[1]
+    assert take_figures(second.train()) == take_figures(first.train())
     assert sorted(path.name for path in (tmp_path / "checkpoint").glob("fold-*")) == ["fold-0", "fold-1"]
 
 
-def test_without_validation_regions_an_epoch_reports_no_score(
-    context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
-    whole = replace(context, val=())
-    metrics = tune.with_parameters(SAM2Trainable, context=whole)(dict(CONFIG)).step()
+def test_without_validation_regions_an_epoch_reports_no_score(start: Start) -> None:
+    metrics = start(CONFIG, val=()).step()
     assert not any(name.startswith("val_") for name in metrics)
     assert math.isfinite(metrics["train_loss"])
 
 
-def test_a_trials_own_seed_takes_the_place_of_the_contexts(start: Start) -> None:
+def test_a_trials_own_seed_takes_the_place_of_the_contexts(start: Start, whole: Whole) -> None:
     same, other = start({**CONFIG, "seed": 7, "from_trial": "abc"}), start({**CONFIG, "seed": 8})
-    first = take_figures(start(CONFIG).step())
+    first = take_figures(whole[0][0])
     assert take_figures(same.step()) == first
     assert take_figures(other.step()) != first

@@ -1,7 +1,5 @@
 """A sound data set to be spoiled, and the pre-flight that must find out how."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -89,8 +87,6 @@ def check(
 
 @pytest.fixture(scope="session")
 def assert_reported() -> Callable[[Sequence[Finding], str, str], None]:
-    """Asserts that one finding names the place and the fault."""
-
     def search(findings: Sequence[Finding], where: str, what: str) -> None:
         found = [each for each in findings if where in each.where and what in f"{each.what} -> {each.fix}"]
         assert found, f"no finding on {where!r} says {what!r}: {[str(each) for each in findings]}"

@@ -1,7 +1,5 @@
 """Data sets spoiled in one way each: the pre-flight names the file and the fault."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import struct
@@ -11,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import yaml
@@ -29,18 +26,11 @@ def load(path: Path) -> np.ndarray:
     return np.array(Image.open(path))
 
 
-def cut(part: str, n_bytes: int) -> Spoil:
-    return lambda root: (root / part).write_bytes((root / part).read_bytes()[:n_bytes])
-
-
 def redraw(part: str, change: Callable[[np.ndarray], np.ndarray], **options: Any) -> Spoil:
-    """Replaces a picture by one made from its pixels."""
     return lambda root: Image.fromarray(change(load(root / part))).save(root / part, **options)
 
 
 def resave(part: str, mode: str = "", **options: Any) -> Spoil:
-    """Saves a picture in another mode or format."""
-
     def save(root: Path) -> None:
         picture = Image.open(root / part)
         (picture.convert(mode) if mode else picture).save(root / part, **options)
@@ -68,11 +58,6 @@ def blur_as_jpeg(scale: int) -> Callable[[np.ndarray], np.ndarray]:
     return blur
 
 
-def truncate_jpeg(root: Path) -> None:
-    redraw(IMAGE, np.array, format="JPEG")(root)
-    cut(IMAGE, (root / IMAGE).stat().st_size * 2 // 3)(root)
-
-
 def blank_end(root: Path) -> None:
     """Leaves what a copy that broke off leaves where the room had been set aside: zeros."""
     redraw(IMAGE, np.array, format="JPEG")(root)
@@ -89,12 +74,6 @@ def flip_byte(root: Path) -> None:
 def replace_by_folder(root: Path) -> None:
     (root / IMAGE).unlink()
     (root / IMAGE).mkdir()
-
-
-def save_16_bit(root: Path) -> None:
-    done, content = cv2.imencode(".png", load(root / IMAGE).astype(np.uint16) * 257)
-    assert done
-    (root / IMAGE).write_bytes(content.tobytes())
 
 
 def add_page(mode: str) -> dict[str, Any]:
@@ -135,8 +114,6 @@ def without_class(parts: slice, one: int) -> Spoil:
 
 
 def keep(n_regions: int) -> Spoil:
-    """Removes all but the first regions, and the split."""
-
     def spoil(root: Path) -> None:
         (root / "dataset.yaml").unlink()
         for folder in ("images", "masks"):
@@ -147,8 +124,6 @@ def keep(n_regions: int) -> Spoil:
 
 
 def set_key(**keys: object) -> Spoil:
-    """Changes keys of dataset.yaml."""
-
     def spoil(root: Path) -> None:
         path = root / "dataset.yaml"
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys))
@@ -162,11 +137,6 @@ def rename(old: str, new: str) -> Spoil:
 
 def copy(old: str, new: str) -> Spoil:
     return lambda root: shutil.copy(root / old, root / new)
-
-
-def copy_region(old: str, *new: str) -> Spoil:
-    parts = ("images", "masks")
-    return lambda root: [shutil.copy(root / part / old, root / part / one) for part in parts for one in new]
 
 
 # One name on the screen: the first as most systems write it, the second as macOS does.
@@ -187,10 +157,6 @@ def rename_all(image: str, mask: str, named: str) -> Spoil:
 
 def color(mask: np.ndarray) -> np.ndarray:
     return np.stack([mask * 10, mask, 255 - mask], axis=2)
-
-
-def wide(mask: np.ndarray) -> np.ndarray:
-    return mask.astype(np.uint16) + 300
 
 
 def to_plot(image: np.ndarray) -> np.ndarray:
@@ -260,11 +226,7 @@ LAUGHS = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nclasses: [*b, *b, *b]\n"
 
 FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     # Files that cannot be read.
-    "zero-byte image": (write(IMAGE, b""), IMAGE, "0 bytes"),
     "zero-byte mask": (write(MASK, b""), MASK, "0 bytes"),
-    "truncated image": (cut(IMAGE, 900), IMAGE, "cannot be decoded"),
-    "truncated mask": (cut(MASK, 70), MASK, "cannot be decoded"),
-    "truncated JPEG": (truncate_jpeg, IMAGE, "cannot be decoded"),
     "JPEG whose end is lost": (blank_end, IMAGE, "cannot be decoded"),
     "flipped byte": (flip_byte, IMAGE, "cannot be decoded"),
     "folder for an image": (replace_by_folder, MASK, "has no image"),
@@ -276,24 +238,14 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "whole slide": (put_slide, IMAGE, "has 30,000,000,000 bytes, more than 890,000,000"),
     "image bomb": (bomb, IMAGE, "30000 x 20000 pixels"),
     # Kinds of pictures.
-    "16-bit image": (redraw(IMAGE, lambda image: image[..., 0].astype(np.uint16) * 257), IMAGE, "more than 8 bits"),
-    "16-bit RGB image": (save_16_bit, IMAGE, "more than 8 bits"),
-    "TIFF of several pages": (resave(IMAGE, format="TIFF", **add_page("RGB")), IMAGE, "2 pictures"),
     "GIF under an image's name": (resave(IMAGE, format="GIF"), IMAGE, "no PNG, JPEG or TIFF"),
-    "animated image": (resave(IMAGE, **add_page("RGB")), IMAGE, "2 pictures"),
     "animated mask": (resave(MASK, **add_page("L")), MASK, "2 pictures"),
     # Masks that hold no class ids.
-    "colors in a mask": (redraw(MASK, color), MASK, "colors in place of class ids"),
     "JPEG under a mask's name": (write_as_jpeg, MASK, "JPEG-compressed"),
     "JPEG in a TIFF as a mask": (resave(MASK, format="TIFF", compression="jpeg"), MASK, "JPEG-compressed"),
     "image as its mask": (lambda root: shutil.copy(root / IMAGE, root / MASK), MASK, "colors in place of class ids"),
-    "JPEG as a mask": (rename(MASK, "masks/r03.jpg"), IMAGE, "r03.jpg is JPEG"),
     "blurred 0/255 mask": (redraw(MASK, blur_as_jpeg(14)), MASK, "different ids, as a blurred"),
-    "0/255 mask": (redraw(MASK, lambda mask: (mask > 1).astype(np.uint8) * 255), MASK, "looks like 0/255"),
-    "ids above 255": (redraw(MASK, wide), MASK, "class ids are in 0..255"),
-    "fractions": (redraw(MASK, lambda mask: np.ones(mask.shape, np.float32), format="TIFF"), MASK, "fractions"),
     "empty mask": (redraw(MASK, np.zeros_like), MASK, "none of the classes, only ids 0"),
-    "mask of ids without a class": (redraw(MASK, lambda mask: mask * 0 + 7), MASK, "none of the classes, only ids 7"),
     "one id an object": (
         redraw(MASK, lambda mask: np.arange(mask.size).reshape(mask.shape).astype(np.uint8)),
         MASK,
@@ -341,31 +293,18 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "bomb for a mask": (lambda root: bomb(root, MASK), MASK, "30000 x 20000"),
     "bomb of a TIFF": (bomb_tiff, IMAGE, "cannot be decoded"),
     "bomb of a text in a PNG": (bomb_text, IMAGE, "cannot be decoded"),
-    "sizes that differ": (redraw(MASK, lambda mask: mask[:-1]), MASK, "48 x 39 pixels"),
     "turned mask": (redraw(MASK, lambda mask: mask.T), MASK, "40 x 48 pixels"),
     # Pairs and names.
-    "missing mask": (lambda root: (root / MASK).unlink(), IMAGE, "has no mask"),
-    "missing image": (lambda root: (root / IMAGE).unlink(), MASK, "has no image"),
-    "partner of another case": (rename(MASK, "masks/R03.png"), IMAGE, "R03.png differs in case"),
-    "two names that differ in case": (copy_region("r03.png", "R03.png"), "images/R03.png", "R03.png, r03.png share"),
-    "two names of one Unicode form": (
-        copy_region("r03.png", COMPOSED, DECOMPOSED),
-        "images/",
-        r"e\u0301.png, \xe9.png share",
-    ),
     "partner of another case and Unicode form": (
         both(rename(IMAGE, f"images/{COMPOSED}"), rename(MASK, f"masks/{DECOMPOSED.upper()}")),
         f"images/{COMPOSED}",
         "differs in case",
     ),
-    "two suffixes of one stem": (copy(IMAGE, "images/r03.tif"), IMAGE, "share one stem"),
-    "line break in a name": (copy_region("r03.png", "r\n3.png"), "images", "no printable text"),
     "bytes that are no text in a name": (
         lambda root: Path(os.fsdecode(os.fsencode(root / "images") + b"/\xff.png")).write_bytes(b""),
         "images",
         "no printable text",
     ),
-    "mask with an addition to its name": (rename(MASK, "masks/r03_mask.png"), IMAGE, "is it r03_mask.png?"),
     "image with an addition to its name": (rename(IMAGE, "images/r03-HE.png"), MASK, "is it r03-HE.png?"),
     "blank at a name's end": (rename(MASK, "masks/r03 .png"), IMAGE, "is it r03 .png?"),
     "suffix twice": (rename(MASK, "masks/r03.png.png"), IMAGE, "is it r03.png.png?"),
@@ -373,11 +312,6 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
         lambda root: [(root / IMAGE).unlink(), (root / IMAGE).symlink_to("r03.png")],
         IMAGE,
         "cannot be read (Too many levels",
-    ),
-    "file for a folder": (
-        lambda root: [shutil.rmtree(root / "masks"), (root / "masks").write_text("")],
-        "masks",
-        "is no folder",
     ),
     "images in folders of their parts": (
         lambda root: (
@@ -387,20 +321,8 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
         "images",
         "not into folders below it",
     ),
-    "no masks": (lambda root: shutil.rmtree(root / "masks"), "masks", "no such folder"),
-    "empty folders": (keep(0), "images", "holds no PNG, JPEG or TIFF"),
     # The split.
     "same pixels in two parts": (copy("images/r03.png", "images/r15.png"), "split", "same pixels"),
-    "turned pixels in two parts": (
-        lambda root: [
-            Image.fromarray(np.rot90(load(root / part / "r03.png"))).save(root / part / "r15.png")
-            for part in ("images", "masks")
-        ],
-        "split",
-        "perhaps turned",
-    ),
-    "one patient in two parts": (set_key(patients={"r00.png": "p", "r19.png": "p"}), "split", "patient p stands in 2"),
-    "two regions": (keep(2), "data", "fewer than 3"),
     "empty part": (
         set_key(split={"train": ["r00.png"], "val": [], "test": ["r01.png"]}),
         "dataset.yaml:7 split.val",
@@ -417,15 +339,11 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
         "no region is called r0.png",
     ),
     # dataset.yaml.
-    "yaml with a tab": (write("dataset.yaml", "classes:\n\t1: a\n"), "dataset.yaml:2", "no tabs"),
     "yaml that nests names": (write("dataset.yaml", LAUGHS), "dataset.yaml", "alias"),
     "yaml nested deeply": (write("dataset.yaml", "name: " + "[" * 400 + "]" * 400), "dataset.yaml", "levels deep"),
-    "yaml nested very deeply": (write("dataset.yaml", "[" * 99_999), "dataset.yaml", "not valid YAML"),
     "yaml that runs code": (write("dataset.yaml", "name: !!python/object/apply:os.abort []"), "dataset.yaml", "python"),
-    "yaml with a key twice": (write("dataset.yaml", "name: a\nname: b\n"), "dataset.yaml", "'name' stands twice"),
     "yaml with a broken tag": (write("dataset.yaml", "name: !!timestamp x"), "dataset.yaml", "not supported"),
     "yaml of a list": (write("dataset.yaml", "[a, b]"), "dataset.yaml", "must be a mapping"),
-    "yaml of bytes": (write("dataset.yaml", b"\xff\xfe\x00\x01"), "dataset.yaml", "not UTF-8"),
     "unknown key": (write("dataset.yaml", "name: a\nclases: {}\n"), "dataset.yaml:2 clases", "did you mean 'classes'?"),
     "class ignored and scored": (set_key(ignore=[1]), "ignore", "also the class tumor"),
     "list for a name": (write("dataset.yaml", "\n\nname: [a, b]\n"), "dataset.yaml:3 name", "but got a list"),
@@ -548,12 +466,9 @@ def test_as_many_test_patients_are_asked_for_as_a_verdict_needs() -> None:
     assert MIN_TEST_PATIENTS == MIN_PATIENTS
 
 
-def test_a_fault_in_the_classes_is_not_reported_for_each_mask(data: Path, check: Callable) -> None:
-    set_key(clases={1: "a"})(data)
-    redraw(MASK, np.zeros_like)(data)
-    assert len(check().findings) == 1
-
-
-def test_a_missing_mask_is_not_reported_for_the_split_too(data: Path, check: Callable) -> None:
-    (data / MASK).unlink()
+@pytest.mark.parametrize(
+    "spoil", [both(set_key(clases={1: "a"}), redraw(MASK, np.zeros_like)), lambda root: (root / MASK).unlink()]
+)
+def test_a_fault_in_the_classes_or_a_missing_mask_is_reported_once(spoil: Spoil, data: Path, check: Callable) -> None:
+    spoil(data)
     assert len(check().findings) == 1

@@ -1,7 +1,5 @@
 """Several inputs wrong at the same time: all is reported at once, and the screen stays one."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +14,7 @@ from search.plan.planner import make_plan
 from search.plan.search_plan import MAX_NOTES
 
 
-def test_space_data_weights_and_options_at_once(
-    data: Path, tmp_path: Path, check: Callable, assert_reported: Callable
-) -> None:
+def test_space_data_weights_options(data: Path, tmp_path: Path, check: Callable, assert_reported: Callable) -> None:
     space = tmp_path / "mine.yaml"
     space.write_text("num_trails: 3\nspace:\n  optim.lr: {low: 1.0e-2, high: 1.0e-4, log: true}\n")
     weights = tmp_path / "w.pt"
@@ -66,9 +62,7 @@ def test_patients_in_two_parts_are_reported_beside_files_at_fault(
     assert len(outcome.findings) == 2
 
 
-def test_the_screen_keeps_findings_and_warnings_apart(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_findings_and_warnings_are_apart(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted((data / "masks").iterdir())[:12]:
         path.write_bytes(b"")
     (data / "images" / "slide.svs").write_text("")

@@ -1,7 +1,5 @@
 """Whatever a file holds, its reader answers with a value or with findings."""
 
-from __future__ import annotations
-
 import tempfile
 from io import BytesIO
 from pathlib import Path

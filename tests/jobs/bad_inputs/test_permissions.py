@@ -1,7 +1,5 @@
 """Files and folders that permission bits close; checked in a process that the bits bind, even where we are root."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

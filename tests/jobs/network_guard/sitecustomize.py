@@ -1,7 +1,5 @@
 """Loaded by every Python process of a guarded run: refuses and records connections that leave the machine."""
 
-from __future__ import annotations
-
 import os
 import socket
 from typing import Any

@@ -1,26 +1,19 @@
 """The files of the recorded experiments say what the log says, and what they train trains as it says."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
 
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER
 from search.space.config import SearchConfig, find_space, list_spaces, load_config
 from search.space.recorded_experiments import RECORDED_EXPERIMENTS, RecordedExperiment
 from search.space.recorded_points import RecordedSpace, list_recorded
-from trainables.adapters.adapted_model import get_base
+from trainables.adapters.adapted_model import attach_adapters, count_parameters, get_base
 from trainables.context import TrialContext
 from trainables.data.folds import Fold
-from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
-from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.model.build import MODELS, build_architecture
 from trainables.protocol.fields import change_protocol
 from trainables.protocol.spec import PROTOCOLS
@@ -119,20 +112,6 @@ def test_learning_rate_curves_are_as_recorded(name: str, n_steps: int, n_warmup:
 
 
 @pytest.fixture(scope="module")
-def demo_store(tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
-    """Six regions of the demo's tissue, small, at nano's size."""
-    root = tmp_path_factory.mktemp("tissue")
-    for folder in ("images", "masks"):
-        (root / folder).mkdir()
-    for seed in range(6):
-        image, mask = make_region(np.random.default_rng(seed), side_px=160)
-        Image.fromarray(image).save(root / "images" / f"r{seed}.png", compress_level=1)
-        Image.fromarray(mask).save(root / "masks" / f"r{seed}.png")
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
-    return RegionStore.build(read_regions(root), 256, tmp_path_factory.mktemp("stores"))
-
-
-@pytest.fixture(scope="module")
 def base_state() -> dict[str, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -151,22 +130,11 @@ def list_trained(name: str, weight: str) -> bool:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_an_epoch_on_tissue_changes_what_was_trained_and_nothing_else(
-    name: str, demo_store: RegionStore, base_state: dict[str, torch.Tensor]
+    name: str, store: RegionStore, base_state: dict[str, torch.Tensor]
 ) -> None:
-    config = load(name)
-    fold = Fold(demo_store.names, ())
-    context = TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(demo_store.folder),
-        train=fold.train,
-        val=(),
-        protocol=PROTOCOLS[config.protocol],
-        max_epochs=1,
-        seed=0,
-        fixed={},
-        n_workers=0,
-    )
+    config, fold = load(name), Fold(store.names[:3], ())
+    protocol = PROTOCOLS[config.protocol]
+    context = TrialContext("nano", None, str(store.folder), fold.train, (), protocol, 1, 0, {}, 0)
     recipe = Recipe.from_flat(config.fixed)
     fit = FineTune(context, fold, base_state, recipe, torch.device("cpu"))
     weights = dict(get_base(fit.state.adapted).named_parameters())
@@ -174,14 +142,12 @@ def test_an_epoch_on_tissue_changes_what_was_trained_and_nothing_else(
     assert all(value.requires_grad == list_trained(name, weight) for weight, value in weights.items())
     assert fit.n_trained == sum(value.numel() for value in weights.values() if value.requires_grad)
     report = fit.train_epoch(0)
-    assert fit.state.step == math.ceil(6 / recipe.optim.batch_size) and math.isfinite(report.losses["total"])
+    assert fit.state.step == math.ceil(3 / recipe.optim.batch_size) and math.isfinite(report.losses["total"])
     changed = {weight for weight, value in weights.items() if not torch.equal(value, before[weight])}
     assert changed and all(list_trained(name, weight) for weight in changed)
 
 
 def test_parameter_counts_differ_as_the_recipes_say(base_state: dict[str, torch.Tensor]) -> None:
-    from trainables.adapters.adapted_model import attach_adapters, count_parameters
-
     counts = {}
     for name in ("v2", "lora-light", "lora-r8"):
         adapted = attach_adapters(build_architecture(MODELS["nano"]), Recipe.from_flat(FILES[name].fixed).adapter, 0)

@@ -1,7 +1,5 @@
 """Every shipped space loads, becomes Optuna's distributions, and makes recipes."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import optuna
@@ -12,10 +10,6 @@ from search.study.distributions import to_distributions
 from trainables.protocol.fields import change_protocol
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
-
-
-def test_there_are_shipped_spaces() -> None:
-    assert "lora.yaml" in list_spaces()
 
 
 @pytest.mark.parametrize("name", list_spaces())
@@ -45,8 +39,9 @@ def test_starting_points_differ(name: str) -> None:
         assert len(ids) == len(started)
 
 
-def test_lora_starts_from_whole_points_that_search_everything() -> None:
+def test_lora_is_shipped_and_starts_from_whole_points_that_search_everything() -> None:
     config = load_config(find_space("lora"))
     assert [point.name for point in config.start_from] == ["plain-lora", "dice-led"]
     # Both only flip, so that the strength of other augmentation does not apply.
     assert all(set(point.values) == set(config.space) - {"augment.strength"} for point in config.start_from)
+    assert "lora.yaml" in list_spaces()

@@ -4,8 +4,6 @@ Of what sets spaces apart, the trials are nearly all; the rest of the main job i
 exports that cannot be merged (fusion, adapters), for replays of one configuration, and for spaces that train nothing.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -22,7 +20,6 @@ from search.space.config import SearchConfig, find_space, list_spaces, load_conf
 from search.stages.trials import make_searcher
 from search.study.study_file import StudyFile
 from trainables.context import TrialContext
-from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
 from trainables.protocol.spec import PROTOCOLS
 from trainables.protocol_trainable import ProtocolTrainable
@@ -75,12 +72,6 @@ def test_the_space_runs_to_its_end(storage: Path, space: str) -> None:
     assert (Path(outcome["export"]) / "README.md").is_file()
 
 
-@pytest.fixture(scope="module")
-def store(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
-    """The small data set, decoded for nano."""
-    return RegionStore.build(read_regions(small_root), 256, tmp_path_factory.mktemp("store"))
-
-
 def propose(config: SearchConfig, journal: Path) -> list[dict[str, Any]]:
     """Returns the configurations of the first two trials, as a search would draw them."""
     searcher = make_searcher(config, StudyFile(journal, "space", "random", 0, 0, config.objective.modes))
@@ -89,22 +80,11 @@ def propose(config: SearchConfig, journal: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("space", [space for space in list_spaces() if space not in WHOLE])
-def test_the_trials_of_the_space_run(
-    space: str, store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_trials_run(space: str, store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(find_space(space))
-    context = TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(store.folder),
-        train=store.names[:N_TRAIN],
-        val=store.names[N_TRAIN : N_TRAIN + N_VAL],
-        protocol=PROTOCOLS[config.protocol],
-        max_epochs=max(1, config.max_epochs),
-        seed=0,
-        fixed=dict(config.fixed),
-        n_workers=0,
-    )
+    train, val = store.names[:N_TRAIN], store.names[N_TRAIN : N_TRAIN + N_VAL]
+    protocol, n_epochs, fixed = PROTOCOLS[config.protocol], max(1, config.max_epochs), dict(config.fixed)
+    context = TrialContext("nano", None, str(store.folder), train, val, protocol, n_epochs, 0, fixed, 0)
     # Ray gives a trial that has no storage a folder below the home directory.
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
     trainable = tune.with_parameters(SAM2Trainable if config.train else ProtocolTrainable, context=context)

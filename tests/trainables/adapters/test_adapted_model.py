@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
@@ -10,17 +8,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
-from small_sam2 import (
-    SIDE,
-    build_bare,
-    copy_state,
-    have_same_weights,
-    list_trained,
-    predict,
-    predict_quietly,
-    train,
-    train_steps,
-)
+from small_sam2 import SIDE, build_bare, copy_state, have_same_weights, infer, list_trained, predict, train, train_steps
 from torch import Tensor, nn
 
 from trainables.adapters.adapted_model import (
@@ -64,6 +52,13 @@ def bare() -> SAM2Base:
     return build_bare()
 
 
+@pytest.fixture(scope="module")
+def stock() -> SAM2Base:
+    """What sam2's own builder makes, to be loaded with checkpoints."""
+    with config_path(MODELS["nano"]):
+        return build_sam2("sam2_nano.yaml", device="cpu", hydra_overrides_extra=[f"model.image_size={SIDE}"])
+
+
 def count(module: nn.Module) -> int:
     return sum(value.numel() for value in module.parameters())
 
@@ -74,8 +69,8 @@ def attach(recipe: AdapterRecipe, seed: int = 0) -> AdaptedModel:
 
 @each_recipe
 def test_at_first_the_adapted_model_equals_its_base(bare: SAM2Base, recipe: AdapterRecipe) -> None:
-    before = predict_quietly(bare)
-    after = predict_quietly(get_base(attach_adapters(bare, recipe, seed=0).eval()))
+    before = infer(bare)
+    after = infer(get_base(attach_adapters(bare, recipe, seed=0).eval()))
     if recipe.kind == "pissa":  # it splits each weight in two, whose sum rounds
         torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
     else:
@@ -99,12 +94,12 @@ def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(bare: SA
 
 @each_recipe
 def test_adapters_off_is_zero_shot_exactly_and_then_on_again(bare: SAM2Base, recipe: AdapterRecipe) -> None:
-    zero_shot = predict_quietly(bare)
+    zero_shot = infer(bare)
     adapted = train(attach_adapters(bare, recipe, seed=0))
-    trained, tuned = list(list_trained(adapted)), predict_quietly(adapted)
+    trained, tuned = list(list_trained(adapted)), infer(adapted)
     with adapters_off(adapted) as base:
-        assert torch.equal(predict_quietly(base), zero_shot)
-    assert torch.equal(predict_quietly(adapted), tuned)
+        assert torch.equal(infer(base), zero_shot)
+    assert torch.equal(infer(adapted), tuned)
     assert (tuned - zero_shot).abs().max() > 1e-4
     assert list(list_trained(adapted)) == trained
 
@@ -117,7 +112,7 @@ def test_a_backward_pass_may_span_a_look_at_zero_shot(name: str) -> None:
         loss = predict(get_base(adapted)).square().mean()
         if look:
             with adapters_off(adapted) as base:
-                predict_quietly(base)
+                infer(base)
         loss.backward()
         return [value.grad for value in list_trained(adapted).values() if value.grad is not None]
 
@@ -128,12 +123,12 @@ def test_a_backward_pass_may_span_a_look_at_zero_shot(name: str) -> None:
 def test_adapters_off_under_autocast_is_not_served_from_the_cache(bare: SAM2Base) -> None:
     adapted = attach_adapters(bare, RECIPES["decoder"], seed=0)
     with torch.autocast("cpu", torch.bfloat16):
-        zero_shot = predict_quietly(adapted)
+        zero_shot = infer(adapted)
     train(adapted)
     with torch.autocast("cpu", torch.bfloat16):
         predict(get_base(adapted))
         with adapters_off(adapted) as base:
-            assert torch.equal(predict_quietly(base), zero_shot)
+            assert torch.equal(infer(base), zero_shot)
 
 
 @each_recipe
@@ -144,7 +139,7 @@ def test_saved_adapters_load_exactly(tmp_path: Path, recipe: AdapterRecipe) -> N
     other = attach(recipe, seed=99).eval()
     load_adapter_weights(other, tmp_path / "adapter")
     assert have_same_weights(adapted.state_dict(), other.state_dict())
-    assert torch.equal(predict_quietly(adapted), predict_quietly(other))
+    assert torch.equal(infer(adapted), infer(other))
     assert list(list_trained(other)) == list(list_trained(adapted))
 
 
@@ -153,7 +148,7 @@ def test_peft_itself_loads_a_saved_adapter_of_its_kinds(tmp_path: Path, name: st
     adapted = train(attach(RECIPES[name]))
     save_adapters(adapted, tmp_path)
     loaded = PeftModel.from_pretrained(build_bare(), str(tmp_path)).eval()
-    assert torch.equal(predict_quietly(loaded.get_base_model()), predict_quietly(adapted))
+    assert torch.equal(infer(loaded.get_base_model()), infer(adapted))
 
 
 def test_the_saved_file_of_a_trained_part_has_stock_names(tmp_path: Path) -> None:
@@ -161,7 +156,7 @@ def test_the_saved_file_of_a_trained_part_has_stock_names(tmp_path: Path) -> Non
     save_adapters(adapted, tmp_path)
     stock = build_bare()
     assert not stock.load_state_dict(load_file(tmp_path / "adapter_model.safetensors"), strict=False).unexpected_keys
-    assert torch.equal(predict_quietly(stock), predict_quietly(adapted))
+    assert torch.equal(infer(stock), infer(adapted))
 
 
 @pytest.mark.parametrize(
@@ -220,31 +215,29 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path, kind: str) -> None
 
 @each_mergeable
 def test_merged_equals_unmerged_and_loads_strictly_as_a_stock_checkpoint(
-    bare: SAM2Base, tmp_path: Path, recipe: AdapterRecipe
+    bare: SAM2Base, stock: SAM2Base, tmp_path: Path, recipe: AdapterRecipe
 ) -> None:
     adapted = train(attach_adapters(bare, dataclasses.replace(recipe, dropout=0.3), seed=0))
     assert can_merge(adapted)
-    unmerged = predict_quietly(adapted)
+    unmerged = infer(adapted)
     adapted.train()  # whoever merges right after training gets no dropout into the weights
     merged = merge_adapters(adapted).eval()
-    torch.testing.assert_close(predict_quietly(merged), unmerged, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(infer(merged), unmerged, rtol=1e-5, atol=1e-5)
     assert list(merged.state_dict()) == list(build_bare().state_dict())
     torch.save({"model": merged.state_dict()}, tmp_path / "sam2.pt")
-    with config_path(MODELS["nano"]):
-        size = [f"model.image_size={SIDE}"]
-        loaded = build_sam2("sam2_nano.yaml", str(tmp_path / "sam2.pt"), device="cpu", hydra_overrides_extra=size)
-    assert torch.equal(predict_quietly(loaded), predict_quietly(merged))
-    difference = predict_quietly(loaded) - predict_quietly(build_bare())
+    stock.load_state_dict(torch.load(tmp_path / "sam2.pt", weights_only=True)["model"])
+    assert torch.equal(infer(stock), infer(merged))
+    difference = infer(stock) - infer(build_bare())
     assert difference.abs().max() > 1e-4  # it had learned something
 
 
 def test_a_bottleneck_says_that_it_cannot_be_merged_and_stays_as_it_was(bare: SAM2Base) -> None:
     adapted = train(attach_adapters(bare, RECIPES["bottleneck-heads"], seed=0), 1)
-    before = predict_quietly(adapted)
+    before = infer(adapted)
     assert not can_merge(adapted)
     with pytest.raises(TrainablesError, match="kind bottleneck cannot be merged"):
         merge_adapters(adapted)
-    assert torch.equal(predict_quietly(adapted), before)
+    assert torch.equal(infer(adapted), before)
 
 
 @pytest.mark.parametrize("train_heads", [True, False])
@@ -272,13 +265,9 @@ def test_a_bottleneck_s_parameters_by_hand(bare: SAM2Base) -> None:
     assert count_parameters(attach_adapters(bare, recipe, seed=0)) == (n_trained, n_bare + n_trained)
 
 
-def test_parts_trained_in_full_are_kept_twice(bare: SAM2Base) -> None:
+def test_parts_trained_in_full_are_kept_twice_and_with_none_the_model_is_the_bare_one(bare: SAM2Base) -> None:
     n_bare, n_trained = count(bare), count(bare.image_encoder) + count(bare.sam_mask_decoder)
-    assert count_parameters(attach_adapters(bare, RECIPES["full"], seed=0)) == (n_trained, n_bare + n_trained)
-
-
-def test_with_nothing_to_train_the_model_is_the_bare_one(bare: SAM2Base) -> None:
-    n_bare = count(bare)
+    assert count_parameters(attach(RECIPES["full"])) == (n_trained, n_bare + n_trained)
     adapted = attach_adapters(bare, AdapterRecipe(kind="none", train_heads=False), seed=0)
     assert count_parameters(adapted) == (0, n_bare)
     assert get_base(adapted) is bare and merge_adapters(adapted) is bare
@@ -310,4 +299,4 @@ def test_a_rank_above_a_layer_s_width_is_accepted(tmp_path: Path, kind: str) -> 
     save_adapters(adapted, tmp_path)
     other = attach(recipe, seed=1).eval()
     load_adapter_weights(other, tmp_path)
-    assert torch.equal(predict_quietly(other), predict_quietly(adapted))
+    assert torch.equal(infer(other), infer(adapted))

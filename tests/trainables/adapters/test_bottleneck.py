@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 from sam2.modeling.sam2_base import SAM2Base
@@ -68,6 +66,7 @@ def test_dropout_works_in_training_only() -> None:
 
 
 def test_sites_are_wrapped_by_their_kind_and_width(wrapped: SAM2Base) -> None:
+    assert list_bottleneck_weights(build_architecture(MODELS["nano"])) == {}
     attention, mlp = (wrapped.get_submodule(site) for site in SITES)
     assert isinstance(attention, WithBottleneck) and isinstance(mlp, WithBottleneck)
     assert (attention.is_parallel, mlp.is_parallel) == (False, True)
@@ -78,10 +77,6 @@ def test_sites_are_wrapped_by_their_kind_and_width(wrapped: SAM2Base) -> None:
     }
     own = dict(wrapped.named_parameters())
     assert all(own[name] is value for name, value in weights.items())
-
-
-def test_a_model_without_bottlenecks_has_no_weights_of_theirs() -> None:
-    assert list_bottleneck_weights(build_architecture(MODELS["nano"])) == {}
 
 
 def test_off_and_on_again_even_after_an_error(wrapped: SAM2Base) -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import copy
 import math
 
@@ -151,27 +149,19 @@ def test_an_interpolated_adapter_gives_the_interpolated_weights(kind: str, scale
         torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-5)
 
 
-def test_at_scale_1_an_adapter_stays_as_it_is() -> None:
+def test_at_scale_1_an_adapter_stays_as_it_is_and_else_pissa_needs_its_state_before_training() -> None:
     base, _, state, tuned = train_adapter(KINDS["pissa"])
     scaled, config = interpolate_adapter(state, KINDS["pissa"], base, tuned, 1.0)
     assert same_bits(scaled, state) and config is not None and config.to_dict() == KINDS["pissa"].to_dict()
-
-
-def test_pissa_needs_its_state_before_training() -> None:
-    base, _, state, tuned = train_adapter(KINDS["pissa"])
     with pytest.raises(ValueError, match="before training"):
         interpolate_adapter(state, KINDS["pissa"], base, tuned, 0.5)
 
 
-def test_an_unknown_factor_is_refused() -> None:
+def test_an_unknown_factor_and_an_adapter_that_lacks_what_was_trained_are_refused() -> None:
     base, _, state, tuned = train_adapter(KINDS["lora"])
     odd = {**state, "base_model.model.first.vera_lambda_d": torch.zeros(2)}
     with pytest.raises(TrainablesError, match=r"vera_lambda_d cannot be scaled"):
         interpolate_adapter(odd, KINDS["lora"], base, tuned, 0.5)
-
-
-def test_an_adapter_that_lacks_what_was_trained_is_refused() -> None:
-    base, _, state, tuned = train_adapter(KINDS["lora"])
     less = {name: value for name, value in state.items() if "second" not in name}
     with pytest.raises(TrainablesError, match=r"does not hold \(first: second.weight\)"):
         interpolate_adapter(less, KINDS["lora"], base, tuned, 0.5)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn
@@ -19,6 +17,7 @@ def test_names_are_the_model_s_own_and_weights_the_very_same(model: nn.Sequentia
     current = OriginalWeights(model, ["0", "1"]).current()
     assert list(current) == list(own) == ["0.weight", "0.bias", "1.0.weight", "1.1.weight", "1.1.bias"]
     assert all(current[name] is value for name, value in own.items())
+    assert not list(OriginalWeights(model, []).parameters())
 
 
 def test_put_back_exchanges_the_named_parts_and_no_other(model: nn.Sequential) -> None:
@@ -36,20 +35,12 @@ def test_put_back_exchanges_the_named_parts_and_no_other(model: nn.Sequential) -
     assert all(value is tuned[name] for name, value in model.named_parameters())
 
 
-def test_after_an_error_the_tuned_weights_are_back(model: nn.Sequential) -> None:
+def test_after_an_error_tuned_weights_are_back_and_copies_follow_the_model(model: nn.Sequential) -> None:
     originals = OriginalWeights(model, ["0"])
     tuned = model[0].weight
     with pytest.raises(RuntimeError, match="halfway"), originals.put_back():
         raise RuntimeError("halfway")
     assert model[0].weight is tuned
-
-
-def test_no_parts_no_copies(model: nn.Sequential) -> None:
-    assert not list(OriginalWeights(model, []).parameters())
-
-
-def test_copies_follow_the_model_to_where_it_lies(model: nn.Sequential) -> None:
-    originals = OriginalWeights(model, ["0"])
     model.to("meta")
     with originals.put_back():
         assert model[0].weight.device.type == "meta"

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from trainables.adapters.peft_config import PEFT_KINDS, build_peft_config, describe_config

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 from sam2.modeling.sam2_base import SAM2Base
 from torch import nn
@@ -32,9 +30,7 @@ BLOCK = "image_encoder.trunk.blocks."
         ("late", 3, [4, 5, 6]),
     ],
 )
-def test_blocks_of_stages_and_the_last_of_them(
-    nano: SAM2Base, stages: str, last_blocks: int, expected: list[int]
-) -> None:
+def test_blocks_of_stages_and_the_last_ones(nano: SAM2Base, stages: str, last_blocks: int, expected: list[int]) -> None:
     blocks = list_encoder_blocks(nano, stages, last_blocks)
     assert blocks == [f"{BLOCK}{index}" for index in expected]
 
@@ -62,11 +58,15 @@ def test_layers_of_the_encoder(nano: SAM2Base, layers: str, expected: list[str])
     assert list_layers(nano, recipe) == [f"{BLOCK}{layer}" for layer in expected]
 
 
-def test_all_layers_are_every_linear_of_the_trunk(nano: SAM2Base) -> None:
+def test_all_layers_are_every_linear_of_the_trunk_and_both_add_the_decoder_s(nano: SAM2Base) -> None:
     trunk = nano.image_encoder.trunk
     linears = {f"image_encoder.trunk.{name}" for name, module in trunk.named_modules() if isinstance(module, nn.Linear)}
     layers = list_layers(nano, AdapterRecipe(targets="image_encoder", layers="all"))
     assert set(layers) == linears and len(layers) == len(linears)
+    encoder, decoder, both = (
+        list_layers(nano, AdapterRecipe(targets=targets)) for targets in ("image_encoder", "mask_decoder", "both")
+    )
+    assert both == encoder + decoder
 
 
 @pytest.mark.parametrize("layers", ["qkv", "all"])
@@ -74,13 +74,6 @@ def test_the_decoder_s_attention_is_always_adapted_whole(nano: SAM2Base, layers:
     names = list_layers(nano, AdapterRecipe(targets="mask_decoder", layers=layers, last_blocks=1))
     assert len(names) == 4 * N_DECODER_ATTENTIONS
     assert all(isinstance(nano.get_submodule(name), nn.Linear) for name in names)
-
-
-def test_both_is_the_encoder_and_then_the_decoder(nano: SAM2Base) -> None:
-    encoder, decoder, both = (
-        list_layers(nano, AdapterRecipe(targets=targets)) for targets in ("image_encoder", "mask_decoder", "both")
-    )
-    assert both == encoder + decoder
 
 
 def test_bottlenecks_sit_at_every_attention_and_mlp(nano: SAM2Base) -> None:
@@ -101,19 +94,12 @@ def test_no_adapter_lies_inside_a_part_that_is_trained_in_full(nano: SAM2Base, l
     assert listing(nano, AdapterRecipe(train_encoder=True, train_decoder=True)) == []
 
 
-def test_output_heads_exist(nano: SAM2Base) -> None:
-    heads = list_output_heads(nano)
-    assert len(heads) == 6
-    assert all(list(nano.get_submodule(head).parameters()) for head in heads)
-
-
 @pytest.mark.parametrize("train_encoder", [True, False])
 @pytest.mark.parametrize("train_decoder", [True, False])
 @pytest.mark.parametrize("train_heads", [True, False])
-def test_parts_trained_in_full_never_overlap(
-    nano: SAM2Base, train_heads: bool, train_decoder: bool, train_encoder: bool
-) -> None:
+def test_parts_never_overlap(nano: SAM2Base, train_heads: bool, train_decoder: bool, train_encoder: bool) -> None:
     recipe = AdapterRecipe(train_heads=train_heads, train_decoder=train_decoder, train_encoder=train_encoder)
-    parts = list_trained_parts(nano, recipe)
+    parts, heads = list_trained_parts(nano, recipe), list_output_heads(nano)
+    assert len(heads) == 6 and all(list(nano.get_submodule(head).parameters()) for head in heads)
     assert ("image_encoder" in parts) == train_encoder and ("sam_mask_decoder" in parts) == train_decoder
     assert len(parts) == train_encoder + (1 if train_decoder else 6 * train_heads)

@@ -1,7 +1,5 @@
 """The picture of a confusion matrix: colors of its cells, and names that would be formulas."""
 
-from __future__ import annotations
-
 import matplotlib
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ from trainables.clip.confusion_picture import draw_confusion
 
 
 def count_pixels(picture: np.ndarray, share: float) -> int:
-    """Returns how many pixels have the color of a share."""
     color = np.array(matplotlib.colormaps["Blues"](share)[:3]) * 255
     return int((np.abs(picture - color) < 1.5).all(axis=-1).sum())
 

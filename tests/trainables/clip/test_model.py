@@ -1,14 +1,10 @@
 """CLIP by open_clip's own loading code, with a tiny architecture and random weights."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import open_clip
@@ -52,9 +48,7 @@ def test_a_folder_says_what_its_weights_are(tiny_clip: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [".safetensors", ".pt", "training checkpoint"])
-def test_every_kind_of_file_gives_the_same_features(
-    tiny_clip: Path, named_tiny: str, tmp_path: Path, kind: str
-) -> None:
+def test_all_kinds_of_file_give_the_same_features(tiny_clip: Path, named_tiny: str, tmp_path: Path, kind: str) -> None:
     state = read_state(tiny_clip)
     if kind == ".safetensors":
         path = tmp_path / "clip.safetensors"
@@ -166,67 +160,40 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("weights", ["missing.pt", "models/clip.pt", "models/clip.safetensors", "a/b/c", "", "word"])
-def test_what_is_no_file_is_not_taken_for_a_hub_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str
-) -> None:
+def test_what_is_no_file_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
     monkeypatch.chdir(tmp_path)
     said = refuse(None, weights)
     assert "no such file" in said or "holds no" in said  # "" is the folder one stands in
 
 
-def test_another_architecture_than_the_named_one_is_refused(tiny_clip: Path) -> None:
+def test_a_folder_s_own_architecture_may_be_named_and_no_other(tiny_clip: Path, named_tiny: str) -> None:
+    assert load_clip(named_tiny, str(tiny_clip), CPU).name == named_tiny
     said = refuse("ViT-B-32", tiny_clip)
     assert "another model than ViT-B-32" in said and "leave --clip-model out" in said
 
 
-def test_a_named_architecture_may_be_the_folder_s_own(tiny_clip: Path, named_tiny: str) -> None:
-    assert load_clip(named_tiny, str(tiny_clip), CPU).name == named_tiny
-
-
 @pytest.mark.parametrize("content", [None, "{", "{}", '{"model_cfg": []}', "[" * 100_000])
-def test_a_folder_without_a_usable_configuration_is_refused(tmp_path: Path, content: str | None) -> None:
+def test_a_folder_without_configuration_or_weights_is_refused(
+    tiny_clip: Path, tmp_path: Path, content: str | None
+) -> None:
     if content is not None:
         (tmp_path / CONFIG_FILE).write_text(content)
     assert CONFIG_FILE in refuse(None, tmp_path)
-
-
-def test_a_folder_without_weights_is_refused(tiny_clip: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_clip / CONFIG_FILE, tmp_path)
     assert "holds no .safetensors" in refuse(None, tmp_path)
 
 
-def test_a_file_whose_texts_need_the_hub_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "clip.pt").write_bytes(b"never read")
-    assert "would have to be fetched" in refuse("ViT-B-16-SigLIP", tmp_path / "clip.pt")
-    assert "would have to be fetched" in refuse("roberta-ViT-B-32", tmp_path / "clip.pt")
+def test_a_file_is_of_vit_b_32_unless_said_and_refused_where_its_texts_need_the_hub(tmp_path: Path) -> None:
+    path = tmp_path / "clip.pt"
+    path.write_bytes(b"never read")
+    assert find_clip(None, str(path)).architecture == "ViT-B-32"
+    for name in ("ViT-B-16-SigLIP", "roberta-ViT-B-32"):
+        assert "would have to be fetched" in refuse(name, path)
 
 
-def test_a_hub_id_is_found_in_the_local_cache_or_refused(tiny_clip: Path, tmp_path: Path) -> None:
-    """In a process of its own: whether the hub may be asked is read once, when its client is imported."""
-    cached = tmp_path / "hub" / "models--lab--clip"
-    (cached / "refs").mkdir(parents=True)
-    (cached / "refs" / "main").write_text("0" * 40)
-    shutil.copytree(tiny_clip, cached / "snapshots" / ("0" * 40))
-    code = (
-        "import sys, torch\n"
-        "from trainables.clip.model import load_clip\n"
-        "from trainables.errors import CheckpointError\n"
-        "for hub_id in ('lab/clip', 'hf-hub:lab/clip'):\n"
-        "    print(load_clip(None, hub_id, torch.device('cpu')).name)\n"
-        "try:\n"
-        "    load_clip(None, 'lab/other', torch.device('cpu'))\n"
-        "except CheckpointError as error:\n"
-        "    print(error)\n"
-    )
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    root = Path(__file__).parents[3]
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
-    first, second, refused = done.stdout.strip().splitlines()
-    assert (first, second) == ("lab/clip", "lab/clip")
-    assert "--clip-weights lab/other" in refused and "not in the local cache" in refused
-
-
-def test_the_default_architecture_is_vit_b_32(tmp_path: Path) -> None:
-    (tmp_path / "clip.pt").write_bytes(b"not read yet")
-    assert find_clip(None, str(tmp_path / "clip.pt")).architecture == "ViT-B-32"
+def test_a_hub_id_is_found_in_the_local_cache_or_refused(tiny_clip: Path, offline_hub: Callable[[str], Path]) -> None:
+    shutil.copytree(tiny_clip, offline_hub("lab/clip"), dirs_exist_ok=True)
+    for hub_id in ("lab/clip", "hf-hub:lab/clip"):
+        assert load_clip(None, hub_id, CPU).name == "lab/clip"
+    said = refuse(None, "lab/other")
+    assert "--clip-weights lab/other" in said and "not in the local cache" in said

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +15,14 @@ def fill(*ids: int) -> np.ndarray:
     return np.resize(np.array(ids, np.uint8), (4, 6))
 
 
-def test_good_regions_have_classes_and_no_findings(write_regions: Write, tmp_path: Path) -> None:
+def test_good_regions_have_classes_no_findings_and_counts_of_pixels(write_regions: Write, tmp_path: Path) -> None:
     report = examine_regions(write_regions(tmp_path, {"a.png": fill(0, 1, 18), "b.png": fill(2, 5)}))
     assert report.findings == report.warnings == ()
     assert report.class_presence == {"a.png": {1, 18}, "b.png": {2}}
+    regions = write_regions(tmp_path, {"a.png": fill(0, 1, 18)})
+    decoded = decode_region(regions.regions[0], regions)
+    assert decoded.pixels[[0, 1, 18]].tolist() == [8, 8, 8] and decoded.pixels.sum() == 24
+    assert decoded.image is not None and decoded.image.shape == (4, 6, 3)
 
 
 def test_all_findings_are_reported_sorted_by_file(write_regions: Write, tmp_path: Path) -> None:
@@ -75,13 +77,6 @@ def test_ids(write_regions: Write, tmp_path: Path, settings: str, ids: tuple[int
     report = examine_regions(write_regions(tmp_path, {"a.png": fill(*ids)}, text=settings), visit=visited.append)
     assert (len(report.findings), report.warnings) == (n_findings, ())
     assert len(visited) == 1 - n_findings
-
-
-def test_decoded_region_counts_pixels(write_regions: Write, tmp_path: Path) -> None:
-    regions = write_regions(tmp_path, {"a.png": fill(0, 1, 18)})
-    decoded = decode_region(regions.regions[0], regions)
-    assert decoded.pixels[[0, 1, 18]].tolist() == [8, 8, 8] and decoded.pixels.sum() == 24
-    assert decoded.image is not None and decoded.image.shape == (4, 6, 3)
 
 
 @pytest.mark.parametrize("folder", ["he_nuclei", "he_tumour", "bcss_crops"])

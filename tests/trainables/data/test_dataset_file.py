@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,10 @@ def read(root: Path, text: str) -> tuple[DatasetFile, list[Finding]]:
     return read_dataset_file(root, DEFAULT, findings), findings
 
 
-def test_without_a_file_nothing_is_stated(tmp_path: Path) -> None:
+def test_without_a_file_or_a_folder_nothing_is_stated(tmp_path: Path) -> None:
     findings: list[Finding] = []
-    assert read_dataset_file(tmp_path, DEFAULT, findings) == DatasetFile(tmp_path / "dataset.yaml")
+    for root in (tmp_path, tmp_path / "none"):
+        assert read_dataset_file(root, DEFAULT, findings) == DatasetFile(root / "dataset.yaml")
     assert not findings
 
 
@@ -41,12 +40,6 @@ def test_a_link_that_leads_to_no_file_is_reported(target: str, tmp_path: Path) -
     assert not read_dataset_file(tmp_path, DEFAULT, findings).has_classes
     (finding,) = findings
     assert "cannot be read" in finding.what or "is not a file" in finding.what
-
-
-def test_a_folder_that_cannot_be_listed_states_nothing(tmp_path: Path) -> None:
-    findings: list[Finding] = []
-    read_dataset_file(tmp_path / "none", DEFAULT, findings)
-    assert not findings
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from trainables.data.dealer import Dealer, Turn
 
 BY_PATIENT = {"p": ["p1", "p2", "p3"], "q": ["q1", "q2"], "r": ["r1"], "s": ["s1"]}

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +33,6 @@ def draw_presence(regions: RegionSet, seed: int) -> dict[str, frozenset[int]]:
 
 
 def split_all(regions: RegionSet, n_val: int = 1) -> Split:
-    """Puts every region into the pool."""
     names = [region.name for region in regions.regions]
     return Split("declared", "", train=tuple(names[n_val:]), val=tuple(names[:n_val]), test=("other.png",))
 

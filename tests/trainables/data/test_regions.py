@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +84,6 @@ def test_patient_from_name(tmp_path: Path, name: str, patient: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("clases: {1: a}", "did you mean 'classes'?"),
         ("split: {trian: [a.png]}", "did you mean 'train'?"),
         ("split: {train: [[a.png]]}", "no list of file names"),
         ("split: [a.png]", "must be a mapping, but got a list"),
@@ -95,14 +92,9 @@ def test_patient_from_name(tmp_path: Path, name: str, patient: str) -> None:
         ("classes: {true: a}", "whole number"),
         ("classes: {1: }", "the name is nothing"),
         ("classes: {1: a/b}", "'a/b'"),
-        ("classes: {1: a, 2: a}", "another class"),
         ("classes: []", "must be a mapping, but got a list"),
-        ("ignore: 0", "must be a list"),
-        ("ignore: [1]", "also the class tumor"),
         ("patients: {b.png: p}", "did you mean 'a.png'?"),
-        ("patients: [p]", "must be a mapping"),
         ("classes: {1: a", "not valid YAML"),
-        ("- a", "must be a mapping"),
     ],
 )
 def test_yaml_problems(tmp_path: Path, text: str, expected: str) -> None:
@@ -139,12 +131,6 @@ def test_folders_without_files(tmp_path: Path, folders: tuple[str, ...], where: 
     assert f"{root / where}: {text}" in find_all(root)
 
 
-def test_yml_is_named(tmp_path: Path) -> None:
-    write_pair(tmp_path)
-    (tmp_path / "dataset.yml").write_text("name: x")
-    assert "rename it to dataset.yaml" in find_all(tmp_path)
-
-
 @pytest.mark.parametrize(("folder", "count"), [("he_nuclei", 107), ("he_tumour", 12), ("bcss_crops", 6)])
 def test_real_data_is_listed(shared_data: Path, folder: str, count: int) -> None:
     regions = read_regions(shared_data / folder)
@@ -153,15 +139,6 @@ def test_real_data_is_listed(shared_data: Path, folder: str, count: int) -> None
     assert (regions.declared_split is None) == (folder != "he_nuclei")
 
 
-@pytest.mark.parametrize(
-    ("patient", "hospital"),
-    [
-        ("TCGA-A1-A0SK", "A1"),
-        ("TCGA-OL-A5RY-DX1_xmin1.png", "OL"),
-        ("TCGA-A1-A0SKX", None),
-        ("demo-P01", None),
-        ("", None),
-    ],
-)
-def test_hospital_is_the_barcodes_second_field(patient: str, hospital: str | None) -> None:
-    assert find_tcga_hospital(patient) == hospital
+def test_hospital_is_the_barcodes_second_field() -> None:
+    names = ("TCGA-A1-A0SK", "TCGA-OL-A5RY-DX1_xmin1.png", "TCGA-A1-A0SKX", "demo-P01", "")
+    assert [find_tcga_hospital(name) for name in names] == ["A1", "OL", None, None, None]

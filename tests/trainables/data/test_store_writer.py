@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable
@@ -28,9 +26,7 @@ def test_a_store_takes_the_room_that_it_is_said_to_take(regions: RegionSet, tmp_
     assert taken == count_store_bytes(regions, image_size) + 3 * 128  # a header per array
 
 
-def test_the_room_is_allocated_before_decoding(
-    regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_room_is_allocated_before_decoding(regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: int) -> None:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
@@ -43,9 +39,7 @@ def test_the_room_is_allocated_before_decoding(
     assert empty.where.endswith("1.png") and list((tmp_path / "cache").iterdir()) == []
 
 
-def test_without_allocation_stores_are_the_same(
-    regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unallocated_stores_are_the_same(regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = RegionStore.build(regions, 8, tmp_path / "cache")
     monkeypatch.delattr(os, "posix_fallocate")
     built = RegionStore.build(regions, 8, tmp_path / "other")

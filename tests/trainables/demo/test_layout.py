@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -21,7 +19,7 @@ def test_trees_cross_no_other_tree() -> None:
         assert sum(trees.values()).max() == 1
 
 
-def test_a_walk_nears_its_goal_and_keeps_out_of_blocked_pixels() -> None:
+def test_a_walk_nears_its_goal_keeps_out_of_blocked_pixels_and_stays_where_walled_in() -> None:
     blocked = np.zeros((100, 100), bool)
     blocked[:70, 48:56] = True
     for seed in range(10):
@@ -29,9 +27,6 @@ def test_a_walk_nears_its_goal_and_keeps_out_of_blocked_pixels() -> None:
         assert points.min() >= 1 and points.max() < 99
         assert not blocked[points[:, 1].astype(int), points[:, 0].astype(int)].any()
         assert np.hypot(*(points - (90, 80)).T).min() < 40
-
-
-def test_a_walk_that_is_walled_in_stays() -> None:
     assert walk(np.random.default_rng(0), np.ones((50, 50), bool), (25.0, 25.0), (45.0, 25.0)) == [(25.0, 25.0)]
 
 

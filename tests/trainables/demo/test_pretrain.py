@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import ast
 import itertools
 from pathlib import Path
@@ -54,12 +52,9 @@ def test_batches_follow_from_the_seed_and_have_the_shapes_they_say() -> None:
     assert first.targets.shape == (n_objects, 16, 16) and 2 <= n_objects <= 4
     assert first.points.shape == (*first.labels.shape, 2) and len(first.labels) == n_objects
     assert set(first.region_index.tolist()) == {0, 1}
+    assert len(SPECS) == len(SPEC_SHARES) and sum(SPEC_SHARES) == pytest.approx(1)
     # Objects of more than 0.8 % of the scene, whose mean survives the shrinking.
     assert (first.targets.mean(dim=(1, 2)) > 0.008).all()
-
-
-def test_every_prompt_has_its_share() -> None:
-    assert len(SPECS) == len(SPEC_SHARES) and sum(SPEC_SHARES) == pytest.approx(1)
 
 
 def test_compact_objects_are_left_out_as_the_stage_says() -> None:

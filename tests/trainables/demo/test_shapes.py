@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -32,6 +30,7 @@ def test_scenes_show_2_to_5_areas_that_differ_and_are_not_flat() -> None:
         statistics = [np.concatenate([area.mean(axis=0), area.std(axis=0)]) for area in areas]
         alike += sum(np.abs(one - other).max() < 1 for i, one in enumerate(statistics) for other in statistics[:i])
     assert max(numbers) <= 5 and np.mean(numbers) > 2
+    assert len(SCENES) == len(SCENE_SHARES) and sum(SCENE_SHARES) == pytest.approx(1)
     assert flat <= 2 and alike <= 2
 
 
@@ -54,7 +53,3 @@ def test_textures_lie_between_0_and_1_and_vary(texture: object) -> None:
 def test_noise_is_the_smoother_the_larger_its_cells() -> None:
     roughness = [np.abs(np.diff(draw_bumps(make_rng(), 128, cell))).mean() for cell in (2.0, 8.0, 32.0)]
     assert roughness == sorted(roughness, reverse=True) and roughness[0] > 4 * roughness[2]
-
-
-def test_every_kind_of_scene_has_its_share() -> None:
-    assert len(SCENES) == len(SCENE_SHARES) and sum(SCENE_SHARES) == pytest.approx(1)

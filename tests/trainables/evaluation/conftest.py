@@ -1,7 +1,5 @@
 """Two regions drawn by hand, for tests of scores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

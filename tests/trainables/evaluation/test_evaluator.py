@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 import json
 import subprocess
@@ -99,9 +97,7 @@ def test_a_class_that_a_region_lacks_makes_no_pair(drawn: RegionStore) -> None:
 
 
 @pytest.mark.parametrize(("count_outside", "predicted"), [(False, 1200), (True, 1600)])
-def test_ignored_ids_count_only_where_the_protocol_says_so(
-    drawn: RegionStore, count_outside: bool, predicted: int
-) -> None:
+def test_ignored_ids_count_where_the_protocol_says_so(drawn: RegionStore, count_outside: bool, predicted: int) -> None:
     protocol = dataclasses.replace(BOX, count_outside=count_outside)
     regions = EvaluationSet(drawn, ["a.png"], protocol)
     first = collect_scores(regions, answer(regions, "everything")).pairs[0]
@@ -147,7 +143,7 @@ torch.set_num_threads(int(sys.argv[2]))
 store, nano, found = RegionStore.open(Path(sys.argv[1])), load_model("nano", None), {}
 attach_class_prompts(nano, start_class_prompts(nano, len(store.classes), 2, seed=0))
 for name, protocol in PROTOCOLS.items():
-    scores = evaluate(nano, EvaluationSet(store, store.names, protocol), torch.device("cpu"))
+    scores = evaluate(nano, EvaluationSet(store, store.names[:2], protocol), torch.device("cpu"))
     found[name] = [pair.overlap for pair in scores.pairs]
 print(json.dumps(found))
 """
@@ -166,19 +162,14 @@ def scored_afresh(tissue_store: RegionStore) -> dict[str, list[Overlap]]:
 def test_every_named_protocol_is_bit_repeatable(
     named_nano: SAM2Base, tissue_store: RegionStore, scored_afresh: dict[str, list[Overlap]], name: str
 ) -> None:
-    nano = named_nano
-    first, rebuilt = (EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS[name]) for _ in range(2))
-    counted = list_overlaps(nano, first)
+    first, rebuilt = (EvaluationSet(tissue_store, tissue_store.names[:2], PROTOCOLS[name]) for _ in range(2))
+    counted = list_overlaps(named_nano, first)
     assert any(overlap.shared for overlap in counted)
-    assert list_overlaps(nano, first) == counted
-    assert list_overlaps(nano, rebuilt) == counted
-    assert scored_afresh[name] == counted
+    assert counted == list_overlaps(named_nano, first) == list_overlaps(named_nano, rebuilt) == scored_afresh[name]
 
 
 @pytest.mark.parametrize("tta", [("identity",), ("vflip",), ("identity", "rot90", "hflip")])
-def test_the_encoder_sees_each_region_once_a_view(
-    nano: SAM2Base, tissue_store: RegionStore, tta: tuple[str, ...]
-) -> None:
+def test_a_region_is_encoded_once_a_view(nano: SAM2Base, tissue_store: RegionStore, tta: tuple[str, ...]) -> None:
     seen = 0
 
     def count(module: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
@@ -214,9 +205,7 @@ def test_scores_at_another_resolution_by_hand(write_store: Callable[..., RegionS
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_a_region_scored_at_its_own_size_is_scored_as_ever(
-    named_nano: SAM2Base, tissue_store: RegionStore, name: str
-) -> None:
+def test_scoring_at_the_own_size_changes_nothing(named_nano: SAM2Base, tissue_store: RegionStore, name: str) -> None:
     nano, protocol = named_nano, PROTOCOLS[name]
     own = EvaluationSet(tissue_store, ["r0.png"], protocol)
     same = EvaluationSet(tissue_store, ["r0.png"], dataclasses.replace(protocol, score_px=160))
@@ -225,9 +214,7 @@ def test_a_region_scored_at_its_own_size_is_scored_as_ever(
 
 
 @pytest.mark.parametrize("score_px", [80, 320])
-def test_a_model_scores_much_the_same_at_other_resolutions(
-    nano: SAM2Base, tissue_store: RegionStore, score_px: int
-) -> None:
+def test_a_model_scores_alike_at_other_resolutions(nano: SAM2Base, tissue_store: RegionStore, score_px: int) -> None:
     protocols = BOX, dataclasses.replace(BOX, score_px=score_px)
     own, other = (evaluate(nano, EvaluationSet(tissue_store, ["r0.png", "r1.png"], one), CPU) for one in protocols)
     assert other.dice != own.dice and other.dice == pytest.approx(own.dice, abs=0.05)
@@ -252,9 +239,7 @@ def test_regions_per_pass_change_no_mask(nano: SAM2Base, tissue_store: RegionSto
         assert (one != other).mean() < 1e-4
 
 
-def test_many_objects_are_decoded_in_chunks_alike(
-    nano: SAM2Base, tissue_store: RegionStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_are_decoded_alike(nano: SAM2Base, tissue_store: RegionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     regions = EvaluationSet(tissue_store, ["r0.png", "r1.png"], PROTOCOLS["components"])
     assert max(len(plan.objects) for plan in regions.plans) > 2
     whole = list_masks(nano, regions)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -141,18 +139,15 @@ def test_one_png_a_region_is_written(tissue_store: RegionStore, tmp_path: Path) 
         assert picture is not None and picture.shape == (2 * BAR_PX + PANEL_PX, 3 * PANEL_PX, 3)
 
 
-def test_a_file_that_cannot_be_written_is_an_error(tissue_store: RegionStore, tmp_path: Path) -> None:
-    (tmp_path / "r0.png").mkdir()
-    with pytest.raises(OSError, match="r0.png"):
-        draw_overlays(make_context(tissue_store), {}, ["r0.png"], tmp_path)
-
-
-def test_a_picture_that_cannot_be_finished_leaves_the_old_one(
+def test_a_picture_that_cannot_be_written_is_an_error_and_leaves_the_old_one(
     tissue_store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    (tmp_path / "r1.png").mkdir()
+    with pytest.raises(OSError, match="r1.png"):
+        draw_overlays(make_context(tissue_store), {}, ["r1.png"], tmp_path)
     (tmp_path / "r0.png").write_bytes(b"old")
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="r0.png cannot be written: No space left"):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +16,11 @@ from trainables.protocol.spec import PROTOCOLS
 pytest.importorskip("segment_anything", reason="needs the package segment-anything")
 
 SAM = STYLES["sam"]
+State = dict[str, Tensor]
 
 
 @pytest.fixture
-def state(tiny_sam1_file: Path) -> dict[str, Tensor]:
+def state(tiny_sam1_file: Path) -> State:
     """A copy that a test may change."""
     return dict(torch.load(tiny_sam1_file, weights_only=True))
 
@@ -41,9 +40,7 @@ def refuse(path: Path) -> Any:
         ("sam.safetensors", save_file),
     ],
 )
-def test_what_is_saved_is_loaded(
-    state: dict[str, Tensor], tmp_path: Path, file: str, save: Callable[[Any, Path], object]
-) -> None:
+def test_what_is_saved_is_loaded(state: State, tmp_path: Path, file: str, save: Callable[[Any, Path], object]) -> None:
     path = tmp_path / file
     save(state, path)
     model = load_sam1(path, SAM)
@@ -68,7 +65,7 @@ def test_medsam_s_images_are_not_normalized_by_color(tiny_sam1_file: Path) -> No
         ("nan", "NaN or infinite: image_encoder.pos_embed (8,192 of"),
     ],
 )
-def test_damaged_files_are_refused(state: dict[str, Tensor], tmp_path: Path, fault: str, words: str) -> None:
+def test_damaged_files_are_refused(state: State, tmp_path: Path, fault: str, words: str) -> None:
     path, name = tmp_path / "sam.pth", "image_encoder.pos_embed"
     if fault == "nan":
         state[name] = torch.full_like(state[name], float("nan"))
@@ -98,11 +95,11 @@ def test_a_sam2_checkpoint_is_named_as_such(tmp_path: Path, name: str) -> None:
     assert finding.what == f"is a SAM2 checkpoint ({name})" and f"--model {name}" in finding.fix
 
 
-def drop(name: str) -> Callable[[dict[str, Tensor]], object]:
+def drop(name: str) -> Callable[[State], object]:
     return lambda state: state.pop(name)
 
 
-def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
+def put(name: str, *shape: int) -> Callable[[State], object]:
     return lambda state: state.update({name: torch.zeros(*shape)})
 
 
@@ -119,9 +116,7 @@ def put(name: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
         (put("image_encoder.blocks.0.Adapter.channel.0.weight", 8, 32), "as SAM-Med2D has"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(
-    state: dict[str, Tensor], tmp_path: Path, change: Callable[[dict[str, Tensor]], object], words: str
-) -> None:
+def test_weights_must_fit(state: State, tmp_path: Path, change: Callable[[State], object], words: str) -> None:
     change(state)
     torch.save(state, tmp_path / "sam.pth")
     assert words in refuse(tmp_path / "sam.pth").what

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +65,8 @@ PROMPTED = [protocol for protocol in (*PROTOCOLS.values(), *MORE_PROTOCOLS) if n
 def test_the_evaluator_gives_the_stock_predictor_s_masks(
     model: SAM2Base, tissue_store: RegionStore, tissue_root: Path, protocol: Protocol
 ) -> None:
-    n_regions = 4 if len(protocol.tta) == 1 else 2  # what costs time is the encodings
+    is_nano = len(model.image_encoder.trunk.blocks) < 10
+    n_regions = 4 if is_nano and len(protocol.tta) == 1 else 2  # what costs time is the encodings
     regions = EvaluationSet(tissue_store, tissue_store.names[:n_regions], protocol)
     ious = compare(model, regions, tissue_root)
     assert len(ious) >= 4 and min(ious) >= 0.999
@@ -88,9 +87,7 @@ def test_views_of_a_region_that_is_not_square_agree_too(
     assert len(ious) == 2 and min(ious) >= 0.999
 
 
-def test_the_evaluator_gives_the_stock_predictor_s_masks_of_real_tissue(
-    nano: SAM2Base, shared_data: Path, tmp_path: Path
-) -> None:
+def test_the_evaluator_gives_the_stock_masks_of_real_tissue(nano: SAM2Base, shared_data: Path, tmp_path: Path) -> None:
     root = shared_data / "he_nuclei"
     every = read_regions(root)
     chosen = (*every.regions[:3], every.regions[-1])

@@ -1,7 +1,5 @@
 """Class prompts from training through the checkpoint to the export, on a few small regions."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
 from trainables.training.fine_tune import FineTune
 
+Trained = tuple[FineTune, Scores, Path]
 RECIPE = Recipe.from_flat(
     {
         "adapter.rank": 2,
@@ -59,7 +58,7 @@ def score(fit: FineTune) -> Scores:
 
 
 @pytest.fixture(scope="module")
-def trained(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> tuple[FineTune, Scores, Path]:
+def trained(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A fine-tune after one epoch, what it scored then, and its checkpoint."""
     folder = tmp_path_factory.mktemp("checkpoint")
     fit = make_fine_tune(context)
@@ -71,25 +70,21 @@ def trained(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def export(
-    context: TrialContext, trained: tuple[FineTune, Scores, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def export(context: TrialContext, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     write_merged(context, trained[2], folder)
     write_class_export(context, trained[2], folder)
     return folder
 
 
-def test_training_moves_every_token(context: TrialContext, trained: tuple[FineTune, Scores, Path]) -> None:
+def test_training_moves_every_token(context: TrialContext, trained: Trained) -> None:
     started = find_class_prompts(get_base(make_fine_tune(context).state.adapted))
     moved = find_class_prompts(get_base(trained[0].state.adapted))
     assert started is not None and moved is not None
     assert bool((started.tokens != moved.tokens).flatten(2).any(2).all())
 
 
-def test_a_checkpoint_scores_and_goes_on_as_the_fine_tune_does(
-    context: TrialContext, trained: tuple[FineTune, Scores, Path]
-) -> None:
+def test_a_checkpoint_scores_and_goes_on_as_the_fine_tune_does(context: TrialContext, trained: Trained) -> None:
     fit, scores, folder = trained
     assert score_candidate(context, folder, context.val) == scores
     assert score_scales(context, folder, context.val, (1.0,)) == {1.0: scores}
@@ -98,27 +93,18 @@ def test_a_checkpoint_scores_and_goes_on_as_the_fine_tune_does(
     assert resumed.train_epoch(1).losses == pytest.approx(fit.train_epoch(1).losses, rel=1e-5)
 
 
-def test_the_bar_is_untrained_tokens_on_the_zero_shot_weights(
-    context: TrialContext, trained: tuple[FineTune, Scores, Path]
-) -> None:
+def test_the_bar_is_untrained_tokens_with_nothing_between(context: TrialContext, trained: Trained) -> None:
     bar = score_candidate(context, None, context.val)
     assert score_scales(context, trained[2], context.val, (0.0, 1.0))[0.0] == bar
     assert bar.floor == trained[1].floor > 0
     assert find_class_prompts(load_candidate(replace(context, protocol=PROTOCOLS["box"]), None)) is None
-
-
-def test_between_zero_shot_and_class_prompts_there_is_nothing(
-    context: TrialContext, trained: tuple[FineTune, Scores, Path]
-) -> None:
     with pytest.raises(TrainablesError, match=r"score 1, not 0\.5"):
         score_candidate(context, trained[2], context.val, 0.5)
     with pytest.raises(TrainablesError, match=r"score 1, not 0\.25"):
         score_scales(context, trained[2], context.val)
 
 
-def test_an_export_scores_what_the_checkpoint_does(
-    context: TrialContext, trained: tuple[FineTune, Scores, Path], export: Path
-) -> None:
+def test_an_export_scores_what_the_checkpoint_does(context: TrialContext, trained: Trained, export: Path) -> None:
     assert score_class_export(context, export).dice == pytest.approx(
         score_candidate(context, trained[2], context.val).dice, abs=0.001
     )
@@ -131,9 +117,7 @@ def test_an_export_scores_what_the_checkpoint_does(
     assert set(stock) == set(load_model("nano", None).state_dict())
 
 
-def test_adapters_that_cannot_be_merged_are_exported_with_their_class_prompts(
-    context: TrialContext, tmp_path: Path
-) -> None:
+def test_adapters_that_cannot_be_merged_are_exported_with_class_prompts(context: TrialContext, tmp_path: Path) -> None:
     recipe = Recipe.from_flat({"adapter.kind": "bottleneck", "adapter.rank": 2, "class_prompts.tokens": 1})
     fit = make_fine_tune(context, recipe)
     fit.train_epoch(0)
@@ -189,7 +173,7 @@ def test_tokens_that_do_not_fit_are_refused(export: Path, tmp_path: Path, n_name
 
 
 def test_tiles_of_tiny_regions_are_no_smaller_than_can_be_read(
-    context: TrialContext, trained: tuple[FineTune, Scores, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: TrialContext, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RegionStore, "size", lambda *_: (5, 30_000))
     write_class_export(context, trained[2], tmp_path)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,11 +61,23 @@ def predict(model: SAM2Base) -> Tensor:
     return decode_prompts(model, features, torch.tensor([0, 0]), points, labels, True).logits
 
 
+@pytest.fixture
+def export(context: TrialContext, make_checkpoint: Make, tmp_path: Path) -> Make:
+    """Exports such a checkpoint at a scale; returns the folder."""
+
+    def write(kind: str, scale: float = 1.0, **fields: Scalar) -> Path:
+        written = write_merged(context, make_checkpoint(kind, **fields), tmp_path, scale)
+        assert (written.merged, written.adapter) == (tmp_path / MERGED_FILE, tmp_path / ADAPTER_FOLDER)
+        assert written.scale == scale and (tmp_path / CONFIG_FILE).read_text().strip() == written.config
+        return tmp_path
+
+    return write
+
+
 def load_by_peft(folder: Path) -> SAM2Base:
     """The stock base with the exported adapter on it, by PEFT alone, not merged."""
     bare: Any = load_model("nano", None)  # PEFT asks for one of transformers' models, and takes any
-    adapted = PeftModel.from_pretrained(bare, str(folder / ADAPTER_FOLDER))
-    base = adapted.get_base_model()
+    base = PeftModel.from_pretrained(bare, str(folder / ADAPTER_FOLDER)).get_base_model()
     assert isinstance(base, SAM2Base)
     return base
 
@@ -86,58 +96,40 @@ def read_merged(folder: Path) -> dict[str, Tensor]:
     ("kind", "scale"),
     [*((kind, 0.5) for kind in KINDS), ("lora", 0.0), ("lora", 1.0), *((k, 1.25) for k in ("lora", "dora", "pissa"))],
 )
-def test_peft_makes_the_merged_model_of_the_stock_base(
-    context: TrialContext, make_checkpoint: Make, tmp_path: Path, kind: str, scale: float
-) -> None:
-    export = write_merged(context, make_checkpoint(kind), tmp_path, scale)
-    assert (export.merged, export.adapter) == (tmp_path / MERGED_FILE, tmp_path / ADAPTER_FOLDER)
-    assert export.scale == scale and (tmp_path / CONFIG_FILE).read_text().strip() == export.config
-    merged, by_peft = predict(load_merged(context, tmp_path)), predict(load_by_peft(tmp_path))
+def test_peft_makes_the_merged_model_of_the_base(context: TrialContext, export: Make, kind: str, scale: float) -> None:
+    folder = export(kind, scale)
+    merged, by_peft = predict(load_merged(context, folder)), predict(load_by_peft(folder))
     reach = float(merged.abs().max())
     torch.testing.assert_close(by_peft / reach, merged / reach, rtol=0, atol=1e-5)
     moved = float((merged - predict(load_model("nano", None))).abs().max())
     assert moved == 0 if scale == 0 else moved > 0.01 * reach
 
 
-@pytest.mark.parametrize("parts", [{"train_heads": False}, {"train_decoder": True}, {"train_encoder": True}])
-def test_parts_that_were_trained_in_full_are_interpolated_too(
-    context: TrialContext, make_checkpoint: Make, tmp_path: Path, parts: dict[str, bool]
-) -> None:
-    write_merged(context, make_checkpoint("lora", **parts), tmp_path, 0.5)
-    merged, by_peft = predict(load_merged(context, tmp_path)), predict(load_by_peft(tmp_path))
+@pytest.mark.parametrize("part", ["train_heads", "train_decoder", "train_encoder"])
+def test_parts_that_were_trained_in_full_are_interpolated(context: TrialContext, export: Make, part: str) -> None:
+    folder = export("lora", 0.5, **{part: part != "train_heads"})
+    merged, by_peft = predict(load_merged(context, folder)), predict(load_by_peft(folder))
     torch.testing.assert_close(by_peft, merged, rtol=1e-5, atol=1e-5 * float(merged.abs().max()))
 
 
 @pytest.mark.parametrize("kind", ["lora", "pissa", "none"])
-def test_scale_0_writes_the_zero_shot_weights_bit_for_bit(
-    context: TrialContext, make_checkpoint: Make, tmp_path: Path, kind: str
-) -> None:
-    write_merged(context, make_checkpoint(kind), tmp_path, 0.0)
-    assert same_bits(read_merged(tmp_path), load_model("nano", None).state_dict())
+def test_scale_0_writes_the_zero_shot_weights_bit_for_bit(export: Make, kind: str) -> None:
+    assert same_bits(read_merged(export(kind, 0.0)), load_model("nano", None).state_dict())
 
 
-def test_the_file_holds_what_is_scored(context: TrialContext, make_checkpoint: Make, tmp_path: Path) -> None:
-    checkpoint = make_checkpoint("lora")
-    write_merged(context, checkpoint, tmp_path, 0.75)
-    scored = load_candidate(context, checkpoint, 0.75).cpu().state_dict()
-    assert same_bits(read_merged(tmp_path), scored)
+def test_the_file_holds_what_is_scored(context: TrialContext, export: Make, tmp_path: Path) -> None:
+    merged = read_merged(export("lora", 0.75))
+    assert same_bits(merged, load_candidate(context, tmp_path / "checkpoint", 0.75).cpu().state_dict())
 
 
-def test_at_scale_1_the_adapter_is_the_trial_s_own(
-    context: TrialContext, make_checkpoint: Make, tmp_path: Path
-) -> None:
-    checkpoint = make_checkpoint("pissa")
-    write_merged(context, checkpoint, tmp_path)
-    for file in (tmp_path / ADAPTER_FOLDER).iterdir():
-        assert file.read_bytes() == (checkpoint / ADAPTER_FOLDER / file.name).read_bytes()
+def test_at_scale_1_the_adapter_is_the_trial_s_own(export: Make, tmp_path: Path) -> None:
+    for file in (export("pissa") / ADAPTER_FOLDER).iterdir():
+        assert file.read_bytes() == (tmp_path / "checkpoint" / ADAPTER_FOLDER / file.name).read_bytes()
 
 
-def test_without_adapters_the_folder_holds_the_interpolated_parts(
-    context: TrialContext, make_checkpoint: Make, tmp_path: Path
-) -> None:
-    write_merged(context, make_checkpoint("none"), tmp_path, 0.5)
-    parts = load_file(tmp_path / ADAPTER_FOLDER / "adapter_model.safetensors")
-    merged = read_merged(tmp_path)
+def test_without_adapters_the_folder_holds_the_interpolated_parts(export: Make) -> None:
+    folder = export("none", 0.5)
+    parts, merged = load_file(folder / ADAPTER_FOLDER / "adapter_model.safetensors"), read_merged(folder)
     assert parts and all(torch.equal(value, merged[name]) for name, value in parts.items())
 
 
@@ -152,29 +144,25 @@ def test_the_adapter_beside_the_weights_is_the_merged_model_but_for_rounding(
     torch.testing.assert_close(merged / reach, beside / reach, rtol=0, atol=1e-5)
 
 
-def test_stock_sam2_scores_the_file_as_the_candidate(
-    context: TrialContext, make_checkpoint: Make, tmp_path: Path, tissue_root: Path
-) -> None:
-    checkpoint = make_checkpoint("lora")
-    write_merged(context, checkpoint, tmp_path, 0.5)
-    stock = score_merged(context, tmp_path, tissue_root)
-    assert stock.dice == pytest.approx(score_candidate(context, checkpoint, context.val, 0.5).dice, abs=1e-3)
+def test_stock_sam2_scores_the_file_as_the_candidate(context: TrialContext, export: Make, tissue_root: Path) -> None:
+    folder = export("lora", 0.5)
+    own = score_candidate(context, folder / "checkpoint", context.val, 0.5)
+    assert score_merged(context, folder, tissue_root).dice == pytest.approx(own.dice, abs=1e-3)
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0])
-def test_what_cannot_be_merged_is_refused(
-    context: TrialContext, make_checkpoint: Make, tmp_path: Path, scale: float
+@pytest.mark.parametrize(
+    ("kind", "scale", "words"),
+    [
+        ("lora", -0.5, "0 <= scale"),
+        ("bottleneck", 0.5, "bottleneck cannot be merged"),
+        ("bottleneck", 1.0, "bottleneck cannot be merged"),
+    ],
+)
+def test_a_scale_below_0_and_what_cannot_be_merged_are_refused(
+    context: TrialContext, make_checkpoint: Make, tmp_path: Path, kind: str, scale: float, words: str
 ) -> None:
-    checkpoint = make_checkpoint("bottleneck")
-    with pytest.raises(TrainablesError, match="bottleneck cannot be merged"):
+    checkpoint = make_checkpoint(kind)
+    with pytest.raises((InputError, TrainablesError), match=words):
         write_merged(context, checkpoint, tmp_path, scale)
-    assert load_adapted(context, checkpoint).recipe.kind == "bottleneck"
-
-
-def test_a_scale_below_0_is_refused_before_anything_is_written(
-    context: TrialContext, make_checkpoint: Make, tmp_path: Path
-) -> None:
-    checkpoint = make_checkpoint("lora")
-    with pytest.raises(InputError, match="0 <= scale"):
-        write_merged(context, checkpoint, tmp_path, -0.5)
-    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
+    assert kind == "bottleneck" or [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
+    assert load_adapted(context, checkpoint).recipe.kind == kind

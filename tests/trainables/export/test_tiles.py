@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +42,7 @@ def test_a_window_is_greatest_in_the_middle_and_never_nothing() -> None:
     assert window[32, 32] == window.max() and np.allclose(window, window[::-1, ::-1].T)
 
 
-def test_a_tile_s_own_size_is_what_the_evaluator_predicts(
-    nano: SAM2Base, tissue_store: RegionStore, tissue_root: Path
-) -> None:
+def test_one_tile_is_what_the_evaluator_predicts(nano: SAM2Base, tissue_store: RegionStore, tissue_root: Path) -> None:
     regions = EvaluationSet(tissue_store, ["r0.png"], PROTOCOLS["auto"])
     ((_, masks),) = predict_masks(nano, regions, CPU)
     image = read_image(tissue_root / "images" / "r0.png")

@@ -1,5 +1,4 @@
-from __future__ import annotations
-
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -34,32 +33,26 @@ RECIPES: Mapping[str, Mapping[str, Scalar]] = {
 UNMERGEABLE = [name for name in RECIPES if name != "lora"]
 
 
-@pytest.fixture
-def context(context: TrialContext, tmp_path: Path) -> TrialContext:
+@pytest.fixture(scope="module")
+def context(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
     """With weights for the encoder, other than its random ones."""
-    state = load_encoder(VIT, None).network.state_dict()
-    save_file({name: value + 0.001 for name, value in state.items()}, tmp_path / "vit.safetensors")
-    return replace(
-        context,
-        train=context.train[:1],
-        val=context.val[1:],
-        protocol=PROTOCOLS["box"],
-        pathology_weights={VIT: str(tmp_path / "vit.safetensors")},
-    )
+    path = tmp_path_factory.mktemp("encoder") / "vit.safetensors"
+    save_file({name: value + 0.001 for name, value in load_encoder(VIT, None).network.state_dict().items()}, path)
+    names = {"train": context.train[:1], "val": context.val[1:]}
+    return replace(context, **names, protocol=PROTOCOLS["box"], pathology_weights={VIT: str(path)})
 
 
-@pytest.fixture
-def make_checkpoint(context: TrialContext, tmp_path: Path) -> Make:
-    """Trains an epoch, with a rate that moves the scores."""
+@pytest.fixture(scope="module")
+def make_checkpoint(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Trains an epoch, once a recipe, with a rate that moves the scores."""
 
+    @functools.cache
     def make(name: str) -> Path:
         values = {**RECIPES[name], "optim.lr": 5e-3, "optim.batch_size": 1, "augment.kind": "none"}
-        fold = context.list_folds()[0]
         base_state = load_zero_shot(context).state_dict()
-        fit = FineTune(context, fold, base_state, Recipe.from_flat(values), torch.device("cpu"))
+        fit = FineTune(context, context.list_folds()[0], base_state, Recipe.from_flat(values), torch.device("cpu"))
         fit.train_epoch(0)
-        folder = tmp_path / "checkpoint"
-        folder.mkdir()
+        folder = tmp_path_factory.mktemp("checkpoint")
         fit.save(folder)
         return folder
 
@@ -68,7 +61,6 @@ def make_checkpoint(context: TrialContext, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def export(context: TrialContext, make_checkpoint: Make, tmp_path: Path) -> Path:
-    """The folder of an exported bottleneck."""
     folder = tmp_path / "export"
     folder.mkdir()
     write_unmerged(context, make_checkpoint("bottleneck"), folder)
@@ -76,7 +68,7 @@ def export(context: TrialContext, make_checkpoint: Make, tmp_path: Path) -> Path
 
 
 @pytest.mark.parametrize("name", UNMERGEABLE)
-def test_the_reloaded_folder_is_the_candidate_itself(
+def test_what_is_reloaded_is_the_candidate(
     context: TrialContext, make_checkpoint: Make, tmp_path: Path, name: str
 ) -> None:
     checkpoint, folder = make_checkpoint(name), tmp_path / "export"
@@ -87,12 +79,8 @@ def test_the_reloaded_folder_is_the_candidate_itself(
     assert not model.training
     wanted = load_candidate(context, checkpoint).cpu().state_dict()
     assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
-    found, own, bar = (
-        score_unmerged(context, folder),
-        score_candidate(context, checkpoint, context.val),
-        score_candidate(context, None, context.val),
-    )
-    assert found.dice == own.dice != bar.dice
+    own, bar = (score_candidate(context, candidate, context.val) for candidate in (checkpoint, None))
+    assert score_unmerged(context, folder).dice == own.dice != bar.dice
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,7 +1,5 @@
 """YAML keeps its lines, refuses what is dangerous or surprising, and says where."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -35,10 +33,6 @@ def test_lines_and_paths_point_at_keys_and_items(tmp_path: Path) -> None:
 )
 def test_values_are_those_of_safe_load(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text).value == yaml.safe_load(text)
-
-
-def test_dates_stay_text_and_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
-    assert read(tmp_path, b"\xef\xbb\xbfname: 2026-02-30\n").value == {"name": "2026-02-30"}
 
 
 @pytest.mark.parametrize(
@@ -90,13 +84,6 @@ def test_problems_of_reader_and_caller_come_sorted_by_line(tmp_path: Path) -> No
     assert [finding.where for finding in caught.value.findings] == ["a.yaml:1 zzz", "a.yaml:2 known", "a.yaml:4 other"]
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        read_yaml(tmp_path / "none.yaml")
-    with pytest.raises(InputError, match="is not a file"):
-        read_yaml(tmp_path)
-
-
 @pytest.mark.parametrize(
     "text", ["1e-4", "1E5", "1.0e4", "+2e3", "-1e-3", ".5", "5.", "0.01", "007.5", " 3e-4 ", "1e-400", "12"]
 )
@@ -117,11 +104,12 @@ def test_other_text_is_no_number(text: str) -> None:
     assert spell_number(text, float) is None
 
 
-def test_texts_are_what_is_written(tmp_path: Path) -> None:
+def test_texts_are_what_is_written_dates_stay_text_and_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("010: NO\nyes: 1_23\n1.0: ~\n'~': '1'\ndate: 2021-01-01\n<<: {=: 0x1}\n")
     node = read_yaml(tmp_path / "a.yaml", texts=True)
     expected = {"010": "NO", "yes": "1_23", "1.0": None, "~": "1", "date": "2021-01-01", "<<": {"=": "0x1"}}
     assert node.value == expected and not node.problems
+    assert read(tmp_path, b"\xef\xbb\xbfname: 2026-02-30\n").value == {"name": "2026-02-30"}
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n"])
@@ -135,3 +123,6 @@ def test_errors_are_of_the_type_asked_for_and_name_the_file_as_asked(tmp_path: P
     (tmp_path / "a.yaml").write_text("a: 1\na: 2")
     with pytest.raises(CheckpointError, match="^my file:1 a: key 'a' stands twice"):
         read_yaml(tmp_path / "a.yaml", CheckpointError, "my file").raise_problems()
+    for path, what in ((tmp_path / "none.yaml", "cannot be read"), (tmp_path, "is not a file")):
+        with pytest.raises(InputError, match=what):
+            read_yaml(path)

@@ -1,7 +1,5 @@
 """What can happen to a file of a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

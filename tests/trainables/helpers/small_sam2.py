@@ -1,7 +1,5 @@
 """A SAM2 of nano's architecture with random weights at 128 px: built, prompted and trained for a few steps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch
@@ -40,8 +38,7 @@ def predict(model: SAM2Base) -> Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
-def predict_quietly(model: SAM2Base | AdaptedModel) -> Tensor:
-    """Predicts without gradients."""
+def infer(model: SAM2Base | AdaptedModel) -> Tensor:
     with torch.no_grad():
         return predict(get_base(model) if isinstance(model, AdaptedModel) else model)
 

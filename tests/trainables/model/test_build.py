@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
@@ -15,16 +13,21 @@ from trainables.model.build import ASSETS, MODELS, build_architecture, config_pa
 STOCK = [name for name, spec in MODELS.items() if not spec.is_demo]
 
 
-def test_nano_is_a_small_stock_sam2_in_evaluation_mode() -> None:
+def test_nano_is_a_small_stock_sam2_for_evaluation_and_leaves_the_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAM2's layers would fill their caches on any GPU that they see; where there is none, that would fail here."""
+
+    def see() -> bool:
+        return True
+
+    monkeypatch.setattr(torch.cuda, "is_available", see)
     model = build_architecture(MODELS["nano"])
+    assert torch.cuda.is_available is see
     assert type(model) is SAM2Base and not model.training
     assert model.image_size == 256 and model.directly_add_no_mem_embed
     assert 2_000_000 < sum(parameter.numel() for parameter in model.parameters()) < 3_000_000
-    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
-
-
-def test_only_nano_is_the_demo() -> None:
+    assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
     assert [name for name, spec in MODELS.items() if spec.is_demo] == ["nano"]
+    assert (ASSETS / "nano.safetensors").stat().st_size <= 6_000_000
 
 
 @pytest.mark.parametrize("name", STOCK)
@@ -63,20 +66,3 @@ def test_nano_s_search_path_lasts_only_as_long_as_asked_for() -> None:
         raise RuntimeError("on purpose")
     assert GlobalHydra.instance().hydra is before
     assert build_architecture(MODELS["tiny"], 256).image_size == 256  # found in sam2's own search path
-
-
-def test_nano_ships_in_at_most_6_megabytes() -> None:
-    weights = ASSETS / "nano.safetensors"
-    assert weights.stat().st_size <= 6_000_000
-
-
-def test_building_a_model_leaves_the_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SAM2's layers would fill their caches on any GPU that they see; where there is none, that would fail here."""
-
-    def see() -> bool:
-        return True
-
-    monkeypatch.setattr(torch.cuda, "is_available", see)
-    model = build_architecture(MODELS["nano"])
-    assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
-    assert torch.cuda.is_available is see

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -12,8 +10,9 @@ import torch
 from trainables.model.device import find_gpu_fault, limit_gpu_memory, pick_device, use_ray_share
 
 
-def test_the_picked_device_can_compute() -> None:
+def test_the_picked_device_can_compute_or_its_fault_is_pytorchs_own_words() -> None:
     assert float(torch.ones(3, device=pick_device()).sum()) == 3
+    assert bool(find_gpu_fault()) != torch.cuda.is_available()
 
 
 def test_a_process_that_was_given_no_gpu_computes_on_the_cpu() -> None:
@@ -23,14 +22,8 @@ def test_a_process_that_was_given_no_gpu_computes_on_the_cpu() -> None:
     assert done.stdout.strip() == "cpu"
 
 
-def test_the_fault_of_a_gpu_is_pytorchs_own_words() -> None:
-    assert bool(find_gpu_fault()) != torch.cuda.is_available()
-
-
 @pytest.mark.parametrize(("share", "limits"), [(0.5, [0.475]), (0.25, [0.2375]), (1.0, []), (2.0, []), (0.0, [])])
-def test_a_part_of_a_gpu_is_a_part_of_its_memory(
-    share: float, limits: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_share_of_a_gpu_is_one_of_memory(share: float, limits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[float] = []
     context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0, "GPU": share})
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
@@ -44,9 +37,7 @@ def test_a_part_of_a_gpu_is_a_part_of_its_memory(
 @pytest.mark.parametrize(
     ("variable", "n_threads"), [("1", 1), ("2", 2), ("2,1", 2), (" 2 ", 2), ("0", 1), ("", 1), ("many", 1), (None, 1)]
 )
-def test_threads_follow_the_variable_that_ray_sets(
-    monkeypatch: pytest.MonkeyPatch, variable: str | None, n_threads: int
-) -> None:
+def test_threads_follow_ray_s_variable(monkeypatch: pytest.MonkeyPatch, variable: str | None, n_threads: int) -> None:
     found: list[int] = []
     if variable is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -109,7 +107,7 @@ def test_one_object_gives_the_stock_predictor_s_logits_exactly(
 
 
 @pytest.mark.parametrize("kind", sorted(PROMPT_KINDS))
-def test_a_batch_of_regions_and_objects_gives_the_stock_predictor_s_logits(
+def test_a_batch_of_regions_and_objects_gives_the_stock_logits(
     model: SAM2Base, regions: list[Region], kind: str
 ) -> None:
     prompts = draw_prompts(regions, kind)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 
@@ -7,16 +5,7 @@ import pytest
 import torch
 from damaged_file import damage
 from safetensors.torch import load_file, save_file
-from small_sam2 import (
-    build_bare,
-    copy_state,
-    draw_images,
-    have_same_weights,
-    list_trained,
-    predict_quietly,
-    train,
-    train_steps,
-)
+from small_sam2 import build_bare, copy_state, draw_images, have_same_weights, infer, list_trained, train, train_steps
 from torch import Tensor
 
 from trainables.adapters.adapted_model import (
@@ -66,8 +55,8 @@ def get_fusion(adapted: AdaptedModel) -> PathologyFusion:
 
 @each_recipe
 def test_at_first_the_fused_model_equals_its_base_bit_for_bit(name: str) -> None:
-    wanted = predict_quietly(build_bare())
-    assert torch.equal(predict_quietly(fuse(name)), wanted)
+    wanted = infer(build_bare())
+    assert torch.equal(infer(fuse(name)), wanted)
 
 
 @each_recipe
@@ -89,13 +78,13 @@ def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(name: st
 
 @each_recipe
 def test_off_is_zero_shot_exactly_and_then_on_again(name: str) -> None:
-    zero_shot = predict_quietly(build_bare())
+    zero_shot = infer(build_bare())
     adapted = train(fuse(name))
-    tuned = predict_quietly(adapted)
+    tuned = infer(adapted)
     with pytest.raises(RuntimeError, match="halfway"), adapters_off(adapted) as base:
-        assert torch.equal(predict_quietly(base), zero_shot)
+        assert torch.equal(infer(base), zero_shot)
         raise RuntimeError("halfway")
-    assert torch.equal(predict_quietly(adapted), tuned)
+    assert torch.equal(infer(adapted), tuned)
     assert (tuned - zero_shot).abs().max() > 1e-5
 
 
@@ -106,7 +95,7 @@ def test_saved_fusions_load_exactly(tmp_path: Path, name: str) -> None:
     other = fuse(name, seed=99)
     load_adapter_weights(other, tmp_path)
     assert have_same_weights(adapted.state_dict(), other.state_dict())
-    assert torch.equal(predict_quietly(other), predict_quietly(adapted))
+    assert torch.equal(infer(other), infer(adapted))
 
 
 @pytest.mark.parametrize("name", ["attention", "attention, trained"])
@@ -203,12 +192,12 @@ def test_the_second_encoder_sees_the_image_once_a_region_and_as_it_is(name: str)
     adapted = fuse(name)
     seen: list[Tensor] = []
     get_fusion(adapted).encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    predict_quietly(adapted)  # three objects in two regions
+    infer(adapted)  # three objects in two regions
     images = draw_images()
     (found,) = seen
     torch.testing.assert_close(found, images, rtol=0, atol=1e-6)
     with adapters_off(adapted) as base:
-        predict_quietly(base)
+        infer(base)
     assert len(seen) == 1
 
 
@@ -232,11 +221,11 @@ def test_what_the_other_encoder_sees_comes_to_its_own_place(name: str) -> None:
 
 def test_a_copy_of_the_model_uses_the_copy_s_encoder() -> None:
     adapted = train(fuse("concat"))
-    before = predict_quietly(adapted)
+    before = infer(adapted)
     other = copy.deepcopy(adapted)
     with torch.no_grad():
         get_fusion(adapted).gate.zero_()
-    assert torch.equal(predict_quietly(other), before)
+    assert torch.equal(infer(other), before)
 
 
 @pytest.mark.parametrize("name", ["concat", "attention"])
@@ -250,15 +239,12 @@ def test_under_autocast_the_embedding_keeps_its_type(name: str) -> None:
     assert on.dtype == off.dtype and not torch.equal(on, off)
 
 
-def test_the_seed_decides_the_mixer() -> None:
+def test_the_seed_decides_the_mixer_and_kind_none_has_none() -> None:
     before = torch.get_rng_state()
     first, again, other = (fuse("attention", seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
-
-
-def test_kind_none_changes_nothing() -> None:
     model = build_bare()
     add_fusion(model, FusionRecipe(), {}, 0)
     assert find_fusion(model) is None and list(model.state_dict()) == list(build_bare().state_dict())

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import os
 import pickle
 import re
@@ -28,7 +26,6 @@ def make_images(side: int) -> Tensor:
 
 
 def shift_weights(encoder: PathologyEncoder, by: float = 0.01) -> dict[str, Tensor]:
-    """Weights that differ from the random ones."""
     state = encoder.network.state_dict()
     return {name: value + by if value.is_floating_point() else value.clone() for name, value in state.items()}
 
@@ -83,11 +80,8 @@ def test_images_are_normalized_by_the_encoder_s_own_statistics(vit: PathologyEnc
     assert isinstance(n_prefix, int)
     wanted = tokens[:, n_prefix:].transpose(1, 2).reshape(2, -1, 10, 10)
     torch.testing.assert_close(vit(images), wanted, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["uni", "ctranspath"])
-def test_uni_and_ctranspath_are_normalized_by_imagenet(name: str) -> None:
-    assert find_encoder(name).mean == (0.485, 0.456, 0.406) and find_encoder(name).std == (0.229, 0.224, 0.225)
+    for encoder in map(find_encoder, ("uni", "ctranspath")):  # both by ImageNet's
+        assert (encoder.mean, encoder.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_random_weights_are_the_same_every_time(vit: PathologyEncoder) -> None:
@@ -189,21 +183,22 @@ def test_weights_that_are_not_finite_are_refused(vit: PathologyEncoder, tmp_path
         load_encoder(VIT, str(tmp_path / "weights.pth"))
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.pth")
-    with pytest.raises(CheckpointError, match="not a regular file but a pipe"):
-        load_encoder(VIT, str(find_encoder_weights(VIT, str(tmp_path / "pipe.pth"))))
-
-
-@pytest.mark.parametrize("weights", ["missing.pth", "no/such/file.safetensors", "word"])
-def test_a_path_that_is_none_is_not_taken_for_a_hub_id(weights: str) -> None:
-    with pytest.raises(CheckpointError, match="no such file"):
-        find_encoder_weights(VIT, weights)
-
-
-def test_a_folder_is_no_file_of_weights(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is a folder, not a file"):
-        find_encoder_weights(VIT, str(tmp_path))
+@pytest.mark.parametrize(
+    ("weights", "what"),
+    [
+        *((path, "no such file") for path in ("missing.pth", "no/such/file.safetensors", "word")),
+        ("folder", "is a folder, not a file"),
+        ("pipe.pth", "not a regular file but a pipe"),
+    ],
+)
+def test_a_path_that_is_no_file_is_not_waited_for_or_taken_for_a_hub_id(
+    weights: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    os.mkfifo("pipe.pth")
+    with pytest.raises(CheckpointError, match=what):
+        load_encoder(VIT, str(find_encoder_weights(VIT, weights)))
 
 
 @pytest.mark.parametrize("name", ["ctranspat", "hf-hub:MahmoodLab/UNI", "a/b", ""])

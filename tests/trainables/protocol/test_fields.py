@@ -1,7 +1,5 @@
 """A trial's values make a protocol of the search's own."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest
@@ -64,7 +62,4 @@ def test_every_word_makes_a_protocol_of_its_own() -> None:
     for name, rule in PROTOCOL_RULES.items():
         made = [change_protocol(RECORDED, {name: word}) for word in rule.choices]
         assert len({one.id for one in made}) == len(made)
-
-
-def test_tta_sets_hold_the_plain_view_and_known_ones() -> None:
     assert all(IDENTITY in views and set(views) <= set(VIEWS) for views in TTA_SETS.values())

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -28,9 +26,11 @@ def test_dice_follows_from_iou() -> None:
         assert overlap.dice == pytest.approx(2 * overlap.iou / (1 + overlap.iou))
 
 
-def test_pixels_that_do_not_count_belong_to_neither_mask() -> None:
+def test_pixels_that_do_not_count_belong_to_neither_mask_and_other_shapes_are_refused() -> None:
     valid = np.array([[0, 1, 1, 1]], bool)
     assert count_overlap(LEFT, MIDDLE, valid) == Overlap(shared=1, predicted=1, actual=2)
+    with pytest.raises(Exception, match=r"\(1, 4\) and \(4, 1\)|type-?check"):
+        count_overlap(LEFT, LEFT.T)
 
 
 def test_sums_pool_pixels() -> None:
@@ -38,9 +38,3 @@ def test_sums_pool_pixels() -> None:
     assert pooled == Overlap(11, 22, 33) and pooled.dice == pytest.approx(22 / 55)
     with pytest.raises(TypeError):
         Overlap(1, 2, 3) + 4  # type: ignore[operator]
-
-
-def test_masks_of_different_shapes_are_refused() -> None:
-    # ValueError, or jaxtyping's own error where shapes are checked at every call.
-    with pytest.raises(Exception, match=r"\(1, 4\) and \(4, 1\)|type-?check"):
-        count_overlap(LEFT, LEFT.T)

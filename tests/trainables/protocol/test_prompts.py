@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -37,15 +35,11 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_a_box_is_exact(rng: np.random.Generator) -> None:
-    prompt = draw_prompt(draw_ring(), draw_ring(), PROMPT_KINDS["box"], rng)
-    assert prompt.points.tolist() == [[24, 14], [56, 46]]
-    assert prompt.labels.tolist() == [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
-
-
-def test_the_centroid_may_lie_outside_a_concave_object(rng: np.random.Generator) -> None:
-    prompt = draw_prompt(draw_ring(), draw_ring(), PROMPT_KINDS["centroid"], rng)
-    assert prompt.points.tolist() == [[40, 30]] and prompt.labels.tolist() == [POSITIVE]
+def test_a_box_is_exact_and_the_centroid_may_lie_outside_a_concave_object(rng: np.random.Generator) -> None:
+    box, centroid = (draw_prompt(draw_ring(), draw_ring(), PROMPT_KINDS[kind], rng) for kind in ("box", "centroid"))
+    assert box.points.tolist() == [[24, 14], [56, 46]]
+    assert box.labels.tolist() == [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
+    assert centroid.points.tolist() == [[40, 30]] and centroid.labels.tolist() == [POSITIVE]
     assert not draw_ring()[30, 40]
 
 
@@ -63,6 +57,9 @@ def test_positive_points_lie_inside_the_component_and_differ(rng: np.random.Gene
     x, y = prompt.points.astype(int).T
     assert component[y, x].all() and (prompt.labels == POSITIVE).all()
     assert len(set(zip(x.tolist(), y.tolist(), strict=True))) == 50
+    small = np.zeros((8, 8), bool)
+    small[3, 3:5] = True  # fewer pixels than points
+    assert sorted(draw_prompt(small, small, PromptSpec(n_positive=3), rng).points.tolist()) == [[3, 3], [4, 3]]
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 3.5, 10.0])
@@ -84,13 +81,6 @@ def test_there_are_fewer_negative_points_where_no_room_is(rng: np.random.Generat
     spec = PromptSpec(box=True, n_negative=5, negative_margin_px=11.0)
     prompt = draw_prompt(mask, mask, spec, rng)
     assert (prompt.labels == NEGATIVE).sum() == max(0, min(5, 2 * (20 - columns - 10))) == number
-
-
-def test_a_small_object_gives_as_many_positive_points_as_it_has_pixels(rng: np.random.Generator) -> None:
-    mask = np.zeros((8, 8), bool)
-    mask[3, 3:5] = True
-    prompt = draw_prompt(mask, mask, PromptSpec(n_positive=3), rng)
-    assert sorted(prompt.points.tolist()) == [[3, 3], [4, 3]]
 
 
 @pytest.mark.parametrize("kind", sorted(PROMPT_KINDS))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -46,9 +44,13 @@ OTHER_PROMPTS: dict[str, object] = {
 }
 
 
-def test_the_id_does_not_depend_on_the_name() -> None:
-    assert dataclasses.replace(RECORDED, name="mine").id == RECORDED.id
-    assert len(RECORDED.id) == 8 and int(RECORDED.id, 16) >= 0
+def test_the_name_alone_is_no_difference_and_all_fields_that_differ_are_named() -> None:
+    mine = dataclasses.replace(RECORDED, name="mine")
+    assert mine.id == RECORDED.id and len(RECORDED.id) == 8 and int(RECORDED.id, 16) >= 0
+    require_same_protocol(RECORDED, mine)
+    other = dataclasses.replace(RECORDED, closing_px=0, keep_largest=False)
+    with pytest.raises(ProtocolMismatch, match=r"closing_px: 7 against 0; keep_largest: True against False"):
+        require_same_protocol(RECORDED, other)
 
 
 def test_every_field_is_tried_below() -> None:
@@ -76,23 +78,10 @@ def test_the_id_changes_with_every_field_of_the_prompt(field: str) -> None:
     assert before.id != after.id
 
 
-def test_all_fields_that_differ_are_named() -> None:
-    other = dataclasses.replace(RECORDED, closing_px=0, keep_largest=False)
-    with pytest.raises(ProtocolMismatch, match=r"closing_px: 7 against 0; keep_largest: True against False"):
-        require_same_protocol(RECORDED, other)
-
-
-def test_names_alone_are_no_difference() -> None:
-    require_same_protocol(RECORDED, dataclasses.replace(RECORDED, name="mine"))
-
-
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_protocols_survive_json(name: str) -> None:
+def test_protocols_survive_json_also_from_before_a_field_was_there(name: str) -> None:
     again = build_record(PROTOCOLS[name].to_dict(), Protocol)
     assert again == PROTOCOLS[name] and again.id == PROTOCOLS[name].id
-
-
-def test_records_from_before_a_field_was_there_are_read_as_its_default() -> None:
     fields = {key: value for key, value in RECORDED.to_dict().items() if key not in ("tta", "score_px")}
     assert build_record(fields, Protocol) == RECORDED
 

@@ -1,7 +1,5 @@
 """Fixtures of several test files: fine-tunes of nano that have taken no step, and batches of synthetic tissue."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

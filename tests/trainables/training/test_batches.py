@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from collections.abc import Callable
@@ -11,7 +9,7 @@ import pytest
 import torch
 
 from trainables.data.store import RegionStore
-from trainables.protocol.prompts import NEGATIVE, PADDING, POSITIVE, PROMPT_KINDS, Prompt
+from trainables.protocol.prompts import NEGATIVE, PADDING, POSITIVE, PROMPT_KINDS, Prompt, PromptSpec
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe, Scalar
 from trainables.training.batches import (
@@ -100,9 +98,7 @@ def test_batches_have_the_shapes_and_ranges_they_say(tissue_store: RegionStore) 
         assert set(batch.region_index.tolist()) == set(range(len(batch.images)))
 
 
-def test_class_prompts_ask_for_every_name_in_every_region_and_draw_nothing(
-    write_store: Callable[..., RegionStore],
-) -> None:
+def test_class_prompts_ask_for_every_name_everywhere_and_draw_nothing(write_store: Callable[..., RegionStore]) -> None:
     mask = np.ones((64, 64), np.uint8)
     mask[:, :16], mask[:8, 16:] = 9, 7  # ignored, and of no class
     store = write_store({"a": mask, "b": np.full((64, 64), 2, np.uint8)}, CLASSES, ignore=(9,))
@@ -207,17 +203,15 @@ def test_a_mix_of_one_kind_is_that_kind_with_jitter_and_a_scaled_margin(mix: str
     assert spec == dataclasses.replace(kind, box_jitter=0.1, negative_margin_px=2.5)
 
 
-def test_a_mixed_diet_gives_each_kind_its_equal_share() -> None:
-    recipe, rng = Recipe.from_flat({"prompts.mix": "mixed"}), np.random.default_rng(0)
-    specs = [choose_prompt_spec(recipe, PROTOCOLS["recorded"], rng, 1.0) for _ in range(400)]
-    assert all(70 < specs.count(kind) < 130 for kind in PROMPT_KINDS.values())
+def test_a_mix_gives_each_kind_its_equal_share_and_half_is_of_boxes_and_centroids_with_negative_points() -> None:
+    def draw(mix: str, protocol: str) -> list[PromptSpec]:
+        recipe, rng = Recipe.from_flat({"prompts.mix": mix}), np.random.default_rng(0)
+        return [choose_prompt_spec(recipe, PROTOCOLS[protocol], rng, 1.0) for _ in range(400)]
 
-
-def test_the_half_mix_is_boxes_and_centroids_with_negative_points() -> None:
-    recipe, rng = Recipe.from_flat({"prompts.mix": "half"}), np.random.default_rng(0)
-    specs = [choose_prompt_spec(recipe, PROTOCOLS["centroid"], rng, 1.0) for _ in range(400)]
-    assert set(specs) == set(HALF_MIX) and 160 < specs.count(HALF_MIX[0]) < 240
-    assert {(spec.box, spec.centroid, spec.n_negative) for spec in specs} == {(True, False, 5), (False, True, 5)}
+    mixed, half = draw("mixed", "recorded"), draw("half", "centroid")
+    assert all(70 < mixed.count(kind) < 130 for kind in PROMPT_KINDS.values())
+    assert set(half) == set(HALF_MIX) and 160 < half.count(HALF_MIX[0]) < 240
+    assert {(spec.box, spec.centroid, spec.n_negative) for spec in half} == {(True, False, 5), (False, True, 5)}
 
 
 def test_shrinking_averages_blocks_of_four() -> None:

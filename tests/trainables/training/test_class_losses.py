@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -31,11 +29,14 @@ def test_even_odds_cost_the_logarithm_of_the_names() -> None:
     assert float(focal_cross_entropy(log_probability, draw_targets(), EVEN, 2.0)) == pytest.approx(focal)
 
 
-def test_dice_by_hand() -> None:
+def test_dice_by_hand_without_names_that_no_region_shows() -> None:
     targets = draw_targets()  # areas 2, 2 and 3; seven pixels count
     dice = [(2 * area / 3 + 1) / (7 / 3 + area + 1) for area in (2, 2, 3)]
     probability = torch.full((2, 3, 2, 2), 1 / 3)
     assert float(class_dice_loss(probability, targets)) == pytest.approx(1 - sum(dice) / 3)
+    targets[1] = 0  # an ignored region: name 1 is nowhere
+    shown = (2 * 2 / 3 + 1) / (4 / 3 + 2 + 1)  # of the two others, each with two of four pixels
+    assert float(class_dice_loss(probability, targets)) == pytest.approx(1 - shown)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
@@ -57,13 +58,6 @@ def test_ignored_pixels_do_not_count() -> None:
         compute_class_loss(ClassOutputs(each, objectness), targets, EVEN, LossWeights()) for each in (logits, other)
     )
     assert first == second
-
-
-def test_a_name_that_no_region_shows_pulls_no_dice() -> None:
-    targets = draw_targets()
-    targets[1] = 0  # an ignored region: name 1 is nowhere
-    dice = (2 * 2 / 3 + 1) / (4 / 3 + 2 + 1)  # of the two others, each with two of four pixels
-    assert float(class_dice_loss(torch.full((2, 3, 2, 2), 1 / 3), targets)) == pytest.approx(1 - dice)
 
 
 def test_regions_without_a_pixel_that_counts_give_finite_slopes() -> None:

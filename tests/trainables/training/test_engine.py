@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable
@@ -35,11 +33,6 @@ def weigh_parts(recipe: Recipe, losses: dict[str, float]) -> float:
     return sum(getattr(recipe.loss, part) * losses[part] for part in PARTS)
 
 
-def test_loss_weights_are_the_recipe_s() -> None:
-    values = {"focal": 2.0, "dice": 3.0, "iou": 4.0, "objectness": 5.0, "focal_gamma": 1.5}
-    assert dataclasses.asdict(to_loss_weights(LossRecipe(**values))) == {**values, "focal_alpha": 0.25}
-
-
 def test_the_loss_falls_over_a_few_epochs_of_made_tissue(start_state: Start, draw_batches: Draw) -> None:
     recipe = make_recipe(loss__dice=10.0)
     torch.manual_seed(0)
@@ -54,9 +47,7 @@ def test_the_loss_falls_over_a_few_epochs_of_made_tissue(start_state: Start, dra
     assert reports[-1].lr == pytest.approx(2e-4) and all(report.images_per_s > 0 for report in reports)
 
 
-def test_a_report_gives_the_mean_of_each_part_and_the_last_learning_rate(
-    start_state: Start, draw_batches: Draw
-) -> None:
+def test_a_report_has_the_mean_of_each_part_and_the_last_learning_rate(start_state: Start, draw_batches: Draw) -> None:
     recipe = make_recipe()
     state = start_state(recipe, n_steps=40)
     state.step = 3
@@ -67,7 +58,9 @@ def test_a_report_gives_the_mean_of_each_part_and_the_last_learning_rate(
     assert all(group["lr"] == report.lr for group in state.optimizer.param_groups)
 
 
-def test_a_loss_that_is_not_finite_ends_training_and_says_when(start_state: Start, draw_batches: Draw) -> None:
+def test_a_loss_that_is_not_finite_and_an_epoch_without_objects_are_errors(
+    start_state: Start, draw_batches: Draw
+) -> None:
     state = start_state(make_recipe())
     good, bad = draw_batches(state.recipe)
     bad = dataclasses.replace(bad, images=torch.full_like(bad.images, math.nan))
@@ -75,17 +68,12 @@ def test_a_loss_that_is_not_finite_ends_training_and_says_when(start_state: Star
     with pytest.raises(DivergedError, match=rf"became nan at step 2 of 8 \(learning rate {lr:.3g}\)"):
         train_epoch(state, [good, bad])
     assert all(torch.isfinite(parameter).all() for parameter in state.adapted.parameters())
-
-
-def test_an_epoch_without_any_object_is_an_error(start_state: Start) -> None:
     with pytest.raises(TrainablesError, match="no training region shows a class"):
-        train_epoch(start_state(make_recipe()), [])
+        train_epoch(state, [])
 
 
 @pytest.mark.parametrize(("grad_clip", "is_clipped"), [(1e-3, True), (0.0, False), (1e6, False)])
-def test_gradients_are_clipped_by_their_norm(
-    start_state: Start, draw_batches: Draw, grad_clip: float, is_clipped: bool
-) -> None:
+def test_gradients_are_clipped(start_state: Start, draw_batches: Draw, grad_clip: float, is_clipped: bool) -> None:
     state = start_state(make_recipe(optim__grad_clip=grad_clip, optim__warmup_fraction=0.0))
     # Its steps are as long as the gradient: what clipping does can be read off the weights.
     state.optimizer = torch.optim.SGD([p for p in state.adapted.parameters() if p.requires_grad], lr=1.0)
@@ -97,7 +85,9 @@ def test_gradients_are_clipped_by_their_norm(
     assert (moved <= 2e-3 * 1e-3 * 1.01) == is_clipped
 
 
-def test_class_weights_reach_the_loss(start_state: Start, draw_batches: Draw) -> None:
+def test_class_weights_and_the_recipe_s_own_reach_the_loss(start_state: Start, draw_batches: Draw) -> None:
+    values = {"focal": 2.0, "dice": 3.0, "iou": 4.0, "objectness": 5.0, "focal_gamma": 1.5}
+    assert dataclasses.asdict(to_loss_weights(LossRecipe(**values))) == {**values, "focal_alpha": 0.25}
     totals = []
     for factor in (1.0, 3.0):
         state = start_state(make_recipe())
@@ -147,9 +137,7 @@ def count_encodings(adapted: AdaptedModel) -> list[None]:
 @pytest.mark.parametrize(
     ("name", "n_encodings"), [("regularise__distill", 2), ("regularise__l2_start", 1), ("regularise__drop", 1)]
 )
-def test_only_distillation_encodes_images_twice(
-    start_state: Start, draw_batches: Draw, name: str, n_encodings: int
-) -> None:
+def test_only_distillation_encodes_twice(start_state: Start, draw_batches: Draw, name: str, n_encodings: int) -> None:
     state = start_state(make_recipe(**{name: 0.5}))
     encodings = count_encodings(state.adapted)
     train_epoch(state, draw_batches(state.recipe)[:1])

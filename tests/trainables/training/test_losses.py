@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -15,15 +13,12 @@ def to_map(*values: float) -> torch.Tensor:
     return torch.tensor([list(values)])
 
 
-def test_focal_loss_equals_its_definition_by_hand() -> None:
+def test_focal_loss_equals_its_definition_by_hand_and_gamma_0_without_alpha_is_cross_entropy() -> None:
     # Logits 0 and ln 3: probabilities 1/2 and 3/4. The first is foreground, the second background.
     # alpha 0.25 weighs them 0.25 and 0.75; gamma 2 by (1/2)^2 and (3/4)^2; cross-entropies ln 2 and ln 4.
     expected = (0.25 * 0.5**2 * LN2 + 0.75 * 0.75**2 * 2 * LN2) / 2
     found = focal_loss(to_map(0.0, LN3), to_map(1.0, 0.0), gamma=2.0, alpha=0.25)
     assert float(found) == pytest.approx(expected, rel=1e-6)
-
-
-def test_gamma_0_without_alpha_is_cross_entropy() -> None:
     logits, targets = to_map(-2.0, 0.5, 3.0), to_map(0.0, 1.0, 0.25)
     plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
     assert float(focal_loss(logits, targets, gamma=0.0, alpha=-1.0)) == pytest.approx(float(plain), rel=1e-6)

@@ -1,7 +1,5 @@
 """A batch that does not fit is trained in parts, and the step is that of the whole batch."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 
@@ -72,7 +70,7 @@ def test_parts_give_the_whole_batchs_losses_and_gradients(
         torch.testing.assert_close(gradient, gradients[name], rtol=1e-3, atol=1e-5)
 
 
-def test_the_size_of_parts_is_kept_for_the_next_batch(
+def test_the_size_of_parts_is_kept_for_the_next_batch_and_ends_at_a_region(
     batch: Batch, state: TrainingState, compute: Callable[[Batch], Losses]
 ) -> None:
     micro = MicroBatches()
@@ -87,11 +85,6 @@ def test_the_size_of_parts_is_kept_for_the_next_batch(
     seen.clear()
     micro.backward(batch, fail_above(2, count), state.adapted.zero_grad)
     assert seen == [2, 2, 1]
-
-
-def test_a_single_region_that_does_not_fit_is_the_end(
-    batch: Batch, state: TrainingState, compute: Callable[[Batch], Losses]
-) -> None:
     with pytest.raises(RegionTooLargeError, match="does not hold a single region"):
         MicroBatches().backward(batch, fail_above(0, compute), state.adapted.zero_grad)
 
@@ -101,8 +94,5 @@ def test_shares_add_up_and_every_object_is_in_one_part(batch: Batch) -> None:
     assert sum(share for _, share in parts) == pytest.approx(1)
     assert torch.equal(torch.cat([part.targets for part, _ in parts]), batch.targets)
     assert all(int(part.region_index.max()) < len(part.images) for part, _ in parts)
-
-
-def test_a_whole_batch_is_left_as_it_is(batch: Batch) -> None:
-    [(part, share)] = split_batch(batch, 5)
-    assert part is batch and share == 1.0
+    [(whole, share)] = split_batch(batch, 5)
+    assert whole is batch and share == 1.0

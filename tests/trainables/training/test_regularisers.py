@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -77,19 +75,12 @@ def test_the_start_holds_what_is_trained_and_nothing_else(kind: str) -> None:
     regularisers = start_regularisers(adapted, RegulariseRecipe(l2_start=0.1), seed=0)
     assert set(regularisers.start) == {name for name, p in adapted.named_parameters() if p.requires_grad}
     assert float(measure_distance(adapted, regularisers.start).detach()) == 0
-    assert not start_regularisers(adapted, RegulariseRecipe(), seed=0).start
-
-
-def test_without_weights_nothing_is_computed() -> None:
-    adapted = make_adapted("lora")
-    regularisers = start_regularisers(adapted, RegulariseRecipe(), seed=0)
-    assert regularisers.compute_penalties(adapted, torch.zeros(1, 1, 2, 2), None) == {}
+    without = start_regularisers(adapted, RegulariseRecipe(), seed=0)
+    assert not without.start and without.compute_penalties(adapted, torch.zeros(1, 1, 2, 2), None) == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_zero_shot_pass_leaves_no_trace(
-    draw_batches: Callable[..., list[Batch]], nano: SAM2Base, kind: str
-) -> None:
+def test_a_zero_shot_pass_leaves_no_trace(draw_batches: Callable[..., list[Batch]], nano: SAM2Base, kind: str) -> None:
     adapted = make_adapted(kind, dropout=0.3, train_decoder=True, targets="image_encoder").train()
     (batch,) = draw_batches(Recipe(), n_regions=1)
     before = [(id(p), p.requires_grad, p.detach().clone()) for p in adapted.parameters()]
@@ -133,23 +124,18 @@ def test_scaling_changes_the_output_and_is_undone_exactly(kind: str) -> None:
         assert (part - zero_shot).norm() < (whole - zero_shot).norm()
 
 
-def test_scaling_is_undone_after_an_error() -> None:
+def test_each_step_is_dropped_by_its_own_scale_and_scaling_is_undone_after_an_error() -> None:
     adapted = make_adapted("lora")
+    regularisers = start_regularisers(adapted, RegulariseRecipe(drop=0.5), seed=7)
     layers = list_scaled_layers(adapted)
+    for step in (0, 1, 5):
+        with regularisers.drop_updates(adapted, step):
+            assert layers[0].scaling["default"] == 2 * draw_scale(0.5, 7, step)
+        assert layers[0].scaling["default"] == 2
     with pytest.raises(RuntimeError, match="on purpose"), scale_updates(adapted, 0.3):
         assert all(layer.scaling["default"] == 0.3 * 2 for layer in layers)
         raise RuntimeError("on purpose")
     assert layers and all(layer.scaling["default"] == 2 for layer in layers)
-
-
-def test_each_step_is_dropped_by_its_own_scale() -> None:
-    adapted = make_adapted("lora")
-    regularisers = start_regularisers(adapted, RegulariseRecipe(drop=0.5), seed=7)
-    layer = list_scaled_layers(adapted)[0]
-    for step in (0, 1, 5):
-        with regularisers.drop_updates(adapted, step):
-            assert layer.scaling["default"] == 2 * draw_scale(0.5, 7, step)
-        assert layer.scaling["default"] == 2
 
 
 def test_drop_without_any_adapter_is_refused() -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 
 import pytest
@@ -19,13 +17,15 @@ def test_the_learning_rate_warms_up_linearly_to_its_peak() -> None:
     lrs = list_lrs(100, warmup_fraction=0.2)
     assert lrs[:20] == pytest.approx([1e-3 * (step + 1) / 20 for step in range(20)])
     assert max(lrs) == lrs[19] == 1e-3
+    lrs = list_lrs(100, warmup_fraction=0.07)  # 0.07 * 100 is a little more than 7 in floating point
+    assert lrs.index(max(lrs)) == 6
 
 
-def test_the_cosine_passes_its_middle_and_ends_at_the_end_fraction() -> None:
+def test_the_cosine_passes_its_middle_and_stays_at_the_end_fraction() -> None:
     lrs = list_lrs(101, warmup_fraction=0.0)
     assert lrs[0] == 1e-3
     assert lrs[50] == pytest.approx((1e-3 + 1e-4) / 2)
-    assert lrs[100] == pytest.approx(1e-4)
+    assert lrs[100] == pytest.approx(1e-4) == build_schedule(RECIPE, 100, 1).compute_lr(500)
     assert lrs == sorted(lrs, reverse=True)
 
 
@@ -46,24 +46,9 @@ def test_a_single_step_is_taken_at_the_peak(warmup_fraction: float) -> None:
     assert list_lrs(1, warmup_fraction=warmup_fraction) == [1e-3]
 
 
-def test_no_step_more_than_meant_warms_up() -> None:
-    lrs = list_lrs(100, warmup_fraction=0.07)  # 0.07 * 100 is a little more than 7 in floating point
-    assert lrs.index(max(lrs)) == 6
-
-
-def test_steps_beyond_the_schedule_keep_the_end_rate() -> None:
-    assert build_schedule(RECIPE, 100, 1).compute_lr(500) == pytest.approx(1e-4)
-
-
-def test_a_number_of_steps_may_warm_up() -> None:  # the curves of the recorded runs are in tests/jobs/spaces
+def test_steps_and_parts_of_an_epoch_may_warm_up() -> None:  # the recorded runs' curves are in tests/jobs/spaces
     lrs = list_lrs(1500, 100, warmup_steps=175)
     assert lrs.index(1e-3) == 174 and lrs[837] == pytest.approx((1e-3 + 1e-4) / 2)  # half way from 175 to 1,499
-
-
-def test_part_of_an_epoch_may_warm_up() -> None:
+    longer = list_lrs(10, warmup_steps=175)  # than the fine-tune: as steep
+    assert longer == pytest.approx([1e-3 * (step + 1) / 175 for step in range(10)])
     assert list_lrs(40, 4, warmup_epochs=0.5).index(1e-3) == 4
-
-
-def test_a_warm_up_longer_than_the_fine_tune_stays_as_steep() -> None:
-    lrs = list_lrs(10, warmup_steps=175)
-    assert lrs == pytest.approx([1e-3 * (step + 1) / 175 for step in range(10)])
