@@ -7,9 +7,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from ray.exceptions import RayError
-from ray.tune.error import TuneError
-
 from search.command_line.paths import is_url
 from search.errors import SearchError
 
@@ -57,6 +54,9 @@ def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
 
 def find_storage_error(error: BaseException) -> str:
     """Returns the operating system's words, where an error or one of its causes comes from a disk; else nothing."""
+    from ray.exceptions import RayError  # late: the pre-flight and the export need no Ray, whose import costs seconds
+    from ray.tune.error import TuneError
+
     for each in _list_causes(error):
         if isinstance(each, OSError) and each.errno in _STORAGE_ERRNOS:
             return f"{each.strerror}" + (f" ({each.filename})" if each.filename else "")

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import ray
-
 from search.errors import ConfigError
 from trainables.errors import Finding
 
@@ -32,6 +30,8 @@ def list_nodes() -> list[dict[str, float]]:
 
     Ray counts the GPU of an Apple machine, on which this project does not compute.
     """
+    import ray  # late: the pre-flight needs no Ray
+
     nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [{**node, "GPU": 0.0} for node in nodes] if sys.platform == "darwin" else nodes
 

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import ray
-
 from search.command_line.telemetry import silence_telemetry
 from search.errors import ConfigError, SearchError
 
@@ -32,6 +30,8 @@ def start_ray(address: str | None) -> None:
         ConfigError: If no cluster answers at the address.
         SearchError: If Ray does not start here.
     """
+    import ray  # late: the pre-flight only looks whether an address answers
+
     environment = silence_telemetry()
     # Relative paths of a user mean the folder that the command was given in, also inside workers.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
@@ -108,6 +108,8 @@ def _start_here(options: Mapping[str, Any]) -> None:
     Raises:
         SearchError: If it did not come up at the second time either.
     """
+    import ray
+
     for is_last in (False, True):
         try:
             # "local", as without an address Ray would join whatever RAY_ADDRESS names.

@@ -24,7 +24,7 @@ from search.reporting.data import (
 from search.reporting.templates import load_template
 from search.run_folder.score_table import PairMeans
 from trainables.data.images import read_image
-from trainables.errors import DataError, Finding
+from trainables.errors import DataError
 from trainables.files.whole_file import write_whole
 
 N_COLUMNS = 5  # of parameters in the leaderboard
@@ -59,10 +59,10 @@ def _check_out(out: Path) -> None:
     """Refuses to replace a pipe, a device or a folder."""
     # Path.exists() would raise where a folder may not be searched; writing reports that.
     if os.path.exists(out) and not os.path.isfile(out):
-        raise ConfigError([Finding(str(out), "is no plain file", "name a file")])
+        raise ConfigError.at(out, "is no plain file", "name a file")
     above = next(path for path in out.parents if os.path.exists(path))
     if not os.path.isdir(above):
-        raise ConfigError([Finding(str(out), f"{above} is no folder", "name a file in a folder")])
+        raise ConfigError.at(out, f"{above} is no folder", "name a file in a folder")
 
 
 def render_page(data: ReportData) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from search.errors import ConfigError
-from trainables.errors import Finding
 from trainables.files.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -115,8 +114,8 @@ def read_zeroshot(path: Path, protocol_id: str) -> dict[tuple[str, str], float]:
         protocols = sorted(table["protocol"].unique())
     except (ConfigError, KeyError, ValueError) as error:
         what = f"holds no scores of zero-shot SAM2 ({type(error).__name__}: {error})"
-        raise ConfigError([Finding(str(path), what, "the search has to get that far: --resume it")]) from error
+        raise ConfigError.at(path, what, "the search has to get that far: --resume it") from error
     if protocols != [protocol_id]:
         what = f"was scored under protocol {', '.join(protocols) or 'none'}, the search says {protocol_id}"
-        raise ConfigError([Finding(str(path), what, "files of two searches got mixed: search again")])
+        raise ConfigError.at(path, what, "files of two searches got mixed: search again")
     return dice

@@ -105,24 +105,19 @@ def _is_none(node: YamlNode) -> bool:
 
 
 def report_protocol_faults(
-    base: Protocol,
-    space: Mapping[str, Parameter],
-    fixed: Mapping[str, Scalar],
-    space_node: YamlNode | None,
-    fixed_node: YamlNode | None,
+    entries: Mapping[str, YamlNode], base: Protocol, space: Mapping[str, Parameter], fixed: Mapping[str, Scalar]
 ) -> None:
     """Reports values that no protocol can have: an even closing, or points as a prompt with no positive one.
 
     Each value of a whole-number or word parameter is tried with each kind of prompt that it can meet.
     """
-    if fixed_node and PROMPT not in space and (fault := _find_fault(base, [fixed])):
-        fixed_node.report(fault, "change it, or leave it out")
+    if "fixed" in entries and PROMPT not in space and (fault := _find_fault(base, [fixed])):
+        entries["fixed"].report(fault, "change it, or leave it out")
         return
-    for name, parameter in space.items():
-        prompts = _list_prompts(name, parameter, space)
-        tried = [{**fixed, **prompt, name: value} for value in _list_values(parameter) for prompt in prompts]
-        if space_node and (fault := _find_fault(base, tried)):
-            space_node.read_mapping()[name].report(fault, "leave such values out, or say by when: where they apply")
+    for name, node in _list_children(entries, "space").items():
+        prompts, values = _list_prompts(name, space[name], space), _list_values(space[name])
+        if fault := _find_fault(base, [{**fixed, **prompt, name: value} for value in values for prompt in prompts]):
+            node.report(fault, "leave such values out, or say by when: where they apply")
 
 
 def _find_fault(base: Protocol, tried: Iterable[Mapping[str, Scalar]]) -> str | None:

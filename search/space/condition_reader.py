@@ -64,8 +64,7 @@ class _Reader:
             return None
         searched = self.space.get(name)
         if not searched and name not in self.fixed:
-            # What is wrong there has been reported.
-            return None
+            return None  # what is wrong there has been reported
         if isinstance(searched, FloatRange):
             node.report(f"{name} is a range of real numbers", "name a choice or whole numbers, or make it a choice")
             return None

@@ -2,11 +2,11 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from search.command_line.numbers import MAX_COUNT
 from search.errors import ConfigError
@@ -24,7 +24,7 @@ from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
 from search.space.recorded_points import describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
-from trainables.errors import Finding, find_nearest
+from trainables.errors import find_nearest
 from trainables.files.yaml_lines import YamlNode, read_yaml
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Scalar
@@ -132,6 +132,7 @@ class SearchConfig:
 
 
 _KEYS = tuple(item.name for item in dataclasses.fields(SearchConfig) if item.name != "left_out")
+_Kinded = TypeVar("_Kinded", SchedulerConfig, SamplerConfig)
 
 
 def list_spaces() -> tuple[str, ...]:
@@ -160,7 +161,7 @@ def find_space(text: str) -> Path:
     nearest = find_nearest(text.removesuffix(".yaml"), stems)
     what = "is a folder, not a space file" if os.path.isdir(text) else "is neither a file nor a shipped space"
     question = f"did you mean {nearest}.yaml? " if nearest else ""
-    raise ConfigError([Finding(text, what, f"{question}shipped are: {', '.join(shipped)}")])
+    raise ConfigError.at(text, what, f"{question}shipped are: {', '.join(shipped)}")
 
 
 def load_config(path: Path) -> SearchConfig:
@@ -182,8 +183,10 @@ def load_config(path: Path) -> SearchConfig:
         "objective": read_objective,
         "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1, high=MAX_COUNT),
         "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1, high=MAX_COUNT),
-        "scheduler": _read_scheduler,
-        "sampler": _read_sampler,
+        "scheduler": lambda node: _read_kind(
+            node, SchedulerConfig, SCHEDULER_KINDS, {"grace_period": 1, "reduction_factor": 2}
+        ),
+        "sampler": lambda node: _read_kind(node, SamplerConfig, SAMPLER_KINDS, {"startup_trials": 1}),
     }
     values = {key: read(entries[key]) for key, read in readers.items() if key in entries}
     values |= {} if train else {"max_epochs": 0}
@@ -234,38 +237,19 @@ def _check_values(entries: Mapping[str, YamlNode], config: SearchConfig) -> None
     if config.train:
         check_conflicts(entries, config.space, config.fixed)
     else:
-        base = PROTOCOLS[config.protocol]
-        report_protocol_faults(base, config.space, config.fixed, entries.get("space"), entries.get("fixed"))
+        report_protocol_faults(entries, PROTOCOLS[config.protocol], config.space, config.fixed)
 
 
-def _read_scheduler(node: YamlNode) -> SchedulerConfig:
-    entries = node.read_mapping([item.name for item in dataclasses.fields(SchedulerConfig)])
-    kind = entries["kind"].read_word(SchedulerConfig.kind, SCHEDULER_KINDS) if "kind" in entries else "asha"
-    _report_ignored(entries, kind, needed="asha")
-    numbers = {
-        key: entries[key].read_int(default, low, MAX_COUNT)
-        for key, default, low in (
-            ("grace_period", SchedulerConfig.grace_period, 1),
-            ("reduction_factor", SchedulerConfig.reduction_factor, 2),
-        )
-        if key in entries
-    }
-    return SchedulerConfig(kind, **numbers) if kind == "asha" else SchedulerConfig(kind)
-
-
-def _read_sampler(node: YamlNode) -> SamplerConfig:
-    entries = node.read_mapping([item.name for item in dataclasses.fields(SamplerConfig)])
-    kind = entries["kind"].read_word(SamplerConfig.kind, SAMPLER_KINDS) if "kind" in entries else "tpe"
-    _report_ignored(entries, kind, needed="tpe")
-    if kind != "tpe" or "startup_trials" not in entries:
-        return SamplerConfig(kind)
-    return SamplerConfig(kind, entries["startup_trials"].read_int(SamplerConfig.startup_trials, low=1, high=MAX_COUNT))
-
-
-def _report_ignored(entries: Mapping[str, YamlNode], kind: str, needed: str) -> None:
-    for key, node in entries.items():
-        if key != "kind" and kind != needed:
-            node.report(f"has no effect with kind: {kind}", f"leave it out, or write kind: {needed}")
+def _read_kind(node: YamlNode, made: type[_Kinded], kinds: Sequence[str], lows: Mapping[str, int]) -> _Kinded:
+    """Reads a kind, and numbers (with their least values) that have an effect with the first kind alone."""
+    entries = node.read_mapping(("kind", *lows))
+    kind = entries.pop("kind").read_word(kinds[0], kinds) if "kind" in entries else kinds[0]
+    numbers = {key: child.read_int(getattr(made, key), lows[key], MAX_COUNT) for key, child in entries.items()}
+    if kind == kinds[0]:
+        return made(kind, **numbers)
+    for child in entries.values():
+        child.report(f"has no effect with kind: {kind}", f"leave it out, or write kind: {kinds[0]}")
+    return made(kind)
 
 
 def _find_spaces_folder() -> Path:

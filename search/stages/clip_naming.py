@@ -10,7 +10,6 @@ from search.cluster.workers import call_with_resources
 from search.plan.clip_options import NamingSettings
 from search.run_folder.layout import NAMING_FOLDER
 from trainables.context import TrialContext
-from trainables.errors import Finding
 
 if TYPE_CHECKING:
     from search.stages.session import Session
@@ -34,7 +33,7 @@ def name_masks_of(session: Session, part: str, names: Sequence[str]) -> dict[str
     )
     write_naming(report, session.plan.folder / NAMING_FOLDER, part)
     session.say(report.to_text())
-    return flatten_naming(report, part)
+    return {f"{part}_{name}": value for name, value in report.to_flat().items()}
 
 
 def name_regions(context: TrialContext, settings: NamingSettings, names: Sequence[str]) -> NamingReport:
@@ -64,7 +63,7 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
     items = encode_masks(clip, store, list_predicted_masks(predictions))
     if not items.files:
         what = "no region to name shows a class in components that the protocol prompts"
-        raise DataError([Finding(str(store.folder), what, "check the classes and the split")])
+        raise DataError.at(store.folder, what, "check the classes and the split")
     parts = plan_parts(context, names)
     learned = sorted({name for train, _ in parts for name in train})
     truths = encode_masks(clip, store, list_true_masks(store, learned, context.protocol))
@@ -114,8 +113,3 @@ def write_naming(report: NamingReport, folder: Path, part: str) -> list[Path]:
         if not cv2.imwrite(str(written[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{written[-1]} cannot be written")
     return written
-
-
-def flatten_naming(report: NamingReport, part: str) -> dict[str, float]:
-    """Returns a report's figures as metrics: ``val_naming_clip_accuracy``, ``val_naming_clip_f1/<class>`` ..."""
-    return {f"{part}_{name}": value for name, value in report.to_flat().items()}

@@ -13,7 +13,6 @@ from search.run_folder.search_record import SearchRecord
 from search.tracking.bar_runs import log_constants
 from search.tracking.pages import NOTE_TAG, RUN_KIND_TAG
 from search.tracking.tracker import Tracker
-from trainables.errors import Finding
 from trainables.files.manifest import hash_file
 from trainables.protocol.scores import flatten_with_limits
 
@@ -90,7 +89,7 @@ def compare_run(folder: Path, weights: Path, style: str, name: str) -> Comparato
     scores = _score(record, model)
     if {(pair.file, pair.class_name) for pair in scores.compared} != set(zeroshot):
         what = f"zero-shot was scored on {len(zeroshot)} (image, class) pairs, {name} on {len(scores.compared)} others"
-        raise ConfigError.at(str(folder), what, "the data has changed: search again")
+        raise ConfigError.at(folder, what, "the data has changed: search again")
     verdict = judge_pairs(scores, zeroshot, (name, "zeroshot"), record.context.seed)
     file = folder / f"scores_val_{name}.csv"
     write_scores(file, {name: scores}, {"caveats": "; ".join((*caveats, *record.caveats))})
@@ -109,7 +108,7 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     context = record.context
     if context.protocol.is_auto:
         what = "was scored without prompts, and this model answers nothing else"
-        raise ConfigError([Finding(record.search_id, what, "compare it under a search whose protocol prompts")])
+        raise ConfigError.at(record.search_id, what, "compare it under a search whose protocol prompts")
     use_ray_share()
     store = RegionStore.open(Path(context.store_folder))
     files = {region.name: region.image for region in read_regions(Path(record.data_root)).regions}
@@ -117,7 +116,7 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     if store.fingerprint != record.data_fingerprint or gone:
         what = f"lacks {gone[0]}" if gone else f"has the fingerprint {store.fingerprint} now"
         rule = f"the search ran on the data {record.data_fingerprint}"
-        raise ConfigError([Finding(record.data_root, f"{what}; {rule}", "put the data back as it was")])
+        raise ConfigError.at(record.data_root, f"{what}; {rule}", "put the data back as it was")
     regions = EvaluationSet(store, context.scored, context.protocol)
     return score_sam1(model, regions, lambda name: read_image(files[name]), pick_device())
 

@@ -27,7 +27,7 @@ def compare_protocols(session: Session, naming: Mapping[str, float]) -> Protocol
         data_fingerprint=plan.data.store.fingerprint,
         seed=plan.options.seed,
         parent_run_id=parent,
-        caveats=list_caveats(plan.caveats),
+        caveats=(PROTOCOLS_DIFFER, *plan.caveats),
         rows=read_rows(trials, plan.folder / TRIALS_FOLDER),
     )
     table.write(plan.folder)
@@ -67,8 +67,3 @@ def read_rows(trials: Sequence[FrozenTrial], trials_folder: Path) -> tuple[Proto
             )
         )
     return tuple(rows)
-
-
-def list_caveats(others: Sequence[str]) -> tuple[str, ...]:
-    """Returns the caveats of a search that trains nothing: its own first."""
-    return (PROTOCOLS_DIFFER, *others)

@@ -18,9 +18,10 @@ from open_clip.factory import load_state_dict
 from PIL import Image
 from torch import Tensor, nn
 
-from trainables.errors import CheckpointError, Finding, suggest_name
+from trainables.errors import CheckpointError, suggest_name
 from trainables.files.json_reader import holds, read_json
 from trainables.files.weight_file import check_finite, check_weight_file
+from trainables.model.weights import fetch_from_hub
 
 DEFAULT_CLIP = "ViT-B-32"
 CONFIG_FILE = "open_clip_config.json"
@@ -77,7 +78,7 @@ def check_clip_name(name: str) -> None:
     """
     if name not in open_clip.list_models():
         fix = suggest_name(name, tuple(open_clip.list_models()))
-        raise CheckpointError([Finding(f"--clip-model {name}", "open_clip has no such model", fix)])
+        raise CheckpointError.at(f"--clip-model {name}", "open_clip has no such model", fix)
 
 
 def find_clip(name: str | None, weights: str) -> ClipSource:
@@ -102,13 +103,17 @@ def find_clip(name: str | None, weights: str) -> ClipSource:
         config = _read_config(path, name)
         _refuse_hub_parts(path.name, config, weights)
         if not _list_weight_files(path):
-            raise _refuse(weights, "holds no .safetensors, .bin or .pth file", "put the weights there")
+            raise CheckpointError.at(weights, "holds no .safetensors, .bin or .pth file", "put the weights there")
         local = f"local-dir:{path.resolve()}"
         return ClipSource(name or path.name, local, local, path.resolve())
     hub_id = _HUB_ID.fullmatch(weights)
     if hub_id is None or path.suffix in _WEIGHT_SUFFIXES:
-        raise _refuse(weights, "no such file or folder, and no hub id", "check the path given to --clip-weights")
-    folder = _fetch_from_hub(hub_id[1])
+        raise CheckpointError.at(
+            weights, "no such file or folder, and no hub id", "check the path given to --clip-weights"
+        )
+    where = f"--clip-weights {hub_id[1]}"
+    folder = fetch_from_hub(hub_id[1], (CONFIG_FILE,), where).parent
+    fetch_from_hub(hub_id[1], HUB_WEIGHTS, where)
     _read_config(folder, name)
     return ClipSource(hub_id[1], f"local-dir:{folder}", f"hf-hub:{hub_id[1]}", folder)
 
@@ -172,7 +177,9 @@ def _read_config(folder: Path, name: str | None) -> Mapping[str, Any]:
     """Returns a folder's architecture, which must be that of the name, if given."""
     path = folder / CONFIG_FILE
     if not path.exists():
-        raise _refuse(str(folder), f"holds no {CONFIG_FILE}", "give the weights' file itself, with --clip-model NAME")
+        raise CheckpointError.at(
+            folder, f"holds no {CONFIG_FILE}", "give the weights' file itself, with --clip-model NAME"
+        )
     fix = "get it again from where the weights come from"
     config = read_json(path, _ConfigFile, fix, CheckpointError, unknown="ignore").model_cfg
     if name is not None:
@@ -182,7 +189,7 @@ def _read_config(folder: Path, name: str | None) -> Mapping[str, Any]:
             for key in wanted[part].keys() & found.keys():
                 if wanted[part][key] != found[key]:
                     what = f"holds another model than {name}: its {part}.{key} is {found[key]!r}"
-                    raise _refuse(str(folder), what, "leave --clip-model out: the weights say what they are")
+                    raise CheckpointError.at(folder, what, "leave --clip-model out: the weights say what they are")
     return config
 
 
@@ -205,48 +212,26 @@ def _refuse_hub_parts(name: str, config: Mapping[str, Any], weights: str) -> Non
     tower, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name")
     if tower or (tokenizer and not Path(os.path.expanduser(weights)).is_dir()):
         what = f"{name} reads text with parts of {tower or tokenizer}, which would have to be fetched"
-        raise _refuse(weights, what, "name the model's hub id instead, or take another model")
-
-
-def _fetch_from_hub(hub_id: str) -> Path:
-    """Fetches configuration and weights from a hub; returns their local folder."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(hf_hub_download(hub_id, CONFIG_FILE)).parent
-        for filename in HUB_WEIGHTS:
-            try:
-                hf_hub_download(hub_id, filename)
-                return folder
-            except LocalEntryNotFoundError:  # a kind of EntryNotFoundError, but means: no connection
-                if filename == HUB_WEIGHTS[-1]:
-                    raise
-            except EntryNotFoundError:
-                continue
-    except Exception as error:  # of the connection, the hub or the disk: many kinds
-        what = f"could not be fetched ({type(error).__name__}), and is not in the local cache"
-        fix = "check the id, or download the weights on a machine with a connection and pass their path"
-        raise _refuse(f"--clip-weights {hub_id}", what, fix) from error
-    fix = "name a repository of open_clip's, or download the weights and pass their path"
-    raise _refuse(f"--clip-weights {hub_id}", f"holds none of {', '.join(HUB_WEIGHTS)}", fix)
+        raise CheckpointError.at(weights, what, "name the model's hub id instead, or take another model")
 
 
 def _explain(source: ClipSource, error: Exception) -> CheckpointError:
     where, reason = str(source.weights), " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, pickle.UnpicklingError):
         what = "holds more than weights, or is not a checkpoint; it was not opened"
-        return _refuse(where, what, "use a file you trust, best a .safetensors one")
+        return CheckpointError.at(where, what, "use a file you trust, best a .safetensors one")
     if "TorchScript" in reason:
         what = "is a TorchScript archive, which holds code; it was not opened"
-        return _refuse(where, what, "pass the same weights as .safetensors (timm's hub pages have OpenAI's)")
+        return CheckpointError.at(where, what, "pass the same weights as .safetensors (timm's hub pages have OpenAI's)")
     if "transformers" in reason:
-        return _refuse(where, f"{source.name} needs the package transformers", "install it, or take another model")
+        return CheckpointError.at(
+            where, f"{source.name} needs the package transformers", "install it, or take another model"
+        )
     if _is_readable(source.weights):
         fix = f"pass the --clip-model they belong to ({source.name} is assumed)"
-        return _refuse(where, f"does not fit the model {source.name}: {reason}", fix)
+        return CheckpointError.at(where, f"does not fit the model {source.name}: {reason}", fix)
     fix = "download it again" if source.weights.is_file() else "check its configuration and weights"
-    return _refuse(where, f"cannot be read as weights of {source.name}: {reason}", fix)
+    return CheckpointError.at(where, f"cannot be read as weights of {source.name}: {reason}", fix)
 
 
 def _is_readable(path: Path) -> bool:
@@ -256,7 +241,3 @@ def _is_readable(path: Path) -> bool:
         return bool(state) and all(isinstance(value, Tensor) for value in state.values())
     except Exception:  # on damaged bytes the loaders raise almost anything
         return False
-
-
-def _refuse(where: str, what: str, fix: str) -> CheckpointError:
-    return CheckpointError([Finding(where, what, fix)])

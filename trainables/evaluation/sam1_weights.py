@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.errors import CheckpointError, Finding
+from trainables.errors import CheckpointError
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -99,13 +99,15 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
     position = state.get("image_encoder.pos_embed")  # (1, rows, columns, width)
     name = SIZES.get(position.shape[-1]) if position is not None and position.ndim == 4 else None
     if name is None or _has_adapters(state):
-        raise _refuse(path, *_explain_stranger(state))
+        raise CheckpointError.at(path, *_explain_stranger(state))
     size = f"ViT-{name[-1].upper()}"
     network = sam_model_registry[name]()
     misfits = list_misfits(network, state)
     if misfits:
         what = f"does not fit {size} at {network.image_encoder.img_size} px: {', '.join(misfits)}"
-        raise _refuse(path, what, "pass a checkpoint with stock SAM's parts and image size, as SAM's and MedSAM's are")
+        raise CheckpointError.at(
+            path, what, "pass a checkpoint with stock SAM's parts and image size, as SAM's and MedSAM's are"
+        )
     check_finite(state, path)
     network.load_state_dict(state)
     if style.stretches:  # SamPredictor normalizes by these, but these images are in [0, 1] already
@@ -118,7 +120,7 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
 def _require_package(path: Path) -> None:
     if importlib.util.find_spec(PACKAGE) is None:
         what = "needs the package segment-anything, which is not installed"
-        raise _refuse(path, what, "pip install segment-anything, or this project with its extra: [medsam]")
+        raise CheckpointError.at(path, what, "pip install segment-anything, or this project with its extra: [medsam]")
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -130,7 +132,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if "state dictionary" not in str(error):
             raise
         what = "holds no state dictionary, bare or under the key 'model'"
-        raise _refuse(path, what, "pass a checkpoint of SAM or MedSAM") from error
+        raise CheckpointError.at(path, what, "pass a checkpoint of SAM or MedSAM") from error
 
 
 def _explain_stranger(state: Mapping[str, Tensor]) -> tuple[str, str]:
@@ -152,7 +154,3 @@ def _explain_stranger(state: Mapping[str, Tensor]) -> tuple[str, str]:
 
 def _has_adapters(state: Mapping[str, Tensor]) -> bool:
     return any(".Adapter." in name for name in state)
-
-
-def _refuse(path: Path, what: str, fix: str) -> CheckpointError:
-    return CheckpointError([Finding(str(path), what, fix)])

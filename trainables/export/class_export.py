@@ -129,10 +129,10 @@ def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[Clas
     prompts = load_class_prompts(folder)
     if len(prompts.tokens) != len(export.names):
         what = f"has tokens for {len(prompts.tokens)} names, but {CLASS_EXPORT_FILE} lists {len(export.names)}"
-        raise CheckpointError([Finding(str(folder), what, _EXPORT_AGAIN)])
+        raise CheckpointError.at(folder, what, _EXPORT_AGAIN)
     if (n_channels := prompts.tokens.shape[2]) != (width := model.sam_prompt_encoder.embed_dim):
         what = f"has tokens of {n_channels} channels, but {export.model} takes {width}"
-        raise CheckpointError([Finding(str(folder / CLASS_PROMPTS_FILE), what, _EXPORT_AGAIN)])
+        raise CheckpointError.at(folder / CLASS_PROMPTS_FILE, what, _EXPORT_AGAIN)
     attach_class_prompts(model, prompts)
     return export, model.to(pick_device()).eval()
 

@@ -12,7 +12,7 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.adapters.adapted_model import ADAPTER_WEIGHTS_FILE, get_base, name_unmergeable
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
-from trainables.errors import CheckpointError, Finding
+from trainables.errors import CheckpointError
 from trainables.evaluation.candidates import adapt_model, load_adapted, open_regions, read_recipe
 from trainables.evaluation.evaluator import evaluate
 from trainables.files.json_reader import read_json
@@ -73,13 +73,13 @@ def load_unmerged(
     for name in (BASE_FILE, RECIPE_FILE, f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS_FILE}"):
         if not (folder / name).is_file():
             what, fix = f"is no export with an adapter: it holds no {name}", "pass the folder that search.export made"
-            raise CheckpointError([Finding(str(folder), what, fix)])
+            raise CheckpointError.at(folder, what, fix)
     recipe, base = read_recipe(folder), read_json(folder / BASE_FILE, _Base, COPY_FIX, CheckpointError, "ignore")
     bare = load_model(base.model, checkpoint)
     if (found := compute_fingerprint(bare)) != base.fingerprint:
         what = f"was trained on other weights of {base.model}: {base.fingerprint}, but got {found}"
         fix = "pass the weights that the search began with as checkpoint"
-        raise CheckpointError([Finding(str(folder), what, fix)])
+        raise CheckpointError.at(folder, what, fix)
     return get_base(adapt_model(bare, folder, recipe, pathology_weights or {})).eval()
 
 

@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from trainables.errors import CheckpointError, Finding
+from trainables.errors import CheckpointError
 
 MANIFEST_FILE = "files.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -51,7 +51,7 @@ def _is_manifest(digests: object) -> bool:
 
 def _refuse(path: Path, what: str) -> CheckpointError:
     fix = "make it readable, or move the checkpoint's folder away; nothing was deleted"
-    return CheckpointError([Finding(str(path), what, fix)])
+    return CheckpointError.at(path, what, fix)
 
 
 def hash_file(path: Path) -> str:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainables.errors import CheckpointError, Finding
+from trainables.errors import CheckpointError
 from trainables.files.json_reader import read_json
 
 _MAX_UNPACKING = 100  # ``torch.save`` packs nothing: records a hundred times the file are there to fill the memory
@@ -33,14 +33,16 @@ def check_weight_file(path: Path) -> None:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
-            raise _refuse(path, f"cannot be read as weights: it is not a regular file but {kind}", "pass the file")
+            raise CheckpointError.at(
+                path, f"cannot be read as weights: it is not a regular file but {kind}", "pass the file"
+            )
         with path.open("rb") as stream:
             stream.read(1)
     except FileNotFoundError as error:
-        raise _refuse(path, "no such file", "check the path") from error
+        raise CheckpointError.at(path, "no such file", "check the path") from error
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"
-        raise _refuse(path, what, "check the file, its rights and those of its folder") from error
+        raise CheckpointError.at(path, what, "check the file, its rights and those of its folder") from error
     if zipfile.is_zipfile(path):
         _check_records(path)
 
@@ -55,12 +57,12 @@ def load_saved(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # on damaged bytes safetensors raises its own error, which has no base but Exception
-        raise _refuse(path, f"cannot be read as weights: {error}", COPY_FIX) from error
+        raise CheckpointError.at(path, f"cannot be read as weights: {error}", COPY_FIX) from error
 
 
 def refuse_other(path: Path, what: str) -> CheckpointError:
     """Returns the error for a whole file or folder of a checkpoint that does not fit the model."""
-    return _refuse(path, f"is of another adapter: {what}", COPY_FIX)
+    return CheckpointError.at(path, f"is of another adapter: {what}", COPY_FIX)
 
 
 def check_description(path: Path, wanted: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
@@ -95,7 +97,7 @@ def check_plain(state: Mapping[str, Tensor], path: Path) -> None:
             kind = f"{value.numel():,} values, and the file holds fewer"
         if kind:
             what = f"cannot be read as weights: {name} has {kind}"
-            raise _refuse(path, what, "pass weights saved as plain floats, each value once")
+            raise CheckpointError.at(path, what, "pass weights saved as plain floats, each value once")
 
 
 def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
@@ -113,7 +115,7 @@ def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
     if odd:
         more = f", and {len(odd) - _AT_MOST} more tensors" if len(odd) > _AT_MOST else ""
         what = f"holds values that are NaN or infinite: {', '.join(odd[:_AT_MOST])}{more}"
-        raise _refuse(path, what, "download it again, or pass weights saved before training diverged")
+        raise CheckpointError.at(path, what, "download it again, or pass weights saved before training diverged")
 
 
 def _check_records(path: Path) -> None:
@@ -125,18 +127,14 @@ def _check_records(path: Path) -> None:
             claimed, n_bytes = sum(record.file_size for record in records), path.stat().st_size
             if claimed > _MAX_UNPACKING * n_bytes:
                 what = f"claims {claimed:,} bytes of weights in a file of {n_bytes:,}; it was not opened"
-                raise _refuse(path, what, "use a file you trust")
+                raise CheckpointError.at(path, what, "use a file you trust")
             if not any(record.CRC for record in records):  # torch.serialization.set_crc32_options(False)
                 return
             damaged = archive.testzip()
     except CheckpointError:
         raise
     except Exception as error:  # on damaged bytes the reader raises almost anything, zlib.error too
-        raise _refuse(path, f"cannot be read as weights: the archive is damaged ({error})", fix) from error
+        raise CheckpointError.at(path, f"cannot be read as weights: the archive is damaged ({error})", fix) from error
     if damaged is not None:
         what = f"cannot be read as weights: its record {damaged} is damaged (the checksum does not fit)"
-        raise _refuse(path, what, fix)
-
-
-def _refuse(path: Path, what: str, fix: str) -> CheckpointError:
-    return CheckpointError([Finding(str(path), what, fix)])
+        raise CheckpointError.at(path, what, fix)

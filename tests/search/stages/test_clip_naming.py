@@ -13,7 +13,7 @@ import cv2
 
 from search.command_line.options import SearchOptions
 from search.plan.clip_options import NamingSettings, check_naming, read_prompt_texts
-from search.stages.clip_naming import flatten_naming, name_regions, plan_parts, write_naming
+from search.stages.clip_naming import name_regions, plan_parts, write_naming
 from trainables.context import TrialContext
 from trainables.data.folds import Fold
 from trainables.data.regions import read_regions
@@ -54,8 +54,8 @@ def test_masks_are_named_and_the_report_is_written(small_store: RegionStore, tin
     with files["val_naming_items.csv"].open() as stream:
         assert [row["probe"] for row in csv.DictReader(stream)] == list(report.given["probe"])
     assert cv2.imread(str(files["val_confusion_clip.png"])) is not None
-    flat = flatten_naming(report, "val")
-    assert {"val_naming_clip_accuracy", "val_naming_probe_macro_f1"} <= set(flat)
+    flat = report.to_flat()
+    assert {"naming_clip_accuracy", "naming_probe_macro_f1"} <= set(flat)
     assert all(0 <= value <= len(prompted) for value in flat.values())
 
 
