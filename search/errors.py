@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from trainables.errors import Finding, InputError, TrainablesError
+from trainables.errors import Finding, InputError, TrainablesError, count_things
 
 
 class SearchError(TrainablesError):
@@ -15,6 +15,6 @@ class ConfigError(SearchError, InputError):
 
 def describe_findings(findings: Sequence[Finding], state: str = "") -> str:
     """Returns how many findings there are, what state that leaves, and of each where, what, and what to do."""
-    number = f"{len(findings)} problem{'s' if len(findings) > 1 else ''}"
+    number = count_things(len(findings), "problem")
     lines = [f"  {finding.where}\n    {finding.what}\n    -> {finding.fix}" for finding in findings]
     return "\n".join([f"{number}; {state}" if state else number, *lines])

@@ -23,6 +23,7 @@ from search.reporting.data import (
 )
 from search.reporting.templates import load_template
 from search.run_folder.score_table import PairMeans
+from search.space.parameters import spell_value
 from trainables.data.images import read_image
 from trainables.errors import DataError
 from trainables.files.whole_file import write_whole
@@ -89,7 +90,7 @@ def render_page(data: ReportData) -> str:
 
 
 def _spell_value(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else plots.spell_value(value)
+    return f"{value:.3g}" if isinstance(value, float) else spell_value(value)
 
 
 def _find_test_limits(data: ReportData) -> tuple[float, float]:

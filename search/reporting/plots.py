@@ -16,6 +16,7 @@ from search.run_folder.finalists import Finalist
 from search.run_folder.protocol_table import ProtocolRow
 from search.run_folder.score_table import PairMeans
 from search.space.objective import DICE
+from search.space.parameters import spell_value
 
 # Okabe and Ito's colors, which color-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
@@ -190,11 +191,6 @@ def _draw_slice(axes: Axes, data: ReportData, name: str) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     _draw_bar(axes, data.bar)
     axes.set_xlabel(name)
-
-
-def spell_value(value: object) -> str:
-    """Returns a parameter's value as a space file says it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _shorten(text: str, width: int = 16) -> str:

@@ -18,6 +18,7 @@ from search.run_folder.layout import SUMMARY_FILE
 from search.run_folder.origin import Origin
 from search.space.objective import DICE, Objective
 from search.space.recorded_experiments import RECORDED_BAR
+from trainables.errors import count_things
 from trainables.files.whole_file import write_whole
 from trainables.protocol.spec import PROTOCOLS
 
@@ -239,14 +240,11 @@ class Summary:
     def _describe_winner(self) -> str:
         chosen = self.chosen
         seeds = (
-            f"the best of {_count(chosen.n_finalists, 'configuration')} over {_count(chosen.n_seeds, 'seed')} "
-            f"({chosen.seeds_mean:.3f} +/- {chosen.seeds_std:.3f}, {self.search_val_dice:.3f} at best in the search)"
+            f"the best of {count_things(chosen.n_finalists, 'configuration')} over "
+            f"{count_things(chosen.n_seeds, 'seed')} ({chosen.seeds_mean:.3f} +/- {chosen.seeds_std:.3f}, "
+            f"{self.search_val_dice:.3f} at best in the search)"
             if chosen.n_finalists
             else "the best of the search, not confirmed with other seeds"
         )
         scale = {0.0: "0, which is zero-shot itself", 1.0: "1, as trained"}.get(chosen.scale, f"{chosen.scale:g}")
         return f"trial {chosen.trial_id}, {seeds}; seed {chosen.seed}, epoch {chosen.epoch}, scale {scale}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)

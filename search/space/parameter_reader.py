@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
 
-from search.space.parameters import Choice, FloatRange, IntRange, Parameter
+from search.space.parameters import Choice, FloatRange, IntRange, Parameter, spell_value
 from trainables.errors import suggest_name
 from trainables.files.yaml_lines import YamlNode, describe, spell_number
 from trainables.protocol.fields import PROTOCOL_RULES
@@ -102,8 +102,7 @@ def _read_choice(name: str, node: YamlNode) -> Choice | None:
     if repeated:
         node.report(f"the choice holds {', '.join(sorted(repeated))} more than once", "keep one of each")
     elif len(values) == 1:
-        shown = str(values[0]).lower() if isinstance(values[0], bool) else values[0]
-        node.report("the choice has a single value", f"put it under fixed, as {name}: {shown}")
+        node.report("the choice has a single value", f"put it under fixed, as {name}: {spell_value(values[0])}")
     return Choice(tuple(values))
 
 

@@ -8,6 +8,11 @@ from search.errors import SearchError
 from trainables.recipe import Scalar
 
 
+def spell_value(value: object) -> str:
+    """Returns a parameter's value as a space file says it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 @dataclass(frozen=True)
 class Condition:
     """That another field of the recipe has one of some values: at least one, all different."""
@@ -24,8 +29,8 @@ class Condition:
 
     def spell(self) -> str:
         """Returns the condition as a space file would say it: ``augment.kind: [color, all]``."""
-        words = [str(value).lower() if isinstance(value, bool) else str(value) for value in self.values]
-        return f"{self.name}: {words[0] if len(words) == 1 else '[' + ', '.join(words) + ']'}"
+        words = ", ".join(map(spell_value, self.values))
+        return f"{self.name}: {words if len(self.values) == 1 else f'[{words}]'}"
 
 
 Conditions = tuple[Condition, ...]

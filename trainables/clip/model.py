@@ -5,7 +5,6 @@ It fetches nothing unless a hub id is named, and nothing in a file can run code.
 
 import os
 import pickle
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,12 @@ from torch import Tensor, nn
 from trainables.errors import CheckpointError, suggest_name
 from trainables.files.json_reader import holds, read_json
 from trainables.files.weight_file import check_finite, check_weight_file
-from trainables.model.weights import fetch_from_hub
+from trainables.model.weights import WEIGHT_SUFFIXES, fetch_from_hub, find_hub_id
 
 DEFAULT_CLIP = "ViT-B-32"
 CONFIG_FILE = "open_clip_config.json"
 # In the order in which they are requested from a hub's repository.
 HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
-_HUB_ID = re.compile(r"(?:hf-hub:)?([\w.-]+/[\w.-]+)")
 
 
 @dataclass(frozen=True)
@@ -106,16 +103,16 @@ def find_clip(name: str | None, weights: str) -> ClipSource:
             raise CheckpointError.at(weights, "holds no .safetensors, .bin or .pth file", "put the weights there")
         local = f"local-dir:{path.resolve()}"
         return ClipSource(name or path.name, local, local, path.resolve())
-    hub_id = _HUB_ID.fullmatch(weights)
-    if hub_id is None or path.suffix in _WEIGHT_SUFFIXES:
+    hub_id = find_hub_id(weights)
+    if hub_id is None:
         raise CheckpointError.at(
             weights, "no such file or folder, and no hub id", "check the path given to --clip-weights"
         )
-    where = f"--clip-weights {hub_id[1]}"
-    folder = fetch_from_hub(hub_id[1], (CONFIG_FILE,), where).parent
-    fetch_from_hub(hub_id[1], HUB_WEIGHTS, where)
+    where = f"--clip-weights {hub_id}"
+    folder = fetch_from_hub(hub_id, (CONFIG_FILE,), where).parent
+    fetch_from_hub(hub_id, HUB_WEIGHTS, where)
     _read_config(folder, name)
-    return ClipSource(hub_id[1], f"local-dir:{folder}", f"hf-hub:{hub_id[1]}", folder)
+    return ClipSource(hub_id, f"local-dir:{folder}", f"hf-hub:{hub_id}", folder)
 
 
 def load_clip(name: str | None, weights: str, device: torch.device) -> ClipModel:
@@ -153,7 +150,7 @@ def _list_weight_files(weights: Path) -> list[Path]:
     """Returns the files among which open_clip would choose: a folder's weight files, or the file itself."""
     if not weights.is_dir():
         return [weights]
-    return sorted(file for file in weights.iterdir() if file.suffix in _WEIGHT_SUFFIXES[1:])
+    return sorted(file for file in weights.iterdir() if file.suffix in WEIGHT_SUFFIXES[1:])
 
 
 def _find_preprocessing(name: str) -> dict[str, Any]:

@@ -22,14 +22,13 @@ from torch.nn import functional as F
 from trainables.errors import CheckpointError, suggest_name
 from trainables.files.weight_file import check_finite
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
-from trainables.model.weights import fetch_from_hub, list_misfits, read_weights
+from trainables.model.weights import fetch_from_hub, find_hub_id, list_misfits, read_weights
 
 OPTION = "--pathology-weights"
 # Without weights the encoder is drawn by this seed, whatever the trial's: it is the same in every process.
 RANDOM_SEED = 0
 # In the order in which a repository on the hub is searched for them.
 HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_HUB_ID = re.compile(r"(?:hf-hub:)?([\w.-]+/[\w.-]+)")
 _WRAPPERS = ("module.", "backbone.")
 # What published files hold besides the encoder: classifiers, and buffers that the architecture computes itself.
 _SURPLUS = re.compile(r"(head|head_dist|fc|classifier)\..*|.*\.(attn_mask|relative_position_index)")
@@ -206,10 +205,10 @@ def find_encoder_weights(name: str, weights: str) -> Path:
         raise CheckpointError.at(where, "is a folder, not a file", "check the path")
     if path.exists():
         return path.resolve()
-    hub_id = _HUB_ID.fullmatch(weights)
-    if hub_id is None or path.suffix in (".pt", ".pth", ".bin", ".safetensors"):
+    hub_id = find_hub_id(weights)
+    if hub_id is None:
         raise CheckpointError.at(where, "no such file, and no hub id", "check the path")
-    return fetch_from_hub(hub_id[1], HUB_WEIGHTS, where)
+    return fetch_from_hub(hub_id, HUB_WEIGHTS, where)
 
 
 def compute_fingerprint(network: nn.Module) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from trainables.files.weight_file import check_finite, check_plain, check_weight
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture
 
 NANO_WEIGHTS = ASSETS / "nano.safetensors"
+WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+_HUB_ID = re.compile(r"(?:hf-hub:)?([\w.-]+/[\w.-]+)")
 # Width of the patch embedding and number of blocks of each model's image encoder.
 _ENCODER_SIZES = {(32, 7): "nano", (96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
 
@@ -145,6 +148,12 @@ def _fetch_sam2(spec: ModelSpec, hub_id: str) -> Path:
         what = f"holds {other or 'SAM2.0'} weights, not those of {spec.name}"
         raise CheckpointError.at(f"--checkpoint {hub_id}", what, fix)
     return fetch_from_hub(hub_id, (filename,), f"--checkpoint {hub_id}")
+
+
+def find_hub_id(text: str) -> str | None:
+    """Returns the repository on the Hugging Face hub that a text names; None if it names none, but perhaps a file."""
+    match = _HUB_ID.fullmatch(text)
+    return match[1] if match and not text.endswith(WEIGHT_SUFFIXES) else None
 
 
 def fetch_from_hub(hub_id: str, filenames: Sequence[str], where: str) -> Path:

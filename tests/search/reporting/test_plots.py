@@ -8,10 +8,11 @@ from collections.abc import Callable
 import matplotlib
 import pytest
 
-from search.reporting.plots import draw_classes, draw_importance, draw_protocols, draw_scales, spell_value
+from search.reporting.plots import draw_classes, draw_importance, draw_protocols, draw_scales
 from search.run_folder.finalists import Finalist, SeedRun
 from search.run_folder.protocol_table import ProtocolRow
 from search.run_folder.score_table import PairMeans
+from search.space.parameters import spell_value
 
 ODD = "$x_{ & <b>"
 ROW = {"winner": 0.7, "zeroshot": 0.6, "floor": 0.4, "ceiling": 0.95}
