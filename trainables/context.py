@@ -21,7 +21,7 @@ class TrialContext:
     """What all trials of a search share.
 
     Attributes:
-        checkpoint: Its weights' file or hub id; None for nano's own.
+        checkpoint: The model's weights, a file or hub id; None for nano's own.
         store_folder: The decoded regions, where every node can read them.
         protocol: How validation is scored.
         max_epochs: Epochs of a full fine-tune, which the learning rate's schedule spans.

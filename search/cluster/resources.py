@@ -39,7 +39,7 @@ def list_nodes() -> list[dict[str, float]]:
 def share_resources(
     nodes: Sequence[Mapping[str, float]], gpus_per_trial: float | None, max_concurrent: int | None
 ) -> TrialResources:
-    """Shares the resources of a machine or a cluster, as :func:`list_nodes` gives them, out.
+    """Divides the resources of a machine or a cluster, as :func:`list_nodes` gives them, among trials.
 
     Every GPU is used, one trial each unless said otherwise (below 1 several trials share one); without GPUs every core
     is, one trial each. Where fewer trials run at once than there are cores, each has several. A trial lives on one

@@ -16,7 +16,7 @@ CLOSING_FILE = "mlflow_closing.jsonl"
 
 
 class SearchQueue:
-    """Delivers the records of a search and its trials, in order; its runs count in what still waits.
+    """Delivers the records of a search and its trials, in order; in its ``runs`` what still waits is counted in.
 
     During an outage they wait on disk; a later record, the search's end, or a resume delivers them. Its copies, such
     as Tune's, share files: only one is used at a time, and :meth:`reread` takes over what another has written.

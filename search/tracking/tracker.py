@@ -125,7 +125,7 @@ class Tracker:
     def start_run(
         self, name: str, run_kind: str, tags: Mapping[str, str] | None = None, timestamp_ms: int | None = None
     ) -> str:
-        """Opens a run that began now, or at milliseconds since 1970, and returns its id; tags come beside its kind."""
+        """Opens a run that begins now, or at a time in milliseconds, and returns its id; its kind becomes a tag."""
         start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
         if "git_commit" in all_tags:

@@ -201,8 +201,8 @@ def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = 
 def iterate_batches(regions: TrainingRegions, n_workers: int, pin_memory: bool) -> Iterator[Batch]:
     """Yields the epoch's batches in an order drawn from seed and epoch; every region comes once.
 
-    Processes decode and augment ahead if shared memory holds their batches; with 0, or else, this one does. Pinned are
-    batches that are copied to page-locked memory, which a GPU reads faster.
+    ``n_workers`` processes decode and augment ahead if shared memory holds their batches, else this process does.
+    Pinned batches are copied to page-locked memory, which a GPU reads faster.
     """
     generator = torch.Generator().manual_seed(regions.seed * 1_000_003 + regions.epoch)
     loader = DataLoader(

@@ -60,8 +60,8 @@ def focal_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Returns the cross-entropy over names, averaged over pixels by the weights of their names.
 
-    As in :func:`compute_class_loss`; the greater ``gamma``, the less well-classified pixels count, and 0 is plain
-    cross-entropy.
+    Exponentiated, the log-probabilities sum to 1 over names; targets and weights are those of
+    :func:`compute_class_loss`. ``gamma`` plays well-classified pixels down; 0 is plain cross-entropy.
     """
     counted = targets * name_weights.view(1, -1, 1, 1)
     # A zero base with a fractional gamma has an infinite slope.
