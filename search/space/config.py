@@ -244,12 +244,12 @@ def _read_kind(node: YamlNode, made: type[_Kinded], kinds: Sequence[str], lows: 
     """Reads a kind, and numbers (with their least values) that have an effect with the first kind alone."""
     entries = node.read_mapping(("kind", *lows))
     kind = entries.pop("kind").read_word(kinds[0], kinds) if "kind" in entries else kinds[0]
+    if kind != kinds[0]:
+        for child in entries.values():
+            child.report(f"has no effect with kind: {kind}", f"leave it out, or write kind: {kinds[0]}")
+        return made(kind)
     numbers = {key: child.read_int(getattr(made, key), lows[key], MAX_COUNT) for key, child in entries.items()}
-    if kind == kinds[0]:
-        return made(kind, **numbers)
-    for child in entries.values():
-        child.report(f"has no effect with kind: {kind}", f"leave it out, or write kind: {kinds[0]}")
-    return made(kind)
+    return made(kind, **numbers)
 
 
 def _find_spaces_folder() -> Path:
