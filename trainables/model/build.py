@@ -101,4 +101,5 @@ def _compose_config(spec: ModelSpec, image_size: int | None) -> DictConfig:
     with config_path(spec):
         config = compose(spec.config, overrides)
     OmegaConf.resolve(config)
-    return config.model
+    model: DictConfig = config.model
+    return model
