@@ -5,8 +5,8 @@ import os
 import re
 import sys
 
-from search.command_line.exit_codes import run_command
-from search.command_line.options import add_storage_option
+from search.command_line.exit_codes import explain_stop, run_command
+from search.command_line.options import add_run_options
 from search.command_line.paths import expand_path, locate_storage
 from search.errors import SearchError
 from search.run_folder.layout import find_run
@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
         "model, on validation alone and under the search's protocol. Needs the package segment-anything.",
         epilog=SAM_MED2D_NOTE,
     )
-    parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
+    add_run_options(parser)
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument(
         "--medsam",
@@ -48,7 +48,6 @@ def make_parser() -> argparse.ArgumentParser:
         help="sam_vit_b_01ec64.pth or another checkpoint of the first SAM; its size follows from the weights",
     )
     parser.add_argument("--name", type=_name, help="what it is called in files and MLflow (default: medsam or sam)")
-    add_storage_option(parser)
     return parser
 
 
@@ -59,12 +58,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
+    from search.plan.moved_inputs import find_inputs  # late: it imports PyTorch
+
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
-    record = SearchRecord.read(folder)
+    record = find_inputs(folder, SearchRecord.read(folder), arguments)
     style = "sam" if arguments.medsam is None else "medsam"
     weights = expand_path(arguments.sam if arguments.medsam is None else arguments.medsam)
-    found = compare_run(folder, weights, style, arguments.name or style)
+    with explain_stop(lambda: "nothing was written"):
+        found = compare_run(folder, weights, style, arguments.name or style, record)
     try:
         chosen = read_chosen(folder, record)
     except SearchError:

@@ -7,20 +7,18 @@ and everyone who reads the figures later, is warned.
 import argparse
 import os
 import sys
-from pathlib import Path
 
-from search.command_line.exit_codes import run_command
-from search.command_line.options import add_storage_option
+from search.command_line.exit_codes import explain_stop, run_command
+from search.command_line.options import add_run_options
 from search.command_line.paths import locate_storage
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and opens the test set; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m search.open_test", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
+    add_run_options(parser)
     parser.add_argument("--trial", required=True, metavar="ID", help="a trial of the search that left a checkpoint")
     parser.add_argument("--scale", type=float, default=1.0, help="of its update, 0 (zero-shot) to 2 (default: 1)")
-    add_storage_option(parser)
     arguments = parser.parse_args(argv)
     return run_command(lambda: _open(arguments))
 
@@ -29,6 +27,7 @@ def _open(arguments: argparse.Namespace) -> None:
     import optuna
 
     from search.judging.test_set import score_here, score_on_test
+    from search.plan.moved_inputs import find_inputs
     from search.run_folder.layout import TRIALS_FOLDER, find_run
     from search.run_folder.search_record import SearchRecord
     from search.space.objective import Objective
@@ -36,13 +35,12 @@ def _open(arguments: argparse.Namespace) -> None:
     from search.study.ranking import find_trial, rank_trials
     from search.study.study_file import make_study_file
     from search.study.trial_attributes import read_trials
-    from trainables.data.store import RegionStore
     from trainables.evaluation.candidates import Candidate, load_candidate
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
-    record = SearchRecord.read(folder)
+    record = find_inputs(folder, SearchRecord.read(folder), arguments)
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
     trial = find_trial(ranked, arguments.trial)
@@ -51,9 +49,9 @@ def _open(arguments: argparse.Namespace) -> None:
     fold = ", its first fold's training" if context.folds else ""
     label = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
     # Loaded before the opening is recorded: what cannot be loaded opens nothing. Zero-shot is its base.
-    RegionStore.open(Path(context.store_folder))
     load_candidate(context, checkpoint, arguments.scale)
-    result = score_on_test(folder, record, Candidate(checkpoint, arguments.scale), label, score_here)
+    with explain_stop(lambda: "the opening is noted; the same command goes on with it and counts it once"):
+        result = score_on_test(folder, record, Candidate(checkpoint, arguments.scale), label, score_here)
     print(f"test, opening {result.opening}: {label}")
     print(result.verdict.to_text())
     print(f"pairs: {result.file}")

@@ -1,53 +1,68 @@
 """Segments images that nobody has annotated, by the export of a search over class prompts.
 
 ``python -m search.predict --model best/ IMAGE... --out masks/`` writes for each image a mask of class ids and an
-overlay, and one legend. Images may have any size: tissue keeps the scale that it had in training.
+overlay, and one legend. Images may have any size: tissue keeps the scale that it had in training. What is finished
+stays when the command is stopped; the same command then goes on with the other images.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from search.command_line.exit_codes import run_command
-from search.command_line.out_folder import check_out, fill_out
+from search.command_line.exit_codes import explain_stop, run_command
+from search.command_line.out_folder import check_out, refuse_unmade
 from search.command_line.paths import expand_path
 from search.errors import ConfigError, SearchError
-from trainables.data.images import read_image
+from trainables.data.images import read_bytes, read_image
 from trainables.errors import Finding, collect_findings
+from trainables.files.progress import follow, logger
+from trainables.files.whole_file import cut_torn_line, write_whole
 
 if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+
     from trainables.export.class_export import ClassExport
 
 
 OVERLAYS_FOLDER = "overlays"
 LEGEND_FILE = "legend.json"
+DONE_FILE = "done.jsonl"
 _COLORS_FILE = "legend.png"
 
 
-def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkpoint: str | None = None) -> list[Path]:
-    """Writes masks, overlays and the legend; returns the masks' files, in the order of the images.
+def predict_images(
+    model_folder: Path, images: Sequence[Path], out: Path, checkpoint: str | None = None
+) -> Iterator[Path]:
+    """Writes the legend, and of one image after the other the overlay and the mask.
+
+    What is written stays, whatever stops the loop: a second call with the same model segments the other images.
 
     Args:
         model_folder: What ``search.export`` made of a search over class prompts.
         images: PNG, JPEG or TIFF files, 8 bits a channel, of any size.
-        out: Made, and only when everything is in it; must not exist, or be an empty folder. It gets ``NAME.png`` for
-            each image (one channel, the data set's class ids), ``overlays/NAME.png``, ``legend.json`` and
-            ``legend.png``.
+        out: Must not exist, be empty, or hold masks of an earlier call. It gets ``NAME.png`` for each image (one
+            channel, the data set's class ids), ``overlays/NAME.png``, ``legend.json``, ``legend.png``, and
+            ``done.jsonl``, a line for each mask with the hashes of image and model.
         checkpoint: The base's weights, for exports whose adapter could not be merged with them; None for nano's own.
+
+    Yields:
+        Each mask's file: those of earlier calls, then the others in the order of the images.
 
     Raises:
         ConfigError: With every finding: an export that is none or needs prompts, images that cannot be read or whose
-            masks would have one name or the legend's, an output folder that holds files or cannot be made.
+            masks would have one name or the legend's or that of another call, an output folder that holds other files
+            or cannot be made.
         SearchError: If something cannot be written.
     """
     # Imported late: they take seconds, which a mistyped option should not.
@@ -56,30 +71,71 @@ def predict_images(model_folder: Path, images: Sequence[Path], out: Path, checkp
     from trainables.export.tiles import segment_image
     from trainables.model.device import pick_device
 
-    findings = [*check_out(out), *_check_names(images)]
-    loaded = None
+    findings = [] if os.path.isfile(out / DONE_FILE) else check_out(out)
+    findings += _check_names(images)
+    done: dict[str, dict[str, str]] = {}
+    loaded, model_hash = None, ""
+    with collect_findings(findings):
+        done = _read_done(out / DONE_FILE)
     with collect_findings(findings):
         loaded = load_class_export(model_folder, checkpoint)
+        model_hash = _hash_model(model_folder, loaded[1])
+    left: dict[Path, dict[str, str]] = {}
     for path in dict.fromkeys(images):
         with collect_findings(findings):
-            read_image(path)  # whole, as a picture can be cut off anywhere; not kept, as there may be many
+            entry = {"mask": f"{path.stem}.png", "image": _hash(read_bytes(path)), "model": model_hash}
+            if entry["mask"] not in done:
+                left[path] = entry
+                read_image(path)  # whole, as a picture can be cut off anywhere; not kept, as there may be many
+            elif loaded and done[entry["mask"]] != entry:
+                what = f"{out} holds a mask of this name, of another image or by another model"
+                findings.append(Finding(str(path), what, "name a new folder"))
     if findings or loaded is None:
         raise ConfigError(findings)
     export, model = loaded
-    device = pick_device()
-    with fill_out(out) as partial:
-        try:
-            (partial / OVERLAYS_FOLDER).mkdir()
-            _write_legend(partial, export)
-            ids = np.array(list(export.names), np.uint8)
-            for path in images:
-                image = read_image(path)
-                named = segment_image(model, image, export.tile_px, device)
-                _write_picture(partial / f"{path.stem}.png", ids[named])
-                _write_picture(partial / OVERLAYS_FOLDER / f"{path.stem}.png", draw_classes(image, named, len(ids) - 1))
-        except OSError as error:
-            raise SearchError(f"{out} cannot be written: {error.strerror or error}") from error
-    return [out / f"{path.stem}.png" for path in images]
+    with refuse_unmade(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / DONE_FILE).touch()  # first: it says that this folder is to be gone on with
+    if skipped := [out / f"{path.stem}.png" for path in images if path not in left]:
+        logger.info("skipping %d of %d images, whose masks are in %s", len(skipped), len(images), out)
+        yield from skipped
+    device, ids = pick_device(), np.array(list(export.names), np.uint8)
+    try:
+        (out / OVERLAYS_FOLDER).mkdir(exist_ok=True)
+        _write_legend(out, export)
+        for path, entry in follow(left.items(), len(left), "images"):
+            image = read_image(path)
+            named = segment_image(model, image, export.tile_px, device)
+            _write_picture(out / OVERLAYS_FOLDER / entry["mask"], draw_classes(image, named, len(ids) - 1))
+            _write_picture(out / entry["mask"], ids[named])
+            with (out / DONE_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+            yield out / entry["mask"]
+    except OSError as error:
+        raise SearchError(f"{out} cannot be written: {error.strerror or error}; what is there stays") from error
+
+
+def _read_done(path: Path) -> dict[str, dict[str, str]]:
+    """Returns the lines of ``done.jsonl`` by mask, without masks that are gone and a line that a kill cut off."""
+    try:
+        cut_torn_line(path)
+        entries = [json.loads(line) for line in path.read_text().splitlines()] if os.path.isfile(path) else []
+        return {entry["mask"]: entry for entry in entries if (path.parent / entry["mask"]).is_file()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError.at(path, f"cannot be read: {error}", "name a new folder") from error
+
+
+def _hash_model(folder: Path, model: SAM2Base) -> str:
+    from trainables.export.class_export import CLASS_EXPORT_FILE
+    from trainables.model.class_prompts import CLASS_PROMPTS_FILE
+    from trainables.model.pathology_encoder import compute_fingerprint
+
+    files = b"".join((folder / name).read_bytes() for name in (CLASS_EXPORT_FILE, CLASS_PROMPTS_FILE))
+    return _hash(files + compute_fingerprint(model).encode())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _check_names(images: Sequence[Path]) -> list[Finding]:
@@ -107,14 +163,14 @@ def _write_legend(folder: Path, export: ClassExport) -> None:
         for (class_id, name), color in zip(export.names.items(), colors, strict=True)
     ]
     content = {"classes": entries, "tile_px": list(export.tile_px), "model": export.model}
-    (folder / LEGEND_FILE).write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(folder / LEGEND_FILE, json.dumps(content, indent=1) + "\n")
     _write_picture(folder / _COLORS_FILE, draw_legend(list(export.names.values())))
 
 
 def _write_picture(path: Path, picture: np.ndarray) -> None:
     stored = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(".png", stored)[1]
-    path.write_bytes(encoded.tobytes())  # imwrite would answer a full disk with False alone
+    write_whole(path, encoded.tobytes())  # imwrite would answer a full disk with False alone
 
 
 def _expand_image(text: str) -> Path:
@@ -137,10 +193,13 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.checkpoint is not None:
             expand_path(arguments.checkpoint)  # or a hub id, so that it stays as it is
         images = [_expand_image(text) for text in arguments.images]
-        masks = predict_images(expand_path(arguments.model), images, out, arguments.checkpoint)
-        for mask in masks:
-            print(mask)
-        print(f"{len(masks)} masks; ids and colors: {out / LEGEND_FILE}; overlays: {out / OVERLAYS_FOLDER}")
+        n_masks = 0
+        kept = "{} of {} masks are in {}; the same command goes on with the others"
+        with explain_stop(lambda: kept.format(n_masks, len(images), out)):
+            for mask in predict_images(expand_path(arguments.model), images, out, arguments.checkpoint):
+                print(mask, flush=True)
+                n_masks += 1
+        print(f"{n_masks} masks; ids and colors: {out / LEGEND_FILE}; overlays: {out / OVERLAYS_FOLDER}")
 
     return run_command(predict)
 

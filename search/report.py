@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from search.command_line.exit_codes import run_command
-from search.command_line.options import add_storage_option
+from search.command_line.options import add_run_options
 from search.command_line.paths import expand_path, locate_storage
 from search.reporting.page import write_report
 from search.run_folder.layout import REPORT_FILE
@@ -13,9 +13,8 @@ from search.run_folder.layout import REPORT_FILE
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and writes the report; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
+    add_run_options(parser, reads_data=False)
     parser.add_argument("--out", metavar="FILE", help=f"default: {REPORT_FILE} in the search's folder")
-    add_storage_option(parser)
     arguments = parser.parse_args(argv)
     return run_command(lambda: _report(arguments))
 

@@ -6,11 +6,13 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
 from search.errors import describe_findings
 from trainables.errors import InputError, TrainablesError
+from trainables.files.progress import show_progress
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -50,14 +52,24 @@ def run_command(action: Callable[[], int | None]) -> int:
     return code
 
 
+@contextmanager
+def explain_stop(describe: Callable[[], str]) -> Iterator[None]:
+    """Lets a Ctrl-C within the block end in a line that says what is kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(describe()) from stop
+
+
 def _call(action: Callable[[], int | None]) -> int:
     try:
-        return action() or DONE
+        with show_progress():
+            return action() or DONE
     except InputError as error:
         print(f"error: {describe_findings(error.findings, 'nothing was started')}", file=sys.stderr)
         return WRONG_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
         return INTERRUPTED
     except TrainablesError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ def _option(
     help: str,
     default: Any = None,
     *,
-    on_resume: Literal["fixed", "free", "new"] = "fixed",
+    on_resume: Literal["fixed", "moved", "free", "new"] = "fixed",
     is_path: bool = False,
     **settings: Any,
 ) -> Any:
@@ -29,8 +30,8 @@ def _option(
     Args:
         help: Its help text.
         default: Its value where it is not given.
-        on_resume: Whether a resume keeps the recorded value (``fixed``), may replace it (``free``), or finds none
-            recorded (``new``).
+        on_resume: Whether a resume keeps the recorded value (``fixed``), takes another place of the same content
+            (``moved``), may replace it (``free``), or finds none recorded (``new``).
         is_path: Whether it may name a file, which is recorded as an absolute path.
         **settings: Further arguments of ``add_argument``.
     """
@@ -53,7 +54,9 @@ class SearchOptions:
         on_resume="new",
         metavar="RUN",
     )
-    data: str | None = _option("folder with images/, masks/, perhaps dataset.yaml", is_path=True, metavar="DIR")
+    data: str | None = _option(
+        "folder with images/, masks/, perhaps dataset.yaml", on_resume="moved", is_path=True, metavar="DIR"
+    )
     split: SplitKind = _option(
         "auto: the declared one, else bcss for TCGA names, else drawn by --seed, stratified by class",
         "auto",
@@ -65,17 +68,21 @@ class SearchOptions:
     )
     allow_leak: bool = _option("go on where parts share patients or pixels, and mark every result with it", **_FLAG)
     model: str = _option("nano (default), tiny, small, base_plus or large", "nano")
-    checkpoint: str | None = _option("weights of the model, or a hub id", is_path=True, metavar="FILE")
+    checkpoint: str | None = _option(
+        "weights of the model, or a hub id", on_resume="moved", is_path=True, metavar="FILE"
+    )
     pathology_weights: tuple[str, ...] = _option(
         "weights of a pathology encoder that the space fuses with SAM2's, or a hub id; may be repeated; without them "
         "it has random weights",
         (),
+        on_resume="moved",
         action="append",
         metavar="NAME=FILE",
     )
     protocol: str | None = _option("evaluation protocol; the space's own by default")
     clip_weights: str | None = _option(
         "weights of an open_clip model: a file, a folder with open_clip_config.json, or a hub id",
+        on_resume="moved",
         is_path=True,
         metavar="FILE_OR_HUB_ID",
     )
@@ -83,7 +90,7 @@ class SearchOptions:
         "which open_clip model; default: what comes with the weights, or ViT-B-32", metavar="NAME"
     )
     prompt_texts: str | None = _option(
-        "YAML, class name to texts; shipped for BCSS's five classes", is_path=True, metavar="FILE"
+        "YAML, class name to texts; shipped for BCSS's five classes", on_resume="moved", is_path=True, metavar="FILE"
     )
     num_trials: int | None = _option("trials; the space's own by default", on_resume="free", **_COUNT)
     max_epochs: int | None = _option("epochs of a whole trial", **_COUNT)
@@ -145,15 +152,32 @@ def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -
     return SearchOptions(**values | {"pathology_weights": tuple(values["pathology_weights"])})
 
 
-def add_storage_option(parser: argparse._ActionsContainer) -> None:
-    """Adds ``--storage``."""
+def add_run_options(parser: argparse.ArgumentParser, reads_data: bool = True) -> None:
+    """Adds ``--run`` and ``--storage``, which name a search, and what of its inputs may have been moved."""
+    parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
     _add_option(parser, "storage")
+    if reads_data:
+        group = parser.add_argument_group("what has been moved since the search, with the same content")
+        for name in ("data", "checkpoint", "pathology_weights"):
+            _add_option(group, name)
 
 
 def _add_option(parser: argparse._ActionsContainer, name: str) -> None:
     field = FIELDS[name]
     default = list(field.default) if isinstance(field.default, tuple) else field.default  # argparse appends to a list
     parser.add_argument(dash(name), default=default, **field.metadata["argparse"])
+
+
+def compose_command(module: str, options: SearchOptions) -> str:
+    """Returns the command line of ``search.run`` or ``search.check`` with the same options, for a search of no name."""
+    words = ["python", "-m", module]
+    for name, field in FIELDS.items():
+        value = getattr(options, name)
+        if value == field.default or name in ("name", "resume", "json"):
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words += [dash(name)] if value is True else [word for each in values for word in (dash(name), str(each))]
+    return shlex.join(words)
 
 
 def dash(name: str) -> str:

@@ -29,6 +29,15 @@ def check_out(out: Path) -> list[Finding]:
 
 
 @contextmanager
+def refuse_unmade(out: Path) -> Iterator[None]:
+    """Turns the error of a block that makes the folder into a finding."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError.at(f"--out {out}", f"cannot be made: {error.strerror or error}", _FIX) from error
+
+
+@contextmanager
 def fill_out(out: Path) -> Iterator[Path]:
     """Yields a folder to fill, whose content becomes that of ``out``; an error in the block leaves nothing behind.
 
@@ -39,13 +48,10 @@ def fill_out(out: Path) -> Iterator[Path]:
         SearchError: If the files cannot be moved to their place.
     """
     exists = out.exists()
-    try:
-        above = out if exists else out.parent
+    above = out if exists else out.parent
+    with refuse_unmade(out):
         above.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name[:_NAME_PART]}-", dir=above))
-    except OSError as error:
-        what = f"cannot be made: {error.strerror or error}"
-        raise ConfigError.at(f"--out {out}", what, _FIX) from error
     try:
         yield partial
         try:

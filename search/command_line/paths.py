@@ -34,6 +34,12 @@ def expand_path(text: str) -> Path:
     return path
 
 
+def make_absolute(text: str) -> str:
+    """Returns a path that exists as an absolute one; a hub id stays as it is."""
+    path = expand_path(text)
+    return str(path) if path.exists() else text
+
+
 def locate_storage(storage: str) -> Path:
     """Returns the folder of all searches; a URL holds checkpoints alone, and the folders lie in ``runs``."""
     return expand_path(DEFAULT_STORAGE if is_url(storage) else storage)

@@ -50,13 +50,14 @@ def score_on_test(
     Args:
         label: The candidate in words, by which the list of openings identifies it.
         score_all: Calls :func:`trainables.evaluation.candidates.score_candidate` with each tuple of arguments.
-        is_resumed: Whether a stop may have come after the opening was recorded: one of the same candidate is then the
-            same opening.
+        is_resumed: Whether a last opening of the same candidate is this one; if not, it is so only if it was stopped
+            before its scores were written.
     """
     # Recorded first: a run that dies in between has looked, or may have.
     context, names = record.context, record.split["test"]
-    number = find_opening(folder, label, context.protocol.id) if is_resumed else 0
-    number = number or add_opening(folder, label, context.protocol.id)
+    number = find_opening(folder, label, context.protocol.id)
+    if not number or not is_resumed and locate_test_scores(folder, number).exists():
+        number = add_opening(folder, label, context.protocol.id)
     found, zeroshot = score_all([(context, candidate.checkpoint, names, candidate.scale), (context, None, names, 1.0)])
     verdict = judge_on_test(found, zeroshot, context.seed)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]

@@ -16,6 +16,8 @@ from trainables.data.store import RegionStore
 from trainables.demo.tissue import write_demo
 from trainables.errors import Finding
 
+DEMO_FOLDER = "demo-tissue"  # in the cache
+
 
 @dataclass(frozen=True)
 class DataInputs:
@@ -47,8 +49,8 @@ def list_data(data: str | None, cache: Path | None) -> RegionListing | None:
         return list_regions(root)
     if cache is None:
         return None
-    write_demo(cache / "demo-tissue")
-    return list_regions(cache / "demo-tissue")
+    write_demo(cache / DEMO_FOLDER)
+    return list_regions(cache / DEMO_FOLDER)
 
 
 def read_data(

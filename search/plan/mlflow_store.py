@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass, url2pathname
 from search.cluster.start import connect_once
 from search.command_line.paths import hide_password
 from search.errors import ConfigError
-from search.tracking.store import find_database, make_uri_absolute
+from search.tracking.store import find_database, make_uri_absolute, takes_escapes
 from search.tracking.tracker import takes_folders
 
 _PORTS = {"http": 80, "https": 443}
@@ -27,6 +27,9 @@ def check_tracking(uri: str | None) -> None:
             MLflow.
     """
     if not uri:
+        if "?" in str(Path.cwd()) and not takes_escapes():
+            what = f"would lie elsewhere: what follows the ? in {Path.cwd()} is no part of a database's path"
+            raise ConfigError.at("MLflow's store", what, "work in another directory, or set MLFLOW_TRACKING_URI")
         _check_database(Path.cwd() / "mlflow.db", "MLflow's store")
         return
     where = f"MLFLOW_TRACKING_URI {hide_password(uri)}"

@@ -46,8 +46,7 @@ def make_plan(
     listing = problems.collect(list_data, options.data, places.cache)
     classes = tuple(listing.regions.classes.values()) if listing and listing.regions else None
     model = read_model(options, config, spec, classes, problems)
-    side_px = None if spec is None else 256 if spec.is_demo else 1024
-    data = read_data(options, listing, side_px, places.cache, problems) if listing else None
+    data = read_data(options, listing, spec.side_px if spec else None, places.cache, problems) if listing else None
     if warn is not None:
         for warning in problems.warnings:
             warn(warning)

@@ -6,6 +6,9 @@ from typing import ParamSpec, TypeVar
 
 from trainables.errors import Finding, InputError
 
+HAS_CHANGED = "has changed since the search began: it was {} and is {}"
+GIVE_DATA = "bring the data back as it was, or give its new place: --data DIR"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 

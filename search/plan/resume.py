@@ -2,21 +2,25 @@
 
 import dataclasses
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 from search.cluster.checkpoint_storage import check_url
 from search.command_line.options import FIELDS, SearchOptions, dash
-from search.command_line.paths import expand_path, locate_storage
+from search.command_line.paths import locate_storage, make_absolute
 from search.errors import ConfigError
+from search.plan.moved_inputs import find_changed_files, hash_files, list_input_files
 from search.plan.planner import make_plan
+from search.plan.problems import HAS_CHANGED
 from search.plan.search_plan import SearchPlan
+from search.run_folder.json_files import FIX
 from search.run_folder.layout import RECORD_FILE, find_run
 from search.run_folder.search_record import SearchRecord
+from search.space.config import find_space
 from trainables.errors import Finding
 
 LAST = "last"
+_MOVED = [name for name, field in FIELDS.items() if field.metadata["on_resume"] == "moved"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +46,13 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
     folder = _find_folder(locate_storage(options.storage), options.resume)
     record = SearchRecord.read(folder)
     if "num_trials" not in record.config:
-        raise ConfigError.at(folder / RECORD_FILE, "config.num_trials is missing", "restore the file from a copy")
+        raise ConfigError.at(folder / RECORD_FILE, "config.num_trials is missing", FIX)
     n_before = int(record.config["num_trials"])
     findings = [
         Finding(dash(name), "is fixed: the search began with its own", "leave it out")
         for name, field in FIELDS.items()
-        if field.metadata["on_resume"] == "fixed" and getattr(options, name) != field.default
+        if getattr(options, name) != field.default
+        and (field.metadata["on_resume"] == "fixed" or (name in _MOVED and not record.arguments.get(name)))
     ]
     if not record.arguments:
         what, fix = "was begun by a version that could not resume", "start a new search"
@@ -64,16 +69,36 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
     url = record.checkpoint_url
     places = dataclasses.replace(plan.places, folder=folder, name=record.search_id, checkpoint_url=url)
     plan = dataclasses.replace(plan, places=places)
-    if changes := _find_changes(plan, record):
+    if changes := [*_find_changes(plan, record), *find_changed_files(record, list_input_files(plan))]:
         raise ConfigError(changes)
-    return ResumedSearch(plan, record)
+    return ResumedSearch(plan, _update_places(plan, record))
+
+
+def _update_places(plan: SearchPlan, record: SearchRecord) -> SearchRecord:
+    """Returns the record with the places of now of everything that may have been moved."""
+    arguments = record_options(plan.options, find_space(plan.options.space))
+    context = dataclasses.replace(
+        record.context,
+        store_folder=str(plan.data.store.folder),
+        checkpoint=plan.model.checkpoint,
+        pathology_weights=dict(plan.model.pathology_weights),
+    )
+    return dataclasses.replace(
+        record,
+        data_root=str(plan.data.regions.root),
+        context=context,
+        arguments={**record.arguments, **{name: arguments[name] for name in _MOVED}},
+        input_hashes=hash_files(list_input_files(plan)),
+    )
 
 
 def _merge_options(given: SearchOptions, before: SearchOptions, folder: Path, n_before: int) -> SearchOptions:
     """Returns the options that a search began with, changed by the free ones that are given now."""
     free = (name for name, field in FIELDS.items() if field.metadata["on_resume"] != "fixed")
     changes = {name: value for name in free if (value := getattr(given, name)) is not None}
+    weights = {text.partition("=")[0]: text for text in (*before.pathology_weights, *given.pathology_weights)}
     changes |= {
+        "pathology_weights": tuple(weights.values()),
         "space": str(folder / before.space),
         "storage": str(folder.parent),
         "num_trials": given.num_trials or n_before,
@@ -87,23 +112,12 @@ def record_options(options: SearchOptions, space: Path) -> dict[str, Any]:
     kept = {name: getattr(options, name) for name, field in FIELDS.items() if field.metadata["on_resume"] != "new"}
     for name, field in FIELDS.items():
         if field.metadata["is_path"] and kept[name] is not None:
-            kept[name] = _make_absolute(kept[name])
+            kept[name] = make_absolute(kept[name])
     named = (text.partition("=") for text in options.pathology_weights)
-    kept["pathology_weights"] = [f"{name}={_make_absolute(file)}" for name, _, file in named]
+    kept["pathology_weights"] = [f"{name}={make_absolute(file)}" for name, _, file in named]
     # The copy's suffix keeps it apart from the search's own files, whatever the space file is called.
     copy = space if space.suffix in (".yaml", ".yml") else space.with_suffix(".yaml")
     return {**kept, "space": copy.name}
-
-
-def _make_absolute(text: str) -> str:
-    """Returns a path that exists as an absolute one; a hub id stays as it is."""
-    path = expand_path(text)
-    return str(path) if path.exists() else text
-
-
-def describe_resume(folder: Path) -> str:
-    """Returns the command that goes on with a search."""
-    return shlex.join(["python", "-m", "search.run", "--resume", str(folder)])
 
 
 def _find_folder(storage: Path, run: str) -> Path:
@@ -127,10 +141,9 @@ def _find_changes(plan: SearchPlan, record: SearchRecord) -> list[Finding]:
     config = json.loads(json.dumps(plan.config.to_dict(), default=str))  # as the record is read: lists for tuples
     for key in sorted({*config, *record.config} - {"num_trials"}):
         now_and_then[f"{key} of the space"] = config.get(key), record.config.get(key)
-    what = "has changed since the search began: it was {} and is {}"
     fix = "bring it back as it was, or start a new search"
     return [
-        Finding(where, what.format(_shorten(then), _shorten(now)), fix)
+        Finding(where, HAS_CHANGED.format(_shorten(then), _shorten(now)), fix)
         for where, (now, then) in now_and_then.items()
         if now != then
     ]

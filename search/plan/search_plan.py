@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.command_line.options import SearchOptions
+from search.command_line.options import SearchOptions, compose_command
 from search.plan.data_inputs import DataInputs
 from search.plan.model_inputs import ModelInputs
 from search.plan.places import Places
@@ -102,8 +102,8 @@ class SearchPlan:
         lines += [f"note     {each.where}: {each.what}; {each.fix}" for each in self.warnings]
         if len(lines) <= MAX_NOTES:
             return lines
-        more = f"note     ... and {len(lines) - MAX_NOTES:,} more: python -m search.check lists all"
-        return [*lines[:MAX_NOTES], more]
+        check = compose_command("search.check", self.options)
+        return [*lines[:MAX_NOTES], f"note     ... and {len(lines) - MAX_NOTES:,} more, which are listed by: {check}"]
 
     def _describe_folds(self) -> list[str]:
         if not self.data.folds:

@@ -50,22 +50,24 @@ _STYLE: Any = {
 P = ParamSpec("P")
 
 
-def _as_svg(draw: Callable[P, Figure]) -> Callable[P, str]:
-    """Makes a function that draws a figure return it as SVG text, in the report's style."""
+def _as_svg(draw: Callable[P, Axes]) -> Callable[P, str]:
+    """Makes a function that draws axes return their figure, with its legend, as SVG text in the report's style."""
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
         with matplotlib.rc_context(_STYLE):
-            figure, buffer = draw(*args, **kwargs), io.StringIO()
+            axes, buffer = draw(*args, **kwargs), io.StringIO()
+            figure = axes.figure
+            assert isinstance(figure, Figure)
+            _draw_legend(figure, axes)
             figure.savefig(buffer, format="svg", metadata={"Date": None})
         return buffer.getvalue()
 
     return drawn
 
 
-def _make_axes(height: float = 3.2) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.add_subplot()
+def _make_axes(height: float = 3.2) -> Axes:
+    return Figure(figsize=(WIDTH, height), layout="constrained").add_subplot()
 
 
 def _draw_bar(axes: Axes, bar: float, vertical: bool = False) -> None:
@@ -74,13 +76,13 @@ def _draw_bar(axes: Axes, bar: float, vertical: bool = False) -> None:
         line(bar, color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label=f"zero-shot {bar:.3f}", zorder=1.5)
 
 
-def _draw_legend(figure: Figure, axes: Axes, is_above: bool = False) -> None:
-    """Puts the legend outside the axes, where it covers no point; each label once."""
+def _draw_legend(figure: Figure, axes: Axes) -> None:
+    """Puts the legend outside the axes, above several and beside one, where it covers no point; each label once."""
     entries: dict[str, Any] = {}
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
         entries.setdefault(label, handle)
     handles, labels = list(entries.values()), list(entries)
-    if is_above and entries:
+    if len(figure.axes) > 1 and entries:
         figure.legend(handles, labels, loc="outside upper center", ncols=len(entries))
     elif entries:
         figure.legend(handles, labels, loc="outside right upper")
@@ -103,9 +105,9 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 @_as_svg
-def draw_trials(data: ReportData) -> Figure:
+def draw_trials(data: ReportData) -> Axes:
     """Draws the best objective of each trial in their order, with the best so far and the bar."""
-    figure, axes = _make_axes()
+    axes = _make_axes()
     scored = [trial for trial in data.trials if math.isfinite(trial.best)]
     numbers = [trial.number for trial in scored]
     _scatter_trials(axes, scored, numbers, size=30)
@@ -115,14 +117,13 @@ def draw_trials(data: ReportData) -> Figure:
     _draw_bar(axes, data.bar)
     axes.set(xlabel="trial", ylabel=f"best {data.objective.label}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    _draw_legend(figure, axes)
-    return figure
+    return axes
 
 
 @_as_svg
-def draw_curves(data: ReportData) -> Figure:
+def draw_curves(data: ReportData) -> Axes:
     """Draws the objective of every trial over its epochs; the chosen trial, or else the best, stands out."""
-    figure, axes = _make_axes()
+    axes = _make_axes()
     leading = data.chosen.trial_id if data.chosen else (data.best.trial_id if data.best else "")
     for trial in sorted(data.trials, key=lambda each: each.trial_id == leading):
         points = [(epoch, row.get(data.objective.metric, math.nan)) for epoch, row in sorted(trial.epochs.items())]
@@ -138,24 +139,23 @@ def draw_curves(data: ReportData) -> Figure:
     _draw_bar(axes, data.bar)
     axes.set(xlabel="epoch", ylabel=data.objective.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    _draw_legend(figure, axes)
-    return figure
+    return axes
 
 
 @_as_svg
-def draw_importance(importance: Mapping[str, float]) -> Figure:
+def draw_importance(importance: Mapping[str, float]) -> Axes:
     """Draws each parameter's share of the objective's variance."""
     shares = sorted(importance.items(), key=lambda item: item[1])
-    figure, axes = _make_axes(height=0.7 + 0.26 * len(shares))
+    axes = _make_axes(height=0.7 + 0.26 * len(shares))
     bars = axes.barh([name for name, _ in shares], [share for _, share in shares], color=BLUE, height=0.65)
     axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
     axes.set(xlabel="share of the variance between whole trials", xlim=(0, max(importance.values()) * 1.15))
     axes.grid(visible=False, axis="y")
-    return figure
+    return axes
 
 
 @_as_svg
-def draw_slices(data: ReportData) -> Figure:
+def draw_slices(data: ReportData) -> Axes:
     """Draws the best objective of each trial over its value of each main parameter."""
     names = data.main_parameters[:N_SLICES]
     rows = math.ceil(len(names) / 3)
@@ -167,8 +167,7 @@ def draw_slices(data: ReportData) -> Figure:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel(f"best {data.objective.label}")
-    _draw_legend(figure, grid[0][0], is_above=True)
-    return figure
+    return grid[0][0]
 
 
 def _draw_slice(axes: Axes, data: ReportData, name: str) -> None:
@@ -198,9 +197,9 @@ def _shorten(text: str, width: int = 16) -> str:
 
 
 @_as_svg
-def draw_pareto(data: ReportData) -> Figure:
+def draw_pareto(data: ReportData) -> Axes:
     """Draws Dice over the number of trained parameters, and the line that no trial is above and left of."""
-    figure, axes = _make_axes(height=3.6)
+    axes = _make_axes(height=3.6)
     trials = [trial for trial in data.trials if math.isfinite(trial.best) and trial.n_parameters > 0]
     points = {trial.trial_id: (trial.n_parameters, trial.best) for trial in trials}
     members = sorted((points[name], name) for name in data.pareto if name in points)
@@ -223,14 +222,13 @@ def draw_pareto(data: ReportData) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
     axes.set(xlabel="trained parameters", ylabel="best val Dice")
-    _draw_legend(figure, axes)
-    return figure
+    return axes
 
 
 @_as_svg
-def draw_seeds(data: ReportData) -> Figure:
+def draw_seeds(data: ReportData) -> Axes:
     """Draws each finalist's trainings with new seeds, their mean, and its Dice in the search."""
-    figure, axes = _make_axes(height=1.1 + 0.45 * len(data.finalists))
+    axes = _make_axes(height=1.1 + 0.45 * len(data.finalists))
     for place, finalist in enumerate(data.finalists):
         scores = [run.score for run in finalist.runs if not run.failure]
         axes.scatter(scores, [place] * len(scores), s=26, color=BLUE, label="one seed", zorder=3)
@@ -243,8 +241,7 @@ def draw_seeds(data: ReportData) -> Figure:
     _draw_bar(axes, data.bar, vertical=True)
     _name_rows(axes, [_name_finalist(finalist, data) for finalist in data.finalists])
     axes.set_xlabel(data.objective.label)
-    _draw_legend(figure, axes)
-    return figure
+    return axes
 
 
 def _name_finalist(finalist: Finalist, data: ReportData) -> str:
@@ -254,9 +251,9 @@ def _name_finalist(finalist: Finalist, data: ReportData) -> str:
 
 
 @_as_svg
-def draw_scales(finalist: Finalist, chosen: float, label: str) -> Figure:
-    """Draws a finalist's objective over scales of the update, a line per seed and their mean; the chosen is marked."""
-    figure, axes = _make_axes()
+def draw_scales(finalist: Finalist, chosen: float, label: str) -> Axes:
+    """Draws the objective over scales of the update: one line per seed, and their mean."""
+    axes = _make_axes()
     for run in finalist.runs:
         scales = sorted(run.score_by_scale.items())
         axes.plot(*zip(*scales, strict=True), color=GRAY, linewidth=1, marker="o", markersize=3, label="one seed")
@@ -267,19 +264,14 @@ def draw_scales(finalist: Finalist, chosen: float, label: str) -> Figure:
         axes.scatter([chosen], [best], s=120, facecolor="none", edgecolor=RED, linewidth=2, label="chosen", zorder=4)
     axes.set(xlabel="scale of the update: 0 is zero-shot, 1 the fine-tune as trained", ylabel=label)
     axes.set_xticks([scale for scale, _ in mean])
-    _draw_legend(figure, axes)
-    return figure
+    return axes
 
 
 @_as_svg
-def draw_classes(means: PairMeans, model: str, floor_words: str) -> Figure:
-    """Draws the Dice of each class, zero-shot's and the model's, between floor and ceiling.
-
-    The means are by class, with columns ``zeroshot``, perhaps ``winner``, ``floor`` and ``ceiling``; the model is what
-    the winner is called.
-    """
+def draw_classes(means: PairMeans, model: str, floor_words: str) -> Axes:
+    """Draws the Dice of each class, zero-shot's and a winner's if there is one, between floor and ceiling."""
     rows = [means.overall, *means.by_class.values()]
-    figure, axes = _make_axes(height=1.1 + 0.42 * len(rows))
+    axes = _make_axes(height=1.1 + 0.42 * len(rows))
     _draw_limits(axes, [(row["floor"], row["ceiling"]) for row in rows], f"from {floor_words} to ceiling")
     places, zeroshot = range(len(rows)), [row["zeroshot"] for row in rows]
     axes.scatter(zeroshot, places, s=42, facecolor="white", edgecolor=INK, label="zero-shot", zorder=3)
@@ -289,8 +281,7 @@ def draw_classes(means: PairMeans, model: str, floor_words: str) -> Figure:
         axes.scatter(winner, places, s=46, color=RED, label=model, zorder=4)
     _name_rows(axes, ["all pairs", *(_shorten(name, 28) for name in means.by_class)])
     axes.set(xlabel="Dice", xlim=(0, 1))
-    _draw_legend(figure, axes)
-    return figure
+    return axes
 
 
 def _draw_limits(axes: Axes, limits: Sequence[tuple[float, float]], label: str) -> None:
@@ -300,12 +291,11 @@ def _draw_limits(axes: Axes, limits: Sequence[tuple[float, float]], label: str) 
 
 
 @_as_svg
-def draw_protocols(rows: Sequence[ProtocolRow]) -> Figure:
+def draw_protocols(rows: Sequence[ProtocolRow]) -> Axes:
     """Draws zero-shot's Dice under several protocols, each between its own floor and ceiling."""
-    figure, axes = _make_axes(height=1.1 + 0.36 * len(rows))
+    axes = _make_axes(height=1.1 + 0.36 * len(rows))
     _draw_limits(axes, [(row.floor, row.ceiling) for row in rows], "from floor to ceiling")
     axes.scatter([row.dice for row in rows], range(len(rows)), s=42, color=BLUE, label="zero-shot", zorder=3)
     _name_rows(axes, [_shorten(row.name, 28) for row in rows])
     axes.set(xlabel="Dice", xlim=(0, 1))
-    _draw_legend(figure, axes)
-    return figure
+    return axes

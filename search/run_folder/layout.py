@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,11 @@ def find_run(storage: Path, run: str, option: str = "--run") -> Path:
     known = sorted(path.parent.name for path in storage.glob(f"*/{RECORD_FILE}"))
     hint = f"known are: {', '.join(known)}" if known else f"{storage} holds no searches"
     raise ConfigError.at(f"{option} {run}", "no such search", hint)
+
+
+def describe_resume(folder: Path) -> str:
+    """Returns the command that goes on with a search."""
+    return shlex.join(["python", "-m", "search.run", "--resume", str(folder)])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from search.errors import ConfigError
+from search.run_folder.layout import describe_resume
 from trainables.files.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def read_zeroshot(path: Path, protocol_id: str) -> dict[tuple[str, str], float]:
         protocols = sorted(table["protocol"].unique())
     except (ConfigError, KeyError, ValueError) as error:
         what = f"holds no scores of zero-shot SAM2 ({type(error).__name__}: {error})"
-        raise ConfigError.at(path, what, "the search has to get that far: --resume it") from error
+        fix = f"the search has to get that far: {describe_resume(path.parent)}"
+        raise ConfigError.at(path, what, fix) from error
     if protocols != [protocol_id]:
         what = f"was scored under protocol {', '.join(protocols) or 'none'}, the search says {protocol_id}"
         raise ConfigError.at(path, what, "files of two searches got mixed: search again")

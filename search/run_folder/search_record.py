@@ -73,6 +73,8 @@ class SearchRecord:
         checkpoint_url: Below which its checkpoints went; empty where they are in its folder alone.
         run_key: A tag of the parent run alone, by which a resume finds a run whose id a kill kept from being
             written here.
+        input_hashes: SHA-256 of the files of weights and texts, by option or by pathology encoder; empty in records
+            of older versions.
     """
 
     search_id: str
@@ -91,6 +93,7 @@ class SearchRecord:
     tracking_uri: str = ""
     checkpoint_url: str = ""
     run_key: str = ""
+    input_hashes: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Writes ``search.json``, whole or not at all."""

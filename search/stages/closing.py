@@ -8,11 +8,10 @@ from search.cluster.workers import call_with_resources
 from search.errors import SearchError
 from search.judging.openings import make_opening_tags
 from search.judging.verdict import Verdict
-from search.plan.resume import describe_resume
 from search.reporting.page import write_report
 from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import read_finalists
-from search.run_folder.layout import NAMING_FOLDER, RECORD_FILE, REPORT_FILE, list_results
+from search.run_folder.layout import NAMING_FOLDER, RECORD_FILE, REPORT_FILE, describe_resume, list_results
 from search.run_folder.summary import Summary
 from search.stages.session import Session
 from search.study.ranking import RankedTrial

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.errors import ConfigError
+from search.plan.problems import GIVE_DATA
 from search.run_folder.origin import Origin
 from search.run_folder.score_table import read_zeroshot, write_scores
 from search.run_folder.search_record import SearchRecord
@@ -70,10 +71,13 @@ class ComparatorScores:
         return lines + [f"  CAVEAT: {caveat}" for caveat in (*self.caveats, *record.caveats)]
 
 
-def compare_run(folder: Path, weights: Path, style: str, name: str) -> ComparatorScores:
+def compare_run(
+    folder: Path, weights: Path, style: str, name: str, record: SearchRecord | None = None
+) -> ComparatorScores:
     """Scores a comparator on the validation regions of a search and writes ``scores_val_<name>.csv``.
 
     Its style is one of :data:`trainables.evaluation.sam1_weights.STYLES`.
+    Where the data has been moved, the record says where it is now.
 
     Raises:
         ConfigError: If the folder holds no search, or not yet its zero-shot scores, or its data has changed.
@@ -82,7 +86,7 @@ def compare_run(folder: Path, weights: Path, style: str, name: str) -> Comparato
     from search.judging.test_set import judge_pairs
     from trainables.evaluation.sam1_weights import STYLES, load_sam1
 
-    record = SearchRecord.read(folder)
+    record = record or SearchRecord.read(folder)
     zeroshot = read_zeroshot(folder / "scores_val_zeroshot.csv", record.context.protocol.id)
     model = load_sam1(weights, STYLES[style])
     caveats = tuple(model.style.list_caveats(record.context.protocol))
@@ -116,7 +120,7 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     if store.fingerprint != record.data_fingerprint or gone:
         what = f"lacks {gone[0]}" if gone else f"has the fingerprint {store.fingerprint} now"
         rule = f"the search ran on the data {record.data_fingerprint}"
-        raise ConfigError.at(record.data_root, f"{what}; {rule}", "put the data back as it was")
+        raise ConfigError.at(record.data_root, f"{what}; {rule}", GIVE_DATA)
     regions = EvaluationSet(store, context.scored, context.protocol)
     return score_sam1(model, regions, lambda name: read_image(files[name]), pick_device())
 

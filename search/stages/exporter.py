@@ -49,15 +49,17 @@ class ExportReport:
         return lines
 
 
-def export_run(run_folder: Path, out: Path) -> ExportReport:
+def export_run(run_folder: Path, out: Path, record: SearchRecord | None = None) -> ExportReport:
     """Exports the model that a search chose to a folder, which is made, and only when everything is in it.
+
+    Where data or weights have been moved, the record says where they are now.
 
     Raises:
         ConfigError: If ``out`` holds files or cannot be made, or the run folder holds no search.
         SearchError: If the search has no winner, the disk is full, or the exported file does not score what the
             winner does.
     """
-    record = SearchRecord.read(run_folder)
+    record = record or SearchRecord.read(run_folder)
     if findings := check_out(out):
         raise ConfigError(findings)
     chosen = read_chosen(run_folder, record)

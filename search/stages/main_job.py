@@ -38,7 +38,7 @@ from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import count_states, read_trials
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
-from search.tracking.pages import compose_charts_url, compose_recorded_url
+from search.tracking.pages import compose_charts_url, compose_recorded_url, describe_view
 from search.tracking.recorded_runs import log_recorded_experiments
 from search.tracking.search_queue import count_waiting
 from search.tracking.tracker import Tracker
@@ -58,6 +58,7 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
     started = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if resumed is not None and (outcome := _find_end(resumed)) is not None:
+        resumed.record.write(plan.folder)  # with the places of what was moved
         console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
         return outcome
     options = plan.options
@@ -235,14 +236,15 @@ def _export(session: Session) -> None:
 def _print_end(session: Session, outcome: Sequence[str], report: Path | None, recorded: str) -> None:
     """Prints the outcome, and where the report, the trials and the recorded experiments are."""
     tracker, parent = session.tracker, session.record.parent_run_id
+    charts = compose_charts_url(tracker.uri, tracker.experiment_id, parent)
     lines = [
         *outcome,
         *([f"  report: {report}"] if report else []),
-        f"  compare the trials: run `mlflow ui` in {Path.cwd()} and open",
-        f"  {compose_charts_url(tracker.uri, tracker.experiment_id, parent)}",
+        "  compare the trials in MLflow:",
+        *(f"    {line}" for line in describe_view(tracker.uri, charts)),
     ]
     if recorded:
         lines.append("  the recorded experiments, each under its own protocol:")
-        lines.append(f"  {compose_recorded_url(tracker.uri, recorded)}")
+        lines.append(f"    open {compose_recorded_url(tracker.uri, recorded)}")
     for line in lines:
         session.say(line)

@@ -12,7 +12,7 @@ from search.stages.closing import finish_tracking
 from search.stages.session import Session
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, read_trials
-from search.tracking.pages import compose_charts_url
+from search.tracking.pages import compose_charts_url, describe_view
 from search.tracking.records import Artifact, End, Metrics, Tags
 
 
@@ -40,9 +40,10 @@ def compare_protocols(session: Session, naming: Mapping[str, float]) -> Protocol
             Artifact(str(plan.folder / PROTOCOLS_FILE)),
         ],
     )
-    for line in table.to_lines():
+    uri, experiment_id = session.tracker.uri, session.tracker.experiment_id
+    view = describe_view(uri, compose_charts_url(uri, experiment_id, parent))
+    for line in [*table.to_lines(), "  in MLflow:", *(f"    {line}" for line in view)]:
         session.say(line)
-    session.say(f"  in MLflow: {compose_charts_url(session.tracker.uri, session.tracker.experiment_id, parent)}")
     return table
 
 

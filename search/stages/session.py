@@ -13,11 +13,12 @@ from rich.console import Console
 from search.cluster.checkpoint_storage import CheckpointStorage
 from search.cluster.resources import TrialResources
 from search.errors import ConfigError, SearchError, describe_findings
+from search.plan.moved_inputs import hash_files, list_input_files
 from search.plan.places import find_taken
-from search.plan.resume import ResumedSearch, describe_resume, record_options
+from search.plan.resume import ResumedSearch, record_options
 from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import discard_choice
-from search.run_folder.layout import RECORD_FILE
+from search.run_folder.layout import RECORD_FILE, describe_resume
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.stages.provenance import describe_environment
@@ -150,6 +151,7 @@ def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) 
         tracking_uri="" if "@" in tracker.uri else tracker.uri,
         checkpoint_url=plan.places.checkpoint_url,
         run_key=uuid.uuid4().hex,
+        input_hashes=hash_files(list_input_files(plan)),
     )
 
 
@@ -185,9 +187,7 @@ def reopen_session(resumed: ResumedSearch, resources: TrialResources, tracker: T
         TrackingError: If the parent run cannot be opened again.
     """
     plan, record = resumed.plan, resumed.record
-    context = dataclasses.replace(
-        record.context, store_folder=str(plan.data.store.folder), n_workers=resources.n_workers
-    )
+    context = dataclasses.replace(record.context, n_workers=resources.n_workers)
     tags = _make_tags(plan, describe_environment())
     session = Session(plan, record, context, resources, tracker, tags, console, is_resumed=True)
     if not record.parent_run_id:

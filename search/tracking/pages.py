@@ -5,6 +5,7 @@ from urllib.parse import quote, urlencode, urlparse
 
 from search.command_line.paths import hide_password
 from search.space.recorded_experiments import RecordedExperiment
+from search.tracking.store import quote_uri
 
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
@@ -84,6 +85,13 @@ def describe_recorded_experiment(experiment: RecordedExperiment) -> str:
         )
     place = f"Recorded on the {experiment.split} split of {experiment.dataset}, not measured here."
     return f"{text} {experiment.description}. {place}"
+
+
+def describe_view(tracking_uri: str, url: str) -> list[str]:
+    """Returns what to do to see a page of a store: a command that serves a local one, and the page's address."""
+    if urlparse(tracking_uri).scheme in ("http", "https"):
+        return [f"open {url}"]
+    return [f"run  mlflow ui --backend-store-uri {quote_uri(tracking_uri)}", f"open {url}"]
 
 
 def compose_charts_url(tracking_uri: str, experiment_id: str, parent: str, ui: str = LOCAL_UI) -> str:

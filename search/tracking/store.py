@@ -1,14 +1,17 @@
 """Opens MLflow's store: its URI, timeouts, quiet loggers, the experiment."""
 
 import fcntl
+import functools
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from search.command_line.paths import hide_password
 from search.tracking.errors import TrackingError, translate_errors
 
 # A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 s by these. A request whose answer is
@@ -27,11 +30,11 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 class ExperimentDeleted(TrackingError):
     """The experiment is in the store's bin, and its name cannot be taken before it is restored."""
 
-    def __init__(self, name: str, experiment_id: str) -> None:
+    def __init__(self, name: str, experiment_id: str, uri: str) -> None:
         self.experiment_id = experiment_id
         super().__init__(
-            f"experiment '{name}' has been deleted there; restore it (mlflow experiments restore "
-            f"-x {experiment_id}) or name another"
+            f"experiment '{name}' has been deleted there; name another, or restore it by "
+            f"MLFLOW_TRACKING_URI={quote_uri(uri)} mlflow experiments restore -x {experiment_id}"
         )
 
 
@@ -80,16 +83,22 @@ def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str]) -
                 if experiment is None:
                     raise
     if experiment.lifecycle_stage != "active":
-        raise ExperimentDeleted(name, str(experiment.experiment_id))
+        raise ExperimentDeleted(name, str(experiment.experiment_id), client.tracking_uri)
     return str(experiment.experiment_id)
+
+
+def quote_uri(uri: str) -> str:
+    """Returns a store's URI as a word of a shell's command; of one that holds a password, the variable that gave it."""
+    return shlex.quote(uri) if hide_password(uri) == uri else '"$MLFLOW_TRACKING_URI"'
 
 
 def make_uri_absolute(uri: str) -> str:
     """Returns a tracking URI with its path, if relative, made absolute against the working directory."""
-    if uri.startswith("sqlite:///"):
-        database = uri[len("sqlite:///") :]
-        in_memory = database in ("", ":memory:")
-        return uri if in_memory else f"sqlite:///{_unescape(Path(database)).absolute()}"
+    if (database := find_database(uri)) is not None:
+        path, query = str(database.absolute()), "".join(uri.partition("?")[1:])
+        return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F') if takes_escapes() else path}{query}"
+    if uri.startswith("sqlite:"):
+        return uri
     if uri.startswith("file:") and not uri.startswith("file:/"):
         return Path(uri[len("file:") :]).absolute().as_uri()
     if "://" not in uri and not uri.startswith(("databricks", "file:")):
@@ -99,11 +108,18 @@ def make_uri_absolute(uri: str) -> str:
 
 def find_database(uri: str) -> Path | None:
     """Returns the file of a store that is a sqlite database; None for all others."""
-    path = uri.removeprefix("sqlite:///")
-    return Path(path) if path not in (uri, "", ":memory:") else None
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    if not uri.startswith("sqlite:///") or path in ("", ":memory:"):
+        return None
+    plain, literal = Path(unquote(path)), Path(path)
+    # MLflow escapes its default path, which is not what SQLAlchemy opens if it takes no escapes.
+    is_plain = takes_escapes() or (plain.parent.is_dir() and not literal.parent.is_dir())
+    return plain if is_plain else literal
 
 
-def _unescape(database: Path) -> Path:
-    """Returns the database that MLflow means: it escapes its default path, which SQLAlchemy takes as it is."""
-    plain = Path(unquote(str(database)))
-    return plain if plain.parent.is_dir() and not database.parent.is_dir() else database
+@functools.cache
+def takes_escapes() -> bool:
+    """Whether SQLAlchemy reads ``%20`` in a database's path as a space, as it does since version 2.1."""
+    from sqlalchemy import make_url
+
+    return make_url("sqlite:///%41").database == "A"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 
 GUARD = Path(__file__).parent / "network_guard"
 NUM_TRIALS, MAX_EPOCHS = 3, 2
@@ -103,6 +105,13 @@ def test_screen_says_demo_and_where_the_bar_was_measured(job: FinishedJob) -> No
 
 def test_json_is_the_last_line_and_equals_the_summary(job: FinishedJob) -> None:
     assert json.loads(job.screen.strip().splitlines()[-1]) == job.summary
+
+
+def test_the_printed_command_shows_the_store_of_the_search(job: FinishedJob) -> None:
+    (line,) = (line.partition("run  ")[2] for line in job.screen.splitlines() if "mlflow ui" in line)
+    uri = shlex.split(line)[-1]
+    assert line.startswith("mlflow ui --backend-store-uri ")
+    assert MlflowClient(uri).get_run(job.summary["parent_run_id"]).info.run_name == "job"
 
 
 def test_summary_holds_what_scripts_rely_on(job: FinishedJob) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import io
 import json
 import shutil
@@ -24,6 +25,7 @@ from search.command_line.options import SearchOptions
 from search.errors import ConfigError
 from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
+from search.run_folder.chosen import Chosen
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.run_folder.trial_folder import PARAMS_FILE, RESULT_FILE, locate_trial
@@ -35,7 +37,9 @@ from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
 from trainables.files.json_reader import build_record
 from trainables.files.manifest import seal_checkpoint
-from trainables.protocol.spec import PROTOCOLS
+from trainables.protocol.overlap import Overlap
+from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.spec import PROTOCOLS, Protocol
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +139,35 @@ def make_record() -> Callable[..., SearchRecord]:
             environment={"git_commit": "unknown", "packages": {"torch": "2.9"}},
         )
         return dataclasses.replace(record, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_chosen() -> Callable[..., Chosen]:
+    """Makes the model that such a search chose, with changes."""
+    chosen = Chosen(
+        **{"trial_id": "abc", "seed": 2, "checkpoint": "confirmation/trial-x/checkpoint_000004", "epoch": 5},
+        **{"scale": 0.75, "val_dice": 0.71234, "val_dice_at_1": 0.7, "seeds_mean": 0.7012, "seeds_std": 0.0123},
+        **{"n_seeds": 4, "n_finalists": 3, "protocol_id": "ab12cd34"},
+        params={"adapter.rank": 8, "optim.lr": 0.001},
+    )
+    return functools.partial(dataclasses.replace, chosen)
+
+
+@pytest.fixture(scope="session")
+def make_scores() -> Callable[..., Scores]:
+    """Makes scores of two classes in each region of a patient each; the gains, in hundredths of Dice, go round."""
+
+    def make(
+        *gains: int, n_regions: int = 12, protocol: Protocol = PROTOCOLS["recorded"], floor: float = 0.2
+    ) -> Scores:
+        pairs = [
+            PairScore(f"r{i}.png", name, f"p{i}", Overlap(30 + i + gains[i % len(gains)], 100, 100), 0.9, floor)
+            for i in range(n_regions)
+            for name in ("tumor", "stroma, fine")
+        ]
+        return Scores(protocol, tuple(pairs))
 
     return make
 

@@ -132,8 +132,11 @@ def test_a_copy_of_a_checkpoint_stops_nothing(run_folder: Path) -> None:
     assert open_test(run_folder, "--trial", "abc", "--scale", "0") == 0
 
 
-def test_regions_that_are_gone_are_named(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_regions_that_are_gone_are_asked_for_and_decoded_again(
+    run_folder: Path, small_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     change_context(run_folder, store_folder="/no/such/store")
     assert open_test(run_folder, "--trial", "abc") == 2
-    assert "/no/such/store" in capsys.readouterr().err
+    assert "  /data\n    there is no such folder\n" in (said := capsys.readouterr().err) and "--data DIR" in said
     assert len(read_openings(run_folder)) == 1  # nothing was looked at
+    assert open_test(run_folder, "--trial", "abc", "--data", str(small_root)) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 import search.predict
 from search.errors import ConfigError
-from search.predict import LEGEND_FILE, OVERLAYS_FOLDER, main, predict_images
+from search.predict import DONE_FILE, LEGEND_FILE, OVERLAYS_FOLDER, main, predict_images
 from trainables.data.images import read_mask
 from trainables.demo.tissue import make_region
 from trainables.export.class_export import ClassExport
@@ -50,7 +51,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_masks_hold_class_ids_at_the_images_own_sizes(export: Path, slides: Path, tmp_path: Path) -> None:
     images = [slides / name for name in ("larger.png", "tile.jpg", "smaller.tif")]
-    masks = predict_images(export, images, tmp_path / "masks")
+    masks = list(predict_images(export, images, tmp_path / "masks"))
     assert [mask.name for mask in masks] == ["larger.png", "tile.png", "smaller.png"]
     for mask, shape in zip(masks, [(160, 160), (96, 96), (30, 50)], strict=True):
         ids = read_mask(mask)
@@ -85,26 +86,71 @@ def test_an_export_that_needs_prompts_is_refused(slides: Path, export: Path, tmp
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / MERGED_FILE).symlink_to(export / MERGED_FILE)
     with pytest.raises(ConfigError, match="needs prompts"):
-        predict_images(tmp_path / "best", [slides / "larger.png"], tmp_path / "masks")
+        list(predict_images(tmp_path / "best", [slides / "larger.png"], tmp_path / "masks"))
 
 
-def test_what_fails_half_way_leaves_nothing(
-    export: Path, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(28, "No space left on device"), 1, "No space left on device; what is there stays"),
+        (KeyboardInterrupt(), 130, "interrupted: 1 of 3 masks are in"),
+    ],
+)
+def test_what_is_finished_stays_and_the_same_command_goes_on(
+    export: Path,
+    slides: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    said: str,
 ) -> None:
-    written = []
-    write = search.predict._write_picture
+    names, out, write = ("larger.png", "tile.jpg", "smaller.tif"), tmp_path / "masks", search.predict._write_picture
+    arguments = [*(str(slides / name) for name in names), "--model", str(export), "--out", str(out)]
 
-    def fill_disk(path: Path, picture: np.ndarray) -> None:
-        if len(written) == 2:
-            raise OSError(28, "No space left on device")
-        written.append(path)
+    def stop_at_second_mask(path: Path, picture: np.ndarray) -> None:
+        if path == out / "tile.png":
+            raise error
         write(path, picture)
 
-    monkeypatch.setattr(search.predict, "_write_picture", fill_disk)
-    images = [str(slides / "smaller.tif")]
-    assert main([*images, "--model", str(export), "--out", str(tmp_path / "masks")]) == 1
-    assert "No space left" in capsys.readouterr().err
-    assert len(written) == 2 and not list(tmp_path.iterdir())
+    monkeypatch.setattr(search.predict, "_write_picture", stop_at_second_mask)
+    assert main(arguments) == code
+    assert said in capsys.readouterr().err
+    assert {path.name for path in out.glob("*.png")} == {"larger.png", "legend.png"}
+    monkeypatch.setattr(search.predict, "_write_picture", write)
+    before = (out / "larger.png").stat().st_mtime_ns
+    with (out / DONE_FILE).open("a") as file:
+        file.write('{"mask": "ti')  # as a kill may leave it
+    assert main(arguments) == 0
+    found = capsys.readouterr()
+    assert "skipping 1 of 3 images" in found.err
+    assert found.out.splitlines()[:3] == [str(out / name) for name in ("larger.png", "tile.png", "smaller.png")]
+    assert (out / "larger.png").stat().st_mtime_ns == before
+    assert len((out / DONE_FILE).read_text().splitlines()) == 3
+    assert not list(out.rglob("*.partial"))
+
+
+def test_a_call_that_was_stopped_before_its_first_mask_goes_on(export: Path, slides: Path, tmp_path: Path) -> None:
+    (tmp_path / DONE_FILE).touch()
+    assert [mask.name for mask in predict_images(export, [slides / "tile.jpg"], tmp_path)] == ["tile.png"]
+    (tmp_path / "tile.png").unlink()  # a mask that is gone is made again
+    assert len(list(predict_images(export, [slides / "tile.jpg", slides / "smaller.tif"], tmp_path))) == 2
+
+
+@pytest.mark.parametrize("change", ["image", "model", "list"])
+def test_masks_of_another_image_or_model_are_not_mixed(export: Path, slides: Path, tmp_path: Path, change: str) -> None:
+    image, model, out = tmp_path / "a.png", shutil.copytree(export, tmp_path / "best"), tmp_path / "masks"
+    shutil.copy(slides / "larger.png", image)
+    list(predict_images(model, [image], out))
+    if change == "image":
+        Image.open(slides / "tile.jpg").save(image)
+    elif change == "model":
+        save_class_prompts(start_class_prompts(load_model("nano", None), len(NAMES) - 1, 1, seed=1), model)
+    else:
+        (out / DONE_FILE).write_text("[]\n")
+    with pytest.raises(ConfigError, match="name a new folder"):
+        list(predict_images(model, [image], out))
 
 
 @pytest.mark.parametrize("name", ["legend.png", "Legend.TIF"])
@@ -113,7 +159,7 @@ def test_an_image_whose_mask_would_be_the_legend_is_refused(
 ) -> None:
     (tmp_path / name).symlink_to(slides / "larger.png")
     with pytest.raises(ConfigError, match=r"would overwrite the colors' legend\.png"):
-        predict_images(export, [tmp_path / name], tmp_path / "masks")
+        list(predict_images(export, [tmp_path / name], tmp_path / "masks"))
 
 
 @pytest.mark.parametrize("option", ["--model", "--out", "--checkpoint", "IMAGE"])
@@ -140,7 +186,7 @@ def test_a_folder_that_cannot_be_made_is_refused(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=what):
-        predict_images(export, [slides / "larger.png"], tmp_path / out)
+        list(predict_images(export, [slides / "larger.png"], tmp_path / out))
 
 
 def test_the_mask_of_a_link_is_called_as_the_link_is(export: Path, slides: Path, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def list_regions(root: Path) -> RegionListing:
     """
     root = Path(root).resolve()
     if not root.is_dir():
-        what, fix = "there is no such folder", "give the folder that holds images/ and masks/"
+        what, fix = "there is no such folder", "give the folder that holds images/ and masks/: --data DIR"
         return RegionListing(None, True, (), (Finding(str(root), what, fix),), ())
     findings: list[Finding] = []
     images = list_folder(root / "images", IMAGE_SUFFIXES, findings)

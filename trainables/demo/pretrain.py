@@ -2,18 +2,21 @@
 
 Small images come first, where a step is cheap and the mask decoder learns what a prompt means, then nano's own
 size. An auxiliary loss makes features alike inside an object and different around it; without it the mask decoder
-waits a thousand steps for features worth attending to.
+waits a thousand steps for features worth attending to. The same command goes on with a pretraining that was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -189,14 +192,28 @@ def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
 
 
 def run_stage(
-    model: SAM2Base, stage: Stage, seed: int, checkpoint: Path, optimizers: list[torch.optim.Optimizer]
+    model: SAM2Base,
+    stage: Stage,
+    seed: int,
+    optimizers: list[torch.optim.Optimizer],
+    save: Callable[[int, float], None],
+    done: tuple[int, float] = (0, 0.0),
 ) -> None:
-    """Trains for the stage's minutes and prints scores on scenes of another seed."""
-    data = SceneBatches(stage, seed)
+    """Trains for the stage's minutes and prints scores on scenes of another seed.
+
+    Args:
+        model: In training mode.
+        stage: What is drawn, and how it is trained.
+        seed: Of the scenes.
+        optimizers: From :func:`make_optimizers`.
+        save: Called every hundred steps with the steps that are done and the minutes that they took.
+        done: The same of a stage that was stopped and goes on, with other scenes than those it has seen.
+    """
+    data = SceneBatches(stage, seed + done[0])
     fresh = list(itertools.islice(SceneBatches(stage, seed + 1_000_003), 6))
     loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4)
-    start, smooth = time.monotonic(), dict[str, float]()
-    for step, batch in enumerate(loader):
+    start, smooth = time.monotonic() - 60 * done[1], dict[str, float]()
+    for step, batch in enumerate(loader, done[0]):
         elapsed = (time.monotonic() - start) / 60
         progress = elapsed / stage.minutes
         if progress >= 1:
@@ -211,9 +228,11 @@ def run_stage(
             dice, floor = score_scenes(model, fresh)
             parts = " ".join(f"{name} {value:.3f}" for name, value in smooth.items())
             print(
-                f"{stage.side} px {elapsed:6.1f} min step {step:5d} {parts} dice {dice:.3f} box {floor:.3f}", flush=True
+                f"{stage.side} px {elapsed:6.1f} of {stage.minutes:g} min step {step:5d} {parts} dice {dice:.3f} "
+                f"box {floor:.3f}",
+                flush=True,
             )
-            save_weights(model, checkpoint)
+            save(step + 1, elapsed)
 
 
 def save_weights(model: SAM2Base, path: Path) -> None:
@@ -224,30 +243,81 @@ def save_weights(model: SAM2Base, path: Path) -> None:
     partial.replace(path)
 
 
-def main() -> None:
-    """Parses the command line and pretrains."""
+def pretrain(stages: Sequence[Stage], seed: int, start_from: Path | None, out: Path) -> None:
+    """Runs the stages and writes the weights; a call that was stopped goes on where it last saved."""
+    torch.manual_seed(seed)
+    asked = {"stages": [vars(stage) for stage in stages], "seed": seed, "start_from": str(start_from)}
+    state_file = locate_state(out)
+    saved = torch.load(state_file, weights_only=True) if state_file.is_file() else {}
+    if saved and saved["asked"] != asked:
+        raise SystemExit(f"error: {state_file} is of other stages, another seed or start: remove it, or change --out")
+    weights = load_file(start_from) if start_from else None
+    for number, stage in enumerate(stages):
+        if number < saved.get("stage", 0):
+            continue
+        model = build_architecture(MODELS["nano"], image_size=stage.side).train()
+        if weights := saved.get("weights", weights):
+            model.load_state_dict({name: value.float() for name, value in weights.items()})
+        optimizers, done = make_optimizers(model, stage.lr), saved.get("done", (0, 0.0))
+        for optimizer, state in zip(optimizers, saved.get("optimizers", ()), strict=False):
+            optimizer.load_state_dict(state)
+        print(json.dumps({"stage": number, **vars(stage), "steps_done": done[0]}), flush=True)
+        save = functools.partial(_save_all, {"asked": asked, "stage": number}, model, optimizers, out)
+        run_stage(model, stage, seed + 17 * number, optimizers, save, done)
+        weights, saved = {name: value.clone() for name, value in model.state_dict().items()}, {}
+        save_weights(model, out)
+    state_file.unlink(missing_ok=True)
+
+
+def _save_all(
+    begun: dict[str, Any],
+    model: SAM2Base,
+    optimizers: list[torch.optim.Optimizer],
+    out: Path,
+    step: int,
+    minutes: float,
+) -> None:
+    """Writes the weights, and what a stopped pretraining goes on from, each whole or not at all."""
+    save_weights(model, out)
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    content = {**begun, "done": (step, minutes), "weights": model.state_dict(), "optimizers": states}
+    partial = locate_state(out).with_suffix(".partial")
+    torch.save(content, partial)
+    partial.replace(locate_state(out))
+
+
+def locate_state(out: Path) -> Path:
+    """Returns the file that keeps weights, optimizers and progress of a pretraining that has not ended."""
+    return out.with_name(f"{out.name}.state")
+
+
+def parse_stages(text: str) -> list[Stage]:
+    """Reads stages that are separated by commas."""
+    return [Stage.parse(each) for each in text.split(",")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and pretrains; returns the exit code: 0, or 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--start-from", type=Path, help="weights to start from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--stages",
+        type=parse_stages,
         default="128:15:12:3:0.003:0.1:1,256:30:8:3:0.002:0.6:0.2,256:38:8:3:0.0015:0.8:0.2,256:24:8:3:0.001:0.9:0.2",
         help="comma-separated side:minutes:regions:objects:lr:decay_share:compact_share (see Stage)",
     )
-    arguments = parser.parse_args()
-    torch.manual_seed(arguments.seed)
-    state = load_file(arguments.start_from) if arguments.start_from else None
-    for number, text in enumerate(arguments.stages.split(",")):
-        stage = Stage.parse(text)
-        model = build_architecture(MODELS["nano"], image_size=stage.side).train()
-        if state is not None:
-            model.load_state_dict({name: value.float() for name, value in state.items()})
-        print(json.dumps({"stage": number, **vars(stage)}), flush=True)
-        run_stage(model, stage, arguments.seed + 17 * number, arguments.out, make_optimizers(model, stage.lr))
-        state = {name: value.clone() for name, value in model.state_dict().items()}
-        save_weights(model, arguments.out)
+    arguments = parser.parse_args(argv)
+    try:
+        pretrain(arguments.stages, arguments.seed, arguments.start_from, arguments.out)
+    except KeyboardInterrupt:
+        kept = locate_state(arguments.out)
+        known = f"the same command goes on from {kept}" if kept.is_file() else "nothing was written"
+        print(f"interrupted: {known}", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

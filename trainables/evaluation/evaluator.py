@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from trainables.errors import DataError
 from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan, RegionPlan
 from trainables.evaluation.semantic_masks import name_pixels, segment_classes
+from trainables.files.progress import follow
 from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
 from trainables.protocol.components import BoolMask
 from trainables.protocol.overlap import count_overlap
@@ -38,7 +39,7 @@ def collect_scores(regions: EvaluationSet, predictions: Iterable[tuple[RegionPla
     """
     store, protocol = regions.store, regions.protocol
     scores = []
-    for plan, masks in predictions:
+    for plan, masks in follow(predictions, len(regions.plans), "regions scored"):
         actual = regions.mask(plan.index)
         valid = find_valid(actual, store.ignore_ids, protocol)
         for pair, mask in zip(plan.pairs, masks, strict=True):

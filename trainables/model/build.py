@@ -36,6 +36,11 @@ class ModelSpec:
         """True for the shipped model, whose numbers say nothing about SAM2 as published."""
         return self.hub_id is None
 
+    @property
+    def side_px(self) -> int:
+        """Side of the squares that the model takes."""
+        return 256 if self.is_demo else 1024
+
 
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec

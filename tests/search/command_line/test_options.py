@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import shlex
 import typing
 
 import pytest
@@ -11,7 +13,8 @@ from search.command_line.options import (
     FIELDS,
     SearchOptions,
     SplitKind,
-    add_storage_option,
+    add_run_options,
+    compose_command,
     dash,
     make_parser,
     parse_options,
@@ -73,5 +76,14 @@ def test_help_names_every_option_with_its_text() -> None:
 @pytest.mark.parametrize(("words", "storage"), [([], "runs"), (["--storage", "else"], "else")])
 def test_searches_lie_in_runs_unless_another_storage_is_given(words: list[str], storage: str) -> None:
     parser = argparse.ArgumentParser()
-    add_storage_option(parser)
-    assert parser.parse_args(words).storage == storage
+    add_run_options(parser)
+    assert parser.parse_args(["--run", "a", *words]).storage == storage
+
+
+def test_a_command_that_is_composed_of_options_gives_the_same_options() -> None:
+    words = ["--space", "my space?.yaml", "--data", "slides #1", "--allow-leak", "--time-budget", "15m", "--seed", "3"]
+    words += ["--pathology-weights", "a=it's", "--pathology-weights", "b=c", "--gpus-per-trial", "0.5", "--name", "n"]
+    command = shlex.split(compose_command("search.check", parse_options(make_parser(), words)))
+    assert command[:3] == ["python", "-m", "search.check"]
+    again = parse_options(make_parser(), command[3:])
+    assert again == dataclasses.replace(parse_options(make_parser(), words), name=None)

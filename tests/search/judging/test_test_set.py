@@ -65,13 +65,17 @@ def test_a_second_opening_is_flagged_and_keeps_the_figures_of_the_first(tmp_path
     assert (tmp_path / "scores_test.csv").read_bytes() == first
 
 
-def test_a_look_that_dies_has_been_noted(tmp_path: Path, record: SearchRecord) -> None:
+def test_a_look_that_dies_has_been_noted_and_is_no_second_one_when_it_goes_on(
+    tmp_path: Path, record: SearchRecord
+) -> None:
     def die(calls: object) -> list[Scores]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         score_on_test(tmp_path, record, Candidate(Path("/checkpoint")), "trial a", die)
     assert [opening.candidate for opening in read_openings(tmp_path)] == ["trial a"]
+    assert look(tmp_path, record).opening == 1
+    assert look(tmp_path, record).opening == 2
 
 
 @pytest.mark.parametrize(

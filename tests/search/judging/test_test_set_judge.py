@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,23 +12,15 @@ from search.judging.test_set import judge_on_test
 from search.run_folder.score_table import write_scores
 from trainables.protocol.overlap import Overlap
 from trainables.protocol.scores import PairScore, Scores
-from trainables.protocol.spec import PROTOCOLS, Protocol, ProtocolMismatch
+from trainables.protocol.spec import PROTOCOLS, ProtocolMismatch
 
-
-def make_scores(*gains: int, protocol: Protocol = PROTOCOLS["recorded"]) -> Scores:
-    """Scores of 12 regions of a patient each; the gains, in hundredths of Dice, go round."""
-    pairs = [
-        PairScore(f"r{i}.png", name, f"p{i}", Overlap(30 + i + gains[i % len(gains)], 100, 100), ceiling=0.9, floor=0.2)
-        for i in range(12)
-        for name in ("tumor", "stroma, fine")
-    ]
-    return Scores(protocol, tuple(pairs))
+MakeScores = Callable[..., Scores]
 
 
 @pytest.mark.parametrize(
     ("gains", "word"), [((20,), "beaten"), ((-20,), "not beaten"), ((0,), "not beaten"), ((30, -26), "undecided")]
 )
-def test_the_verdict_follows_the_pairs(gains: tuple[int, ...], word: str) -> None:
+def test_the_verdict_follows_the_pairs(make_scores: MakeScores, gains: tuple[int, ...], word: str) -> None:
     verdict = judge_on_test(make_scores(*gains), make_scores(0), seed=0)
     assert verdict.word == word
     assert verdict.overall.mean_difference == pytest.approx(sum(gains) / len(gains) / 100)
@@ -35,17 +28,17 @@ def test_the_verdict_follows_the_pairs(gains: tuple[int, ...], word: str) -> Non
     assert set(verdict.per_class) == {"tumor", "stroma, fine"}
 
 
-def test_scores_of_two_protocols_are_never_compared() -> None:
+def test_scores_of_two_protocols_are_never_compared(make_scores: MakeScores) -> None:
     with pytest.raises(ProtocolMismatch, match="cannot be compared"):
         judge_on_test(make_scores(20), make_scores(0, protocol=PROTOCOLS["box"]), seed=0)
 
 
-def test_a_protocol_of_another_name_is_the_same_protocol() -> None:
+def test_a_protocol_of_another_name_is_the_same_protocol(make_scores: MakeScores) -> None:
     renamed = dataclasses.replace(PROTOCOLS["recorded"], name="mine")
     assert judge_on_test(make_scores(20, protocol=renamed), make_scores(0), seed=0).word == "beaten"
 
 
-def test_without_prompts_only_classes_that_are_shown_are_compared(tmp_path: Path) -> None:
+def test_without_prompts_only_classes_that_are_shown_are_compared(make_scores: MakeScores, tmp_path: Path) -> None:
     def name_alike(dice: int) -> Scores:
         shown = make_scores(dice, protocol=PROTOCOLS["auto"])
         absent = PairScore("r0.png", "vessel", "p0", Overlap(0, dice, 0), ceiling=1.0, floor=0.0)

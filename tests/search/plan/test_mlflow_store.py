@@ -83,3 +83,15 @@ def test_a_folder_is_a_store_only_where_mlflow_takes_it(cwd: Path, monkeypatch: 
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     with pytest.raises(ConfigError, match="MLFLOW_ALLOW_FILE_STORE"):
         check_tracking("./mlruns")
+
+
+def test_an_old_sqlalchemy_could_not_open_a_database_in_a_folder_with_a_question_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "why?").mkdir()
+    monkeypatch.chdir(tmp_path / "why?")
+    check_tracking(None)
+    monkeypatch.setattr("search.plan.mlflow_store.takes_escapes", lambda: False)  # as before SQLAlchemy 2.1
+    with pytest.raises(ConfigError, match=r"what follows the \? .* set MLFLOW_TRACKING_URI"):
+        check_tracking(None)
+    check_tracking(f"sqlite:///{tmp_path}/team.db")

@@ -2,64 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
 from search.cluster.resources import TrialResources
-from search.command_line.options import SearchOptions, make_parser, parse_options
+from search.command_line.options import make_parser, parse_options
 from search.errors import ConfigError
 from search.plan.planner import make_plan
-from search.plan.resume import ResumedSearch, describe_resume, read_resumed
+from search.plan.resume import ResumedSearch, read_resumed
+from search.plan.search_plan import SearchPlan
+from search.run_folder.layout import describe_resume
 from search.run_folder.search_record import SearchRecord
+from search.space.config import find_space
 from search.stages.session import claim_folder, open_session, reopen_session
 from search.tracking.tracker import Tracker
 from trainables.errors import InputError
 
-RESOURCES = TrialResources(cpus=1, gpus=0.0, concurrent=1)
-SPACE = """
-protocol: recorded
-space:
-  optim.lr: {low: 0.0001, high: 0.01, log: true}
-num_trials: 4
-max_epochs: 2
-"""
+RESOURCES, CONSOLE = TrialResources(cpus=1, gpus=0.0, concurrent=1), Console(file=io.StringIO())
+Begin = Callable[[str], Path]
 
 
 @pytest.fixture
-def begun(tmp_path: Path, tracker: Tracker) -> Path:
-    """The folder of a search that has begun, with a space file, data and a storage beside it."""
-    for folder in ("images", "masks"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-    for number in range(3):
-        write_region(tmp_path / "data", number)
-    (tmp_path / "own.yaml").write_text(SPACE)
-    return begin(tmp_path, tracker, "first")
+def begin(plan: SearchPlan, tracker: Tracker, tmp_path: Path) -> Begin:
+    """Begins a search over a space file beside the data, and returns its folder."""
+    shutil.copy(find_space("lora.yaml"), tmp_path / "own.yaml")
+    options = dataclasses.replace(plan.options, space=str(tmp_path / "own.yaml"), confirm=0, max_concurrent=1)
+
+    def start(name: str) -> Path:
+        mine = make_plan(dataclasses.replace(options, name=name, num_trials=4))
+        return open_session(claim_folder(mine), RESOURCES, tracker, CONSOLE).plan.folder
+
+    return start
 
 
-def write_region(root: Path, number: int, shade: int = 100) -> None:
-    Image.fromarray(np.full((64, 64, 3), shade + number, np.uint8)).save(root / "images" / f"{number}.png")
-    Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
-
-
-def begin(folder: Path, tracker: Tracker, name: str) -> Path:
-    places = {"space": str(folder / "own.yaml"), "data": str(folder / "data"), "storage": str(folder / "runs")}
-    plan = make_plan(SearchOptions(**places, name=name, seed=4, confirm=0, max_concurrent=1))
-    open_session(claim_folder(plan), RESOURCES, tracker, make_console())
-    return plan.folder
-
-
-def make_console() -> Console:
-    return Console(file=io.StringIO())
+@pytest.fixture
+def begun(begin: Begin) -> Path:
+    return begin("first")
 
 
 def resume(run: str, storage: Path, *options: str) -> ResumedSearch:
@@ -81,8 +70,8 @@ def test_where_it_runs_stays_unless_given(begun: Path) -> None:
     assert resume("first", begun.parent, "--max-concurrent", "2").plan.options.max_concurrent == 2
 
 
-def test_last_is_the_search_that_was_begun_or_resumed_last(begun: Path, tmp_path: Path, tracker: Tracker) -> None:
-    second = begin(tmp_path, tracker, "second")
+def test_last_is_the_search_that_was_begun_or_resumed_last(begun: Path, begin: Begin, tmp_path: Path) -> None:
+    second = begin("second")
     os.utime(begun / "search.json", (1, 1))
     assert resume("last", begun.parent).plan.folder == second
     with pytest.raises(ConfigError, match="holds no searches"):
@@ -93,7 +82,7 @@ def test_more_trials_are_added_to_the_same_parent_run(begun: Path, tracker: Trac
     resumed = resume("first", begun.parent, "--num-trials", "6")
     assert resumed.adds_trials
     tracker.finish(resumed.record.parent_run_id, "KILLED")
-    session = reopen_session(resumed, RESOURCES, tracker, make_console())
+    session = reopen_session(resumed, RESOURCES, tracker, CONSOLE)
     assert tracker.read_status(session.record.parent_run_id) == "RUNNING"
     again = resume("first", begun.parent)
     assert (again.plan.config.num_trials, again.adds_trials) == (6, False)
@@ -114,14 +103,14 @@ def test_what_the_search_has_decided_stays(begun: Path, options: list[str], foun
 
 
 def test_changed_pixels_are_refused(begun: Path, tmp_path: Path) -> None:
-    write_region(tmp_path / "data", 1, shade=90)
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "data" / "images" / "1.png")
     with pytest.raises(ConfigError, match="has changed since the search began"):
         resume("first", begun.parent)
 
 
 def test_a_changed_space_is_refused(begun: Path) -> None:
     space = begun / "own.yaml"
-    space.write_text(space.read_text().replace("high: 0.01", "high: 0.02"))
+    space.write_text(space.read_text().replace("high: 1.0e-2", "high: 2.0e-2"))
     with pytest.raises(ConfigError, match="space of the space: has changed"):
         resume("first", begun.parent)
 

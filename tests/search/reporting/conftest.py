@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,25 +25,25 @@ from search.space.objective import Objective
 from search.study.distributions import to_distributions
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT
-from trainables.context import TrialContext
 from trainables.files.json_reader import build_record
-from trainables.protocol.spec import PROTOCOLS
 
 EVIL = "<script>alert(1)</script> $\\alpha & 'co'"
 CLASSES = ("tumor", EVIL)
 BY_DICE = Objective()
 
 
-def make_record(space: str = "lora.yaml", objective: Objective = BY_DICE) -> SearchRecord:
-    config = dataclasses.replace(load_config(find_space(space)), objective=objective)
-    context = TrialContext("nano", None, "/store", ("a.png",), ("c.png",), PROTOCOLS["recorded"], 3, 7, {}, 0)
-    split = {"train": ["a.png"], "val": ["c.png"], "test": ["d.png"]}
-    command = ["/somewhere/search/run.py", "--space", "my space.yaml"]
-    environment = {"git_commit": "abc", "python": "3.11", "platform": "Linux", "packages": {"torch": "2.9"}}
-    return SearchRecord(
-        *("first", "lora", "run", "/data", split, "Drawn here.", "0123456789ab", "demo data (synthetic tissue)"),
-        *(config.to_dict(), context, {**environment, "command": command}, [f"leak {EVIL}"]),
-    )
+@pytest.fixture
+def begin(make_record: Callable[..., SearchRecord]) -> Callable[..., SearchRecord]:
+    """Makes the record of a demo search with a leak, over a shipped space and for an objective."""
+
+    def make(space: str = "lora.yaml", objective: Objective = BY_DICE) -> SearchRecord:
+        config = dataclasses.replace(load_config(find_space(space)), objective=objective).to_dict()
+        command = ["/somewhere/search/run.py", "--space", "my space.yaml"]
+        environment = {"git_commit": "abc", "python": "3.11", "platform": "Linux", "packages": {"torch": "2.9"}}
+        changes: dict[str, Any] = {"demo": "demo data (synthetic tissue)", "caveats": [f"leak {EVIL}"]}
+        return make_record(config=config, environment={**environment, "command": command}, **changes)
+
+    return make
 
 
 def add_trials(folder: Path, record: SearchRecord, dice: Sequence[Sequence[float]]) -> None:
@@ -96,31 +96,29 @@ def write_chosen(folder: Path) -> None:
     Chosen(**choice, **figures, n_seeds=2, n_finalists=2, refit=False, params={}).write(folder)
 
 
-def write_finished(folder: Path, summary: Summary, objective: Objective = BY_DICE) -> None:
-    """Writes the folder of a search that came to its end."""
-    folder.mkdir()
-    record = make_record(objective=objective)
-    record.write(folder)
-    whole = [[0.6, 0.66, 0.5], [0.6, 0.5, 0.4], *([0.5, 0.5, n / 10] for n in range(3))]
-    add_trials(folder, record, [[0.4], *whole, []])
-    write_pairs(folder / "scores_val_zeroshot.csv", ["zeroshot"])
-    write_pairs(folder / "scores_test.csv", ["winner", "zeroshot"])
-    write_chosen(folder)
-    content = {**summary.to_dict(), "best_trial": "t1", "objective": list(objective.metrics)}
-    build_record(content, Summary).write(folder)
-    (folder / "overlays").mkdir()
-    Image.new("RGB", (60, 20), "purple").save(folder / "overlays" / "r&1.png")
-
-
 @pytest.fixture
-def make() -> SimpleNamespace:
+def make(begin: Callable[..., SearchRecord]) -> SimpleNamespace:
     """The writers of a search's folder and of its parts."""
-    return SimpleNamespace(
-        record=make_record, trials=add_trials, pairs=write_pairs, chosen=write_chosen, finished=write_finished
-    )
+
+    def finish(folder: Path, summary: Summary, objective: Objective = BY_DICE) -> None:
+        """Writes the folder of a search that came to its end."""
+        folder.mkdir()
+        record = begin(objective=objective)
+        record.write(folder)
+        whole = [[0.6, 0.66, 0.5], [0.6, 0.5, 0.4], *([0.5, 0.5, n / 10] for n in range(3))]
+        add_trials(folder, record, [[0.4], *whole, []])
+        write_pairs(folder / "scores_val_zeroshot.csv", ["zeroshot"])
+        write_pairs(folder / "scores_test.csv", ["winner", "zeroshot"])
+        write_chosen(folder)
+        content = {**summary.to_dict(), "best_trial": "t1", "objective": list(objective.metrics)}
+        build_record(content, Summary).write(folder)
+        (folder / "overlays").mkdir()
+        Image.new("RGB", (60, 20), "purple").save(folder / "overlays" / "r&1.png")
+
+    return SimpleNamespace(record=begin, trials=add_trials, pairs=write_pairs, chosen=write_chosen, finished=finish)
 
 
 @pytest.fixture
-def finished(tmp_path: Path, summary: Summary) -> Path:
-    write_finished(tmp_path / "first", summary)
+def finished(tmp_path: Path, summary: Summary, make: SimpleNamespace) -> Path:
+    make.finished(tmp_path / "first", summary)
     return tmp_path / "first"

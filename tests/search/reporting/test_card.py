@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -19,7 +19,6 @@ from search.run_folder.chosen import Chosen
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from trainables.adapters.adapted_model import attach_adapters, get_base, save_adapters
-from trainables.context import TrialContext
 from trainables.model.build import ASSETS, MODELS
 from trainables.model.fusion import add_fusion
 from trainables.model.pathology_encoder import compute_fingerprint
@@ -27,46 +26,38 @@ from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
 
-CHOSEN = Chosen(
-    trial_id="abc",
-    seed=2,
-    checkpoint="confirmation/trial-x/checkpoint_000004",
-    epoch=5,
-    scale=0.75,
-    val_dice=0.71234,
-    val_dice_at_1=0.7,
-    seeds_mean=0.7012,
-    seeds_std=0.0123,
-    n_seeds=4,
-    n_finalists=3,
-    refit=False,
-    protocol_id="ab12cd34",
-    params={"adapter.rank": 8, "optim.lr": 0.001},
-)
+ReadCard = Callable[..., str]
 
 
-def make_record(model: str = "nano", demo: str = "") -> SearchRecord:
-    context = TrialContext(model, None, "/store", ("a",), ("b",), PROTOCOLS["recorded"], 8, 3, {}, 0)
+@pytest.fixture
+def read_card(make_record: Callable[..., SearchRecord], make_chosen: Callable[..., Chosen]) -> ReadCard:
+    """Returns a card; takes changes of the chosen model, and under their names those of a search and of its context."""
+
+    def read(
+        summary: Summary | None = None,
+        record: Mapping[str, Any] = MappingProxyType({}),
+        context: Mapping[str, Any] = MappingProxyType({}),
+        card: Mapping[str, Any] = MappingProxyType({}),
+        **chosen: Any,
+    ) -> str:
+        begun = make_record(context, **record)
+        return Card(begun, make_chosen(**chosen), summary, **{"stock_dice": 0.71229, **card}).to_markdown()
+
+    return read
+
+
+def test_figures_stand_beside_the_bar_under_their_protocol(
+    read_card: ReadCard, make_summary: Callable[..., Summary]
+) -> None:
+    environment = {"git_commit": "c0ffee", "packages": {"torch": "2.14.1", "sam2": "1.1.0"}}
     split = {"train": ["a", "e"], "val": ["b"], "test": ["c", "d", "f"]}
-    environment: dict[str, Any] = {"git_commit": "c0ffee", "packages": {"torch": "2.14.1", "sam2": "1.1.0"}}
-    return SearchRecord(
-        *("first", "lora", "run", "/data", split, "Drawn here with seed 3.", "0123456789ab", demo),
-        *({}, context, environment),
-    )
-
-
-def read_card(record: SearchRecord, summary: Summary | None = None, **changes: Any) -> str:
-    return Card(record, dataclasses.replace(CHOSEN, **changes), summary, stock_dice=0.71229).to_markdown()
-
-
-def test_figures_stand_beside_the_bar_under_their_protocol(make_summary: Callable[..., Summary]) -> None:
-    card = read_card(make_record(), make_summary(verdict="undecided"))
+    card = read_card(make_summary(verdict="undecided"), {"split": split, "environment": environment}, {"seed": 3})
     for part in (
         *("| this model | 0.7123 | 0.6812 |", "| zero-shot, measured alike | 0.6000 | 0.6134 |"),
         *("| 0.5123 |", "| 0.9321 |", "stock `SAM2ImagePredictor` | 0.7123 |", "**undecided**", "16 trials"),
         *("best of 3 configurations", "over 4 seeds (0.7012, standard deviation 0.0123)", "multiplied by 0.75"),
         *(PROTOCOLS["recorded"].describe(), "0.517", "BCSS test set", "2 train, 1 val, 3 test"),
-        *("0123456789ab", "Drawn here with seed 3.", "Seed of the search 3", "c0ffee", "torch 2.14.1"),
+        *("0123456789ab", "Drawn here.", "Seed of the search 3", "c0ffee", "torch 2.14.1"),
         *("`first`", "`abc`", "seed 2, epoch 5", "| `adapter.rank` | 8 |", "| `optim.lr` | 0.001 |"),
     ):
         assert part in card, part
@@ -86,21 +77,23 @@ def test_figures_stand_beside_the_bar_under_their_protocol(make_summary: Callabl
     ],
 )
 def test_the_outcome_is_named(
-    make_summary: Callable[..., Summary], outcome: dict[str, Any], chosen: dict[str, Any], words: str
+    read_card: ReadCard,
+    make_summary: Callable[..., Summary],
+    outcome: dict[str, Any],
+    chosen: dict[str, Any],
+    words: str,
 ) -> None:
-    assert words in read_card(make_record(), make_summary(**outcome), **chosen)
+    assert words in read_card(make_summary(**outcome), **chosen)
 
 
-def test_an_early_export_has_no_other_scale_no_test_figure_and_no_verdict() -> None:
-    early = Card(make_record(), CHOSEN, None, stock_dice=0.7, has_choice=False).to_markdown()
+def test_an_early_export_has_no_other_scale_no_test_figure_and_no_verdict(read_card: ReadCard) -> None:
+    early = read_card(card={"has_choice": False})
     assert "no other scale was tried" in early and "best of several scales" not in early
     assert "| this model | 0.7123 | not scored |" in early and "Against zero-shot" not in early
 
 
-def test_the_use_of_class_prompts_is_described(summary: Summary) -> None:
-    record = make_record()
-    record = dataclasses.replace(record, context=dataclasses.replace(record.context, protocol=PROTOCOLS["auto"]))
-    card = read_card(record, summary)
+def test_the_use_of_class_prompts_is_described(read_card: ReadCard, summary: Summary) -> None:
+    card = read_card(summary, context={"protocol": PROTOCOLS["auto"]})
     for part in (
         *("python -m search.predict --model", "class_prompts.safetensors", "needs no prompts"),
         *("these files, read again", "one class everywhere (floor)", "untrained class prompts"),
@@ -108,25 +101,25 @@ def test_the_use_of_class_prompts_is_described(summary: Summary) -> None:
     ):
         assert part in card
     assert "WiSE-FT" not in card and "prompt box" not in card
-    assert "search.predict" not in read_card(make_record(), summary)
+    assert "search.predict" not in read_card(summary)
 
 
-def test_a_demo_is_marked_and_real_data_are_not() -> None:
+def test_a_demo_is_marked_and_real_data_are_not(read_card: ReadCard) -> None:
     demo = "demo data (synthetic tissue)"
-    assert f"**Made with {demo}: its numbers say nothing about tissue.**" in read_card(make_record(demo=demo))
-    assert "demo" not in read_card(make_record(model="large")).lower()
+    assert f"**Made with {demo}: its numbers say nothing about tissue.**" in read_card(record={"demo": demo})
+    assert "demo" not in read_card(context={"model": "large"}).lower()
 
 
 @pytest.mark.parametrize("model", sorted(set(MODELS) - {"nano"}))
-def test_stock_models_are_built_by_their_stock_config(model: str) -> None:
-    card = read_card(make_record(model))
+def test_stock_models_are_built_by_their_stock_config(read_card: ReadCard, model: str) -> None:
+    card = read_card(context={"model": model})
     assert f'build_sam2("{MODELS[model].config}", "sam2.pt"' in card
     assert "initialize_config_dir" not in card
 
 
-def test_caveats_stand_at_the_top(make_summary: Callable[..., Summary]) -> None:
+def test_caveats_stand_at_the_top(read_card: ReadCard, make_summary: Callable[..., Summary]) -> None:
     caveat = "leak allowed by --allow-leak: patient X stands in 2 parts"
-    card = read_card(make_record(), make_summary(caveats=[caveat]))
+    card = read_card(make_summary(caveats=[caveat]))
     assert f"**L{caveat[1:]}.**" in card.split("## Dice")[0]
 
 
@@ -138,11 +131,13 @@ def kept_hydra() -> Iterator[None]:
     GlobalHydra.instance().hydra = before
 
 
-def test_the_example_for_nano_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_hydra: None) -> None:
+def test_the_example_for_nano_runs(
+    read_card: ReadCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_hydra: None
+) -> None:
     base = load_model("nano", None)
     torch.save({"model": base.state_dict()}, tmp_path / "sam2.pt")
     shutil.copy(ASSETS / MODELS["nano"].config, tmp_path)
-    code = re.findall(r"```python\n(.*?)```", read_card(make_record()), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", read_card(), re.DOTALL)
     assert len(code) == 1
     assert "/absolute/path/of/this/folder" in code[0]
     monkeypatch.chdir(tmp_path)
@@ -154,26 +149,23 @@ def test_the_example_for_nano_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 FUSED = {"fusion.kind": "concat", "fusion.encoder": "test_vit", "adapter.kind": "none"}
 
 
-def read_unmerged_card(params: dict[str, Any], **changes: Any) -> str:
-    record = make_record()
-    record = dataclasses.replace(record, context=dataclasses.replace(record.context, **changes))
-    chosen = dataclasses.replace(CHOSEN, params=params, scale=1.0)
-    return Card(record, chosen, None, 0.7, "a fusion with the encoder test_vit").to_markdown()
+UNMERGED: dict[str, Any] = {"card": {"unmergeable": "a fusion with the encoder test_vit"}, "scale": 1.0}
 
 
-def test_what_cannot_be_merged_says_why_and_how_to_load_it() -> None:
-    weights = {"test_vit": "/private/vit.safetensors"}
-    card = read_unmerged_card(FUSED, model="large", checkpoint="/private/sam2.1.pt", pathology_weights=weights)
+def test_what_cannot_be_merged_says_why_and_how_to_load_it(read_card: ReadCard) -> None:
+    weights = {"pathology_weights": {"test_vit": "/private/vit.safetensors"}}
+    context = {"model": "large", "checkpoint": "/private/sam2.1.pt", **weights}
+    card = read_card(context=context, params=FUSED, **UNMERGED)
     assert "There is no `sam2.pt`: a fusion with the encoder test_vit cannot be merged" in card
     assert 'checkpoint="/absolute/path/of/sam2.1.pt"' in card
     assert 'pathology_weights={"test_vit": "/absolute/path/of/vit.safetensors"}' in card
     assert "these files, read again" in card
     assert "build_sam2" not in card and "SAM2ImagePredictor` |" not in card and "private" not in card
-    plain = read_unmerged_card({**FUSED, "fusion.kind": "none"}, pathology_weights=weights)
+    plain = read_card(context=weights, params={**FUSED, "fusion.kind": "none"}, **UNMERGED)
     assert "pathology_weights=" not in plain
 
 
-def test_the_example_for_what_cannot_be_merged_runs(tmp_path: Path) -> None:
+def test_the_example_for_what_cannot_be_merged_runs(read_card: ReadCard, tmp_path: Path) -> None:
     recipe = Recipe.from_flat(FUSED)
     adapted = attach_adapters(load_model("nano", None), recipe.adapter, 0)
     add_fusion(get_base(adapted), recipe.fusion, {}, 0)
@@ -181,7 +173,7 @@ def test_the_example_for_what_cannot_be_merged_runs(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps(FUSED))
     base = {"model": "nano", "fingerprint": compute_fingerprint(load_model("nano", None))}
     (tmp_path / "base.json").write_text(json.dumps(base))
-    (code,) = re.findall(r"```python\n(.*?)```", read_unmerged_card(FUSED), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", read_card(params=FUSED, **UNMERGED), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code.replace("/absolute/path/of/this/folder", str(tmp_path)), names)
     wanted = get_base(adapted).state_dict()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,39 +13,21 @@ from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.study.ranking import read_chosen
-from trainables.context import TrialContext
 from trainables.data.folds import Fold
-from trainables.protocol.spec import PROTOCOLS
-
-CHOSEN = Chosen(
-    trial_id="abc",
-    params={"a.b": 1},
-    seed=2,
-    epoch=2,
-    scale=0.5,
-    val_dice=0.7,
-    seeds_mean=0.65,
-    seeds_std=0.01,
-    n_seeds=3,
-    n_finalists=3,
-    checkpoint="confirmation/t/checkpoint_000001",
-    val_dice_at_1=0.6,
-    protocol_id="ab12cd34",
-)
 
 
 @pytest.fixture
-def record() -> SearchRecord:
-    context = TrialContext("nano", None, "/store", ("a",), ("b",), PROTOCOLS["recorded"], 8, 3, {}, 0)
-    config: dict[str, Any] = {"sampler": {"kind": "random"}}
-    split = {"train": ["a"], "val": ["b"], "test": ["c"]}
-    return SearchRecord("first", "lora", "run", "/data", split, "", "0123", "", config, context, {})
+def record(make_record: Callable[..., SearchRecord]) -> SearchRecord:
+    return make_record(config={"sampler": {"kind": "random"}})
 
 
-def test_the_written_choice_is_read_back(tmp_path: Path, record: SearchRecord) -> None:
-    CHOSEN.write(tmp_path)
-    assert read_chosen(tmp_path, record) == CHOSEN
-    assert CHOSEN.locate(tmp_path) == tmp_path / "confirmation/t/checkpoint_000001"
+def test_the_written_choice_is_read_back(
+    tmp_path: Path, record: SearchRecord, make_chosen: Callable[..., Chosen]
+) -> None:
+    chosen = make_chosen()
+    chosen.write(tmp_path)
+    assert read_chosen(tmp_path, record) == chosen
+    assert chosen.locate(tmp_path) == tmp_path / "confirmation/trial-x/checkpoint_000004"
 
 
 def test_a_damaged_choice_is_reported_by_its_name(tmp_path: Path, record: SearchRecord, damaged: str) -> None:
@@ -56,8 +36,10 @@ def test_a_damaged_choice_is_reported_by_its_name(tmp_path: Path, record: Search
         read_chosen(tmp_path, record)
 
 
-def test_a_choice_with_a_value_of_another_type_is_damage(tmp_path: Path, record: SearchRecord) -> None:
-    dataclasses.replace(CHOSEN, checkpoint=None).write(tmp_path)  # type: ignore[arg-type]
+def test_a_choice_with_a_value_of_another_type_is_damage(
+    tmp_path: Path, record: SearchRecord, make_chosen: Callable[..., Chosen]
+) -> None:
+    make_chosen(checkpoint=None).write(tmp_path)
     with pytest.raises(ConfigError, match=r"chosen\.json: .*checkpoint must be a valid string, but got None"):
         read_chosen(tmp_path, record)
 
@@ -80,7 +62,9 @@ def test_a_search_without_checkpoints_has_no_choice(tmp_path: Path, record: Sear
         read_chosen(tmp_path, record)
 
 
-def test_a_cross_validation_without_its_refit_has_nothing_to_export(tmp_path: Path, record: SearchRecord) -> None:
-    record = dataclasses.replace(record, context=dataclasses.replace(record.context, folds=(Fold(("a",), ("b",)),)))
+def test_a_cross_validation_without_its_refit_has_nothing_to_export(
+    tmp_path: Path, make_record: Callable[..., SearchRecord]
+) -> None:
+    record = make_record({"folds": (Fold(("a",), ("b",)),)}, config={"sampler": {"kind": "random"}})
     with pytest.raises(SearchError, match="did not come to its refit"):
         read_chosen(tmp_path, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,26 +12,15 @@ from search.errors import ConfigError
 from search.judging.test_set import judge_on_test
 from search.run_folder.score_table import format_rows, read_means, read_table, read_zeroshot, write_scores
 from search.verdict import main as judge_file
-from trainables.protocol.overlap import Overlap
-from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.scores import Scores
 from trainables.protocol.spec import PROTOCOLS
 
 PROTOCOL = PROTOCOLS["recorded"]
 
 
-def make_scores(gain: int, n_regions: int = 3) -> Scores:
-    """Returns scores of two classes in each region; the gain is in hundredths of Dice."""
-    pairs = [
-        PairScore(f"r{i}.png", name, f"p{i}", Overlap(30 + i + gain, 100, 100), ceiling=0.9, floor=1 / 3)
-        for i in range(n_regions)
-        for name in ("tumor", "stroma, fine")
-    ]
-    return Scores(PROTOCOL, tuple(pairs))
-
-
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
-    scores = {"winner": make_scores(20), "zeroshot": make_scores(0)}
+def table(make_scores: Callable[..., Scores], tmp_path: Path) -> Path:
+    scores = {"winner": make_scores(20, n_regions=3, floor=1 / 3), "zeroshot": make_scores(0, n_regions=3, floor=1 / 3)}
     write_scores(tmp_path / "scores.csv", scores, {"test_opening": "1", "caveats": ""})
     return tmp_path / "scores.csv"
 
@@ -69,8 +59,10 @@ def test_zero_shot_is_read_under_its_protocol_alone(table: Path) -> None:
         read_zeroshot(table.parent / "none.csv", PROTOCOL.id)
 
 
-def test_the_verdict_command_reads_what_is_written(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scores = {"winner": make_scores(20, 12), "zeroshot": make_scores(0, 12)}
+def test_the_verdict_command_reads_what_is_written(
+    make_scores: Callable[..., Scores], table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {"winner": make_scores(20), "zeroshot": make_scores(0)}
     write_scores(table, scores)
     assert judge_file(["--scores", str(table), "--candidate", "winner", "--baseline", "zeroshot", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

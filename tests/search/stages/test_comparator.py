@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,11 @@ from search.stages.comparator import RUN_KIND, ComparatorScores, log_comparison
 from search.stages.session import Session
 from search.tracking.errors import TrackingError
 from search.tracking.pages import PARENT_TAG, RUN_KIND_TAG
-from trainables.protocol.overlap import Overlap
-from trainables.protocol.scores import PairScore, Scores
-from trainables.protocol.spec import PROTOCOLS
-
-
-def make_scores(gain: int) -> Scores:
-    pairs = [
-        PairScore(f"{i}.png", "tumor", f"p{i}", Overlap(30 + i + gain, 100, 100), ceiling=0.9, floor=0.2)
-        for i in range(8)
-    ]
-    return Scores(PROTOCOLS["box"], tuple(pairs))
+from trainables.protocol.scores import Scores
 
 
 @pytest.fixture
-def comparison(tmp_path: Path) -> ComparatorScores:
+def comparison(make_scores: Callable[..., Scores], tmp_path: Path) -> ComparatorScores:
     (tmp_path / "medsam.pth").write_bytes(b"weights")
     (tmp_path / "scores_val_medsam.csv").write_text("file,class\n")
     scores, verdict = make_scores(10), judge_on_test(make_scores(10), make_scores(0), seed=0)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from search.errors import ConfigError
 from search.export import main
-from search.run_folder.layout import CHOSEN_FILE
+from search.run_folder.chosen import Chosen
 from search.run_folder.search_record import SearchRecord
 from search.stages.exporter import TOLERANCE, export_run
-from trainables.context import TrialContext
 from trainables.data.store import RegionStore
 from trainables.export.unmerged import load_unmerged
 from trainables.model.weights import load_model
@@ -29,12 +26,20 @@ FUSION: Mapping[str, Scalar] = {"adapter.kind": "none", "fusion.kind": "concat",
 
 
 @pytest.fixture
-def finish(small_root: Path, small_store: RegionStore, tmp_path: Path) -> Finish:
+def finish(
+    small_root: Path,
+    small_store: RegionStore,
+    tmp_path: Path,
+    make_record: Callable[..., SearchRecord],
+    make_chosen: Callable[..., Chosen],
+) -> Finish:
     """Makes the folder of a search that has chosen a fine-tune of one epoch, at a scale."""
 
     def make(params: Mapping[str, Scalar], scale: float) -> Path:
-        train, val = small_store.names[:1], small_store.names[1:2]
-        context = TrialContext("nano", None, str(small_store.folder), train, val, PROTOCOLS["box"], 1, 0, {}, 0)
+        shared = {"store_folder": str(small_store.folder), "train": small_store.names[:1], "seed": 0, "fixed": {}}
+        shared |= {"val": small_store.names[1:2], "protocol": PROTOCOLS["box"], "max_epochs": 1}
+        record = make_record(shared, data_root=str(small_root), config={"sampler": {"kind": "tpe"}})
+        context = record.context
         values = {**params, "optim.lr": 5e-3, "augment.kind": "none"}
         base, recipe = load_model("nano", None).state_dict(), Recipe.from_flat(values)
         fit = FineTune(context, context.list_folds()[0], base, recipe, torch.device("cpu"))
@@ -42,18 +47,8 @@ def finish(small_root: Path, small_store: RegionStore, tmp_path: Path) -> Finish
         run = tmp_path / "run"
         (run / "trial").mkdir(parents=True)
         fit.save(run / "trial")
-        environment: dict[str, Any] = {"git_commit": "c0ffee", "packages": {"torch": "2"}}
-        split = {"train": list(train), "val": list(val), "test": []}
-        SearchRecord(
-            *("first", "lora", "run", str(small_root), split, "Drawn.", "0123", ""),
-            *({"sampler": {"kind": "tpe"}}, context, environment),
-        ).write(run)
-        chosen = {
-            **{"trial_id": "abc", "seed": 0, "checkpoint": "trial", "epoch": 1, "scale": scale, "val_dice": 0.5},
-            **{"val_dice_at_1": 0.5, "seeds_mean": 0.5, "seeds_std": 0.0, "n_seeds": 1, "n_finalists": 0},
-            **{"refit": False, "protocol_id": PROTOCOLS["box"].id, "params": values},
-        }
-        (run / CHOSEN_FILE).write_text(json.dumps(chosen))
+        record.write(run)
+        make_chosen(checkpoint="trial", params=values, scale=scale, protocol_id=PROTOCOLS["box"].id).write(run)
         return run
 
     return make

@@ -16,6 +16,7 @@ from search.tracking.pages import (
     compose_recorded_url,
     describe_recorded_bar,
     describe_recorded_experiment,
+    describe_view,
 )
 
 
@@ -32,6 +33,19 @@ def test_charts_address(store: str, begin: str) -> None:
     query = parse_qs(url.partition("?")[2])
     assert query["searchFilter"] == ["tags.`mlflow.parentRunId` = 'abc'"]
     assert query["compareRunsMode"] == ["CHART"]
+
+
+@pytest.mark.parametrize(
+    ("store", "lines"),
+    [
+        ("sqlite:////a/b.db", ["run  mlflow ui --backend-store-uri sqlite:////a/b.db", "open URL"]),
+        ("sqlite:////my a#/b.db", ["run  mlflow ui --backend-store-uri 'sqlite:////my a#/b.db'", "open URL"]),
+        ("mysql://me:pw@host/a", ['run  mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"', "open URL"]),
+        ("https://me:pw@host", ["open URL"]),
+    ],
+)
+def test_a_page_is_shown_by_the_store_that_holds_it(store: str, lines: list[str]) -> None:
+    assert describe_view(store, "URL") == lines
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////a/b.db", "http://host:5000", "http://user@host:5000/x"])

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import mlflow
+import mlflow.experiments
 import pytest
+from click.testing import CliRunner
 
+from search.tracking.pages import describe_view
 from search.tracking.store import (
     ENVIRONMENT_DEFAULTS,
     ExperimentDeleted,
+    find_database,
     find_or_create_experiment,
     make_uri_absolute,
     set_environment_defaults,
@@ -53,10 +60,13 @@ def test_an_experiment_keeps_its_tags(tracker: Tracker) -> None:
 def test_a_deleted_experiment_is_an_error_with_the_command_that_restores_it(tracker: Tracker) -> None:
     deleted = find_or_create_experiment(tracker.client, "mine", {})
     tracker.client.delete_experiment(deleted)
-    with pytest.raises(ExperimentDeleted, match=f"mlflow experiments restore -x {deleted}") as caught:
+    with pytest.raises(ExperimentDeleted) as caught:
         find_or_create_experiment(tracker.client, "mine", {})
     assert caught.value.experiment_id == deleted
-    tracker.client.restore_experiment(deleted)
+    variable, *command = shlex.split(str(caught.value).partition("restore it by ")[2])
+    assert command[:2] == ["mlflow", "experiments"]
+    done = CliRunner(env=dict([variable.split("=", 1)])).invoke(mlflow.experiments.commands, command[2:])
+    assert done.exit_code == 0, done.output
     assert find_or_create_experiment(tracker.client, "mine", {}) == deleted
 
 
@@ -99,6 +109,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///", "sqlite:///"),
         ("sqlite:///{cwd}/%C3%BC%20b/my.db", "sqlite:///{cwd}/ü b/my.db"),  # as MLflow writes its own default
         ("sqlite:///{cwd}/50%25/my.db", "sqlite:///{cwd}/50%25/my.db"),
+        ("sqlite:///my.db?timeout=5", "sqlite:///{cwd}/my.db?timeout=5"),
         ("http://host:5000", "http://host:5000"),
         ("file:runs", "file://{cwd}/runs"),
         ("file:///abs/runs", "file:///abs/runs"),
@@ -114,3 +125,20 @@ def test_relative_stores_become_absolute(
     for name in ("ü b", "50%", "50%25"):
         (tmp_path / name).mkdir()
     assert make_uri_absolute(given.format(cwd=tmp_path)) == resolved.format(cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a b", "why?", "#1", "50%", "50%25", "a%20b"])
+def test_the_default_store_lies_in_the_working_directory_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    shutil.copy(empty_store, tmp_path / name / "mlflow.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path / name)
+    tracker = Tracker.connect("mine")
+    assert find_database(tracker.uri) == tmp_path / name / "mlflow.db"
+    run_id = tracker.start_run("s", "search")
+    monkeypatch.chdir("/")  # the printed command works anywhere
+    uri = shlex.split(describe_view(tracker.uri, "")[0])[-1]
+    assert mlflow.MlflowClient(uri).get_run(run_id).info.run_name == "s"
+    assert [path.name for path in tmp_path.iterdir()] == [name]

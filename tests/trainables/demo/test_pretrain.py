@@ -7,19 +7,11 @@ import torch
 from safetensors.torch import load_file
 from sam2.modeling.sam2_base import SAM2Base
 
-from trainables.demo.pretrain import (
-    SPEC_SHARES,
-    SPECS,
-    SceneBatches,
-    Stage,
-    make_optimizers,
-    run_stage,
-    save_weights,
-    score_scenes,
-    train_step,
-)
+from trainables.demo import pretrain
+from trainables.demo.pretrain import SPEC_SHARES, SPECS, SceneBatches, Stage, make_optimizers, score_scenes, train_step
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.weights import load_model
+from trainables.training.batches import Batch
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = Stage(side=64, minutes=0.02, regions=2, objects=2, lr=1e-3, decay_share=0.5, compact_share=1.0)
@@ -94,15 +86,41 @@ def test_scores_are_shares_and_the_model_goes_on_training(model: SAM2Base) -> No
     assert 0 <= dice <= 1 and 0 < floor <= 1 and model.training
 
 
-def test_a_stage_runs_and_its_weights_load_at_nano_s_own_size(model: SAM2Base, tmp_path: Path) -> None:
+def test_a_pretraining_writes_weights_that_load_at_nano_s_own_size(tmp_path: Path) -> None:
     path = tmp_path / "nano.safetensors"
-    run_stage(model, TINY, 0, path, make_optimizers(model, TINY.lr))
-    save_weights(model, path)
-    assert all(value.dtype == torch.float16 for value in load_file(path).values())
+    assert pretrain.main(["--out", str(path), "--stages", "64:0.02:2:2:0.001:0.5:1,64:0.02:2:2:0.001:0.5:1"]) == 0
+    weights = load_file(path)
+    assert all(value.dtype == torch.float16 for value in weights.values())
     assert path.stat().st_size < 6_000_000 and list(tmp_path.iterdir()) == [path]
     loaded = load_model("nano", str(path)).state_dict()
-    for name, value in model.state_dict().items():
-        assert torch.allclose(loaded[name].float(), value, atol=1e-3, rtol=1e-3), name
+    assert all(torch.equal(loaded[name].half(), value) for name, value in weights.items())
+
+
+def test_a_pretraining_goes_on_where_ctrl_c_stopped_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, moments = tmp_path / "nano.safetensors", list[int]()
+    words = ["--out", str(path), "--stages", "64:60:2:2:0.001:0.5:1"]
+
+    def stop(n_steps: int) -> str:
+        def train(model: SAM2Base, batch: Batch, optimizers: list[torch.optim.Optimizer]) -> dict[str, float]:
+            moments.append(len(optimizers[1].state))
+            if len(moments) > n_steps:
+                raise KeyboardInterrupt
+            return train_step(model, batch, optimizers)
+
+        moments.clear()
+        monkeypatch.setattr(pretrain, "train_step", train)
+        assert pretrain.main(words) == 130
+        found = capsys.readouterr()
+        return found.out + found.err
+
+    assert "nothing was written" in stop(0) and not path.exists()
+    assert '"steps_done": 0' in (said := stop(2)) and "the same command goes on from" in said
+    assert moments[0] == 0 and path.is_file()
+    assert '"steps_done": 1' in stop(1) and moments[0] > 0  # what was saved in the first of those hundred steps
+    with pytest.raises(SystemExit, match="another seed"):
+        pretrain.main([*words, "--seed", "1"])
 
 
 def list_imports(file: Path) -> set[str]:

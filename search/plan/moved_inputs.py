@@ -1,0 +1,130 @@
+"""Finds the data and the weights of a search where they are now; what was moved must hold what it held."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from search.command_line.paths import expand_path, make_absolute
+from search.errors import ConfigError
+from search.plan.data_inputs import DEMO_FOLDER
+from search.plan.places import CACHE_FOLDER
+from search.plan.problems import GIVE_DATA, HAS_CHANGED, Problems
+from search.plan.search_plan import SearchPlan
+from search.run_folder.search_record import SearchRecord
+from trainables.data.regions import list_regions
+from trainables.data.store import RegionStore
+from trainables.errors import DataError, Finding
+from trainables.files.manifest import hash_file
+from trainables.model.build import MODELS
+from trainables.model.weights import find_weights
+
+CHECKPOINT = "checkpoint"
+
+
+def find_inputs(folder: Path, record: SearchRecord, given: argparse.Namespace) -> SearchRecord:
+    """Returns a search's record with the places where its data, its decoded regions and its weights are now.
+
+    Args:
+        folder: The search's folder, which may have been moved, and its storage with it.
+        record: As the search wrote it.
+        given: Of :func:`search.command_line.options.add_run_options`.
+
+    Raises:
+        ConfigError: With everything that is not there, or is not what it was.
+    """
+    problems, context = Problems(), record.context
+    cache = folder.parent / CACHE_FOLDER
+    root = expand_path(given.data or record.data_root)
+    if not root.is_dir() and record.arguments and record.options.data is None:
+        root = cache / DEMO_FOLDER  # with the search's storage
+    store = problems.collect(_find_store, cache, record, root, given.data is not None)
+    checkpoint = problems.collect(_find_checkpoint, record, given.checkpoint)
+    named = (text.partition("=") for text in given.pathology_weights)
+    pathology = {name: make_absolute(file) for name, _, file in named}
+    files = {**pathology, **({CHECKPOINT: checkpoint} if given.checkpoint and checkpoint else {})}
+    problems.findings += find_changed_files(record, files)
+    if problems.findings or store is None:
+        raise ConfigError(problems.findings)
+    context = dataclasses.replace(
+        context,
+        store_folder=str(store),
+        checkpoint=checkpoint or None,
+        pathology_weights={**context.pathology_weights, **pathology},
+    )
+    return dataclasses.replace(record, data_root=str(root), context=context)
+
+
+def _find_store(cache: Path, record: SearchRecord, root: Path, is_moved: bool) -> Path:
+    """Returns the folder of the decoded regions, which are decoded again where they are gone."""
+    if not is_moved:
+        for folder in [Path(record.context.store_folder), *sorted(cache.glob(f"{record.data_fingerprint}-*"))]:
+            with suppress(DataError):
+                return RegionStore.open(folder).folder
+    listing = list_regions(root)
+    if listing.regions is None or listing.findings:
+        raise ConfigError(listing.findings)
+    store = RegionStore.build(listing.regions, MODELS[record.context.model].side_px, cache)
+    if store.fingerprint != record.data_fingerprint:
+        raise ConfigError.at(root, HAS_CHANGED.format(record.data_fingerprint, store.fingerprint), GIVE_DATA)
+    return store.folder
+
+
+def _find_checkpoint(record: SearchRecord, given: str | None) -> str:
+    """Returns the file of the model's weights; empty for nano's own."""
+    text = given or record.context.checkpoint
+    if text and not given and not Path(text).exists():
+        text = record.options.checkpoint or text  # a hub id, whose files may lie elsewhere by now
+    return str(find_weights(MODELS[record.context.model], text)) if text else ""
+
+
+def list_input_files(plan: SearchPlan) -> dict[str, str]:
+    """Returns the files of a plan's weights and texts, as :func:`hash_files` takes them."""
+    options, model = plan.options, plan.model
+    named = {CHECKPOINT: model.checkpoint, "clip_weights": options.clip_weights, "prompt_texts": options.prompt_texts}
+    return {**{name: str(expand_path(file)) for name, file in named.items() if file}, **model.pathology_weights}
+
+
+def hash_files(files: Mapping[str, str]) -> dict[str, str]:
+    """Returns the SHA-256 of each file, or of the files of a folder, by its name; without hub ids, which are none.
+
+    Args:
+        files: ``checkpoint``, ``clip_weights``, ``prompt_texts``, or a pathology encoder's name -> its path.
+    """
+    return {name: _hash(Path(file)) for name, file in files.items() if Path(file).exists()}
+
+
+def _hash(path: Path) -> str:
+    if path.is_file():
+        return hash_file(path)
+    digests = [f"{each.relative_to(path)} {hash_file(each)}" for each in sorted(path.rglob("*")) if each.is_file()]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def find_changed_files(record: SearchRecord, files: Mapping[str, str]) -> list[Finding]:
+    """Returns which of the files of :func:`hash_files` are not those of the search.
+
+    Of a search that recorded no hashes, as older versions did, the names are compared.
+    """
+    options, context, findings = record.options, record.context, list[Finding]()
+    before: dict[str, str | None] = {
+        CHECKPOINT: context.checkpoint,
+        "clip_weights": options.clip_weights,
+        "prompt_texts": options.prompt_texts,
+        **context.pathology_weights,
+    }
+    for name, now in hash_files(files).items():
+        place, then = before.get(name), record.input_hashes.get(name)
+        if not place:
+            findings.append(Finding(f"{name} {files[name]}", "the search began without it", "leave it out"))
+            continue
+        if then is None:
+            then, now = Path(place).name, Path(files[name]).name
+        if then != now:
+            what = HAS_CHANGED.format(then[:40], now[:40])
+            findings.append(Finding(f"{name} {files[name]}", what, "give the file that the search began with"))
+    return findings
