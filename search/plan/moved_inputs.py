@@ -1,7 +1,5 @@
 """Finds the data and the weights of a search where they are now; what was moved must hold what it held."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import hashlib

@@ -96,7 +96,9 @@ def make_uri_absolute(uri: str) -> str:
     """Returns a tracking URI with its path, if relative, made absolute against the working directory."""
     if (database := find_database(uri)) is not None:
         path, query = str(database.absolute()), "".join(uri.partition("?")[1:])
-        return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F') if takes_escapes() else path}{query}"
+        if takes_escapes() and (unquote(path) != path or "?" in path):  # only then: MLflow makes a folder of that name
+            path = path.replace("%", "%25").replace("?", "%3F")
+        return f"sqlite:///{path}{query}"
     if uri.startswith("sqlite:"):
         return uri
     if uri.startswith("file:") and not uri.startswith("file:/"):

@@ -1,7 +1,5 @@
 """Says how far a long loop has come, where a command shows it."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterable, Iterator

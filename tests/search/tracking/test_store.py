@@ -141,4 +141,4 @@ def test_the_default_store_lies_in_the_working_directory_whatever_its_name(
     monkeypatch.chdir("/")  # the printed command works anywhere
     uri = shlex.split(describe_view(tracker.uri, "")[0])[-1]
     assert mlflow.MlflowClient(uri).get_run(run_id).info.run_name == "s"
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert list(tmp_path.rglob("*.db")) == [tmp_path / name / "mlflow.db"]
