@@ -167,7 +167,8 @@ def draw_slices(data: ReportData) -> Axes:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel(f"best {data.objective.label}")
-    return grid[0][0]
+    first: Axes = grid[0][0]
+    return first
 
 
 def _draw_slice(axes: Axes, data: ReportData, name: str) -> None:
