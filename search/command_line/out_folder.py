@@ -1,7 +1,7 @@
 """The folder that a command makes: filled under another name, and renamed when it is complete."""
 
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +51,8 @@ def fill_out(out: Path) -> Iterator[Path]:
     above = out if exists else out.parent
     with refuse_unmade(out):
         above.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name[:_NAME_PART]}-", dir=above))
+        partial = above / f".{out.name[:_NAME_PART]}-{uuid.uuid4().hex}"  # mkdtemp would leave others out
+        partial.mkdir()
     try:
         yield partial
         try:
@@ -59,7 +60,6 @@ def fill_out(out: Path) -> Iterator[Path]:
                 for path in sorted(partial.iterdir()):
                     path.rename(out / path.name)
             else:
-                partial.chmod(0o755)
                 partial.rename(out)
         except OSError as error:
             raise SearchError(f"{out} cannot be written: {error.strerror or error}") from error

@@ -8,8 +8,9 @@ from search.plan.clip_options import NamingSettings, check_naming
 from search.plan.pathology_weights import check_pathology, list_random_encoders
 from search.plan.problems import Problems
 from search.space.config import SearchConfig
+from trainables.errors import Finding
 from trainables.model.build import ModelSpec
-from trainables.model.weights import find_weights, load_model
+from trainables.model.weights import find_weights, load_with_notes
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ def read_model(
     What could not be read of the space, the model's name and the data's classes is None, and so is the answer where
     anything of the model was reported.
     """
-    checkpoint = problems.collect(_check_weights, spec, options.checkpoint) if spec else None
-    weights = problems.collect(check_pathology, config, options.pathology_weights) if config else None
+    checkpoint = problems.collect(_check_weights, spec, options.checkpoint, problems) if spec else None
+    weights = (
+        problems.collect(check_pathology, config, options.pathology_weights, problems.warnings) if config else None
+    )
     naming = problems.collect(check_naming, options, classes)
     if config is None or spec is None or checkpoint is None or weights is None or naming is None:
         return None
@@ -53,8 +56,9 @@ def read_model(
     return ModelInputs(spec.name, checkpoint or None, spec.is_demo, weights, naming, caveats)
 
 
-def _check_weights(spec: ModelSpec, checkpoint: str | None) -> str:
-    """Loads the weights; returns their file, empty for the model's own."""
+def _check_weights(spec: ModelSpec, checkpoint: str | None, problems: Problems) -> str:
+    """Loads the weights, and warns where they had to be searched for; returns their file, empty for the model's own."""
     path = find_weights(spec, checkpoint)
-    load_model(spec.name, str(path))
+    if notes := load_with_notes(spec, path)[1]:
+        problems.warnings.append(Finding(str(path), "; ".join(notes), "check that these are the weights you mean"))
     return "" if checkpoint is None else str(path)

@@ -12,7 +12,9 @@ OPTION = "--pathology-weights"
 KIND, ENCODER = "fusion.kind", "fusion.encoder"
 
 
-def check_pathology(config: SearchConfig, given: Sequence[str]) -> dict[str, str]:
+def check_pathology(
+    config: SearchConfig, given: Sequence[str], warnings: list[Finding] | None = None
+) -> dict[str, str]:
     """Builds every encoder of a search once, with weights given as ``NAME=FILE`` or ``NAME=HUB_ID``.
 
     Returns:
@@ -37,7 +39,7 @@ def check_pathology(config: SearchConfig, given: Sequence[str]) -> dict[str, str
             weights[name] = file
     for name in encoders:
         try:
-            weights |= _try_encoder(name, weights.get(name))
+            weights |= _try_encoder(name, weights.get(name), [] if warnings is None else warnings)
         except CheckpointError as error:
             findings += error.findings
     if findings:
@@ -67,9 +69,12 @@ def _list_values(config: SearchConfig, name: str, default: Scalar) -> list[Scala
     return list(searched.values) if isinstance(searched, Choice) else [config.fixed.get(name, default)]
 
 
-def _try_encoder(name: str, weights: str | None) -> dict[str, str]:
+def _try_encoder(name: str, weights: str | None, warnings: list[Finding]) -> dict[str, str]:
     from trainables.model.pathology_encoder import find_encoder_weights, load_encoder
 
     file = None if weights is None else str(find_encoder_weights(name, weights))
-    load_encoder(name, file)
+    notes: list[str] = []
+    load_encoder(name, file, notes=notes)
+    if notes:
+        warnings.append(Finding(str(file), "; ".join(notes), "check that these are the weights you mean"))
     return {} if file is None else {name: file}

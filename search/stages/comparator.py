@@ -89,7 +89,8 @@ def compare_run(
     record = record or SearchRecord.read(folder)
     zeroshot = read_zeroshot(folder / "scores_val_zeroshot.csv", record.context.protocol.id)
     model = load_sam1(weights, STYLES[style])
-    caveats = tuple(model.style.list_caveats(record.context.protocol))
+    notes = (f"{weights.name}: {note}" for note in model.notes)
+    caveats = (*model.style.list_caveats(record.context.protocol), *notes)
     scores = _score(record, model)
     if {(pair.file, pair.class_name) for pair in scores.compared} != set(zeroshot):
         what = f"zero-shot was scored on {len(zeroshot)} (image, class) pairs, {name} on {len(scores.compared)} others"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from trainables.adapters.original_weights import OriginalWeights
 from trainables.adapters.peft_config import PEFT_KINDS, build_peft_config, describe_config
 from trainables.adapters.placement import list_bottleneck_sites, list_layers, list_trained_parts
 from trainables.errors import TrainablesError
-from trainables.files.weight_file import check_description, load_saved, refuse_other
+from trainables.files.weight_file import check_description, load_saved, refuse_other, save_weights
 from trainables.model.fusion import check_fusion, find_fusion, fusion_off, load_fusion_weights, save_fusion
 from trainables.recipe import AdapterRecipe
 
@@ -153,7 +152,7 @@ def save_adapters(adapted: AdaptedModel, folder: Path) -> None:
         config.inference_mode = True
         config.save_pretrained(str(folder))
     state = {name: value.detach().contiguous() for name, value in _list_saved_weights(adapted).items()}
-    save_file(state, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
+    save_weights(state, folder / ADAPTER_WEIGHTS_FILE)
     save_fusion(get_base(adapted), folder)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from trainables.adapters.adapted_model import PEFT_PREFIX
 from trainables.errors import InputError, TrainablesError
@@ -120,7 +121,7 @@ def interpolate_adapter(
     if is_pissa(config):
         if initial_state is None:
             raise ValueError("PiSSA needs its state before training, to find what training changed")
-        return state | _subtract_initial(state, initial_state, scale), _double_rank(config)
+        return state | _subtract_initial(state, initial_state, scale, config.r), _double_rank(config)
     return state, copy.deepcopy(config)
 
 
@@ -191,14 +192,18 @@ def _find_scaling(config: LoraConfig) -> float:
     return config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
 
 
-def _subtract_initial(state: Mapping[str, Tensor], initial: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+def _subtract_initial(
+    state: Mapping[str, Tensor], initial: Mapping[str, Tensor], scale: float, rank: int
+) -> dict[str, Tensor]:
     """Returns factors of ``s (B A - B0 A0)``: what training added to the base, in one product of twice the rank."""
     found: dict[str, Float[Tensor, "rows columns"]] = {}
     for name, value in state.items():
+        # PiSSA's rank ends at a layer's smaller side, a plain LoRA's does not: the rest is zero.
         if name.endswith(".lora_A.weight"):
-            found[name] = torch.cat([value, initial[name]], dim=0)
+            found[name] = functional.pad(torch.cat([value, initial[name]]), (0, 0, 0, 2 * (rank - len(value))))
         elif name.endswith(".lora_B.weight"):
-            found[name] = torch.cat([value, -scale * initial[name]], dim=1)
+            joined = torch.cat([value, -scale * initial[name]], dim=1)
+            found[name] = functional.pad(joined, (0, 2 * (rank - value.shape[1])))
     return found
 
 

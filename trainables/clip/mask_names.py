@@ -20,7 +20,7 @@ from trainables.clip.model import ClipModel
 from trainables.clip.report import EMPTY, NamingReport
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import RegionPlan
-from trainables.protocol.components import BoolMask
+from trainables.protocol.components import BoolMask, unite
 from trainables.protocol.spec import Protocol, find_components, resize_mask
 
 Features = Float32[np.ndarray, "items width"]
@@ -124,7 +124,7 @@ def list_true_masks(
         mask = resize_mask(store.mask(index), protocol)
         for class_id in store.classes:
             if components := find_components(mask == class_id, protocol):
-                yield index, class_id, np.logical_or.reduce(components)
+                yield index, class_id, unite(components)
 
 
 def classify_zero_shot(features: Features, text_features: Features) -> Int64[np.ndarray, " items"]:

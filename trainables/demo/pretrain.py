@@ -29,8 +29,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from trainables.demo.shapes import draw_scene
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import decode_prompts, encode_images, select_best_mask
-from trainables.protocol.components import BoolMask, fill_box, keep_largest_component
-from trainables.protocol.prompts import PromptSpec, draw_prompt
+from trainables.protocol.components import BoolMask, Component, keep_largest_component, take_whole
+from trainables.protocol.prompts import PromptSpec, draw_prompt, find_negative_room
 from trainables.training.batches import Batch, Sample, collate_samples, shrink_mask
 from trainables.training.losses import LossWeights, compute_loss, dice_loss
 
@@ -95,27 +95,28 @@ class SceneBatches(IterableDataset[Batch]):
             yield batch
 
     def _draw_sample(self, rng: np.random.Generator) -> Sample:
-        drawn: list[tuple[BoolMask, BoolMask]] = []
+        drawn: list[tuple[Component, BoolMask]] = []
         while not drawn:
             image, labels = draw_scene(rng, self.stage.side)
             drawn = self._draw_objects(rng, labels)
         prompts, targets = [], []
-        for mask, class_mask in drawn:
+        for component, class_mask in drawn:
             spec = SPECS[rng.choice(len(SPECS), p=SPEC_SHARES)]
-            prompts.append(draw_prompt(mask, class_mask, spec, rng))
-            targets.append(shrink_mask(mask))
+            prompts.append(draw_prompt(component, find_negative_room(class_mask, spec), spec, rng))
+            targets.append(shrink_mask(component.to_mask()))
         tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
         return Sample(tensor, tuple(prompts), tuple(targets), torch.ones_like(targets[0]), (0,) * len(drawn))
 
-    def _draw_objects(self, rng: np.random.Generator, labels: np.ndarray) -> list[tuple[BoolMask, BoolMask]]:
+    def _draw_objects(self, rng: np.random.Generator, labels: np.ndarray) -> list[tuple[Component, BoolMask]]:
         """Returns up to ``objects`` areas of one scene: the largest component of each, and the whole area."""
         found = []
         for label in rng.permutation(np.unique(labels)):
             class_mask = labels == label
-            component = keep_largest_component(class_mask)
-            if not 0.008 < component.mean() < 0.7:
+            component = take_whole(keep_largest_component(class_mask))
+            area = component.cut_out()
+            if not 0.008 < area.sum() / class_mask.size < 0.7:
                 continue
-            is_compact = component.sum() > COMPACT_FILL * fill_box(component).sum()
+            is_compact = area.sum() > COMPACT_FILL * area.size
             if not is_compact or rng.random() < self.stage.compact_share:
                 found.append((component, class_mask))
         return found[: self.stage.objects]

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Int64, UInt8
 
 from trainables.data.store import RegionStore
 from trainables.protocol.background import BACKGROUND_ID, name_background, split_classes
-from trainables.protocol.components import BoolMask, fill_box, keep_largest_component
+from trainables.protocol.components import BoolMask, Component, fill_boxes, keep_largest_component, unite
 from trainables.protocol.overlap import Overlap, count_overlap
-from trainables.protocol.prompts import Prompt, draw_prompt
+from trainables.protocol.prompts import Prompt, draw_prompt, find_negative_room
 from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_valid, resize_mask
 
 
@@ -119,10 +119,11 @@ class EvaluationSet:
                 continue
             seed = (self.protocol.prompt_seed, zlib.crc32(self.store.names[index].encode()), class_id)
             rng = np.random.default_rng(seed)
+            room = find_negative_room(class_mask, self.protocol.prompt)
             for component in components:
-                prompt = draw_prompt(component, class_mask, self.protocol.prompt, rng)
+                prompt = draw_prompt(component, room, self.protocol.prompt, rng)
                 objects.append(ObjectPlan(len(pairs), prompt, (side / width, side / height)))
-            boxes = np.logical_or.reduce([fill_box(component) for component in components])
+            boxes = fill_boxes(components)
             reachable = self._find_reachable(class_mask, components, boxes)
             pairs.append(
                 PairPlan(
@@ -133,10 +134,10 @@ class EvaluationSet:
             )
         return RegionPlan(index, tuple(pairs), tuple(objects))
 
-    def _find_reachable(self, class_mask: BoolMask, components: Sequence[BoolMask], boxes: BoolMask) -> BoolMask:
+    def _find_reachable(self, class_mask: BoolMask, components: Sequence[Component], boxes: BoolMask) -> BoolMask:
         """Returns the best answer to the prompts of a class; see :attr:`PairScore.ceiling`."""
         if self.protocol.keep_largest:
-            return keep_largest_component(np.logical_or.reduce(components))
+            return keep_largest_component(unite(components))
         # A box does not say which of the class's parts inside it are meant: all count.
-        reachable: BoolMask = class_mask & boxes if self.protocol.prompt.box else np.logical_or.reduce(components)
+        reachable: BoolMask = class_mask & boxes if self.protocol.prompt.box else unite(components)
         return reachable

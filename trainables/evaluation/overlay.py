@@ -39,19 +39,17 @@ def draw_overlays(
         OSError: If a file cannot be written; its old content stays.
     """
     regions = open_regions(context, names)
-    predictions = {
-        title: [
-            masks
-            for _, masks in predict_masks(load_candidate(context, each.checkpoint, each.scale), regions, pick_device())
-        ]
-        for title, each in candidates.items()
-    }
+    # Panels are kept, which are small, and not the masks of all candidates.
+    panels: dict[int, list[Image]] = {plan.index: [] for plan in regions.plans}
+    for title, each in candidates.items():
+        model = load_candidate(context, each.checkpoint, each.scale)
+        for plan, masks in predict_masks(model, regions, pick_device()):
+            panels[plan.index].append(draw_answer(regions, plan, title, masks))
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
-    for position, plan in enumerate(regions.plans):
-        panels = {title: masks[position] for title, masks in predictions.items()}
+    for plan in regions.plans:
         files.append(folder / f"{Path(regions.store.names[plan.index]).stem}.png")
-        _write_picture(files[-1], draw_region(regions, plan, panels))
+        _write_picture(files[-1], draw_region(regions, plan, panels[plan.index]))
     return files
 
 
@@ -64,31 +62,47 @@ def _write_picture(file: Path, picture: Image) -> None:
         raise OSError(f"{file} cannot be written: {error.strerror}") from error
 
 
-def draw_region(regions: EvaluationSet, plan: RegionPlan, panels: Mapping[str, Sequence[BoolMask]]) -> Image:
-    """Draws one region as a row of titled panels above a legend.
+def draw_region(regions: EvaluationSet, plan: RegionPlan, answers: Sequence[Image]) -> Image:
+    """Draws one region as a row of titled panels above a legend: the prompts, the truth, and the candidates' answers.
 
-    The first panel shows the prompts, the second the truth; pixels that do not count are paled in all others.
+    Pixels that do not count are paled in all but the first.
     """
     store = regions.store
-    small = np.ascontiguousarray((store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8))
-    tissue = cv2.resize(small, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_CUBIC)
-    actual = regions.mask(plan.index)
-    truth = [regions.find_class(actual, pair.class_id) for pair in plan.pairs]
-    valid = find_valid(actual, store.ignore_ids, regions.protocol)
-    row = [_title(_draw_prompts(tissue, plan, store), store.names[plan.index])]
-    paled = tissue if valid is None else _pale(tissue, ~valid)
-    row.append(_title(_outline(paled, truth, plan.pairs, store), "truth"))
-    for title, masks in panels.items():
-        # Without prompts, classes are planned that the region does not show: they have no Dice here.
-        dice = [count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True) if true.any()]
-        heading = f"{title}: Dice {np.mean(dice):.3f}" if dice else f"{title}: no class to score"
-        row.append(_title(_outline(paled, masks, plan.pairs, store), heading))
+    prompts = _title(_draw_prompts(_draw_tissue(plan, store), plan, store), store.names[plan.index])
+    truth, valid = _find_truth(regions, plan)
+    row = [prompts, _title(_outline(_draw_tissue(plan, store, valid), truth, plan.pairs, store), "truth"), *answers]
     return np.vstack([np.hstack(row), _legend(plan.pairs, store, PANEL_PX * len(row))])
 
 
-def _draw_prompts(tissue: Image, plan: RegionPlan, store: RegionStore) -> Image:
-    """Draws boxes and positive points (dots) in their class's color, negative points as crosses."""
-    picture = tissue.copy()
+def draw_answer(regions: EvaluationSet, plan: RegionPlan, title: str, masks: Sequence[BoolMask]) -> Image:
+    """Draws a candidate's masks, one for each pair of the plan, below their mean Dice."""
+    truth, valid = _find_truth(regions, plan)
+    # Without prompts, classes are planned that the region does not show: they have no Dice here.
+    dice = [count_overlap(mask, true, valid).dice for mask, true in zip(masks, truth, strict=True) if true.any()]
+    heading = f"{title}: Dice {np.mean(dice):.3f}" if dice else f"{title}: no class to score"
+    paled = _draw_tissue(plan, regions.store, valid)
+    return _title(_outline(paled, masks, plan.pairs, regions.store), heading)
+
+
+def _find_truth(regions: EvaluationSet, plan: RegionPlan) -> tuple[list[BoolMask], BoolMask | None]:
+    """Returns the true mask of each pair, and which pixels count."""
+    actual = regions.mask(plan.index)
+    truth = [regions.find_class(actual, pair.class_id) for pair in plan.pairs]
+    return truth, find_valid(actual, regions.store.ignore_ids, regions.protocol)
+
+
+def _draw_tissue(plan: RegionPlan, store: RegionStore, valid: BoolMask | None = None) -> Image:
+    """Returns the region in the size of a panel; pixels that do not count are paled."""
+    small = np.ascontiguousarray((store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    tissue: Image = cv2.resize(small, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_CUBIC)
+    if valid is not None:
+        outside = _enlarge(~valid)
+        tissue[outside] = (0.4 * tissue[outside] + 0.6 * 255).astype(np.uint8)
+    return tissue
+
+
+def _draw_prompts(picture: Image, plan: RegionPlan, store: RegionStore) -> Image:
+    """Draws boxes and positive points (dots) in their class's color, negative points as crosses; in place."""
     for item in plan.objects:
         color = _color_of(plan.pairs[item.pair].class_id, store)
         places = np.round(item.prompt.points * np.array(item.scale) * PANEL_PX / store.image_size).astype(int)
@@ -108,15 +122,8 @@ def _enlarge(mask: BoolMask) -> Bool[np.ndarray, "height width"]:
     return large > 0
 
 
-def _pale(tissue: Image, where: BoolMask) -> Image:
-    picture, large = tissue.copy(), _enlarge(where)
-    picture[large] = (0.4 * picture[large] + 0.6 * 255).astype(np.uint8)
-    return picture
-
-
-def _outline(tissue: Image, masks: Sequence[BoolMask], pairs: Sequence[PairPlan], store: RegionStore) -> Image:
-    """Tints each class a little and draws its outline."""
-    picture = tissue.copy()
+def _outline(picture: Image, masks: Sequence[BoolMask], pairs: Sequence[PairPlan], store: RegionStore) -> Image:
+    """Tints each class a little and draws its outline, in place; returns the picture."""
     for mask, pair in zip(masks, pairs, strict=True):
         if pair.class_id == BACKGROUND_ID:  # stays plain
             continue

@@ -25,6 +25,7 @@ SAM_MED2D_NOTE = (
     "SAM-Med2D (arXiv 2308.16184) cannot be scored: the adapter layers in its image encoder are in no package that "
     "is kept up, only in its repository."
 )
+_POSITIONS = "image_encoder.pos_embed"
 # Names in the package's ``sam_model_registry``, by the width of the image encoder.
 SIZES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
@@ -72,11 +73,15 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Sam1Model:
-    """A loaded checkpoint, ``ViT-B``, ``ViT-L`` or ``ViT-H``: on the CPU, in evaluation mode, frozen."""
+    """A loaded checkpoint, ``ViT-B``, ``ViT-L`` or ``ViT-H``: on the CPU, in evaluation mode, frozen.
+
+    The notes say how its file was read, where that is not laid out as published ones are.
+    """
 
     network: Sam
     size: str
     style: Sam1Style
+    notes: tuple[str, ...] = ()
 
 
 def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
@@ -90,13 +95,16 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
             code or values that are not finite, or is not a SAM's.
     """
     from trainables.files.weight_file import check_finite
+    from trainables.model.weight_names import take_off_prefix
     from trainables.model.weights import list_misfits
 
     _require_package(path)
     from segment_anything import sam_model_registry
 
-    state = _read_state(path)
-    position = state.get("image_encoder.pos_embed")  # (1, rows, columns, width)
+    notes: list[str] = []
+    state = _read_state(path, notes)
+    state = take_off_prefix(state, _POSITIONS, path, notes) or state
+    position = state.get(_POSITIONS)  # (1, rows, columns, width)
     name = SIZES.get(position.shape[-1]) if position is not None and position.ndim == 4 else None
     if name is None or _has_adapters(state):
         raise CheckpointError.at(path, *_explain_stranger(state))
@@ -114,7 +122,7 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
         network.pixel_mean.zero_()
         network.pixel_std.fill_(1)
     network.requires_grad_(False)
-    return Sam1Model(network.eval(), size, style)
+    return Sam1Model(network.eval(), size, style, tuple(notes))
 
 
 def _require_package(path: Path) -> None:
@@ -123,11 +131,11 @@ def _require_package(path: Path) -> None:
         raise CheckpointError.at(path, what, "pip install segment-anything, or this project with its extra: [medsam]")
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path, notes: list[str]) -> dict[str, Tensor]:
     from trainables.model.weights import read_weights
 
     try:
-        return read_weights(path)
+        return read_weights(path, notes)
     except CheckpointError as error:
         if "state dictionary" not in str(error):
             raise

@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import PeftConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
 from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
@@ -19,8 +19,10 @@ from trainables.adapters.interpolation import check_scale, interpolate_adapter, 
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.data.images import read_image
 from trainables.data.regions import read_regions
+from trainables.errors import TrainablesError
 from trainables.evaluation.candidates import load_adapted_with_base, open_regions
 from trainables.evaluation.stock_predictor import score_with_predictor
+from trainables.files.weight_file import load_saved, save_weights
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture, config_path
 from trainables.model.class_prompts import detach_class_prompts
 from trainables.model.device import pick_device
@@ -28,6 +30,8 @@ from trainables.protocol.scores import Scores
 
 MERGED_FILE = "sam2.pt"
 CONFIG_FILE = "config.txt"
+# Of the greatest weight of a layer: by how much adding an update in another order may change a weight.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: f
 
     Raises:
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
-        TrainablesError: If the adapter cannot be merged, or cannot be written at this scale.
+        TrainablesError: If the adapter cannot be merged, or cannot be written at this scale, or PEFT does not make the
+            merged model of it.
     """
     check_scale(scale)
     base_state, adapted = load_adapted_with_base(context, checkpoint)
@@ -73,8 +78,11 @@ def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: f
     if scale != 1:
         config = PeftConfig.from_pretrained(str(folder / ADAPTER_FOLDER)) if has_tuner else None
         _rescale_adapter(context, folder / ADAPTER_FOLDER, config, base_state, tuned_state, scale)
-    torch.save({"model": interpolate_weights(base_state, tuned_state, scale)}, folder / MERGED_FILE)
+    merged_state = interpolate_weights(base_state, tuned_state, scale)
+    torch.save({"model": merged_state}, folder / MERGED_FILE)
     write_config(spec, folder)
+    if has_tuner:
+        _check_adapter(spec, folder / ADAPTER_FOLDER, base_state, merged_state)
     return MergedExport(folder / MERGED_FILE, folder / ADAPTER_FOLDER, spec.config, scale)
 
 
@@ -82,7 +90,7 @@ def write_config(spec: ModelSpec, folder: Path) -> None:
     """Writes the name of SAM2's config, and a copy of nano's, which sam2 does not contain."""
     (folder / CONFIG_FILE).write_text(spec.config + "\n")
     if spec.is_demo:
-        shutil.copy(ASSETS / spec.config, folder / spec.config)
+        shutil.copyfile(ASSETS / spec.config, folder / spec.config)
 
 
 def _rescale_adapter(
@@ -96,14 +104,44 @@ def _rescale_adapter(
     """Overwrites an adapter's folder with the adapter at a scale."""
     initial_state = None
     if config is not None and is_pissa(config):
-        bare = build_architecture(MODELS[context.model])
-        bare.load_state_dict(dict(base_state))
+        bare = _build_base(MODELS[context.model], base_state)
         initial_state = get_peft_model_state_dict(get_peft_model(bare, copy.deepcopy(config)))
-    weights = load_file(folder / ADAPTER_WEIGHTS_FILE)
+    weights = load_saved(folder / ADAPTER_WEIGHTS_FILE)
     state, config = interpolate_adapter(weights, config, base_state, tuned_state, scale, initial_state)
-    save_file(state, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
+    save_weights(state, folder / ADAPTER_WEIGHTS_FILE)
     if config is not None:
         config.save_pretrained(str(folder))
+
+
+def _build_base(spec: ModelSpec, base_state: Mapping[str, Tensor]) -> SAM2Base:
+    bare = build_architecture(spec)
+    bare.load_state_dict(dict(base_state))
+    return bare
+
+
+def _check_adapter(
+    spec: ModelSpec, folder: Path, base_state: Mapping[str, Tensor], merged_state: Mapping[str, Tensor]
+) -> None:
+    """Loads an exported adapter onto a fresh base, as its users will: by PEFT alone.
+
+    Raises:
+        TrainablesError: If PEFT cannot load it, or the adapted model is not the merged one but for rounding.
+    """
+    bare: Any = _build_base(spec, base_state)  # PEFT asks for one of transformers' models, and takes any
+    try:
+        found = PeftModel.from_pretrained(bare, str(folder)).merge_and_unload().state_dict()
+        misfits = [name for name, value in merged_state.items() if not _is_close(found[name], value)]
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise TrainablesError(f"PEFT cannot load the exported adapter: {error}") from error
+    if misfits:
+        raise TrainablesError(
+            f"PEFT makes another model of the exported adapter: {len(misfits)} weights differ (first: {misfits[0]})"
+        )
+
+
+def _is_close(found: Tensor, wanted: Tensor) -> bool:
+    reach = float(wanted.abs().max()) if wanted.numel() else 0.0
+    return torch.allclose(found, wanted, rtol=0, atol=_ROUNDING * reach)
 
 
 def load_merged(context: TrialContext, folder: Path) -> SAM2Base:

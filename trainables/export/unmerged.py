@@ -49,10 +49,11 @@ def write_unmerged(context: TrialContext, checkpoint: Path, folder: Path) -> Non
 
     They are the trial's own, at scale 1, because only what can be merged can be scaled.
     """
-    shutil.copytree(checkpoint / ADAPTER_FOLDER, folder / ADAPTER_FOLDER)
+    # Contents alone: files of a checkpoint may be their owner's alone.
+    shutil.copytree(checkpoint / ADAPTER_FOLDER, folder / ADAPTER_FOLDER, copy_function=shutil.copyfile)
     for name in (RECIPE_FILE, CLASS_PROMPTS_FILE):
         if (checkpoint / name).is_file():
-            shutil.copy(checkpoint / name, folder / name)
+            shutil.copyfile(checkpoint / name, folder / name)
     fingerprint = compute_fingerprint(load_model(context.model, context.checkpoint))
     (folder / BASE_FILE).write_text(json.dumps(dataclasses.asdict(_Base(context.model, fingerprint))) + "\n")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainables.errors import CheckpointError
@@ -58,6 +58,14 @@ def load_saved(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # on damaged bytes safetensors raises its own error, which has no base but Exception
         raise CheckpointError.at(path, f"cannot be read as weights: {error}", COPY_FIX) from error
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a ``.safetensors`` file that may be read by whom the umask allows; safetensors allows its owner alone."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(state), path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def refuse_other(path: Path, what: str) -> CheckpointError:

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from trainables.errors import CheckpointError
-from trainables.files.weight_file import check_finite, load_saved
+from trainables.files.weight_file import check_finite, load_saved, save_weights
 from trainables.model.forward import ImageFeatures
 
 CLASS_PROMPTS_FILE = "class_prompts.safetensors"
@@ -98,7 +97,7 @@ def decode_classes(model: SAM2Base, features: ImageFeatures) -> ClassOutputs:
 
 def save_class_prompts(prompts: ClassPrompts, folder: Path) -> None:
     """Writes ``class_prompts.safetensors``."""
-    save_file({_KEY: prompts.tokens.detach().cpu().contiguous()}, folder / CLASS_PROMPTS_FILE)
+    save_weights({_KEY: prompts.tokens.detach().cpu().contiguous()}, folder / CLASS_PROMPTS_FILE)
 
 
 def load_class_prompts(folder: Path) -> ClassPrompts:

@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.errors import CheckpointError
-from trainables.files.weight_file import check_description, load_saved, refuse_other
+from trainables.files.weight_file import check_description, load_saved, refuse_other, save_weights
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD
 from trainables.model.pathology_encoder import OPTION, PathologyEncoder, load_encoder
 from trainables.recipe import FusionRecipe
@@ -165,7 +164,7 @@ def save_fusion(model: SAM2Base, folder: Path) -> None:
     content = {**fusion.describe(), "encoder_fingerprint": fusion.encoder.fingerprint}
     (folder / FUSION_FILE).write_text(json.dumps(content, indent=2))
     state = {name: value.detach().contiguous() for name, value in fusion.list_weights().items()}
-    save_file(state, folder / FUSION_WEIGHTS_FILE, metadata={"format": "pt"})
+    save_weights(state, folder / FUSION_WEIGHTS_FILE)
 
 
 def check_fusion(model: SAM2Base, folder: Path) -> None:

@@ -155,11 +155,14 @@ class PathologyEncoder(nn.Module):
         return features
 
 
-def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> PathologyEncoder:
+def load_encoder(
+    name: str, weights: str | None, is_trained: bool = False, notes: list[str] | None = None
+) -> PathologyEncoder:
     """Builds an encoder on the CPU: ``ctranspath``, ``uni``, or one of timm's.
 
     The weights are a ``.safetensors`` file, a file of ``torch.save`` without code, or a hub id such as
     ``MahmoodLab/UNI``; None for random ones, the same every time. Gradients flow into an encoder that is trained.
+    ``notes`` receives a sentence where the weights lie elsewhere in the file than in published ones.
 
     Raises:
         CheckpointError: If there is no such encoder, or weights are missing, unreadable, hold code, do not fit, or are
@@ -171,7 +174,7 @@ def load_encoder(name: str, weights: str | None, is_trained: bool = False) -> Pa
         network, takes_any_side = _build_network(spec)
     if weights is not None:
         path = find_encoder_weights(name, weights)
-        state = _fit_weights(name, network, _read_state(path), path)
+        state = _fit_weights(name, network, _read_state(path, notes), path)
         check_finite(state, path)  # not before: buffers that are left out may well hold infinities
         network.load_state_dict(state)
     return PathologyEncoder(name, network, spec, takes_any_side, is_trained)
@@ -247,9 +250,9 @@ def _find_step(network: nn.Module) -> int:
     return int(patch[0]) if isinstance(patch, (tuple, list)) else int(patch)
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path, notes: list[str] | None) -> dict[str, Tensor]:
     """Reads weights, without the name of a module around the encoder."""
-    state = read_weights(path)
+    state = read_weights(path, notes)
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): value for name, value in state.items()}

@@ -12,9 +12,10 @@ from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from trainables.errors import CheckpointError, suggest_name
+from trainables.errors import CheckpointError, list_some, suggest_name
 from trainables.files.weight_file import check_finite, check_plain, check_weight_file
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture
+from trainables.model.weight_names import adopt_names, find_state
 
 NANO_WEIGHTS = ASSETS / "nano.safetensors"
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
@@ -44,10 +45,15 @@ def load_model(name: str, checkpoint: str | None) -> SAM2Base:
             size.
     """
     spec = find_model(name)
-    model = build_architecture(spec)
-    path = find_weights(spec, checkpoint)
-    load_strictly(model, read_weights(path), spec, path)
-    return model
+    return load_with_notes(spec, find_weights(spec, checkpoint))[0]
+
+
+def load_with_notes(spec: ModelSpec, path: Path) -> tuple[SAM2Base, list[str]]:
+    """Returns the model of :func:`load_model`, and a sentence for all that published checkpoints have otherwise."""
+    model, notes = build_architecture(spec), list[str]()
+    state = adopt_names(read_weights(path, notes), model.state_dict(), path, notes)
+    load_strictly(model, state, spec, path)
+    return model, notes
 
 
 def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
@@ -71,37 +77,45 @@ def find_weights(spec: ModelSpec, checkpoint: str | None) -> Path:
     raise CheckpointError.at(checkpoint, what, "check the path given to --checkpoint")
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a state dictionary as 32-bit floats; ``.pt`` files by PyTorch's ``weights_only`` loader.
+def read_weights(path: Path, notes: list[str] | None = None) -> dict[str, Tensor]:
+    """Reads a state dictionary as 32-bit floats; files of ``torch.save`` by PyTorch's ``weights_only`` loader.
+
+    Args:
+        path: The file.
+        notes: As for :func:`trainables.model.weight_names.find_state`.
 
     Raises:
-        CheckpointError: If the file is missing, no regular file, truncated, damaged, holds code, or holds no state
-            dictionary of plain tensors (under the key ``model``, or bare).
+        CheckpointError: If the file is missing, no regular file, truncated, damaged, holds code, or does not hold one
+            state dictionary of plain tensors.
     """
     check_weight_file(path)
     try:
-        if path.suffix == ".safetensors":
-            state: object = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            state = content.get("model", content) if isinstance(content, dict) else content
+        with path.open("rb") as stream:  # by its first bytes too: a header of JSON behind its length
+            is_safetensors = path.suffix.lower() == ".safetensors" or stream.read(9)[8:] == b"{"
+        content = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        what = "holds more than weights, or is not a checkpoint; it was not opened"
-        raise CheckpointError.at(path, what, "use a file you trust") from error
+        raise _explain_objects(path) from error
     except Exception as error:  # on damaged bytes the loaders raise almost anything, IndexError too
         reason = str(error) or type(error).__name__
         what = f"cannot be read as weights ({path.stat().st_size:,} bytes; truncated?): {reason}"
         raise CheckpointError.at(path, what, "download it again") from error
-    if not isinstance(state, dict) or not _holds_tensors(state):
-        what = "holds no state dictionary under the key 'model'"
-        raise CheckpointError.at(path, what, "pass a state dictionary of tensors alone, as published checkpoints are")
+    state = find_state(content, path, [] if notes is None else notes)
     check_plain(state, path)
     return {name: value.float() for name, value in state.items()}
 
 
-def _holds_tensors(state: Mapping[object, object]) -> bool:
-    items = state.items()
-    return bool(state) and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items)
+def _explain_objects(path: Path) -> CheckpointError:
+    """Returns the error for a file that the ``weights_only`` loader does not open; names what is in it, if it can."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # on what is no archive of torch.save
+        names = []
+    if not names:
+        what = "holds more than weights, or is not a checkpoint; it was not opened"
+        return CheckpointError.at(path, what, "use a file you trust")
+    what = f"holds more than weights, which could run code ({list_some(sorted(names))}); it was not opened"
+    fix = "if you trust it, save its weights alone where it was made: torch.save({'model': model.state_dict()}, FILE)"
+    return CheckpointError.at(path, what, fix)
 
 
 def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
@@ -113,7 +127,9 @@ def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec,
     if misfits := list_misfits(model, state):
         other = guess_model(state)
         fix = "pass a SAM2.1 checkpoint of this size (those of SAM2.0 lack weights)"
-        if other and other != spec.name:
+        if any(".lora_" in name for name in state):
+            fix = "its LoRA layers are not merged into the weights: merge them, and save the model again"
+        elif other and other != spec.name:
             fix = f"it looks like {other}: pass --model {other}"
         raise CheckpointError.at(path, f"does not fit the model {spec.name!r}: {', '.join(misfits)}", fix)
     check_finite(state, path)

@@ -7,10 +7,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from trainables.protocol.components import BoolMask, find_box
+from trainables.protocol.components import BoolMask, Component
+
+# Positions in the flattened mask, ascending.
+Pixels = Int64[np.ndarray, " pixels"]
 
 PADDING, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
 
@@ -72,30 +75,45 @@ class PromptBatch(NamedTuple):
     labels: Int[Tensor, "objects points"]
 
 
-def draw_prompt(component: BoolMask, class_mask: BoolMask, spec: PromptSpec, rng: np.random.Generator) -> Prompt:
-    """Draws one prompt of a component; negative points keep their distance from all pixels of its class.
-
-    Raises:
-        ValueError: If the component is empty.
-    """
+def draw_prompt(component: Component, room: Pixels, spec: PromptSpec, rng: np.random.Generator) -> Prompt:
+    """Draws one prompt of a component; negative points lie in the room of :func:`find_negative_room`."""
     points: list[tuple[float, float]] = []
     labels: list[int] = []
     if spec.box:
         x_min, y_min, x_max, y_max = _draw_box(component, spec.box_jitter, rng)
         points += [(x_min, y_min), (x_max, y_max)]
         labels += [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
+    width = component.labels.shape[1]
+    inside = _list_pixels(component) if spec.centroid or spec.n_positive else room[:0]
     if spec.centroid:
-        rows, columns = np.nonzero(component)
-        points.append((float(columns.mean()), float(rows.mean())))
+        points.append((float((inside % width).mean()), float((inside // width).mean())))
         labels.append(POSITIVE)
-    for candidates, number, label in (
-        (component, spec.n_positive, POSITIVE),
-        (_find_negative_room(class_mask, spec), spec.n_negative, NEGATIVE),
-    ):
-        drawn = _draw_pixels(candidates, number, rng) if number else []
-        points += drawn
-        labels += [label] * len(drawn)
+    for candidates, number, label in ((inside, spec.n_positive, POSITIVE), (room, spec.n_negative, NEGATIVE)):
+        if number and len(candidates):
+            chosen = rng.choice(candidates, size=min(number, len(candidates)), replace=False)
+            points += [(float(index % width), float(index // width)) for index in chosen]
+            labels += [label] * len(chosen)
     return Prompt(np.asarray(points, np.float32).reshape(-1, 2), np.asarray(labels, np.int32))
+
+
+def _list_pixels(component: Component) -> Pixels:
+    rows, columns = np.nonzero(component.cut_out())
+    left, top, *_ = component.box
+    flat: np.ndarray = (rows + top) * component.labels.shape[1] + columns + left
+    return flat
+
+
+def find_negative_room(class_mask: BoolMask, spec: PromptSpec) -> Pixels:
+    """Returns the pixels that are far enough from a class for negative points; none if the prompt has no such points.
+
+    It is the same for all objects of the class, and takes much longer than their prompts.
+    """
+    if not spec.n_negative:
+        return np.zeros(0, np.int64)
+    # Exact distances: the 5 x 5 approximation lets points come up to 2 % too near.
+    distance = cv2.distanceTransform((~class_mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    room: np.ndarray = np.flatnonzero(distance >= max(spec.negative_margin_px, 1.0))
+    return room
 
 
 def stack_prompts(prompts: Sequence[Prompt], scales: Sequence[tuple[float, float]]) -> PromptBatch:
@@ -109,32 +127,14 @@ def stack_prompts(prompts: Sequence[Prompt], scales: Sequence[tuple[float, float
     return PromptBatch(torch.from_numpy(points), torch.from_numpy(labels))
 
 
-def _draw_box(component: BoolMask, jitter: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    x_min, y_min, x_max, y_max = find_box(component)
+def _draw_box(component: Component, jitter: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    x_min, y_min, x_max, y_max = component.box
     if not jitter:
         return float(x_min), float(y_min), float(x_max), float(y_max)
-    height, width = component.shape
+    height, width = component.labels.shape
     box_width, box_height = x_max - x_min + 1, y_max - y_min + 1
     shifts = rng.uniform(-jitter, jitter, 4) * (box_width, box_height, box_width, box_height)
     # At a jitter of 0.5 opposite sides can pass each other; sorting keeps it a box.
     left, right = sorted(np.clip((x_min + shifts[0], x_max + shifts[2]), 0, width - 1).tolist())
     top, bottom = sorted(np.clip((y_min + shifts[1], y_max + shifts[3]), 0, height - 1).tolist())
     return left, top, right, bottom
-
-
-def _find_negative_room(class_mask: BoolMask, spec: PromptSpec) -> BoolMask:
-    if not spec.n_negative:
-        return class_mask
-    # Exact distances: the 5 x 5 approximation lets points come up to 2 % too near.
-    distance = cv2.distanceTransform((~class_mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    room: BoolMask = distance >= max(spec.negative_margin_px, 1.0)
-    return room
-
-
-def _draw_pixels(candidates: BoolMask, number: int, rng: np.random.Generator) -> list[tuple[float, float]]:
-    flat = np.flatnonzero(candidates)
-    if not len(flat):
-        return []
-    chosen = rng.choice(flat, size=min(number, len(flat)), replace=False)
-    width = candidates.shape[1]
-    return [(float(index % width), float(index // width)) for index in chosen]

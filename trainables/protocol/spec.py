@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from trainables.errors import TrainablesError
-from trainables.protocol.components import BoolMask, keep_largest_component, list_components
+from trainables.protocol.components import BoolMask, Component, keep_largest_component, list_components, take_whole
 from trainables.protocol.prompts import PROMPT_KINDS, PromptSpec
 from trainables.protocol.tta import IDENTITY, VIEWS
 
@@ -169,14 +169,14 @@ def _equalize(value: object) -> object:
     return float(value) if isinstance(value, (bool, int, float)) else value
 
 
-def find_components(class_mask: BoolMask, protocol: Protocol) -> list[BoolMask]:
+def find_components(class_mask: BoolMask, protocol: Protocol) -> list[Component]:
     """Returns the components of a class that the protocol prompts; none if the class is absent."""
     if protocol.is_auto or not class_mask.any():
         return []
     if protocol.components == "whole":
-        return [class_mask]
+        return [take_whole(class_mask)]
     if protocol.components == "largest":
-        return [keep_largest_component(class_mask)]
+        return [take_whole(keep_largest_component(class_mask))]
     return list_components(class_mask, protocol.min_component_px)
 
 

@@ -18,8 +18,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainables.data.store import RegionStore
 from trainables.protocol.background import split_classes
-from trainables.protocol.components import BoolMask
-from trainables.protocol.prompts import NO_PROMPT, PROMPT_KINDS, Prompt, PromptSpec, draw_prompt, stack_prompts
+from trainables.protocol.components import BoolMask, Component
+from trainables.protocol.prompts import (
+    NO_PROMPT,
+    PROMPT_KINDS,
+    Prompt,
+    PromptSpec,
+    draw_prompt,
+    find_negative_room,
+    stack_prompts,
+)
 from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_valid
 from trainables.recipe import Recipe
 from trainables.training.augment import Augmenter
@@ -119,12 +127,12 @@ class TrainingRegions(Dataset[Sample]):
         prompts, targets, class_index = [], [], []
         for order, component, class_mask in self._choose_objects(mask, rng):
             spec = choose_prompt_spec(self.recipe, self.protocol, rng, self._margin_scale(index))
-            prompts.append(draw_prompt(component, class_mask, spec, rng))
-            targets.append(shrink_mask(component))
+            prompts.append(draw_prompt(component, find_negative_room(class_mask, spec), spec, rng))
+            targets.append(shrink_mask(component.to_mask()))
             class_index.append(order)
         return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index))
 
-    def _choose_objects(self, mask: np.ndarray, rng: np.random.Generator) -> list[tuple[int, BoolMask, BoolMask]]:
+    def _choose_objects(self, mask: np.ndarray, rng: np.random.Generator) -> list[tuple[int, Component, BoolMask]]:
         """Returns up to ``max_objects`` prompted components, with their class's position and whole mask."""
         found = []
         for order, class_id in enumerate(self.store.classes):

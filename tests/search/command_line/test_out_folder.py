@@ -41,6 +41,16 @@ def test_a_folder_that_is_there_stays_the_one_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_ino == before
 
 
+def test_a_new_folder_is_open_to_whom_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with fill_out(tmp_path / "out"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
+
+
 def test_a_place_that_is_taken_meanwhile_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="out cannot be written: "), fill_out(tmp_path / "out"):
         (tmp_path / "out").mkdir()

@@ -1,5 +1,8 @@
 import dataclasses
+import tracemalloc
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from trainables.data.store import RegionStore
@@ -30,3 +33,16 @@ def test_prompts_depend_on_seed_and_region_and_not_on_company(tissue_store: Regi
 
     alone = list_points(["r2.png"])
     assert alone == list_points(["r0.png", "r1.png", "r2.png"]) and alone != list_points(["r2.png"], seed=1)
+
+
+@pytest.mark.parametrize("name", ["components", "recorded", "centroid", "points"])
+def test_objects_cost_no_mask_of_the_region_each(write_store: Callable[..., RegionStore], name: str) -> None:
+    lattice = np.kron(np.ones((50, 50), np.uint8), np.pad(np.ones((6, 6), np.uint8), 2))  # 2,500 squares
+    store = write_store({"a": lattice}, {1: "nucleus"})
+    protocol = dataclasses.replace(PROTOCOLS[name], components="every", min_component_px=16)
+    tracemalloc.start()
+    (plan,) = EvaluationSet(store, store.names, protocol).plans
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(plan.objects) == 2500
+    assert peak < 30 * lattice.size

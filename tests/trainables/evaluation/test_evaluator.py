@@ -17,7 +17,7 @@ from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
 from trainables.evaluation.evaluator import collect_scores, evaluate, predict_masks
 from trainables.model.class_prompts import attach_class_prompts, start_class_prompts
 from trainables.model.weights import load_model
-from trainables.protocol.components import fill_box
+from trainables.protocol.components import fill_boxes, unite
 from trainables.protocol.overlap import Overlap
 from trainables.protocol.spec import PROTOCOLS, find_components
 
@@ -33,9 +33,9 @@ def answer(regions: EvaluationSet, kind: str) -> Iterator[tuple[RegionPlan, list
         masks = []
         for pair in plan.pairs:
             parts = find_components(mask == pair.class_id, regions.protocol)
-            boxes = np.logical_or.reduce([fill_box(part) for part in parts])
+            boxes = fill_boxes(parts)
             shapes = {
-                "components": np.logical_or.reduce(parts),
+                "components": unite(parts),
                 "boxes": boxes,
                 "class in boxes": boxes & (mask == pair.class_id),
                 "everything": np.ones(mask.shape, bool),

@@ -10,7 +10,7 @@ from trainables.context import TrialContext
 from trainables.data.store import RegionStore
 from trainables.evaluation.candidates import Candidate
 from trainables.evaluation.evaluation_set import EvaluationSet
-from trainables.evaluation.overlay import BAR_PX, COLORS, PANEL_PX, draw_overlays, draw_region
+from trainables.evaluation.overlay import BAR_PX, COLORS, PANEL_PX, draw_answer, draw_overlays, draw_region
 from trainables.protocol.spec import PROTOCOLS, Protocol
 
 INNER = slice(BAR_PX, BAR_PX + PANEL_PX)
@@ -37,8 +37,8 @@ def draw(store: RegionStore, protocol: Protocol = PROTOCOLS["box"]) -> np.ndarra
     regions = EvaluationSet(store, store.names, protocol)
     (plan,) = regions.plans
     mask = regions.mask(plan.index)
-    panels = {"right": [mask == 1, mask == 2], "nothing": [mask == 0, mask == 0]}
-    return draw_region(regions, plan, panels)
+    answers = {"right": [mask == 1, mask == 2], "nothing": [mask == 0, mask == 0]}
+    return draw_region(regions, plan, [draw_answer(regions, plan, *answer) for answer in answers.items()])
 
 
 def get_panel(picture: np.ndarray, number: int) -> np.ndarray:
@@ -115,7 +115,7 @@ def test_colors_differ_and_do_not_run_out(write_store: Callable[..., RegionStore
     mask = np.repeat(np.arange(1, 10, dtype=np.uint8), 8)[:, None] * np.ones((1, 72), np.uint8)
     store = write_store({"a": mask}, {number: f"class {number}" for number in range(1, 10)})
     regions = EvaluationSet(store, store.names, PROTOCOLS["box"])
-    picture = draw_region(regions, regions.plans[0], {})
+    picture = draw_region(regions, regions.plans[0], [])
     assert picture.shape[1] == 2 * PANEL_PX and picture.shape[0] > PANEL_PX + 2 * BAR_PX  # the legend wraps
     legend = picture[BAR_PX + PANEL_PX :]
     assert find_color(legend, COLORS[0]).any(axis=1).sum() == 2 * 15  # the color of classes 1 and 8: two rows
@@ -126,7 +126,8 @@ def test_a_region_without_a_class_to_score_is_drawn_all_the_same(write_store: Ca
     specks[5, 5:9] = 1
     store = write_store({"a": specks}, {1: "tumor"})
     regions = EvaluationSet(store, store.names, PROTOCOLS["components"])
-    picture = draw_region(regions, regions.plans[0], {"model": []})
+    (plan,) = regions.plans
+    picture = draw_region(regions, plan, [draw_answer(regions, plan, "model", [])])
     assert picture.shape[1] == 3 * PANEL_PX
 
 

@@ -38,6 +38,7 @@ def refuse(path: Path) -> Any:
         ("bare.pth", torch.save),
         ("training.pth", lambda state, path: torch.save({"model": state, "epoch": 3}, path)),
         ("sam.safetensors", save_file),
+        ("ddp.pth", lambda state, path: torch.save({"net": {f"module.{name}": state[name] for name in state}}, path)),
     ],
 )
 def test_what_is_saved_is_loaded(state: State, tmp_path: Path, file: str, save: Callable[[Any, Path], object]) -> None:
@@ -46,7 +47,7 @@ def test_what_is_saved_is_loaded(state: State, tmp_path: Path, file: str, save: 
     model = load_sam1(path, SAM)
     loaded = model.network.state_dict()
     assert set(loaded) == set(state) and all(torch.equal(loaded[name], state[name]) for name in state)
-    assert model.size == "ViT-T"
+    assert model.size == "ViT-T" and len(model.notes) == 2 * (file == "ddp.pth")
     assert not model.network.training and not any(one.requires_grad for one in model.network.parameters())
 
 

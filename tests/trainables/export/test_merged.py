@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +105,41 @@ def test_peft_makes_the_merged_model_of_the_base(context: TrialContext, export: 
     torch.testing.assert_close(by_peft / reach, merged / reach, rtol=0, atol=1e-5)
     moved = float((merged - predict(load_model("nano", None))).abs().max())
     assert moved == 0 if scale == 0 else moved > 0.01 * reach
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("pissa", 0.5), ("pissa", 1.0), ("dora", 0.5), ("loha", 0.5)])
+def test_a_rank_above_a_layer_s_smaller_side_is_exported_all_the_same(
+    context: TrialContext, export: Make, kind: str, scale: float
+) -> None:
+    folder = export(kind, scale, rank=64)
+    merged, by_peft = predict(load_merged(context, folder)), predict(load_by_peft(folder))
+    torch.testing.assert_close(by_peft, merged, rtol=0, atol=1e-5 * float(merged.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"), [(lambda value: value[:1], "PEFT cannot load"), (lambda value: 2 * value, "another model")]
+)
+def test_an_adapter_that_peft_does_not_make_the_merged_model_of_is_not_exported(
+    export: Make, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor], text: str
+) -> None:
+    monkeypatch.setattr(
+        "trainables.export.merged.interpolate_adapter",
+        lambda state, config, *_: ({name: spoil(value) for name, value in state.items()}, config),
+    )
+    with pytest.raises(TrainablesError, match=text):
+        export("lora", 0.5)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o007])
+def test_files_may_be_read_by_whom_the_umask_allows(export: Make, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        folder = export("lora", 0.5)
+    finally:
+        os.umask(before)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
 
 
 @pytest.mark.parametrize("part", ["train_heads", "train_decoder", "train_encoder"])

@@ -10,7 +10,8 @@ from torchvision.transforms import Resize, ToTensor
 from trainables.evaluation.stock_predictor import build_predictor
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import MaskOutputs, decode_prompts, encode_images, normalize_images, select_best_mask
-from trainables.protocol.prompts import PROMPT_KINDS, Prompt, draw_prompt, stack_prompts
+from trainables.protocol.components import take_whole
+from trainables.protocol.prompts import PROMPT_KINDS, Prompt, draw_prompt, find_negative_room, stack_prompts
 
 SIDE = 256
 # Heights and widths. Powers of two first: there coordinates are scaled without rounding, in whatever order.
@@ -52,8 +53,11 @@ def stack_images(regions: list[Region]) -> Tensor:
 
 
 def draw_prompts(regions: list[Region], kind: str) -> list[list[Prompt]]:
-    rng = np.random.default_rng(1)
-    return [[draw_prompt(mask, mask, PROMPT_KINDS[kind], rng) for mask in region.objects] for region in regions]
+    spec, rng = PROMPT_KINDS[kind], np.random.default_rng(1)
+    return [
+        [draw_prompt(take_whole(mask), find_negative_room(mask, spec), spec, rng) for mask in region.objects]
+        for region in regions
+    ]
 
 
 def predict_stock(

@@ -148,7 +148,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path, form: str) -> Non
         path.write_bytes(pickle.dumps({"model": content}))
     else:
         write(tmp_path, content, form)
-    with pytest.raises(CheckpointError, match="holds more than weights.*use a file you trust"):
+    with pytest.raises(CheckpointError, match=r"holds more than weights.*\b(getattr|use a file you trust)"):
         load_model("nano", str(path))
     assert not (tmp_path / "mark").exists()
 
@@ -161,13 +161,12 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path, form: str) -> Non
         {"model": 3},
         {"model": {"a": 1.0}},
         {"model": {1: torch.ones(1)}},
-        {"epoch": 3, "state_dict": {"a": torch.ones(1)}},
         [torch.ones(1)],
         torch.ones(1),
     ],
 )
 def test_a_file_without_state_dictionary_is_refused(tmp_path: Path, content: object) -> None:
-    with pytest.raises(CheckpointError, match="holds no state dictionary under the key 'model'"):
+    with pytest.raises(CheckpointError, match="holds no state dictionary"):
         read_weights(write(tmp_path, content))
 
 

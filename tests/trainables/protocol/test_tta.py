@@ -14,8 +14,8 @@ from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan
 from trainables.evaluation.evaluator import decode_objects, predict_masks
 from trainables.model.forward import encode_images, select_best_mask
-from trainables.protocol.components import find_box
-from trainables.protocol.prompts import PROMPT_KINDS, Prompt, draw_prompt
+from trainables.protocol.components import find_box, take_whole
+from trainables.protocol.prompts import PROMPT_KINDS, Prompt, draw_prompt, find_negative_room
 from trainables.protocol.spec import PROTOCOLS
 from trainables.protocol.tta import VIEWS, average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 
@@ -84,7 +84,8 @@ def test_every_pixel_s_point_moves_with_the_pixel(view: str) -> None:
 def test_a_box_stays_the_box_of_its_mask(view: str) -> None:
     mask = np.zeros((9, 14), bool)
     mask[2:5, 3:12] = mask[2:8, 10] = True
-    prompt = draw_prompt(mask, mask, PROMPT_KINDS["box"], np.random.default_rng(0))
+    spec = PROMPT_KINDS["box"]
+    prompt = draw_prompt(take_whole(mask), find_negative_room(mask, spec), spec, np.random.default_rng(0))
     seen = transform_prompt(prompt, mask.shape, view)
     assert tuple(seen.points.reshape(4)) == find_box(NUMPY[view](mask))
     assert np.array_equal(seen.labels, prompt.labels)
