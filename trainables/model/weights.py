@@ -20,6 +20,8 @@ from trainables.model.weight_names import adopt_names, find_state
 NANO_WEIGHTS = ASSETS / "nano.safetensors"
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 _HUB_ID = re.compile(r"(?:hf-hub:)?([\w.-]+/[\w.-]+)")
+# Packages whose numbers, paths and settings trainers store beside weights. None of their code runs.
+_HARMLESS = ("numpy.", "argparse.", "pathlib.", "omegaconf.", "lightning.", "lightning_fabric.", "pytorch_lightning.")
 # Width of the patch embedding and number of blocks of each model's image encoder.
 _ENCODER_SIZES = {(32, 7): "nano", (96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
 
@@ -88,34 +90,56 @@ def read_weights(path: Path, notes: list[str] | None = None) -> dict[str, Tensor
         CheckpointError: If the file is missing, no regular file, truncated, damaged, holds code, or does not hold one
             state dictionary of plain tensors.
     """
+    notes = [] if notes is None else notes
     check_weight_file(path)
     try:
         with path.open("rb") as stream:  # by its first bytes too: a header of JSON behind its length
             is_safetensors = path.suffix.lower() == ".safetensors" or stream.read(9)[8:] == b"{"
-        content = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _explain_objects(path) from error
+        content = load_file(path) if is_safetensors else _unpickle(path, notes)
+    except CheckpointError:
+        raise
     except Exception as error:  # on damaged bytes the loaders raise almost anything, IndexError too
         reason = str(error) or type(error).__name__
         what = f"cannot be read as weights ({path.stat().st_size:,} bytes; truncated?): {reason}"
         raise CheckpointError.at(path, what, "download it again") from error
-    state = find_state(content, path, [] if notes is None else notes)
+    state = find_state(content, path, notes)
     check_plain(state, path)
     return {name: value.float() for name, value in state.items()}
 
 
-def _explain_objects(path: Path) -> CheckpointError:
-    """Returns the error for a file that the ``weights_only`` loader does not open; names what is in it, if it can."""
+class _LeftOut:
+    """Stands for an object beside the weights: it takes what the file gives it, and does nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _unpickle(path: Path, notes: list[str]) -> object:
+    """Reads a file of ``torch.save`` by the ``weights_only`` loader; numbers and settings beside the weights are lost.
+
+    Raises:
+        CheckpointError: If it holds other objects.
+    """
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # on what is no archive of torch.save
-        names = []
-    if not names:
-        what = "holds more than weights, or is not a checkpoint; it was not opened"
-        return CheckpointError.at(path, what, "use a file you trust")
-    what = f"holds more than weights, which could run code ({list_some(sorted(names))}); it was not opened"
-    fix = "if you trust it, save its weights alone where it was made: torch.save({'model': model.state_dict()}, FILE)"
-    return CheckpointError.at(path, what, fix)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        try:
+            names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        except Exception:  # on what is no archive of torch.save
+            names = []
+        if not names:
+            what = "holds more than weights, or is not a checkpoint; it was not opened"
+            raise CheckpointError.at(path, what, "use a file you trust") from error
+        if not all(name.startswith(_HARMLESS) for name in names):
+            what = f"holds more than weights, which could run code ({list_some(names)}); it was not opened"
+            fix = "if you trust it, save its weights alone where it was made: torch.save(model.state_dict(), FILE)"
+            raise CheckpointError.at(path, what, fix) from error
+    notes.append(f"what it holds beside the weights was left out ({list_some(names)})")
+    with torch.serialization.safe_globals([(_LeftOut, name) for name in names]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_strictly(model: SAM2Base, state: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:

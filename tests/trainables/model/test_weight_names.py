@@ -1,3 +1,4 @@
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ def put_in_front(state: State, prefix: str) -> State:
             },
             "key 'state_dict'; its names were read without 'model.' in front, and 1 weight without it left out",
         ),
+        (
+            lambda state: {"model": state, "best": np.float64(0.7), "args": Namespace(lr=0.1, out=Path("out"))},
+            "what it holds beside the weights was left out (argparse.Namespace, numpy",
+        ),
         (lambda state: put_in_front(state, "net.sam2."), "without 'net.sam2.' in front"),
         (
             lambda state: {
@@ -80,7 +85,7 @@ def test_safetensors_are_known_by_their_bytes(state: State, tmp_path: Path, name
         ),
         (lambda state: {"epoch": 3, "args": {"lr": 1.0}}, "no state dictionary of tensors; its keys: epoch, args"),
         (lambda state: [state], "no state dictionary but a list"),
-        (lambda state: {"model": state, "best": np.float64(0.7)}, r"multiarray\.scalar.* -> if you trust it, save its"),
+        (lambda state: {"model": state, "when": print}, r"run code \(builtins.print\).* -> if you trust it, save its"),
         (
             lambda state: {**state, "image_encoder.trunk.blocks.0.attn.qkv.lora_A.weight": torch.ones(1)},
             "-> its LoRA layers are not merged into the weights: merge them",
