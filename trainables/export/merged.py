@@ -26,12 +26,14 @@ from trainables.files.weight_file import load_saved, save_weights
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture, config_path
 from trainables.model.class_prompts import detach_class_prompts
 from trainables.model.device import pick_device
+from trainables.model.forward import MaskOutputs, decode_prompts, encode_images
+from trainables.protocol.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
 from trainables.protocol.scores import Scores
 
 MERGED_FILE = "sam2.pt"
 CONFIG_FILE = "config.txt"
-# Of the greatest weight of a layer: by how much adding an update in another order may change a weight.
-_ROUNDING = 1e-3
+# Answers of adapter and merged weights may differ by so much of the greatest, on an image of so many pixels a side.
+_ROUNDING, _PROBE_SIDE = 1e-2, 256
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _rescale_adapter(
     """Overwrites an adapter's folder with the adapter at a scale."""
     initial_state = None
     if config is not None and is_pissa(config):
-        bare = _build_base(MODELS[context.model], base_state)
+        bare = _build_model(MODELS[context.model], base_state)
         initial_state = get_peft_model_state_dict(get_peft_model(bare, copy.deepcopy(config)))
     weights = load_saved(folder / ADAPTER_WEIGHTS_FILE)
     state, config = interpolate_adapter(weights, config, base_state, tuned_state, scale, initial_state)
@@ -113,10 +115,10 @@ def _rescale_adapter(
         config.save_pretrained(str(folder))
 
 
-def _build_base(spec: ModelSpec, base_state: Mapping[str, Tensor]) -> SAM2Base:
-    bare = build_architecture(spec)
-    bare.load_state_dict(dict(base_state))
-    return bare
+def _build_model(spec: ModelSpec, state: Mapping[str, Tensor], image_size: int | None = None) -> SAM2Base:
+    model = build_architecture(spec, image_size)
+    model.load_state_dict(dict(state))
+    return model
 
 
 def _check_adapter(
@@ -125,23 +127,29 @@ def _check_adapter(
     """Loads an exported adapter onto a fresh base, as its users will: by PEFT alone.
 
     Raises:
-        TrainablesError: If PEFT cannot load it, or the adapted model is not the merged one but for rounding.
+        TrainablesError: If PEFT cannot load it, or the adapted model does not answer as the merged one does.
     """
-    bare: Any = _build_base(spec, base_state)  # PEFT asks for one of transformers' models, and takes any
+    bare: Any = _build_model(spec, base_state, _PROBE_SIDE)  # PEFT asks for one of transformers' models, and takes any
     try:
-        found = PeftModel.from_pretrained(bare, str(folder)).merge_and_unload().state_dict()
-        misfits = [name for name, value in merged_state.items() if not _is_close(found[name], value)]
+        adapted = PeftModel.from_pretrained(bare, str(folder)).get_base_model()
     except (RuntimeError, ValueError, KeyError) as error:
         raise TrainablesError(f"PEFT cannot load the exported adapter: {error}") from error
-    if misfits:
-        raise TrainablesError(
-            f"PEFT makes another model of the exported adapter: {len(misfits)} weights differ (first: {misfits[0]})"
-        )
+    wanted = _answer_probe(_build_model(spec, merged_state, _PROBE_SIDE))
+    for name, found, merged in zip(wanted._fields, _answer_probe(adapted), wanted, strict=True):
+        off = float((found - merged).abs().max() / merged.abs().max().clamp(min=1))
+        if not off <= _ROUNDING:
+            raise TrainablesError(
+                f"PEFT makes another model of the exported adapter: its {name} differ by {off:.2g} of the greatest"
+            )
 
 
-def _is_close(found: Tensor, wanted: Tensor) -> bool:
-    reach = float(wanted.abs().max()) if wanted.numel() else 0.0
-    return torch.allclose(found, wanted, rtol=0, atol=_ROUNDING * reach)
+@torch.no_grad()
+def _answer_probe(model: SAM2Base) -> MaskOutputs:
+    """Returns what a model says of a box in an image of noise."""
+    image = torch.rand(1, 3, _PROBE_SIDE, _PROBE_SIDE, generator=torch.Generator().manual_seed(0))
+    box = torch.tensor([[[0.2, 0.3], [0.7, 0.8]]]) * _PROBE_SIDE
+    labels = torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]], dtype=torch.int32)
+    return decode_prompts(model.eval(), encode_images(model, image), torch.tensor([0]), box, labels, multimask=True)
 
 
 def load_merged(context: TrialContext, folder: Path) -> SAM2Base:
