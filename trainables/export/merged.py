@@ -134,6 +134,7 @@ def _check_adapter(
         adapted = PeftModel.from_pretrained(bare, str(folder)).get_base_model()
     except (RuntimeError, ValueError, KeyError) as error:
         raise TrainablesError(f"PEFT cannot load the exported adapter: {error}") from error
+    assert isinstance(adapted, SAM2Base)
     wanted = _answer_probe(_build_model(spec, merged_state, _PROBE_SIDE))
     for name, found, merged in zip(wanted._fields, _answer_probe(adapted), wanted, strict=True):
         off = float((found - merged).abs().max() / merged.abs().max().clamp(min=1))
