@@ -31,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate minus baseline over a set of (image, class) pairs.
+    """Candidate minus baseline over a set of (image, class) pairs, which it wins, loses or ties.
 
     Attributes:
         mean_difference: Mean over pairs, in [-1, 1].
@@ -39,9 +39,6 @@ class Comparison:
         strict_interval: The same at the stricter confidence that `beaten` needs (see `search.judging.verdict.decide`).
         p_value: Two-sided Wilcoxon signed-rank on patient means; 1 if no patient differs.
         ranks_favor_candidate: Whether the signed-rank sum is above what no difference gives.
-        wins: Pairs where the candidate scores higher.
-        losses: Pairs where it scores lower.
-        ties: Pairs that are equal.
     """
 
     mean_difference: float
@@ -65,12 +62,8 @@ def compare(
 ) -> Comparison:
     """Compares two models on the pairs that both were scored on, patients resampled.
 
-    Args:
-        difference: Candidate minus baseline, float64 of shape (pairs,), in [-1, 1], finite.
-        patient: Patient of each pair, shape (pairs,).
-        rng: Draws the patients.
-        confidence: Coverage of the interval; the strict one leaves a fifth of its error.
-        n_resamples: Bootstrap resamples.
+    The differences, candidate minus baseline, are finite, in [-1, 1]; they and the patients have the shape (pairs,).
+    The confidence is the coverage of the interval; the strict one leaves a fifth of its error.
     """
     assert difference.size, "nothing to compare"
     difference = np.round(difference, DECIMALS)

@@ -21,13 +21,10 @@ DEMO_FOLDER = "demo-tissue"  # in the cache
 
 @dataclass(frozen=True)
 class DataInputs:
-    """The data set and how it is divided.
+    """The data set and how it is divided; without folds one split validates.
 
-    Attributes:
-        folds: Folds of a cross-validation; empty where one split validates.
-        is_demo: Whether it is the built-in synthetic tissue.
-        hospitals: A sentence on hospitals that parts share; empty where they share none.
-        caveats: What every artifact must say: leaks that were allowed.
+    ``hospitals`` is a sentence on hospitals that parts share, or empty. The caveats, which every artifact must say, are
+    leaks that were allowed.
     """
 
     regions: RegionSet

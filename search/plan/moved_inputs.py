@@ -27,10 +27,7 @@ CHECKPOINT = "checkpoint"
 def find_inputs(folder: Path, record: SearchRecord, given: argparse.Namespace) -> SearchRecord:
     """Returns a search's record with the places where its data, its decoded regions and its weights are now.
 
-    Args:
-        folder: The search's folder, which may have been moved, and its storage with it.
-        record: As the search wrote it.
-        given: Of :func:`search.command_line.options.add_run_options`.
+    The search's folder, and its storage with it, may have been moved; ``given`` are those of ``add_run_options``.
 
     Raises:
         ConfigError: With everything that is not there, or is not what it was.
@@ -90,8 +87,7 @@ def list_input_files(plan: SearchPlan) -> dict[str, str]:
 def hash_files(files: Mapping[str, str]) -> dict[str, str]:
     """Returns the SHA-256 of each file, or of the files of a folder, by its name; without hub ids, which are none.
 
-    Args:
-        files: ``checkpoint``, ``clip_weights``, ``prompt_texts``, or a pathology encoder's name -> its path.
+    Names are ``checkpoint``, ``clip_weights``, ``prompt_texts``, or a pathology encoder's.
     """
     return {name: _hash(Path(file)) for name, file in files.items() if Path(file).exists()}
 

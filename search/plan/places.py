@@ -24,13 +24,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything goes that a search writes.
+    """Where everything goes that a search writes; its name is that of its folder and its MLflow run too.
 
-    Attributes:
-        name: Of the search; also of its folder and its MLflow run.
-        folder: Of all its files.
-        cache: Folder of decoded regions and the demo; None where the storage cannot be written.
-        checkpoint_url: URL below which checkpoints go, in a folder of the search's name; empty for ``folder``.
+    ``cache``, with decoded regions and the demo, is None where the storage cannot be written. Checkpoints go below the
+    URL, in a folder of the search's name, if it is not empty.
     """
 
     name: str

@@ -84,11 +84,9 @@ class ReportData:
         bar: Zero-shot's value of the objective on validation; NaN if it is not known.
         val: Zero-shot on validation, with floor and ceiling.
         test: Winner and zero-shot on test, with floor and ceiling.
-        finalists: The configurations that were trained again.
         pareto: Ids of the trials in the Pareto set.
         importance: Share of the objective's variance between whole trials, by parameter.
         protocols: Zero-shot under each trial's own protocol, for a search that trains nothing.
-        caveats: What a reader must know first.
     """
 
     folder: Path

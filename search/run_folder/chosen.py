@@ -49,14 +49,10 @@ class ChosenModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen(ChosenModel):
-    """``chosen.json``: the chosen model and its checkpoint.
+    """``chosen.json``: the chosen model and its checkpoint, whose path is relative to the search's folder.
 
-    Attributes:
-        checkpoint: Folder of the checkpoint, relative to the search's folder.
-        val_dice_at_1: Dice on validation at scale 1.
-        refit: Whether the model was trained once more on training and validation regions together, after a
-            cross-validation: then it has no validation score of its own.
-        protocol_id: Id of the protocol of every figure here.
+    After a cross-validation it is a ``refit``, trained once more on training and validation regions together, and
+    has no validation score of its own.
     """
 
     checkpoint: str

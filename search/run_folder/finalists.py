@@ -23,7 +23,6 @@ class SeedRun:
     """A finalist's configuration trained once more.
 
     Attributes:
-        seed: Of this training.
         checkpoint: Folder of its best epoch's checkpoint, absolute; empty where there is none.
         epoch: That epoch, counted from 1.
         val_dice: Dice of that epoch on validation.

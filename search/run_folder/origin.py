@@ -7,11 +7,8 @@ from dataclasses import dataclass
 class Origin:
     """What two figures must share before they can be compared; a field that is empty, or None, is not known.
 
-    Attributes:
-        protocol_id: Empty for a protocol that is not one of this project's.
-        model: SAM2's size, or what else was scored.
-        demo: Which parts are a demo, in words; empty for real data and model.
-        caveats: What a reader of the figure must know.
+    A protocol that is not one of this project's has no id. ``model`` is SAM2's size, or what else was scored; ``demo``
+    says which parts are a demo.
     """
 
     protocol: str

@@ -20,11 +20,8 @@ PROTOCOLS_DIFFER = (
 class ProtocolRow:
     """Zero-shot under one protocol, on validation; Dice and IoU are in [0, 1].
 
-    Attributes:
-        trial_id: Ray's id of the trial.
-        name: Of the starting point, or ``trial`` and its number.
-        floor: Dice of the filled prompt boxes.
-        ceiling: The best Dice within the prompts.
+    The name is that of the starting point, or ``trial`` and its number. The floor is the Dice of the filled prompt
+    boxes, the ceiling the best within the prompts.
     """
 
     trial_id: str

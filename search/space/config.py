@@ -55,11 +55,9 @@ class SchedulerConfig:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How the next trial's values are chosen.
+    """How the next trial's values are chosen: by ``tpe`` (Bergstra et al. 2011) or ``random``.
 
-    Attributes:
-        kind: ``tpe`` (Bergstra et al. 2011) or ``random``.
-        startup_trials: Trials drawn at random before TPE learns from them; at least 1. Only with ``tpe``.
+    TPE learns from trials that were drawn at random before, of which there is at least 1.
     """
 
     kind: str = "tpe"

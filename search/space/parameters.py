@@ -68,11 +68,9 @@ def sort_parents_first(names: Collection[str], when: Mapping[str, Conditions]) -
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values, in no order.
+    """One of several values, in no order: at least two, all different and of one type.
 
-    Attributes:
-        values: At least two, all different and of one type.
-        when: Where the parameter applies: where all of these hold.
+    The parameter applies where all conditions hold.
     """
 
     values: tuple[Scalar, ...]

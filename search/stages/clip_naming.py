@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 
 def name_masks_of(session: Session, part: str, names: Sequence[str]) -> dict[str, float]:
-    """Names the zero-shot masks of ``val``'s or ``test``'s regions, if there are weights for it, and writes the report.
+    """Names the zero-shot masks of ``val``'s or ``test``'s regions and writes the report; does nothing without weights.
 
-    Returns:
-        Metrics such as ``val_naming_clip_accuracy``; none without weights.
+    Returns metrics such as ``val_naming_clip_accuracy``.
     """
     settings = session.plan.model.naming
     if isinstance(settings, str):

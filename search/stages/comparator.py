@@ -29,14 +29,10 @@ RUN_KIND = "comparator"
 
 @dataclass(frozen=True)
 class ComparatorScores:
-    """Scores of a comparator: a model that was not trained here.
+    """Scores of a comparator: a model, of a size such as ``ViT-B``, that was not trained here.
 
-    Attributes:
-        size: Its size, such as ``ViT-B``.
-        scores: On the search's validation regions, under the search's protocol.
-        verdict: Against zero-shot SAM2, pair by pair.
-        caveats: What a reader of its figures must know.
-        file: Table of all pairs.
+    They are of the search's validation regions, under its protocol; the verdict is against zero-shot SAM2, pair by
+    pair, and the file has all pairs.
     """
 
     name: str

@@ -26,13 +26,10 @@ TOLERANCE_BF16 = 0.01  # the same where CUDA computes in bfloat16
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported.
+    """What was exported, with the Dice of the chosen model on the validation regions by this project's evaluator.
 
-    Attributes:
-        own_dice: Dice of the chosen model on the search's validation regions, by this project's evaluator.
-        stock_dice: Dice of the exported files on the same regions.
-        check: What computed ``stock_dice``.
-        unmergeable: Part of the model that no stock checkpoint can hold, so that there is no ``sam2.pt``; else empty.
+    ``stock_dice`` is that of the exported files, computed by ``check``. If a part of the model is unmergeable, no stock
+    checkpoint can hold it, and there is no ``sam2.pt``.
     """
 
     folder: Path

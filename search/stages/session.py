@@ -38,12 +38,7 @@ RUN_KEY_TAG = "search_key"
 class Session:
     """What the stages of a running search hand to each other.
 
-    Attributes:
-        record: What was written down of the plan.
-        tracker: The MLflow experiment.
-        tags: MLflow's tags of every run of this search.
-        console: Shows progress.
-        is_resumed: Whether it goes on with what an earlier process began.
+    The record is what was written down of the plan; the tags are MLflow's, of every run of the search.
     """
 
     plan: SearchPlan

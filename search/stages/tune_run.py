@@ -27,13 +27,7 @@ from trainables.protocol.scores import Scores, flatten_scores
 
 
 class TuneRun:
-    """A run of Ray Tune; its callbacks exist before it starts, so that a resume can report what had ended.
-
-    Attributes:
-        folder: Where the trials' folders are.
-        progress: The rows of the table on the screen.
-        tracking: Writes the trials to MLflow.
-    """
+    """A run of Ray Tune; its callbacks exist before it starts, so that a resume can report what had ended."""
 
     def __init__(
         self,
@@ -46,13 +40,10 @@ class TuneRun:
     ) -> None:
         """Makes the callbacks.
 
-        Args:
-            name: The trials' folder in the search's: ``trials``; or, for what is not the search itself and has no
-                time budget, ``confirmation`` or ``refit``, which is also the kind of these trials in MLflow.
-            n_trials: Trials in all, for the screen.
-            epochs: After how many a trial ends.
-            zeroshot: The bar on validation; None where each trial has a protocol of its own.
-            trial_tags: Returns a trial's own MLflow tags by its Ray id; picklable.
+        The name is that of the trials' folder in the search's: ``trials``; or, for what is not the search itself and
+        has no time budget, ``confirmation`` or ``refit``, which is also the kind of these trials in MLflow. The bar on
+        validation is None where each trial has a protocol of its own. ``trial_tags`` returns a trial's own MLflow tags
+        by its Ray id, and is picklable.
         """
         plan, objective, is_search = session.plan, session.plan.config.objective, name == TRIALS_FOLDER
         bar = flatten_scores(zeroshot, "val") if zeroshot else None

@@ -24,8 +24,6 @@ class StudyFile:
 
     Attributes:
         journal: Journal file of Optuna, made if missing; an absolute path, as Ray changes directories.
-        name: Name of the study inside the journal.
-        sampler: ``tpe`` or ``random``.
         seed: Seed of the whole search, at least 0.
         startup_trials: Finished trials (stopped ones too) before TPE takes over from random sampling.
         modes: Whether a larger (``max``) or a smaller (``min``) value is better, one an objective.

@@ -56,16 +56,11 @@ class TrackingCallback(Callback):
         trial_tags: Callable[[str], Mapping[str, str]] | None = None,
         run_kind: str = "trial",
     ) -> None:
-        """Takes what the trials have in common.
+        """Takes what the trials have in common: bars (None if each has a protocol of its own), whole epochs, and tags.
 
-        Args:
-            bars: What trials are compared with; None where each is scored under a protocol of its own.
-            max_epochs: Epochs of a whole trial; one that ends earlier is tagged `stopped=early`.
-            tags: Tags of every trial: trainable, space, data_fingerprint, protocol, protocol_id, git_commit,
-                seed.
-            trial_tags: Returns a trial's own tags by its Ray id, such as starting_point; picklable.
-            run_kind: `trial`; or, for trials that are no part of the search itself and do not count in what the
-                parent run shows, `confirmation` or `refit`.
+        ``trial_tags`` returns a trial's own tags by its Ray id, such as starting_point, and is picklable. The kind is
+        `trial`; or, for trials that are no part of the search itself and do not count in what the parent run shows,
+        `confirmation` or `refit`.
         """
         self.queue = queue
         self._bars = bars

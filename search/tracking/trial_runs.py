@@ -25,7 +25,6 @@ class TrialRun:
     Attributes:
         run_id: MLflow's run id; None until MLflow could be reached.
         last_step: The last epoch logged; 0 before the first.
-        best_val_dice: The highest validation Dice so far in [0, 1].
         closed: Whether the run has been given its final status.
         counted: Whether the parent run has counted it among the trials ended; stays so after a reopening.
     """

@@ -30,17 +30,13 @@ class TrialRow:
 
 @dataclass
 class SearchProgress:
-    """The rows of all trials that have begun, and what the search plans.
+    """The rows of all trials that have begun, by Ray's trial id, and what the search plans.
 
     Attributes:
-        num_trials: Trials in all.
-        max_epochs: Epochs of a whole trial.
         concurrent: Trials at once.
         bar: Zero-shot's value of the objective, on validation; NaN where each trial has its own protocol.
         started: When the first trial could begin.
         time_budget_s: Seconds that trials may take; None for no limit.
-        objective: What is optimized; the table shows it.
-        rows: By Ray's trial id.
     """
 
     num_trials: int

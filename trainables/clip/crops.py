@@ -24,7 +24,8 @@ def crop_region(
     """Returns a mask's bounding box, grown by a margin and then to a square, in the tissue's own proportions.
 
     It is a square because CLIP's preprocessing cuts the ends off anything longer. By default it shows only the mask's
-    own pixels: next to a vessel or lymphocytes lies another class, whose texture would be named instead.
+    own pixels: next to a vessel or lymphocytes lies another class, whose texture would be named instead. None for an
+    empty mask.
 
     Args:
         image: The region as stored: RGB in [0, 1], squeezed into a square.
@@ -34,9 +35,6 @@ def crop_region(
         outside: Pixels outside the mask: ``mean`` fills them, ``dim`` mixes them half and half with the fill,
             ``keep`` leaves them.
         margin: Share of the box's longer side that is added on each side.
-
-    Returns:
-        The crop; None for an empty mask.
 
     Raises:
         ValueError: If ``outside`` is none of these words.

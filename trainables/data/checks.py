@@ -33,7 +33,7 @@ _MIN_STAINED, _MIN_COLORED, _MIN_PINK = 0.05, 0.02, 0.75
 
 @dataclass(frozen=True)
 class DecodedRegion:
-    """One region after decoding; its pixels are usable only if it has no findings.
+    """One region after decoding; its pixels are usable only if it has no findings. Warnings stop nothing.
 
     Attributes:
         image: RGB, [h, w, 3] in 0..255; None if it cannot be decoded.
@@ -41,8 +41,6 @@ class DecodedRegion:
         sha256: Of the image's and of the mask's bytes, hexadecimal; empty if a file cannot be read.
         pixels: Number of pixels of each id, [256].
         palette: The mask's palette, restricted to ids that it holds.
-        findings: What makes the region unusable.
-        warnings: What is worth a look, but stops nothing.
     """
 
     region: Region

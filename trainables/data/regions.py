@@ -99,8 +99,6 @@ class RegionListing:
         regions: The images that have a mask; None if there are none. While there are findings, only to be checked.
         has_classes: Whether the classes are known: ``dataset.yaml`` has no findings about them.
         unpaired: Names of the images without a mask, sorted.
-        findings: What makes the data set unusable.
-        warnings: What is worth a look, but stops nothing.
     """
 
     regions: RegionSet | None

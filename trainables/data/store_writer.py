@@ -51,13 +51,9 @@ def _count_bytes(arrays: dict[str, tuple[str, tuple[int, ...]]]) -> int:
 def write_store(
     regions: RegionSet, image_size: int, folder: Path, warn: Callable[[Finding], None] | None = None
 ) -> str:
-    """Decodes all regions into a folder and returns their fingerprint.
+    """Decodes all regions into a folder, which is empty, and returns their fingerprint.
 
-    Args:
-        regions: What to decode.
-        image_size: Side of the resized images, in pixels.
-        folder: Exists, and is empty.
-        warn: Called with each warning if there are findings; otherwise the store holds the warnings.
+    Warnings are passed to ``warn`` if there are findings; otherwise the store holds them.
 
     Raises:
         DataError: With all findings about the regions; also if the disk has no room, mostly before decoding.

@@ -14,13 +14,7 @@ logger = logging.getLogger("trainables.progress")
 
 
 def follow(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yields the items; logs how many of them are done, and about how long the others take.
-
-    Args:
-        items: What a loop goes through.
-        total: How many there are, at least 1 if there are any.
-        what: Names them, such as ``regions scored``.
-    """
+    """Yields so many items; logs how many are done (``regions scored``), and about how long the others take."""
     started = said = time.monotonic()
     for number, item in enumerate(items):
         now = time.monotonic()
