@@ -86,7 +86,7 @@ def predict_images(
             entry = {"mask": f"{path.stem}.png", "image": _hash(read_bytes(path)), "model": model_hash}
             if entry["mask"] not in done:
                 left[path] = entry
-                read_image(path)  # whole, as a picture can be cut off anywhere; not kept, as there may be many
+                read_image(path, is_alone=True)  # whole: a picture can be cut off anywhere; not kept: there may be many
             elif loaded and done[entry["mask"]] != entry:
                 what = f"{out} holds a mask of this name, of another image or by another model"
                 findings.append(Finding(str(path), what, "name a new folder"))

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--candidate", required=True, metavar="COL", help="the model that should win")
     parser.add_argument("--baseline", required=True, metavar="COL", help="the model to beat")
-    parser.add_argument("--patient", metavar="COL", help="the patient (default: patient, else TCGA file names)")
+    parser.add_argument("--patient", metavar="COL", help="the patient (default: patient, else TCGA barcodes in file)")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     options = parser.parse_args(arguments)
     return run_command(lambda: _judge_file(options))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainables.data.folds import Fold
+from trainables.data.splits import Fold
 from trainables.protocol.spec import Protocol
 from trainables.recipe import Scalar
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from search.errors import ConfigError
 from search.judging.statistics import FloatArray
 from search.run_folder.score_table import format_rows, read_table
-from trainables.data.regions import find_tcga_patient
+from trainables.data.patients import describe_doubts, find_patient, find_tcga_patient
 from trainables.errors import Finding, collect_findings
 
 PATIENT_COLUMN = "patient"
@@ -43,7 +43,7 @@ def pair_scores(table: pd.DataFrame, candidate: str, baseline: str, where: str =
 
     Args:
         table: One row a pair: `file`, `class`, a column of scores in [0, 1] for each model, and perhaps `patient`,
-            without which TCGA file names decide. The index numbers the rows in the findings.
+            without which TCGA barcodes in file names decide. The index numbers the rows in the findings.
         where: Where the scores come from, for the findings.
 
     Raises:
@@ -70,7 +70,7 @@ def pair_scores(table: pd.DataFrame, candidate: str, baseline: str, where: str =
         findings.append(Finding(where, what, "keep one of them"))
     if findings:
         raise ConfigError(findings)
-    patients, notes = (table[PATIENT_COLUMN], ()) if PATIENT_COLUMN in table else _read_patients(table["file"])
+    patients, notes = _read_patients(table["file"], table.get(PATIENT_COLUMN))
     return PairedScores(
         file=np.asarray(table["file"], dtype=np.str_),
         class_name=np.asarray(table["class"], dtype=np.str_),
@@ -86,7 +86,7 @@ def pair_scores(table: pd.DataFrame, candidate: str, baseline: str, where: str =
 def read_scores(path: Path, candidate: str, baseline: str, patient_column: str | None = None) -> PairedScores:
     """Reads two columns of a CSV file with the columns `file`, `class` and one for each model.
 
-    The patients are in the named column, or in one called `patient`; without either, TCGA file names decide.
+    The patients are in the named column, or in one called `patient`; without either, barcodes in file names.
 
     Raises:
         ConfigError: With every finding: a file that cannot be read, missing columns with the nearest name, columns
@@ -136,20 +136,23 @@ def _find_bad_columns(header: Sequence[str], wanted: Iterable[str], where: str) 
     return findings
 
 
-def _read_patients(files: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Returns the patient of each file by its TCGA name, and a note if some names have none."""
+def _read_patients(files: pd.Series[str], declared: pd.Series[str] | None) -> tuple[list[str], tuple[str, ...]]:
+    """Returns each row's patient, from its column or by its file's name, and notes on files that show no or another."""
+    if declared is not None:
+        patients = [find_patient(file, one) or file for file, one in zip(files, declared, strict=True)]
+        return patients, tuple(describe_doubts(dict(zip(files, patients, strict=True))))
     patients, alone = [], set()
     for file in files:
         path = PurePosixPath(file)
-        patient = find_tcga_patient(path.name.upper())
+        patient = find_patient(path.name) or find_tcga_patient(file)
         if patient is None:
             alone.add(file)
         # the folder stays in: 001.png of two folders need not be one patient
         patients.append(patient or (str(path.with_suffix("")) if path.name else file))
     if not alone:
         return patients, ()
-    count = "1 file name is" if len(alone) == 1 else f"{len(alone)} file names are"
-    note = f"{count} not a TCGA barcode: each such file counts as its own patient"
+    count = "1 file name holds" if len(alone) == 1 else f"{len(alone)} file names hold"
+    note = f"{count} no TCGA barcode: each such file counts as its own patient"
     return patients, (f"{note} (--patient COL names a column)",)
 
 

@@ -6,15 +6,17 @@ from pathlib import Path
 from search.command_line.options import SearchOptions
 from search.command_line.paths import expand_path
 from search.errors import ConfigError
+from search.plan.assumed_classes import find_assumptions
 from search.plan.problems import Problems
 from trainables.data.checks import examine_regions, find_weak_parts
-from trainables.data.folds import Fold, make_folds
 from trainables.data.leaks import describe_hospitals, find_duplicates, find_leaks
 from trainables.data.regions import RegionListing, RegionSet, list_regions
-from trainables.data.splits import Split, find_split_problems, make_split
+from trainables.data.splits import Fold, Split, find_split_problems, make_folds, make_split
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import write_demo
 from trainables.errors import Finding
+from trainables.evaluation.scored_regions import describe_unscored, find_scored
+from trainables.protocol.spec import Protocol
 
 DEMO_FOLDER = "demo-tissue"  # in the cache
 
@@ -50,20 +52,31 @@ def list_data(data: str | None, cache: Path | None) -> RegionListing | None:
     return list_regions(cache / DEMO_FOLDER)
 
 
-def read_data(
-    options: SearchOptions, listing: RegionListing, side_px: int | None, cache: Path | None, problems: Problems
-) -> DataInputs | None:
-    """Decodes the regions, divides them, and looks for leaks between the parts; None where anything was reported.
+@dataclass(frozen=True)
+class DataUse:
+    """What a search does with its data.
 
-    ``side_px``, of the squares that the model takes, is None where the model is unknown; ``cache``, the folder of
-    decoded regions, is None where it cannot be written.
+    Attributes:
+        side_px: Side of the squares that the model takes; None where the model is unknown.
+        cache: Folder of decoded regions; None where it cannot be written.
+        protocol: How candidates are scored; None where it is unknown.
+        resuming: Whether the search has begun: what an older version let pass is then a warning, leaks a caveat.
     """
+
+    side_px: int | None
+    cache: Path | None
+    protocol: Protocol | None
+    resuming: bool = False
+
+
+def read_data(options: SearchOptions, listing: RegionListing, use: DataUse, problems: Problems) -> DataInputs | None:
+    """Decodes the regions, divides them, and looks for leaks between the parts; None where anything was reported."""
     regions = listing.regions
     problems.findings += listing.findings
     problems.warnings += listing.warnings
     if regions is None:
         return None
-    store = problems.collect(_build_store, listing, regions, side_px, cache, problems)
+    store = problems.collect(_build_store, listing, regions, use, problems)
     split = problems.collect(_make_split, options, listing, regions, store)
     if split is None:
         return None
@@ -76,25 +89,29 @@ def read_data(
             # Copies that one part of the split holds together can be dealt to different folds.
             dealt = find_leaks({"train": fold.train, "val": fold.val}, regions, store)
             leaks += [leak for leak in dealt if leak not in leaks]
-    if not options.allow_leak:
+    if not (options.allow_leak or use.resuming):
         problems.findings += leaks
     if store is None:
         return None
-    weak = find_weak_parts(split, regions, store.class_presence())
+    scored = _check_scored(split, folds or (), regions, store, use.protocol, problems)
+    weak = find_weak_parts(split, regions, store.class_presence(), scored)
     problems.warnings += [*store.warnings, *find_duplicates(store), *weak]
     if folds is None:
         return None
     hospitals, is_demo = describe_hospitals(split, regions), options.data is None
-    return DataInputs(regions, store, split, folds, is_demo, hospitals, _describe_leaks(leaks))
+    return DataInputs(regions, store, split, folds, is_demo, hospitals, _describe_leaks(leaks, options))
 
 
-def _build_store(
-    listing: RegionListing, regions: RegionSet, side_px: int | None, cache: Path | None, problems: Problems
-) -> RegionStore | None:
-    """Decodes all regions; only examines them where there is nothing to decode for, or files are missing."""
-    if side_px is not None and cache is not None and not listing.findings:
-        return RegionStore.build(regions, side_px, cache, warn=problems.warnings.append)
-    report = examine_regions(regions, listing.has_classes)
+def _build_store(listing: RegionListing, regions: RegionSet, use: DataUse, problems: Problems) -> RegionStore | None:
+    """Decodes all regions; only examines them where there is nothing to decode for, or files or classes are missing."""
+    unlikely, assumed = find_assumptions(regions) if listing.assumes_bcss else ([], [])
+    if use.resuming:
+        unlikely, assumed = [], unlikely + assumed
+    problems.findings += unlikely
+    problems.warnings += assumed
+    if use.side_px is not None and use.cache is not None and not (listing.findings or unlikely):
+        return RegionStore.build(regions, use.side_px, use.cache, warn=problems.warnings.append)
+    report = examine_regions(regions, listing.has_classes and not unlikely)
     problems.warnings += report.warnings
     problems.findings += report.findings
     return None
@@ -116,9 +133,31 @@ def _make_split(
     return make_split(regions, options.split, options.seed, class_presence=presence)
 
 
-def _describe_leaks(leaks: list[Finding]) -> tuple[str, ...]:
+def _check_scored(
+    split: Split,
+    folds: tuple[Fold, ...],
+    regions: RegionSet,
+    store: RegionStore,
+    protocol: Protocol | None,
+    problems: Problems,
+) -> set[str]:
+    """Returns the regions in which there is something to score; finds parts without any."""
+    if protocol is None:
+        return set(store.names)
+    scored = find_scored(store, protocol)
+    problems.warnings += describe_unscored(regions.root, store, scored, protocol)
+    parts = [(f"split.{part}", names) for part, names in split.parts.items()]
+    parts += [("folds", names) for fold in folds for names in (fold.train, fold.val)]
+    what, fix = "no region of it shows anything that the protocol prompts", "move regions of a class there"
+    empty = dict.fromkeys(f"{regions.root} {part}" for part, names in parts if not scored.intersection(names))
+    problems.findings += (Finding(where, what, fix) for where in empty)
+    return scored
+
+
+def _describe_leaks(leaks: list[Finding], options: SearchOptions) -> tuple[str, ...]:
     """Returns the one sentence that marks all artifacts of a search that goes on in spite of leaks."""
     if not leaks:
         return ()
+    reason = "allowed by --allow-leak" if options.allow_leak else "not seen when the search began"
     more = f", and {len(leaks) - 1} more" if len(leaks) > 1 else ""
-    return (f"leak allowed by --allow-leak: {leaks[0].what}{more}; its scores are too good",)
+    return (f"leak {reason}: {leaks[0].what}{more}; its scores are too good",)

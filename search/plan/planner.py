@@ -11,7 +11,7 @@ from search.cluster.start import check_address
 from search.command_line.options import SearchOptions
 from search.errors import ConfigError
 from search.plan.class_prompt_checks import check_class_prompts
-from search.plan.data_inputs import list_data, read_data
+from search.plan.data_inputs import DataUse, list_data, read_data
 from search.plan.model_inputs import read_model
 from search.plan.places import read_places
 from search.plan.problems import Problems
@@ -46,7 +46,8 @@ def make_plan(
     listing = problems.collect(list_data, options.data, places.cache)
     classes = tuple(listing.regions.classes.values()) if listing and listing.regions else None
     model = read_model(options, config, spec, classes, problems)
-    data = read_data(options, listing, spec.side_px if spec else None, places.cache, problems) if listing else None
+    use = DataUse(spec.side_px if spec else None, places.cache, protocol, resuming)
+    data = read_data(options, listing, use, problems) if listing else None
     if warn is not None:
         for warning in problems.warnings:
             warn(warning)

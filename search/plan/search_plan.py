@@ -77,7 +77,7 @@ class SearchPlan:
             *([f"storage  checkpoints go to {self.places.checkpoint_url}"] if self.places.checkpoint_url else []),
             f"model    {self.model.name} ({self.model.checkpoint or 'shipped weights'})",
             f"data     {self.data.regions.name}: {counts} regions, "
-            f"classes {', '.join(self.data.store.classes.values())}, fingerprint {self.data.store.fingerprint}",
+            f"classes {self._describe_classes()}, fingerprint {self.data.store.fingerprint}",
             f"split    {self.data.split.description}",
             *self._describe_folds(),
             *self._describe_start(),
@@ -85,6 +85,10 @@ class SearchPlan:
             *(f"CAVEAT   {caveat}" for caveat in self.caveats),
             f"protocol {self.protocol.describe()}",
         ]
+
+    def _describe_classes(self) -> str:
+        names, ignored = ", ".join(self.data.store.classes.values()), self.data.store.ignore_ids
+        return f"{names} (pixels of id {', '.join(map(str, ignored))} do not count)" if ignored else names
 
     def _describe_trials(self) -> str:
         config = self.config

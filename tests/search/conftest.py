@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import yaml
 from PIL import Image
 from rich.console import Console
 
@@ -35,6 +36,7 @@ from search.tracking.tracker import Tracker
 from trainables.context import RECIPE_FILE, TrialContext
 from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
+from trainables.demo.tissue import DEMO_CLASSES
 from trainables.files.json_reader import build_record
 from trainables.files.manifest import seal_checkpoint
 from trainables.protocol.overlap import Overlap
@@ -103,6 +105,7 @@ def plan(tmp_path: Path) -> SearchPlan:
     for number in range(3):
         Image.fromarray(np.full((64, 64, 3), 100 + number, np.uint8)).save(root / "images" / f"{number}.png")
         Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
     storage = str(tmp_path / "runs")
     return make_plan(SearchOptions(space="lora", data=str(root), storage=storage, name="first", seed=4))
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from trainables.context import TrialContext
-from trainables.data.folds import Fold
+from trainables.data.splits import Fold
 from trainables.files.json_reader import build_record
 from trainables.protocol.spec import PROTOCOLS, Protocol
 

@@ -11,7 +11,7 @@ from ray import tune
 from torch import Tensor
 
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
-from trainables.data.folds import Fold
+from trainables.data.splits import Fold
 from trainables.errors import CheckpointError
 from trainables.recipe import RecipeError
 from trainables.sam2_trainable import SAM2Trainable

@@ -1,7 +1,7 @@
 """Decodes regions and checks their pixels, class ids and colors."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -9,7 +9,18 @@ import numpy as np
 from jaxtyping import Int64
 
 from trainables.data.dataset_file import PARTS
-from trainables.data.images import IdMask, Palette, RgbImage, decode_image, decode_mask, read_bytes, read_palette
+from trainables.data.images import (
+    TURN_FIX,
+    UPRIGHT,
+    IdMask,
+    Palette,
+    RgbImage,
+    decode_image,
+    decode_mask,
+    read_bytes,
+    read_orientation,
+    read_palette,
+)
 from trainables.data.palettes import add_palette_hint, find_palette_clashes
 from trainables.data.regions import Region, RegionSet
 from trainables.data.splits import Split
@@ -17,6 +28,7 @@ from trainables.errors import Finding, collect_findings, count_things, list_some
 
 IdCounts = Int64[np.ndarray, "256"]
 
+CHECKS = 2  # raised with every check that old stores may not have passed
 # More unknown ids than any map of tissue has (BCSS: 22 in all): a picture, or one id an object.
 MAX_STRAY_IDS = 32
 # Ids without any 3 x 3 px of their own: two may be true specks, three are blurred edges.
@@ -66,46 +78,40 @@ class RegionReport:
 
 
 def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) -> DecodedRegion:
-    """Reads a region's two files, each once, and checks them. Raises nothing: problems are findings.
+    """Reads a region's two files, each once, and checks them; ids only if the data set's classes are known.
 
-    Ids are checked only if the data set's classes are known.
+    Raises nothing: problems are findings.
     """
     findings: list[Finding] = []
     warnings: list[Finding] = []
     image: RgbImage | None = None
     mask: IdMask | None = None
     palette: Palette = {}
-    sha256 = ["", ""]
+    sha256, turns = ["", ""], [UPRIGHT, UPRIGHT]
     with collect_findings(findings):
         data = read_bytes(region.image)
         sha256[0] = hashlib.sha256(data).hexdigest()
         image = decode_image(data, str(region.image))
+        turns[0] = read_orientation(data)
         warnings += _find_strange_colors(region, image)
     with collect_findings(findings):
         data = read_bytes(region.mask)
         sha256[1] = hashlib.sha256(data).hexdigest()
         mask = decode_mask(data, str(region.mask))
-        palette = read_palette(data)
-    if image is not None and mask is not None and image.shape[:2] != mask.shape:
-        findings.append(_describe_sizes(region, image, mask))
+        palette, turns[1] = read_palette(data), read_orientation(data)
+    if image is not None and mask is not None:
+        findings += _check_sizes(region, (image.shape[:2], mask.shape), turns)
     pixels = np.zeros(256, np.int64) if mask is None else np.bincount(mask.ravel(), minlength=256)
     palette = {one: color for one, color in palette.items() if pixels[one]}
     if mask is not None and has_classes:
         id_findings = _check_ids(region, regions, pixels)
         if not id_findings:
             warnings += _find_edge_ids(region, mask, pixels)
-            id_findings = _find_unknown_ids(region, regions, pixels)
+            id_findings = _find_unknown_ids(region, regions, mask, pixels)
         findings += (add_palette_hint(finding, palette) for finding in id_findings)
-    return DecodedRegion(
-        region=region,
-        image=image,
-        mask=mask,
-        sha256=(sha256[0], sha256[1]),
-        pixels=pixels.astype(np.int64, copy=False),
-        palette=palette,
-        findings=tuple(findings),
-        warnings=tuple(warnings),
-    )
+    counts = pixels.astype(np.int64, copy=False)
+    digests = (sha256[0], sha256[1])
+    return DecodedRegion(region, image, mask, digests, counts, palette, tuple(findings), tuple(warnings))
 
 
 def examine_regions(
@@ -132,15 +138,17 @@ def examine_regions(
     return RegionReport(_sort_by_file(findings), _sort_by_file(warnings), presence)
 
 
-def find_weak_parts(split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]]) -> list[Finding]:
-    """Finds what a split cannot show: parts with too few regions or patients, and classes that a part lacks.
+def find_weak_parts(
+    split: Split, regions: RegionSet, class_presence: Mapping[str, frozenset[int]], scored: Collection[str]
+) -> list[Finding]:
+    """Warns of what a split cannot show: parts with too few regions or patients, then classes that a part lacks.
 
-    ``class_presence`` has the ids of the classes in every region's mask. The warnings about parts come first, then one
-    per class.
+    ``class_presence`` has the ids of the classes in every region's mask, ``scored`` the regions that show something to
+    score.
     """
     patient_of = {region.name: region.patient for region in regions.regions}
-    n_train, n_val = len(split.train), len(split.val)
-    n_patients = len({patient_of[name] for name in split.test})
+    n_train, n_val = (len([name for name in part if name in scored]) for part in (split.train, split.val))
+    n_patients = len({patient_of[name] for name in split.test if name in scored})
     weak = []
     if n_train < _MIN_TRAIN_REGIONS:
         what = f"train has {count_things(n_train, 'region')}: too few to learn from"
@@ -158,10 +166,29 @@ def find_weak_parts(split: Split, regions: RegionSet, class_presence: Mapping[st
     return [Finding(f"{regions.root} {where}", what, fix) for where, what, fix in weak]
 
 
-def _describe_sizes(region: Region, image: RgbImage, mask: IdMask) -> Finding:
-    image_size, mask_size = (f"{shape[1]} x {shape[0]}" for shape in (image.shape, mask.shape))
+def shows_objects(mask: IdMask) -> bool:
+    """Says whether ids 1, 2, ... mark one connected piece each, as where every object has an id of its own."""
+    ids = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:]) + 1
+    is_numbered = len(ids) > 1 and int(ids[-1]) == len(ids)
+    return is_numbered and all(cv2.connectedComponents((mask == one).astype(np.uint8))[0] == 2 for one in ids)
+
+
+def _check_sizes(region: Region, sizes: tuple[tuple[int, ...], tuple[int, ...]], turns: list[int]) -> list[Finding]:
+    """Finds a mask of another size than its image, or one that viewers turn otherwise than its image.
+
+    ``sizes`` are height and width of image and mask as they are stored, ``turns`` what ``read_orientation`` returns.
+    """
+    shown = [size[::-1] if turn > 4 else size for size, turn in zip(sizes, turns, strict=True)]
+    # If turning makes one size two, the mask was drawn on the pixels as they are stored.
+    if turns[0] != turns[1] and shown[0] == shown[1]:
+        what = f"viewers turn the image by its orientation tag ({turns[0]}), and its mask otherwise ({turns[1]})"
+        fix = f"{TURN_FIX}; if its mask fits the pixels as they are stored, remove the tag alone"
+        return [Finding(str(region.image if turns[0] != UPRIGHT else region.mask), what, fix)]
+    if sizes[0] == sizes[1]:
+        return []
+    image_size, mask_size = (f"{width} x {height}" for height, width in sizes)
     what = f"the mask has {mask_size} pixels (width x height), its image {region.image.name} {image_size}"
-    return Finding(str(region.mask), what, "export both at one size")
+    return [Finding(str(region.mask), what, "export both at one size")]
 
 
 def _describe_gap(name: str, parts: list[str]) -> list[tuple[str, str]]:
@@ -186,22 +213,23 @@ def _list_classes(regions: RegionSet) -> str:
 
 
 def _check_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:
-    """Finds a mask without any class, and one with more unknown ids than a mistaken list can explain."""
+    """Finds a mask without any class or background, and one with more unknown ids than a mistaken list can explain."""
     ids = np.flatnonzero(pixels).tolist()
-    if len(set(ids) - regions.known_ids) > MAX_STRAY_IDS:
+    strays = set(ids) - regions.known_ids
+    if len(strays) > MAX_STRAY_IDS:
         what = f"holds {len(ids)} different ids, as a blurred (JPEG, resized) mask, a gray picture or one id an object"
         fix = f"export class ids, without interpolation; {_list_classes(regions)}"
-    elif regions.classes.keys() & ids:
+    elif regions.classes.keys() & ids or (not strays and set(ids) - set(regions.ignore_ids)):
         return []
     elif 255 in ids and set(ids) <= {0, 255}:
         what, fix = "looks like 0/255", f"divide it by 255; {_list_classes(regions)}"
     else:
-        what = f"holds none of the classes, only ids {list_some(ids, 12)}"
+        what = f"holds none of the classes, only ids {list_some(ids, 12)}" + ", which do not count" * (not strays)
         fix = f"{_list_classes(regions)}: correct the mask or `classes`, or take the region out"
     return [Finding(str(region.mask), what, fix)]
 
 
-def _find_unknown_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> list[Finding]:
+def _find_unknown_ids(region: Region, regions: RegionSet, mask: IdMask, pixels: IdCounts) -> list[Finding]:
     """Finds ids without a declared meaning: pixels that would count as background, perhaps by mistake."""
     unknown = [one for one in np.flatnonzero(pixels).tolist() if one not in regions.known_ids]
     if not unknown:
@@ -209,7 +237,10 @@ def _find_unknown_ids(region: Region, regions: RegionSet, pixels: IdCounts) -> l
     listed = ", ".join(f"{one} ({count_things(int(pixels[one]), 'pixel')})" for one in unknown)
     what = f"holds ids that are no class, not ignored and no background: {listed}"
     fix = f"{_list_classes(regions)}: correct the mask, or list the ids in dataset.yaml, of no class under "
-    return [Finding(str(region.mask), what, f"{fix}`background`, not to be scored under `ignore`")]
+    fix += "`background`, not to be scored under `ignore`"
+    if shows_objects(mask):
+        fix = f"if each object has an id of its own, as it looks, give all objects of a class one id; else, {fix}"
+    return [Finding(str(region.mask), what, fix)]
 
 
 def _find_edge_ids(region: Region, mask: IdMask, pixels: IdCounts) -> list[Finding]:

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ _KEYS = ("name", "classes", "background", "ignore", "split", "patients")
 _MAX_BYTES = 64_000_000  # 100,000 regions with their split and patients take a fifth of it
 _CLASS_NAME = re.compile(r"(?=.*\w)[\w.\- ]{1,100}")  # what may stand in the name of a tracked metric
 _ID = re.compile("0|[1-9][0-9]{,2}")
+# What other programs list among the classes and is none: name, without spaces and signs -> what its id is here.
+_NO_CLASS = {"background": "background", "bg": "background", "ignore": "ignore", "void": "ignore"}
 _NOTHING = re.compile(r"\s*|\.nan", re.IGNORECASE)  # what programs write for an empty cell of a table
 
 
@@ -34,6 +36,7 @@ class DatasetFile:
         ignore_ids: Ids that are neither scored nor trained on, ascending.
         split: Part -> image file names, unchecked.
         patients: Image file name -> patient.
+        warnings: About ids whose names say that they are no class.
         lines: Line of each key, of the keys in it, and of each name in a part of the split, counted from 1.
     """
 
@@ -45,6 +48,7 @@ class DatasetFile:
     ignore_ids: tuple[int, ...] | None = None
     split: Mapping[str, tuple[str, ...]] | None = None
     patients: Mapping[str, str] | None = None
+    warnings: tuple[Finding, ...] = ()
     lines: Mapping[tuple[str, ...], int] = field(default_factory=dict, repr=False)
 
     def locate(self, *keys: object) -> str:
@@ -98,24 +102,45 @@ def _read_settings(path: Path, top: YamlNode, default_classes: Mapping[int, str]
     name = _read_name(entries["name"]) if "name" in entries else None
     n_before = len(top.problems)
     classes = _read_classes(entries["classes"]) if "classes" in entries else None
+    no_class = {one: kind for one, name in (classes or {}).items() if (kind := _find_no_class(name))}
     taken = {one: f"the class {called}" for one, called in (classes or default_classes).items()}
-    ignore_ids = _read_ids(entries["ignore"], taken, "score it or ignore it") if "ignore" in entries else None
-    taken |= dict.fromkeys(ignore_ids or (), "ignored")
-    background = _read_ids(entries["background"], taken, "keep one of them") if "background" in entries else ()
+    ids: dict[str, tuple[int, ...]] = {}
+    for key, fix in (("ignore", "score it or ignore it"), ("background", "keep one of them")):
+        named = {one for one, kind in no_class.items() if kind == key}
+        others = {one: words for one, words in taken.items() if one not in named}
+        listed = _read_ids(entries[key], others, fix) if key in entries else ()
+        taken |= dict.fromkeys(listed, "ignored")
+        if key in entries or named:
+            ids[key] = tuple(sorted({*listed, *named}))
+    if classes and no_class.keys() == classes.keys():
+        entries["classes"].report("names no class but background", "write id and name of each: {1: tumor, 2: stroma}")
     given = top.value if isinstance(top.value, dict) else {}
     meant = {find_nearest(key, ("classes", "background", "ignore"), cutoff=0.6) for key in given if key not in _KEYS}
     split, patients = entries.get("split"), entries.get("patients")
-    return DatasetFile(
+    settings = DatasetFile(
         path=path,
         name=name,
-        classes=classes,
+        classes=classes and {one: called for one, called in classes.items() if one not in no_class},
         has_classes=is_sound and len(top.problems) == n_before and meant <= {None},
-        background_ids=background,
-        ignore_ids=ignore_ids,
+        background_ids=ids.get("background", ()),
+        ignore_ids=ids.get("ignore"),
         split=_read_split(split) if split else None,
         patients=_read_patients(patients) if patients else None,
         lines=dict(_list_lines(top)),
     )
+    warnings = (
+        Finding(
+            settings.locate("classes", one),
+            f"the name makes it no class: it is read as `{kind}: [{one}]`, neither prompted nor scored as a class",
+            "give it another name, such as normal tissue, if it is a class",
+        )
+        for one, kind in no_class.items()
+    )
+    return replace(settings, warnings=tuple(warnings))
+
+
+def _find_no_class(name: str) -> str | None:
+    return _NO_CLASS.get(re.sub(r"[\W_]", "", name).casefold())
 
 
 def _find_misnamed(root: Path) -> list[str]:

@@ -17,7 +17,8 @@ class Turn:
         n_regions: Of the patient.
         n_regions_after: Of all patients who still wait.
         allowed: Parts to choose from.
-        lacking: Those of them without a region of the rarest class that waits, which the patient has.
+        lacking: Those of them without a region of the rarest class that waits, which the patient has; none if no
+            class waits.
         room: Part -> regions still wanted there.
         class_room: Part -> regions of that class still wanted there; 0 if no class waits.
     """
@@ -111,7 +112,7 @@ class Dealer:
             n_regions=len(self._by_patient[patient]),
             n_regions_after=self._n_regions_left,
             allowed=allowed,
-            lacking=[part for part in allowed if rarest not in self._held[part]],
+            lacking=[part for part in allowed if rarest is not None and rarest not in self._held[part]],
             room=self._room,
             class_room={part: 0.0 if rarest is None else room[rarest] for part, room in self._class_room.items()},
         )

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +35,7 @@ _READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
     b"MM\0+": TiffImageFile,
 }
 _BITS_TAG, _ORIENTATION_TAG = 0x0102, 0x0112
+UPRIGHT = 1
 _UNTURN = {  # the inverse of what each orientation asks for
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,9 +47,17 @@ _UNTURN = {  # the inverse of what each orientation asks for
 }
 
 
-def read_image(path: Path) -> RgbImage:
-    """Reads an image file; see ``decode_image``."""
-    return decode_image(read_bytes(path), str(path))
+TURN_FIX = "save it upright and without the tag, as ImageMagick's `mogrify -auto-orient FILE` does"
+
+
+def read_image(path: Path, is_alone: bool = False) -> RgbImage:
+    """Reads an image file; see ``decode_image``. One without a mask (``is_alone``) must have no orientation tag."""
+    data = read_bytes(path)
+    image = decode_image(data, str(path))
+    if is_alone and (turn := read_orientation(data)) != UPRIGHT:
+        what = f"viewers turn it (orientation tag {turn}), and would not turn a mask of the pixels as they are stored"
+        raise DataError.at(path, what, TURN_FIX)
+    return image
 
 
 def read_mask(path: Path) -> IdMask:
@@ -93,7 +102,7 @@ def decode_image(data: bytes, where: str) -> RgbImage:
     """Decodes a PNG, JPEG or TIFF to RGB, [h, w, 3] in 0..255; ``where`` names the file in findings.
 
     Transparent pixels are laid over white, the color of a slide without tissue; grayscale, palette and CMYK
-    become RGB. Orientation tags are ignored: the mask beside the image has none.
+    become RGB. Orientation tags, color profiles and gamma are not applied; see ``read_orientation``.
 
     Raises:
         DataError: If the bytes are no such picture, are cut off, or hold several pictures, more than 8 bits a
@@ -113,10 +122,11 @@ def decode_mask(data: bytes, where: str) -> IdMask:
     """Decodes a PNG or TIFF to class ids, [h, w] in 0..255; ``where`` names the file in findings.
 
     Ids are what the file stores: a palette's index rather than its color, a 2- or 4-bit gray value unscaled.
-    Three equal channels count as one, and an alpha channel is left out.
+    Three equal channels count as one, and an alpha channel that hides no id is left out.
 
     Raises:
-        DataError: As ``decode_image``, and for colors, fractions, ids above 255, lossy compression and white-is-zero.
+        DataError: As ``decode_image``, and for colors, fractions, ids above 255, ids that alpha hides, lossy
+            compression and white-is-zero.
     """
     fix = "save it as an 8-bit gray PNG of class ids"
     with _open_picture(data, where) as picture:
@@ -134,7 +144,9 @@ def decode_mask(data: bytes, where: str) -> IdMask:
         channels = values[..., :1] if mode in ("LA", "PA") else values[..., :3]
         if mode not in ("LA", "PA", "RGB", "RGBA") or (channels != channels[..., :1]).any():
             raise DataError.at(where, "holds colors in place of class ids", fix)
-        values = channels[..., 0]
+        alpha, values = values[..., -1], channels[..., 0]
+        if mode != "RGB" and (values != np.where(alpha, values, 0)).any() or np.ptp(alpha) > np.ptp(values) == 0:
+            raise DataError.at(where, "its alpha channel shows other shapes than its ids, which are read", fix)
     if values.min() < 0 or values.max() > 255:
         what = f"holds values from {values.min()} to {values.max()}, but class ids are in 0..255"
         raise DataError.at(where, what, fix)
@@ -145,18 +157,33 @@ def decode_mask(data: bytes, where: str) -> IdMask:
 
 def read_palette(data: bytes) -> Palette:
     """Returns the palette in the header of a picture that has been decoded; empty without one."""
-    reader = _find_reader(data)
-    assert reader is not None
-    with reader(BytesIO(data)) as picture:
+    with _open_header(data) as picture:
         flat = picture.getpalette("RGB") if picture.mode in ("P", "PA") else None
     flat = flat or []
     return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True)))
 
 
+def read_orientation(data: bytes) -> int:
+    """Returns how viewers turn a picture that has been decoded: EXIF's values, 1 (``UPRIGHT``) to 8."""
+    if data[1:4] == b"PNG" and not any(sign in data for sign in (b"eXIf", b"exif", b"rientation")):
+        return UPRIGHT  # Pillow decodes a PNG anew to find no tag behind its pixels
+    turn = None
+    with warnings.catch_warnings(), suppress(Exception), _open_header(data) as picture:
+        warnings.simplefilter("ignore")  # a tag that is broken turns nothing
+        turn = picture.getexif().get(_ORIENTATION_TAG)
+    return turn if turn in _UNTURN else UPRIGHT
+
+
+def _open_header(data: bytes) -> ImageFile:
+    reader = _find_reader(data)
+    assert reader is not None
+    return reader(BytesIO(data))
+
+
 def digest_pixels(image: RgbImage) -> str:
     """Returns the SHA-256 of an image's pixels and shape, equal for its turned and mirrored copies.
 
-    How the file stores the pixels does not matter. Of the eight flips and rotations, the one is hashed that is no
+    Of the eight flips and rotations, the one is hashed that is no
     taller than wide and whose bytes come first in lexicographic order. Unlike the smallest of eight hashes, it is
     found row by row, mostly in the first: 7 ms instead of 43 for 1024 x 1024 pixels of noise.
     """

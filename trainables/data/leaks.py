@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from trainables.data.regions import RegionSet, find_tcga_hospital
+from trainables.data.patients import find_tcga_hospital, find_tcga_patient
+from trainables.data.regions import RegionSet
 from trainables.data.splits import Split
 from trainables.data.store import RegionStore
 from trainables.errors import Finding, count_things, list_some
@@ -14,17 +15,21 @@ _ALLOW = "or pass --allow-leak, which marks every result"
 def find_leaks(parts_of: Mapping[str, Sequence[str]], regions: RegionSet, store: RegionStore | None) -> list[Finding]:
     """Finds each patient, and each group of equal pixels, in more than one part of a split or of one fold.
 
+    A TCGA barcode in the files' names is a patient too, whatever else the regions' patients are called.
+
     Equal pixels are found whatever the files' names and formats, also in turned and mirrored copies; not in copies
     that are scaled, lossily compressed or otherwise changed, and not in overlapping crops: declare those as one
     patient's. Regions in no part do not leak. Without a store, if files are unusable, only patients are compared.
 
     Returns:
-        One finding per leak: patients in the order of their names, then pixels in that of the regions.
+        One finding per leak: patients by name, then pixels in the order of the regions.
     """
     patient_of = {region.name: region.patient for region in regions.regions}
     where = f"{regions.root} split"
     findings = []
-    for patient, parts in _find_shared(parts_of, patient_of).items():
+    shown = {name: barcode for name in patient_of if (barcode := find_tcga_patient(name))}
+    shared = _find_shared(parts_of, shown) | _find_shared(parts_of, patient_of)
+    for patient, parts in sorted(shared.items()):
         what = f"patient {patient} stands in {len(parts)} parts: {_list_parts(parts)}"
         fix = f"put all regions of the patient in one part, {_ALLOW}"
         findings.append(Finding(where, what, fix))
@@ -60,7 +65,7 @@ def describe_hospitals(split: Split, regions: RegionSet) -> str:
     recorded BCSS split shares hospitals between train and val by design, but none with test. The hospital is known
     for patients with a TCGA barcode.
     """
-    hospitals = {region.name: find_tcga_hospital(region.patient) for region in regions.regions}
+    hospitals = {region.name: find_tcga_hospital(f"{region.patient} {region.name}") for region in regions.regions}
     known = {name: hospital for name, hospital in hospitals.items() if hospital is not None}
     groups: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for hospital, parts in _find_shared(split.parts, known).items():

@@ -17,7 +17,7 @@ def add_palette_hint(finding: Finding, palette: Palette) -> Finding:
 
 
 def find_palette_clashes(palettes: Iterable[tuple[str, Palette]], classes: Mapping[int, str]) -> list[Finding]:
-    """Finds classes that two masks show in different colors: then each file numbered its own colors.
+    """Finds a class that two masks show in different colors: then each file numbered its own colors.
 
     Returns:
         At most one warning per data set, on the first mask that differs: palettes may be decoration.

@@ -8,16 +8,16 @@ Layout: ``<root>/images/*`` and ``<root>/masks/*`` with equal stems, and an opti
     background: [3, 4]                      # ids of no class, besides 0 (of BCSS's classes: besides its other ids)
     ignore: [255]                           # ids that are never scored
     split: {train: [a.png], val: [b.png], test: [c.png]}
-    patients: {a.png: patient-1}            # without it from the TCGA barcode; else each file is its own patient
+    patients: {a.png: patient-1}            # without it by ``find_patient``; else each file is its own patient
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainables.data.dataset_file import DatasetFile, normalize_name, read_dataset_file
 from trainables.data.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, find_unpaired, find_unread, list_folder
+from trainables.data.patients import describe_doubts, find_patient, find_tcga_patient
 from trainables.errors import DataError, Finding, suggest_name
 
 _BCSS_NAMES = (
@@ -29,8 +29,6 @@ BCSS_IDS: Mapping[int, str] = dict(enumerate(_BCSS_NAMES.split()))
 BCSS_CLASSES: Mapping[int, str] = {one: BCSS_IDS[one] for one in (1, 2, 3, 4, 18)}
 
 _MAX_COMPARISONS = 20_000  # of names, to find the nearest: 3 s
-_TCGA_PATIENT = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Za-z0-9])")
-_DEMO_PATIENT = re.compile(r"demo-P\d+(?=-R\d+\.)")
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,7 @@ class RegionListing:
     Attributes:
         regions: The images that have a mask; None if there are none. While there are findings, only to be checked.
         has_classes: Whether the classes are known: ``dataset.yaml`` has no findings about them.
+        assumes_bcss: Whether the classes are those of BCSS for want of others.
         unpaired: Names of the images without a mask, sorted.
     """
 
@@ -106,18 +105,7 @@ class RegionListing:
     unpaired: tuple[str, ...]
     findings: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
-
-
-def find_tcga_patient(name: str) -> str | None:
-    """Returns the first three fields of a TCGA barcode (``TCGA-A1-A0SK``), or None if the name has none."""
-    match = _TCGA_PATIENT.match(name)
-    return match.group() if match else None
-
-
-def find_tcga_hospital(patient: str) -> str | None:
-    """Returns the second field of a TCGA barcode (``A1``: where the tissue was taken), or None without one."""
-    barcode = find_tcga_patient(patient)
-    return barcode.split("-")[1] if barcode else None
+    assumes_bcss: bool = False
 
 
 def read_regions(root: Path) -> RegionSet:
@@ -155,6 +143,10 @@ def list_regions(root: Path) -> RegionListing:
     pairs = [(image_of[stem], mask_of[stem]) for stem in sorted(image_of.keys() & mask_of.keys())]
     settings = read_dataset_file(root, BCSS_CLASSES, findings)
     patients = _find_patients([normalize_name(path.name) for path in image_of.values()], settings, findings)
+    warnings = [warning for folder in (images, masks) if folder for warning in find_unread(folder)]
+    fix = "correct `patients` in dataset.yaml, or the names; leaks are looked for by patients and by barcodes"
+    warnings += settings.warnings
+    warnings += (Finding(settings.locate("patients"), doubt, fix) for doubt in describe_doubts(patients))
     if not pairs and not findings:
         findings.append(Finding(str(root), "has no image with a mask", "their names must be equal up to the suffix"))
     return RegionListing(
@@ -162,7 +154,8 @@ def list_regions(root: Path) -> RegionListing:
         has_classes=settings.has_classes,
         unpaired=tuple(sorted(normalize_name(image_of[stem].name) for stem in image_of.keys() - mask_of.keys())),
         findings=tuple(findings),
-        warnings=tuple(warning for folder in (images, masks) if folder for warning in find_unread(folder)),
+        warnings=tuple(warnings),
+        assumes_bcss=settings.has_classes and settings.classes is None,
     )
 
 
@@ -172,7 +165,8 @@ def _make_set(
     classes = BCSS_CLASSES if settings.classes is None else settings.classes
     ignore_ids = settings.ignore_ids
     if ignore_ids is None:
-        ignore_ids = (0,) if dict(classes) == dict(BCSS_CLASSES) else ()
+        is_ignored = dict(classes) == dict(BCSS_CLASSES) and 0 not in settings.background_ids
+        ignore_ids = (0,) if is_ignored else ()
     named = ((normalize_name(image.name), image, mask) for image, mask in pairs)
     regions = (Region(name, image, mask, patients[name]) for name, image, mask in named)
     return RegionSet(
@@ -188,14 +182,13 @@ def _make_set(
 
 
 def _find_patients(names: Iterable[str], settings: DatasetFile, findings: list[Finding]) -> dict[str, str]:
-    """Returns file name -> patient; appends declared names that are no image or contradict the file's name."""
+    """Returns file name -> patient; appends declared names that are no image, and barcodes that contradict names."""
     patients = {}
     declared = settings.patients or {}
     for name in names:
-        demo = _DEMO_PATIENT.match(name)
-        shown = find_tcga_patient(name) or (demo.group() if demo else None)
-        patients[name] = shown or declared.get(name, Path(name).stem)
-        if declared.get(name, patients[name]) != patients[name]:
+        patients[name] = find_patient(name, declared.get(name, "")) or Path(name).stem
+        shown = find_tcga_patient(name)
+        if shown and name in declared and find_tcga_patient(declared[name]) not in (None, shown):
             what = f"is {declared[name]}, but the file's name says {shown}"
             findings.append(Finding(settings.locate("patients", name), what, "correct one of them"))
     strangers = [name for name in declared if name not in patients]

@@ -1,6 +1,5 @@
-"""Splits regions into train, val and test: as declared, as recorded for BCSS, or drawn by seed."""
+"""Splits regions into train, val and test (as declared, as recorded for BCSS, or drawn by seed), and into folds."""
 
-import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +8,10 @@ import numpy as np
 
 from trainables.data.dataset_file import PARTS
 from trainables.data.dealer import Dealer, Turn, group_by_patient
-from trainables.data.regions import LocateSplit, RegionSet, find_tcga_patient, name_part
+from trainables.data.patients import find_tcga_hospital, find_tcga_patient
+from trainables.data.regions import LocateSplit, RegionSet, name_part
 from trainables.errors import DataError, Finding, find_nearest
 
-KINDS = ("auto", "declared", "bcss", "random")
 BCSS_TEST_HOSPITALS = ("OL", "LL", "E2", "EW", "GM", "S3")
 BCSS_SEED = 42
 _MIN_BCSS_REGIONS = 30  # a handful of TCGA files is not BCSS, whatever its hospitals
@@ -45,8 +44,7 @@ def bcss_split(names: Iterable[str]) -> Split:
     Train and validation names come in shuffled order, test names sorted.
     """
     ordered = sorted(names)
-    prefixes = tuple(f"TCGA-{hospital}-" for hospital in BCSS_TEST_HOSPITALS)
-    test = tuple(name for name in ordered if name.startswith(prefixes))
+    test = tuple(name for name in ordered if find_tcga_hospital(name) in BCSS_TEST_HOSPITALS)
     held_out = set(test)
     rest = [name for name in ordered if name not in held_out]
     np.random.RandomState(BCSS_SEED).shuffle(rest)  # the legacy generator: the recorded one
@@ -64,12 +62,8 @@ def make_split(
     The seed is that of the random split. ``class_presence`` has the ids of the classes in every region's mask.
 
     Raises:
-        DataError: With every problem: no such kind, names that do not exist or occur twice, an empty part.
+        DataError: With every problem: names that do not exist or occur twice, an empty part.
     """
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(KINDS)}"
-        raise DataError.at(regions.root, f"no kind of split is called {kind!r}", fix)
     names = [region.name for region in regions.regions]
     chosen = _choose_kind(regions, names) if kind == "auto" else kind
     if chosen == "declared":
@@ -111,9 +105,10 @@ def find_split_problems(names: Iterable[str], parts: Mapping[str, Sequence[str]]
 def _choose_kind(regions: RegionSet, names: list[str]) -> str:
     if regions.declared_split is not None:
         return "declared"
-    if len(names) >= _MIN_BCSS_REGIONS and all(find_tcga_patient(name) for name in names):
-        return "bcss" if all(bcss_split(names).parts.values()) else "random"
-    return "random"
+    patients = {find_tcga_patient(name) for name in names} - {None}
+    # BCSS has one region a patient: several would not stay together in its split.
+    is_bcss = _MIN_BCSS_REGIONS <= len(names) == len(patients) and all(bcss_split(names).parts.values())
+    return "bcss" if is_bcss else "random"
 
 
 def _take_declared(regions: RegionSet) -> Split:
@@ -163,3 +158,67 @@ def _add_remarks(split: Split, regions: RegionSet, class_presence: Mapping[str, 
         if absent := [name for one, name in regions.classes.items() if one not in present]:
             remarks.append(f"{part} has no {', '.join(absent)}")
     return replace(split, description="; ".join([split.description.rstrip("."), *remarks]) + ".")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Names of the regions that train and validate in one fold, each sorted, of different patients."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+def make_folds(
+    split: Split, regions: RegionSet, n_folds: int, seed: int, class_presence: Mapping[str, frozenset[int]]
+) -> tuple[Fold, ...]:
+    """Deals the pooled training and validation regions to folds, at least 2; the test regions stay out.
+
+    Every pooled region validates in exactly one fold and trains in all others. Folds get whole patients, about
+    equally many regions of each class, and differ by at most one patient if patients are equal in size; the seed
+    decides between patients that are alike. scikit-learn's StratifiedGroupKFold takes one class per region, and regions
+    hold several.
+
+    Raises:
+        DataError: If there are fewer than 2 folds, or more than patients in the pool.
+    """
+    pooled = {*split.train, *split.val}
+    by_patient = group_by_patient(region for region in regions.regions if region.name in pooled)
+    _check_number(n_folds, len(by_patient))
+    largest = max(map(len, by_patient.values()))
+
+    def choose(turn: Turn) -> str:
+        return _choose_fold(turn, largest)
+
+    shares = {str(fold): 1 / n_folds for fold in range(n_folds)}
+    dealt = Dealer(by_patient, shares, seed, class_presence).deal(choose)
+    return tuple(Fold(train=tuple(sorted(pooled.difference(val))), val=val) for val in dealt.values())
+
+
+def _check_number(n_folds: int, n_patients: int) -> None:
+    where = f"--folds {n_folds}"
+    if n_folds < 2:
+        raise DataError.at(where, "must be at least 2", "give 2 or more, or leave it out")
+    if n_folds > n_patients:
+        what = f"but train and val have {n_patients} patient(s), who are not divided between folds"
+        fix = f"give at most {n_patients}" if n_patients >= 2 else "leave it out, or add other patients' regions"
+        raise DataError.at(where, what, fix)
+
+
+def _choose_fold(turn: Turn, largest: int) -> str:
+    """Returns the fold that wants the class most, among those after which equal sizes are still possible.
+
+    ``largest`` is the number of regions of the largest patient.
+    """
+    level = [fold for fold in turn.allowed if _stays_level(turn, fold, largest)]
+    if not level:  # patients of different sizes do not always add up
+        return max(turn.allowed, key=lambda fold: turn.room[fold])
+    roomy = [fold for fold in level if turn.room[fold] >= 0.5] or level
+    return max(roomy, key=lambda fold: (turn.class_room[fold], turn.room[fold]))
+
+
+def _stays_level(turn: Turn, fold: str, largest: int) -> bool:
+    """Says whether enough regions wait to bring all folds within one largest patient's size of the fullest."""
+    room = {**turn.room, fold: turn.room[fold] - turn.n_regions}
+    highest_room = min(room.values()) + largest
+    short_by = sum(max(0.0, one - highest_room) for one in room.values())
+    return short_by < turn.n_regions_after + 0.5  # whole numbers, but for rounding

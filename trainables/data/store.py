@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from trainables.data.checks import CHECKS
 from trainables.data.images import IdMask, read_bytes
 from trainables.data.regions import RegionSet
 from trainables.data.store_writer import (
@@ -162,8 +163,8 @@ class RegionStore:
 
 
 def _name_folder(regions: RegionSet, image_size: int, fingerprint: str) -> str:
-    """Names a store's folder; the index holds patients, which are no part of the fingerprint."""
-    patients = json.dumps([region.patient for region in regions.regions])
+    """Names a store's folder; the index holds patients and warnings, which are no part of the fingerprint."""
+    patients = json.dumps([CHECKS, *(region.patient for region in regions.regions)])
     return f"{fingerprint}-{image_size}px-{hashlib.sha256(patients.encode()).hexdigest()[:6]}"
 
 

@@ -90,12 +90,25 @@ class Scores:
             values[pair.class_name].append(getattr(pair.overlap, metric))
         return {name: float(np.mean(each)) for name, each in values.items()}
 
+    @property
+    def false_positives(self) -> float | None:
+        """Share of the counted pixels of regions without any class that got one, in [0, 1]; None without such regions.
+
+        Only without prompts: a prompt marks a class that is there. Background is the last pair of its region.
+        """
+        by_file: dict[str, list[Overlap]] = defaultdict(list)
+        for pair in self.pairs if self.protocol.is_auto else ():
+            by_file[pair.file].append(pair.overlap)
+        normal = [own[-1] for own in by_file.values() if not any(one.actual for one in own[:-1])]
+        n_pixels = sum(one.actual for one in normal)
+        return 1 - sum(one.shared for one in normal) / n_pixels if n_pixels else None
+
     def to_flat(self) -> dict[str, float]:
-        """Flattens for logs: ``dice``, ``iou``, ``dice/<class>``, ``iou/<class>``."""
+        """Flattens for logs: ``dice``, ``iou``, ``dice/<class>``, ``iou/<class>``, ``false_positives`` if known."""
         flat = {"dice": self.dice, "iou": self.iou}
         for metric in ("dice", "iou"):
             flat |= {f"{metric}/{name}": value for name, value in self.per_class(metric).items()}
-        return flat
+        return flat if self.false_positives is None else {**flat, "false_positives": self.false_positives}
 
     def _average(self, values: Sequence[float], metric: str) -> float:
         if self.protocol.averaging == "pairs":

@@ -17,7 +17,7 @@ from trainables.adapters.adapted_model import (
     save_adapters,
 )
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
-from trainables.data.folds import Fold
+from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate

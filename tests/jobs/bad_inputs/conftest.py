@@ -12,11 +12,11 @@ import yaml
 from PIL import Image
 
 from search.check import main
+from trainables.demo.tissue import DEMO_CLASSES
 from trainables.errors import Finding
 
 N_REGIONS = 20
 HEIGHT_PX, WIDTH_PX = 40, 48
-CLASS_IDS = (1, 2, 3, 4, 18)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outcome:
 def draw_mask() -> np.ndarray:
     """A mask with all five classes of BCSS and a border outside the annotation."""
     mask = np.zeros((HEIGHT_PX, WIDTH_PX), np.uint8)
-    for index, one in enumerate(CLASS_IDS):
+    for index, one in enumerate(DEMO_CLASSES):
         mask[4:36, 4 + 8 * index : 12 + 8 * index] = one
     return mask
 
@@ -54,7 +54,7 @@ def sound_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(draw_image(seed)).save(root / "images" / name)
         Image.fromarray(draw_mask()).save(root / "masks" / name)
     split = {"train": names[:8], "val": names[8:14], "test": names[14:]}
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"name": "sound", "split": split}))
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"name": "sound", "classes": DEMO_CLASSES, "split": split}))
     return root
 
 

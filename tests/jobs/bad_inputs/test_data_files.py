@@ -115,7 +115,7 @@ def without_class(parts: slice, one: int) -> Spoil:
 
 def keep(n_regions: int) -> Spoil:
     def spoil(root: Path) -> None:
-        (root / "dataset.yaml").unlink()
+        set_key(split=None)(root)
         for folder in ("images", "masks"):
             for path in sorted((root / folder).iterdir())[n_regions:]:
                 path.unlink()
@@ -137,6 +137,32 @@ def rename(old: str, new: str) -> Spoil:
 
 def copy(old: str, new: str) -> Spoil:
     return lambda root: shutil.copy(root / old, root / new)
+
+
+def make_binary(root: Path) -> None:
+    for path in (root / "masks").iterdir():
+        redraw(f"masks/{path.name}", lambda mask: (mask > 0).astype(np.uint8))(root)
+
+
+def number_objects(most: int) -> Spoil:
+    """Gives each of 1 to ``most`` stripes in a mask an id of its own."""
+
+    def spoil(root: Path) -> None:
+        for number, path in enumerate(sorted((root / "masks").iterdir())):
+            ids = np.arange(1, 2 + number % most, dtype=np.uint8)
+            mask = np.zeros((40, 48), np.uint8)
+            mask[4:36, 4 : 4 + 6 * len(ids)] = np.repeat(ids, 6)
+            Image.fromarray(mask).save(path)
+
+    return spoil
+
+
+def name_as_tcga(root: Path) -> None:
+    """Gives each region the name of another patient, and removes dataset.yaml."""
+    (root / "dataset.yaml").unlink()
+    for folder in ("images", "masks"):
+        for path in (root / folder).iterdir():
+            path.rename(path.with_name(f"TCGA-AA-00{path.name[1:]}"))
 
 
 # One name on the screen: the first as most systems write it, the second as macOS does.
@@ -289,6 +315,31 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
         MASK,
         "colors in place of class ids",
     ),
+    "binary masks without a dataset.yaml": (
+        both(make_binary, lambda root: (root / "dataset.yaml").unlink()),
+        "dataset.yaml classes",
+        "such as `classes: {1: tumor}`",
+    ),
+    "masks of ids without their names": (set_key(classes=None), "dataset.yaml classes", "18: name of 18}`"),
+    "objects numbered without a dataset.yaml": (
+        both(number_objects(6), lambda root: (root / "dataset.yaml").unlink()),
+        "dataset.yaml classes",
+        "one id an object (ids 1 to 6)",
+    ),
+    "objects numbered under TCGA names": (
+        both(name_as_tcga, number_objects(4)),
+        "dataset.yaml classes",
+        "one id an object (ids 1 to 4)",
+    ),
+    "objects numbered, and one class": (both(number_objects(3), declare("1: gland")), "masks/r02.png", "as it looks"),
+    "nothing but background among the classes": (set_key(classes={0: "Background"}), "classes", "no class but"),
+    "a part of normal tissue": (
+        lambda root: (
+            [redraw(f"masks/r{n:02}.png", np.zeros_like)(root) for n in range(8, 14)] and set_key(ignore=[])(root)
+        ),
+        "split.val",
+        "no region of it shows anything that the protocol prompts",
+    ),
     "16-bit mask of large ids": (redraw(MASK, lambda mask: mask.astype(np.uint16) * 257), MASK, "in 0..255"),
     "bomb for a mask": (lambda root: bomb(root, MASK), MASK, "30000 x 20000"),
     "bomb of a TIFF": (bomb_tiff, IMAGE, "cannot be decoded"),
@@ -325,17 +376,17 @@ FINDINGS: dict[str, tuple[Spoil, str, str]] = {
     "same pixels in two parts": (copy("images/r03.png", "images/r15.png"), "split", "same pixels"),
     "empty part": (
         set_key(split={"train": ["r00.png"], "val": [], "test": ["r01.png"]}),
-        "dataset.yaml:7 split.val",
+        "dataset.yaml:13 split.val",
         "is empty",
     ),
     "region in two parts": (
         set_key(split={"train": ["r00.png"], "val": ["r00.png"], "test": ["r01.png"]}),
-        "dataset.yaml:8 split.val",
+        "dataset.yaml:14 split.val",
         "stands in train and val",
     ),
     "unknown name in a part": (
         set_key(split={"train": ["r0.png"], "val": ["r02.png"], "test": ["r01.png"]}),
-        "dataset.yaml:6 split.train",
+        "dataset.yaml:12 split.train",
         "no region is called r0.png",
     ),
     # dataset.yaml.
@@ -384,6 +435,13 @@ WARNINGS: dict[str, tuple[Spoil, str, str]] = {
         "masks/r01.png",
         "the color #00ff00, that of",
     ),
+    "TCGA names without a dataset.yaml": (name_as_tcga, "dataset.yaml classes", "id 0 does not count"),
+    "background among the classes": (
+        set_key(classes={0: "_background_", 1: "tumor"}, background=[2, 3, 4, 18]),
+        "classes.0",
+        "read as `background: [0]`",
+    ),
+    "normal tissue": (both(redraw(MASK, np.zeros_like), set_key(ignore=[])), "masks", "1 of 20 regions (r03.png)"),
     "class without a region in training": (without_class(slice(0, 8), 18), "classes", "no region of train"),
     "class in training alone": (without_class(slice(8, 20), 3), "classes", "3 lymphocyte is in train alone"),
     "class in no mask": (without_class(slice(0, 20), 4), "classes", "4 necrosis is in no mask"),

@@ -24,7 +24,9 @@ def test_space_data_weights_options(data: Path, tmp_path: Path, check: Callable,
     Image.fromarray(np.full((40, 48), 255, np.uint8)).save(data / "masks" / "r03.png")
     Image.fromarray(np.full((40, 48, 3), 250, np.uint8)).save(data / "images" / "r04.png")
     shutil.copy(data / "masks" / "r05.png", data / "masks" / "lonely.png")
-    (data / "dataset.yaml").write_text("splt: {}\n")
+    (data / "dataset.yaml").write_text(
+        "splt: {}\nclasses: {1: tumor, 2: stroma, 3: lymphocyte, 4: necrosis, 18: blood_vessel}\n"
+    )
     options = ("--checkpoint", str(weights), "--protocol", "boxes", "--gpus-per-trial", "64", "--name", "a/b")
     outcome = check("--space", str(space), *options)
     for where, what in (

@@ -12,7 +12,7 @@ from search.space.recorded_experiments import RECORDED_EXPERIMENTS, RecordedExpe
 from search.space.recorded_points import RecordedSpace, list_recorded
 from trainables.adapters.adapted_model import attach_adapters, count_parameters, get_base
 from trainables.context import TrialContext
-from trainables.data.folds import Fold
+from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
 from trainables.model.build import MODELS, build_architecture
 from trainables.protocol.fields import change_protocol

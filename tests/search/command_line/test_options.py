@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-import typing
 
 import pytest
 
 from search.command_line.options import (
     FIELDS,
     SearchOptions,
-    SplitKind,
     add_run_options,
     compose_command,
     dash,
     make_parser,
     parse_options,
 )
-from trainables.data.splits import KINDS
 
 # One value of each option as a user writes it, and as the field holds it.
 GIVEN = {
@@ -61,10 +58,6 @@ def test_what_is_given_reaches_its_field() -> None:
     assert options == SearchOptions(**values)
     twice = ["--space", "lora", "--pathology-weights", "a=b", "--pathology-weights", "c=d"]
     assert parse_options(make_parser(), twice).pathology_weights == ("a=b", "c=d")
-
-
-def test_every_kind_of_split_can_be_asked_for() -> None:
-    assert typing.get_args(SplitKind) == KINDS
 
 
 def test_help_names_every_option_with_its_text() -> None:

@@ -26,9 +26,9 @@ def findings_of(path: Path, candidate: str = "a", baseline: str = "b", patient: 
 
 
 def test_same_patient_on_two_slides_counts_once() -> None:
-    files = ["TCGA-A1-A0SK-DX1_x.png", "tcga-a1-a0sk-DX2_y.png", "images/TCGA-A1-A0SL-DX1.png"]
+    files = ["TCGA-A1-A0SK-DX1_x.png", "x_tcga.a1.a0sk-DX2_y.png", "images/TCGA-A1-A0SL-DX1.png", "TCGA-A1-A0SL/7.png"]
     scores = pair_scores(pd.DataFrame({"file": files, "class": "tumor", "a": 0.5, "b": 0.4}), "a", "b")
-    assert scores.patient.tolist() == ["TCGA-A1-A0SK", "TCGA-A1-A0SK", "TCGA-A1-A0SL"]
+    assert scores.patient.tolist() == ["TCGA-A1-A0SK"] * 2 + ["TCGA-A1-A0SL"] * 2
     assert not scores.notes
 
 
@@ -36,12 +36,22 @@ def test_other_file_names_are_their_own_patient_and_that_is_said() -> None:
     columns = {"file": ["a/1.png", "b/1.png", "a/1.png"], "class": ["x", "x", "y"], "a": 0.5, "b": 0.4}
     scores = pair_scores(pd.DataFrame(columns), "a", "b")
     assert scores.patient.tolist() == ["a/1", "b/1", "a/1"]
-    assert "2 file names are not a TCGA barcode" in scores.notes[0]
+    assert "2 file names hold no TCGA barcode" in scores.notes[0]
 
 
 def test_patient_column_wins_over_the_file_name(tmp_path: Path) -> None:
     path = write(tmp_path, "file,class,who,a,b\nTCGA-A1-A0SK-1.png,x,p,0.1,0.2\nTCGA-A1-A0SL-1.png,x,p,0.3,0.2\n")
-    assert read_scores(path, "a", "b", "who").patient.tolist() == ["p", "p"]
+    scores = read_scores(path, "a", "b", "who")
+    assert scores.patient.tolist() == ["p", "p"]
+    assert "2 of 2 names hold a TCGA barcode that is not the patient" in scores.notes[0]
+
+
+def test_slides_in_the_column_of_patients_are_read_as_their_patients(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "file,class,patient,a,b\n1.png,x,TCGA-A1-A0SK-DX1,0.1,0.2\n2.png,x,tcga-a1-a0sk-DX2,0.3,0.2\n"
+    )
+    scores = read_scores(path, "a", "b")
+    assert scores.patient.tolist() == ["TCGA-A1-A0SK"] * 2 and not scores.notes
 
 
 def test_a_column_of_patients_needs_no_naming(tmp_path: Path) -> None:

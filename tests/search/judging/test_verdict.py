@@ -61,7 +61,7 @@ def test_command_prints_json(recorded_scores: Path, capsys: pytest.CaptureFixtur
 
 
 def test_notes_on_the_input_are_printed() -> None:
-    assert "note: 2 file names are not a TCGA barcode" in judge(pair(["a/1.png", "b/1.png"], 0.5, 0.4)).to_text()
+    assert "note: 2 file names hold no TCGA barcode" in judge(pair(["a/1.png", "b/1.png"], 0.5, 0.4)).to_text()
 
 
 def test_one_patient_is_too_few() -> None:

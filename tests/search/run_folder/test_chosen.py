@@ -13,7 +13,7 @@ from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.study.ranking import read_chosen
-from trainables.data.folds import Fold
+from trainables.data.splits import Fold
 
 
 @pytest.fixture

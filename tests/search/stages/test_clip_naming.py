@@ -15,8 +15,8 @@ from search.command_line.options import SearchOptions
 from search.plan.clip_options import NamingSettings, check_naming, read_prompt_texts
 from search.stages.clip_naming import name_regions, plan_parts, write_naming
 from trainables.context import TrialContext
-from trainables.data.folds import Fold
 from trainables.data.regions import read_regions
+from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES
 from trainables.protocol.spec import PROTOCOLS

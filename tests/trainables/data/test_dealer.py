@@ -15,7 +15,7 @@ def test_the_rarest_class_comes_first_then_the_largest_patient() -> None:
     parts = Dealer(BY_PATIENT, {"a": 0.5, "b": 0.5}, 0, PRESENCE).deal(choose)
     assert [turn.n_regions for turn in turns] == [1, 3, 2, 1]  # r has class 1; p and q have class 2; s has none
     assert [turn.n_regions_after for turn in turns] == [6, 3, 1, 0]
-    assert [turn.lacking for turn in turns] == [["a", "b"], ["b"], ["b"], ["b"]]
+    assert [turn.lacking for turn in turns] == [["a", "b"], ["b"], ["b"], []]
     assert parts == {"a": ("p1", "p2", "p3", "q1", "q2", "r1"), "b": ("s1",)}  # s was the last that b could get
 
 

@@ -2,6 +2,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from trainables.data import images
-from trainables.data.images import digest_pixels, read_image, read_mask, read_size
+from trainables.data.images import digest_pixels, read_image, read_mask, read_orientation, read_size
 from trainables.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -45,6 +46,27 @@ def test_orientation_is_ignored(tmp_path: Path, suffix: str, orientation: int) -
     exif[0x0112] = orientation
     Image.fromarray(ramp).save(path := tmp_path / f"a.{suffix}", exif=exif, quality=100)
     assert np.abs(read_image(path).astype(int) - ramp).max() <= 4
+    assert read_orientation(path.read_bytes()) == orientation
+    if orientation > 1:
+        with pytest.raises(DataError, match=f"orientation tag {orientation}"):
+            read_image(path, is_alone=True)
+
+
+@pytest.mark.parametrize("chunk", [{"exif": b"broken"}, {"pnginfo": "<x tiff:Orientation='no'/>"}, {}])
+def test_orientation_without_a_sound_tag_is_upright(tmp_path: Path, chunk: dict[str, Any]) -> None:
+    if text := chunk.pop("pnginfo", ""):
+        chunk["pnginfo"] = PngImagePlugin.PngInfo()
+        chunk["pnginfo"].add_itxt("XML:com.adobe.xmp", text)
+    Image.fromarray(RGB).save(path := tmp_path / "a.png", **chunk)
+    assert read_orientation(path.read_bytes()) == 1
+    assert read_image(path, is_alone=True).shape == RGB.shape
+
+
+def test_orientation_in_xmp_behind_the_pixels_is_found(tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>', zip=False)
+    Image.fromarray(RGB).save(path := tmp_path / "a.png", pnginfo=info)
+    assert read_orientation(path.read_bytes()) == 6
 
 
 @pytest.mark.parametrize("pixels", [RGB.astype(np.uint16) * 257, RGB[..., 0].astype(np.uint16)])
@@ -164,6 +186,30 @@ def test_masks_that_hold_no_ids_are_refused(tmp_path: Path, pixels: np.ndarray, 
     tifffile.imwrite(tmp_path / "a.tif", pixels)
     with pytest.raises(DataError, match=text):
         read_mask(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("ids", "alpha", "is_sound"),
+    [
+        ([0, 1, 2, 2], [0, 255, 255, 9], True),
+        ([0, 1, 2, 2], [128, 128, 128, 128], True),
+        ([0, 0, 0, 0], [0, 0, 0, 0], True),
+        ([0, 1, 2, 2], [0, 0, 255, 255], False),
+        ([0, 0, 0, 0], [0, 255, 255, 0], False),
+        ([1, 1, 1, 1], [0, 255, 255, 0], False),
+    ],
+)
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_alpha_that_shows_other_shapes_is_refused(
+    tmp_path: Path, ids: list[int], alpha: list[int], is_sound: bool, n_channels: int
+) -> None:
+    pixels = np.array([[ids] * n_channels + [alpha]], np.uint8).transpose(0, 2, 1)
+    Image.fromarray(pixels).save(path := tmp_path / "a.png")
+    if is_sound:
+        assert read_mask(path).tolist() == [ids]
+    else:
+        with pytest.raises(DataError, match="alpha channel"):
+            read_mask(path)
 
 
 def test_white_is_zero_and_jpeg_masks_are_refused(tmp_path: Path) -> None:

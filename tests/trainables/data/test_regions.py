@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.regions import BCSS_CLASSES, BCSS_IDS, find_tcga_hospital, read_regions
+from trainables.data.regions import BCSS_CLASSES, BCSS_IDS, list_regions, read_regions
 from trainables.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -67,23 +67,33 @@ def test_ignored_ids_when_not_stated(tmp_path: Path, text: str, ignore_ids: tupl
 
 
 @pytest.mark.parametrize(
-    ("name", "patient"),
+    ("text", "background", "ignored", "n_warnings"),
     [
-        ("TCGA-A1-A0SK-DX1_xmin45749_ymin25055_MPP-0.2500.png", "TCGA-A1-A0SK"),
-        ("TCGA-A2-A0YE_lowres.png", "TCGA-A2-A0YE"),
-        ("TCGA-A2-A0YEX.png", "TCGA-A2-A0YEX"),
-        ("demo-P03-R1.png", "demo-P03"),
-        ("slide.7.png", "slide.7"),
+        ("classes: {0: background, 1: a}", (0,), (), 1),
+        ("classes: {0: _background_, 1: a}\nbackground: [0, 2]", (0, 2), (), 1),
+        ("classes: {1: a, 2: BG, 255: void}\nignore: [0]", (2,), (0, 255), 2),
+        ("classes: {0: background, 1: tumor, 2: stroma, 3: lymphocyte, 4: necrosis, 18: blood_vessel}", (0,), (), 1),
+        ("classes: {1: tumor, 2: stroma, 3: lymphocyte, 4: necrosis, 18: blood_vessel}\nbackground: [0]", (0,), (), 0),
     ],
 )
-def test_patient_from_name(tmp_path: Path, name: str, patient: str) -> None:
-    write_pair(tmp_path, name, name)
-    assert read_regions(tmp_path).regions[0].patient == patient
+def test_background_and_ignored_ids_among_the_classes_are_none(
+    tmp_path: Path, text: str, background: tuple[int, ...], ignored: tuple[int, ...], n_warnings: int
+) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "dataset.yaml").write_text(text)
+    listing = list_regions(tmp_path)
+    assert listing.regions and not listing.findings
+    assert (listing.regions.background_ids, listing.regions.ignore_ids) == (background, ignored)
+    assert 0 not in listing.regions.classes and 255 not in listing.regions.classes
+    assert all("the name makes it no class" in warning.what for warning in listing.warnings)
+    assert len(listing.warnings) == n_warnings
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("classes: {0: background}", "names no class but background"),
+        ("classes: {0: background, 1: a}\nignore: [0]", "0 is also the class background"),
         ("split: {trian: [a.png]}", "did you mean 'train'?"),
         ("split: {train: [[a.png]]}", "no list of file names"),
         ("split: [a.png]", "must be a mapping, but got a list"),
@@ -137,8 +147,3 @@ def test_real_data_is_listed(shared_data: Path, folder: str, count: int) -> None
     assert len(regions.regions) == count
     assert regions.is_bcss == (folder == "bcss_crops")
     assert (regions.declared_split is None) == (folder != "he_nuclei")
-
-
-def test_hospital_is_the_barcodes_second_field() -> None:
-    names = ("TCGA-A1-A0SK", "TCGA-OL-A5RY-DX1_xmin1.png", "TCGA-A1-A0SKX", "demo-P01", "")
-    assert [find_tcga_hospital(name) for name in names] == ["A1", "OL", None, None, None]

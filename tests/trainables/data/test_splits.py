@@ -1,5 +1,6 @@
 import pickle
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,28 @@ def test_auto_knows_bcss(n_test: int, n_rest: int, kind: str) -> None:
     names = {name: name[:12] for name in make_tcga_names(n_test, n_rest)}
     presence = dict.fromkeys(names, frozenset({0, 1}))
     assert make_split(make_regions(names), class_presence=presence).kind == kind
+
+
+def test_several_regions_of_a_patient_are_not_the_recorded_split() -> None:
+    names = {name: name[:12] for name in make_tcga_names(10, 25)} | {"TCGA-A1-B000-2.png": "TCGA-A1-B000"}
+    presence = dict.fromkeys(names, frozenset({0}))
+    assert make_split(make_regions(names), class_presence=presence).kind == "random"
+
+
+@pytest.mark.parametrize("change", [str.lower, "color-{}".format])
+def test_the_recorded_split_does_not_depend_on_how_names_are_spelled(change: Callable[[str], str]) -> None:
+    names = make_tcga_names(45, 106)
+    parts = {part: tuple(map(change, inside)) for part, inside in bcss_split(names).parts.items()}
+    assert bcss_split(map(change, names)).parts == parts
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_regions_without_a_class_fill_all_parts(seed: int) -> None:
+    names = {f"{i:02d}.png": f"{i:02d}" for i in range(40)}
+    presence = {name: frozenset({0} if int(name[:2]) < 20 else set()) for name in names}
+    parts = make_split(make_regions(names, classes=1), seed=seed, class_presence=presence).parts
+    assert [len(inside) for inside in parts.values()] == [24, 8, 8]
+    assert all(any(not presence[name] for name in inside) for inside in parts.values())
 
 
 def test_one_name_that_is_no_barcode_makes_it_random() -> None:

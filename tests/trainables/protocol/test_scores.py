@@ -42,3 +42,20 @@ def test_scores_flatten_for_logs() -> None:
         f"{metric}/{name}" for metric in ("dice", "iou") for name in ("tumor", "stroma", "vessel")
     }
     assert flat["iou/stroma"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("n_background", "expected"), [((90, 40), 1 - 130 / 200), ((100, 100), 0.0), ((0, 0), 1.0)])
+def test_false_positives_are_what_gets_a_class_in_regions_without_any(
+    n_background: tuple[int, int], expected: float
+) -> None:
+    normal = [
+        pair
+        for file, shared in zip("bc", n_background, strict=True)
+        for pair in (to_pair(file, "tumor", 0, 100 - shared, 0), to_pair(file, "background", shared, shared, 100))
+    ]
+    tumor = [to_pair("a", "tumor", 10, 60, 50), to_pair("a", "background", 5, 40, 50)]
+    scores = Scores(PROTOCOLS["auto"], (*tumor, *normal))
+    assert scores.false_positives == scores.to_flat()["false_positives"] == pytest.approx(expected)
+    assert scores.per_class()["tumor"] == pytest.approx(20 / (110 + 200 - sum(n_background)))
+    assert Scores(PROTOCOLS["auto"], tuple(tumor)).false_positives is None
+    assert "false_positives" not in Scores(BOX, PAIRS).to_flat()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainables.context import TrialContext
-from trainables.data.folds import Fold
+from trainables.data.splits import Fold
 from trainables.model.weights import load_model
 from trainables.recipe import Recipe, Scalar
 from trainables.training.fine_tune import FineTune

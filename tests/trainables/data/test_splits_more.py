@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.folds import Fold, make_folds
 from trainables.data.regions import Region, RegionSet
-from trainables.data.splits import Split, make_split
+from trainables.data.splits import Fold, Split, make_folds, make_split
 from trainables.errors import DataError
 
 PATTERNS = {

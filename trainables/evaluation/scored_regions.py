@@ -1,0 +1,43 @@
+"""Which regions a protocol scores: without prompts all, else those in which it finds something to prompt."""
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+
+from trainables.data.store import RegionStore
+from trainables.errors import Finding, list_some
+from trainables.protocol.spec import Protocol, find_components, find_scored_size, resize_mask
+
+# For each pixel that a component needs; a class with more has a component, so that no mask has to be read.
+_PLENTY = 64
+
+
+def find_scored(store: RegionStore, protocol: Protocol) -> set[str]:
+    """Returns the names of the regions in which the protocol scores something."""
+    return {name for i, name in enumerate(store.names) if protocol.is_auto or _shows_object(store, i, protocol)}
+
+
+def _shows_object(store: RegionStore, index: int, protocol: Protocol) -> bool:
+    size, pixels = store.size(index), store.class_pixels[index]
+    share = math.prod(find_scored_size(size, protocol)) / math.prod(size)
+    if pixels.max() * share >= _PLENTY * protocol.min_component_px:
+        return True
+    mask = resize_mask(store.mask(index), protocol)
+    shown = (one for one, number in zip(store.classes, pixels, strict=True) if number)
+    return any(find_components(mask == one, protocol) for one in shown)
+
+
+def describe_unscored(root: Path, store: RegionStore, scored: Collection[str], protocol: Protocol) -> list[Finding]:
+    """Returns a warning that counts the regions without a class, or with none that is prompted, if there are any."""
+    presence = store.class_presence()
+    empty = [name for name in store.names if name not in scored or not presence[name]]
+    if not empty:
+        return []
+    shown = f"{len(empty)} of {len(store)} regions ({list_some(empty)})"
+    if protocol.is_auto:
+        what = f"{shown} show no class: they are trained on and scored as background"
+        fix = "correct their masks, if they should show one"
+    else:
+        what = f"{shown} show nothing that the protocol prompts: they are not scored"
+        fix = "learn from them as background with spaces/classprompts.yaml, or correct their masks"
+    return [Finding(str(root / "masks"), what, fix)]
