@@ -171,7 +171,7 @@ def read_orientation(data: bytes) -> int:
     with warnings.catch_warnings(), suppress(Exception), _open_header(data) as picture:
         warnings.simplefilter("ignore")  # a tag that is broken turns nothing
         turn = picture.getexif().get(_ORIENTATION_TAG)
-    return turn if turn in _UNTURN else UPRIGHT
+    return turn if isinstance(turn, int) and turn in _UNTURN else UPRIGHT
 
 
 def _open_header(data: bytes) -> ImageFile:

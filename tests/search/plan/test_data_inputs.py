@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search.command_line.options import SearchOptions
+from search.plan.data_inputs import DataUse, read_data
+from search.plan.problems import Problems
+from trainables.data.regions import list_regions
+from trainables.protocol.spec import PROTOCOLS
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+def test_a_search_that_began_goes_on_with_classes_and_leaks_that_are_refused_now(
+    tmp_path: Path, resuming: bool
+) -> None:
+    names = ["x_TCGA-A1-A0SK-1.png", "x_TCGA-A1-A0SK-2.png", "y.png", "z.png"]
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for number, name in enumerate(names):
+            pixels = np.full((16, 16, 3), 100 + number) if folder == "images" else np.eye(16)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / folder / name)
+    split = f"split: {{train: [{names[0]}], val: [{names[1]}, y.png], test: [z.png]}}\n"
+    (tmp_path / "dataset.yaml").write_text(f"classes: {{1: tumor}}\n{split}")
+    problems = Problems()
+    use = DataUse(16, tmp_path / "cache", PROTOCOLS["box"], resuming)
+    found = read_data(SearchOptions(space="lora"), list_regions(tmp_path), use, problems)
+    assert found is not None
+    assert ["patient TCGA-A1-A0SK stands in 2 parts" in finding.what for finding in problems.findings] == (
+        [] if resuming else [True]
+    )
+    assert found.caveats[0].startswith("leak not seen when the search began: patient TCGA-A1-A0SK")
+    (tmp_path / "dataset.yaml").write_text(split)
+    for name in names:
+        for folder in ("images", "masks"):
+            (tmp_path / folder / name).rename(tmp_path / folder / name.replace("TCGA", "T"))
+    (tmp_path / "dataset.yaml").write_text(split.replace("TCGA", "T"))
+    problems = Problems()
+    found = read_data(SearchOptions(space="lora"), list_regions(tmp_path), use, problems)
+    assert (found is None) != resuming
+    said = problems.warnings if resuming else problems.findings
+    assert any("are not named, and no file has a TCGA name" in each.what for each in said)
