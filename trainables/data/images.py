@@ -145,7 +145,8 @@ def decode_mask(data: bytes, where: str) -> IdMask:
         if mode not in ("LA", "PA", "RGB", "RGBA") or (channels != channels[..., :1]).any():
             raise DataError.at(where, "holds colors in place of class ids", fix)
         alpha, values = values[..., -1], channels[..., 0]
-        if mode != "RGB" and (values != np.where(alpha, values, 0)).any() or np.ptp(alpha) > np.ptp(values) == 0:
+        hides = (values != np.where(alpha, values, 0)).any() or np.ptp(alpha) > np.ptp(values) == 0
+        if mode != "RGB" and hides:
             raise DataError.at(where, "its alpha channel shows other shapes than its ids, which are read", fix)
     if values.min() < 0 or values.max() > 255:
         what = f"holds values from {values.min()} to {values.max()}, but class ids are in 0..255"
