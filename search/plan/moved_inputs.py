@@ -27,10 +27,11 @@ CHECKPOINT = "checkpoint"
 def find_inputs(folder: Path, record: SearchRecord, given: argparse.Namespace) -> SearchRecord:
     """Returns a search's record with the places where its data, its decoded regions and its weights are now.
 
-    The search's folder, and its storage with it, may have been moved; ``given`` are those of ``add_run_options``.
+    The folder may have been moved, and its storage with it; the options given are those of ``add_run_options``.
 
     Raises:
-        ConfigError: With everything that is not there, or is not what it was.
+        ConfigError: With everything that is not what it was, or that is given and not there. Weights that are not
+            there are reported where they are loaded.
     """
     problems, context = Problems(), record.context
     cache = folder.parent / CACHE_FOLDER
@@ -48,7 +49,7 @@ def find_inputs(folder: Path, record: SearchRecord, given: argparse.Namespace) -
     context = dataclasses.replace(
         context,
         store_folder=str(store),
-        checkpoint=checkpoint or None,
+        checkpoint=checkpoint,
         pathology_weights={**context.pathology_weights, **pathology},
     )
     return dataclasses.replace(record, data_root=str(root), context=context)
@@ -69,12 +70,12 @@ def _find_store(cache: Path, record: SearchRecord, root: Path, is_moved: bool) -
     return store.folder
 
 
-def _find_checkpoint(record: SearchRecord, given: str | None) -> str:
-    """Returns the file of the model's weights; empty for nano's own."""
-    text = given or record.context.checkpoint
-    if text and not given and not Path(text).exists():
-        text = record.options.checkpoint or text  # a hub id, whose files may lie elsewhere by now
-    return str(find_weights(MODELS[record.context.model], text)) if text else ""
+def _find_checkpoint(record: SearchRecord, given: str | None) -> str | None:
+    """Returns the file of the model's weights, or the hub id whose file lies elsewhere by now; None for nano's own."""
+    before = record.context.checkpoint
+    if given:
+        return str(find_weights(MODELS[record.context.model], given))
+    return record.options.checkpoint or before if before and not Path(before).exists() else before
 
 
 def list_input_files(plan: SearchPlan) -> dict[str, str]:
@@ -87,7 +88,7 @@ def list_input_files(plan: SearchPlan) -> dict[str, str]:
 def hash_files(files: Mapping[str, str]) -> dict[str, str]:
     """Returns the SHA-256 of each file, or of the files of a folder, by its name; without hub ids, which are none.
 
-    Names are ``checkpoint``, ``clip_weights``, ``prompt_texts``, or a pathology encoder's.
+    A name is ``checkpoint``, ``clip_weights``, ``prompt_texts``, or that of a pathology encoder.
     """
     return {name: _hash(Path(file)) for name, file in files.items() if Path(file).exists()}
 

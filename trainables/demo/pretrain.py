@@ -202,13 +202,8 @@ def run_stage(
 ) -> None:
     """Trains for the stage's minutes and prints scores on scenes of another seed.
 
-    Args:
-        model: In training mode.
-        stage: What is drawn, and how it is trained.
-        seed: Of the scenes.
-        optimizers: From :func:`make_optimizers`.
-        save: Called every hundred steps with the steps that are done and the minutes that they took.
-        done: The same of a stage that was stopped and goes on, with other scenes than those it has seen.
+    Every hundred steps ``save`` is called with the steps that are done and the minutes that they took. A stage that
+    was stopped goes on from them (``done``), with other scenes than those it has seen.
     """
     data = SceneBatches(stage, seed + done[0])
     fresh = list(itertools.islice(SceneBatches(stage, seed + 1_000_003), 6))

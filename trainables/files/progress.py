@@ -14,7 +14,7 @@ logger = logging.getLogger("trainables.progress")
 
 
 def follow(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yields so many items; logs how many are done (``regions scored``), and about how long the others take."""
+    """Yields the items, ``total`` in number; logs how many of them are done, and about how long the others take."""
     started = said = time.monotonic()
     for number, item in enumerate(items):
         now = time.monotonic()

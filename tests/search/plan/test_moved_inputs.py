@@ -22,7 +22,8 @@ from search.plan.search_plan import SearchPlan
 from search.run_folder.search_record import SearchRecord
 from search.stages.session import claim_folder, open_session, reopen_session
 from search.tracking.tracker import Tracker
-from trainables.evaluation.candidates import score_candidate
+from trainables.errors import CheckpointError
+from trainables.evaluation.candidates import load_candidate, score_candidate
 from trainables.model.weights import NANO_WEIGHTS
 
 RESOURCES, CONSOLE = TrialResources(cpus=1, gpus=0.0, concurrent=1), Console(file=io.StringIO())
@@ -58,8 +59,8 @@ def test_all_may_be_moved_and_the_remedy_can_be_followed(begun: Path, tmp_path: 
     with pytest.raises(ConfigError, match=r"there is no such folder -> .*: --data DIR") as caught:
         resume(folder)
     assert "check the path given to --checkpoint" in str(caught.value)
-    with pytest.raises(ConfigError, match="check the path given to --checkpoint"):
-        find(folder)
+    with pytest.raises(CheckpointError, match="check the path given to --checkpoint"):
+        load_candidate(find(folder).context, None)
 
     words = ("--data", str(data), "--checkpoint", str(weights))
     found = find(folder, *words)
