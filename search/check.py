@@ -24,7 +24,7 @@ def make_check_parser() -> argparse.ArgumentParser:
     parser.prog = "python -m search.check"
     parser.description = (
         "Checks everything that search.run would be given, takes the same arguments and starts nothing: no trial, no "
-        "Ray; of MLflow and a cluster it asks only whether they can be reached. The decoded regions are kept below "
+        "Ray; it reads MLflow's store and asks whether a cluster can be reached. The decoded regions are kept below "
         "--storage, where the search finds them. Exit code 2 if a search could not start, else 0."
     )
     return parser

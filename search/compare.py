@@ -5,6 +5,7 @@ import os
 import re
 import sys
 
+from search.cluster.limits import count_cpus
 from search.command_line.exit_codes import explain_stop, run_command
 from search.command_line.options import add_run_options
 from search.command_line.paths import expand_path, locate_storage
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 def _compare(arguments: argparse.Namespace) -> None:
     from search.plan.moved_inputs import find_inputs  # late: it imports PyTorch
 
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = find_inputs(folder, SearchRecord.read(folder), arguments)
     style = "sam" if arguments.medsam is None else "medsam"

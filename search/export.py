@@ -13,7 +13,7 @@ from search.stages.exporter import export_run
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and exports; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m search.export", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m search.export", description=(__doc__ or "").split("\n\n")[0])
     add_run_options(parser)
     parser.add_argument("--out", required=True, help="folder to make")
     arguments = parser.parse_args(argv)

@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 
+from search.cluster.limits import count_cpus
 from search.command_line.exit_codes import explain_stop, run_command
 from search.command_line.options import add_run_options
 from search.command_line.paths import locate_storage
@@ -15,7 +16,7 @@ from search.command_line.paths import locate_storage
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and opens the test set; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m search.open_test", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m search.open_test", description=(__doc__ or "").split("\n\n")[0])
     add_run_options(parser)
     parser.add_argument("--trial", required=True, metavar="ID", help="a trial of the search that left a checkpoint")
     parser.add_argument("--scale", type=float, default=1.0, help="of its update, 0 (zero-shot) to 2 (default: 1)")
@@ -38,7 +39,7 @@ def _open(arguments: argparse.Namespace) -> None:
     from trainables.evaluation.candidates import Candidate, load_candidate
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = find_inputs(folder, SearchRecord.read(folder), arguments)
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)

@@ -181,7 +181,7 @@ def _expand_image(text: str) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and segments the images; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m search.predict", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m search.predict", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or TIFF, of any size")
     parser.add_argument("--model", required=True, metavar="DIR", help="folder that search.export made")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")

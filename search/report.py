@@ -12,7 +12,7 @@ from search.run_folder.layout import REPORT_FILE
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and writes the report; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m search.report", description=(__doc__ or "").split("\n\n")[0])
     add_run_options(parser, reads_data=False)
     parser.add_argument("--out", metavar="FILE", help=f"default: {REPORT_FILE} in the search's folder")
     arguments = parser.parse_args(argv)

@@ -1,8 +1,8 @@
 """Recognizes a full or read-only disk in any error, and describes it in one sentence."""
 
-import contextlib
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,15 +23,22 @@ class StorageError(SearchError):
 
 
 def probe_storage(folder: Path) -> str:
-    """Returns why a folder cannot be written, by writing 256 KiB there; empty where it can."""
+    """Returns why a folder cannot hold a search, by doing in it what a search does: writing, adding, renaming."""
     probe = folder / f".probe-{uuid.uuid4().hex}"
+    renamed = probe.with_name(f"{probe.name}-renamed")
     try:
-        probe.write_bytes(bytes(2**18))
+        probe.mkdir()
+        for name in ("new", "old"):
+            (probe / name).write_bytes(bytes(2**18))
+        (probe / "new").replace(probe / "old")
+        with (probe / "old").open("ab") as file:
+            file.write(b"more")
+        probe.rename(renamed)
     except OSError as error:
-        return find_storage_error(error)
+        return find_storage_error(error) or error.strerror or str(error)
     finally:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
+        for path in (probe, renamed):
+            shutil.rmtree(path, ignore_errors=True)
     return ""
 
 

@@ -4,6 +4,7 @@ import atexit
 import functools
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -14,12 +15,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
+
+from search.cluster.limits import count_cpus, count_memory
 from search.command_line.telemetry import silence_telemetry
 from search.errors import ConfigError, SearchError
 
 OVERRIDE_ON_ZERO = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
-# Of a socket's path of at most 107 bytes, /ray/session_TIME_PROCESS/sockets/plasma_store takes 68.
-MAX_TEMPORARY_BYTES = 39
+# Of a socket's path of at most 107 bytes, /ray-NAME/s/session_TIME_PROCESS/sockets/plasma_store takes 79.
+MAX_TEMPORARY_BYTES = 28
+# Addresses that a process of Ray and PyTorch reserves, most of them without using them.
+MIN_ADDRESSES_GB = 16
 CONNECT_TIMEOUT_S = 5.0
 
 
@@ -27,7 +33,7 @@ def start_ray(address: str | None) -> None:
     """Starts Ray on this machine, or joins a cluster; SIGTERM then interrupts as Ctrl-C does.
 
     Raises:
-        ConfigError: If no cluster answers at the address.
+        ConfigError: If no cluster answers at the address, or this machine lacks what Ray needs.
         SearchError: If Ray does not start here.
     """
     import ray  # late: the pre-flight only looks whether an address answers
@@ -46,8 +52,8 @@ def start_ray(address: str | None) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
-        with _home_without_cloud():
-            _start_here(options | _choose_session_folder())
+        check_machine()
+        _start_here(options | _limit_resources())
     else:
         check_address(address)
         with _name_in_errors(address):
@@ -56,69 +62,117 @@ def start_ray(address: str | None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-@contextmanager
-def _home_without_cloud() -> Iterator[None]:
-    """Keeps Ray's processes from asking the network which cloud they are in.
+def check_machine() -> None:
+    """Checks what Ray needs to start here: a folder for its sockets, and memory addresses.
 
-    Ray does so even with its usage reports off, unless the cluster's configuration lies in the home directory
-    (seen in ray 2.60, ``get_cluster_config_to_report``): an empty one is enough, in a home of its own.
+    Raises:
+        ConfigError: With what is missing.
     """
-    home = os.environ.get("HOME")
-    os.environ["HOME"] = str(_make_home())
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if 0 <= limit < MIN_ADDRESSES_GB * 2**30:
+        what = f"leaves a process {limit / 2**30:.0f} GB of addresses, and Ray and PyTorch reserve {MIN_ADDRESSES_GB}"
+        raise ConfigError.at("ulimit -v", what, "lift it with `ulimit -v unlimited`, or work in a batch job")
     try:
-        yield
-    finally:
-        if home is None:
-            del os.environ["HOME"]
-        else:
-            os.environ["HOME"] = home
+        probe = _make_ray_folder(os.getpid()) / "socket"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(probe))
+        probe.unlink()
+    except OSError as error:
+        what = f"cannot hold the sockets of Ray: {error.strerror or error}"
+        raise ConfigError.at(
+            f"TMPDIR {_choose_parent()}", what, "set RAY_TMPDIR to another folder with a short name"
+        ) from error
+
+
+def _choose_parent() -> str:
+    """Returns where Ray's folder goes: where the user wants temporary files, if sockets' paths fit there."""
+    chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return chosen if len(os.fsencode(chosen)) <= MAX_TEMPORARY_BYTES else "/tmp"
 
 
 @functools.cache
-def _make_home() -> Path:
-    """Makes Ray's home; one for all starts of this process, as Ray keeps the access token that it found there first."""
-    home = _make_temporary("ray-home-")
-    (home / "ray_bootstrap_config.yaml").write_text("{}\n")
-    return home
+def _make_ray_folder(process: int) -> Path:
+    """Makes the folder of Ray's files and of its home, which no other user can read and which goes with this process.
+
+    One for all starts of this process, as Ray keeps the access token that it found first in its home.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=_choose_parent()))
+    atexit.register(_remove_folder, folder, process)
+    # Even with its usage reports off, Ray asks the network which cloud it is in, unless the cluster's configuration
+    # lies in the home directory (seen in ray 2.60, get_cluster_config_to_report): an empty one is enough.
+    (folder / "ray_bootstrap_config.yaml").write_text("{}\n")
+    return folder
 
 
-def _choose_session_folder() -> dict[str, str]:
-    """Returns Ray's option for the folder of its sockets; none where its own choice leaves their paths short enough."""
-    # As Ray 2.60 chooses it (ray._common.utils.get_user_temp_dir).
-    chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
-    if len(os.fsencode(chosen)) <= MAX_TEMPORARY_BYTES:
-        return {}
+def _remove_folder(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not at the end of a process that was forked from it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _limit_resources() -> dict[str, int]:
+    """Returns Ray's options for the CPUs that may be used, and for its share of memory where that is limited."""
+    options, memory = {"num_cpus": count_cpus()}, count_memory()
+    if memory < psutil.virtual_memory().total and os.path.isdir("/dev/shm"):
+        # As Ray would do with all memory: 30 % of it, if the shared memory has room for that; at least what Ray takes.
+        options["object_store_memory"] = max(
+            80 * 2**20, int(min(0.3 * memory, 0.95 * shutil.disk_usage("/dev/shm").free))
+        )
+    return options
+
+
+@contextmanager
+def _change_environment(**changes: str | None) -> Iterator[None]:
+    """Sets variables, removes those that are None, and puts everything back."""
+    before = {name: os.environ.get(name) for name in changes}
     try:
-        return {"_temp_dir": str(_make_temporary("ray-", "/tmp"))}
-    except OSError as error:
-        what = f"is too long for Ray, whose sockets lie there, and /tmp cannot be written ({error.strerror})"
-        raise ConfigError.at(f"TMPDIR {chosen}", what, "set RAY_TMPDIR to a shorter folder") from error
+        _set_environment(changes)
+        yield
+    finally:
+        _set_environment(before)
 
 
-def _make_temporary(prefix: str, above: str | None = None) -> Path:
-    """Makes a folder that goes with this process."""
-    folder = tempfile.mkdtemp(prefix=prefix, dir=above)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
-def _start_here(options: Mapping[str, Any]) -> None:
+def _start_here(options: dict[str, Any]) -> None:
     """Starts Ray on this machine; once more where its server did not answer in time, as on a machine that stalls.
 
     Raises:
         SearchError: If it did not come up at the second time either.
     """
     import ray
+    from ray.job_config import JobConfig
 
+    folder = _make_ray_folder(os.getpid())
+    own = JobConfig()
+    own._client_job = True  # else Ray puts the working directory before all others in the workers' search path
     for is_last in (False, True):
         try:
-            # "local", as without an address Ray would join whatever RAY_ADDRESS names.
-            ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+            # The second would name what a job was submitted with, which a new Ray does not have.
+            with _change_environment(HOME=str(folder), RAY_JOB_CONFIG_JSON_ENV_VAR=None):
+                # "local", as without an address Ray would join whatever RAY_ADDRESS names. Ray opens its folder to all.
+                ray.init(
+                    "local",
+                    include_dashboard=False,
+                    job_config=own,
+                    _node_ip_address="127.0.0.1",
+                    _skip_env_hook=True,
+                    _temp_dir=str(folder / "s"),
+                    **options,
+                )
             return
-        except Exception as error:  # Ray raises it where a node times out, and a RuntimeError elsewhere
+        except (Exception, SystemExit) as error:  # Ray raises it where a node times out, and a RuntimeError elsewhere
             ray.shutdown()
             if is_last or "imed out" not in str(error):
-                raise SearchError(f"Ray did not start on this machine: {error}") from error
+                atexit.unregister(_remove_folder)
+                words = " ".join(str(error).split())[:300] or type(error).__name__
+                what = f"Ray did not start on this machine: {words}; its logs are in {folder}/s"
+                fix = "free memory, processes or room on that disk, or set RAY_TMPDIR to another folder"
+                raise SearchError(f"{what}; {fix}") from error
 
 
 def check_address(address: str) -> None:

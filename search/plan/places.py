@@ -55,12 +55,12 @@ def read_places(
     url = options.storage if is_url(options.storage) else ""
     if url:
         problems.collect(check_url, url, "" if resuming else name)
-    problems.collect(check_tracking, os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri)
+    experiment = options.experiment or (config.name if config else "")
+    problems.collect(check_tracking, os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri, experiment)
     if options.experiment is not None:
         problems.findings += check_experiment(options.experiment)
     elif config:
         problems.findings += check_experiment(config.name, f"{options.space} name")
-    experiment = options.experiment or (config.name if config else "")
     return Places(name, storage / name, None if storage_findings else storage / CACHE_FOLDER, url, experiment)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
-import matplotlib
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -55,7 +55,7 @@ def _as_svg(draw: Callable[P, Axes]) -> Callable[P, str]:
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
-        with matplotlib.rc_context(_STYLE):
+        with style.context(_STYLE, after_reset=True):  # whatever a user's matplotlibrc says
             axes, buffer = draw(*args, **kwargs), io.StringIO()
             figure = axes.figure
             assert isinstance(figure, Figure)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from search.errors import ConfigError
 RECORD_FILE = "search.json"
 TRIALS_FOLDER = "trials"
 LOCK_FILE = ".running"
+HELD_FILE = ".running.held"  # in its place where the file system has no locks
 # What the end of a search stores:
 SUMMARY_FILE = "summary.json"
 CHOSEN_FILE = "chosen.json"
@@ -67,6 +69,8 @@ def describe_resume(folder: Path) -> str:
 def hold_search(folder: Path) -> Iterator[None]:
     """Holds a search's folder; the system gives it back when the process ends, however it ends.
 
+    Where the file system has no locks, a file holds the folder, which a killed process leaves behind.
+
     Raises:
         ConfigError: If another process runs the search, or the file that says so cannot be opened.
     """
@@ -76,15 +80,54 @@ def hold_search(folder: Path) -> Iterator[None]:
     except OSError as error:
         what, fix = f"cannot be opened: {error.strerror or error}", "remove it: it must be a file that you may write"
         raise ConfigError.at(path, what, fix) from error
+    me = f"process {os.getpid()} on {os.uname().nodename}"
     with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            owner = file.read().strip() or "another process"
-            fix = "wait for its end, or stop it with Ctrl-C"
-            raise ConfigError.at(folder, f"the search is being run by {owner}", fix) from error
+            raise _describe_owner(folder, file.read()) from error
+        except OSError:
+            with _hold_by_file(folder, me):
+                yield
+            return
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.write(me)
         file.flush()
         yield
+
+
+@contextmanager
+def _hold_by_file(folder: Path, me: str) -> Iterator[None]:
+    path = folder / HELD_FILE
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(me)
+    except FileExistsError as error:
+        owner = path.read_text(encoding="utf-8", errors="replace")
+        if not _has_ended(owner):
+            raise _describe_owner(folder, owner, f"; if that process has ended, remove {path}") from error
+        path.write_text(me, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _describe_owner(folder: Path, owner: str, more: str = "") -> ConfigError:
+    what = f"the search is being run by {owner.strip() or 'another process'}"
+    return ConfigError.at(folder, what, f"wait for its end, or stop it with Ctrl-C{more}")
+
+
+def _has_ended(owner: str) -> bool:
+    """Whether an owner was a process of this machine that is no more."""
+    found = re.fullmatch(rf"process (\d+) on {re.escape(os.uname().nodename)}", owner)
+    if not found:
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        pass
+    return False

@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -22,7 +21,7 @@ from search.space.condition_reader import read_conditions
 from search.space.objective import Objective, read_objective
 from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
-from search.space.recorded_points import describe_recorded
+from search.space.recorded_points import SPACES_FOLDER, describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
 from trainables.errors import find_nearest
 from trainables.files.yaml_lines import YamlNode, read_yaml
@@ -135,7 +134,7 @@ _Kinded = TypeVar("_Kinded", SchedulerConfig, SamplerConfig)
 
 def list_spaces() -> tuple[str, ...]:
     """Returns the shipped space files, as paths inside the ``spaces`` package: ``recorded/v2.yaml``."""
-    folder = _find_spaces_folder()
+    folder = SPACES_FOLDER
     return tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")))
 
 
@@ -154,7 +153,7 @@ def find_space(text: str) -> Path:
     shipped = list_spaces()
     for name in (text, f"{text}.yaml"):
         if name in shipped:
-            return _find_spaces_folder() / name
+            return SPACES_FOLDER / name
     stems = [name.removesuffix(".yaml") for name in shipped]
     nearest = find_nearest(text.removesuffix(".yaml"), stems)
     what = "is a folder, not a space file" if os.path.isdir(text) else "is neither a file nor a shipped space"
@@ -248,7 +247,3 @@ def _read_kind(node: YamlNode, made: type[_Kinded], kinds: Sequence[str], lows: 
         return made(kind)
     numbers = {key: child.read_int(getattr(made, key), lows[key], MAX_COUNT) for key, child in entries.items()}
     return made(kind, **numbers)
-
-
-def _find_spaces_folder() -> Path:
-    return Path(str(files("spaces")))

@@ -22,7 +22,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from search.command_line.numbers import MAX_COUNT
@@ -35,6 +34,7 @@ from trainables.files.yaml_lines import read_yaml
 from trainables.recipe import Recipe, Scalar
 from trainables.training.schedule import build_schedule
 
+SPACES_FOLDER = Path(__file__).parents[2] / "spaces"  # not by its name, which a folder of the user may have too
 FOLDER = "recorded"
 N_TRAINING_REGIONS = 85  # of the recorded split of BCSS
 WHAT_IS_TRAINED = ("adapter.", "fusion.", "class_prompts.")
@@ -61,8 +61,7 @@ class RecordedSpace:
 @cache
 def list_recorded() -> tuple[RecordedSpace, ...]:
     """Reads the shipped files of the recorded experiments, in the log's order."""
-    folder = Path(str(files("spaces"))) / FOLDER
-    return tuple(_read_recorded(folder / f"{one.name}.yaml", one.name) for one in RECORDED_EXPERIMENTS)
+    return tuple(_read_recorded(SPACES_FOLDER / FOLDER / f"{one.name}.yaml", one.name) for one in RECORDED_EXPERIMENTS)
 
 
 def describe_recorded(

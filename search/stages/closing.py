@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.cluster.workers import call_with_resources
-from search.errors import SearchError
 from search.judging.openings import make_opening_tags
 from search.judging.verdict import Verdict
 from search.reporting.page import write_report
@@ -27,8 +26,11 @@ N_OVERLAY_REGIONS = 4
 N_OVERLAY_TRIALS = 3
 
 
-def draw_best(session: Session, chosen: Chosen, best: Sequence[RankedTrial]) -> Path:
-    """Draws the first validation regions with zero-shot, the chosen model and the best trials side by side."""
+def draw_best(session: Session, chosen: Chosen, best: Sequence[RankedTrial]) -> Path | None:
+    """Draws the first validation regions with zero-shot, the chosen model and the best trials side by side.
+
+    Returns their folder; None, with a line on the screen, where that fails: the result is there already.
+    """
     plan, context = session.plan, session.context
     candidates: dict[str, Candidate] = {
         "zero-shot": Candidate(None),
@@ -39,7 +41,11 @@ def draw_best(session: Session, chosen: Chosen, best: Sequence[RankedTrial]) -> 
         candidates[f"trial {each.trial_id}"] = Candidate(context.locate_fold(each.checkpoint, 0))
     folder = plan.folder / "overlays"
     names = context.list_folds()[0].val[:N_OVERLAY_REGIONS]
-    call_with_resources(session.resources, "the overlays", draw_overlays, context, candidates, names, folder)
+    try:
+        call_with_resources(session.resources, "the overlays", draw_overlays, context, candidates, names, folder)
+    except Exception as error:
+        session.say(f"no overlays: {_shorten(error)}")
+        return None
     return folder
 
 
@@ -48,9 +54,13 @@ def write_final_report(session: Session) -> Path | None:
     folder = session.plan.folder
     try:
         return write_report(folder, folder / REPORT_FILE)
-    except SearchError as error:
-        session.say(f"no report: {error}")
+    except Exception as error:  # a picture that fails must not hide the result
+        session.say(f"no report: {_shorten(error)}; search.report writes it later")
         return None
+
+
+def _shorten(error: Exception) -> str:
+    return str(error).strip().rpartition("\n")[2][:300] or type(error).__name__
 
 
 def finish_tracking(session: Session, records: Sequence[Record]) -> None:
@@ -80,7 +90,7 @@ def finish_tracking(session: Session, records: Sequence[Record]) -> None:
         session.say(f"  {describe_resume(folder)}")
 
 
-def list_last_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path) -> list[Record]:
+def list_last_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path | None) -> list[Record]:
     """Returns the last records of a search that trains: the light ones first, as a store of files may fail."""
     folder, best = session.plan.folder, summary.chosen.trial_id
     former = dict.fromkeys(each for each in Summary.list_former_winners(folder) if each != best)
@@ -95,9 +105,9 @@ def list_last_records(session: Session, summary: Summary, verdict: Verdict, over
         End(),
         Text(verdict.to_text(), "verdict.txt"),
         *(Artifact(str(file)) for file in list_results(folder)),
-        Artifact(str(overlays), "overlays"),
-        Artifact(str(overlays), "overlays", best),
     ]
+    if overlays:
+        records += [Artifact(str(overlays), "overlays"), Artifact(str(overlays), "overlays", best)]
     if summary.export:
         records.append(Artifact(summary.export, "export", best))
     return records

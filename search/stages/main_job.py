@@ -1,6 +1,7 @@
 """The main job: the bar, the trials, the choice on validation, the test, the export, the report, the record."""
 
 import dataclasses
+import importlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from search.stages.closing import draw_best, finish_tracking, list_last_records,
 from search.stages.confirmation import choose_on_validation
 from search.stages.exporter import export_run
 from search.stages.protocol_comparison import compare_protocols
-from search.stages.session import Session, claim_folder, close_early, open_session, reopen_session
+from search.stages.session import Session, claim_folder, close_early, give_back, open_session, reopen_session
 from search.stages.trials import run_protocols, run_trials
 from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
 from search.study.study_file import make_study_file
@@ -46,6 +47,12 @@ from trainables.evaluation.candidates import Candidate, score_candidate
 from trainables.protocol.scores import Scores, flatten_scores, flatten_with_limits
 
 Outcome = Summary | ProtocolTable
+_LATE_MODULES = (
+    "statsmodels.stats.multitest",
+    "trainables.export.class_export",
+    "trainables.export.merged",
+    "trainables.export.unmerged",
+)
 
 
 def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None = None) -> Outcome:
@@ -62,6 +69,7 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
         return outcome
     options = plan.options
+    _import_late_modules()
     start_ray(options.address)
     try:
         check_shared_storage(plan.places.checkpoint_url or options.storage, plan.folder.parent)
@@ -70,7 +78,7 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         tracker = Tracker.connect(plan.places.experiment, default_uri=resumed.record.tracking_uri if resumed else "")
         if resumed is None:
             plan = claim_folder(plan)
-        with hold_search(plan.folder):
+        with give_back(plan.folder), hold_search(plan.folder):
             session = (
                 open_session(plan, resources, tracker, console)
                 if resumed is None
@@ -84,6 +92,15 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         raise
     finally:
         ray.shutdown()
+
+
+def _import_late_modules() -> None:
+    """Imports what is first needed after hours of training, so that what cannot be imported stops nothing then."""
+    for name in _LATE_MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise SearchError(f"{name} cannot be imported: {error}; install the project again") from error
 
 
 def _find_end(resumed: ResumedSearch) -> Outcome | None:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -91,6 +92,16 @@ def claim_folder(plan: SearchPlan) -> SearchPlan:
         except OSError as error:
             raise SearchError(f"the search's folder {storage / name} cannot be made: {error.strerror}") from error
     raise AssertionError("there are enough numbers")
+
+
+@contextmanager
+def give_back(folder: Path) -> Iterator[None]:
+    """Removes the folder of a search that stops before it has a record: its name stays free for a second try."""
+    try:
+        yield
+    finally:
+        if not (folder / RECORD_FILE).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console) -> Session:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from optuna.storages.journal import JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileOpenLock
 
 from search.errors import SearchError
 from trainables.files.whole_file import write_whole
@@ -42,7 +42,7 @@ def drop_torn_line(journal: Path) -> int:
     """
     if not journal.exists():
         return 0
-    lock = JournalFileSymlinkLock(str(journal))
+    lock = JournalFileOpenLock(str(journal))
     lock.acquire()  # another process may be in the middle of a line
     try:
         content = journal.read_bytes()

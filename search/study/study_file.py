@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 
 from search.errors import SearchError
@@ -46,7 +46,7 @@ class StudyFile:
             SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
                 records of something else, or a study of that name with other directions.
         """
-        # The lock is a symbolic link to the journal: from a relative path it would point nowhere.
+        # Trials and tests change the working directory.
         journal = self.journal.absolute()
         directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in self.modes]
         try:
@@ -54,7 +54,7 @@ class StudyFile:
             remove_stale_lock(journal)
             drop_torn_line(journal)
             study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(journal))),
+                storage=JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal)))),
                 sampler=self.make_sampler(0),
                 # The scheduler of Ray Tune decides which trials stop, never Optuna.
                 pruner=optuna.pruners.NopPruner(),

@@ -1,5 +1,6 @@
 """Opens MLflow's store: its URI, timeouts, quiet loggers, the experiment."""
 
+import contextlib
 import fcntl
 import functools
 import logging
@@ -44,6 +45,19 @@ def set_environment_defaults() -> None:
         os.environ.setdefault(name, value)
 
 
+def resolve_uri(default_uri: str = "") -> str:
+    """Returns the store that a search uses: `MLFLOW_TRACKING_URI`, else the given one, else MLflow's own default.
+
+    Its path is absolute, as Ray changes directories later.
+    """
+    set_environment_defaults()
+    if os.environ.get("MLFLOW_TRACKING_URI") or not default_uri:
+        from mlflow.tracking import get_tracking_uri
+
+        return make_uri_absolute(str(get_tracking_uri()))
+    return make_uri_absolute(default_uri)
+
+
 @contextmanager
 def take_turns(uri: str) -> Iterator[None]:
     """Lets one process at a time open a sqlite store: of two that make its tables at once, one fails in MLflow."""
@@ -53,7 +67,8 @@ def take_turns(uri: str) -> Iterator[None]:
         return
     folder = os.open(database.parent, os.O_RDONLY)  # locking it leaves no file
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # where a file system has no such locks, nobody waits
+            fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
         os.close(folder)
@@ -73,18 +88,50 @@ def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str]) -
         TrackingError: The store cannot be reached or refuses.
     """
     with translate_errors("open the experiment"):
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            try:
-                return str(client.create_experiment(name, tags={**_EXPERIMENT_TAGS, **tags}))
-            except Exception:
-                # Another process may have made it since; where it has not, the error is the answer.
-                experiment = client.get_experiment_by_name(name)
-                if experiment is None:
-                    raise
-    if experiment.lifecycle_stage != "active":
+        if found := find_experiment(client, name):
+            return found
+        try:
+            return str(client.create_experiment(name, tags={**_EXPERIMENT_TAGS, **tags}))
+        except Exception:
+            # Another process may have made it since; where it has not, the error is the answer.
+            if found := find_experiment(client, name):
+                return found
+            raise
+
+
+def find_experiment(client: Any, name: str) -> str:
+    """Returns the id of the experiment of that name; empty where there is none; raises what MLflow does.
+
+    Raises:
+        ExperimentDeleted: The experiment is there, but deleted.
+    """
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage != "active":
         raise ExperimentDeleted(name, str(experiment.experiment_id), client.tracking_uri)
-    return str(experiment.experiment_id)
+    return "" if experiment is None else str(experiment.experiment_id)
+
+
+def suggest_remedy(uri: str, error: Exception) -> str:
+    """Returns what to do about a store that cannot be opened, by what MLflow says of it."""
+    words = str(error)
+    if isinstance(error, ExperimentDeleted):
+        return "restore it or name another with --experiment"
+    if "database schema" in words:
+        return f"copy the database, then run `mlflow db upgrade {quote_uri(uri)}` (with the newest MLflow that has written to it)"
+    if uri.startswith("file:"):
+        database = quote_uri(make_uri_absolute("sqlite:///mlflow.db"))
+        return (
+            f"set MLFLOW_TRACKING_URI={database} (the old runs stay where they are; `mlflow migrate-filestore` "
+            "copies them into a database), or set MLFLOW_ALLOW_FILE_STORE=true to go on with the folder"
+        )
+    if any(each in words for each in ("401", "403", "authenticated", "ermission", "valid JSON", "UNAUTH")):
+        return (
+            "give what the server asks for: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN; and look whether the address is MLflow's own and not a sign-in page's"
+        )
+    if uri.startswith("http"):
+        return "start the server, point MLFLOW_TRACKING_URI to another store, or unset it to use a database in a file"
+    return "set MLFLOW_TRACKING_URI to another store, such as sqlite:////a/folder/that/can/be/written/mlflow.db"
 
 
 def quote_uri(uri: str) -> str:

@@ -6,7 +6,6 @@ The only module that imports mlflow, and it does so late, as the import costs se
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +20,12 @@ from search.tracking.errors import TrackingError, TrackingUnavailable, translate
 from search.tracking.limits import clean_name, fit_params, fit_tags, split_batches, split_finite
 from search.tracking.pages import EXPERIMENT_NOTE, NOTE_TAG, PARENT_TAG, RUN_KIND_TAG
 from search.tracking.store import (
+    find_experiment,
     find_or_create_experiment,
-    make_uri_absolute,
     quiet_loggers,
+    resolve_uri,
     set_environment_defaults,
+    suggest_remedy,
     take_turns,
 )
 
@@ -66,35 +67,44 @@ class Tracker:
 
     @classmethod
     def connect(cls, experiment: str, default_uri: str = "") -> Tracker:
-        """Opens the store and finds or creates the experiment.
-
-        The store is `MLFLOW_TRACKING_URI`, else `default_uri`, else MLflow's default in the working directory; its
-        path is made absolute, as Ray changes directories later.
+        """Opens the store, see :func:`~search.tracking.store.resolve_uri`, and finds or creates the experiment.
 
         Raises:
             SearchError: The store cannot be reached (after 12 s at most, for a server), cannot be used, or the
                 experiment has been deleted there.
         """
-        set_environment_defaults()
-        from mlflow.tracking import get_tracking_uri
-
-        in_environment = os.environ.get("MLFLOW_TRACKING_URI")
-        uri = make_uri_absolute(str(get_tracking_uri()) if in_environment or not default_uri else default_uri)
-        tracker = cls(uri, "")
+        tracker, tags = cls(resolve_uri(default_uri), ""), {NOTE_TAG: EXPERIMENT_NOTE}
+        # Making a sqlite store takes seconds of migrations on a slow disk: no deadline there.
+        timeout_s = CONNECT_TIMEOUT_S if urlparse(tracker.uri).scheme in ("http", "https") else None
         try:
-            is_server = urlparse(uri).scheme in ("http", "https")
-            # Making a sqlite store takes seconds of migrations on a slow disk: no deadline there.
-            timeout_s = CONNECT_TIMEOUT_S if is_server else None
-            tags = {NOTE_TAG: EXPERIMENT_NOTE}
             tracker.experiment_id = call_within(
                 timeout_s, lambda: find_or_create_experiment(tracker.client, experiment, tags)
             )
         except (TrackingError, TimeoutError) as error:
+            fix = suggest_remedy(tracker.uri, error)
             raise SearchError(
-                f"MLflow's store {hide_password(uri)} cannot be used: {error}. Start the server, or point "
-                "MLFLOW_TRACKING_URI to another store, or unset it to use sqlite in the working directory."
+                f"MLflow's store {hide_password(tracker.uri)} cannot be used: {error}. Fix: {fix}"
             ) from error
         return tracker
+
+    def look(self, experiment: str) -> None:
+        """Opens the store and looks for the experiment, without making it.
+
+        Raises:
+            TrackingError: The store cannot be opened or read, or the experiment has been deleted there.
+            TimeoutError: It does not answer within 12 s.
+        """
+
+        set_environment_defaults()
+        import mlflow  # noqa: F401  (its seconds are not the store's)
+
+        def read() -> None:
+            client = self.client
+            with translate_errors("read the store"):
+                client.search_experiments(max_results=1)
+                find_experiment(client, experiment)
+
+        call_within(CONNECT_TIMEOUT_S, read)
 
     @property
     def client(self) -> MlflowClient:
@@ -256,14 +266,6 @@ class Tracker:
         """Ends a run."""
         with translate_errors("finish the run"):
             self.client.set_terminated(run_id, status, timestamp_ms)
-
-
-def takes_folders() -> bool:
-    """Whether MLflow accepts a folder as its store: later versions do only where a variable says so."""
-    from mlflow import environment_variables
-
-    switch = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
-    return switch is None or bool(switch.get())
 
 
 def _now_ms() -> int:

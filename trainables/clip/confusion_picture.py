@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Int64, UInt8
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -19,7 +19,7 @@ def draw_confusion(
     ``ConfusionMatrixDisplay`` colors by count, and wants as many rows as columns.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with matplotlib.rc_context({"text.parse_math": False}):  # names may hold dollar signs
+    with style.context({"text.parse_math": False}, after_reset=True):  # names may hold dollar signs
         figure = Figure(figsize=(2.5 + 0.9 * len(columns), 1.8 + 0.5 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")

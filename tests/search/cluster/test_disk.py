@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 from ray.tune.error import TuneError
 
-from search.cluster.disk import StorageError, find_storage_error, to_storage_error
+from search.cluster.disk import StorageError, find_storage_error, probe_storage, to_storage_error
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/runs/a/study.journal")
 
@@ -35,3 +36,17 @@ def test_a_disk_is_found_among_the_causes(error: Exception, found: str) -> None:
 def test_what_a_callback_raised_is_found_inside_an_error_of_tune() -> None:
     raised = StorageError("s3://bucket/a cannot be written: no answer within 30 s")
     assert to_storage_error(wrap(raised, TuneError("Traceback ...")), "/runs/a") is raised
+
+
+@pytest.mark.parametrize("method", ["replace", "rename", "mkdir"])
+def test_a_folder_that_cannot_do_what_a_search_does_is_found(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert probe_storage(tmp_path) == ""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(Path, method, refuse)
+    assert probe_storage(tmp_path) == "Operation not supported"
+    assert not list(tmp_path.iterdir())

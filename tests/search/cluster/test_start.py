@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import ray
 
 from search.cluster import start
-from search.cluster.start import check_address, start_ray
+from search.cluster.start import check_address, check_machine, start_ray
 from search.errors import ConfigError, SearchError
 
 
@@ -39,22 +42,62 @@ def test_words_are_left_to_ray(address: str) -> None:
     check_address(address)
 
 
-WITHOUT_HOME = """
+SURROUNDINGS = """
+import os
+from pathlib import Path
+import search
 import ray
+from search.cluster.resources import list_nodes
 from search.cluster.start import start_ray
+
+def look():
+    import colorsys
+    return colorsys.__file__, os.getcwd()
+
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 for _ in range(2):
     start_ray(None)
-    print(ray.get(ray.remote(lambda: "answered").remote()))
+    module, folder = ray.get(ray.remote(look).remote())
+    (node,) = list_nodes()
+    print(node["CPU"], folder == os.getcwd(), Path(module).parent == Path(os.__file__).parent)
+    (own,) = Path(os.environ["TMPDIR"]).glob("ray-*")
+    print(oct(own.stat().st_mode & 0o777), *[path for path in own.rglob("*") if path.name.startswith("slide")])
     ray.shutdown()
 """
 
 
 @pytest.mark.slow
-def test_ray_starts_twice_where_the_home_folder_cannot_be_written() -> None:
-    """As users of containers have it; in a process of its own, as Ray keeps the token that it found first."""
-    environment = {**os.environ, "HOME": "/proc/none"}
-    done = subprocess.run([sys.executable, "-c", WITHOUT_HOME], env=environment, capture_output=True, text=True)
-    assert done.stdout == "answered\nanswered\n", done.stderr
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_what_is_around_a_search_stays_there(tmp_path: Path) -> None:
+    """Under `uv run`, with one CPU of several, in a submitted job, without a home that can be written.
+
+    In a process of its own, as Ray keeps the token that it found first.
+    """
+    (temporary := Path(tempfile.mkdtemp(dir="/tmp", prefix="t"))).chmod(0o700)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "slide.svs").write_bytes(bytes(1000))
+    (tmp_path / "colorsys.py").write_text("raise ImportError('a file of the user')")
+    (tmp_path / "uv").symlink_to("/bin/sh")  # what Ray takes for uv: the parent's command line is `uv run ...`
+    (tmp_path / "run").write_text(f"cd {tmp_path}; {sys.executable} -P {tmp_path}/around.py; true")
+    (tmp_path / "around.py").write_text(SURROUNDINGS)
+    job = json.dumps({"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}, "metadata": {}})
+    changes = {"HOME": "/proc/none", "TMPDIR": str(temporary), "RAY_JOB_CONFIG_JSON_ENV_VAR": job}
+    environment = {**os.environ, **changes, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment.pop("RAY_TMPDIR", None)
+    done = subprocess.run(["uv", "run"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == "1.0 True True\n0o700\n" * 2, done.stdout + done.stderr
+    assert not list(temporary.iterdir())
+    temporary.rmdir()
+
+
+def test_what_ray_lacks_on_this_machine_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/none")
+    monkeypatch.setattr(start, "_make_ray_folder", start._make_ray_folder.__wrapped__)
+    with pytest.raises(ConfigError, match="TMPDIR /proc/none: cannot hold the sockets of Ray: .* set RAY_TMPDIR"):
+        check_machine()
+    monkeypatch.setattr("resource.getrlimit", lambda _: (6 * 2**30, -1))
+    with pytest.raises(ConfigError, match="ulimit -v: leaves a process 6 GB of addresses"):
+        check_machine()
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,20 @@ def test_the_end_of_a_process_keeps_code_words_and_exit_handlers(code: int, open
         [sys.executable, "-c", PROGRAM.format(opened=opened, code=code)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, "last words, registered\n", "")
+
+
+HELP = """
+import importlib
+for name in "run check export report verdict compare predict open_test".split():
+    try:
+        importlib.import_module(f"search.{name}").main(["--help"])
+    except SystemExit as end:
+        print(name, end.code)
+"""
+
+
+@pytest.mark.slow
+def test_every_command_works_without_docstrings() -> None:
+    done = subprocess.run([sys.executable, "-OO", "-c", HELP], capture_output=True, text=True)
+    ends = [line for line in done.stdout.splitlines() if line.endswith(" 0")]
+    assert ends == [f"{name} 0" for name in "run check export report verdict compare predict open_test".split()]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError
-from search.run_folder.layout import LOCK_FILE, RECORD_FILE, find_run, hold_search
+from search.run_folder.layout import HELD_FILE, LOCK_FILE, RECORD_FILE, find_run, hold_search
 
 HOLD = """
 import sys, time
@@ -36,6 +39,34 @@ def test_a_second_process_is_refused_until_the_first_one_dies(tmp_path: Path) ->
         pass
     with hold_search(tmp_path):
         pass
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without flock, as Lustre is often mounted."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_without_locks_a_file_holds_the_search(tmp_path: Path, no_locks: None) -> None:
+    with hold_search(tmp_path):
+        with pytest.raises(ConfigError, match=f"by process {os.getpid()} on .* remove {tmp_path / HELD_FILE}"):
+            with hold_search(tmp_path):
+                pass
+    assert not (tmp_path / HELD_FILE).exists()
+
+
+@pytest.mark.parametrize(("host", "is_free"), [("", True), ("x", False)])
+def test_what_a_killed_process_left_is_taken_over_on_its_machine_alone(
+    tmp_path: Path, no_locks: None, host: str, is_free: bool
+) -> None:
+    (tmp_path / HELD_FILE).write_text(f"process 4194305 on {os.uname().nodename}{host}")  # above every process id
+    with contextlib.nullcontext() if is_free else pytest.raises(ConfigError, match="is being run by"):
+        with hold_search(tmp_path):
+            assert (tmp_path / HELD_FILE).read_text().startswith(f"process {os.getpid()} ")
 
 
 def test_what_is_no_file_in_its_place_is_reported(tmp_path: Path) -> None:
