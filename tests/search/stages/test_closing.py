@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ from search.run_folder.chosen import discard_choice
 from search.run_folder.finalists import Finalist, SeedRun, write_finalists
 from search.run_folder.summary import Summary
 from search.stages import closing
-from search.stages.closing import finish_tracking, list_last_records, write_final_report
+from search.stages.closing import draw_best, finish_tracking, list_last_records, write_final_report
 from search.stages.session import Session
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
 from search.tracking.pages import PARENT_TAG
@@ -163,6 +164,18 @@ def test_a_report_that_cannot_be_written_ends_nothing(session: Session) -> None:
     (session.plan.folder / closing.REPORT_FILE).mkdir()
     assert write_final_report(session) is None
     assert "no report: " in read_screen(session)
+
+
+def test_pictures_that_cannot_be_drawn_end_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("Key backend: 'nonsense' is not valid")
+
+    for name in ("call_with_resources", "write_report"):
+        monkeypatch.setattr(closing, name, fail)
+    chosen: Any = SimpleNamespace(refit="", scale=1.0, locate=lambda folder: folder)
+    assert draw_best(session, chosen, []) is None
+    assert write_final_report(session) is None
+    assert read_screen(session).count("'nonsense' is not valid") == 2
 
 
 def test_bars_wait_before_the_trials(session: Session, store: Path) -> None:

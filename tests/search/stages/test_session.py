@@ -18,7 +18,7 @@ from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
 from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
-from search.stages.session import Session, claim_folder, close_early, open_session, reopen_session
+from search.stages.session import Session, claim_folder, close_early, give_back, open_session, reopen_session
 from search.tracking.errors import TrackingError
 from search.tracking.tracker import Tracker
 
@@ -74,6 +74,13 @@ def test_a_name_that_nobody_chose_gets_a_number(plan: SearchPlan, tracker: Track
         folder = plan.folder.parent / session.plan.name
         assert session.plan.folder == folder and SearchRecord.read(folder).search_id == session.plan.name
         assert tracker.client.get_run(session.record.parent_run_id).info.run_name == session.plan.name
+
+
+def test_a_name_is_given_back_by_a_search_that_does_not_begin(plan: SearchPlan) -> None:
+    folder = claim_folder(plan).folder
+    with pytest.raises(KeyboardInterrupt), give_back(folder):
+        raise KeyboardInterrupt
+    assert not folder.exists()
 
 
 def test_a_store_that_fails_leaves_no_folder(plan: SearchPlan, tmp_path: Path) -> None:
