@@ -1,5 +1,6 @@
 """A search that has begun: its plan, what its trials share, its place in MLflow and on disk."""
 
+import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -19,7 +20,7 @@ from search.plan.places import find_taken
 from search.plan.resume import ResumedSearch, record_options
 from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import discard_choice
-from search.run_folder.layout import RECORD_FILE, describe_resume
+from search.run_folder.layout import LOCK_FILE, RECORD_FILE, describe_resume
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.stages.provenance import describe_environment
@@ -96,12 +97,14 @@ def claim_folder(plan: SearchPlan) -> SearchPlan:
 
 @contextmanager
 def give_back(folder: Path) -> Iterator[None]:
-    """Removes the folder of a search that stops before it has a record: its name stays free for a second try."""
+    """Removes the folder of a search that stops before there is anything in it: its name stays free for a second try."""
     try:
         yield
     finally:
-        if not (folder / RECORD_FILE).is_file():
-            shutil.rmtree(folder, ignore_errors=True)
+        if {path.name for path in folder.glob("*")} <= {LOCK_FILE}:
+            with contextlib.suppress(OSError):
+                (folder / LOCK_FILE).unlink(missing_ok=True)
+                folder.rmdir()  # which removes nothing else
 
 
 def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, console: Console) -> Session:
@@ -118,7 +121,7 @@ def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, 
         (plan.folder / record.arguments["space"]).write_bytes(find_space(plan.options.space).read_bytes())
         record.write(plan.folder)
         parent = _find_or_open_run(session)
-    except (OSError, TrackingError):
+    except (OSError, TrackingError, KeyboardInterrupt):
         shutil.rmtree(plan.folder, ignore_errors=True)  # nothing has been done: the name stays free for a second try
         raise
     return _enter_run(session, parent)

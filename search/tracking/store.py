@@ -117,7 +117,8 @@ def suggest_remedy(uri: str, error: Exception) -> str:
     if isinstance(error, ExperimentDeleted):
         return "restore it or name another with --experiment"
     if "database schema" in words:
-        return f"copy the database, then run `mlflow db upgrade {quote_uri(uri)}` (with the newest MLflow that has written to it)"
+        command = f"mlflow db upgrade {quote_uri(uri)}"
+        return f"copy the database, then run `{command}` (with the newest MLflow that has written to it)"
     if uri.startswith("file:"):
         database = quote_uri(make_uri_absolute("sqlite:///mlflow.db"))
         return (
