@@ -97,7 +97,7 @@ def claim_folder(plan: SearchPlan) -> SearchPlan:
 
 @contextmanager
 def give_back(folder: Path) -> Iterator[None]:
-    """Removes the folder of a search that stops before there is anything in it: its name stays free for a second try."""
+    """Removes the folder of a search that stops before anything is in it: its name stays free for a second try."""
     try:
         yield
     finally:
@@ -121,7 +121,7 @@ def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, 
         (plan.folder / record.arguments["space"]).write_bytes(find_space(plan.options.space).read_bytes())
         record.write(plan.folder)
         parent = _find_or_open_run(session)
-    except (OSError, TrackingError, KeyboardInterrupt):
+    except (OSError, TrackingError):
         shutil.rmtree(plan.folder, ignore_errors=True)  # nothing has been done: the name stays free for a second try
         raise
     return _enter_run(session, parent)
