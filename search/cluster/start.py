@@ -71,7 +71,7 @@ def check_machine() -> None:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if 0 <= limit < MIN_ADDRESSES_GB * 2**30:
         what = f"leaves a process {limit / 2**30:.0f} GB of addresses, and Ray and PyTorch reserve {MIN_ADDRESSES_GB}"
-        raise ConfigError.at("ulimit -v", what, "lift it with `ulimit -v unlimited`, or work in a batch job")
+        raise ConfigError.at("ulimit -v", what, "lift it with `ulimit -v unlimited`, or ask for more memory")
     try:
         probe = _make_ray_folder(os.getpid()) / "socket"
         with socket.socket(socket.AF_UNIX) as listener:
