@@ -108,7 +108,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///:memory:", "sqlite:///:memory:"),
         ("sqlite:///", "sqlite:///"),
         ("sqlite:///{cwd}/%C3%BC%20b/my.db", "sqlite:///{cwd}/ü b/my.db"),  # as MLflow writes its own default
-        ("sqlite:///{cwd}/50%25/my.db", "sqlite:///{cwd}/50%25/my.db"),
+        ("sqlite:///{cwd}/50%25/my.db", "sqlite:///{cwd}/50%/my.db"),
         ("sqlite:///my.db?timeout=5", "sqlite:///{cwd}/my.db?timeout=5"),
         ("http://host:5000", "http://host:5000"),
         ("file:runs", "file://{cwd}/runs"),
