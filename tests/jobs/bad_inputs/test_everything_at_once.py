@@ -91,4 +91,7 @@ def test_the_screen_of_a_search_has_the_first_remarks_and_how_to_see_all(data: P
         Image.fromarray(np.array(Image.open(path))[..., [1, 0, 1]]).save(path)
     lines = make_plan(SearchOptions(space="lora.yaml", data=str(data), storage=str(tmp_path / "runs"))).to_lines()
     notes = [line for line in lines if line.startswith("note ")]
-    assert len(notes) == MAX_NOTES + 1 and f"{20 - MAX_NOTES} more: python -m search.check" in notes[-1]
+    assert (
+        len(notes) == MAX_NOTES + 1
+        and f"{20 - MAX_NOTES} more, which are listed by: python -m search.check" in notes[-1]
+    )
