@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search.command_line.options import SearchOptions
+from search.errors import ConfigError
 from search.plan.clip_options import NamingSettings, check_naming
-from search.plan.pathology_weights import check_pathology, list_random_encoders
 from search.plan.problems import Problems
 from search.space.config import SearchConfig
-from trainables.errors import Finding
+from search.space.parameters import Choice
+from trainables.errors import CheckpointError, Finding
 from trainables.model.build import ModelSpec
 from trainables.model.weights import find_weights, load_with_notes
+from trainables.recipe import FusionRecipe, Scalar
+
+OPTION = "--pathology-weights"
+KIND, ENCODER = "fusion.kind", "fusion.encoder"
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,71 @@ def _check_weights(spec: ModelSpec, checkpoint: str | None, problems: Problems) 
     if notes := load_with_notes(spec, path)[1]:
         problems.warnings.append(Finding(str(path), "; ".join(notes), "check that these are the weights you mean"))
     return "" if checkpoint is None else str(path)
+
+
+def check_pathology(
+    config: SearchConfig, given: Sequence[str], warnings: list[Finding] | None = None
+) -> dict[str, str]:
+    """Builds every encoder of a search once, with weights given as ``NAME=FILE`` or ``NAME=HUB_ID``.
+
+    Returns:
+        The encoder's name -> its weights' file, absolute; without those that have random weights.
+
+    Raises:
+        ConfigError: With every encoder and every file that cannot be loaded, and weights that no trial would use.
+    """
+    encoders, findings = list_encoders(config), list[Finding]()
+    weights: dict[str, str] = {}
+    for text in given:
+        name, _, file = text.partition("=")
+        where = f"{OPTION} {text}"
+        if not (name and file):
+            findings.append(Finding(where, "must be NAME=FILE or NAME=HUB_ID", f"such as {OPTION} ctranspath=FILE"))
+        elif name in weights:
+            findings.append(Finding(where, f"weights of {name} are given twice", "keep one of them"))
+        elif name not in encoders:
+            uses = f"it uses {', '.join(encoders)}" if encoders else "it fuses nothing"
+            findings.append(Finding(where, f"has no effect on this search: {uses}", "leave it out"))
+        else:
+            weights[name] = file
+    for name in encoders:
+        try:
+            weights |= _try_encoder(name, weights.get(name), [] if warnings is None else warnings)
+        except CheckpointError as error:
+            findings += error.findings
+    if findings:
+        raise ConfigError(findings)
+    return weights
+
+
+def list_encoders(config: SearchConfig) -> list[str]:
+    """Returns the names of the encoders that a trial may use, in their order in the space."""
+    if not config.train or set(_list_values(config, KIND, FusionRecipe.kind)) == {"none"}:
+        return []
+    return [str(name) for name in _list_values(config, ENCODER, FusionRecipe.encoder)]
+
+
+def list_random_encoders(config: SearchConfig, weights: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns what every artifact must say of encoders that have learned nothing."""
+    return tuple(
+        f"pathology encoder {name} has random weights (none were given by {OPTION} {name}=FILE): it has seen no tissue"
+        for name in list_encoders(config)
+        if name not in weights
+    )
+
+
+def _list_values(config: SearchConfig, name: str, default: Scalar) -> list[Scalar]:
+    """Returns the values that a field of the recipe may have."""
+    searched = config.space.get(name)
+    return list(searched.values) if isinstance(searched, Choice) else [config.fixed.get(name, default)]
+
+
+def _try_encoder(name: str, weights: str | None, warnings: list[Finding]) -> dict[str, str]:
+    from trainables.model.pathology_encoder import find_encoder_weights, load_encoder
+
+    file = None if weights is None else str(find_encoder_weights(name, weights))
+    notes: list[str] = []
+    load_encoder(name, file, notes=notes)
+    if notes:
+        warnings.append(Finding(str(file), "; ".join(notes), "check that these are the weights you mean"))
+    return {} if file is None else {name: file}

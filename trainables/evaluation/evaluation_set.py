@@ -64,8 +64,8 @@ class EvaluationSet:
             )
             self.plans = tuple(RegionPlan(index, pairs, ()) for index in indices)
         else:
-            shown = store.class_pixels.any(axis=1)  # normal tissue has nothing to prompt
-            self.plans = tuple(self._plan_region(index) for index in indices if shown[index])
+            # Normal tissue has nothing to prompt.
+            self.plans = tuple(self._plan_region(index) for index in indices if store.class_pixels[index].any())
 
     def find_name(self, class_id: int) -> str:
         """Returns the name of a planned class."""

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 from search.errors import ConfigError
-from search.plan.pathology_weights import check_pathology, list_encoders, list_random_encoders
+from search.plan.model_inputs import check_pathology, list_encoders, list_random_encoders
 from search.space.config import SearchConfig, load_config
 from trainables.model.pathology_encoder import load_encoder
 
