@@ -16,7 +16,7 @@ _FIX = "bring it back from a copy: without it nobody knows how often the test se
 
 @dataclass(frozen=True)
 class Opening:
-    """One evaluation on the test set: when (ISO 8601 in UTC), of which trial, seed and scale, under which protocol."""
+    """One evaluation on the test set: when (ISO 8601 in UTC), what (trial, seed, scale), and the protocol."""
 
     time: str
     candidate: str

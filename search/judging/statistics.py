@@ -98,10 +98,17 @@ def bootstrap_intervals(
     rng: np.random.Generator,
     n_resamples: int = N_RESAMPLES,
 ) -> tuple[Interval | None, ...]:
-    """Returns intervals for the mean over pairs, one a nominal coverage, all from one set of resampled patients.
+    """Returns intervals for the mean over pairs, one a confidence, all from one set of resampled patients.
 
-    They are BCa; percentile ones where BCa is undefined (all patients alike); None for a single patient. Sums (of
-    differences) and counts (of pairs) are those of each patient, shape (patients,).
+    Args:
+        sums: Sum of the differences of each patient, shape (patients,).
+        counts: Number of pairs of each patient, shape (patients,).
+        confidences: Nominal coverages.
+        rng: Draws the patients.
+        n_resamples: Bootstrap resamples.
+
+    Returns:
+        BCa intervals; percentile ones where BCa is undefined (all patients alike); None for a single patient.
     """
     if sums.size < 2:
         return (None,) * len(confidences)

@@ -89,9 +89,13 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
 def judge_pairs(
     candidate: Scores, baseline: Mapping[tuple[str, str], float], names: tuple[str, str], seed: int
 ) -> Verdict:
-    """Compares a model with a baseline, of which the Dice of exactly its pairs is known, by image and class.
+    """Compares a model with a baseline on the same (image, class) pairs.
 
-    The names are those of the model and of the baseline; the seed is the bootstrap's.
+    Args:
+        candidate: Scores of the model.
+        baseline: Dice of exactly its pairs, by image and class.
+        names: Names of the model and of the baseline.
+        seed: Of the bootstrap.
     """
     table = tabulate({names[0]: candidate})
     pairs = list(zip(table["file"], table["class"], strict=True))

@@ -42,9 +42,12 @@ def read_places(
 ) -> Places:
     """Checks that the storage, the name, the checkpoints' URL and MLflow's store can be used.
 
-    Search and experiment are named after the space by default, which is None where it cannot be read. A search that
-    resumes has a folder already. ``tracking_uri`` is the store where the environment names none; empty for MLflow's
-    default.
+    Args:
+        options: The command line.
+        config: The space, after which search and experiment are named by default; None where it cannot be read.
+        problems: Receives the findings.
+        resuming: Whether the search's folder must exist already.
+        tracking_uri: Of MLflow's store where the environment names none; empty for MLflow's default.
     """
     storage = locate_storage(options.storage)
     name = name_search(config.name if config else "") if options.name is None else options.name

@@ -28,9 +28,13 @@ def make_plan(
     resuming: bool = False,
     tracking_uri: str = "",
 ) -> SearchPlan:
-    """Reads and checks the space, the data, the model and the places, the last as :func:`read_places` does.
+    """Reads and checks the space, the data, the model and the places.
 
-    Each warning is passed to ``warn``, also where findings stop the search; a returned plan holds them too.
+    Args:
+        options: The command line.
+        warn: Called with each warning, also where findings stop the search; a returned plan holds them too.
+        resuming: Whether the search's folder must exist already.
+        tracking_uri: Of MLflow's store where the environment names none; empty for MLflow's default.
 
     Raises:
         ConfigError: With every finding.

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass
 class Problems:
-    """The findings so far, each of which stops the search, and the warnings, which stop nothing."""
+    """The findings so far, which stop the search, and the warnings, which stop nothing."""
 
     findings: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)

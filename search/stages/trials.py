@@ -70,16 +70,18 @@ def run_listed(
     context: TrialContext | None = None,
     epochs: int | None = None,
 ) -> list[ListedTrial]:
-    """Trains known configurations to their end, none stopped early; those that ended before a stop not again.
+    """Trains known configurations to their end, none stopped early.
 
     Args:
+        session: The search.
+        zeroshot: Its bar on validation.
         configs: Whole recipes by flat names, each with ``seed`` and ``from_trial``.
         kind: Names the folder of these trials and their kind in MLflow: ``confirmation`` or ``refit``.
         context: What they train and validate on; None for what the search's own trials did.
         epochs: After how many they end; None for the search's number, which the schedule spans anyway.
 
     Returns:
-        One a configuration that was started, now or before a stop.
+        One a configuration that was started, now or before a stop; those that ended before it are not trained again.
     """
     epochs = epochs or session.plan.config.max_epochs
     run = TuneRun(session, kind, len(configs), epochs, zeroshot)

@@ -80,8 +80,13 @@ class TuneRun:
     ) -> None:
         """Runs the trials to their end, closes the screen, delivers what MLflow lacks, and fetches the checkpoints.
 
-        Without validation regions only each trial's last checkpoint is kept. ``num_samples`` includes unfinished
-        trials, which go on before new ones start.
+        Args:
+            trainable: What a trial is.
+            context: What all trials share; without validation regions only each trial's last checkpoint is kept.
+            searcher: Proposes the trials' configurations.
+            num_samples: Trials to start, unfinished ones included.
+            unfinished: Trials that go on, before new ones.
+            scheduler: Stops trials early; None for none.
         """
         session = self.session
         tuner = tune.Tuner(

@@ -73,7 +73,7 @@ class StudySearcher(Searcher):
             num_trials: Trials to propose in all, those of earlier runs of this study included.
             max_epochs: Epochs (``training_iteration``) after which a trial counts as complete.
             metrics: Names of the objectives in a trial's results, one a direction of the study.
-            starting_points: Tried first, in this order; parameters that one leaves out are drawn.
+            starting_points: Points of the space to try first, in this order; parameters that one leaves out are drawn.
         """
         assert len(metrics) == len(study_file.modes), (metrics, study_file.modes)
         super().__init__(metric=metrics[0], mode=study_file.modes[0])

@@ -187,7 +187,7 @@ def test_divergence_ends_the_trial_with_step_and_learning_rate(start: Start) -> 
 
 
 def make_folds(context: TrialContext) -> tuple[Fold, Fold]:
-    """Two folds of the five regions, of which the first is the single split."""
+    """Two folds of the five regions; the first is the single split."""
     names = (*context.train, *context.val)
     return Fold(names[:3], names[3:]), Fold(names[2:], names[:2])
 

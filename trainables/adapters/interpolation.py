@@ -99,7 +99,7 @@ def interpolate_adapter(
         base_state: Weights before training.
         tuned_state: Weights after it, merged.
         scale: As for :func:`interpolate_weights`.
-        initial_state: Of PiSSA, what PEFT saves of it before any training.
+        initial_state: Of PiSSA, what PEFT saves of it before any training; not needed for other kinds.
 
     Raises:
         InputError: If the scale is out of its limits.

@@ -53,7 +53,7 @@ class Dealer:
         seed: int,
         class_presence: Mapping[str, frozenset[int]],
     ) -> None:
-        """Shuffles the patients, of which there are at least as many as parts; the seed decides between those alike.
+        """Shuffles the patients, at least as many as parts; the seed decides between those alike.
 
         ``shares`` has the share of all regions that each part should get, ``class_presence`` the ids of the classes in
         each region's mask.

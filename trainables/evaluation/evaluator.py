@@ -131,6 +131,7 @@ def decode_objects(
     The decoder's n-th candidate under one view is averaged with its n-th under the others.
 
     Args:
+        model: The model that made the features.
         objects: With prompts of equally many points, in pixels of the scored mask.
         features: View -> features of the regions as seen under it.
         position: Index of the region among those that were encoded together.

@@ -31,9 +31,16 @@ COLORS = ((0, 158, 115), (240, 228, 66), (0, 114, 178), (230, 159, 0), (86, 180,
 def draw_overlays(
     context: TrialContext, candidates: Mapping[str, Candidate], names: Sequence[str], folder: Path
 ) -> list[Path]:
-    """Writes one PNG per region: the tissue, the truth, and each candidate's masks with their Dice under its name.
+    """Writes one PNG per region: the tissue, the truth, and each candidate's masks with their Dice.
 
-    The folder is made if missing; the files come in the order of the regions.
+    Args:
+        context: What the trials of the search share.
+        candidates: What to draw, by the name to print above it.
+        names: Which regions.
+        folder: Where to; made if missing.
+
+    Returns:
+        The files, in the order of the names.
 
     Raises:
         OSError: If a file cannot be written; its old content stays.

@@ -39,8 +39,8 @@ def predict_sam1(
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, for the same plans and prompts.
 
-    The model is moved to the device. It computes in full precision, as published, and encodes each region, of which
-    ``read_image`` returns the own RGB pixels, once per view of the test-time augmentation.
+    The model is moved to the device. It computes in full precision, as published, and encodes each region once per
+    view of the test-time augmentation; ``read_image`` returns its RGB pixels.
 
     Raises:
         ProtocolMismatch: If the protocol gives no prompts.

@@ -25,11 +25,15 @@ def read_json(
     error_type: Callable[[list[Finding]], Exception] = InputError,
     unknown: Literal["forbid", "ignore"] = "forbid",
 ) -> T:
-    """Returns what a JSON file holds as a value of one type; ``fix`` is what a user can do about a damaged file.
+    """Returns what a JSON file holds as a value of one type.
 
-    The type is a data class, or lists, tuples and mappings of data classes and plain types. A key may be missing if
-    its field has a default; a whole number is a float too, and nothing else is converted. A key that is no field of
-    its data class is a fault or is left out.
+    Args:
+        path: The file.
+        kind: A data class, or lists, tuples and mappings of data classes and plain types. A key may be missing if
+            its field has a default; a whole number is a float too, and nothing else is converted.
+        fix: What a user can do about a damaged file.
+        error_type: Makes the error that is raised, from a list of findings.
+        unknown: Whether a key that is no field of its data class is a fault or is left out.
 
     Raises:
         InputError: If the file cannot be read, is not JSON, or holds something else; one finding names every fault

@@ -83,6 +83,7 @@ def decode_prompts(
 
     Args:
         model: The model that made the features.
+        features: From :func:`encode_images`.
         region_index: For each object, its region in the batch.
         points: x, y in pixels of the model's image size. A box is its two corners, in front.
         labels: 1 positive, 0 negative, 2 and 3 the corners of a box, -1 padding.

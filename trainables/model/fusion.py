@@ -115,9 +115,13 @@ class PathologyFusion(nn.Module):
 def add_fusion(model: SAM2Base, recipe: FusionRecipe, weights: Mapping[str, str], seed: int) -> None:
     """Adds the recipe's encoder to the model, in place; does nothing if the recipe has none.
 
-    Call it after :func:`trainables.adapters.adapted_model.attach_adapters`, which freezes all parameters. An encoder
-    whose weights (file or hub id) are not named has random ones. The seed is that of the mixer's first weights;
-    PyTorch's global generator is left as it was.
+    Call it after :func:`trainables.adapters.adapted_model.attach_adapters`, which freezes all parameters.
+
+    Args:
+        model: The model, adapters and all.
+        recipe: Kind of fusion and name of the encoder.
+        weights: Name of an encoder -> its weights' file or hub id; one that is not named has random weights.
+        seed: Of the mixer's first weights; PyTorch's global generator is left as it was.
 
     Raises:
         CheckpointError: If the encoder is unknown, or its weights are missing or do not fit.

@@ -28,7 +28,7 @@ class Schedule:
 
 
 def build_schedule(recipe: OptimRecipe, n_steps: int, n_epochs: int) -> Schedule:
-    """Returns the learning rate's schedule over all steps, of which each epoch has equally many.
+    """Returns the learning rate's schedule over all steps; each epoch has equally many.
 
     The recipe says how long to warm up in steps, in epochs, or as a share of all steps.
     """
