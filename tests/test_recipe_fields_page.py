@@ -1,7 +1,5 @@
 """docs/spaces.md lists the recipe's fields as they are."""
 
-from __future__ import annotations
-
 import runpy
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fixtures of several test files: recorded scores, an MLflow store to write to, a search that has begun."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import functools
@@ -30,7 +28,7 @@ from search.run_folder.chosen import Chosen
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.run_folder.trial_folder import PARAMS_FILE, RESULT_FILE, locate_trial
-from search.space.config import find_space, load_config
+from search.space.config import SearchConfig, find_space, load_config
 from search.stages.session import Session, claim_folder, open_session
 from search.tracking.tracker import Tracker
 from trainables.context import RECIPE_FILE, TrialContext
@@ -97,8 +95,7 @@ def local_ray(start_local_ray: Callable[[], None]) -> None:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> SearchPlan:
-    """A search over three regions of 64 px."""
+def three_regions(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -106,15 +103,26 @@ def plan(tmp_path: Path) -> SearchPlan:
         Image.fromarray(np.full((64, 64, 3), 100 + number, np.uint8)).save(root / "images" / f"{number}.png")
         Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "masks" / f"{number}.png")
     (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))
-    storage = str(tmp_path / "runs")
-    return make_plan(SearchOptions(space="lora", data=str(root), storage=storage, name="first", seed=4))
+    return root
 
 
 @pytest.fixture
-def session(plan: SearchPlan, tracker: Tracker) -> Session:
+def plan(three_regions: Path, tmp_path: Path) -> SearchPlan:
+    """A search over three regions."""
+    storage = str(tmp_path / "runs")
+    return make_plan(SearchOptions(space="lora", data=str(three_regions), storage=storage, name="first", seed=4))
+
+
+@pytest.fixture
+def screen() -> io.StringIO:
+    """What the session below has printed."""
+    return io.StringIO()
+
+
+@pytest.fixture
+def session(plan: SearchPlan, tracker: Tracker, screen: io.StringIO) -> Session:
     """That search, begun."""
-    plan = claim_folder(plan)
-    return open_session(plan, TrialResources(cpus=1, gpus=0.0, concurrent=1), tracker, Console(file=io.StringIO()))
+    return open_session(claim_folder(plan), TrialResources(1, 0.0, 1), tracker, Console(file=screen))
 
 
 @pytest.fixture(scope="session")
@@ -269,16 +277,29 @@ def mutate() -> Callable[[Any, str], Iterator[Any]]:
 
 
 @pytest.fixture
-def list_faults(tmp_path: Path) -> Callable[[str], list[tuple[str, str]]]:
+def write_space(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        (tmp_path / "tiny.yaml").write_text(text)
+        return tmp_path / "tiny.yaml"
+
+    return write
+
+
+@pytest.fixture
+def load_space(write_space: Callable[[str], Path]) -> Callable[[str], SearchConfig]:
+    return lambda text: load_config(write_space(text))
+
+
+@pytest.fixture
+def list_faults(load_space: Callable[[str], SearchConfig]) -> Callable[[str], list[tuple[str, str]]]:
     """Returns place, without the file's name, and words of everything that is wrong in the text of a space file."""
 
     def read(text: str) -> list[tuple[str, str]]:
-        path = tmp_path / "a.yaml"
-        path.write_text(text)
         try:
-            load_config(path)
+            load_space(text)
         except ConfigError as error:
-            return [(fault.where.removeprefix("a.yaml:"), f"{fault.what} -> {fault.fix}") for fault in error.findings]
+            faults = error.findings
+            return [(fault.where.removeprefix("tiny.yaml:"), f"{fault.what} -> {fault.fix}") for fault in faults]
         return []
 
     return read

@@ -1,7 +1,5 @@
 """The pre-flight's list of findings; tests/jobs/bad_inputs tries the command."""
 
-from __future__ import annotations
-
 from search.check import MAX_ALIKE, format_findings
 from trainables.errors import Finding
 

@@ -1,7 +1,5 @@
 """Calls with a deadline."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

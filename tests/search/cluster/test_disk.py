@@ -1,7 +1,5 @@
 """A full disk is recognized in errors, and in their causes."""
 
-from __future__ import annotations
-
 import errno
 from pathlib import Path
 
@@ -14,7 +12,6 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/runs/a/study.journal")
 
 
 def wrap(error: Exception, outer: Exception) -> Exception:
-    """Returns an error that was raised from another one."""
     outer.__cause__ = error
     return outer
 

@@ -1,7 +1,5 @@
 """Failures of trials and of calls in a line, and the failures that end a search."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a function in a worker gets, and what its errors look like."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal
@@ -24,10 +22,6 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_gpus_that_pytorch_cannot_use_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[TrialResources] = []
 
@@ -46,17 +40,13 @@ def test_gpus_that_pytorch_cannot_use_are_a_finding(monkeypatch: pytest.MonkeyPa
 class TestOnThisMachine:
     """Real workers of Ray."""
 
-    def test_a_worker_has_what_a_trial_is_given(self) -> None:
+    def test_a_worker_has_what_a_trial_is_given_and_without_a_gpu_of_its_own_sees_none(self) -> None:
         resources = share_resources(list_nodes(), 0.0, None)
-        threads, gpus = call_with_resources(
-            resources, "a bar", lambda: (os.environ.get("OMP_NUM_THREADS"), ray.get_gpu_ids())
-        )
-        assert (threads, gpus) == (str(resources.cpus), [])
+        names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+        found = call_with_resources(resources, "a bar", lambda: (*map(os.environ.get, names), ray.get_gpu_ids()))
+        assert found == (str(resources.cpus), "", [])
 
-    def test_a_worker_without_a_gpu_of_its_own_sees_none(self) -> None:
-        assert call_with_resources(ONE_CORE, "a look", lambda: os.environ.get("CUDA_VISIBLE_DEVICES")) == ""
-
-    def test_errors_on_purpose_come_back_as_they_were_raised(self) -> None:
+    def test_errors_on_purpose_come_back_as_they_were_raised_and_bugs_with_their_traceback(self) -> None:
         with pytest.raises(SearchError) as caught:
             call_with_resources(ONE_CORE, "a bar", fail, SearchError("the worker's own words"))
         assert str(caught.value) == "the worker's own words"
@@ -64,15 +54,13 @@ class TestOnThisMachine:
         with pytest.raises(CheckpointError) as refused:
             call_with_resources(ONE_CORE, "a bar", fail, CheckpointError([finding]))
         assert refused.value.findings == (finding,)
-
-    def test_bugs_keep_the_workers_traceback(self) -> None:
         with pytest.raises(ray.exceptions.RayTaskError, match="in fail"):
             call_with_resources(ONE_CORE, "a bar", fail, KeyError("a bug"))
 
     @pytest.mark.slow  # Ray tries four times
     def test_a_worker_that_dies_is_an_error_of_one_line(self) -> None:
         with pytest.raises(SearchError) as caught:
-            call_with_resources(ONE_CORE, "the bar", die)
+            call_with_resources(ONE_CORE, "the bar", lambda: os.kill(os.getpid(), signal.SIGKILL))
         assert str(caught.value).startswith("the bar could not be completed: its worker died (killed")
         assert "\n" not in str(caught.value)
 

@@ -1,7 +1,5 @@
 """Exit codes of all commands, and how errors are shown."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os
@@ -19,6 +17,8 @@ from trainables.errors import CheckpointError, DataError, Finding, InputError, T
 from trainables.protocol.spec import ProtocolMismatch
 
 FINDINGS = [Finding("lora.yaml:3", "unknown key", "did you mean 'space'?"), Finding("a.png", "unreadable", "export it")]
+FAILURES = (SearchError, TrackingUnavailable, TrainablesError, ProtocolMismatch)
+FULL = "error: cannot write: No space left on device\n"
 
 
 def raiser(error: BaseException) -> Callable[[], None]:
@@ -26,11 +26,6 @@ def raiser(error: BaseException) -> Callable[[], None]:
         raise error
 
     return act
-
-
-def test_a_command_that_does_its_work_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(lambda: None) == 0
-    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", [ConfigError, InputError, DataError, CheckpointError])
@@ -43,33 +38,30 @@ def test_wrong_input_exits_with_2_and_lists_every_finding(
     assert said.err.startswith("error: 2 problems; nothing was started\n")
     for finding in FINDINGS:
         assert f"  {finding.where}\n    {finding.what}\n    -> {finding.fix}\n" in said.err
-
-
-def test_one_problem_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
-    run_command(raiser(ConfigError(FINDINGS[:1])))
+    run_command(raiser(kind(FINDINGS[:1])))
     assert capsys.readouterr().err.startswith("error: 1 problem;")
 
 
-@pytest.mark.parametrize("kind", [SearchError, TrackingUnavailable, TrainablesError, ProtocolMismatch])
-def test_failures_exit_with_1(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(raiser(kind("it broke"))) == 1
-    assert capsys.readouterr().err == "error: it broke\n"
-
-
-def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(raiser(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == "interrupted\n"
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_exits_with_1_and_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(raiser(OSError(number, "No space left on device"))) == 1
-    assert capsys.readouterr().err == "error: cannot write: No space left on device\n"
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        *((kind("it broke"), 1, "error: it broke\n") for kind in FAILURES),
+        *((OSError(n, "No space left on device"), 1, FULL) for n in (errno.ENOSPC, errno.EDQUOT)),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+    ids=repr,
+)
+def test_failures_have_codes(error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(raiser(error)) == code
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize(("own", "code"), [(None, 0), (0, 0), (2, 2)])
-def test_a_command_may_return_a_code_of_its_own(own: int | None, code: int) -> None:
+def test_a_command_that_does_its_work_exits_with_0_or_a_code_of_its_own(
+    own: int | None, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_command(lambda: own) == code
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -1,7 +1,5 @@
 """Paths of the command line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -21,9 +19,7 @@ from search.errors import ConfigError
         ("self/below", "Symlink loop"),
     ],
 )
-def test_what_can_be_no_path_is_a_finding(
-    text: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_path_is_a_finding(text: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("self").symlink_to("self")
     with pytest.raises(ConfigError, match=f"cannot be used as a path: .*{what}"):

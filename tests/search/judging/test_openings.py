@@ -1,7 +1,5 @@
 """Openings of the test set are counted, and more than one is flagged."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ def test_openings_are_counted_in_their_order(tmp_path: Path) -> None:
     assert [each.candidate for each in read_openings(tmp_path)] == ["winner", "trial abc"]
     assert {each.protocol_id for each in read_openings(tmp_path)} == {"ab12cd34"}
     assert all(each.time.endswith("+00:00") for each in read_openings(tmp_path))
+    assert describe_openings(1) == "" and "opened 2 times" in describe_openings(2)
 
 
 @pytest.mark.parametrize("content", ["", "\0\0", "[]", "{}", "null", "5", '[{"time": "now"}]', '["x"]', "[" * 100_000])
@@ -28,8 +27,3 @@ def test_an_opening_after_others_that_cannot_be_read_is_refused(tmp_path: Path, 
     assert path.read_text() == content
     with pytest.raises(ConfigError):
         find_opening(tmp_path, "winner", "ab12cd34")
-
-
-def test_only_a_second_opening_is_a_caveat() -> None:
-    assert describe_openings(1) == ""
-    assert "opened 2 times" in describe_openings(2)

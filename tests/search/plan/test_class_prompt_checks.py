@@ -1,25 +1,29 @@
 """Spaces and protocols that contradict each other about class prompts are refused before anything starts."""
 
-from __future__ import annotations
-
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from search.plan.class_prompt_checks import check_class_prompts, list_tokens
-from search.space.config import load_config
+from search.space.config import SearchConfig
 from trainables.protocol.spec import PROTOCOLS
 
+Load = Callable[[str], SearchConfig]
 LR = "optim.lr: {low: 1.0e-4, high: 1.0e-2}"
 KIND = "augment.kind: {choice: [flips, color]}"
 
 
-def check(tmp_path: Path, fixed: str, space: str, protocol: str, names_masks: bool = False) -> tuple[set[int], str]:
-    path = tmp_path / "mine.yaml"
-    path.write_text(f"fixed: {{{fixed}}}\nspace: {{{space}}}\n")
-    config = load_config(path)
-    found = check_class_prompts(config, PROTOCOLS[protocol], names_masks)
-    return list_tokens(config), "\n".join(str(each) for each in found)
+@pytest.fixture
+def check(load_space: Load) -> Callable[..., tuple[set[int], str]]:
+    """Returns the numbers of tokens that a space may draw, and what is found against a protocol."""
+
+    def find(fixed: str, space: str, protocol: str, names_masks: bool = False) -> tuple[set[int], str]:
+        config = load_space(f"fixed: {{{fixed}}}\nspace: {{{space}}}\n")
+        found = check_class_prompts(config, PROTOCOLS[protocol], names_masks)
+        return list_tokens(config), "\n".join(str(each) for each in found)
+
+    return find
 
 
 @pytest.mark.parametrize(
@@ -34,11 +38,9 @@ def check(tmp_path: Path, fixed: str, space: str, protocol: str, names_masks: bo
         ("", f"{KIND}, class_prompts.tokens: {{low: 1, high: 2, when: {{augment.kind: color}}}}", {0, 1, 2}, ""),
     ],
 )
-def test_tokens_and_protocol_must_go_together(
-    tmp_path: Path, fixed: str, space: str, tokens: set[int], fits: str
-) -> None:
+def test_tokens_and_protocol(check: Callable[..., Any], fixed: str, space: str, tokens: set[int], fits: str) -> None:
     for protocol in ("auto", "box", "recorded"):
-        found, text = check(tmp_path, fixed, space, protocol)
+        found, text = check(fixed, space, protocol)
         assert found == tokens
         does_fit = fits == protocol or (fits == "box" and protocol == "recorded")
         assert bool(text) is not does_fit
@@ -46,13 +48,9 @@ def test_tokens_and_protocol_must_go_together(
             assert "class_prompts.tokens" in text and protocol in text
 
 
-def test_naming_zero_shot_masks_makes_no_sense_without_prompts(tmp_path: Path) -> None:
-    assert "--clip-weights" in check(tmp_path, "class_prompts.tokens: 1", LR, "auto", names_masks=True)[1]
-    assert not check(tmp_path, "", LR, "box", names_masks=True)[1]
-
-
-def test_without_training_nothing_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("train: false\nspace: {protocol.tta: {choice: [none, all]}}\n")
-    (found,) = check_class_prompts(load_config(path), PROTOCOLS["auto"], False)
+def test_nothing_is_named_without_prompts_or_without_training(check: Callable[..., Any], load_space: Load) -> None:
+    assert "--clip-weights" in check("class_prompts.tokens: 1", LR, "auto", names_masks=True)[1]
+    assert not check("", LR, "box", names_masks=True)[1]
+    untrained = load_space("train: false\nspace: {protocol.tta: {choice: [none, all]}}\n")
+    (found,) = check_class_prompts(untrained, PROTOCOLS["auto"], False)
     assert "without training" in found.what

@@ -1,7 +1,5 @@
 """Names of searches, and the folder of all searches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -33,17 +31,10 @@ def test_a_link_that_leads_nowhere_takes_a_name_too(tmp_path: Path) -> None:
     assert find_taken(tmp_path, "nowhere") == []
 
 
-def test_a_storage_is_made_and_left_empty(tmp_path: Path) -> None:
-    assert check_storage(tmp_path / "deep" / "runs") == []
-    assert list((tmp_path / "deep" / "runs").iterdir()) == []
-
-
-def test_a_storage_below_a_file_cannot_be_made(tmp_path: Path) -> None:
+def test_a_storage_is_made_and_left_as_it_was(tmp_path: Path) -> None:
+    assert check_storage(tmp_path / "deep" / "runs") == [] == list((tmp_path / "deep" / "runs").iterdir())
+    (tmp_path / ".probe").mkdir()  # of another user, as little to be written over as a file of somebody else's
+    assert check_storage(tmp_path) == []
     (tmp_path / "file").write_text("")
     (finding,) = check_storage(tmp_path / "file" / "runs")
     assert "cannot be made" in finding.what and str(tmp_path / "file") in finding.where
-
-
-def test_what_another_user_left_in_a_shared_storage_is_no_matter(tmp_path: Path) -> None:
-    (tmp_path / ".probe").mkdir()  # as little to be written over as a file of somebody else's
-    assert check_storage(tmp_path) == []

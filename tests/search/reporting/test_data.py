@@ -1,7 +1,5 @@
 """What a report reads from a search's folder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +13,7 @@ EVIL = "<script>alert(1)</script> $\\alpha & 'co'"
 CLASSES = ("tumor", EVIL)
 
 
-def test_test_figures_are_of_the_summary_s_opening(
+def test_test_figures_are_the_summary_s(
     make: SimpleNamespace, finished: Path, make_summary: Callable[..., Summary]
 ) -> None:
     first = read_report(finished)

@@ -1,7 +1,5 @@
 """A report shows what a search's folder holds: a search that ended, one under way, and one that trained nothing."""
 
-from __future__ import annotations
-
 import base64
 import math
 import os
@@ -49,7 +47,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_a_finished_search_fills_one_page(finished: Path, tmp_path: Path) -> None:
+def test_a_finished_search_fills_one_page_that_is_the_same_again(finished: Path, tmp_path: Path) -> None:
     out = write_report(finished, tmp_path / "new" / "page.html")
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
     content = out.read_text(encoding="utf-8")
@@ -72,10 +70,13 @@ def test_a_finished_search_fills_one_page(finished: Path, tmp_path: Path) -> Non
     # By class, two of trials, importance, slices, seeds, scales, one overlay.
     assert page.tags.count("img") == 8
     assert "/somewhere" not in text
+    check_nothing_is_loaded(content)
+    assert main(["--run", str(finished)]) == DONE  # into the folder by default
+    assert (finished / "report.html").read_text(encoding="utf-8") == content
 
 
-def test_text_is_escaped_and_nothing_is_loaded(finished: Path, tmp_path: Path) -> None:
-    content = write_report(finished, tmp_path / "page.html").read_text(encoding="utf-8")
+def check_nothing_is_loaded(content: str) -> None:
+    """Asserts that names are text, and that a browser asks for nothing."""
     page = Page(content)
     assert "script" not in page.tags and "link" not in page.tags
     assert page.text.count(EVIL) >= 4  # caveat, class, starting point, failure
@@ -84,11 +85,6 @@ def test_text_is_escaped_and_nothing_is_loaded(finished: Path, tmp_path: Path) -
     drawings = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", content)
     assert drawings and all(b"<script" not in base64.b64decode(each) for each in drawings)
     assert content.startswith("<!DOCTYPE html>") and "default-src 'none'" in content
-
-
-def test_the_same_folder_gives_the_same_page(finished: Path, tmp_path: Path) -> None:
-    first, second = (write_report(finished, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
-    assert first == second
 
 
 @pytest.mark.parametrize("n_whole", [0, 1, MIN_WHOLE_TRIALS - 1])
@@ -130,9 +126,7 @@ def test_two_objectives_have_their_pareto_set_drawn(make: SimpleNamespace, tmp_p
     assert page.tags.count("img") == 9
 
 
-def test_another_objective_ranks_and_is_named(
-    make: SimpleNamespace, tmp_path: Path, make_summary: Callable[..., Summary]
-) -> None:
+def test_another_objective_ranks(make: SimpleNamespace, tmp_path: Path, make_summary: Callable[..., Summary]) -> None:
     changed = make_summary(objective_value=0.33, zeroshot_objective_value=0.29)
     make.finished(tmp_path / "first", changed, Objective(("val_iou",)))
     data = read_report(tmp_path / "first")
@@ -152,17 +146,15 @@ def test_a_search_that_trains_nothing_shows_no_ranking(make: SimpleNamespace, tm
     assert "Leaderboard" not in text and "has not come to its end" not in text
 
 
-def test_a_second_opening_stands_at_the_top(finished: Path, tmp_path: Path) -> None:
+def test_the_page_is_named_and_a_second_opening_stands_at_its_top(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for _ in range(2):
         add_opening(finished, "trial t1", "226c7851")
-    text = Page(write_report(finished, tmp_path / "page.html").read_text()).text
-    assert "the test set was opened 2 times" in text.split("Does the winner beat")[0]
-
-
-def test_the_command_writes_into_the_folder_by_default(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", "first", "--storage", str(finished.parent)]) == DONE
     assert capsys.readouterr().out.strip() == str(finished / "report.html")
-    assert (finished / "report.html").is_file()
+    text = Page((finished / "report.html").read_text()).text
+    assert "the test set was opened 2 times" in text.split("Does the winner beat")[0]
 
 
 def test_what_is_no_search_or_damaged_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

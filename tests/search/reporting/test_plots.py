@@ -1,7 +1,5 @@
 """Figures are well-formed drawings, the same again from the same figures, whatever the names are."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Finalists are compared by their mean over seeds, and the scale by the same mean."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -29,8 +27,11 @@ def make_finalist(trial_id: str, *dice: float) -> Finalist:
 def test_the_best_mean_wins_not_the_best_run() -> None:
     lucky, steady = make_finalist("lucky", 0.9, 0.1, 0.5), make_finalist("steady", 0.6, 0.61, 0.59)
     assert choose_finalist([lucky, steady]) is steady
-    assert lucky.mean_dice == pytest.approx(0.5)
-    assert lucky.std_dice == pytest.approx(0.4)
+    assert (lucky.mean_dice, lucky.std_dice) == pytest.approx((0.5, 0.4))
+    single = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8}).to_finalist(seed=5)
+    assert (single.mean_dice, single.std_dice, single.runs[0].seed) == (0.7, 0.0, 5)  # one seed has no spread
+    runs = tuple(SeedRun(seed, "/c", 1, dice, by_scale={0.0: 0.5, 1.0: dice}) for seed, dice in ((1, 0.4), (2, 0.8)))
+    assert Finalist("a", 0.8, {}, runs).average_scales() == {0.0: 0.5, 1.0: pytest.approx(0.6)}
 
 
 def test_a_configuration_that_fails_with_a_seed_is_out() -> None:
@@ -48,11 +49,6 @@ def test_damaged_finalists_are_reported_by_their_file_s_name(tmp_path: Path, dam
         read_finalists(tmp_path)
 
 
-def test_one_seed_has_no_spread() -> None:
-    single = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8}).to_finalist(seed=5)
-    assert (single.mean_dice, single.std_dice, single.runs[0].seed) == (0.7, 0.0, 5)
-
-
 @pytest.mark.parametrize(
     ("by_scale", "chosen"),
     [
@@ -67,11 +63,6 @@ def test_the_scale_with_the_best_mean_is_chosen(by_scale: dict[float, float], ch
     assert choose_scale(by_scale) == chosen
 
 
-def test_scales_are_averaged_over_seeds() -> None:
-    runs = tuple(SeedRun(seed, "/c", 1, dice, by_scale={0.0: 0.5, 1.0: dice}) for seed, dice in ((1, 0.4), (2, 0.8)))
-    assert Finalist("a", 0.8, {}, runs).average_scales() == {0.0: 0.5, 1.0: pytest.approx(0.6)}
-
-
 def test_another_objective_decides_by_its_own_mean() -> None:
     runs = [SeedRun(1, "/a", 3, 0.9, "", {0.0: 0.5, 1.0: 0.9}, 0.1, {0.0: 0.2, 1.0: 0.1})]
     lopsided = Finalist("lopsided", 0.9, {}, tuple(runs))
@@ -83,21 +74,16 @@ def test_another_objective_decides_by_its_own_mean() -> None:
     assert (from_search.mean_score, from_search.mean_dice) == (0.3, 0.7)
 
 
-def test_what_is_written_tells_means_and_failures(tmp_path: Path) -> None:
-    failed = Finalist("failed", 0.9, {}, (SeedRun(1, "", 0, 0.0, "was not started"),))
-    write_finalists(tmp_path, [make_finalist("sound", 0.4, 0.6), failed], "ab12cd34")
-    content = json.loads((tmp_path / CONFIRMATION_FILE).read_text())
-    assert content["protocol_id"] == "ab12cd34"
-    sound, other = content["finalists"]
-    assert sound["mean_val_dice"] == pytest.approx(0.5)
-    assert [run["seed"] for run in sound["runs"]] == [1, 2]
-    assert other["mean_val_dice"] is None
-    assert other["runs"][0]["failure"] == "was not started"
-
-
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_what_is_written_is_read_again_with_means_and_failures(tmp_path: Path) -> None:
     assert read_finalists(tmp_path) == ()
     runs = (SeedRun(1, "/a", 3, 0.9, "", {0.0: 0.5, 1.25: 0.9}, 0.1, {0.0: 0.2, 1.25: 0.1}),)
     finalists = (Finalist("a", 0.9, {"adapter.rank": 4}, runs), make_finalist("b", 0.4, 0.6))
     write_finalists(tmp_path, finalists, "ab12cd34")
     assert read_finalists(tmp_path) == finalists
+    failed = Finalist("failed", 0.9, {}, (SeedRun(1, "", 0, 0.0, "was not started"),))
+    write_finalists(tmp_path, [finalists[1], failed], "ab12cd34")
+    content = json.loads((tmp_path / CONFIRMATION_FILE).read_text())
+    sound, other = content["finalists"]
+    assert (content["protocol_id"], sound["mean_val_dice"]) == ("ab12cd34", pytest.approx(0.5))
+    assert [run["seed"] for run in sound["runs"]] == [1, 2]
+    assert (other["mean_val_dice"], other["runs"][0]["failure"]) == (None, "was not started")

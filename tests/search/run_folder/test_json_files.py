@@ -1,7 +1,5 @@
 """A record that was written is read, and a missing one is None or an error."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The table of a search that trains nothing names each figure's protocol, and says that it ranks nothing."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

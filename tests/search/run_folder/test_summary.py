@@ -1,7 +1,5 @@
 """The outcome of a search: one file that scripts read, and the last lines on the screen."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +22,7 @@ KEYS = """
 
 
 def test_a_written_summary_is_read_back_and_replaces_an_earlier_one(make_summary: MakeSummary, tmp_path: Path) -> None:
+    assert Summary.read(tmp_path) is None
     make_summary().write(tmp_path)
     changed = make_summary(export="/some/where", export_val_dice=0.7101, caveats=["a leak"], test_openings=2)
     changed.write(tmp_path)
@@ -45,21 +44,12 @@ def test_a_summary_of_an_older_version_is_read(summary: Summary, tmp_path: Path)
     assert Summary.read(tmp_path) == summary
 
 
-def test_a_damaged_summary_is_reported_by_its_name(tmp_path: Path, damaged: str) -> None:
-    (tmp_path / SUMMARY_FILE).write_text(damaged)
-    with pytest.raises(ConfigError, match=r"summary\.json: cannot be read"):
-        Summary.read(tmp_path)
-
-
-def test_a_value_of_another_type_is_damage(summary: Summary, tmp_path: Path) -> None:
-    for key in ("best_trial", "test_dice", "protocol_id", "val_floor", "trials"):
-        (tmp_path / SUMMARY_FILE).write_text(json.dumps({**summary.to_dict(), key: None}))
+def test_a_damaged_summary_is_reported_by_its_name(summary: Summary, tmp_path: Path, damaged: str) -> None:
+    keys = ("best_trial", "test_dice", "protocol_id", "val_floor", "trials")  # a value of another type is damage
+    for content in (damaged, *(json.dumps({**summary.to_dict(), key: None}) for key in keys)):
+        (tmp_path / SUMMARY_FILE).write_text(content)
         with pytest.raises(ConfigError, match=r"summary\.json: cannot be read"):
             Summary.read(tmp_path)
-
-
-def test_a_search_that_did_not_come_that_far_has_none(tmp_path: Path) -> None:
-    assert Summary.read(tmp_path) is None
 
 
 @pytest.mark.parametrize("word", ["beaten", "not beaten", "undecided"])
@@ -84,11 +74,6 @@ def test_the_recorded_bar_was_measured_elsewhere_unless_it_was_not(make_summary:
     assert "real data and model" in here[0]
 
 
-def test_a_loss_has_a_minus(make_summary: MakeSummary) -> None:
-    text = "\n".join(make_summary(val_dice=0.55, test_dice=0.6).to_lines(""))
-    assert "(-0.050)" in text and "(-0.013)" in text
-
-
 def test_metrics_are_finite_numbers_by_mlflows_names(summary: Summary) -> None:
     metrics = summary.to_metrics()
     assert metrics["dice_minus_zeroshot"] == pytest.approx(0.11233)
@@ -97,9 +82,10 @@ def test_metrics_are_finite_numbers_by_mlflows_names(summary: Summary) -> None:
     assert (metrics["best_val_dice"], metrics["chosen_val_dice"]) == (0.7201, 0.71234)
 
 
-def test_a_search_without_confirmation_says_so(make_summary: MakeSummary) -> None:
-    text = "\n".join(make_summary(n_finalists=0, best_scale=1.0).to_lines(""))
-    assert "not confirmed with other seeds" in text and "scale 1, as trained" in text
+def test_a_loss_has_a_minus_and_what_was_not_confirmed_says_so(make_summary: MakeSummary) -> None:
+    text = "\n".join(make_summary(val_dice=0.55, test_dice=0.6, n_finalists=0, best_scale=1.0).to_lines(""))
+    for part in ("(-0.050)", "(-0.013)", "not confirmed with other seeds", "scale 1, as trained"):
+        assert part in text
 
 
 def test_caveats_are_the_last_lines(make_summary: MakeSummary) -> None:

@@ -1,7 +1,5 @@
 """What the folders of confirmations and refits say of them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -23,20 +21,16 @@ def write_trial(folder: Path, trial_id: str, config: dict[str, Any] | None, *row
 
 
 def test_trials_that_were_begun_are_listed_with_their_ends(tmp_path: Path) -> None:
-    write_trial(tmp_path, "a", {"seed": 1}, {"training_iteration": 1})
-    write_trial(tmp_path, "b", {"seed": 2}, {"training_iteration": 1})
+    first = {"training_iteration": 1}
+    for seed, name in enumerate("ab", start=1):
+        write_trial(tmp_path, name, {"seed": seed}, first)
     (tmp_path / "trial-b" / "failure.txt").write_text("its worker died\n")
-    last = {"training_iteration": 2, DIVERGED: True}
-    write_trial(tmp_path, "c", {"seed": 3}, {"training_iteration": 1}, last)
+    write_trial(tmp_path, "c", {"seed": 3}, first, {"training_iteration": 2, DIVERGED: True})
     write_trial(tmp_path, "never-started", None)
     write_trial(tmp_path, "e", {"seed": 5})
     found = [(trial.config["seed"], trial.failure, trial.diverged) for trial in read_listed(tmp_path)]
-    assert found == [
-        (1, "", False),
-        (2, "its worker died", False),
-        (3, "the loss was not finite", True),
-        (5, "", False),
-    ]
+    diverged = "the loss was not finite"
+    assert found == [(1, "", False), (2, "its worker died", False), (3, diverged, True), (5, "", False)]
     assert read_listed(tmp_path / "missing") == []
 
 

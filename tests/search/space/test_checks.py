@@ -1,7 +1,5 @@
 """Keys of a space file that contradict each other, or no protocol can have, are reported at the line to change."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

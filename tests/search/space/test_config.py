@@ -98,8 +98,8 @@ def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "where", "words"),
     [
-        ("[1, 2]\n", "a.yaml", "must be a mapping, but got a list"),
-        ("num_trials: 1\n", "a.yaml", "has no space"),
+        ("[1, 2]\n", "tiny.yaml", "must be a mapping, but got a list"),
+        ("num_trials: 1\n", "tiny.yaml", "has no space"),
         ("space: {}\n", "1 space", "the space is empty"),
         ("space:\n", "1 space", "must be a mapping, but got nothing"),
         (MINIMAL + "num_trails: 4\n", "3 num_trails", "did you mean 'num_trials'?"),

@@ -1,23 +1,16 @@
 """One objective or two, as a space file says them, and the trials that no other beats in both."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from search.errors import ConfigError
-from search.space.config import load_config
+from search.space.config import SearchConfig
 from search.space.objective import PAIR, Objective
 
+LoadSpace = Callable[[str], SearchConfig]
 SPACE = "space:\n  optim.lr: {low: 1.0e-4, high: 1.0e-2}\n"
-
-
-def load_objective(folder: Path, text: str) -> Objective:
-    path = folder / "tiny.yaml"
-    path.write_text(f"{SPACE}{text}")
-    return load_config(path).objective
 
 
 @pytest.mark.parametrize(
@@ -29,8 +22,8 @@ def load_objective(folder: Path, text: str) -> Objective:
         ("objective: [val_dice, trained_parameters]\n", PAIR, ("max", "min")),
     ],
 )
-def test_what_a_space_file_says(tmp_path: Path, text: str, metrics: tuple[str, ...], modes: tuple[str, ...]) -> None:
-    objective = load_objective(tmp_path, text)
+def test_what_a_file_says(load_space: LoadSpace, text: str, metrics: tuple[str, ...], modes: tuple[str, ...]) -> None:
+    objective = load_space(SPACE + text).objective
     assert (objective.metrics, objective.modes) == (metrics, modes)
     assert Objective.from_config(json.loads(json.dumps({"objective": objective.to_plain()}))) == objective
 
@@ -51,13 +44,6 @@ def test_a_search_recorded_before_there_were_objectives_went_by_dice() -> None:
         ("objective:\n", "but got nothing"),
     ],
 )
-def test_what_is_no_objective_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_what_is_no_objective_is_refused(load_space: LoadSpace, text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        load_objective(tmp_path, text)
-
-
-def test_without_training_there_is_no_objective(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.yaml"
-    path.write_text("train: false\nspace:\n  protocol.tta: {choice: [none, flips]}\nobjective: val_iou\n")
-    with pytest.raises(ConfigError, match="objective.*has no effect with train: false"):
-        load_config(path)
+        load_space(SPACE + text)

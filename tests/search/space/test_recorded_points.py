@@ -1,10 +1,10 @@
 """Which recorded experiments lie inside a space, as what points, and why the others do not."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from search.errors import ConfigError
 from search.space.config import SearchConfig, find_space, load_config
@@ -16,6 +16,7 @@ from search.study.searcher import StudySearcher
 from search.study.study_file import StudyFile
 from trainables.recipe import Recipe
 
+LoadSpace = Callable[[str], SearchConfig]
 DECODER = """\
 fixed: {adapter.kind: none, adapter.train_decoder: true}
 space:
@@ -24,12 +25,6 @@ space:
   prompts.mix: {choice: [protocol, box, half]}
 start_from:
 """
-
-
-def load(folder: Path, text: str) -> SearchConfig:
-    path = folder / "tiny.yaml"
-    path.write_text(text)
-    return load_config(path)
 
 
 def test_lora_holds_the_recorded_lora_and_tells_why_no_other() -> None:
@@ -49,8 +44,8 @@ def test_lora_holds_the_recorded_lora_and_tells_why_no_other() -> None:
     assert found["tta"] == "trained nothing"
 
 
-def test_decoder_fine_tunes_start_a_search_of_decoders(tmp_path: Path) -> None:
-    config = load(tmp_path, DECODER + "- recorded\n- {name: own, optim.lr: 1.0e-4}\n")
+def test_decoder_fine_tunes_start_a_search_of_decoders(load_space: LoadSpace) -> None:
+    config = load_space(DECODER + "- recorded\n- {name: own, optim.lr: 1.0e-4}\n")
     names = [point.name for point in config.start_from]
     trained = ["recorded/v1", "recorded/v2", "recorded/v3", "recorded/lora-light", "recorded/box-focal", "own"]
     assert [name for name in names if name != "recorded/path-sam2"] == trained
@@ -66,16 +61,14 @@ def test_decoder_fine_tunes_start_a_search_of_decoders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spelled", ["recorded", "[recorded]"])
-def test_the_word_stands_alone_or_in_a_list(tmp_path: Path, spelled: str) -> None:
-    config = load(tmp_path, DECODER.rstrip("\n") + f" {spelled}\n")
+def test_the_word_stands_alone_or_in_a_list(load_space: LoadSpace, spelled: str) -> None:
+    config = load_space(DECODER.rstrip("\n") + f" {spelled}\n")
     assert config.start_from[0].name == "recorded/v1"
 
 
-def test_a_dumped_search_has_the_points_in_full(tmp_path: Path) -> None:
-    import yaml
-
-    config = load(tmp_path, DECODER.rstrip("\n") + " recorded\n")
-    assert load(tmp_path, yaml.safe_dump(config.to_dict(), sort_keys=False)) == config
+def test_a_dumped_search_has_the_points_in_full(load_space: LoadSpace) -> None:
+    config = load_space(DECODER.rstrip("\n") + " recorded\n")
+    assert load_space(yaml.safe_dump(config.to_dict(), sort_keys=False)) == config
 
 
 @pytest.mark.parametrize(
@@ -87,12 +80,12 @@ def test_a_dumped_search_has_the_points_in_full(tmp_path: Path) -> None:
         ("[{name: recorded/v1, optim.lr: 1.0e-4}, recorded]", "another starting point is named 'recorded/v1'"),
     ],
 )
-def test_faults_are_reported(tmp_path: Path, spelled: str, words: str) -> None:
+def test_faults_are_reported(load_space: LoadSpace, spelled: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words.replace("[", r"\[")):
-        load(tmp_path, DECODER.rstrip("\n") + f" {spelled}\n")
+        load_space(DECODER.rstrip("\n") + f" {spelled}\n")
 
 
-def test_parameters_that_do_not_apply_are_left_out(tmp_path: Path) -> None:
+def test_parameters_that_do_not_apply_are_left_out(load_space: LoadSpace) -> None:
     text = """\
 space:
   adapter.kind: {choice: [none, lora]}
@@ -102,7 +95,7 @@ space:
   adapter.dropout: {low: 0.0, high: 0.2, when: {adapter.kind: lora}}
 start_from: recorded
 """
-    points = {point.name: point.values for point in load(tmp_path, text).start_from}
+    points = {point.name: point.values for point in load_space(text).start_from}
     assert points["recorded/v2"] == {"adapter.kind": "none", "adapter.train_decoder": True}
     assert points["recorded/lora-r8"] == {
         "adapter.kind": "lora",
@@ -113,12 +106,12 @@ start_from: recorded
     }
 
 
-def test_what_is_trained_must_be_as_recorded_where_it_is_not_searched(tmp_path: Path) -> None:
+def test_what_is_trained_must_be_as_recorded_where_it_is_not_searched(load_space: LoadSpace) -> None:
     space = "space: {optim.lr: {low: 1.0e-6, high: 1.0e-3}}\nstart_from: recorded\n"
-    names = {p.name for p in load(tmp_path, f"fixed: {{adapter.targets: image_encoder}}\n{space}").start_from}
+    names = {p.name for p in load_space(f"fixed: {{adapter.targets: image_encoder}}\n{space}").start_from}
     assert names == set()  # a dropout of 0.1 belongs to the recorded LoRA
     fixed = "{adapter.targets: image_encoder, adapter.dropout: 0.1, loss.dice: 7}"
-    (point,) = load(tmp_path, f"fixed: {fixed}\n{space}").start_from
+    (point,) = load_space(f"fixed: {fixed}\n{space}").start_from
     assert point.name == "recorded/lora-r8" and point.values == {"optim.lr": 1e-4}
     assert "loss.dice 7 in place of 1" in point.note and "optim.warmup_epochs 0 in place of 2" in point.note
 

@@ -1,7 +1,5 @@
 """CLIP and a probe name the masks of real and synthetic tissue."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import os
@@ -26,18 +24,8 @@ CLASSES = tuple(DEMO_CLASSES.values())
 
 
 def make_context(store: RegionStore, n_train: int, protocol: str = "recorded") -> TrialContext:
-    return TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(store.folder),
-        train=store.names[:n_train],
-        val=store.names[n_train : n_train + 2],
-        protocol=PROTOCOLS[protocol],
-        max_epochs=1,
-        seed=0,
-        fixed={},
-        n_workers=0,
-    )
+    train, val = store.names[:n_train], store.names[n_train : n_train + 2]
+    return TrialContext("nano", None, str(store.folder), train, val, PROTOCOLS[protocol], 1, 0, {}, 0)
 
 
 def test_masks_are_named_and_the_report_is_written(small_store: RegionStore, tiny_clip: Path, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Finalists gather their seeds' trainings, and what happened to each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace

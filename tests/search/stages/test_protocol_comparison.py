@@ -1,7 +1,5 @@
 """A search that trains nothing ends in MLflow too, also where that is out of reach at its end."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

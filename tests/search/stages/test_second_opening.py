@@ -1,7 +1,5 @@
 """The artifacts of a search whose test set was opened again say so."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,74 +15,62 @@ from search.stages.session import Session
 
 
 @pytest.fixture
-def finished(session: Session, make_summary: Callable[..., Summary]) -> Session:
-    """A search with its outcome and two exports, the second one in another place."""
+def exports(session: Session, make_summary: Callable[..., Summary]) -> list[Path]:
+    """Two exports of the search, the second one in another place; its outcome is written, too."""
     folder = session.plan.folder
-    for export in (folder / "export", folder.parent / "elsewhere"):
+    places = [folder / "export", folder.parent / "elsewhere"]
+    for export in places:
         export.mkdir()
         (export / "README.md").write_text("# A model\n")
-    make_summary(export=str(folder.parent / "elsewhere"), caveats=["a leak was allowed"]).write(folder)
-    return session
+    make_summary(export=str(places[1]), caveats=["a leak was allowed"]).write(folder)
+    return places
 
 
 def make_result(folder: Path, opening: int) -> HeldOutResult:
     file = folder / f"scores_test_{opening}.csv"
     file.write_text("file,class\n")
     table = pd.DataFrame({"file": ["a", "b"], "class": "tumor", "patient": ["a", "b"], "w": [0.7, 0.6], "z": 0.5})
-    pairs = pair_scores(table, "w", "z")
-    return HeldOutResult(opening, 0.65, 0.5, judge(pairs, 0), file)
+    return HeldOutResult(opening, 0.65, 0.5, judge(pair_scores(table, "w", "z"), 0), file)
 
 
-def test_every_artifact_has_the_latest_number_once(finished: Session) -> None:
-    folder, record = finished.plan.folder, finished.record
+def test_artifacts_have_the_latest_number_once_and_a_first_is_no_caveat(session: Session, exports: list[Path]) -> None:
+    folder, record, client = session.plan.folder, session.record, session.tracker.client
+    mark_artifacts(folder, record, make_result(folder, 1))
+    marked = Summary.read(folder)
+    assert marked is not None and marked.origin.caveats == ("a leak was allowed",)
+    assert [(export / "README.md").read_text() for export in exports] == ["# A model\n"] * 2
+    tags = client.get_run(record.parent_run_id).data.tags
+    assert tags["test_openings"] == "1" and "caveat_test" not in tags
     for opening in (2, 3):
         mark_artifacts(folder, record, make_result(folder, opening))
     marked = Summary.read(folder)
     assert marked is not None and marked.test.openings == 3
-    assert [caveat.split(" for ")[0] for caveat in marked.origin.caveats] == [
-        "a leak was allowed",
-        "the test set was opened 3 times",
-    ]
-    for export in (folder / "export", folder.parent / "elsewhere"):
+    caveats = [caveat.split(" for ")[0] for caveat in marked.origin.caveats]
+    assert caveats == ["a leak was allowed", "the test set was opened 3 times"]
+    for export in exports:
         card = (export / "README.md").read_text()
         assert card.startswith("# A model\n") and card.count("test set was opened") == 1 and "opened 3 times" in card
-    run = finished.tracker.client.get_run(record.parent_run_id)
-    assert run.data.tags["test_openings"] == "3" and "opened 3 times" in run.data.tags["caveat_test"]
-    artifacts = {item.path for item in finished.tracker.client.list_artifacts(record.parent_run_id)}
+    tags = client.get_run(record.parent_run_id).data.tags
+    assert tags["test_openings"] == "3" and "opened 3 times" in tags["caveat_test"]
+    artifacts = {item.path for item in client.list_artifacts(record.parent_run_id)}
     assert {"scores_test_2.csv", "scores_test_3.csv", "summary.json"} <= artifacts
 
 
-def test_a_first_opening_is_no_caveat(finished: Session) -> None:
-    folder = finished.plan.folder
-    mark_artifacts(folder, finished.record, make_result(folder, 1))
-    marked = Summary.read(folder)
-    assert marked is not None and marked.origin.caveats == ("a leak was allowed",)
-    assert (folder / "export" / "README.md").read_text() == "# A model\n"
-    run = finished.tracker.client.get_run(finished.record.parent_run_id)
-    assert run.data.tags["test_openings"] == "1" and "caveat_test" not in run.data.tags
-
-
-def test_a_search_without_an_outcome_is_marked_in_mlflow_alone(session: Session) -> None:
-    mark_artifacts(session.plan.folder, session.record, make_result(session.plan.folder, 2))
-    assert session.tracker.client.get_run(session.record.parent_run_id).data.tags["test_openings"] == "2"
-    assert not (session.plan.folder / "summary.json").exists()
-
-
-def test_from_another_place_the_searchs_own_store_is_marked(
-    finished: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_search_without_an_outcome_is_marked_in_mlflow_alone_also_from_another_place(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
-    mark_artifacts(finished.plan.folder, finished.record, make_result(finished.plan.folder, 2))
-    assert finished.tracker.client.get_run(finished.record.parent_run_id).data.tags["test_openings"] == "2"
-    assert not list((tmp_path / "other").iterdir())
+    mark_artifacts(session.plan.folder, session.record, make_result(session.plan.folder, 2))
+    assert session.tracker.client.get_run(session.record.parent_run_id).data.tags["test_openings"] == "2"
+    assert not (session.plan.folder / "summary.json").exists() and not list((tmp_path / "other").iterdir())
 
 
 def test_a_store_that_is_away_costs_no_mark_on_disk(
-    finished: Session, store: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, exports: list[Path], store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.rename(store.with_name("gone"))
     store.write_text("no folder")
-    mark_artifacts(finished.plan.folder, finished.record, make_result(finished.plan.folder, 2))
+    mark_artifacts(session.plan.folder, session.record, make_result(session.plan.folder, 2))
     assert "MLflow: " in capsys.readouterr().out
-    assert "opened 2 times" in (finished.plan.folder / "export" / "README.md").read_text()
+    assert "opened 2 times" in (exports[0] / "README.md").read_text()

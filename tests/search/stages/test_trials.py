@@ -1,7 +1,5 @@
 """Known configurations that ended before a stop, and the tags of trials that have a protocol of their own."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

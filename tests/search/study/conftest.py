@@ -1,7 +1,5 @@
 """A journal for the tests of the study and of its file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,8 +1,7 @@
 """Trials are ranked at their best epochs whose checkpoints are left."""
 
-from __future__ import annotations
-
 import json
+import random
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ import pytest
 from optuna.trial import TrialState
 
 from search.errors import ConfigError, SearchError
+from search.run_folder.layout import PARETO_FILE
 from search.run_folder.trial_folder import list_checkpoints
 from search.space.objective import Objective
-from search.study.ranking import RankedTrial, pick_winner, rank_trials
+from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
 from search.study.trial_attributes import BEST_VALUE, RAY_TRIAL_ID, REASON
 from trainables.context import RECIPE_FILE
 
@@ -54,13 +54,12 @@ def search(tmp_path: Path, write_trial: Callable[..., Path]) -> Search:
 
 
 def report_again(folder: Path, text: str) -> None:
-    """Adds text to a trial's reports."""
     with (folder / "result.json").open("a") as file:
         file.write(text)
 
 
-def test_the_best_epoch_need_not_be_the_last(search: Search) -> None:
-    search.add_trial("a", [0.4, 0.7, 0.5], kept=[2, 3])
+def test_the_best_epoch_need_not_be_the_last_and_the_earliest_of_equal_ones_wins(search: Search) -> None:
+    search.add_trial("a", [0.4, 0.7, 0.7, 0.5], kept=[2, 3, 4])
     search.add_trial("b", [0.6], kept=[1], state=TrialState.PRUNED)
     winner = search.find_winner()
     assert (winner.trial_id, winner.epoch, winner.val_dice) == ("a", 2, 0.7)
@@ -76,11 +75,6 @@ def test_trials_are_ranked_by_what_is_kept(search: Search) -> None:
     assert found == [("stopped", 1, 0.6), ("lost-its-best", 3, 0.5)]
 
 
-def test_the_earliest_of_equal_epochs_wins(search: Search) -> None:
-    search.add_trial("a", [0.2, 0.7, 0.7], kept=[2, 3])
-    assert search.find_winner().epoch == 2
-
-
 def test_another_objective_chooses_other_epochs_and_trials(search: Search) -> None:
     for name, values in {"a": [(0.7, 0.1), (0.6, 0.3)], "b": [(0.5, 0.4)]}.items():
         rows = [{"val_dice": dice, "val_dice_min_class": low, "trained_parameters": 80} for dice, low in values]
@@ -91,14 +85,11 @@ def test_another_objective_chooses_other_epochs_and_trials(search: Search) -> No
     assert [(each.trial_id, each.epoch, each.score) for each in search.rank()] == [("a", 1, 0.7), ("b", 1, 0.5)]
 
 
-def test_a_trial_that_broke_later_keeps_its_good_epochs(search: Search) -> None:
+def test_a_trial_that_broke_later_or_is_held_for_running_keeps_its_good_epochs(search: Search) -> None:
     search.add_trial("nan", [0.8, float("nan")], kept=[1, 2], state=TrialState.FAIL, attrs={BEST_VALUE: 0.8})
     search.add_trial("sound", [0.5], kept=[1])
     assert (search.find_winner().trial_id, search.find_winner().epoch) == ("nan", 1)
-
-
-def test_a_trial_that_the_study_holds_for_running_counts(search: Search) -> None:
-    search.add_trial("cut-off", [0.8], kept=[1], state=TrialState.RUNNING)
+    search.add_trial("cut-off", [0.9], kept=[1], state=TrialState.RUNNING)
     assert search.find_winner().trial_id == "cut-off"
 
 
@@ -110,14 +101,10 @@ def test_a_torn_line_is_left_out(search: Search, tail: str) -> None:
     assert search.find_winner().val_dice == 0.7
 
 
-def test_an_epoch_that_was_run_again_counts_as_it_lies_in_the_checkpoint(search: Search) -> None:
-    folder = search.add_trial("a", [0.4, 0.7], kept=[2])
+def test_an_epoch_that_was_run_again_counts_as_it_lies_in_the_checkpoint_if_whole(search: Search) -> None:
+    folder = search.add_trial("a", [0.4, 0.7], kept=[1, 2])
     report_again(folder, json.dumps({"training_iteration": 2, "val_dice": 0.65}) + "\n")
     assert search.find_winner().val_dice == 0.65
-
-
-def test_a_checkpoint_that_was_not_written_whole_does_not_count(search: Search) -> None:
-    folder = search.add_trial("a", [0.4, 0.7], kept=[1, 2])
     (folder / "checkpoint_000001" / RECIPE_FILE).unlink()
     assert search.find_winner().epoch == 1
 
@@ -140,6 +127,8 @@ def test_a_damaged_recipe_is_a_finding(search: Search, content: str) -> None:
 
 
 def test_without_a_checkpoint_the_error_has_the_reasons(search: Search) -> None:
+    with pytest.raises(SearchError, match="no trial was started"):
+        search.find_winner()
     for number in range(2):
         raised = {REASON: "the trial raised an error"}
         search.add_trial(f"f{number}", [], kept=[], state=TrialState.FAIL, attrs=raised)
@@ -148,6 +137,47 @@ def test_without_a_checkpoint_the_error_has_the_reasons(search: Search) -> None:
         search.find_winner()
 
 
-def test_without_trials_the_error_says_so(search: Search) -> None:
-    with pytest.raises(SearchError, match="no trial was started"):
-        search.find_winner()
+def make_ranked(trial_id: str, dice: float, parameters: int) -> RankedTrial:
+    return RankedTrial(trial_id, Path("/c"), 3, dice, {}, trained_parameters=float(parameters))
+
+
+def test_the_pareto_set_by_hand() -> None:
+    trials = [
+        make_ranked("best", 0.7, 900),
+        make_ranked("as good, larger", 0.7, 1000),
+        make_ranked("smaller", 0.6, 100),
+        make_ranked("smaller twin", 0.6, 100),
+        make_ranked("worse than a smaller one", 0.5, 101),
+        make_ranked("as small, worse", 0.5, 100),
+        make_ranked("smallest", 0.4, 50),
+    ]
+    names = [each.trial_id for each in find_pareto(trials)]
+    assert names == ["best", "smaller", "smaller twin", "smallest"]
+    assert find_pareto([]) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_pareto_set_is_what_its_definition_says(seed: int) -> None:
+    draw = random.Random(seed)
+    trials = [make_ranked(str(n), draw.randrange(8) / 10, draw.randrange(8)) for n in range(30)]
+
+    def is_beaten(one: RankedTrial) -> bool:
+        mine = (-one.val_dice, one.trained_parameters)
+        theirs = [(-each.val_dice, each.trained_parameters) for each in trials]
+        return any(other != mine and other[0] <= mine[0] and other[1] <= mine[1] for other in theirs)
+
+    members = find_pareto(trials)
+    assert {each.trial_id for each in members} == {each.trial_id for each in trials if not is_beaten(each)}
+    assert [each.val_dice for each in members] == sorted((each.val_dice for each in members), reverse=True)
+
+
+def test_the_set_is_written_and_printed(tmp_path: Path) -> None:
+    members = [make_ranked("a", 0.7, 95_520), make_ranked("b", 0.6, 1000)]
+    write_pareto(tmp_path, members, "ab12cd34")
+    content = json.loads((tmp_path / PARETO_FILE).read_text())
+    assert content["protocol_id"] == "ab12cd34"
+    assert content["members"][0] == {"trial_id": "a", "val_dice": 0.7, "trained_parameters": 95_520, "epoch": 3}
+    assert [path.name for path in tmp_path.iterdir()] == [PARETO_FILE]
+    text = "\n".join(describe_pareto(members, 0.65))
+    assert "0.700 (+0.050), 95,520 trained parameters" in text
+    assert "highest mean Dice over seeds is chosen" in text

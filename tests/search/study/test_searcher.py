@@ -1,7 +1,5 @@
 """Tests of search.study.searcher: by hand over real journal files, and inside a real run of Ray Tune."""
 
-from __future__ import annotations
-
 import math
 import pickle
 from collections.abc import Callable, Mapping
@@ -42,7 +40,6 @@ def study_file(tmp_path: Path) -> StudyFile:
 
 @pytest.fixture
 def pair_file(study_file: StudyFile) -> StudyFile:
-    """A study of two objectives."""
     return replace(study_file, modes=("max", "min"))
 
 
@@ -94,67 +91,51 @@ def propose(
 
 
 @pytest.mark.parametrize(
-    ("curve", "error", "state", "value", "best", "reason"),
+    ("curve", "error", "ended", "best"),
     [
-        ([0.2, 0.6, 0.5], False, TrialState.COMPLETE, 0.6, (0.6, 2), None),
-        ([0.6, 0.6, 0.6], False, TrialState.COMPLETE, 0.6, (0.6, 1), None),
-        ([0.2, 0.6, 0.5, 0.7], False, TrialState.COMPLETE, 0.7, (0.7, 4), None),
-        ([0.6, 0.4], False, TrialState.PRUNED, 0.4, (0.6, 1), None),
-        ([0.4], False, TrialState.PRUNED, 0.4, (0.4, 1), None),
-        ([0.4, math.nan, 0.5], False, TrialState.COMPLETE, 0.5, (0.5, 3), None),
-        ([0.4, 0.5, math.nan], False, TrialState.FAIL, None, (0.5, 2), "val_dice is nan at epoch 3"),
-        ([math.inf], False, TrialState.FAIL, None, None, "val_dice is inf at epoch 1"),
-        ([None], False, TrialState.FAIL, None, None, "val_dice is None at epoch 1"),
-        ([0.4, 0.5], True, TrialState.FAIL, None, (0.4, 1), "the trial raised an error"),
+        ([0.2, 0.6, 0.5], False, (TrialState.COMPLETE, 0.6, None), (0.6, 2)),
+        ([0.6, 0.6, 0.6], False, (TrialState.COMPLETE, 0.6, None), (0.6, 1)),
+        ([0.2, 0.6, 0.5, 0.7], False, (TrialState.COMPLETE, 0.7, None), (0.7, 4)),
+        ([0.6, 0.4], False, (TrialState.PRUNED, 0.4, None), (0.6, 1)),
+        ([0.4], False, (TrialState.PRUNED, 0.4, None), (0.4, 1)),
+        ([0.4, math.nan, 0.5], False, (TrialState.COMPLETE, 0.5, None), (0.5, 3)),
+        ([0.4, 0.5, math.nan], False, (TrialState.FAIL, None, "val_dice is nan at epoch 3"), (0.5, 2)),
+        ([math.inf], False, (TrialState.FAIL, None, "val_dice is inf at epoch 1"), (None, None)),
+        ([None], False, (TrialState.FAIL, None, "val_dice is None at epoch 1"), (None, None)),
+        ([0.4, 0.5], True, (TrialState.FAIL, None, "the trial raised an error"), (0.4, 1)),
     ],
 )
-def test_the_study_has_how_a_trial_ended(
-    study_file: StudyFile,
-    curve: list[float | None],
-    error: bool,
-    state: TrialState,
-    value: float | None,
-    best: tuple[float, int] | None,
-    reason: str | None,
-) -> None:
+def test_the_study_has_how_a_trial_ended(study_file: StudyFile, curve: Any, error: bool, ended: Any, best: Any) -> None:
     searcher = make_searcher(study_file)
     config = searcher.suggest("t1")
     finish(searcher, "t1", curve, error)
     trial = last_trial(study_file)
-    assert trial.params == config
-    assert (trial.state, trial.value, trial.user_attrs.get("reason")) == (state, value, reason)
-    assert trial.user_attrs["ray_trial_id"] == "t1"
-    assert (trial.user_attrs.get("best_value"), trial.user_attrs.get("best_epoch")) == (best or (None, None))
+    assert (trial.params, trial.user_attrs["ray_trial_id"]) == (config, "t1")
+    assert (trial.state, trial.value, trial.user_attrs.get("reason")) == ended
+    assert (trial.user_attrs.get("best_value"), trial.user_attrs.get("best_epoch")) == best
     reported = curve[:-1] if error else curve
-    assert trial.intermediate_values == {
-        epoch: v for epoch, v in enumerate(reported, start=1) if v is not None and math.isfinite(v)
-    }
+    finite = {epoch: v for epoch, v in enumerate(reported, start=1) if v is not None and math.isfinite(v)}
+    assert trial.intermediate_values == finite
 
 
 @pytest.mark.parametrize(
-    ("dice", "size", "error", "state", "values", "reason"),
+    ("dice", "size", "error", "ended"),
     [
-        ([0.2, 0.6, 0.5], SIZE, False, TrialState.COMPLETE, [0.6, SIZE], None),
-        ([0.6, 0.4], SIZE, False, TrialState.PRUNED, None, None),
-        ([0.4, 0.5, math.nan], SIZE, False, TrialState.FAIL, None, "val_dice is nan at epoch 3"),
-        ([0.4, 0.5], math.nan, False, TrialState.FAIL, None, "trained_parameters is nan at epoch 2"),
-        ([0.4, 0.5], SIZE, True, TrialState.FAIL, None, "the trial raised an error"),
+        ([0.2, 0.6, 0.5], SIZE, False, (TrialState.COMPLETE, [0.6, SIZE], None)),
+        ([0.6, 0.4], SIZE, False, (TrialState.PRUNED, None, None)),
+        ([0.4, 0.5, math.nan], SIZE, False, (TrialState.FAIL, None, "val_dice is nan at epoch 3")),
+        ([0.4, 0.5], math.nan, False, (TrialState.FAIL, None, "trained_parameters is nan at epoch 2")),
+        ([0.4, 0.5], SIZE, True, (TrialState.FAIL, None, "the trial raised an error")),
     ],
 )
 def test_the_study_has_two_objectives_with_their_curve(
-    pair_file: StudyFile,
-    dice: list[float],
-    size: float,
-    error: bool,
-    state: TrialState,
-    values: list[float] | None,
-    reason: str | None,
+    pair_file: StudyFile, dice: list[float], size: float, error: bool, ended: Any
 ) -> None:
     searcher = make_searcher(pair_file)
     searcher.suggest("t1")
     finish(searcher, "t1", dice, error, size)
     trial = last_trial(pair_file)
-    assert (trial.state, trial.values, trial.user_attrs.get("reason")) == (state, values, reason)
+    assert (trial.state, trial.values, trial.user_attrs.get("reason")) == ended
     reported = dice[:-1] if error else dice
     finite = {epoch: [v, size] for epoch, v in enumerate(reported, start=1) if math.isfinite(v + size)}
     assert read_curve(trial) == finite
@@ -178,13 +159,15 @@ def test_minimizes(study_file: StudyFile) -> None:
     assert last_trial(study_file).value == 0.2
 
 
-def test_ends_after_num_trials(study_file: StudyFile) -> None:
+def test_ends_after_num_trials_and_goes_on_in_the_same_study_with_more(study_file: StudyFile) -> None:
     searcher = make_searcher(study_file, num_trials=2)
     assert isinstance(searcher.suggest("t1"), dict)
     finish(searcher, "t1", [0.1], error=True)  # a failed trial has had its turn
     assert isinstance(searcher.suggest("t2"), dict)
     assert searcher.suggest("t3") == Searcher.FINISHED
     assert len(study_file.open().trials) == 2
+    finish(searcher, "t2", [0.1, 0.2, 0.3])
+    assert isinstance(make_searcher(study_file, num_trials=3).suggest("t3"), dict)
 
 
 @pytest.mark.parametrize("late", [result(2, 0.9), result(9, math.nan), None])
@@ -275,14 +258,6 @@ def test_unfinished_trials_keep_their_values(study_file: StudyFile, modes: Any) 
     size = [SIZE][: len(modes) - 1]
     assert (ended.values, running.values) == ([0.3, *size], [0.4, *size])
     assert read_curve(running) == {1: [0.3, *size], 2: [0.4, *size], 3: [0.2, *size]}
-
-
-def test_more_trials_go_on_in_the_same_study(study_file: StudyFile) -> None:
-    searcher = make_searcher(study_file, num_trials=1)
-    searcher.suggest("t0")
-    finish(searcher, "t0", [0.1, 0.2, 0.3])
-    assert searcher.suggest("t1") == Searcher.FINISHED
-    assert isinstance(make_searcher(study_file, num_trials=2).suggest("t1"), dict)
 
 
 def test_a_failure_is_kept_with_its_reason(study_file: StudyFile) -> None:

@@ -1,9 +1,6 @@
 """Tests of search.study.study_file, on real journal files."""
 
-from __future__ import annotations
-
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +48,8 @@ def test_names_a_journal_with_records_of_something_else(journal: Path, line: dic
         path.write_bytes(content + json.dumps(line, separators=(",", ":")).encode() + b"\n")
         with pytest.raises(SearchError, match=r"other\.journal holds records that Optuna cannot read"):
             StudyFile(path, "s").open()
-
-
-def test_refuses_a_folder(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="cannot be used"):
-        StudyFile(tmp_path, "s").open()
+        StudyFile(journal.parent, "s").open()
 
 
 @pytest.mark.parametrize(("modes", "words"), [(("min",), "minimize"), (("max", "min"), "maximize and minimize")])
@@ -97,11 +91,6 @@ def test_tpe_beats_random_on_a_quadratic() -> None:
 
     mean_tpe, mean_random = (np.mean([best(kind, seed) for seed in range(5)]) for kind in SAMPLER_KINDS)
     assert mean_tpe < mean_random
-
-
-def test_is_small_and_picklable(journal: Path) -> None:
-    source = StudyFile(journal, "s", seed=3)
-    assert pickle.loads(pickle.dumps(source)) == source
 
 
 def test_categories_survive_the_journal(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """What the study holds of a trial, in the user's words."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

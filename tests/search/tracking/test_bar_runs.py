@@ -1,7 +1,5 @@
 """The bars as runs of a search, against a real sqlite store."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar

@@ -1,7 +1,5 @@
 """What is sent to MLflow is what MLflow takes."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -30,11 +28,8 @@ def test_names_are_ones_that_mlflow_takes(name: str, cleaned: str) -> None:
     assert clean_name(name) == cleaned
 
 
-def test_nested_params_become_dotted() -> None:
+def test_nested_params_become_dotted_and_long_values_are_cut() -> None:
     assert flatten_params({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None}) == {"a.b.c": 1, "a.d": [1, 2], "e": None}
-
-
-def test_long_values_are_cut() -> None:
     assert len(fit_params({"a": {"b": "x" * 6001}})["a.b"]) == 6000
     assert len(fit_tags({"a": "x" * 5001})["a"]) == 5000
 

@@ -1,7 +1,5 @@
 """Addresses and notes, as MLflow's screens want them."""
 
-from __future__ import annotations
-
 import json
 from urllib.parse import parse_qs
 

@@ -1,7 +1,5 @@
 """The experiment log as MLflow runs, against a real sqlite store."""
 
-from __future__ import annotations
-
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,9 +39,9 @@ def test_every_row_is_a_run_with_its_protocol(tracker: Tracker, experiment_id: s
         assert run.data.metrics or "No figure recorded" in run.data.tags[NOTE_TAG]
 
 
-@pytest.mark.parametrize(
-    ("name", "protocol", "dice", "gain"),
-    [
+def test_figures(tracker: Tracker, experiment_id: str) -> None:
+    runs = read_runs(tracker, experiment_id)
+    for name, *expected in (
         ("zeroshot", "recorded", 0.517, 0.0),
         ("zeroshot-centroid", "centroid", 0.335, 0.0),
         ("zeroshot-tta", "box-neg+tta", 0.566, 0.0),
@@ -51,36 +49,20 @@ def test_every_row_is_a_run_with_its_protocol(tracker: Tracker, experiment_id: s
         ("box-focal", "centroid", 0.372, 0.037),
         ("v2", "unknown", 0.42, None),
         ("lora-r8", "unknown", None, None),
-    ],
-)
-def test_figures(
-    tracker: Tracker, experiment_id: str, name: str, protocol: str, dice: float | None, gain: float | None
-) -> None:
-    run = read_runs(tracker, experiment_id)[name]
-    assert run.data.tags["protocol"] == protocol
-    assert run.data.metrics.get("test_dice") == dice
-    assert run.data.metrics.get("gain_over_zeroshot") == gain
-    assert ("test_dice/tumor" in run.data.metrics) == (name in ("v2", "lora-light", "box-focal"))
+    ):
+        tags, metrics = runs[name].data.tags, runs[name].data.metrics
+        assert [tags["protocol"], metrics.get("test_dice"), metrics.get("gain_over_zeroshot")] == expected, name
+        assert ("test_dice/tumor" in metrics) == (name in ("v2", "lora-light", "box-focal"))
 
 
-def test_the_experiment_says_why_they_cannot_be_ranked(tracker: Tracker, experiment_id: str) -> None:
-    tags = tracker.client.get_experiment(experiment_id).tags
-    assert all(word in tags[NOTE_TAG] for word in ("0.517", "0.335", "0.355", "0.372", "above their own bar"))
-    assert "gain_over_zeroshot" in tags[RECORDED_VIEW_TAG]
-
-
-def test_mlflow_lists_the_rows_protocol_by_protocol(tracker: Tracker, experiment_id: str) -> None:
+def test_mlflow_lists_rows_by_protocol_and_says_why_they_have_no_ranking(tracker: Tracker, experiment_id: str) -> None:
     runs = tracker.client.search_runs([experiment_id], order_by=["attributes.start_time DESC"])
     protocols = [run.data.tags["protocol"] for run in runs]
     assert protocols == ["recorded", *["centroid"] * 3, "box-neg+tta", *["unknown"] * 7]
     assert [run.info.run_name for run in runs[:4]] == ["zeroshot", "zeroshot-centroid", "box-focal", "lora-light"]
-
-
-def test_a_second_call_adds_nothing(tracker: Tracker, experiment_id: str) -> None:
-    before = {run.info.run_id: run.data.to_dictionary() for run in tracker.client.search_runs([experiment_id])}
-    assert log_recorded_experiments(tracker) == experiment_id
-    after = {run.info.run_id: run.data.to_dictionary() for run in tracker.client.search_runs([experiment_id])}
-    assert after == before
+    tags = tracker.client.get_experiment(experiment_id).tags
+    assert all(word in tags[NOTE_TAG] for word in ("0.517", "0.335", "0.355", "0.372", "above their own bar"))
+    assert "gain_over_zeroshot" in tags[RECORDED_VIEW_TAG]
 
 
 def test_what_a_kill_left_is_completed(tracker: Tracker) -> None:
@@ -92,7 +74,11 @@ def test_what_a_kill_left_is_completed(tracker: Tracker) -> None:
     assert runs["v2"].info.status == "FINISHED"
 
 
-def test_another_protocol_id_is_brought_up_to_date(tracker: Tracker, experiment_id: str) -> None:
+def test_a_second_call_adds_nothing_and_updates_another_protocol_id(tracker: Tracker, experiment_id: str) -> None:
+    before = {run.info.run_id: run.data.to_dictionary() for run in tracker.client.search_runs([experiment_id])}
+    assert log_recorded_experiments(tracker) == experiment_id
+    after = {run.info.run_id: run.data.to_dictionary() for run in tracker.client.search_runs([experiment_id])}
+    assert after == before
     run_id = read_runs(tracker, experiment_id)["box-focal"].info.run_id
     tracker.set_tags(run_id, {"protocol_id": "00000000", "mine": "stays"})
     log_recorded_experiments(tracker)

@@ -1,7 +1,5 @@
 """How MLflow's store is opened, against real sqlite stores."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil
@@ -31,9 +29,7 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 N_AT_ONCE = 4
 
 
-def test_a_new_store_that_several_open_at_once_has_one_experiment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_store_that_several_open_has_one_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{tmp_path / 'new.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     barrier = threading.Barrier(N_AT_ONCE)
@@ -118,9 +114,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgresql://u:p@host/db", "postgresql://u:p@host/db"),
     ],
 )
-def test_relative_stores_become_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, resolved: str
-) -> None:
+def test_stores_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, resolved: str) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("ü b", "50%", "50%25"):
         (tmp_path / name).mkdir()

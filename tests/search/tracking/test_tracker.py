@@ -1,7 +1,5 @@
 """The tracker against a real sqlite store, read back through MLflow's client."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,6 @@ from search.errors import SearchError
 from search.tracking.errors import TrackingError, TrackingUnavailable
 from search.tracking.pages import PARENT_TAG
 from search.tracking.tracker import Tracker
-
-
-def read_history(tracker: Tracker, run_id: str, metric: str) -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, metric)]
 
 
 class TestConnect:
@@ -29,10 +23,8 @@ class TestConnect:
         artifact = store / "mlruns" / tracker.experiment_id / run_id / "artifacts" / "folder" / "note.txt"
         assert artifact.read_text() == "text"
 
-    def test_second_connect_finds_the_experiment(self, tracker: Tracker) -> None:
+    def test_a_second_connect_finds_the_experiment_unless_deleted(self, tracker: Tracker) -> None:
         assert Tracker.connect("lora").experiment_id == tracker.experiment_id
-
-    def test_deleted_experiment_is_an_error(self, tracker: Tracker) -> None:
         tracker.client.delete_experiment(tracker.experiment_id)
         with pytest.raises(SearchError, match="has been deleted"):
             Tracker.connect("lora")
@@ -75,11 +67,10 @@ class TestRuns:
         run_id = tracker.start_run("s", "search")
         for _ in range(2):
             tracker.log_metrics(run_id, {"a": 0.5}, 3, timestamp_ms=1_000)
-        assert read_history(tracker, run_id, "a") == [(3, 0.5)]
+        (point,) = tracker.client.get_metric_history(run_id, "a")
+        assert (point.step, point.value) == (3, 0.5)
 
-    def test_a_request_whose_answer_was_lost_opens_one_run(
-        self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_request_without_answer_opens_one_run(self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
         create = tracker.client.create_run
 
         def lose_answer(*arguments: Any, **options: Any) -> None:

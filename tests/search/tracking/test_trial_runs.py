@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -10,14 +8,11 @@ from search.tracking.trial_runs import TrialRun, read_trial_runs, write_trial_ru
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     runs = {"a": TrialRun(), "b": TrialRun("1f", 3, 0.5, closed=True, counted=True)}
     path = tmp_path / "runs.json"
+    assert read_trial_runs(path) == {}
     for written in ({"old": TrialRun()}, runs):
         write_trial_runs(path, written)
         assert read_trial_runs(path) == written
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_no_file_is_no_runs(tmp_path: Path) -> None:
-    assert read_trial_runs(tmp_path / "runs.json") == {}
 
 
 def test_a_damaged_file_is_a_warning(tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -27,14 +22,11 @@ def test_a_damaged_file_is_a_warning(tmp_path: Path, damaged: str, caplog: pytes
     assert "runs.json: cannot be read" in caplog.text
 
 
-def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="gone"):
-        write_trial_runs(tmp_path / "gone" / "runs.json", {})
-
-
 def test_a_write_that_fails_keeps_the_old_map(tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
     write_trial_runs(path, {"a": TrialRun("1f")})
     with pytest.raises(TypeError, match="not JSON serializable"):
         write_trial_runs(path, {"a": TrialRun(run_id=b"2f")})  # type: ignore[arg-type]
     assert read_trial_runs(path) == {"a": TrialRun("1f")}
+    with pytest.raises(OSError, match="gone"):
+        write_trial_runs(tmp_path / "gone" / "runs.json", {})

@@ -1,7 +1,5 @@
 """The estimate of the time left."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

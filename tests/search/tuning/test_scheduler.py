@@ -1,7 +1,5 @@
 """Tests of search.tuning.scheduler: decisions on real trials of Ray Tune, without a cluster."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Any, cast

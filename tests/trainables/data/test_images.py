@@ -224,16 +224,13 @@ def test_white_is_zero_and_jpeg_masks_are_refused(tmp_path: Path) -> None:
         read_mask(tmp_path / "b.tif")
 
 
-def turn_eightfold(image: np.ndarray) -> list[np.ndarray]:
-    return [np.rot90(one, turns) for one in (image, image[:, ::-1]) for turns in range(4)]
-
-
 @pytest.mark.parametrize("low", [0, 255])  # 255: all rows tie until the last pixels
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 7), (5, 5), (4, 9), (9, 4)])
 def test_turned_and_mirrored_pixels_have_one_digest(h: int, w: int, low: int) -> None:
     image = np.random.default_rng(h).integers(low, 256, (h, w, 3), np.uint8)
     image[-1, -1] = 7
-    assert len({digest_pixels(one) for one in turn_eightfold(image)}) == 1
+    turned = [np.rot90(one, turns) for one in (image, image[:, ::-1]) for turns in range(4)]
+    assert len({digest_pixels(one) for one in turned}) == 1
 
 
 def test_other_pixels_have_another_digest() -> None:
