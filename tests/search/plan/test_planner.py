@@ -1,7 +1,5 @@
 """From a command line to a plan: what is filled in, and that everything wrong is reported at once."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +23,7 @@ PARAMETER = "optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}"
 SPLIT = "split: {train: [r0.png, r1.png], val: [r2.png, r3.png], test: [r4.png, r5.png]}\n"
 MakePlan = Callable[..., SearchPlan]
 Refuse = Callable[..., str]
+WriteSpace = Callable[[str], Path]
 
 
 @pytest.fixture
@@ -57,8 +56,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make(storage: Path, data: Path) -> MakePlan:
-    """Makes a plan with further options."""
-    given = {"space": "lora.yaml", "data": str(data), "storage": str(storage)}
+    given: dict[str, Any] = {"space": "lora.yaml", "data": str(data), "storage": str(storage)}
     return lambda **options: make_plan(SearchOptions(**{**given, **options}))
 
 
@@ -74,15 +72,6 @@ def refuse(make: MakePlan) -> Refuse:
     return attempt
 
 
-@pytest.fixture
-def write_space(tmp_path: Path) -> Callable[[str], str]:
-    def write(text: str) -> str:
-        (tmp_path / "mine.yaml").write_text(text)
-        return str(tmp_path / "mine.yaml")
-
-    return write
-
-
 def save_tiny_like(path: Path) -> Path:
     """A checkpoint with what sets Hiera-tiny apart: the width and the depth of its encoder."""
     trunk = "image_encoder.trunk"
@@ -91,22 +80,17 @@ def save_tiny_like(path: Path) -> Path:
     return path
 
 
-def test_a_sound_command_line_becomes_a_plan(make: MakePlan, storage: Path) -> None:
+def test_a_sound_command_line_becomes_a_plan_that_the_screen_describes(make: MakePlan, storage: Path) -> None:
     plan = make(name="first", num_trials=3, max_epochs=2, seed=5)
     assert (plan.name, plan.folder, plan.options.seed) == ("first", storage / "first", 5)
     assert (plan.config.num_trials, plan.config.max_epochs) == (3, 2)
     assert (plan.places.experiment, plan.protocol.name, plan.model.checkpoint) == ("lora", "recorded", None)
     assert sum(len(names) for names in plan.data.split.parts.values()) == len(NAMES)
-    assert not plan.data.is_demo
+    assert not plan.data.is_demo and not plan.folder.exists()
     assert "demo model" in plan.demo_words and "demo data" not in plan.demo_words
-    assert not plan.folder.exists()
-
-
-def test_the_screen_says_what_was_read(make: MakePlan) -> None:
-    plan = make(name="first")
     screen = "\n".join(plan.to_lines())
     assert screen.startswith("DEMO: demo model")
-    for word in (plan.data.store.fingerprint, plan.protocol.id, "a, b", "seed 0", str(plan.folder)):
+    for word in (plan.data.store.fingerprint, plan.protocol.id, "a, b", "seed 5", str(plan.folder)):
         assert word in screen
 
 
@@ -119,23 +103,15 @@ def test_experiment_and_protocol_may_differ_from_the_space(make: MakePlan, refus
     assert f"long.yaml name {'x' * 40}...: has 501 characters" in refuse(space=str(tmp_path / "long.yaml"))
 
 
-def test_a_search_is_named_after_space_and_time(make: MakePlan, write_space: Callable[[str], str]) -> None:
-    name = make(space=write_space(f"name: 'Größe / 2: a search'\nspace: {{{PARAMETER}}}\n")).name
-    assert name.startswith("Gr-e-2-a-search-20")
-    assert len(name.rsplit("-", 2)[1]) == 8
-
-
-def test_the_grace_period_is_clipped_to_fewer_epochs(make: MakePlan, write_space: Callable[[str], str]) -> None:
-    text = f"max_epochs: 9\nscheduler: {{kind: asha, grace_period: 4}}\nspace: {{{PARAMETER}}}\n"
-    config = make(space=write_space(text), max_epochs=2).config
-    assert config.scheduler.grace_period == 2
-    make_scheduler(config.scheduler, config.max_epochs)
-
-
-def test_more_starting_points_than_trials_are_no_error(make: MakePlan, write_space: Callable[[str], str]) -> None:
+def test_a_space_names_the_search_and_is_cut_to_less(make: MakePlan, write_space: WriteSpace) -> None:
     points = "start_from: [{optim.lr: 1.0e-3}, {optim.lr: 2.0e-3}, {optim.lr: 3.0e-3}]"
-    config = make(space=write_space(f"space: {{{PARAMETER}}}\n{points}\n"), num_trials=1).config
-    assert (config.num_trials, len(config.start_from)) == (1, 3)
+    rungs = "max_epochs: 9\nscheduler: {kind: asha, grace_period: 4}"
+    space = write_space(f"name: 'Größe / 2: a search'\nspace: {{{PARAMETER}}}\n{points}\n{rungs}\n")
+    plan = make(space=str(space), num_trials=1, max_epochs=2)
+    assert plan.name.startswith("Gr-e-2-a-search-20") and len(plan.name.rsplit("-", 2)[1]) == 8
+    assert (plan.config.num_trials, len(plan.config.start_from)) == (1, 3)
+    assert plan.config.scheduler.grace_period == 2
+    make_scheduler(plan.config.scheduler, plan.config.max_epochs)
 
 
 def test_a_second_plan_reuses_the_decoded_regions(make: MakePlan, storage: Path) -> None:
@@ -143,9 +119,9 @@ def test_a_second_plan_reuses_the_decoded_regions(make: MakePlan, storage: Path)
     assert len(list((storage / ".cache").iterdir())) == 1
 
 
-def test_the_demo_is_made_where_no_data_is_given(make: MakePlan, storage: Path, demo_root: Path) -> None:
+def test_the_demo_is_taken_where_no_data_is_given(make: MakePlan, storage: Path, small_root: Path) -> None:
     (storage / ".cache").mkdir(parents=True)
-    os.symlink(demo_root, storage / ".cache" / "demo-tissue")  # made once a test session: it takes seconds
+    os.symlink(small_root, storage / ".cache" / "demo-tissue")  # to make the demo itself takes half a minute
     plan = make(data=None)
     assert plan.data.is_demo
     assert "demo data (synthetic tissue) and demo model (nano" in plan.to_lines()[0]
@@ -175,21 +151,17 @@ def test_bad_options_are_reported(options: dict[str, Any], words: str, refuse: R
     assert words in refuse(**options)
 
 
-def test_a_taken_name_is_refused(refuse: Refuse, storage: Path) -> None:
-    (storage / "taken").mkdir(parents=True)
-    assert "exists already" in refuse(name="taken")
-
-
-def test_a_file_in_the_place_of_the_storage(refuse: Refuse, storage: Path) -> None:
+def test_what_is_in_the_place_of_storage_cache_or_search_is_named(refuse: Refuse, storage: Path) -> None:
     storage.write_text("")
     assert "cannot be made: File exists" in refuse()
     assert "Not a directory" in refuse(storage=str(storage / "below"))
-
-
-def test_a_file_in_the_place_of_the_cache(refuse: Refuse, storage: Path) -> None:
+    storage.unlink()
     storage.mkdir()
     (storage / ".cache").write_text("")
     assert ".cache: File exists" in refuse()
+    (storage / ".cache").unlink()
+    (storage / "taken").mkdir()
+    assert "exists already" in refuse(name="taken")
 
 
 def test_data_that_is_a_file_or_holds_no_images(refuse: Refuse, data: Path) -> None:
@@ -218,37 +190,31 @@ def test_all_faults_of_the_data_are_reported_with_and_without_a_model(model: str
     assert [fault for fault in DATA_FAULTS if fault not in findings] == []
 
 
-def test_faults_of_the_data_are_reported_where_the_storage_is_wrong_too(
-    refuse: Refuse, data: Path, storage: Path
-) -> None:
+def test_faults_of_the_data_are_reported_where_the_storage_is_wrong(refuse: Refuse, data: Path, storage: Path) -> None:
     spoil(data)
     storage.write_text("")
     findings = refuse(name="a/b")
     assert [fault for fault in (*DATA_FAULTS, "cannot be made", "--name a/b") if fault not in findings] == []
 
 
+@pytest.mark.usefixtures("ray_stays_off")
 def test_the_command_reports_everything_at_once_and_starts_nothing(
-    storage: Path,
-    data: Path,
-    tmp_path: Path,
-    write_space: Callable[[str], str],
-    capsys: pytest.CaptureFixture[str],
-    ray_stays_off: None,
+    storage: Path, data: Path, tmp_path: Path, write_space: WriteSpace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil(data)
     space = write_space("num_trails: 3\nspace:\n  adapter.rnak: {choice: [4]}\n")
     other = save_tiny_like(tmp_path / "other.pt")
     code = main(
         [
-            *("--space", space, "--data", str(data), "--storage", str(storage), "--checkpoint", str(other)),
+            *("--space", str(space), "--data", str(data), "--storage", str(storage), "--checkpoint", str(other)),
             *("--protocol", "boxes", "--name", "a b", "--gpus-per-trial", "64"),
         ]
     )
     screen = capsys.readouterr().err
     assert code == 2
     wanted = (
-        *("mine.yaml:1", "num_trails", "did you mean 'num_trials'?"),
-        *("mine.yaml:3", "adapter.rnak", "did you mean 'adapter.rank'?"),
+        *("tiny.yaml:1", "num_trails", "did you mean 'num_trials'?"),
+        *("tiny.yaml:3", "adapter.rnak", "did you mean 'adapter.rank'?"),
         *(fault.split(": ")[0] for fault in DATA_FAULTS),
         *("other.pt", "--model tiny", "--protocol boxes", "--name a b", "--gpus-per-trial 64"),
         *("error: 10 problems", "nothing was started"),

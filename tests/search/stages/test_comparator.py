@@ -1,11 +1,8 @@
 """A comparator stands once beside a search's trials, however often it was scored."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,17 +15,13 @@ from trainables.protocol.scores import Scores
 
 
 @pytest.fixture
-def comparison(make_scores: Callable[..., Scores], tmp_path: Path) -> ComparatorScores:
-    (tmp_path / "medsam.pth").write_bytes(b"weights")
-    (tmp_path / "scores_val_medsam.csv").write_text("file,class\n")
-    scores, verdict = make_scores(10), judge_on_test(make_scores(10), make_scores(0), seed=0)
-    caveats = ("trained with boxes alone",)
-    file = tmp_path / "scores_val_medsam.csv"
-    return ComparatorScores("medsam", tmp_path / "medsam.pth", "ViT-B", scores, verdict, caveats, file)
-
-
-def list_comparators(session: Session) -> list[Any]:
-    return session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})
+def comparison(tmp_path: Path, make_scores: Callable[..., Scores]) -> ComparatorScores:
+    weights, file = tmp_path / "medsam.pth", tmp_path / "scores_val_medsam.csv"
+    weights.write_bytes(b"weights")
+    file.write_text("file,class\n")
+    scores = make_scores(10)
+    verdict = judge_on_test(scores, make_scores(0), seed=0)
+    return ComparatorScores("medsam", weights, "ViT-B", scores, verdict, ("trained with boxes alone",), file)
 
 
 def test_it_is_nested_with_its_figures_as_lines(session: Session, comparison: ComparatorScores) -> None:
@@ -43,7 +36,11 @@ def test_it_is_nested_with_its_figures_as_lines(session: Session, comparison: Co
     assert artifacts == {"scores_val_medsam.csv", "verdict_val.txt"}
 
 
-def test_the_same_weights_are_one_run_and_others_another(session: Session, comparison: ComparatorScores) -> None:
+def test_the_same_weights_are_one_run_and_others_another_from_any_place(
+    session: Session, comparison: ComparatorScores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
     first = log_comparison(session.record, comparison)
     assert log_comparison(session.record, comparison) == first
     history = session.tracker.client.get_metric_history(first, "val_dice")
@@ -51,7 +48,8 @@ def test_the_same_weights_are_one_run_and_others_another(session: Session, compa
     comparison.weights.write_bytes(b"other weights")
     assert log_comparison(session.record, comparison) != first
     assert log_comparison(session.record, dataclasses.replace(comparison, name="sam")) != first
-    assert len(list_comparators(session)) == 3
+    assert len(session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})) == 3
+    assert not list((tmp_path / "other").iterdir())
 
 
 def test_a_run_that_was_left_halfway_is_completed(session: Session, comparison: ComparatorScores) -> None:
@@ -61,13 +59,6 @@ def test_a_run_that_was_left_halfway_is_completed(session: Session, comparison: 
         log_comparison(session.record, comparison)
     comparison.file.write_text(content)
     run_id = log_comparison(session.record, comparison)
-    assert [(run.run_id, run.status) for run in list_comparators(session)] == [(run_id, "FINISHED")]
-
-
-def test_from_another_place_it_goes_to_the_searchs_own_store(
-    session: Session, comparison: ComparatorScores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "other")
-    log_comparison(session.record, comparison)
-    assert len(list_comparators(session)) == 1 and not list((tmp_path / "other").iterdir())
+    assert [(run.run_id, run.status) for run in session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})] == [
+        (run_id, "FINISHED")
+    ]

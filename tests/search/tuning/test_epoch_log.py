@@ -1,7 +1,5 @@
 """A trial's epochs are read back, whatever happened to the process that wrote them."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -29,11 +27,11 @@ def report(log: EpochLog, trial: Any, epoch: int, dice: float) -> None:
     log.on_trial_result(0, [trial], trial, {"training_iteration": epoch, "val_dice": dice})
 
 
-def test_an_epoch_is_on_disk_as_soon_as_it_is_reported(tmp_path: Path) -> None:
+def test_an_epoch_is_on_disk_as_soon_as_it_is_reported_and_the_last_report_counts(tmp_path: Path) -> None:
     log, trial = EpochLog(tmp_path), make_trial()
     log.on_trial_start(0, [trial], trial)
-    report(log, trial, 1, 0.5)
-    report(log, trial, 2, math.nan)
+    for epoch, dice in ((1, 0.4), (1, 0.5), (2, math.nan)):
+        report(log, trial, epoch, dice)
     epochs = read_epochs(tmp_path / "trial-a")
     assert epochs[1]["val_dice"] == 0.5 and math.isnan(epochs[2]["val_dice"])
     assert json.loads((tmp_path / "trial-a" / "params.json").read_text()) == {"adapter.rank": 8}
@@ -52,48 +50,20 @@ def test_a_torn_last_line_costs_its_own_epoch_alone(tmp_path: Path, torn: str) -
     assert {epoch: row["val_dice"] for epoch, row in read_epochs(tmp_path / "trial-a").items()} == {1: 0.5, 2: 0.6}
 
 
-def test_of_a_repeated_epoch_the_last_report_counts(tmp_path: Path) -> None:
-    log, trial = EpochLog(tmp_path), make_trial()
-    log.on_trial_start(0, [trial], trial)
-    for epoch, dice in ((1, 0.5), (2, 0.6), (2, 0.7)):
-        report(log, trial, epoch, dice)
-    assert {epoch: row["val_dice"] for epoch, row in read_epochs(tmp_path / "trial-a").items()} == {1: 0.5, 2: 0.7}
-
-
 def test_a_failure_stays_until_the_trial_starts_again(tmp_path: Path) -> None:
     log, trial = EpochLog(tmp_path), make_trial()
-    log.on_trial_error(0, [trial], trial)  # also where it never started
-    assert read_failure(tmp_path / "trial-a") == "ValueError: no such adapter"
-    log.on_trial_start(0, [trial], trial)
-    assert read_failure(tmp_path / "trial-a") == ""
-    assert read_failure(tmp_path / "no-such-trial") == ""
-
-
-def test_a_trial_whose_worker_never_came_up_is_listed_with_its_reason(tmp_path: Path) -> None:
-    log, trial = EpochLog(tmp_path), make_trial()
-    log.on_trial_error(0, [trial], trial)
+    log.on_trial_error(0, [trial], trial)  # also where its worker never came up
     (listed,) = read_listed(tmp_path)
     assert (listed.config, listed.failure) == ({"adapter.rank": 8}, "ValueError: no such adapter")
-
-
-def test_a_trial_that_is_made_anew_has_no_failure(tmp_path: Path) -> None:
-    log, trial = EpochLog(tmp_path), make_trial()
-    trial.should_recover = lambda: True
+    assert read_failure(tmp_path / "trial-a") == listed.failure
+    log.on_trial_start(0, [trial], trial)
+    assert read_failure(tmp_path / "trial-a") == read_failure(tmp_path / "no-such-trial") == ""
+    trial.should_recover = lambda: True  # it is made anew
     log.on_trial_error(0, [trial], trial)
     assert read_failure(tmp_path / "trial-a") == ""
 
 
-@pytest.mark.parametrize(
-    ("value", "plain"),
-    [
-        (True, True),
-        ("recorded", "recorded"),
-        (np.float32(0.5), 0.5),
-        (np.int64(3), 3),
-        (math.inf, math.inf),
-        (None, "left out"),
-        ({"adapter.rank": 8}, "left out"),
-    ],
-)
-def test_numbers_truth_values_and_texts_are_kept(value: object, plain: object) -> None:
-    assert pick_plain({"x": value}).get("x", "left out") == plain
+def test_numbers_truth_values_and_texts_are_kept() -> None:
+    given = {"a": True, "b": "recorded", "c": np.float32(0.5), "d": np.int64(3), "e": math.inf}
+    kept = pick_plain({**given, "f": None, "g": {"adapter.rank": 8}})
+    assert kept == {"a": True, "b": "recorded", "c": 0.5, "d": 3, "e": math.inf}

@@ -17,6 +17,8 @@ from search.run_folder.trial_folder import locate_trial, name_trial_folder
 from search.tuning.trial_generator import ListSearcher, TrialGenerator
 from search.tuning.unfinished import Row, UnfinishedTrial, clear_checkpoints
 
+Write = Callable[..., Path]
+
 
 class Idle(tune.Trainable):
     """Never started here."""
@@ -67,7 +69,6 @@ class Making:
         return Making(folder, searcher, generator)
 
     def list_seeds(self) -> list[int]:
-        """Takes trials until there is none for now."""
         return [trial.config["seed"] for trial in iter(self.generator.next_trial, None)]
 
 
@@ -92,7 +93,7 @@ def test_when_time_is_over_nothing_that_waits_is_waited_for(tmp_path: Path) -> N
     assert making.searcher.ended == ["running"]  # Tune reports no end of it
 
 
-def leave_checkpoint(write_trial: Callable[..., Path], folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial:
+def leave_checkpoint(write_trial: Write, folder: Path, trial_id: str, epoch: int) -> UnfinishedTrial:
     """Writes a trial's reports up to an epoch, and the checkpoint of that one."""
     trial = write_trial(folder / "trials", trial_id, [0.5] * epoch, [epoch])
     return UnfinishedTrial(trial_id, clear_checkpoints(trial))
@@ -103,9 +104,7 @@ def leave_checkpoint(write_trial: Callable[..., Path], folder: Path, trial_id: s
 class TestTrialsThatGoOn:
     """Tune gives these a place in its session's folder, for which Ray has to run."""
 
-    def test_they_come_first_under_their_ids_from_their_checkpoints(
-        self, tmp_path: Path, write_trial: Callable[..., Path]
-    ) -> None:
+    def test_they_come_first_under_their_ids_from_their_checkpoints(self, tmp_path: Path, write_trial: Write) -> None:
         going_on = leave_checkpoint(write_trial, tmp_path, "b", 3)
         making = Making.begin(tmp_path, 1, 3, going_on, UnfinishedTrial("a", (), last_epoch=2))
         first, second = making.generator.next_trial(), making.generator.next_trial()
@@ -129,9 +128,7 @@ class TestTrialsThatGoOn:
             making.generator.on_trial_complete(trial_id, {})
         assert making.list_seeds() == [0]
 
-    def test_a_death_that_is_counted_twice_costs_a_trial_one_retry(
-        self, tmp_path: Path, write_trial: Callable[..., Path]
-    ) -> None:
+    def test_a_death_that_is_counted_twice_costs_a_trial_one_retry(self, tmp_path: Path, write_trial: Write) -> None:
         making = Making.begin(tmp_path, 1, 1)
         trial = making.generator.next_trial()
         assert trial is not None

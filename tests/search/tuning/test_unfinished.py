@@ -1,11 +1,10 @@
 """Which trials go on after a stop, and from where."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -51,12 +50,7 @@ def make_trial(trial_id: str, state: TrialState, epochs: int) -> FrozenTrial:
     ],
 )
 def test_where_a_trial_goes_on(
-    leave: Leave,
-    tmp_path: Path,
-    state: TrialState,
-    epochs: int,
-    checkpoints: tuple[int, ...],
-    expected: tuple[int, int] | None,
+    leave: Leave, tmp_path: Path, state: TrialState, epochs: int, checkpoints: tuple[int, ...], expected: Any
 ) -> None:
     leave("a", epochs, checkpoints)
     found = list_unfinished([make_trial("a", state, epochs)], tmp_path)
@@ -91,19 +85,13 @@ def test_what_ended_without_checkpoints_has_ended_where_none_are_kept(leave: Lea
     assert [each.trial_id for each in list_unfinished(trials, tmp_path)] == ["a", "b"]
 
 
-def test_what_a_kill_left_half_done_is_cleared_away(leave: Leave, tmp_path: Path) -> None:
-    folder = leave("a", 2, (1, 2))
+def test_what_a_kill_left_half_done_is_cleared_unless_only_its_report_is_gone(leave: Leave, tmp_path: Path) -> None:
+    folder, unreported = leave("a", 2, (1, 2)), leave("b", 1, (1, 2))
     (folder / "checkpoint_000001" / MANIFEST_FILE).unlink()
     (folder / "checkpoint_000002").mkdir()
-    (trial,) = list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
-    assert trial.epoch == 1
+    trials = list_unfinished([make_trial(name, TrialState.RUNNING, 2) for name in "ab"], tmp_path)
+    assert [trial.epoch for trial in trials] == [1, 1] and (unreported / "checkpoint_000001").is_dir()
     assert [path.name for path in sorted(folder.glob("checkpoint_*"))] == ["checkpoint_000000"]
-
-
-def test_a_checkpoint_stays_where_only_its_report_is_gone(leave: Leave, tmp_path: Path) -> None:
-    folder = leave("a", 1, (1, 2))
-    (trial,) = list_unfinished([make_trial("a", TrialState.RUNNING, 2)], tmp_path)
-    assert trial.epoch == 1 and (folder / "checkpoint_000001").is_dir()
 
 
 def test_a_user_s_copies_of_checkpoints_stay(leave: Leave, tmp_path: Path) -> None:
@@ -125,9 +113,7 @@ def test_a_checkpoint_of_another_version_is_an_error_and_stays(leave: Leave, tmp
     assert path.is_file()
 
 
-def test_a_checkpoint_that_cannot_be_read_for_now_stays(
-    leave: Leave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_that_cannot_be_read_stays(leave: Leave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path) -> str:
         raise PermissionError(13, "denied")
 
