@@ -1,7 +1,5 @@
 """The comparator command on a small search's folder: its real files, a real store, and MLflow."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import shutil
@@ -30,16 +28,12 @@ from trainables.protocol.spec import PROTOCOLS
 pytest.importorskip("segment_anything", reason="needs the package segment-anything")
 
 VAL = ("region-01.png", "region-02.png")
+Screen = pytest.CaptureFixture[str]
+Make = Callable[..., SearchRecord]
 
 
 @pytest.fixture
-def run_folder(
-    make_record: Callable[..., SearchRecord],
-    tmp_path: Path,
-    small_root: Path,
-    small_store: RegionStore,
-    tracker: Tracker,
-) -> Path:
+def run_folder(make_record: Make, tmp_path: Path, small_root: Path, small_store: RegionStore, tracker: Tracker) -> Path:
     """What a search leaves behind once zero-shot is scored: record, scores, store, parent run."""
     root = shutil.copytree(small_root, tmp_path / "data")
     (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))  # no split names a lost image
@@ -69,8 +63,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_command_prints_writes_and_logs_once(
-    run_folder: Path, tracker: Tracker, tiny_sam1_file: Path, capsys: pytest.CaptureFixture[str]
+def test_it_prints_writes_and_logs_once(
+    run_folder: Path, tracker: Tracker, tiny_sam1_file: Path, capsys: Screen
 ) -> None:
     arguments = ["--storage", str(run_folder.parent), "--run", "s", "--medsam", str(tiny_sam1_file)]
     assert main(arguments) == 0
@@ -97,7 +91,7 @@ def test_the_command_prints_writes_and_logs_once(
 
 
 def test_another_store_gets_no_orphan_and_the_files_stay(
-    run_folder: Path, tracker: Tracker, tiny_sam1_file: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, tracker: Tracker, tiny_sam1_file: Path, capsys: Screen
 ) -> None:
     record = SearchRecord.read(run_folder)
     dataclasses.replace(record, parent_run_id="0" * 32).write(run_folder)
@@ -107,9 +101,7 @@ def test_another_store_gets_no_orphan_and_the_files_stay(
     assert not tracker.find_runs({RUN_KIND_TAG: "comparator"})
 
 
-def test_a_sam2_file_given_by_mistake_is_named(
-    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sam2_file_by_mistake_is_named(run_folder: Path, tmp_path: Path, capsys: Screen) -> None:
     path = tmp_path / "sam2.pt"
     torch.save({"model": build_architecture(MODELS["nano"]).state_dict()}, path)
     assert main(["--storage", str(run_folder.parent), "--run", "s", "--medsam", str(path)]) == 2
@@ -146,19 +138,16 @@ def test_data_that_has_lost_an_image_is_refused(run_folder: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["", "zeroshot", "winner", "a b", "../x", "-x", "x" * 41, "o'k"])
-def test_names_that_would_hide_or_break_files_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_would_hide_or_break_files_are_refused(name: str, capsys: Screen) -> None:
     with pytest.raises(SystemExit):
         make_parser().parse_args(["--run", "s", "--sam", "f", f"--name={name}"])
     assert "--name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("weights", [[], ["--sam", "a", "--medsam", "b"]])
-def test_one_checkpoint_is_asked_for(weights: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_checkpoint_is_asked_for_and_help_says_why_sam_med2d_s_is_not(weights: list[str], capsys: Screen) -> None:
     with pytest.raises(SystemExit):
         make_parser().parse_args(["--run", "s", *weights])
     assert "--medsam" in capsys.readouterr().err
-
-
-def test_help_says_why_sam_med2d_is_missing() -> None:
     text = " ".join(make_parser().format_help().split())
     assert "SAM-Med2D" in text and "cannot be scored" in text

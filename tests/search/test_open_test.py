@@ -1,7 +1,5 @@
 """The command that opens a search's test set once more, on a small search's real files."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil
@@ -22,6 +20,8 @@ from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
 from trainables.training.fine_tune import FineTune
+
+Screen = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def open_test(folder: Path, *options: str) -> int:
     return main(["--storage", str(folder.parent), "--run", "s", *options])
 
 
-def test_a_second_opening_is_scored_and_marked(
-    run_folder: Path, small_store: RegionStore, tracker: Tracker, capsys: pytest.CaptureFixture[str]
+def test_a_second_opening_is_marked(
+    run_folder: Path, small_store: RegionStore, tracker: Tracker, capsys: Screen
 ) -> None:
     assert open_test(run_folder, "--trial", "abc", "--scale", "0") == 0
     out, err = capsys.readouterr()
@@ -92,9 +92,7 @@ def test_a_second_opening_is_scored_and_marked(
         (["--trial", "abc", "--run", "other"], "known are: s"),
     ],
 )
-def test_a_wrong_call_opens_nothing(
-    run_folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
-) -> None:
+def test_a_wrong_call_opens_nothing(run_folder: Path, capsys: Screen, options: list[str], words: str) -> None:
     assert open_test(run_folder, *options) == 2
     assert words in capsys.readouterr().err
     assert len(read_openings(run_folder)) == 1 and not list(run_folder.glob("scores_test*"))
@@ -102,9 +100,7 @@ def test_a_wrong_call_opens_nothing(
 
 @pytest.mark.parametrize("scale", ["1", "0.5"])
 @pytest.mark.parametrize("file", ["adapter/adapter_model.safetensors", "adapter/adapter_config.json", "recipe.json"])
-def test_a_damaged_checkpoint_is_named_and_opens_nothing(
-    run_folder: Path, capsys: pytest.CaptureFixture[str], file: str, scale: str
-) -> None:
+def test_a_damaged_checkpoint_opens_nothing(run_folder: Path, capsys: Screen, file: str, scale: str) -> None:
     path = run_folder / "trials" / "trial-abc" / "checkpoint_000000" / file
     for content in (b"", bytes(4000)):
         path.write_bytes(content)
@@ -117,12 +113,10 @@ def test_a_damaged_checkpoint_is_named_and_opens_nothing(
 
 
 @pytest.mark.parametrize("scale", ["1", "0.5", "0"])
-def test_weights_of_the_base_that_are_gone_open_nothing(
-    run_folder: Path, capsys: pytest.CaptureFixture[str], scale: str
-) -> None:
-    change_context(run_folder, checkpoint="/no/such/base.pt")
+def test_weights_of_the_base_that_are_gone_open_nothing(run_folder: Path, capsys: Screen, scale: str) -> None:
+    change_context(run_folder, checkpoint="/no/such/place")
     assert open_test(run_folder, "--trial", "abc", "--scale", scale) == 2
-    assert "/no/such/base.pt" in capsys.readouterr().err
+    assert "/no/such/place" in capsys.readouterr().err
     assert len(read_openings(run_folder)) == 1
 
 
@@ -133,7 +127,7 @@ def test_a_copy_of_a_checkpoint_stops_nothing(run_folder: Path) -> None:
 
 
 def test_regions_that_are_gone_are_asked_for_and_decoded_again(
-    run_folder: Path, small_root: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, small_root: Path, capsys: Screen
 ) -> None:
     change_context(run_folder, store_folder="/no/such/store")
     assert open_test(run_folder, "--trial", "abc") == 2

@@ -1,14 +1,11 @@
 """An export can be loaded and scores what the search's own evaluator gives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
-from search.errors import ConfigError
 from search.export import main
 from search.run_folder.chosen import Chosen
 from search.run_folder.search_record import SearchRecord
@@ -72,9 +69,7 @@ def test_what_cannot_be_merged_is_written_as_what_can_be_loaded(
 @pytest.mark.parametrize(
     ("params", "scale"), [({"adapter.rank": 4}, 1.0), ({"adapter.rank": 4}, 0.0), (BOTTLENECK, 0.0), (FUSION, 0.0)]
 )
-def test_all_else_is_a_checkpoint_of_stock_sam2(
-    finish: Finish, tmp_path: Path, params: Mapping[str, Scalar], scale: float
-) -> None:
+def test_all_else_is_stock_sam2(finish: Finish, tmp_path: Path, params: Mapping[str, Scalar], scale: float) -> None:
     report = export_run(finish(params, scale), tmp_path / "out")
     assert not report.unmergeable and "stock SAM2ImagePredictor" in report.to_lines()[0]
     state = torch.load(report.folder / "sam2.pt", weights_only=True)["model"]
@@ -82,34 +77,21 @@ def test_all_else_is_a_checkpoint_of_stock_sam2(
     assert same == (scale == 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "what"),
-    [
+def test_a_folder_that_cannot_be_made_is_found_before_anything_is_computed(
+    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finish({"adapter.rank": 4}, 1.0)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("search.stages.exporter._write_model", lambda *_: pytest.fail("it was computed"))
+    for name, what in (
         ("file/x", "is no folder"),
         ("/dev/null/x", "is no folder"),
         ("/proc/x", "cannot be made"),
         ("a" * 300, "File name too long"),
         ("\udcff", "surrogates not allowed"),
         ("file", "exists and is no folder"),
-    ],
-)
-def test_a_folder_that_cannot_be_made_is_found_before_anything_is_computed(
-    name: str,
-    what: str,
-    finish: Finish,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run = finish({"adapter.rank": 4}, 1.0)
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr("search.stages.exporter._write_model", lambda *_: pytest.fail("it was computed"))
-    assert main(["--run", str(run), "--out", str(tmp_path / name)]) == 2
-    assert what in capsys.readouterr().err
+        ("run", "exists and is not empty"),
+    ):
+        assert main(["--run", str(run), "--out", str(tmp_path / name)]) == 2
+        assert what in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"run", "file"}
-
-
-def test_an_export_writes_over_nothing(finish: Finish, tmp_path: Path) -> None:
-    run = finish({"adapter.rank": 4}, 1.0)
-    with pytest.raises(ConfigError, match="exists and is not empty"):
-        export_run(run, run)
