@@ -45,17 +45,12 @@ def read_model(
     classes: Sequence[str] | None,
     problems: Problems,
 ) -> ModelInputs | None:
-    """Loads all weights once, so that a file that does not fit is reported before anything starts.
+    """Loads all weights once, so that what does not fit is reported before anything starts; then it returns None.
 
     Args:
-        options: The command line.
         config: The space; None where it cannot be read.
         spec: The model; None where its name is unknown.
         classes: Names of the data set's classes, in its order; None where the data cannot be read.
-        problems: Receives the findings.
-
-    Returns:
-        The model; None where anything of it was reported.
     """
     checkpoint = problems.collect(_check_weights, spec, options.checkpoint, problems) if spec else None
     weights = (

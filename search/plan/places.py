@@ -43,9 +43,7 @@ def read_places(
     """Checks that the storage, the name, the checkpoints' URL and MLflow's store can be used.
 
     Args:
-        options: The command line.
         config: The space, after which search and experiment are named by default; None where it cannot be read.
-        problems: Receives the findings.
         resuming: Whether the search's folder must exist already.
         tracking_uri: Of MLflow's store where the environment names none; empty for MLflow's default.
     """

@@ -31,7 +31,6 @@ def make_plan(
     """Reads and checks the space, the data, the model and the places.
 
     Args:
-        options: The command line.
         warn: Called with each warning, also where findings stop the search; a returned plan holds them too.
         resuming: Whether the search's folder must exist already.
         tracking_uri: Of MLflow's store where the environment names none; empty for MLflow's default.
