@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from search.command_line.options import SearchOptions
 from search.command_line.paths import expand_path, make_absolute
 from search.errors import ConfigError
 from search.plan.data_inputs import DEMO_FOLDER
@@ -43,7 +44,7 @@ def find_inputs(folder: Path, record: SearchRecord, given: argparse.Namespace) -
     named = (text.partition("=") for text in given.pathology_weights)
     pathology = {name: make_absolute(file) for name, _, file in named}
     files = {**pathology, **({CHECKPOINT: checkpoint} if given.checkpoint and checkpoint else {})}
-    problems.findings += find_changed_files(record, files)
+    problems.findings += find_changed_files(record, files, hash_files(files))
     if problems.findings or store is None:
         raise ConfigError(problems.findings)
     context = dataclasses.replace(
@@ -80,9 +81,12 @@ def _find_checkpoint(record: SearchRecord, given: str | None) -> str | None:
 
 def list_input_files(plan: SearchPlan) -> dict[str, str]:
     """Returns the files of a plan's weights and texts, as :func:`hash_files` takes them."""
-    options, model = plan.options, plan.model
-    named = {CHECKPOINT: model.checkpoint, "clip_weights": options.clip_weights, "prompt_texts": options.prompt_texts}
-    return {**{name: str(expand_path(file)) for name, file in named.items() if file}, **model.pathology_weights}
+    return _name_files(plan.options, plan.model.checkpoint, plan.model.pathology_weights)
+
+
+def _name_files(options: SearchOptions, checkpoint: str | None, pathology: Mapping[str, str]) -> dict[str, str]:
+    named = {CHECKPOINT: checkpoint, "clip_weights": options.clip_weights, "prompt_texts": options.prompt_texts}
+    return {**{name: str(expand_path(file)) for name, file in named.items() if file}, **pathology}
 
 
 def hash_files(files: Mapping[str, str]) -> dict[str, str]:
@@ -100,19 +104,14 @@ def _hash(path: Path) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def find_changed_files(record: SearchRecord, files: Mapping[str, str]) -> list[Finding]:
-    """Returns which of the files of :func:`hash_files` are not those of the search.
+def find_changed_files(record: SearchRecord, files: Mapping[str, str], hashes: Mapping[str, str]) -> list[Finding]:
+    """Returns which of the files, with the hashes that :func:`hash_files` returns, are not those of the search.
 
     Of a search that recorded no hashes, as older versions did, the names are compared.
     """
-    options, context, findings = record.options, record.context, list[Finding]()
-    before: dict[str, str | None] = {
-        CHECKPOINT: context.checkpoint,
-        "clip_weights": options.clip_weights,
-        "prompt_texts": options.prompt_texts,
-        **context.pathology_weights,
-    }
-    for name, now in hash_files(files).items():
+    context, findings = record.context, list[Finding]()
+    before = _name_files(record.options, context.checkpoint, context.pathology_weights)
+    for name, now in hashes.items():
         place, then = before.get(name), record.input_hashes.get(name)
         if not place:
             findings.append(Finding(f"{name} {files[name]}", "the search began without it", "leave it out"))

@@ -69,13 +69,15 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
     url = record.checkpoint_url
     places = dataclasses.replace(plan.places, folder=folder, name=record.search_id, checkpoint_url=url)
     plan = dataclasses.replace(plan, places=places)
-    if changes := [*_find_changes(plan, record), *find_changed_files(record, list_input_files(plan))]:
+    files = list_input_files(plan)
+    hashes = hash_files(files)
+    if changes := [*_find_changes(plan, record), *find_changed_files(record, files, hashes)]:
         raise ConfigError(changes)
-    return ResumedSearch(plan, _update_places(plan, record))
+    return ResumedSearch(plan, _update_places(plan, record, hashes))
 
 
-def _update_places(plan: SearchPlan, record: SearchRecord) -> SearchRecord:
-    """Returns the record with the places of now of everything that may have been moved."""
+def _update_places(plan: SearchPlan, record: SearchRecord, hashes: dict[str, str]) -> SearchRecord:
+    """Returns the record with the places, and the hashes, of now of everything that may have been moved."""
     arguments = record_options(plan.options, find_space(plan.options.space))
     context = dataclasses.replace(
         record.context,
@@ -88,7 +90,7 @@ def _update_places(plan: SearchPlan, record: SearchRecord) -> SearchRecord:
         data_root=str(plan.data.regions.root),
         context=context,
         arguments={**record.arguments, **{name: arguments[name] for name in _MOVED}},
-        input_hashes=hash_files(list_input_files(plan)),
+        input_hashes=hashes,
     )
 
 

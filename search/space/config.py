@@ -56,7 +56,7 @@ class SchedulerConfig:
 class SamplerConfig:
     """How the next trial's values are chosen: by ``tpe`` (Bergstra et al. 2011) or ``random``.
 
-    TPE learns from trials that were drawn at random before, of which there is at least 1.
+    TPE learns from trials that were drawn at random before: at least one.
     """
 
     kind: str = "tpe"
