@@ -18,7 +18,7 @@ from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.files.manifest import seal_checkpoint
 from trainables.model.device import pick_device, use_ray_share
 from trainables.model.weights import load_model
-from trainables.protocol.scores import flatten_scores, join_scores
+from trainables.protocol.scores import Scores, flatten_scores, join_scores
 from trainables.recipe import Recipe
 from trainables.training.engine import DivergedError, EpochReport
 from trainables.training.fine_tune import FineTune
@@ -28,6 +28,9 @@ class SAM2Trainable(tune.Trainable):
     """Fine-tunes adapters by a recipe, on each fold; the config holds the recipe's fields by their flat names.
 
     Names without a dot are no recipe fields: ``seed`` replaces the context's, others are ignored here.
+
+    Attributes:
+        val_scores: Every pair's score after the last epoch; None before the first, and without validation regions.
     """
 
     def setup(  # type: ignore[override]  # Ray passes the context by name (tune.with_parameters)
@@ -56,6 +59,7 @@ class SAM2Trainable(tune.Trainable):
         searched = {name: value for name, value in config.items() if "." in name}
         self.recipe = Recipe.from_flat({**context.fixed, **searched})
         own = dataclasses.replace(context, seed=int(config.get(SEED_KEY, context.seed)))
+        self.val_scores: Scores | None = None
         self.fits: list[FineTune] = []  # frees the last trial's models before the next ones are built
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -74,9 +78,10 @@ class SAM2Trainable(tune.Trainable):
         trained = time.perf_counter()
         pairs = zip(self.fits, self.val_sets, strict=True)
         scores = [fit.evaluate(val_set) for fit, val_set in pairs if val_set is not None]
+        self.val_scores = join_scores(scores) if scores else None
         return {
             **flatten_reports(reports),
-            **(flatten_scores(join_scores(scores), "val") if scores else {}),
+            **(flatten_scores(self.val_scores, "val") if self.val_scores else {}),
             "trained_parameters": self.fits[0].n_trained,
             "seconds/train": trained - start,
             "seconds/validate": time.perf_counter() - trained,

@@ -1,0 +1,60 @@
+"""Trains one configuration to its end as a search's trial, without Ray's processes, and scores every epoch on test."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.curve_table import CurveRow
+from trainables.context import FAILURE, TrialContext
+from trainables.data.store import RegionStore
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.recipe import Scalar
+from trainables.sam2_trainable import SAM2Trainable
+
+# Metrics that the pairs hold too, or that say nothing of the configuration.
+_LEFT_OUT = ("val_iou", "val_dice/", "images_per_s", "trained_parameters")
+
+
+class _Trial(SAM2Trainable):
+    """The trial of a search, with its context in the config: ``tune.with_parameters`` would need a running Ray."""
+
+    def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+        super().setup(config, config["context"])
+
+
+class CurveTraining:
+    """Trains configurations of one search one after the other, in this process."""
+
+    def __init__(self, context: TrialContext, test: Sequence[str]) -> None:
+        """Loads the model and the regions once."""
+        self.context = context
+        store = RegionStore.open(Path(context.store_folder))
+        self._test = EvaluationSet(store, test, context.protocol, context.train)
+        self._trial: _Trial | None = None
+
+    def train(self, params: Mapping[str, Scalar]) -> CurveRow:
+        """Returns the curves of a configuration; the row's key and seed are the caller's to set."""
+        config = {**params, "context": self.context}
+        if self._trial is None:
+            self._trial = _Trial(config)
+        else:
+            self._trial.reset_config(config)
+        metrics: dict[str, list[float]] = {}
+        pairs: list[list[float]] = []
+        for epoch in range(self.context.max_epochs):
+            self._trial._iteration = epoch  # Ray's own count, which its train() would raise
+            result = self._trial.step()
+            if result.get(FAILURE):
+                metrics["val_dice"] = [*metrics.get("val_dice", []), math.nan]
+                return CurveRow("", params, 0, metrics, pairs, str(result[FAILURE]))
+            started = time.perf_counter()
+            result["test_dice"] = self._trial.fits[0].evaluate(self._test).dice
+            result["seconds/test"] = time.perf_counter() - started
+            for name, value in result.items():
+                if isinstance(value, (int, float)) and not name.startswith(_LEFT_OUT):
+                    metrics.setdefault(name, []).append(float(value))
+            assert self._trial.val_scores is not None
+            pairs.append([pair.dice for pair in self._trial.val_scores.pairs])
+        return CurveRow("", params, 0, metrics, pairs)
