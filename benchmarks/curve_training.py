@@ -1,10 +1,12 @@
 """Trains one configuration to its end as a search's trial, without Ray's processes, and scores every epoch on test."""
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from ray import tune
 
 from benchmarks.curve_table import CurveRow
 from trainables.context import FAILURE, TrialContext
@@ -17,13 +19,6 @@ from trainables.sam2_trainable import SAM2Trainable
 _LEFT_OUT = ("val_iou", "val_dice/", "images_per_s", "trained_parameters")
 
 
-class _Trial(SAM2Trainable):
-    """The trial of a search, with its context in the config: ``tune.with_parameters`` would need a running Ray."""
-
-    def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-        super().setup(config, config["context"])
-
-
 class CurveTraining:
     """Trains configurations of one search one after the other, in this process."""
 
@@ -32,15 +27,16 @@ class CurveTraining:
         self.context = context
         store = RegionStore.open(Path(context.store_folder))
         self._test = EvaluationSet(store, test, context.protocol, context.train)
-        self._trial: _Trial | None = None
+        self._trial: SAM2Trainable | None = None
 
     def train(self, params: Mapping[str, Scalar]) -> CurveRow:
         """Returns the curves of a configuration; the row's key and seed are the caller's to set."""
-        config = {**params, "context": self.context}
         if self._trial is None:
-            self._trial = _Trial(config)
+            self._trial = tune.with_parameters(SAM2Trainable, context=self.context)(dict(params))
+            with contextlib.suppress(OSError):
+                Path(self._trial.logdir).rmdir()  # Ray made it below the home directory
         else:
-            self._trial.reset_config(config)
+            self._trial.reset_config(dict(params))
         metrics: dict[str, list[float]] = {}
         pairs: list[list[float]] = []
         for epoch in range(self.context.max_epochs):

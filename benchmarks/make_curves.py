@@ -9,15 +9,17 @@ on several machines (--first) and joined (--join).
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from search.command_line.options import FIELDS, SearchOptions, dash
 from search.command_line.telemetry import silence_telemetry
 
 if TYPE_CHECKING:
-    from benchmarks.curve_table import CurveTable
+    from benchmarks.curve_table import CurveRow, CurveTable
     from search.plan.search_plan import SearchPlan
     from search.space.config import SearchConfig
     from trainables.context import TrialContext
@@ -186,22 +188,34 @@ def _train_all(
     test: Sequence[str],
     given: argparse.Namespace,
 ) -> None:
-    started = time.monotonic()
-    pool = ProcessPoolExecutor(
-        min(given.workers, len(missing)) or 1, multiprocessing.get_context("spawn"), _start_worker, (context, test)
-    )
-    try:
-        futures = [pool.submit(_train, key, params, given.seed) for key, params in missing.items()]
-        for number, future in enumerate(as_completed(futures), start=1):
-            row = future.result()
-            table.rows[row.key] = row
+    """Trains configurations, with one worker in this process, and writes the table after each."""
+    started, rows = time.monotonic(), _train_each(missing, context, test, given.workers)
+    with contextlib.closing(rows):
+        for number, (key, row) in enumerate(rows, start=1):
+            table.rows[key] = dataclasses.replace(row, key=key, seed=given.seed)
             table.write(given.out)
             left_min = (time.monotonic() - started) / number * (len(missing) - number) / 60
-            best = max((value for value in row.metrics["val_dice"] if value == value), default=float("nan"))
-            print(
-                f"{row.key}: best val Dice {best:.3f}{row.failure and ', ' + row.failure}; {left_min:.0f} min left",
-                flush=True,
-            )
+            best = max(filter(math.isfinite, row.metrics["val_dice"]), default=math.nan)
+            words = f"{key}: best val Dice {best:.3f}{row.failure and ', ' + row.failure}"
+            print(f"{words}; about {left_min:.0f} min left", flush=True)
+
+
+def _train_each(
+    missing: "Mapping[int | str, Mapping[str, Scalar]]", context: "TrialContext", test: Sequence[str], n_workers: int
+) -> "Generator[tuple[int | str, CurveRow], None, None]":
+    """Yields each configuration's row when it is there."""
+    if n_workers == 1:
+        from benchmarks.curve_training import CurveTraining
+
+        training = CurveTraining(context, test)
+        for key, params in missing.items():
+            yield key, training.train(params)
+        return
+    pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _start_worker, (context, test))
+    try:
+        futures = {pool.submit(_train, params): key for key, params in missing.items()}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -226,8 +240,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _train(key: int | str, params: "Mapping[str, Scalar]", seed: int) -> Any:
-    return dataclasses.replace(_worker.train(params), key=key, seed=seed)
+def _train(params: "Mapping[str, Scalar]") -> "CurveRow":
+    row: CurveRow = _worker.train(params)
+    return row
 
 
 if __name__ == "__main__":

@@ -57,11 +57,12 @@ class Outcome:
 
 
 def find_goal(answers: Answers, metric: str) -> Goal:
-    """Returns the best of a table."""
-    values = {key: _pick(answers.list_results(answers.table.rows[key]), metric) for key in answers.list_proposable()}
+    """Returns the best of a table; starting points count for the best alone."""
+    every = {key: _pick(answers.list_results(row), metric) for key, row in answers.table.rows.items()}
+    values = {key: every[key] for key in answers.list_proposable()}
     order = sorted(values, key=lambda key: -values[key])
     decile = float(np.percentile(list(values.values()), 90))
-    return Goal(values[order[0]], decile, frozenset(order[:10]))
+    return Goal(max(every.values()), decile, frozenset(order[:10]))
 
 
 def _pick(results: Sequence[Mapping[str, Any]], metric: str) -> float:
