@@ -31,7 +31,7 @@ def ray_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo as users get it (seed 0, 60 regions of 320 px), made once: to be read, not changed."""
+    """The demo as users get it (seed 0, 108 regions of 320 px), made once: to be read, not changed."""
     from trainables.demo.tissue import write_demo
 
     root = tmp_path_factory.mktemp("data") / "demo"

@@ -29,10 +29,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from trainables.demo.shapes import draw_scene
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import decode_prompts, encode_images, select_best_mask
-from trainables.protocol.components import BoolMask, Component, keep_largest_component, take_whole
+from trainables.protocol.components import BoolMask, Component, list_components
 from trainables.protocol.prompts import PromptSpec, draw_prompt, find_negative_room
 from trainables.training.batches import Batch, Sample, collate_samples, shrink_mask
 from trainables.training.losses import LossWeights, compute_loss, dice_loss
+from trainables.training.optim import set_lr
 
 SPECS = (
     PromptSpec(box=True, box_jitter=0.05),
@@ -41,13 +42,19 @@ SPECS = (
     PromptSpec(n_positive=3, n_negative=2, negative_margin_px=2.0),
     PromptSpec(n_positive=1),
 )
-# Objects that fill more of their box than this are compact.
+# Objects of fewer pixels are not prompted: at a quarter of the side little more than one pixel is left of them.
+MIN_AREA_PX = 20
+# Objects that fill more of their box than this are compact, if the box is large enough to have an inside.
 COMPACT_FILL = 0.45
+LARGE_BOX_PX = 900
 SPEC_SHARES = (0.3, 0.4, 0.15, 0.1, 0.05)
-WEIGHTS = LossWeights(focal=5.0, dice=1.0, iou=1.5, objectness=0.05, focal_alpha=0.5)
+WEIGHTS = LossWeights(focal=4.0, dice=1.0, iou=1.5, objectness=0.05, focal_gamma=0.0, focal_alpha=0.5)
 # Weight of a Dice loss over all candidate masks, not the best alone: without it, candidates that are not trained on
 # an object drift so far that an error of the IoU head costs 0.2 of Dice.
 ALL_MASKS_WEIGHT = 0.3
+# Weight of the cross-entropy in the band around an object's border alone. Few pixels lie there: without it, masks stay
+# on the grid of the lowest features, 16 px wide, and the finer levels are hardly used.
+EDGE_WEIGHT = 0.7
 
 
 @dataclass(frozen=True)
@@ -108,18 +115,20 @@ class SceneBatches(IterableDataset[Batch]):
         return Sample(tensor, tuple(prompts), tuple(targets), torch.ones_like(targets[0]), (0,) * len(drawn))
 
     def _draw_objects(self, rng: np.random.Generator, labels: np.ndarray) -> list[tuple[Component, BoolMask]]:
-        """Returns up to ``objects`` areas of one scene: the largest component of each, and the whole area."""
+        """Returns up to ``objects`` components of one scene's areas, each with its whole area."""
         found = []
-        for label in rng.permutation(np.unique(labels)):
+        for label in np.unique(labels):
             class_mask = labels == label
-            component = take_whole(keep_largest_component(class_mask))
-            area = component.cut_out()
-            if not 0.008 < area.sum() / class_mask.size < 0.7:
-                continue
-            is_compact = area.sum() > COMPACT_FILL * area.size
-            if not is_compact or rng.random() < self.stage.compact_share:
-                found.append((component, class_mask))
-        return found[: self.stage.objects]
+            components = list_components(class_mask, MIN_AREA_PX)
+            for position in rng.permutation(len(components))[: self.stage.objects]:
+                component = components[position]
+                pixels = component.cut_out()
+                if pixels.sum() > 0.7 * class_mask.size:
+                    continue
+                is_compact = pixels.size > LARGE_BOX_PX and pixels.sum() > COMPACT_FILL * pixels.size
+                if not is_compact or rng.random() < self.stage.compact_share:
+                    found.append((component, class_mask))
+        return [found[position] for position in rng.permutation(len(found))[: self.stage.objects]]
 
 
 def group_pixels_loss(maps: list[Tensor], batch: Batch) -> Tensor:
@@ -136,23 +145,31 @@ def group_pixels_loss(maps: list[Tensor], batch: Batch) -> Tensor:
     return (entropy + dice_loss(logits, batch.targets)).mean()
 
 
-def make_optimizers(model: SAM2Base, lr: float) -> list[torch.optim.Optimizer]:
-    """Returns Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for all else."""
-    matrices, rest = [], []
+def edge_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Returns the cross-entropy of each object's best candidate, averaged over the band around its border.
+
+    Args:
+        logits: [objects, candidates, h, w].
+        targets: [objects, h, w], in [0, 1]; the band is one pixel to either side of where they change.
+    """
+    padded = F.pad(targets[:, None], (1, 1, 1, 1), mode="replicate")
+    band = (F.max_pool2d(padded, 3, 1) + F.max_pool2d(-padded, 3, 1))[:, 0] > 0.05
+    repeated = targets[:, None].expand_as(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, repeated, reduction="none") * band[:, None]
+    by_candidate = entropy.sum((2, 3)) / band.sum((1, 2)).clamp_min(1)[:, None]
+    best = dice_loss(logits.detach(), repeated).argmin(1, keepdim=True)
+    return by_candidate.gather(1, best).mean()
+
+
+def make_optimizer(model: SAM2Base, lr: float) -> torch.optim.Optimizer:
+    """Returns AdamW over all that serves single images; what serves videos alone is frozen."""
     for name, parameter in model.named_parameters():
-        if name.startswith(("memory", "obj_ptr", "mask_downsample")):
-            parameter.requires_grad_(False)  # these parts serve videos alone
-        elif parameter.ndim == 2 and min(parameter.shape) > 4 and "embed" not in name and "token" not in name:
-            matrices.append(parameter)
-        else:
-            rest.append(parameter)
-    return [
-        torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.98)),
-    ]
+        parameter.requires_grad_(not name.startswith(("memory", "obj_ptr", "mask_downsample")))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, lr=lr, weight_decay=0.01, betas=(0.9, 0.98), foreach=True)
 
 
-def train_step(model: SAM2Base, batch: Batch, optimizers: list[torch.optim.Optimizer]) -> dict[str, float]:
+def train_step(model: SAM2Base, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Takes one step; returns the loss parts."""
     captured: dict[str, list[Tensor]] = {}
     hook = model.image_encoder.register_forward_hook(
@@ -162,14 +179,23 @@ def train_step(model: SAM2Base, batch: Batch, optimizers: list[torch.optim.Optim
     outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
     hook.remove()
     loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), WEIGHTS)
-    grouping = group_pixels_loss([level.float() for level in captured["maps"]], batch)
+    maps = [level.float() for level in captured["maps"]]
+    # The finest level by itself, too: in the sum the lowest could do it all.
+    grouping = (group_pixels_loss(maps, batch) + group_pixels_loss(maps[:1], batch)) / 2
+    edges = edge_loss(outputs.logits, batch.targets)
     all_masks = dice_loss(outputs.logits, batch.targets[:, None].expand_as(outputs.logits)).mean()
-    torch.autograd.backward(loss.total + ALL_MASKS_WEIGHT * all_masks + 0.5 * grouping)
+    torch.autograd.backward(loss.total + ALL_MASKS_WEIGHT * all_masks + EDGE_WEIGHT * edges + 0.5 * grouping)
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    parts = {"focal": loss.focal, "dice": loss.dice, "all": all_masks, "iou": loss.iou, "grouping": grouping}
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    parts = {
+        "focal": loss.focal,
+        "dice": loss.dice,
+        "all": all_masks,
+        "edges": edges,
+        "iou": loss.iou,
+        "grouping": grouping,
+    }
     return {name: float(value.detach()) for name, value in parts.items()}
 
 
@@ -186,7 +212,7 @@ def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
         actual = batch.targets > 0.5
         box = actual.any(1)[:, None, :] & actual.any(2)[:, :, None]
         for mask, scores in ((predicted, dice), (box, floor)):
-            overlap = 2 * (mask & actual).sum((1, 2)) / (mask.sum((1, 2)) + actual.sum((1, 2)))
+            overlap = 2 * (mask & actual).sum((1, 2)) / (mask.sum((1, 2)) + actual.sum((1, 2))).clamp_min(1)
             scores += overlap.tolist()
     model.train()
     return float(np.mean(dice)), float(np.mean(floor))
@@ -196,7 +222,7 @@ def run_stage(
     model: SAM2Base,
     stage: Stage,
     seed: int,
-    optimizers: list[torch.optim.Optimizer],
+    optimizer: torch.optim.Optimizer,
     save: Callable[[int, float], None],
     done: tuple[int, float] = (0, 0.0),
 ) -> None:
@@ -215,10 +241,8 @@ def run_stage(
         if progress >= 1:
             break
         factor = min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / stage.decay_share))
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = stage.lr * factor
-        for name, value in train_step(model, batch, optimizers).items():
+        set_lr(optimizer, stage.lr * factor)
+        for name, value in train_step(model, batch, optimizer).items():
             smooth[name] = value if name not in smooth else 0.98 * smooth[name] + 0.02 * value
         if step % 100 == 0:
             dice, floor = score_scenes(model, fresh)
@@ -254,36 +278,30 @@ def pretrain(stages: Sequence[Stage], seed: int, start_from: Path | None, out: P
         model = build_architecture(MODELS["nano"], image_size=stage.side).train()
         if weights := saved.get("weights", weights):
             model.load_state_dict({name: value.float() for name, value in weights.items()})
-        optimizers, done = make_optimizers(model, stage.lr), saved.get("done", (0, 0.0))
-        for optimizer, state in zip(optimizers, saved.get("optimizers", ()), strict=False):
-            optimizer.load_state_dict(state)
+        optimizer, done = make_optimizer(model, stage.lr), saved.get("done", (0, 0.0))
+        if saved.get("optimizer"):
+            optimizer.load_state_dict(saved["optimizer"])
         print(json.dumps({"stage": number, **vars(stage), "steps_done": done[0]}), flush=True)
-        save = functools.partial(_save_all, {"asked": asked, "stage": number}, model, optimizers, out)
-        run_stage(model, stage, seed + 17 * number, optimizers, save, done)
+        save = functools.partial(_save_all, {"asked": asked, "stage": number}, model, optimizer, out)
+        run_stage(model, stage, seed + 17 * number, optimizer, save, done)
         weights, saved = {name: value.clone() for name, value in model.state_dict().items()}, {}
         save_weights(model, out)
     state_file.unlink(missing_ok=True)
 
 
 def _save_all(
-    begun: dict[str, Any],
-    model: SAM2Base,
-    optimizers: list[torch.optim.Optimizer],
-    out: Path,
-    step: int,
-    minutes: float,
+    begun: dict[str, Any], model: SAM2Base, optimizer: torch.optim.Optimizer, out: Path, step: int, minutes: float
 ) -> None:
     """Writes the weights, and what a stopped pretraining goes on from, each whole or not at all."""
     save_weights(model, out)
-    states = [optimizer.state_dict() for optimizer in optimizers]
-    content = {**begun, "done": (step, minutes), "weights": model.state_dict(), "optimizers": states}
+    content = {**begun, "done": (step, minutes), "weights": model.state_dict(), "optimizer": optimizer.state_dict()}
     partial = locate_state(out).with_suffix(".partial")
     torch.save(content, partial)
     partial.replace(locate_state(out))
 
 
 def locate_state(out: Path) -> Path:
-    """Returns the file that keeps weights, optimizers and progress of a pretraining that has not ended."""
+    """Returns the file that keeps weights, optimizer and progress of a pretraining that has not ended."""
     return out.with_name(f"{out.name}.state")
 
 

@@ -134,8 +134,42 @@ def _draw_branches(rng: np.random.Generator, side: int, number: int) -> Labels:
     return labels
 
 
-SCENES = (_draw_ragged_partition, _draw_shapes, _draw_branches)
-SCENE_SHARES = (0.45, 0.3, 0.25)
+def _draw_blobs(rng: np.random.Generator, side: int, number: int) -> Labels:
+    """Draws many small, slightly bent ellipses, which may touch: objects below the stride of the lowest features."""
+    labels = np.zeros((side, side), np.uint8)
+    bend = rng.uniform(0, 3)
+    for label in range(1, number):
+        radius = float(np.exp(rng.uniform(np.log(2.5), np.log(18))))
+        room = rng.uniform(0.03, 0.4) / (number - 1)
+        for center in rng.uniform(0, side, (max(1, int(room * side**2 / (np.pi * radius**2))), 2)):
+            axes = radius * rng.uniform(0.6, 1.3) * np.array([1.0, rng.uniform(0.5, 1.0)])
+            place, size = np.round(16 * center).astype(int), np.round(16 * axes).astype(int)
+            cv2.ellipse(labels, place.tolist(), size.tolist(), rng.uniform(0, 180), 0, 360, label, -1, shift=4)
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    dx, dy = (bend * (draw_bumps(rng, side, 8) - 0.5) for _ in range(2))
+    return cv2.remap(labels, x + dx, y + dy, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT).astype(np.int64)
+
+
+def _shade_objects(rng: np.random.Generator, labels: Labels) -> Field:
+    """Returns one factor an object, near 1: objects of one area differ in shade."""
+    factors = np.ones(labels.shape, np.float32)
+    spread = rng.uniform(0, 0.15)
+    for label in range(1, int(labels.max()) + 1):
+        count, parts = cv2.connectedComponents((labels == label).astype(np.uint8))
+        shades = np.clip(1 + spread * rng.standard_normal(count), 0.5, 1.5).astype(np.float32)
+        shades[0] = 1
+        factors *= shades[parts]
+    return factors
+
+
+def _draw_rims(rng: np.random.Generator, labels: Labels) -> Field:
+    """Returns where the borders of areas are, in [0, 1]: some scenes have them drawn as lines."""
+    kernel = np.ones((int(rng.integers(2, 4)),) * 2, np.uint8)
+    return (cv2.morphologyEx(labels.astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0).astype(np.float32)
+
+
+SCENES = (_draw_ragged_partition, _draw_shapes, _draw_branches, _draw_blobs)
+SCENE_SHARES = (0.3, 0.2, 0.2, 0.3)
 
 
 def draw_scene(rng: np.random.Generator, side: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
@@ -144,11 +178,17 @@ def draw_scene(rng: np.random.Generator, side: int) -> tuple[UInt8[np.ndarray, "
     draw = SCENES[rng.choice(len(SCENES), p=SCENE_SHARES)]
     labels = draw(rng, side, number)
     palette, departure = _draw_palette(rng)
+    if draw is _draw_blobs:
+        departure = max(departure, 0.15)  # too small for a texture to show
     image: np.ndarray = np.zeros((side, side, 3), np.float32)
     for label in range(number):
         area = labels == label
         if area.any():
             image[area] = _paint(rng, side, palette, departure)[area]
+    image *= _shade_objects(rng, labels)[..., None]
+    if rng.random() < 0.25:
+        rims = rng.uniform(0.3, 1.0) * _draw_rims(rng, labels)[..., None]
+        image = image * (1 - rims) + rng.uniform(0, 1, 3).astype(np.float32) * rims
     image *= 1 + (draw_bumps(rng, side, float(side))[..., None] - 0.5) * rng.uniform(0, 0.3)
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))

@@ -19,7 +19,7 @@ from trainables.demo.texture import Stain, draw_stain, paint
 from trainables.errors import DataError
 
 DEMO_CLASSES: dict[int, str] = {1: "tumor", 2: "stroma", 3: "lymphocyte", 4: "necrosis", 18: "blood_vessel"}
-DEMO_COUNTS = {"train": 24, "val": 12, "test": 24}
+DEMO_COUNTS = {"train": 24, "val": 24, "test": 60}
 # Share of the regions that show a class. Stroma is in all of them: it is the matrix of the others.
 PRESENCE = {TUMOR: 0.97, NECROSIS: 0.55, LYMPHOCYTE: 0.58, VESSEL: 0.2}
 MIN_SIDE_PX = 128  # below it a region is too small for its structures
@@ -69,7 +69,7 @@ def draw_patient_sizes(rng: np.random.Generator, n_regions: int) -> list[int]:
 
 
 def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
-    """Writes the demo's 60 regions in the layout of BCSS: images/, masks/ and dataset.yaml.
+    """Writes the demo's 108 regions in the layout of BCSS: images/, masks/ and dataset.yaml.
 
     The same seed gives the same pixels. The folder appears whole or not at all. A folder that has a dataset.yaml
     already is left as it is.

@@ -86,7 +86,7 @@ def test_a_plan_shows_each_class_and_two_to_four_a_region(n_regions: int, seed: 
     assert all(2 in present for present in plan)
 
 
-@pytest.mark.parametrize("n_regions", [2, 3, 4, 5, 12, 24])
+@pytest.mark.parametrize("n_regions", [2, 3, 4, 5, 12, 24, 60])
 def test_a_patient_has_two_or_three_regions(n_regions: int) -> None:
     for seed in range(10):
         counts = draw_patient_sizes(np.random.default_rng(seed), n_regions)
