@@ -12,7 +12,7 @@ from search.command_line.options import SearchOptions
 from search.errors import ConfigError
 from search.run_folder.json_files import read_record, write_record
 from search.run_folder.layout import RECORD_FILE
-from search.space.config import SamplerKind
+from search.space.kinds import SamplerKind
 from search.space.objective import DICE, Objective
 from trainables.context import TrialContext
 from trainables.files.json_reader import build_record, holds

@@ -22,7 +22,7 @@ def check_fixed_or_searched(entries: Mapping[str, YamlNode]) -> None:
             node.report(f"{name} is fixed here and searched in line {line}", "keep one of the two")
 
 
-def check_grace_period(entries: Mapping[str, YamlNode], grace_period: int, max_epochs: int) -> None:
+def check_grace_period(entries: Mapping[str, YamlNode], grace_period: float, max_epochs: int) -> None:
     """Reports a grace period that is longer than a trial; one of them stands in the file."""
     given = entries["max_epochs"].value if "max_epochs" in entries else max_epochs
     if given == max_epochs and grace_period > max_epochs:

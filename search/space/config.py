@@ -2,10 +2,10 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any
 
 from search.command_line.numbers import MAX_COUNT
 from search.errors import ConfigError
@@ -18,6 +18,7 @@ from search.space.checks import (
     report_protocol_faults,
 )
 from search.space.condition_reader import read_conditions
+from search.space.kinds import SamplerConfig, SchedulerConfig, read_sampler, read_scheduler
 from search.space.objective import Objective, read_objective
 from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
@@ -27,44 +28,6 @@ from trainables.errors import find_nearest
 from trainables.files.yaml_lines import YamlNode, read_yaml
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Scalar
-
-SamplerKind = Literal["tpe", "random"]
-SAMPLER_KINDS: tuple[SamplerKind, ...] = get_args(SamplerKind)
-SCHEDULER_KINDS = ("asha", "none")
-
-
-@dataclass(frozen=True)
-class SchedulerConfig:
-    """When trials are stopped early.
-
-    Attributes:
-        kind: ``asha`` (Li et al. 2018, arXiv 1810.05934) or ``none``: every trial runs all its epochs.
-        grace_period: Epochs that every trial gets before it can be stopped; at least 1. Only with ``asha``.
-        reduction_factor: One in this many trials goes on at each rung; at least 2. Only with ``asha``.
-    """
-
-    kind: str = "asha"
-    grace_period: int = 1
-    reduction_factor: int = 3
-
-    def to_dict(self) -> dict[str, object]:
-        """Returns what a space file would say."""
-        return dataclasses.asdict(self) if self.kind == "asha" else {"kind": self.kind}
-
-
-@dataclass(frozen=True)
-class SamplerConfig:
-    """How the next trial's values are chosen: by ``tpe`` (Bergstra et al. 2011) or ``random``.
-
-    TPE learns from trials that were drawn at random before: at least one.
-    """
-
-    kind: str = "tpe"
-    startup_trials: int = 6
-
-    def to_dict(self) -> dict[str, object]:
-        """Returns what a space file would say."""
-        return dataclasses.asdict(self) if self.kind == "tpe" else {"kind": self.kind}
 
 
 @dataclass(frozen=True)
@@ -129,7 +92,6 @@ class SearchConfig:
 
 
 _KEYS = tuple(item.name for item in dataclasses.fields(SearchConfig) if item.name != "left_out")
-_Kinded = TypeVar("_Kinded", SchedulerConfig, SamplerConfig)
 
 
 def list_spaces() -> tuple[str, ...]:
@@ -180,10 +142,8 @@ def load_config(path: Path) -> SearchConfig:
         "objective": read_objective,
         "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1, high=MAX_COUNT),
         "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1, high=MAX_COUNT),
-        "scheduler": lambda node: _read_kind(
-            node, SchedulerConfig, SCHEDULER_KINDS, {"grace_period": 1, "reduction_factor": 2}
-        ),
-        "sampler": lambda node: _read_kind(node, SamplerConfig, SAMPLER_KINDS, {"startup_trials": 1}),
+        "scheduler": read_scheduler,
+        "sampler": read_sampler,
     }
     values = {key: read(entries[key]) for key, read in readers.items() if key in entries}
     values |= {} if train else {"max_epochs": 0}
@@ -235,15 +195,3 @@ def _check_values(entries: Mapping[str, YamlNode], config: SearchConfig) -> None
         check_conflicts(entries, config.space, config.fixed)
     else:
         report_protocol_faults(entries, PROTOCOLS[config.protocol], config.space, config.fixed)
-
-
-def _read_kind(node: YamlNode, made: type[_Kinded], kinds: Sequence[str], lows: Mapping[str, int]) -> _Kinded:
-    """Reads a kind, and numbers (with their least values) that have an effect with the first kind alone."""
-    entries = node.read_mapping(("kind", *lows))
-    kind = entries.pop("kind").read_word(kinds[0], kinds) if "kind" in entries else kinds[0]
-    if kind != kinds[0]:
-        for child in entries.values():
-            child.report(f"has no effect with kind: {kind}", f"leave it out, or write kind: {kinds[0]}")
-        return made(kind)
-    numbers = {key: child.read_int(getattr(made, key), lows[key], MAX_COUNT) for key, child in entries.items()}
-    return made(kind, **numbers)

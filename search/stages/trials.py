@@ -126,7 +126,8 @@ def _run_study(
     past = _read_past(session, study_file, searcher)
     unfinished = list_unfinished(past, run.folder, keeps_checkpoints=config.train)
     _report_past(run, past, unfinished)
-    run.fit(trainable, session.context, searcher, config.num_trials, unfinished, _make_scheduler(config, past))
+    scheduler = _make_scheduler(config, past, session.resources.concurrent)
+    run.fit(trainable, session.context, searcher, config.num_trials, unfinished, scheduler)
 
 
 def _read_past(session: Session, study_file: StudyFile, searcher: StudySearcher) -> list[FrozenTrial]:
@@ -156,10 +157,10 @@ def _report_past(run: TuneRun, past: Sequence[FrozenTrial], unfinished: Sequence
             run.progress.add_ended(trial_id, trial, read_epochs(locate_trial(run.folder, trial_id)))
 
 
-def _make_scheduler(config: SearchConfig, past: Sequence[FrozenTrial]) -> TrialScheduler:
+def _make_scheduler(config: SearchConfig, past: Sequence[FrozenTrial], concurrent: int) -> TrialScheduler:
     """Returns the space file's scheduler, which has seen the curves of a stopped search."""
     metric = config.objective.metric
-    scheduler = make_scheduler(config.scheduler, config.max_epochs, metric)
+    scheduler = make_scheduler(config.scheduler, config.max_epochs, metric, concurrent)
     curves = {
         str(trial.user_attrs[RAY_TRIAL_ID]): {epoch: values[0] for epoch, values in read_curve(trial).items()}
         for trial in past

@@ -19,6 +19,7 @@ from search.tracking.bar_runs import Bars
 from search.tracking.callback import TrackingCallback
 from search.tuning.epoch_log import EpochLog
 from search.tuning.progress import SearchProgress
+from search.tuning.promotion import PromotionScheduler
 from search.tuning.screen import ProgressCallback
 from search.tuning.trial_generator import TrialGenerator
 from search.tuning.unfinished import Row, UnfinishedTrial, clear_checkpoints
@@ -96,7 +97,7 @@ class TuneRun:
             ),
             tune_config=tune.TuneConfig(
                 num_samples=num_samples,
-                search_alg=self._make_generator(searcher, unfinished),
+                search_alg=self._make_generator(searcher, unfinished, scheduler),
                 scheduler=scheduler,
                 # A new process costs 6 to 9 s of imports; the trainable rebuilds its model in a fraction of that.
                 reuse_actors=True,
@@ -143,10 +144,13 @@ class TuneRun:
             **(best if context.scored else {}),  # type: ignore[arg-type]
         )
 
-    def _make_generator(self, searcher: Searcher, unfinished: Sequence[UnfinishedTrial]) -> TrialGenerator:
+    def _make_generator(
+        self, searcher: Searcher, unfinished: Sequence[UnfinishedTrial], scheduler: TrialScheduler | None
+    ) -> TrialGenerator:
         # Tune pickles it: no session in it.
         find_kept = functools.partial(_find_kept, self.session.checkpoints, self.folder)
-        return TrialGenerator(searcher, self.session.resources.concurrent, find_kept, unfinished)
+        pausing = scheduler if isinstance(scheduler, PromotionScheduler) else None
+        return TrialGenerator(searcher, self.session.resources.concurrent, find_kept, unfinished, pausing)
 
 
 def _find_kept(checkpoints: CheckpointStorage, folder: Path, trial_id: str) -> tuple[tuple[Path, Row], ...]:

@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 
 from search.errors import SearchError
 from search.run_folder.search_record import SearchRecord
-from search.space.config import SamplerKind
+from search.space.kinds import SamplerKind
 from search.space.objective import Mode, Objective
 from search.study.journal import drop_torn_line, remove_stale_lock
 

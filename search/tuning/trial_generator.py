@@ -8,7 +8,7 @@ import copy
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint
@@ -18,7 +18,20 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
 from search.cluster.failures import describe_failure
+from search.tuning.reasons import find_reason
 from search.tuning.unfinished import Row, UnfinishedTrial
+
+
+class Pausing(Protocol):
+    """A scheduler that pauses trials and sends them on later."""
+
+    def is_paused(self, trial_id: str, epoch: int) -> bool:
+        """Whether a trial that has come as far as this epoch waits there."""
+        ...
+
+    def has_waiting(self) -> bool:
+        """Whether a paused trial is to go on before a new one starts."""
+        ...
 
 
 class TrialGenerator(SearchGenerator):
@@ -30,6 +43,7 @@ class TrialGenerator(SearchGenerator):
         concurrent: int,
         find_kept: Callable[[str], tuple[tuple[Path, Row], ...]],
         unfinished: Sequence[UnfinishedTrial] = (),
+        pausing: Pausing | None = None,
     ) -> None:
         """Takes the searcher, how many trials run at once, and those that go on first, in this order.
 
@@ -37,17 +51,23 @@ class TrialGenerator(SearchGenerator):
             searcher: Its ``suggest`` returns an unfinished trial's configuration for that trial's id, and new ones for
                 new ids; it may have ``note_failure``.
             find_kept: Returns the whole checkpoints of a trial by its id, as ``UnfinishedTrial.kept`` has them.
+            pausing: The scheduler, if it pauses trials: these take no place. Those that were paused before a stop come
+                back first, as paused ones.
         """
         self._limiter = ConcurrencyLimiter(searcher, concurrent)
         super().__init__(self._limiter)
-        self._find_kept = find_kept
-        self._unfinished = deque(unfinished)
+        self._find_kept, self._pausing, self._concurrent = find_kept, pausing, concurrent
+        self._unfinished = deque(sorted(unfinished, key=lambda trial: not self._is_paused(trial)))
         self._made: dict[str, Trial] = {}
         self._n_failures: Counter[str] = Counter()
 
     def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Trial | None:
-        """Returns the next trial; None while as many run as may, or when there are no more."""
+        """Returns the next trial; None while as many run as may, a paused one is to go on, or there are no more."""
+        n_paused = sum(trial.status == Trial.PAUSED for trial in self._made.values())
+        self._limiter.max_concurrent = self._concurrent + n_paused
         if not self._unfinished:
+            if self._pausing is not None and self._pausing.has_waiting():
+                return None
             trial = super().create_trial_if_possible(experiment_spec)
         else:
             trial = self._continue_trial(experiment_spec, self._unfinished[0])
@@ -85,9 +105,13 @@ class TrialGenerator(SearchGenerator):
             return
         if error and trial is not None and hasattr(self._limiter.searcher, "note_failure"):
             self._limiter.searcher.note_failure(trial_id, describe_failure(trial))
+        if not error and trial is not None and (reason := find_reason(trial)):
+            result = {**(result or {}), **reason}
         super().on_trial_complete(trial_id, result, error)
 
     def _continue_trial(self, experiment_spec: dict[str, Any], unfinished: UnfinishedTrial) -> Trial | None:
+        is_paused = self._is_paused(unfinished)
+        self._limiter.max_concurrent += is_paused
         config = self._limiter.suggest(unfinished.trial_id)
         if config is None:
             return None  # enough trials run
@@ -116,7 +140,16 @@ class TrialGenerator(SearchGenerator):
         trial.run_metadata.num_failures = self._n_failures[unfinished.trial_id]
         # Tune numbers the checkpoint of an epoch from 0.
         trial.storage.current_checkpoint_index = unfinished.epoch - 1
+        if is_paused:
+            trial.set_status(Trial.PAUSED)  # type: ignore[no-untyped-call]
         return trial
+
+    def _is_paused(self, unfinished: UnfinishedTrial) -> bool:
+        return (
+            self._pausing is not None
+            and unfinished.last_epoch is None
+            and self._pausing.is_paused(unfinished.trial_id, unfinished.epoch)
+        )
 
 
 class ListSearcher(Searcher):

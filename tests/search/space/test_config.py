@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from search.errors import ConfigError
-from search.space.config import SamplerConfig, SchedulerConfig, SearchConfig, find_space, list_spaces, load_config
+from search.space.config import SearchConfig, find_space, list_spaces, load_config
+from search.space.kinds import SamplerConfig, SchedulerConfig
 from search.space.parameters import Choice, FloatRange, IntRange
 from search.space.starting_points import StartingPoint
 
@@ -113,7 +114,7 @@ def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
         (MINIMAL + "protocol: [box]\n", "3 protocol", "got a list"),
         (MINIMAL + "scheduler: asha\n", "3 scheduler", "must be a mapping"),
         (MINIMAL + "scheduler: {kind: ashy}\n", "3 scheduler.kind", "did you mean 'asha'?"),
-        (MINIMAL + "scheduler: {kind: null}\n", "3 scheduler.kind", "must be one of asha, none"),
+        (MINIMAL + "scheduler: {kind: null}\n", "3 scheduler.kind", "must be one of asha, promotion, racing, none"),
         (MINIMAL + "scheduler: {grace: 2}\n", "3 scheduler.grace", "did you mean 'grace_period'?"),
         (MINIMAL + "scheduler: {grace_period: 9}\n", "3 scheduler.grace_period", "max_epochs=8"),
         (MINIMAL + "scheduler: {reduction_factor: 1}\n", "3 scheduler.reduction_factor", "at least 2"),

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from search.space.config import SchedulerConfig, SearchConfig
+from search.space.config import SearchConfig
+from search.space.kinds import SchedulerConfig
 from search.space.starting_points import StartingPoint
 
 LoadSpace = Callable[[str], SearchConfig]

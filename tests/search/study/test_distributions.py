@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 import pytest
 
-from search.space.config import SamplerKind
+from search.space.kinds import SamplerKind
 from search.space.parameters import (
     Choice,
     Condition,

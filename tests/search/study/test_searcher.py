@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from search.errors import SearchError
-from search.space.config import SchedulerConfig
+from search.space.kinds import SchedulerConfig
 from search.space.objective import PAIR
 from search.space.parameters import Choice, Condition, FloatRange, IntRange
 from search.space.starting_points import StartingPoint

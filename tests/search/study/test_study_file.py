@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from search.errors import SearchError
-from search.space.config import SAMPLER_KINDS, SamplerKind
+from search.space.kinds import SAMPLER_KINDS, SamplerKind
 from search.space.objective import Mode
 from search.study.study_file import StudyFile
 

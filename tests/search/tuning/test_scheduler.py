@@ -10,7 +10,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from search.space.config import SchedulerConfig
+from search.space.kinds import SchedulerConfig
 from search.tuning.scheduler import make_scheduler, replay_curves
 
 STOP = TrialScheduler.STOP
