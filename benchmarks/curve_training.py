@@ -22,9 +22,16 @@ _LEFT_OUT = ("val_iou", "val_dice/", "images_per_s", "trained_parameters")
 class CurveTraining:
     """Trains configurations of one search one after the other, in this process."""
 
-    def __init__(self, context: TrialContext, test: Sequence[str]) -> None:
-        """Loads the model and the regions once."""
-        self.context = context
+    def __init__(self, context: TrialContext, test: Sequence[str], tests_all: bool = True) -> None:
+        """Loads the regions once.
+
+        Args:
+            context: What all trials share.
+            test: The test regions.
+            tests_all: Whether they are scored after every epoch, or only where validation Dice is a new best and after
+                the last epoch; elsewhere the last test Dice stands again.
+        """
+        self.context, self._tests_all = context, tests_all
         store = RegionStore.open(Path(context.store_folder))
         self._test = EvaluationSet(store, test, context.protocol, context.train)
         self._trial: SAM2Trainable | None = None
@@ -45,9 +52,11 @@ class CurveTraining:
             if result.get(FAILURE):
                 metrics["val_dice"] = [*metrics.get("val_dice", []), math.nan]
                 return CurveRow("", params, 0, metrics, pairs, str(result[FAILURE]))
-            started = time.perf_counter()
-            result["test_dice"] = self._trial.fits[0].evaluate(self._test).dice
-            result["seconds/test"] = time.perf_counter() - started
+            started, test_dice = time.perf_counter(), metrics.get("test_dice", [math.nan])[-1]
+            is_best = result["val_dice"] > max(metrics.get("val_dice", [-math.inf]))
+            if self._tests_all or is_best or epoch + 1 == self.context.max_epochs:
+                test_dice = self._trial.fits[0].evaluate(self._test).dice
+            result |= {"test_dice": test_dice, "seconds/test": time.perf_counter() - started}
             for name, value in result.items():
                 if isinstance(value, (int, float)) and not name.startswith(_LEFT_OUT):
                     metrics.setdefault(name, []).append(float(value))

@@ -11,6 +11,7 @@ on several machines (--first) and joined (--join).
 import argparse
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -19,7 +20,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from search.command_line.telemetry import silence_telemetry
 
 if TYPE_CHECKING:
     from benchmarks.curve_table import CurveRow, CurveTable
+    from benchmarks.curve_training import CurveTraining
     from search.plan.search_plan import SearchPlan
     from search.space.config import SearchConfig
     from trainables.context import TrialContext
@@ -54,6 +56,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--configs", type=int, default=300, metavar="N", help="how many to draw (default: 300)")
     parser.add_argument("--first", type=int, default=0, metavar="I", help="number of the first one (default: 0)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train (default: 1)")
+    parser.add_argument(
+        "--test",
+        choices=("all", "best"),
+        default="all",
+        help="score test after every epoch (default), or where validation Dice is a new best and after the last epoch",
+    )
     parser.add_argument("--join", type=Path, nargs="+", default=[], metavar="FILE", help="take these files' rows too")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl.gz", help="the table")
     return parser
@@ -82,7 +90,7 @@ def make_table(given: argparse.Namespace) -> None:
     options = {name: getattr(given, name) for name in _PLAN_OPTIONS}
     plan = make_plan(SearchOptions(**options | {"pathology_weights": tuple(given.pathology_weights)}))
     context = make_context(plan)
-    table = CurveTable(describe(plan, context))
+    table = CurveTable({**describe(plan, context), "test_epochs": given.test})
     for path in [*([given.out] if given.out.exists() else []), *given.join]:
         table.take_rows(read_table(path), path)
     missing = list_missing(table, plan.config, given.seed, given.first, given.configs)
@@ -189,7 +197,8 @@ def _train_all(
     given: argparse.Namespace,
 ) -> None:
     """Trains configurations, with one worker in this process, and writes the table after each."""
-    started, rows = time.monotonic(), _train_each(missing, context, test, given.workers)
+    training = functools.partial(_make_training, context, test, given.test == "all")
+    started, rows = time.monotonic(), _train_each(missing, training, given.workers)
     with contextlib.closing(rows):
         for number, (key, row) in enumerate(rows, start=1):
             table.rows[key] = dataclasses.replace(row, key=key, seed=given.seed)
@@ -201,17 +210,15 @@ def _train_all(
 
 
 def _train_each(
-    missing: "Mapping[int | str, Mapping[str, Scalar]]", context: "TrialContext", test: Sequence[str], n_workers: int
+    missing: "Mapping[int | str, Mapping[str, Scalar]]", make: "Callable[[], CurveTraining]", n_workers: int
 ) -> "Generator[tuple[int | str, CurveRow], None, None]":
     """Yields each configuration's row when it is there."""
     if n_workers == 1:
-        from benchmarks.curve_training import CurveTraining
-
-        training = CurveTraining(context, test)
+        training = make()
         for key, params in missing.items():
             yield key, training.train(params)
         return
-    pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _start_worker, (context, test))
+    pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _start_worker, (make,))
     try:
         futures = {pool.submit(_train, params): key for key, params in missing.items()}
         for future in as_completed(futures):
@@ -224,12 +231,16 @@ def _train_each(
 _worker: Any = None
 
 
-def _start_worker(context: "TrialContext", test: Sequence[str]) -> None:
-    global _worker
+def _make_training(context: "TrialContext", test: Sequence[str], tests_all: bool) -> "CurveTraining":
     from benchmarks.curve_training import CurveTraining
 
+    return CurveTraining(context, test, tests_all)
+
+
+def _start_worker(make: "Callable[[], CurveTraining]") -> None:
+    global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = CurveTraining(context, test)
+    _worker = make()
 
 
 def _end_with_parent() -> None:
