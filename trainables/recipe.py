@@ -126,10 +126,31 @@ class AdapterRecipe:
 
 @dataclass(frozen=True)
 class OptimRecipe:
-    """AdamW, linear warm-up by steps, cosine decay; layer-wise decay as in BEiT (Bao et al. 2022, arXiv 2106.08254)."""
+    """AdamW, linear warm-up by steps, a schedule, an average of the weights.
+
+    Layer-wise decay: BEiT, Bao et al. 2022 (arXiv 2106.08254); warm-up-stable-decay: MiniCPM, Hu et al. 2024
+    (arXiv 2404.06395), Haegele et al. 2024 (arXiv 2405.18392); average: Polyak and Juditsky 1992.
+    """
 
     lr: float = _rule(1e-3, "peak learning rate", 1e-8, 1.0)
-    lr_end_fraction: float = _rule(0.1, "learning rate at the end, as a fraction of the peak", 0.0, 1.0)
+    update_lr: float = _rule(
+        0.0,
+        "peak rate at which the adapters' updates grow: their learning rate is this over their scale (alpha / rank; "
+        "rslora: alpha / sqrt(rank)), and optim.lr is that of all else; 0: optim.lr for all; no effect on none and "
+        "bottleneck",
+        0.0,
+        1.0,
+    )
+    schedule: str = _rule(
+        "cosine",
+        "learning rate after the warm-up: cosine falls all the time; wsd (warm-up, stable, decay) stays at the peak "
+        "and falls at the end; constant stays",
+        choices=("cosine", "wsd", "constant"),
+    )
+    lr_end_fraction: float = _rule(
+        0.1, "learning rate at the end, as a fraction of the peak; no effect on constant", 0.0, 1.0
+    )
+    decay_fraction: float = _rule(0.2, "wsd: share of all steps in which the learning rate falls", 0.0, 1.0)
     warmup_fraction: float = _rule(
         0.1, "share of all steps that warm up; no effect with warmup_steps or warmup_epochs", 0.0, 0.9
     )
@@ -145,6 +166,13 @@ class OptimRecipe:
     weight_decay: float = _rule(0.01, "AdamW's decoupled weight decay", 0.0, 10.0)
     grad_clip: float = _rule(1.0, "greatest norm of the gradient; 0 switches clipping off", 0.0, 1e6)
     batch_size: int = _rule(4, "regions a step", 1, 1024)
+    ema_decay: float = _rule(
+        0.0,
+        "decay a step of a running average of everything that is trained; with it the average is validated, saved and "
+        "exported; 0 switches it off",
+        0.0,
+        0.99999,
+    )
 
 
 @dataclass(frozen=True)

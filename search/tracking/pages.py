@@ -18,6 +18,7 @@ Each search is a parent run; nested in it are its trials, the measured zero-shot
 (tag `run_kind`: `search`, `trial`, `zeroshot`, `recorded`).
 
 - `val_dice`: Dice on the validation images; the run `zeroshot` is the bar in that chart.
+- `val_loss`: cross-entropy plus Dice loss of the same masks before they are cut, the same for every recipe.
 - `dice_minus_zeroshot`: above 0 the trial beats zero-shot SAM2 on validation.
 - `bar_recorded`: 0.517, zero-shot SAM2 on the *test* images of BCSS, for orientation only.
 """

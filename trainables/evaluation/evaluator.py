@@ -1,7 +1,7 @@
 """The one evaluator: scores a model on regions under a protocol, with one encoder pass per region and view."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -25,10 +25,19 @@ from trainables.protocol.tta import average_views, restore_maps, transform_maps,
 # Objects decoded at once; bounds memory if a region has hundreds of components.
 MAX_OBJECTS_PER_PASS = 64
 
+# Called with a region and a logit map of each of its pairs, "pairs h4 w4": above 0 where the pair's mask would be.
+OnLogits = Callable[[RegionPlan, Tensor], None]
 
-def evaluate(model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4) -> Scores:
+
+def evaluate(
+    model: SAM2Base,
+    regions: EvaluationSet,
+    device: torch.device,
+    regions_per_pass: int = 4,
+    on_logits: OnLogits | None = None,
+) -> Scores:
     """Scores a model on every (region, class) pair; see :func:`predict_masks`."""
-    return collect_scores(regions, predict_masks(model, regions, device, regions_per_pass))
+    return collect_scores(regions, predict_masks(model, regions, device, regions_per_pass, on_logits))
 
 
 def collect_scores(regions: EvaluationSet, predictions: Iterable[tuple[RegionPlan, list[BoolMask]]]) -> Scores:
@@ -62,9 +71,15 @@ def collect_scores(regions: EvaluationSet, predictions: Iterable[tuple[RegionPla
 
 @torch.no_grad()
 def predict_masks(
-    model: SAM2Base, regions: EvaluationSet, device: torch.device, regions_per_pass: int = 4
+    model: SAM2Base,
+    regions: EvaluationSet,
+    device: torch.device,
+    regions_per_pass: int = 4,
+    on_logits: OnLogits | None = None,
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields each region's plan and its cleaned masks, one per class, at the scored size.
+
+    ``on_logits`` is called with what the masks were made from, before each region is yielded.
 
     The encoder takes so many regions at once, and sees each once under each view of the protocol's test-time
     augmentation. The model, on the device, is in evaluation mode while this runs; its former mode is then restored. It
@@ -79,7 +94,7 @@ def predict_masks(
             with autocast(device):
                 features = {view: encode_images(model, transform_maps(images, view)) for view in regions.protocol.tta}
             for position, plan in enumerate(plans):
-                yield plan, _predict_region(model, regions, plan, features, position)
+                yield plan, _predict_region(model, regions, plan, features, position, on_logits)
     finally:
         model.train(was_training)
 
@@ -91,21 +106,40 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def _predict_region(
-    model: SAM2Base, regions: EvaluationSet, plan: RegionPlan, features: Mapping[str, ImageFeatures], position: int
+    model: SAM2Base,
+    regions: EvaluationSet,
+    plan: RegionPlan,
+    features: Mapping[str, ImageFeatures],
+    position: int,
+    on_logits: OnLogits | None,
 ) -> list[BoolMask]:
     size, protocol = regions.size(plan.index), regions.protocol
     if protocol.is_auto:
         with autocast(features[protocol.tta[0]].embedding.device):
-            named = name_pixels(segment_classes(model, features, position), size)
+            logits = segment_classes(model, features, position)
+        if on_logits is not None:
+            on_logits(plan, _contrast(torch.from_numpy(logits)))
+        named = name_pixels(logits, size)
         return [named == order for order in range(len(plan.pairs))]
     united = np.zeros((len(plan.pairs), *size), bool)
+    maps: dict[int, Tensor] = {}
     for objects in _group_objects(plan.objects):
         logits = select_best_mask(*decode_objects(model, objects, features, position, size, protocol.multimask))
         for item, small in zip(objects, logits, strict=True):
+            if on_logits is not None:
+                maps[item.pair] = torch.maximum(maps[item.pair], small) if item.pair in maps else small
             # One at a time: at full size the masks of a whole pass could fill a GPU.
             full = F.interpolate(small[None, None], size, mode="bilinear", align_corners=False)[0, 0]
             united[item.pair] |= (full > protocol.threshold).cpu().numpy()
+    if on_logits is not None:
+        on_logits(plan, torch.stack([maps[pair] for pair in range(len(plan.pairs))]))
     return [clean_mask(mask, protocol) for mask in united]
+
+
+def _contrast(logits: Float[Tensor, "names h4 w4"]) -> Float[Tensor, "names h4 w4"]:
+    """Returns, for each name, the logit of its softmax probability: its own against those of all others together."""
+    others = [torch.cat([logits[:name], logits[name + 1 :]]) for name in range(len(logits))]
+    return logits - torch.stack([other.logsumexp(0) for other in others])
 
 
 def _group_objects(objects: Sequence[ObjectPlan]) -> Iterator[list[ObjectPlan]]:

@@ -83,6 +83,8 @@ def take_step(state: TrainingState, batch: Batch, lr: float) -> Losses:
         trained = [parameter for parameter in state.adapted.parameters() if parameter.requires_grad]
         torch.nn.utils.clip_grad_norm_(trained, state.recipe.optim.grad_clip)
     state.optimizer.step()
+    if state.average is not None:
+        state.average.update(state.step)
     state.step += 1
     return losses
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from trainables.adapters.adapted_model import (
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
 from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
-from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
 from trainables.evaluation.evaluator import evaluate
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.class_prompts import (
@@ -30,11 +31,14 @@ from trainables.model.class_prompts import (
     start_class_prompts,
 )
 from trainables.model.fusion import add_fusion
+from trainables.protocol.background import BACKGROUND_ID, split_classes
 from trainables.protocol.scores import Scores
+from trainables.protocol.spec import find_valid
 from trainables.recipe import Recipe
+from trainables.training.averages import WeightAverage
 from trainables.training.batches import TrainingRegions, iterate_batches
-from trainables.training.class_weights import weigh_classes
 from trainables.training.engine import EpochReport, train_epoch
+from trainables.training.losses import compute_validation_loss, weigh_classes
 from trainables.training.optim import build_optimizer
 from trainables.training.regularisers import start_regularisers
 from trainables.training.schedule import build_schedule
@@ -66,6 +70,7 @@ class FineTune:
             build_schedule(recipe.optim, n_steps, context.max_epochs),
             start_regularisers(adapted, recipe.regularise, context.seed),
             class_weights.to(device),
+            average=WeightAverage(adapted, recipe.optim.ema_decay) if recipe.optim.ema_decay else None,
         )
         self.n_trained = count_parameters(adapted)[0]
 
@@ -90,18 +95,51 @@ class FineTune:
         batches = iterate_batches(regions, context.n_workers, pin_memory=state.device.type == "cuda")
         return train_epoch(state, batches)
 
-    def evaluate(self, regions: EvaluationSet) -> Scores:
-        """Scores the model on regions."""
-        return evaluate(get_base(self.state.adapted), regions, self.state.device)
+    def evaluate(self, regions: EvaluationSet, averaged: bool = True) -> Scores:
+        """Scores the model on regions: the average of its weights, where the recipe has one and it is wanted."""
+        with self._use_average() if averaged else nullcontext():
+            return evaluate(get_base(self.state.adapted), regions, self.state.device)
+
+    def validate(self, regions: EvaluationSet) -> tuple[Scores, float]:
+        """Returns the scores of :meth:`evaluate`, and the mean loss of their pairs from the same masks before any cut.
+
+        The targets are the whole classes, every fourth pixel each way: the resolution of the model's own masks.
+        """
+        losses: list[Tensor] = []
+
+        def add_losses(plan: RegionPlan, logits: Tensor) -> None:
+            targets, valid = self._list_targets(regions, plan)
+            losses.append(compute_validation_loss(logits.cpu(), targets, valid))
+
+        with self._use_average():
+            scores = evaluate(get_base(self.state.adapted), regions, self.state.device, on_logits=add_losses)
+        return scores, float(torch.cat(losses).mean())
+
+    def _list_targets(self, regions: EvaluationSet, plan: RegionPlan) -> tuple[Tensor, Tensor]:
+        """Returns a region's planned classes, and which pixels count, as 0 and 1."""
+        mask, ids = self.store.mask_resized(plan.index)[2::4, 2::4], list(self.store.classes)
+        valid = find_valid(mask, self.store.ignore_ids, regions.protocol)
+        order = [len(ids) if pair.class_id == BACKGROUND_ID else ids.index(pair.class_id) for pair in plan.pairs]
+        targets = torch.from_numpy(split_classes(mask, ids, valid)[order]).float()
+        return targets, torch.ones(mask.shape) if valid is None else torch.from_numpy(valid).float()
+
+    def _use_average(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.state.average is None else self.state.average.put_in_place()
 
     def save(self, folder: Path) -> None:
-        """Writes the adapter as PEFT does, class prompts if any, the recipe, and what training needs to resume."""
+        """Writes the adapter as PEFT does, class prompts if any, the recipe, and what training needs to resume.
+
+        With an average, it is what is written; the weights that training goes on with are in the state file.
+        """
         state = self.state
-        save_adapters(state.adapted, folder / ADAPTER_FOLDER)
-        if (prompts := find_class_prompts(get_base(state.adapted))) is not None:
-            save_class_prompts(prompts, folder)
+        with self._use_average():
+            save_adapters(state.adapted, folder / ADAPTER_FOLDER)
+            if (prompts := find_class_prompts(get_base(state.adapted))) is not None:
+                save_class_prompts(prompts, folder)
         (folder / RECIPE_FILE).write_text(json.dumps(state.recipe.to_flat(), indent=1))
         saved = {"optimizer": state.optimizer.state_dict(), "optimizer_steps": state.step}
+        if state.average is not None:
+            saved["live_weights"] = state.average.copy_live()
         torch.save(saved, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
@@ -113,3 +151,6 @@ class FineTune:
         saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
         self.state.optimizer.load_state_dict(saved["optimizer"])
         self.state.step = saved["optimizer_steps"]
+        if self.state.average is not None:
+            self.state.average.take_live()
+            self.state.average.load_live(saved["live_weights"])

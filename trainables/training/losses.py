@@ -4,6 +4,7 @@ The definitions follow ``training/loss_fns.py`` of the SAM2 repository (Ravi et 
 focal loss is Lin et al. 2017 (arXiv 1708.02002), the soft Dice loss Milletari et al. 2016 (arXiv 1606.04797).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.data.store import RegionStore
 from trainables.model.forward import MaskOutputs
 
 
@@ -133,3 +135,30 @@ def compute_loss(
     for factor, part in zip(factors, parts, strict=True):
         total = total + factor * part
     return LossParts(total, *parts)
+
+
+def compute_validation_loss(
+    logits: Float[Tensor, "pairs h4 w4"], targets: Float[Tensor, "pairs h4 w4"], valid: Float[Tensor, "h4 w4"]
+) -> Float[Tensor, " pairs"]:
+    """Returns the loss of each class's mask in one region: cross-entropy plus soft Dice (if the class is there).
+
+    That is nnU-Net's (Isensee et al. 2021), whatever a recipe trains with, so that trials can be compared. Targets and
+    ``valid`` are as in :func:`compute_loss`.
+    """
+    counted = valid.expand_as(logits)
+    dice = dice_loss(logits, targets, counted) * (targets.flatten(-2).sum(-1) > 0)
+    return focal_loss(logits, targets, gamma=0.0, alpha=-1.0, valid=counted) + dice
+
+
+def weigh_classes(store: RegionStore, names: Iterable[str], strength: float) -> Float[Tensor, " classes"]:
+    """Weighs each class by a power of its inverse pixel frequency in the named training regions.
+
+    Strength 1 gives the recorded weights (the most frequent class over this one), 0 weighs all alike. They are scaled
+    so that a (region, class) pair of the training set weighs 1 on average: the learning rate keeps its meaning.
+    """
+    pixels = store.class_pixels[[store.index(name) for name in names]]
+    totals = pixels.sum(axis=0).clip(min=1)
+    weights = (totals.max() / totals) ** strength
+    objects = (pixels > 0).sum(axis=0)
+    mean = float((weights * objects).sum() / objects.sum()) if objects.any() else 1.0
+    return torch.tensor(weights / mean, dtype=torch.float32)

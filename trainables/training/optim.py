@@ -1,11 +1,13 @@
-"""AdamW with layer-wise decay of the learning rate."""
+"""AdamW with layer-wise decay of the learning rate, and a rate of their own for adapters' updates."""
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from trainables.recipe import OptimRecipe
+from trainables.training.regularisers import list_scaled_layers
 
 _BLOCK = re.compile(r"(?:^|\.)image_encoder\.trunk\.blocks\.(\d+)\.")
 _TRUNK = re.compile(r"(?:^|\.)image_encoder\.trunk\.")
@@ -22,7 +24,10 @@ def build_optimizer(model: nn.Module, recipe: OptimRecipe) -> torch.optim.AdamW:
 
     The model may be bare or adapted; parameters that do not require a gradient are left out.
     """
-    scales = list_lr_scales(model, recipe.layer_decay)
+    scales: Mapping[str, float] = list_lr_scales(model, recipe.layer_decay)
+    if recipe.update_lr:
+        ratio, update_scales = recipe.update_lr / recipe.lr, list_update_scales(model)
+        scales = {name: scale * ratio / update_scales.get(name, ratio) for name, scale in scales.items()}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -55,3 +60,20 @@ def list_lr_scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
     n_blocks = max(blocks.values(), default=-1) + 1
     depths = {name: n_blocks - blocks.get(name, -1) if _TRUNK.search(name) else 0 for name in names}
     return {name: layer_decay**depth for name, depth in depths.items()}
+
+
+def list_update_scales(model: nn.Module) -> dict[str, float]:
+    """Returns by what each adapter's update is multiplied, by the names of its parameters; DoRA's magnitudes have none.
+
+    Adam's steps have the length of the learning rate, whatever the gradient: an update grows by the product of rate and
+    scale, which cannot be searched well by its parts (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732; LoRA+, Hayou et al.
+    2024, arXiv 2402.12354). Divided by the scale, the rate alone says how fast.
+    """
+    layers = {id(layer): layer.scaling for layer in list_scaled_layers(model)}
+    return {
+        f"{name}.{inner}": next(iter(layers[id(layer)].values()))
+        for name, layer in model.named_modules()
+        if id(layer) in layers
+        for inner, _ in layer.named_parameters()
+        if "base_layer." not in inner and "magnitude" not in inner
+    }

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trainables.adapters.adapted_model import AdaptedModel
 from trainables.recipe import Recipe
+from trainables.training.averages import WeightAverage
 from trainables.training.micro_batches import MicroBatches
 from trainables.training.regularisers import Regularisers
 from trainables.training.schedule import Schedule
@@ -22,6 +23,7 @@ class TrainingState:
         optimizer: Over the trained parameters.
         class_weights: Weight of each class's objects in the loss, on the device.
         micro_batches: Splits batches that the memory does not hold; remembers how far.
+        average: Of the trained weights over the steps; None where the recipe has none.
         step: Optimizer steps taken so far, which is the number of the next one, counted from 0.
     """
 
@@ -33,4 +35,5 @@ class TrainingState:
     regularisers: Regularisers
     class_weights: Float[Tensor, " classes"]
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
+    average: WeightAverage | None = None
     step: int = 0

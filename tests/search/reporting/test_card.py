@@ -74,6 +74,11 @@ def test_figures_stand_beside_the_bar_under_their_protocol(
         ({}, {"scale": 0.0}, "`sam2.pt` holds the zero-shot weights"),
         ({}, {}, "`sam2.pt` holds the merged weights"),
         ({}, {"n_finalists": 0}, "It was not confirmed with other seeds."),
+        (
+            {},
+            {"params": {"optim.ema_decay": 0.95}},
+            "the running average of those that training went through (decay 0.95",
+        ),
     ],
 )
 def test_the_outcome_is_named(

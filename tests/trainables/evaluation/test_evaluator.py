@@ -129,6 +129,24 @@ def named_nano(tissue_store: RegionStore) -> SAM2Base:
     return model
 
 
+@pytest.mark.parametrize("protocol", ["components", "auto"])
+def test_logits_that_are_handed_out_are_those_of_the_masks(
+    named_nano: SAM2Base, tissue_store: RegionStore, protocol: str
+) -> None:
+    kept: list[tuple[RegionPlan, torch.Tensor]] = []
+    # A model's own size, so that maps and masks have one geometry; without clean-up they are one answer.
+    plain = dataclasses.replace(PROTOCOLS[protocol], keep_largest=False, closing_px=0, score_px=256)
+    regions = EvaluationSet(tissue_store, ["r0.png", "r1.png"], plain)
+    found = list(predict_masks(named_nano, regions, CPU, on_logits=lambda plan, maps: kept.append((plan, maps))))
+    assert [plan for plan, _ in kept] == [plan for plan, _ in found]
+    for (_, maps), (_, masks) in zip(kept, found, strict=True):
+        shown = torch.nn.functional.interpolate(maps[None], (256, 256), mode="bilinear")[0].numpy()
+        ours = shown == shown.max(axis=0) if plain.is_auto else shown > plain.threshold
+        assert (ours == np.stack(masks)).mean() > 0.99
+        if plain.is_auto:
+            assert torch.allclose(maps.sigmoid().sum(0), torch.ones(64, 64), atol=1e-5)
+
+
 SCORE_AFRESH = """
 import json, sys, torch
 from pathlib import Path

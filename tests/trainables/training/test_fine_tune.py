@@ -4,9 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainables.adapters.adapted_model import get_base
 from trainables.context import TrialContext
 from trainables.data.splits import Fold
+from trainables.data.store import RegionStore
+from trainables.evaluation.candidates import load_adapted
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluator import evaluate
 from trainables.model.weights import load_model
+from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe, Scalar
 from trainables.training.fine_tune import FineTune
 
@@ -32,6 +38,7 @@ def start(context: TrialContext, **values: Scalar) -> FineTune:
         {"regularise__distill": 1.0, "regularise__l2_start": 0.1, "regularise__drop": 0.8},
         {"optim__layer_decay": 0.6, "optim__warmup_epochs": 0.5},
         {**WHOLE_ENCODER, "optim__layer_decay": 0.6, "regularise__l2_start": 0.1},
+        {"adapter__kind": "dora", "optim__ema_decay": 0.9, "optim__schedule": "wsd", "optim__update_lr": 1e-3},
     ],
 )
 def test_a_resumed_fine_tune_goes_on_exactly(context: TrialContext, tmp_path: Path, values: dict[str, Scalar]) -> None:
@@ -47,12 +54,32 @@ def test_a_resumed_fine_tune_goes_on_exactly(context: TrialContext, tmp_path: Pa
     assert report.losses == reports[1].losses and report.lr == reports[1].lr
     theirs = dict(whole.state.adapted.named_parameters())
     assert all(torch.equal(value, theirs[name]) for name, value in resumed.state.adapted.named_parameters())
+    if whole.state.average is not None and resumed.state.average is not None:
+        with whole.state.average.put_in_place(), resumed.state.average.put_in_place():
+            theirs = dict(whole.state.adapted.named_parameters())
+            assert all(torch.equal(value, theirs[name]) for name, value in resumed.state.adapted.named_parameters())
     ours, expected = resumed.state.optimizer.param_groups, whole.state.optimizer.param_groups
     assert [(g["lr"], g["lr_scale"]) for g in ours] == [(g["lr"], g["lr_scale"]) for g in expected]
     # The start is where the fine-tune began, not what was loaded.
     assert all(torch.equal(value, begun[name]) for name, value in resumed.state.regularisers.start.items())
     if begun:
         assert report.losses["l2_start"] > 0
+
+
+def test_the_average_is_what_is_scored_and_saved_and_training_goes_on_as_without(
+    context: TrialContext, tissue_store: RegionStore, tmp_path: Path
+) -> None:
+    context = replace(context, protocol=PROTOCOLS["auto"])
+    regions = EvaluationSet(tissue_store, tissue_store.names[3:4], context.protocol)
+    plain, averaged = (start(context, class_prompts__tokens=1, optim__ema_decay=decay) for decay in (0.0, 0.9))
+    for epoch in range(N_EPOCHS):
+        assert plain.train_epoch(epoch).losses == averaged.train_epoch(epoch).losses
+    scores, loss = averaged.validate(regions)
+    assert averaged.evaluate(regions) == scores != plain.evaluate(regions)
+    raw, raw_loss = plain.validate(regions)
+    assert averaged.evaluate(regions, averaged=False) == raw and loss != raw_loss and min(loss, raw_loss) > 0
+    averaged.save(tmp_path)
+    assert evaluate(get_base(load_adapted(context, tmp_path)), regions, torch.device("cpu")) == scores
 
 
 def test_a_strong_pull_to_the_start_keeps_the_model_near_it(context: TrialContext) -> None:

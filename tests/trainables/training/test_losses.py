@@ -1,10 +1,21 @@
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
+from trainables.data.store import RegionStore
 from trainables.model.forward import MaskOutputs
-from trainables.training.losses import LossWeights, compute_loss, dice_loss, focal_loss, measure_iou
+from trainables.training.losses import (
+    LossWeights,
+    compute_loss,
+    compute_validation_loss,
+    dice_loss,
+    focal_loss,
+    measure_iou,
+    weigh_classes,
+)
 
 LN2, LN3 = math.log(2), math.log(3)
 
@@ -215,3 +226,45 @@ def test_all_valid_equals_no_mask_and_none_valid_is_finite() -> None:
     empty = compute_loss(outputs, target, ones, LossWeights(), torch.zeros_like(target))
     assert [float(part) for part in full] == pytest.approx([float(part) for part in plain])
     assert all(math.isfinite(part) for part in empty)
+
+
+def test_validation_s_loss_is_cross_entropy_and_dice_of_what_counts() -> None:
+    targets = torch.tensor([[[1.0, 1.0, 0.0, 0.0]], [[0.0] * 4]])  # a class that is there, and one that is not
+    valid = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    zero = torch.zeros(2, 1, 4)
+    # Probabilities of 1/2: overlap 1 of 1.5 + 2 with one pixel of smoothing; cross-entropy ln 2.
+    assert compute_validation_loss(zero, targets, valid).tolist() == pytest.approx([LN2 + 1 - 3 / 4.5, LN2])
+    right = torch.where(targets > 0, 20.0, -20.0)
+    right[..., 3] = 20.0  # does not count
+    assert compute_validation_loss(right, targets, valid).tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert compute_validation_loss(-right, targets, valid)[0] > 10
+
+
+@pytest.fixture
+def bcss_like(write_store: Callable[..., RegionStore]) -> RegionStore:
+    """One region of 100 x 100 px with BCSS's published pixel shares, and one of tumor alone."""
+    shares = {1: 3380, 2: 2620, 4: 690, 3: 590, 18: 50}
+    mask = np.zeros(10_000, np.uint8)
+    mask[: sum(shares.values())] = np.repeat(list(shares), list(shares.values()))
+    names = {1: "tumor", 2: "stroma", 3: "lymphocyte", 4: "necrosis", 18: "blood_vessel"}
+    tumor = np.zeros((100, 100), np.uint8)
+    tumor[:20] = 1
+    return write_store({"all": mask.reshape(100, 100), "tumor": tumor}, names, ignore=(0,))
+
+
+def test_full_strength_gives_the_recorded_class_weights_also_where_a_class_lacks(bcss_like: RegionStore) -> None:
+    weights = weigh_classes(bcss_like, ["all.png"], 1.0)
+    assert list(bcss_like.classes) == [1, 2, 3, 4, 18]
+    assert (weights / weights[0]).tolist() == pytest.approx([1.0, 1.3, 5.7, 4.9, 67.6], rel=0.02)
+    assert float(weights.mean()) == pytest.approx(1)
+    weights = weigh_classes(bcss_like, ["tumor.png"], 1.0)
+    assert float(weights[0]) == 1 and torch.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_objects_weigh_1_on_average(bcss_like: RegionStore, strength: float) -> None:
+    weights = weigh_classes(bcss_like, ["all.png", "tumor.png"], strength)
+    objects = torch.tensor([2.0, 1, 1, 1, 1])
+    assert float((weights * objects).sum() / objects.sum()) == pytest.approx(1)
+    assert float(weights[4] / weights[0]) == pytest.approx((5380 / 50) ** strength, rel=1e-5)
+    assert strength > 0 or weights.tolist() == [1, 1, 1, 1, 1]

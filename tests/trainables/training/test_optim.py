@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from sam2.modeling.sam2_base import SAM2Base
@@ -49,6 +51,23 @@ def test_what_is_put_into_a_block_decays_with_it(kind: str) -> None:
         if "mask_decoder" in name:
             assert found[id(parameter)] == 1
     assert any("trunk.blocks.0." in name for name in trained) and any("mask_decoder" in name for name in trained)
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("lora", 4.0), ("rslora", 8.0), ("dora", 4.0), ("lokr", 4.0)])
+def test_updates_have_a_rate_of_their_own_whatever_their_scale(kind: str, scale: float) -> None:
+    adapted = attach_adapters(load_model("nano", None), AdapterRecipe(kind=kind, rank=4, alpha=16.0), seed=0)
+    recipe = OptimRecipe(lr=1e-3, layer_decay=0.5)
+    plain = list_rates(build_optimizer(adapted, recipe), adapted)
+    ours = list_rates(build_optimizer(adapted, dataclasses.replace(recipe, update_lr=2e-3)), adapted)
+    factors = {name: ours[name] / plain[name] for name in plain}
+    is_factor = {name: "lora_A" in name or "lora_B" in name or "lokr_" in name for name in plain}
+    assert {True, False} == set(is_factor.values())
+    assert all(factors[name] == pytest.approx(2 / scale if is_factor[name] else 1) for name in plain)
+
+
+def list_rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, float]:
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    return {name: rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
 
 
 def test_each_group_gets_its_scale_of_the_learning_rate(nano: SAM2Base) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from trainables.training.schedule import build_schedule
 RECIPE = OptimRecipe(lr=1e-3, lr_end_fraction=0.1, warmup_fraction=0.1)
 
 
-def list_lrs(n_steps: int, n_epochs: int = 1, **changes: float) -> list[float]:
+def list_lrs(n_steps: int, n_epochs: int = 1, **changes: Any) -> list[float]:
     schedule = build_schedule(dataclasses.replace(RECIPE, **changes), n_steps, n_epochs)
     return [schedule.compute_lr(step) for step in range(n_steps)]
 
@@ -52,3 +53,15 @@ def test_steps_and_parts_of_an_epoch_may_warm_up() -> None:  # the recorded runs
     longer = list_lrs(10, warmup_steps=175)  # than the fine-tune: as steep
     assert longer == pytest.approx([1e-3 * (step + 1) / 175 for step in range(10)])
     assert list_lrs(40, 4, warmup_epochs=0.5).index(1e-3) == 4
+
+
+def test_warm_up_stable_decay_falls_at_the_end_alone_and_constant_never() -> None:
+    lrs = list_lrs(101, schedule="wsd", decay_fraction=0.16, warmup_fraction=0.1)  # 17 steps fall
+    assert lrs[10:84] == [1e-3] * 74 and lrs[:10] == list_lrs(101, warmup_fraction=0.1)[:10]
+    assert lrs[83:] == sorted(lrs[83:], reverse=True) and lrs[-1] == pytest.approx(1e-4)
+    shares = [1e-3 - (1e-3 - 1e-4) * (step / 17) ** 0.5 for step in range(18)]
+    assert lrs[83:] == pytest.approx(shares)
+    everything = list_lrs(20, schedule="wsd", decay_fraction=1.0, warmup_fraction=0.5)
+    assert everything.index(max(everything)) == 9 and everything[-1] == pytest.approx(1e-4)
+    assert list_lrs(101, schedule="constant", warmup_fraction=0.1)[10:] == [1e-3] * 91
+    assert set(list_lrs(9, schedule="wsd", decay_fraction=0.0, warmup_fraction=0.0)[:-1]) == {1e-3}
