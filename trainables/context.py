@@ -11,9 +11,13 @@ from trainables.recipe import Scalar
 ADAPTER_FOLDER = "adapter"
 RECIPE_FILE = "recipe.json"
 STATE_FILE = "state.pt"
+PATIENCE_FILE = "patience.json"
 SEED_KEY = "seed"
 # Keys of the result of a trial that ends itself: the reason, and whether the loss was not finite.
 FAILURE, DIVERGED = "failure", "diverged"
+# Keys of the last result of a trial that ends before its last epoch: why, a short sentence; and whether it ended itself
+# as one that is complete.
+STOPPED_BY, COMPLETE = "stopped_by", "complete"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class TrialContext:
             one split into ``train`` and ``val``.
         pathology_weights: Name of a pathology encoder -> its weights' file or hub id; other encoders have random
             weights.
+        patience: Epochs after which a trial ends as complete if its ``metric`` has not risen; 0 for never.
+        metric: Name of the figure in a trial's results that patience watches; larger is better.
     """
 
     model: str
@@ -46,6 +52,8 @@ class TrialContext:
     n_workers: int
     folds: tuple[Fold, ...] = ()
     pathology_weights: Mapping[str, str] = field(default_factory=dict)
+    patience: int = 0
+    metric: str = "val_dice"
 
     def list_folds(self) -> tuple[Fold, ...]:
         """Returns the folds: one without cross-validation."""

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,16 @@ import numpy as np
 import torch
 from ray import tune
 
-from trainables.context import DIVERGED, FAILURE, RECIPE_FILE, SEED_KEY, TrialContext
+from trainables.context import (
+    COMPLETE,
+    DIVERGED,
+    FAILURE,
+    PATIENCE_FILE,
+    RECIPE_FILE,
+    SEED_KEY,
+    STOPPED_BY,
+    TrialContext,
+)
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.files.manifest import seal_checkpoint
@@ -60,6 +69,7 @@ class SAM2Trainable(tune.Trainable):
         self.recipe = Recipe.from_flat({**context.fixed, **searched})
         own = dataclasses.replace(context, seed=int(config.get(SEED_KEY, context.seed)))
         self.val_scores: Scores | None = None
+        self.best_value, self.best_epoch = -math.inf, 0  # of what patience watches; epochs count from 1
         self.fits: list[FineTune] = []  # frees the last trial's models before the next ones are built
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -77,11 +87,15 @@ class SAM2Trainable(tune.Trainable):
             return {**self._name_nothing(), FAILURE: str(error), DIVERGED: True, "done": True}
         trained = time.perf_counter()
         pairs = zip(self.fits, self.val_sets, strict=True)
-        scores = [fit.evaluate(val_set) for fit, val_set in pairs if val_set is not None]
-        self.val_scores = join_scores(scores) if scores else None
+        found = [fit.validate(val_set) for fit, val_set in pairs if val_set is not None]
+        self.val_scores = join_scores([scores for scores, _ in found]) if found else None
+        figures = flatten_scores(self.val_scores, "val") if self.val_scores else {}
+        if found:
+            figures["val_loss"] = float(np.mean([loss for _, loss in found]))
         return {
             **flatten_reports(reports),
-            **(flatten_scores(self.val_scores, "val") if self.val_scores else {}),
+            **figures,
+            **self._lose_patience(figures),
             "trained_parameters": self.fits[0].n_trained,
             "seconds/train": trained - start,
             "seconds/validate": time.perf_counter() - trained,
@@ -91,7 +105,29 @@ class SAM2Trainable(tune.Trainable):
         """Returns NaN for each figure of validation, so that no checkpoint of such an epoch counts as the best."""
         kinds = ("val_dice", "val_iou")
         names = [*kinds, *(f"{kind}/{name}" for kind in kinds for name in self.classes), "val_dice_min_class"]
-        return {**dict.fromkeys(names, math.nan), "train_loss": math.nan, "trained_parameters": self.fits[0].n_trained}
+        names += ["val_loss", "train_loss"]
+        return {**dict.fromkeys(names, math.nan), "trained_parameters": self.fits[0].n_trained}
+
+    def _lose_patience(self, figures: Mapping[str, float]) -> dict[str, Any]:
+        """Returns what ends the trial if the best validation is too many epochs ago; those of the warm-up do not count.
+
+        The rule is early stopping with patience (Prechelt 1998).
+        """
+        context, epoch = self.context, self.iteration + 1
+        if not context.patience or context.metric not in figures:
+            return {}
+        if figures[context.metric] > self.best_value:
+            self.best_value, self.best_epoch = figures[context.metric], epoch
+        schedule = self.fits[0].state.schedule
+        warmup_epochs = math.ceil(schedule.lr_warmup_steps * context.max_epochs / schedule.n_steps)
+        waited = epoch - max(self.best_epoch, warmup_epochs)
+        if waited < context.patience or epoch >= context.max_epochs:
+            return {}
+        return {
+            STOPPED_BY: f"{context.metric} has not risen since epoch {self.best_epoch} (patience {context.patience})",
+            COMPLETE: True,
+            "done": True,
+        }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes every fold's fine-tune, in a folder for each if there are several."""
@@ -101,12 +137,17 @@ class SAM2Trainable(tune.Trainable):
             place.mkdir(exist_ok=True)
             fit.save(place)
         (folder / RECIPE_FILE).write_text(json.dumps(self.recipe.to_flat(), indent=1))
+        if self.context.patience:
+            (folder / PATIENCE_FILE).write_text(json.dumps({"value": self.best_value, "epoch": self.best_epoch}))
         seal_checkpoint(folder)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]  # never a dict here
         """Resumes from what :meth:`save_checkpoint` wrote."""
         for index, fit in enumerate(self.fits):
             fit.load(self.context.locate_fold(Path(checkpoint_dir), index))
+        if self.context.patience:
+            best = json.loads((Path(checkpoint_dir) / PATIENCE_FILE).read_text())
+            self.best_value, self.best_epoch = best["value"], best["epoch"]
 
 
 def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:

@@ -46,8 +46,9 @@ def check_sections(entries: Mapping[str, YamlNode], train: bool) -> None:
 
 def check_ineffective(entries: Mapping[str, YamlNode], train: bool, is_replay: bool) -> None:
     """Reports keys that do nothing in a file that trains nothing, or in a replay: a single, fixed trial."""
-    if not train and "max_epochs" in entries:
-        entries["max_epochs"].report("has no effect with train: false", "leave it out: zero-shot has no epochs")
+    for key in ("max_epochs", "patience"):
+        if not train and key in entries:
+            entries[key].report("has no effect with train: false", "leave it out: zero-shot has no epochs")
     if not train and "objective" in entries:
         what = "has no effect with train: false"
         entries["objective"].report(what, "leave it out: scores under several protocols are no ranking")

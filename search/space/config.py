@@ -46,6 +46,8 @@ class SearchConfig:
         objective: What is optimized; without training nothing is.
         num_trials: How many trials are started; at least 1, and 1 for a replay.
         max_epochs: Epochs of a trial that is not stopped early; at least 1, and 0 without training.
+        patience: Epochs after which a trial of the search ends as complete if its validation has not risen above its
+            best; those of the warm-up do not count. 0 for none.
         scheduler: When trials are stopped early; never in a replay or without training.
         sampler: How the next trial's values are chosen.
         fixed: Fields that are the same in all trials. A field that is neither in ``fixed`` nor in
@@ -62,6 +64,7 @@ class SearchConfig:
     objective: Objective = Objective()
     num_trials: int = 16
     max_epochs: int = 8
+    patience: int = 0
     scheduler: SchedulerConfig = SchedulerConfig()
     sampler: SamplerConfig = SamplerConfig()
     fixed: Mapping[str, Scalar] = field(default_factory=dict)
@@ -83,6 +86,7 @@ class SearchConfig:
         said |= {"objective": self.objective.to_plain()} if self.train else {}
         said |= {"num_trials": self.num_trials}
         said |= {"max_epochs": self.max_epochs} if self.train else {}
+        said |= {"patience": self.patience} if self.patience else {}
         said |= {"scheduler": self.scheduler.to_dict(), "sampler": self.sampler.to_dict()}
         said |= {"fixed": dict(self.fixed)}
         said |= {"space": {name: parameter.to_dict() for name, parameter in self.space.items()}}
@@ -142,6 +146,7 @@ def load_config(path: Path) -> SearchConfig:
         "objective": read_objective,
         "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1, high=MAX_COUNT),
         "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1, high=MAX_COUNT),
+        "patience": lambda node: node.read_int(SearchConfig.patience, low=0, high=MAX_COUNT),
         "scheduler": read_scheduler,
         "sampler": read_sampler,
     }

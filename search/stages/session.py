@@ -142,6 +142,8 @@ def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) 
         n_workers=resources.n_workers,
         folds=data.folds,
         pathology_weights=dict(model.pathology_weights),
+        patience=plan.config.patience,
+        metric=plan.config.objective.metric,
     )
     return SearchRecord(
         search_id=plan.name,

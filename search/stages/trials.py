@@ -1,5 +1,6 @@
 """Runs the trials of a search, those of known configurations, and those that train nothing."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -102,7 +103,8 @@ def run_listed(
         run.settle()
         return begun
     searcher, first = ListSearcher(new, going_on), [unfinished[trial_id][0] for trial_id in going_on]
-    run.fit(SAM2Trainable, context or session.context, searcher, len(new) + len(first), first)
+    whole = dataclasses.replace(context or session.context, patience=0)
+    run.fit(SAM2Trainable, whole, searcher, len(new) + len(first), first)
     return read_listed(run.folder)
 
 

@@ -27,7 +27,7 @@ from search.study.trial_attributes import (
     STARTING_POINT,
     read_curve,
 )
-from trainables.context import FAILURE
+from trainables.context import COMPLETE, FAILURE, STOPPED_BY
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class StudySearcher(Searcher):
 
     How a trial ends in the study:
 
-    - after all its epochs: COMPLETE, with the best value over them, since checkpoints are chosen by best epoch;
+    - after all its epochs, or where it ended itself as ``complete`` (the user attribute ``stopped_by`` says
+      why): COMPLETE, with the best value over them, since checkpoints are chosen by best epoch;
     - stopped before (by the scheduler, or when time ran out): PRUNED, with its curve;
     - after an exception, or a last value that is not finite: FAIL, with the user attribute ``reason``.
 
@@ -139,6 +140,9 @@ class StudySearcher(Searcher):
         self._set_attrs(trial, curve, reason)
         if reason is not None:
             study.tell(trial.number, state=TrialState.FAIL)
+        elif result and result.get(COMPLETE):
+            _thaw(study, trial).set_user_attr(STOPPED_BY, result[STOPPED_BY])
+            study.tell(trial.number, curve[self._pick_best(curve)])
         elif max(*curve, (result or {}).get("training_iteration", 0)) < self._max_epochs:
             study.tell(trial.number, state=TrialState.PRUNED)
         else:

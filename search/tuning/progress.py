@@ -26,6 +26,7 @@ class TrialRow:
     parameters: int | None = None
     ended: float | None = None
     failure: str = ""
+    is_complete: bool = False
 
 
 @dataclass

@@ -17,7 +17,7 @@ from search.space.objective import DICE, PARAMETERS
 from search.space.recorded_experiments import RECORDED_BAR
 from search.study.trial_attributes import FROM_TRIAL, NO_RESULT
 from search.tuning.progress import SearchProgress, TrialRow
-from trainables.context import FAILURE, SEED_KEY
+from trainables.context import COMPLETE, FAILURE, SEED_KEY
 
 # In the order in which they get room.
 SHOWN_PARAMETERS = {
@@ -73,6 +73,7 @@ class ProgressCallback(Callback):
         row.epoch = result.get("training_iteration", row.epoch)
         row.parameters = result.get(PARAMETERS, row.parameters)
         row.failure = str(result.get(FAILURE, ""))
+        row.is_complete = row.epoch >= self.progress.max_epochs or bool(result.get(COMPLETE))
         metric = self.progress.objective.metric
         if metric in result:  # a refit on all regions has nothing to validate on
             row.value = result[metric]
@@ -80,9 +81,9 @@ class ProgressCallback(Callback):
         self._redraw()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Marks the row as complete, or as stopped before its last epoch."""
+        """Marks the row as complete, or as stopped before its last epoch by something else than its own patience."""
         row = self._find_row(trial)
-        ended = "complete" if row.epoch >= self.progress.max_epochs else "stopped"
+        ended = "complete" if row.is_complete else "stopped"
         self._end(row, "failed" if row.failure else ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

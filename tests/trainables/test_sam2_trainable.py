@@ -93,6 +93,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start) -> None:
         "images_per_s",
         "val_dice",
         "val_iou",
+        "val_loss",
         "val_dice_min_class",
         *(f"val_{metric}/{name}" for metric in ("dice", "iou") for name in names),
         "trained_parameters",
@@ -101,7 +102,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start) -> None:
     }
     assert metrics["val_dice_min_class"] == min(metrics[f"val_dice/{name}"] for name in names)
     assert len(names) >= 3 and all(math.isfinite(value) for value in metrics.values())
-    assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("val_"))
+    assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith(("val_dice", "val_iou")))
     assert trial.fits[0].state.step == 2  # three regions, two a step
 
 
@@ -136,6 +137,21 @@ def test_a_resumed_trial_goes_on_exactly_as_an_uninterrupted_one(start: Start, w
         weights = copy_weights(uninterrupted)
         assert all(torch.equal(value, weights[name]) for name, value in copy_weights(resumed).items())
         assert resumed.fits[0].state.step == uninterrupted.fits[0].state.step
+
+
+def test_patience_ends_a_trial_as_complete_after_its_warm_up_and_across_a_stop(start: Start, tmp_path: Path) -> None:
+    # With no learning rate to speak of the first epoch is the best one.
+    still, changes = {**CONFIG, "optim.lr": 1e-8}, {"max_epochs": 6, "patience": 1}
+    waits = start({**still, "optim.warmup_epochs": 2.0}, **changes)
+    results = [waits.train() for _ in range(3)]
+    assert [result["done"] for result in results] == [False, False, True]
+    assert results[2]["complete"] and results[2]["stopped_by"] == "val_dice has not risen since epoch 1 (patience 1)"
+    trial = start(still, **changes)
+    assert not trial.train()["done"]
+    saved = trial.save(str(tmp_path / "checkpoint"))
+    resumed = start(still, **changes)
+    resumed.restore(saved)
+    assert resumed.train()["done"]
 
 
 def test_loading_workers_change_nothing(start: Start, whole: Whole) -> None:

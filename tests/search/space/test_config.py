@@ -87,7 +87,7 @@ def test_everything_that_a_file_says_is_read(tmp_path: Path) -> None:
         MINIMAL,
         WHOLE,
         MINIMAL + "objective: [val_dice, trained_parameters]\n",
-        MINIMAL + "scheduler: {kind: none}\nsampler: {kind: random}\n",
+        MINIMAL + "scheduler: {kind: none}\nsampler: {kind: random}\npatience: 3\n",
     ],
 )
 def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
@@ -105,6 +105,7 @@ def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
         ("space:\n", "1 space", "must be a mapping, but got nothing"),
         (MINIMAL + "num_trails: 4\n", "3 num_trails", "did you mean 'num_trials'?"),
         (MINIMAL + "num_trials: 0\n", "3 num_trials", "at least 1, but got 0"),
+        (MINIMAL + "patience: -1\n", "3 patience", "at least 0, but got -1"),
         (MINIMAL + "max_epochs: true\n", "3 max_epochs", "whole number"),
         (MINIMAL + "max_epochs: 2.5\n", "3 max_epochs", "2.5 (float)"),
         (MINIMAL + "max_epochs: '8'\n", "3 max_epochs", "write 8, without quotes"),

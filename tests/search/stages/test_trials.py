@@ -35,11 +35,13 @@ def test_only_what_has_not_ended_is_trained(
     started: list[Any] = []
 
     def fit(run: TuneRun, trainable: Any, context: Any, searcher: Any, num_samples: int, first: Any) -> None:
+        assert not context.patience
         started.append(([each.trial_id for each in first], num_samples))
 
     monkeypatch.setattr(TuneRun, "fit", fit)
     write_trial(session.plan.folder / "confirmation", "a", [0.5, 0.6], kept, {"seed": 1})
-    session = dataclasses.replace(session, is_resumed=True)
+    patient = dataclasses.replace(session.record.context, patience=1)
+    session = dataclasses.replace(session, is_resumed=True, record=dataclasses.replace(session.record, context=patient))
     listed = run_listed(session, BAR, [{"seed": 1}, *new], "confirmation", epochs=2)
     assert [dict(each.config) for each in listed] == [{"seed": 1}]
     assert started == ([(going_on, len(going_on) + len(new))] if going_on or new else [])

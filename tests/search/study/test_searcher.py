@@ -118,6 +118,15 @@ def test_the_study_has_how_a_trial_ended(study_file: StudyFile, curve: Any, erro
     assert trial.intermediate_values == finite
 
 
+def test_a_trial_that_ends_itself_as_complete_is_complete_and_says_why(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file)
+    searcher.suggest("t1")
+    searcher.on_trial_result("t1", result(1, 0.6))
+    searcher.on_trial_complete("t1", {**result(2, 0.4), "stopped_by": "patience", "complete": True})
+    trial = last_trial(study_file)
+    assert (trial.state, trial.value, trial.user_attrs["stopped_by"]) == (TrialState.COMPLETE, 0.6, "patience")
+
+
 @pytest.mark.parametrize(
     ("dice", "size", "error", "ended"),
     [

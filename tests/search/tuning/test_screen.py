@@ -76,6 +76,13 @@ def test_rows_follow_the_hooks() -> None:
     assert all(row.ended is not None for row in rows)
 
 
+def test_a_trial_that_ran_out_of_patience_is_complete() -> None:
+    callback, trial = make_callback(), Trial("t0")
+    callback.on_trial_result(2, [], trial, {"training_iteration": 2, "val_dice": 0.5, "complete": True})
+    callback.on_trial_complete(0, [], trial)
+    assert callback.progress.rows["t0"].state == "complete"
+
+
 def test_another_objective_is_what_the_table_shows() -> None:
     callback = make_callback()
     callback.progress.objective = Objective(("val_dice_min_class",))
