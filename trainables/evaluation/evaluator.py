@@ -116,10 +116,10 @@ def _predict_region(
     size, protocol = regions.size(plan.index), regions.protocol
     if protocol.is_auto:
         with autocast(features[protocol.tta[0]].embedding.device):
-            logits = segment_classes(model, features, position)
+            by_name = segment_classes(model, features, position)
         if on_logits is not None:
-            on_logits(plan, _contrast(torch.from_numpy(logits)))
-        named = name_pixels(logits, size)
+            on_logits(plan, _contrast(torch.from_numpy(by_name)))
+        named = name_pixels(by_name, size)
         return [named == order for order in range(len(plan.pairs))]
     united = np.zeros((len(plan.pairs), *size), bool)
     maps: dict[int, Tensor] = {}
