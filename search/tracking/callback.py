@@ -142,7 +142,7 @@ class TrackingCallback(Callback):
 
     @_never_raise
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Ends the run; `stopped=early` where the scheduler, its patience or a budget ended it before its last epoch."""
+        """Ends the run; `stopped=early` where its last epoch did not come: by scheduler, patience or budget."""
         run = self._runs.get(trial.trial_id)
         if run is not None:  # a trial that is stopped before it starts has none
             stopped = "early" if run.last_step < self._max_epochs else "no"
