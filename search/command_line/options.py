@@ -100,7 +100,7 @@ class SearchOptions:
         type=make_whole_parser(0),
         metavar="K",
     )
-    confirm_seeds: int = _option("with N new seeds each (default: 3)", 3, **_COUNT)
+    confirm_seeds: int = _option("with up to N new seeds each, fewer once one cannot win (default: 3)", 3, **_COUNT)
     time_budget: float | None = _option(
         "of the search's trials, like 90s, 15m, 2h; a resume counts anew",
         on_resume="free",

@@ -21,6 +21,7 @@ class Card:
             project's evaluator if they hold class prompts or nothing could be merged.
         unmergeable: The part that no stock checkpoint can hold, so that there is no ``sam2.pt``; empty if there is one.
         has_choice: Whether the search made its choice; else it is the best trial so far, as trained.
+        has_adapter: Whether the files include an adapter.
     """
 
     record: SearchRecord
@@ -29,6 +30,7 @@ class Card:
     stock_dice: float
     unmergeable: str = ""
     has_choice: bool = True
+    has_adapter: bool = True
 
     def to_markdown(self) -> str:
         """Returns the whole card, laid out by ``card.md``."""

@@ -15,7 +15,8 @@ from search.judging.openings import describe_openings, locate_test_scores, read_
 from search.judging.paired_scores import read_scores
 from search.judging.verdict import Verdict, judge
 from search.run_folder.chosen import Chosen
-from search.run_folder.finalists import Finalist, read_finalists
+from search.run_folder.contenders import Contender
+from search.run_folder.finalists import Finalist, read_contenders, read_finalists
 from search.run_folder.json_files import find_record
 from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, TRIALS_FOLDER
 from search.run_folder.protocol_table import ProtocolRow, ProtocolTable
@@ -101,6 +102,7 @@ class ReportData:
     summary: Summary | None
     chosen: Chosen | None
     finalists: tuple[Finalist, ...]
+    contenders: tuple[Contender, ...]
     pareto: tuple[str, ...]
     importance: Mapping[str, float]
     protocols: tuple[ProtocolRow, ...]
@@ -176,6 +178,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         summary=summary,
         chosen=read_chosen(folder, record) if (folder / CHOSEN_FILE).is_file() else None,
         finalists=read_finalists(folder),
+        contenders=read_contenders(folder),
         pareto=tuple(member["trial_id"] for member in pareto["members"]) if pareto else (),
         importance=_measure_importance(study, objective, context.seed),
         protocols=table.rows if table else (),

@@ -121,7 +121,9 @@ def _draw_figures(data: ReportData, means: PairMeans | None) -> dict[str, str]:
         figures["seeds"] = plots.draw_seeds(data)
     scaled = next((each for each in data.finalists if each.is_complete and len(each.runs[0].by_scale) > 1), None)
     if scaled is not None and data.chosen is not None:
-        figures["scales"] = plots.draw_scales(scaled, data.chosen.scale, data.objective.label)
+        # A soup has its own scale; the mean over seeds decides that of the single training.
+        scale = data.contenders[0].scale if data.contenders else data.chosen.scale
+        figures["scales"] = plots.draw_scales(scaled, scale, data.objective.label)
     return figures
 
 

@@ -1,12 +1,14 @@
-"""The model that a search chose on validation: one configuration, seed, epoch and scale."""
+"""The model that a search chose on validation: one configuration, its seed and epoch or a soup, and a scale."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.run_folder.contenders import GREEDY, SINGLE, Contender
 from search.run_folder.finalists import Finalist
 from search.run_folder.json_files import write_record
 from search.run_folder.layout import CHOSEN_FILE, SUMMARY_FILE, put_aside
@@ -28,6 +30,9 @@ class ChosenModel:
         n_seeds: Number of seeds; 1 where nothing was confirmed.
         n_finalists: Number of configurations that were trained with these seeds; 0 where nothing was confirmed.
         objective_value: The search's objective on validation at that scale; None where that is the Dice.
+        soup: ``seeds`` or ``greedy`` where the model is a soup (:mod:`search.run_folder.contenders`), else empty;
+            seed and epoch are then those of the best single training, which is one of its members.
+        soup_members: Trial, seed and epoch of each member in words.
     """
 
     trial_id: str
@@ -41,10 +46,24 @@ class ChosenModel:
     n_seeds: int
     n_finalists: int
     objective_value: float | None = None
+    soup: str = ""
+    soup_members: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Returns trial, seed, epoch and scale in words; the list of test openings identifies a model by them."""
-        return f"trial {self.trial_id}, seed {self.seed}, epoch {self.epoch}, scale {self.scale:g}"
+        return f"{self.describe_training()}, scale {self.scale:g}"
+
+    def describe_training(self) -> str:
+        """Returns the trainings whose update is scaled, in words."""
+        if not self.soup:
+            return describe_training(self.trial_id, self.seed, self.epoch)
+        kind = "greedy soup" if self.soup == GREEDY else "soup"
+        return f"{kind} of {len(self.soup_members)} trainings ({'; '.join(self.soup_members)})"
+
+
+def describe_training(trial_id: str, seed: int, epoch: int) -> str:
+    """Names one training, at the epoch whose checkpoint counts."""
+    return f"trial {trial_id}, seed {seed}, epoch {epoch}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +98,21 @@ class Chosen(ChosenModel):
             checkpoint=Path(run.checkpoint).relative_to(folder).as_posix(),
             val_dice_at_1=run.by_scale[1.0],
             protocol_id=protocol_id,
+        )
+
+    def replace_by(self, winner: Contender) -> Chosen:
+        """Returns the choice of a contender; of the single training, which this is, the choice as it is."""
+        if winner.kind == SINGLE:
+            return self
+        return dataclasses.replace(
+            self,
+            soup=winner.kind,
+            soup_members=winner.members,
+            checkpoint=winner.checkpoint,
+            scale=winner.scale,
+            val_dice=winner.val_dice,
+            val_dice_at_1=winner.by_scale[1.0],
+            objective_value=None if self.objective_value is None else winner.score,
         )
 
     def write(self, folder: Path) -> None:

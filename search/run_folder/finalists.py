@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from search.errors import SearchError
+from search.run_folder.contenders import Contender
 from search.run_folder.json_files import find_record
 from search.run_folder.layout import CONFIRMATION_FILE
 from trainables.files.whole_file import write_whole
-
-# Scales whose means differ by no more tie: the one closest to 1 wins.
-_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -56,18 +54,27 @@ class SeedRun:
 class Finalist:
     """One of the best configurations of a search: its whole recipe, flat, and its trainings, one a seed.
 
-    ``search_dice``, its trial's best Dice on validation, is what made it a finalist, and thus optimistic.
+    ``search_dice``, its trial's best Dice on validation, is what made it a finalist, and thus optimistic;
+    ``search_value`` is the same by the search's objective, None where that is the Dice. ``out`` says why it got no
+    more seeds; empty where it got all.
     """
 
     trial_id: str
     search_dice: float
     params: Mapping[str, Any]
     runs: tuple[SeedRun, ...]
+    search_value: float | None = None
+    out: str = ""
 
     @property
     def is_complete(self) -> bool:
         """Whether all trainings came to their end: a configuration that fails with some seeds is not chosen."""
         return all(not run.failure for run in self.runs)
+
+    @property
+    def can_win(self) -> bool:
+        """Whether it was trained with every seed, each to its end."""
+        return self.is_complete and not self.out
 
     @property
     def mean_dice(self) -> float:
@@ -78,6 +85,11 @@ class Finalist:
     def std_dice(self) -> float:
         """Standard deviation over seeds (n - 1); 0 for a single one."""
         return float(np.std([run.val_dice for run in self.runs], ddof=1)) if len(self.runs) > 1 else 0.0
+
+    @property
+    def search_score(self) -> float:
+        """What made it a finalist."""
+        return self.search_dice if self.search_value is None else self.search_value
 
     @property
     def mean_score(self) -> float:
@@ -103,21 +115,17 @@ def choose_finalist(finalists: Sequence[Finalist]) -> Finalist:
     Raises:
         SearchError: If every finalist failed with some seed, with the reasons.
     """
-    complete = [finalist for finalist in finalists if finalist.is_complete]
+    complete = [finalist for finalist in finalists if finalist.can_win]
     if not complete:
         reasons = {run.failure for finalist in finalists for run in finalist.runs if run.failure}
         raise SearchError(f"no finalist could be trained with every seed: {'; '.join(sorted(reasons))}")
     return max(complete, key=lambda finalist: finalist.mean_score)
 
 
-def choose_scale(by_scale: Mapping[float, float]) -> float:
-    """Returns the scale with the highest mean over seeds; among equals the one nearest to 1."""
-    best = max(by_scale.values())
-    return min((s for s, dice in by_scale.items() if dice >= best - _TIE), key=lambda s: (abs(s - 1), s))
-
-
-def write_finalists(folder: Path, finalists: Sequence[Finalist], protocol_id: str) -> None:
-    """Writes ``confirmation.json``, whole or not at all: the finalists, and the protocol of their figures."""
+def write_finalists(
+    folder: Path, finalists: Sequence[Finalist], protocol_id: str, contenders: Sequence[Contender] = ()
+) -> None:
+    """Writes ``confirmation.json``, whole or not at all: finalists, contenders, and the protocol of their figures."""
     entries = [
         {
             **dataclasses.asdict(finalist),
@@ -126,20 +134,32 @@ def write_finalists(folder: Path, finalists: Sequence[Finalist], protocol_id: st
         }
         for finalist in finalists
     ]
-    content = {"protocol_id": protocol_id, "finalists": entries}
+    rivals = [{**dataclasses.asdict(each), "val_dice": each.val_dice} for each in contenders]
+    content = {"protocol_id": protocol_id, "finalists": entries, "contenders": rivals}
     write_whole(folder / CONFIRMATION_FILE, json.dumps(content, indent=1) + "\n")
 
 
 def read_finalists(folder: Path) -> tuple[Finalist, ...]:
-    """Reads ``confirmation.json``; nothing where the search has not come that far.
+    """Reads the finalists of ``confirmation.json``; nothing where the search has not come that far.
 
     Raises:
         ConfigError: If it is damaged.
     """
-    found = find_record(folder / CONFIRMATION_FILE, _Confirmation, unknown="ignore")  # the means are computed anew
+    found = _find_confirmation(folder)
     return found.finalists if found else ()
+
+
+def read_contenders(folder: Path) -> tuple[Contender, ...]:
+    """Reads the contenders of ``confirmation.json``; raises as :func:`read_finalists`."""
+    found = _find_confirmation(folder)
+    return found.contenders if found else ()
 
 
 @dataclass(frozen=True)
 class _Confirmation:
     finalists: tuple[Finalist, ...]
+    contenders: tuple[Contender, ...] = ()
+
+
+def _find_confirmation(folder: Path) -> _Confirmation | None:
+    return find_record(folder / CONFIRMATION_FILE, _Confirmation, unknown="ignore")  # what follows is computed anew

@@ -24,6 +24,7 @@ PARETO_FILE = "pareto.json"
 REPORT_FILE = "report.html"
 PROTOCOLS_FILE = "protocols.json"
 NAMING_FOLDER = "naming"
+SOUPS_FOLDER = "soups"
 
 
 def list_results(folder: Path) -> list[Path]:

@@ -61,6 +61,8 @@ _ATTRIBUTES = {
     "objective": "objective",
     "objective_value": "chosen.objective_value",
     "zeroshot_objective_value": "bar.objective_value",
+    "soup": "chosen.soup",
+    "soup_members": "chosen.soup_members",
 }
 
 
@@ -150,7 +152,9 @@ class Summary:
         parts: dict[str, dict[str, Any]] = defaultdict(dict)
         for key, value in content.items():
             part, _, name = _ATTRIBUTES.get(str(key), str(key)).rpartition(".")
-            parts[part][name] = tuple(value) if key == "caveats" and isinstance(value, list) else value
+            parts[part][name] = (
+                tuple(value) if key in ("caveats", "soup_members") and isinstance(value, list) else value
+            )
         own = parts.pop("", {})
         return {**own, **parts}
 
@@ -247,4 +251,6 @@ class Summary:
             else "the best of the search, not confirmed with other seeds"
         )
         scale = {0.0: "0, which is zero-shot itself", 1.0: "1, as trained"}.get(chosen.scale, f"{chosen.scale:g}")
+        if chosen.soup:
+            return f"trial {chosen.trial_id}, {seeds}; {chosen.describe_training()}, scale {scale}"
         return f"trial {chosen.trial_id}, {seeds}; seed {chosen.seed}, epoch {chosen.epoch}, scale {scale}"

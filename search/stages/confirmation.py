@@ -1,22 +1,25 @@
 """Trains the best configurations of a search again with several seeds, and chooses what is exported.
 
-The best of many trials on few regions is partly luck. New seeds show how much: the mean over seeds compares
+The best of many trials on few regions is partly luck. New seeds show how much: they race, the mean over seeds compares
 configurations, and chooses the scale of the update (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903), with zero-shot
-among the scales. Everything goes by the search's objective, on validation alone.
+among the scales. Soups of the trainings then contend with the best one. Everything goes by the search's objective, on
+validation alone.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from search.cluster.workers import map_with_resources
+from search.cluster.workers import call_with_resources, map_with_resources
 from search.errors import SearchError
-from search.run_folder.chosen import Chosen
-from search.run_folder.finalists import Finalist, SeedRun, choose_finalist, choose_scale, write_finalists
-from search.run_folder.layout import CHOSEN_FILE
+from search.judging.race import mark_hopeless
+from search.run_folder.chosen import Chosen, describe_training
+from search.run_folder.contenders import GREEDY, SEEDS, SINGLE, Contender, choose_contender, choose_scale
+from search.run_folder.finalists import Finalist, SeedRun, choose_finalist, write_finalists
+from search.run_folder.layout import CHOSEN_FILE, SOUPS_FOLDER
 from search.run_folder.trial_folder import ListedTrial, is_same_training, list_checkpoint_folders, read_best_epoch
 from search.space.objective import DICE, Objective
 from search.stages.session import Session
@@ -26,6 +29,8 @@ from search.study.trial_attributes import FROM_TRIAL
 from trainables.adapters.interpolation import SCALES
 from trainables.context import SEED_KEY
 from trainables.evaluation.candidates import score_scales
+from trainables.evaluation.greedy_soup import grow_soup
+from trainables.evaluation.soup_folder import find_why_no_soup, write_soup
 from trainables.protocol.scores import Scores, flatten_scores, join_scores
 
 CONFIRMATION = "confirmation"
@@ -48,11 +53,13 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
     write_finalists(plan.folder, finalists, plan.protocol.id)
     best = _measure_scales(session, choose_finalist(finalists))
     compared = [best if each.trial_id == best.trial_id else each for each in finalists]
-    write_finalists(plan.folder, compared, plan.protocol.id)
     scale = choose_scale(best.average_scores())
     _print_scales(session, best, scale)
     n_finalists = len(finalists) if plan.options.confirm else 0
     chosen = Chosen.from_finalist(best, scale, n_finalists, plan.protocol.id, plan.folder)
+    contenders = list_contenders(session, chosen, compared)
+    write_finalists(plan.folder, compared, plan.protocol.id, contenders)
+    chosen = chosen.replace_by(choose_contender(contenders))
     if session.context.folds:
         chosen = _refit(session, chosen, best, zeroshot)
     chosen.write(plan.folder)
@@ -64,17 +71,46 @@ def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) 
     if not plan.options.confirm:
         return [ranked[0].to_finalist(plan.options.seed)]
     finalists, seeds = ranked[: plan.options.confirm], list_seeds(plan.options.seed, plan.options.confirm_seeds)
+    races = len(finalists) > 1 and len(seeds) > 1
     session.say(
-        f"confirming the best {len(finalists)} configurations with {len(seeds)} new seeds each "
+        f"confirming the best {len(finalists)} configurations with {'up to ' * races}{len(seeds)} new seeds each "
         f"({', '.join(map(str, seeds))}) ..."
     )
-    configs = [{**each.params, SEED_KEY: seed, FROM_TRIAL: each.trial_id} for each in finalists for seed in seeds]
-    trials = run_listed(session, zeroshot, configs, CONFIRMATION)
-    objective = plan.config.objective
-    confirmed = [gather_finalist(each, seeds, trials, objective) for each in finalists]
+    found = _race(session, finalists, seeds, zeroshot)
+    confirmed = [found[each.trial_id] for each in finalists]
     for finalist in confirmed:
-        session.say(f"  {_describe(finalist, zeroshot.dice, objective)}")
+        session.say(f"  {_describe(finalist, zeroshot.dice, plan.config.objective)}")
+    n_spent, n_most = sum(len(finalist.runs) for finalist in confirmed), len(finalists) * len(seeds)
+    if races:
+        session.say(f"  {n_spent} of at most {n_most} trainings were needed")
     return confirmed
+
+
+def _race(
+    session: Session, ranked: Sequence[RankedTrial], seeds: Sequence[int], zeroshot: Scores
+) -> dict[str, Finalist]:
+    """Trains configurations with one seed after the other, until all seeds are used; who can no longer win leaves.
+
+    Each round has as many seeds as the machine trains at once anyway. What was trained before a stop is not trained
+    again, and as every round decides by the seeds that it has reached, the decisions are the same again.
+    """
+    objective, found, racing, n_done = session.plan.config.objective, dict[str, Finalist](), list(ranked), 0
+    while racing and n_done < len(seeds):
+        n_more = max(1, session.resources.concurrent // len(racing)) if len(racing) > 1 else len(seeds)
+        new, n_done = seeds[n_done : n_done + n_more], min(len(seeds), n_done + n_more)
+        configs = [{**each.params, SEED_KEY: seed, FROM_TRIAL: each.trial_id} for each in racing for seed in new]
+        trials = run_listed(session, zeroshot, configs, CONFIRMATION)
+        reached = [gather_finalist(each, seeds[:n_done], trials, objective) for each in racing]
+        for finalist in mark_hopeless(reached, len(seeds), objective.label):
+            found[finalist.trial_id] = finalist
+            if finalist.out:
+                session.say(f"  trial {finalist.trial_id} is {finalist.out}")
+        racing = [each for each in racing if found[each.trial_id].can_win]
+    again = [each for each in ranked if found[each.trial_id].out]
+    if not racing and again:
+        session.say("  all that were left failed with some seed: those that were out go on")
+        found |= _race(session, again, seeds, zeroshot)
+    return found
 
 
 def list_seeds(seed: int, number: int) -> list[int]:
@@ -88,7 +124,7 @@ def gather_finalist(
     """Collects a finalist's trainings from the trials that ran."""
     mine = {trial.config[SEED_KEY]: trial for trial in trials if trial.config.get(FROM_TRIAL) == winner.trial_id}
     runs = tuple(_read_run(seed, mine.get(seed), objective) for seed in seeds)
-    return Finalist(winner.trial_id, winner.val_dice, winner.params, runs)
+    return Finalist(winner.trial_id, winner.val_dice, winner.params, runs, winner.value)
 
 
 def _read_run(seed: int, trial: ListedTrial | None, objective: Objective) -> SeedRun:
@@ -109,7 +145,7 @@ def _describe(finalist: Finalist, bar: float, objective: Objective) -> str:
     mean = f"{finalist.mean_dice:.3f} +/- {finalist.std_dice:.3f}"
     score = "" if objective.metric == DICE else f"mean {objective.label} {finalist.mean_score:.3f}, "
     return (
-        f"trial {finalist.trial_id}: {score}val Dice {mean} over seeds ({dice}), "
+        f"trial {finalist.trial_id}{', out early' * bool(finalist.out)}: {score}val Dice {mean} over seeds ({dice}), "
         f"{finalist.mean_dice - bar:+.3f} against zero-shot; {finalist.search_dice:.3f} in the search"
     )
 
@@ -144,6 +180,84 @@ def _print_scales(session: Session, best: Finalist, scale: float) -> None:
         session.say("  what was trained cannot be merged into SAM2's weights: there is no scale in between")
     if scale == 0:
         session.say("  no scale of the update beats zero-shot on validation: the export is zero-shot itself")
+
+
+def list_contenders(session: Session, single: Chosen, finalists: Sequence[Finalist]) -> list[Contender]:
+    """Returns the best single training and the soups, each at its best scale, and says what came of them.
+
+    Soups are folders below ``soups/`` that name their members.
+    """
+    trainings = [_Training(each.trial_id, run) for each in finalists if each.is_complete for run in each.runs]
+    exported = describe_training(single.trial_id, single.seed, single.epoch)
+    trainings.sort(key=lambda each: (each.describe() != exported, -each.run.score))
+    first = trainings[0].run
+    alone = Contender(SINGLE, (exported,), single.checkpoint, single.scale, first.by_scale, first.value_by_scale)
+    if len(trainings) == 1:
+        return [alone]
+    if why := find_why_no_soup(session.context, [each.params for each in finalists]):
+        session.say(f"  no soup of the trainings: {why}")
+        return [alone]
+    session.say(f"scoring soups of the {len(trainings)} trainings ...")
+    contenders = [alone, *_score_soups(session, alone, _mix_soups(session, trainings))]
+    for each in contenders:
+        label = session.plan.config.objective.label
+        session.say(f"  {each.describe()}: {label} {each.score:.3f} at scale {each.scale:g}")
+    session.say(f"  chosen: the {choose_contender(contenders).describe()}")
+    return contenders
+
+
+class _Training(NamedTuple):
+    """A finalist's training."""
+
+    trial_id: str
+    run: SeedRun
+
+    def describe(self) -> str:
+        return describe_training(self.trial_id, self.run.seed, self.run.epoch)
+
+
+def _mix_soups(session: Session, trainings: Sequence[_Training]) -> dict[str, list[_Training]]:
+    """Returns the members of each kind of soup that has several.
+
+    The greedy soup begins with the first training; the others come by their score.
+    """
+    context, first = session.context, trainings[0]
+    added = call_with_resources(
+        session.resources,
+        "the greedy soup",
+        grow_soup,
+        context,
+        [Path(each.run.checkpoint) for each in trainings],
+        context.val,
+        session.plan.config.objective.metric,
+        first.run.score_by_scale[1.0],
+    )
+    soups = {
+        SEEDS: [each for each in trainings if each.trial_id == first.trial_id],
+        GREEDY: [trainings[number] for number in added],
+    }
+    if set(map(_Training.describe, soups[SEEDS])) == set(map(_Training.describe, soups[GREEDY])):
+        del soups[GREEDY]
+    return {kind: members for kind, members in soups.items() if len(members) > 1}
+
+
+def _score_soups(session: Session, alone: Contender, soups: Mapping[str, Sequence[_Training]]) -> Iterator[Contender]:
+    """Writes the soups' folders and yields them as contenders; their figures at scale 0 are the single training's."""
+    context, metric = session.context, session.plan.config.objective.metric
+    folders = {kind: session.plan.folder / SOUPS_FOLDER / kind for kind in soups}
+    for kind, members in soups.items():
+        write_soup(folders[kind], [Path(each.run.checkpoint) for each in members])
+    scales = tuple(scale for scale in SCALES if scale)
+    calls = [(context, folders[kind], context.val, scales) for kind in soups]
+    scored = map_with_resources(session.resources, "scores of the soups", score_scales, calls)
+    for (kind, members), found in zip(soups.items(), scored, strict=True):
+        figures = {scale: flatten_scores(scores, "val") for scale, scores in found.items()}
+        dice = {0.0: alone.by_scale[0.0], **{scale: each[DICE] for scale, each in figures.items()}}
+        values = {**alone.value_by_scale, **{scale: each[metric] for scale, each in figures.items()}}
+        values = {} if metric == DICE else values
+        scale = choose_scale(values or dice)
+        names = tuple(each.describe() for each in members)
+        yield Contender(kind, names, f"{SOUPS_FOLDER}/{kind}", scale, dice, values)
 
 
 def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -> Chosen:

@@ -72,7 +72,15 @@ def export_run(run_folder: Path, out: Path, record: SearchRecord | None = None) 
                     f"as the search scores it: they may differ by {tolerance} at most; nothing was exported"
                 )
             has_choice = (run_folder / CHOSEN_FILE).exists()
-            card = Card(record, chosen, Summary.read(run_folder), report.stock_dice, report.unmergeable, has_choice)
+            card = Card(
+                record,
+                chosen,
+                Summary.read(run_folder),
+                report.stock_dice,
+                report.unmergeable,
+                has_choice,
+                (partial / "adapter").is_dir(),
+            )
             (partial / "README.md").write_text(card.to_markdown(), encoding="utf-8")
         except Exception as error:
             if what := _find_why_unwritable(error, partial):
@@ -110,7 +118,7 @@ def _write_model(record: SearchRecord, chosen: Chosen, checkpoint: Path, folder:
 
     context = record.context
     # At scale 0 the export is zero-shot itself, which stock SAM2 holds.
-    unmergeable = find_unmergeable(context, checkpoint) if chosen.scale else ""
+    unmergeable = find_unmergeable(context, checkpoint) if chosen.scale and not chosen.soup else ""
     if unmergeable:
         write_unmerged(context, checkpoint, folder)
     else:

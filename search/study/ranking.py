@@ -64,7 +64,7 @@ class RankedTrial:
             value=self.value,
             value_by_scale={} if self.value is None else {1.0: self.value},
         )
-        return Finalist(self.trial_id, self.val_dice, self.params, (run,))
+        return Finalist(self.trial_id, self.val_dice, self.params, (run,), self.value)
 
 
 def rank_trials(

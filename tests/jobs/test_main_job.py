@@ -142,6 +142,17 @@ def test_the_winner_was_confirmed_and_is_no_worse_than_zeroshot_on_validation(jo
     assert job.summary["val_dice"] >= job.summary["zeroshot_val_dice"]
 
 
+def test_the_soup_of_its_seeds_was_a_contender_and_the_best_one_was_exported(job: FinishedJob) -> None:
+    contenders = json.loads((job.run / "confirmation.json").read_text())["contenders"]
+    assert [each["kind"] for each in contenders][:2] == ["single", "seeds"] and len(contenders[1]["members"]) == N_SEEDS
+    assert (job.run / contenders[1]["checkpoint"] / "soup.json").is_file()
+    chosen = json.loads((job.run / "chosen.json").read_text())
+    assert chosen["checkpoint"] in [each["checkpoint"] for each in contenders]
+    assert job.summary["val_dice"] >= contenders[0]["val_dice"]  # the search's objective is the Dice
+    assert bool(job.summary["soup"]) == chosen["checkpoint"].startswith("soups/")
+    assert len(job.summary["soup_members"]) == (N_SEEDS if job.summary["soup"] else 0)
+
+
 def test_the_test_set_was_opened_once(job: FinishedJob) -> None:
     assert len(json.loads((job.run / "test_openings.json").read_text())) == 1
     rows = (job.run / "scores_test.csv").read_text().splitlines()

@@ -1,20 +1,24 @@
 """Fixtures of several test files: a few small regions of synthetic tissue, and their store at nano's size."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from sam2.modeling.sam2_base import SAM2Base
 
-from trainables.context import TrialContext
+from trainables.adapters.adapted_model import attach_adapters, save_adapters
+from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.regions import RegionSet, read_regions
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe, Scalar
 
 
 @pytest.fixture(scope="session")
@@ -112,3 +116,26 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         return folder / "snapshots" / commit
 
     return add
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """Writes checkpoints of nano's adapters that noise of a seed and reach, in place of training, has moved."""
+
+    def make(
+        kind: str = "lora", name: str = "checkpoint", seed: int = 1, reach: float = 0.03, **fields: Scalar
+    ) -> Path:
+        folder = tmp_path / name
+        values = {"adapter.kind": kind, "adapter.rank": 4, **{f"adapter.{key}": each for key, each in fields.items()}}
+        recipe = Recipe.from_flat(values)
+        adapted = attach_adapters(load_model("nano", None), recipe.adapter, seed=0)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for value in adapted.parameters():
+                if value.requires_grad:
+                    value += reach * torch.randn(value.shape, generator=generator)
+        save_adapters(adapted, folder / ADAPTER_FOLDER)
+        (folder / RECIPE_FILE).write_text(json.dumps(recipe.to_flat()))
+        return folder
+
+    return make

@@ -169,7 +169,7 @@ def _scale_dora(
     lies ``E (W + c B' A)`` with ``E = 1 - s + s D`` and ``B' = s D B / E``, of magnitude ``E norm(W + c B' A)``.
     """
     found: dict[str, Tensor] = {}
-    factor = _find_scaling(config)
+    factor = find_lora_scaling(config)
     for name, magnitude in state.items():
         if not name.endswith(MAGNITUDE):
             continue
@@ -188,7 +188,8 @@ def _scale_dora(
     return found
 
 
-def _find_scaling(config: LoraConfig) -> float:
+def find_lora_scaling(config: LoraConfig) -> float:
+    """Returns what the product of a LoRA's factors is multiplied by."""
     return config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
 
 

@@ -1,4 +1,4 @@
-"""Loads and scores candidates: zero-shot, or a trial's checkpoint at a scale."""
+"""Loads and scores candidates: zero-shot, or a trial's checkpoint or a soup of several at a scale."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,13 @@ from trainables.adapters.adapted_model import (
     merge_adapters,
 )
 from trainables.adapters.interpolation import SCALES, check_scale, interpolate_weights
+from trainables.adapters.soup import WeightMean
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, Finding, TrainablesError
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
+from trainables.evaluation.soup_folder import is_soup, list_members
 from trainables.files.json_reader import read_json
 from trainables.files.weight_file import COPY_FIX
 from trainables.model.class_prompts import (
@@ -40,7 +42,7 @@ from trainables.recipe import Recipe, RecipeError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that can be scored: a trial's checkpoint, or one fold's in it; None for zero-shot.
+    """A model that can be scored: a trial's checkpoint, or one fold's in it, or a soup's folder; None for zero-shot.
 
     ``scale`` multiplies the fine-tune's change of the weights; see :mod:`trainables.adapters.interpolation`.
     """
@@ -59,6 +61,22 @@ def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dic
     bare = load_model(context.model, context.checkpoint)
     base_state = {name: value.clone() for name, value in bare.state_dict().items()}
     return base_state, _adapt_checkpoint(context, checkpoint, bare)
+
+
+def load_merged_states(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Returns the zero-shot weights, and those of a checkpoint with its update merged; of a soup, its members' mean.
+
+    Raises:
+        CheckpointError: If a checkpoint or the base cannot be read.
+        TrainablesError: If an adapter cannot be merged.
+    """
+    base_state: dict[str, Tensor] = {}
+    mean = WeightMean()
+    for member in list_members(checkpoint):
+        base_state, adapted = load_adapted_with_base(context, member)
+        _refuse_class_prompts(adapted)
+        mean = mean.add(merge_adapters(adapted).state_dict())
+    return base_state, mean.to_state()
 
 
 def _adapt_checkpoint(context: TrialContext, checkpoint: Path, bare: SAM2Base) -> AdaptedModel:
@@ -112,8 +130,9 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
 
     At scale 1 it is the model as training scores it, its adapter beside the weights: scores are equal to the bit, and
     adapters that cannot be merged work. At scale 0, or without a checkpoint, it is zero-shot, bit for bit. At other
-    scales the adapter is merged into the weights, which are then interpolated, as in the export. Merged and unmerged
-    differ by rounding: by some 1e-6 of the greatest logit in float32, by more if CUDA computes in bfloat16.
+    scales, and in soups, adapters are merged into the weights, which are then interpolated, as in the export. Merged
+    and unmerged differ by rounding: by some 1e-6 of the greatest logit in float32, by more if CUDA computes in
+    bfloat16.
 
     Raises:
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
@@ -122,12 +141,10 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
     check_scale(scale)
     if checkpoint is None or scale == 0:
         return load_zero_shot(context).to(pick_device())
-    if scale == 1:
+    if scale == 1 and not is_soup(checkpoint):
         return get_base(load_adapted(context, checkpoint)).to(pick_device())
-    base_state, adapted = load_adapted_with_base(context, checkpoint)
-    _refuse_scaled_prompts(adapted, scale)
-    model = merge_adapters(adapted)
-    model.load_state_dict(interpolate_weights(base_state, model.state_dict(), scale))
+    model = load_model(context.model, context.checkpoint)
+    model.load_state_dict(interpolate_weights(*load_merged_states(context, checkpoint), scale))
     return model.to(pick_device())
 
 
@@ -141,40 +158,46 @@ def score_candidate(context: TrialContext, checkpoint: Path | None, names: Seque
 def score_scales(
     context: TrialContext, checkpoint: Path, names: Sequence[str], scales: Sequence[float] = SCALES
 ) -> dict[float, Scores]:
-    """Scores a trial's checkpoint at several scales; the model is built once.
+    """Scores a trial's checkpoint, or a soup, at several scales; the model is built once.
 
     Each scale's scores equal those of :func:`score_candidate` exactly; those of scale 0 are zero-shot's.
 
     Returns:
-        Scores by scale, in the order of the scales; only those of 0 and 1 if the adapter cannot be merged.
+        Scores by scale, in the order of the scales; only those of 0 and 1 if a trial's adapter cannot be merged.
 
     Raises:
         InputError: If a scale is out of its limits, or the checkpoint or the base cannot be read.
+        TrainablesError: If a member of a soup cannot be merged, or class prompts were to be scaled or averaged.
     """
     for scale in scales:
         check_scale(scale)
     regions, device = open_regions(context, names), pick_device()
-    base_state, adapted = load_adapted_with_base(context, checkpoint)
-    for scale in (each for each in scales if each not in (0, 1)):
-        _refuse_scaled_prompts(adapted, scale)
     found: dict[float, Scores] = {}
     with torch.inference_mode():
-        if 1.0 in scales:  # first: merging consumes the adapter
-            found[1.0] = evaluate(get_base(adapted).to(device), regions, device)
-        if set(scales) - {0, 1} and can_merge(adapted):
-            model = merge_adapters(adapted.cpu())
-            tuned_state = {name: value.cpu().clone() for name, value in model.state_dict().items()}
-            for scale in (each for each in scales if each != 1):
-                model.load_state_dict(interpolate_weights(base_state, tuned_state, scale))
-                found[scale] = evaluate(model.to(device), regions, device)
+        if is_soup(checkpoint):
+            states = load_merged_states(context, checkpoint)
+        else:
+            states = None
+            base_state, adapted = load_adapted_with_base(context, checkpoint)
+            if set(scales) - {0, 1}:
+                _refuse_class_prompts(adapted)
+            if 1.0 in scales:  # first: merging consumes the adapter
+                found[1.0] = evaluate(get_base(adapted).to(device), regions, device)
+            if set(scales) - {0, 1} and can_merge(adapted):
+                states = base_state, merge_adapters(adapted.cpu()).state_dict()
+        if states is not None:
+            model = load_model(context.model, context.checkpoint).to(device)
+            for scale in (each for each in scales if each not in found):
+                model.load_state_dict(interpolate_weights(*states, scale))
+                found[scale] = evaluate(model, regions, device)
         elif 0.0 in scales:
             found[0.0] = evaluate(load_candidate(context, None), regions, device)
     return {scale: found[scale] for scale in scales if scale in found}
 
 
-def _refuse_scaled_prompts(adapted: AdaptedModel, scale: float) -> None:
+def _refuse_class_prompts(adapted: AdaptedModel) -> None:
     if find_class_prompts(get_base(adapted)) is not None:
-        raise TrainablesError(f"class prompts have no start in zero-shot to be scaled from: score 1, not {scale:g}")
+        raise TrainablesError("class prompts have no start in zero-shot: they are neither scaled nor averaged")
 
 
 def open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:

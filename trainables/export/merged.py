@@ -14,13 +14,22 @@ from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from trainables.adapters.adapted_model import ADAPTER_WEIGHTS_FILE, can_merge, merge_adapters, save_adapters
+from trainables.adapters.adapted_model import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_WEIGHTS_FILE,
+    PEFT_PREFIX,
+    can_merge,
+    merge_adapters,
+    save_adapters,
+)
 from trainables.adapters.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
+from trainables.adapters.soup import SavedAdapter, join_adapters
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.data.images import read_image
 from trainables.data.regions import read_regions
 from trainables.errors import TrainablesError
-from trainables.evaluation.candidates import load_adapted_with_base, open_regions
+from trainables.evaluation.candidates import load_adapted_with_base, load_merged_states, open_regions
+from trainables.evaluation.soup_folder import is_soup, list_members
 from trainables.evaluation.stock_predictor import score_with_predictor
 from trainables.files.weight_file import load_saved, save_weights
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture, config_path
@@ -43,7 +52,7 @@ class MergedExport:
     Attributes:
         merged: The checkpoint for stock SAM2.
         adapter: Folder of the adapter, which turns the base into the same model; None at scale 0 if the adapter cannot
-            be merged.
+            be merged, and of a soup whose members' adapters cannot be joined.
         config: Name of SAM2's config for both.
         scale: Factor of the fine-tune's change of the weights, in both.
     """
@@ -57,8 +66,8 @@ class MergedExport:
 def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: float = 1.0) -> MergedExport:
     """Writes ``adapter/``, ``sam2.pt`` (one key, ``model``, as published checkpoints have) and the config.
 
-    The scale is the factor of the fine-tune's change of the weights. At 0 ``sam2.pt`` holds the zero-shot weights bit
-    for bit; at 1 the adapter is the trial's own. The folder exists.
+    The checkpoint is a trial's, or the folder of a soup. The scale is the factor of the change of the weights. At 0
+    ``sam2.pt`` holds the zero-shot weights bit for bit; at 1 a trial's adapter is its own. The folder exists.
 
     Raises:
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
@@ -66,8 +75,10 @@ def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: f
             merged model of it.
     """
     check_scale(scale)
-    base_state, adapted = load_adapted_with_base(context, checkpoint)
     spec = MODELS[context.model]
+    if is_soup(checkpoint):
+        return _write_soup(context, spec, checkpoint, folder, scale)
+    base_state, adapted = load_adapted_with_base(context, checkpoint)
     if scale == 0 and not can_merge(adapted):
         torch.save({"model": base_state}, folder / MERGED_FILE)
         write_config(spec, folder)
@@ -86,6 +97,34 @@ def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: f
     if has_tuner:
         _check_adapter(spec, folder / ADAPTER_FOLDER, base_state, merged_state)
     return MergedExport(folder / MERGED_FILE, folder / ADAPTER_FOLDER, spec.config, scale)
+
+
+def _write_soup(context: TrialContext, spec: ModelSpec, checkpoint: Path, folder: Path, scale: float) -> MergedExport:
+    """Writes a soup as :func:`write_merged` writes a trial; ``adapter/`` only if its members' can be joined."""
+    base_state, tuned_state = load_merged_states(context, checkpoint)
+    merged_state = interpolate_weights(base_state, tuned_state, scale)
+    torch.save({"model": merged_state}, folder / MERGED_FILE)
+    write_config(spec, folder)
+    adapters = [_read_adapter(member / ADAPTER_FOLDER) for member in list_members(checkpoint)]
+    joined = join_adapters(adapters, merged_state, scale)
+    if joined is None:
+        return MergedExport(folder / MERGED_FILE, None, spec.config, scale)
+    out, (state, config) = folder / ADAPTER_FOLDER, joined
+    out.mkdir()
+    save_weights(state, out / ADAPTER_WEIGHTS_FILE)
+    if config is None:  # what each member trained in full has the same names
+        shutil.copyfile(list_members(checkpoint)[0] / ADAPTER_FOLDER / ADAPTER_CONFIG_FILE, out / ADAPTER_CONFIG_FILE)
+    else:
+        config.save_pretrained(str(out))
+        _check_adapter(spec, out, base_state, merged_state)
+    return MergedExport(folder / MERGED_FILE, out, spec.config, scale)
+
+
+def _read_adapter(folder: Path) -> SavedAdapter:
+    """Returns what a checkpoint's adapter folder holds; the config is None where PEFT has no part in it."""
+    state = load_saved(folder / ADAPTER_WEIGHTS_FILE)
+    is_peft = any(name.startswith(PEFT_PREFIX) for name in state)
+    return state, PeftConfig.from_pretrained(str(folder)) if is_peft else None
 
 
 def write_config(spec: ModelSpec, folder: Path) -> None:

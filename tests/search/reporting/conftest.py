@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from search.run_folder.chosen import Chosen
+from search.run_folder.contenders import Contender
 from search.run_folder.finalists import Finalist, SeedRun, write_finalists
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
@@ -90,7 +91,13 @@ def write_chosen(folder: Path) -> None:
     scales = {0.0: 0.55, 1.0: 0.65}
     runs = tuple(SeedRun(seed, "/c", 2, 0.6 + seed / 100, by_scale=scales) for seed in (1, 2))
     failed = Finalist("t2", 0.6, {}, (SeedRun(1, "", 0, math.nan, EVIL), SeedRun(2, "/c", 1, 0.5)))
-    write_finalists(folder, [Finalist("t1", 0.66, {"adapter.rank": 8}, runs), failed], "226c7851")
+    left = Finalist("t3", 0.6, {}, (SeedRun(1, "/c", 1, 0.5),), out=f"out after 1 of 2 seeds: {EVIL}")
+    contenders = [
+        Contender("single", ("trial t1, seed 1, epoch 2",), "c", 1.0, scales),
+        Contender("seeds", ("trial t1, seed 1, epoch 2", EVIL), "soups/seeds", 1.0, {1.0: 0.6}),
+    ]
+    finalists = [Finalist("t1", 0.66, {"adapter.rank": 8}, runs), failed, left]
+    write_finalists(folder, finalists, "226c7851", contenders)
     figures: dict[str, Any] = {"val_dice": 0.65, "val_dice_at_1": 0.65, "seeds_mean": 0.64, "seeds_std": 0.01}
     choice = {"trial_id": "t1", "seed": 1, "checkpoint": "c", "epoch": 2, "scale": 1.0, "protocol_id": "226c7851"}
     Chosen(**choice, **figures, n_seeds=2, n_finalists=2, refit=False, params={}).write(folder)

@@ -26,6 +26,7 @@ from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
 
+SOUP = {"soup": "seeds", "soup_members": ("trial a, seed 1, epoch 3", "trial a, seed 2, epoch 4")}
 ReadCard = Callable[..., str]
 
 
@@ -79,6 +80,9 @@ def test_figures_stand_beside_the_bar_under_their_protocol(
             {"params": {"optim.ema_decay": 0.95}},
             "the running average of those that training went through (decay 0.95",
         ),
+        ({}, SOUP, "the mean of the updates of 2 trainings that differ in their seed: trial a, seed 1, epoch 3; trial"),
+        ({}, {**SOUP, "soup": "greedy"}, "as long as validation did not lose by it (greedy soup): trial a, seed 1"),
+        ({}, SOUP, "`adapter/` is the PEFT adapter alone, of the members' summed rank."),
     ],
 )
 def test_the_outcome_is_named(
@@ -89,6 +93,10 @@ def test_the_outcome_is_named(
     words: str,
 ) -> None:
     assert words in read_card(make_summary(**outcome), **chosen)
+
+
+def test_a_soup_whose_adapters_cannot_be_joined_has_none(read_card: ReadCard, summary: Summary) -> None:
+    assert "There is no `adapter/`" in read_card(summary, card={"has_adapter": False}, **SOUP)
 
 
 def test_an_early_export_has_no_other_scale_no_test_figure_and_no_verdict(read_card: ReadCard) -> None:

@@ -58,6 +58,8 @@ def test_a_finished_search_fills_one_page_that_is_the_same_again(finished: Path,
         "demo data (synthetic tissue): these numbers say nothing about BCSS",
         "recorded [226c7851]",
         "fingerprint 0123456789ab",
+        "Trial t3 was out after 1 of 2 seeds",
+        "soup of 2 seeds",
         "0.712",  # the winner on validation
         "python -m search.run --space 'my space.yaml'",
         "git commit abc",

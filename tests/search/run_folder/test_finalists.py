@@ -1,5 +1,6 @@
 """Finalists are compared by their mean over seeds, and the scale by the same mean."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError, SearchError
+from search.run_folder.contenders import Contender, choose_scale
 from search.run_folder.finalists import (
     Finalist,
     SeedRun,
     choose_finalist,
-    choose_scale,
+    read_contenders,
     read_finalists,
     write_finalists,
 )
@@ -41,26 +43,14 @@ def test_a_configuration_that_fails_with_a_seed_is_out() -> None:
     assert choose_finalist([unstable, sound]) is sound
     with pytest.raises(SearchError, match="every seed: DivergedError: the loss became nan"):
         choose_finalist([unstable])
+    better = dataclasses.replace(make_finalist("better", 0.8), out="out after 1 of 2 seeds")
+    assert choose_finalist([better, sound]) is sound
 
 
 def test_damaged_finalists_are_reported_by_their_file_s_name(tmp_path: Path, damaged: str) -> None:
     (tmp_path / CONFIRMATION_FILE).write_text(damaged)
     with pytest.raises(ConfigError, match=r"confirmation\.json: cannot be read"):
         read_finalists(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("by_scale", "chosen"),
-    [
-        ({0.0: 0.5, 0.5: 0.6, 1.0: 0.55, 1.25: 0.5}, 0.5),
-        ({0.0: 0.5, 0.5: 0.4, 1.0: 0.3, 1.25: 0.2}, 0.0),
-        ({0.0: 0.5, 0.5: 0.5, 1.0: 0.5, 1.25: 0.5}, 1.0),
-        ({0.0: 0.2, 0.75: 0.5, 1.0: 0.4, 1.25: 0.5}, 0.75),
-    ],
-    ids=["between", "zero-shot", "all equal", "equally near to 1"],
-)
-def test_the_scale_with_the_best_mean_is_chosen(by_scale: dict[float, float], chosen: float) -> None:
-    assert choose_scale(by_scale) == chosen
 
 
 def test_another_objective_decides_by_its_own_mean() -> None:
@@ -75,11 +65,12 @@ def test_another_objective_decides_by_its_own_mean() -> None:
 
 
 def test_what_is_written_is_read_again_with_means_and_failures(tmp_path: Path) -> None:
-    assert read_finalists(tmp_path) == ()
+    assert read_finalists(tmp_path) == read_contenders(tmp_path) == ()
     runs = (SeedRun(1, "/a", 3, 0.9, "", {0.0: 0.5, 1.25: 0.9}, 0.1, {0.0: 0.2, 1.25: 0.1}),)
     finalists = (Finalist("a", 0.9, {"adapter.rank": 4}, runs), make_finalist("b", 0.4, 0.6))
-    write_finalists(tmp_path, finalists, "ab12cd34")
-    assert read_finalists(tmp_path) == finalists
+    soup = Contender("seeds", ("trial a, seed 1, epoch 3",), "soups/seeds", 0.5, {0.5: 0.9}, {0.5: 0.4})
+    write_finalists(tmp_path, finalists, "ab12cd34", [soup])
+    assert read_finalists(tmp_path) == finalists and read_contenders(tmp_path) == (soup,)
     failed = Finalist("failed", 0.9, {}, (SeedRun(1, "", 0, 0.0, "was not started"),))
     write_finalists(tmp_path, [finalists[1], failed], "ab12cd34")
     content = json.loads((tmp_path / CONFIRMATION_FILE).read_text())

@@ -18,6 +18,7 @@ KEYS = """
     search_val_dice val_dice zeroshot_val_dice val_floor val_ceiling test_dice zeroshot_test_dice verdict protocol
     protocol_id data_fingerprint seed parent_run_id wall_seconds bar_recorded_comparable bar_recorded export
     export_val_dice caveats test_openings test_opening naming objective objective_value zeroshot_objective_value
+    soup soup_members
 """.split()
 
 
@@ -86,6 +87,14 @@ def test_a_loss_has_a_minus_and_what_was_not_confirmed_says_so(make_summary: Mak
     text = "\n".join(make_summary(val_dice=0.55, test_dice=0.6, n_finalists=0, best_scale=1.0).to_lines(""))
     for part in ("(-0.050)", "(-0.013)", "not confirmed with other seeds", "scale 1, as trained"):
         assert part in text
+
+
+def test_a_soup_is_named_with_its_members_and_read_back(make_summary: MakeSummary, tmp_path: Path) -> None:
+    members = ["trial abc, seed 1, epoch 3", "trial abc, seed 2, epoch 4"]
+    summary = make_summary(soup="seeds", soup_members=members, best_scale=1.0)
+    summary.write(tmp_path)
+    assert Summary.read(tmp_path) == summary
+    assert f"; soup of 2 trainings ({'; '.join(members)}), scale 1" in summary.describe_choice()[0]
 
 
 def test_caveats_are_the_last_lines(make_summary: MakeSummary) -> None:

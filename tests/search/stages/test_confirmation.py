@@ -1,5 +1,7 @@
 """Finalists gather their seeds' trainings, and what happened to each."""
 
+import dataclasses
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from search.cluster.resources import TrialResources
 from search.errors import SearchError
+from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import Finalist, SeedRun
 from search.run_folder.trial_folder import ListedTrial, read_listed
 from search.space.objective import Objective
@@ -17,7 +21,10 @@ from search.stages.session import Session
 from search.study.ranking import RankedTrial
 from search.study.trial_attributes import FROM_TRIAL
 from search.tuning.epoch_log import EpochLog
+from trainables.adapters.interpolation import SCALES
 from trainables.context import SEED_KEY
+from trainables.evaluation.soup_folder import list_members
+from trainables.protocol.scores import Scores
 
 WINNER = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
 
@@ -85,3 +92,110 @@ def test_the_error_of_a_refit_whose_worker_never_came_up_has_the_reason(
     with pytest.raises(SearchError) as caught:
         confirmation._refit(session, chosen, best, None)  # type: ignore[arg-type]
     assert str(caught.value) == f"the refit on all regions failed: {reason or 'it was not started'}"
+
+
+SCORES = {"a": [0.65, 0.64, 0.66], "b": [0.63, 0.66, 0.62], "c": [0.5, 0.51, 0.52], "f": [0.9, None, 0.9]}
+RANKED = [RankedTrial(name, Path("/c"), 4, (dice[0] or 0) + 0.01, {"rank": name}) for name, dice in SCORES.items()]
+
+
+@pytest.fixture
+def trained(session: Session, write_trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The trainings of configurations with seeds, such as ``a1``, in their order; none is trained twice."""
+    folder, done = session.plan.folder / "confirmation", list[str]()
+
+    def run(session: Session, zeroshot: object, configs: list[dict[str, Any]], kind: str) -> list[ListedTrial]:
+        for config in configs:
+            name, number = config[FROM_TRIAL], config[SEED_KEY] - session.plan.options.seed
+            if f"{name}{number}" not in done:
+                done.append(f"{name}{number}")
+                dice = SCORES[name][number - 1]
+                write_trial(folder, f"{name}{number}", [dice] if dice else [], (1,) if dice else (), config)
+        return read_listed(folder)
+
+    monkeypatch.setattr(confirmation, "run_listed", run)
+    return done
+
+
+def race(session: Session, names: str, concurrent: int = 1) -> dict[str, Finalist]:
+    session = dataclasses.replace(session, resources=TrialResources(1, 0.0, concurrent))
+    seeds = list_seeds(session.plan.options.seed, 3)
+    ranked = [each for each in RANKED if each.trial_id in names]
+    return confirmation._race(session, ranked, seeds, None)  # type: ignore[arg-type]
+
+
+def test_seeds_are_added_where_they_can_still_change_the_choice(
+    session: Session, trained: list[str], screen: io.StringIO
+) -> None:
+    found = race(session, "abc")
+    assert trained == ["a1", "b1", "c1", "a2", "b2", "a3", "b3"]
+    assert [name for name, finalist in found.items() if finalist.out] == ["c"]
+    assert [len(found[name].runs) for name in "abc"] == [3, 3, 1]
+    assert "trial c is out after 1 of 3 seeds: mean val Dice 0.500 against 0.650 of trial a" in screen.getvalue()
+    before = list(trained)
+    assert race(session, "abc") == found and trained == before  # as after a stop: the same decisions, nothing again
+
+
+@pytest.mark.parametrize(
+    ("names", "concurrent", "order"),
+    [
+        ("ac", 1, ["a1", "c1", "a2", "a3"]),
+        ("abc", 6, ["a1", "a2", "b1", "b2", "c1", "c2", "a3", "b3"]),
+        ("abc", 9, ["a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2", "c3"]),
+        ("a", 1, ["a1", "a2", "a3"]),
+        ("cf", 1, ["c1", "f1", "f2", "f3", "c2", "c3"]),
+    ],
+    ids=["the last one gets the rest", "six slots", "nine slots", "one finalist", "all that are left fail"],
+)
+def test_a_round_fills_the_machine(
+    session: Session, trained: list[str], names: str, concurrent: int, order: list[str]
+) -> None:
+    found = race(session, names, concurrent)
+    assert trained == order
+    assert any(finalist.can_win for finalist in found.values())
+
+
+def test_contenders_are_the_best_training_and_the_soups(
+    session: Session, monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, make_scores: Callable[..., Scores]
+) -> None:
+    by_scale = {scale: 0.5 + scale / 10 for scale in SCALES}
+    folder = session.plan.folder
+
+    def make_run(name: str, seed: int, dice: float) -> SeedRun:
+        return SeedRun(seed, str(folder / name / str(seed)), 3, dice, by_scale=by_scale)
+
+    best = Finalist("a", 0.7, {"adapter.kind": "lora"}, (make_run("a", 1, 0.6), make_run("a", 2, 0.62)))
+    other = Finalist("b", 0.7, {}, (make_run("b", 1, 0.64),), out="out after 1 of 2 seeds")
+    single = Chosen.from_finalist(best, 1.0, 2, "ab12cd34", folder)
+    asked: list[Any] = []
+
+    def work(resources: object, what: str, function: Callable[..., Any], calls: Any) -> list[Any]:
+        asked.extend(calls)
+        return [{scale: make_scores(round(10 * scale)) for scale in each[3]} for each in calls]
+
+    def grow(resources: object, what: str, function: Callable[..., Any], *arguments: Any) -> list[int]:
+        assert [path.relative_to(folder).as_posix() for path in arguments[1]] == ["a/1", "b/1", "a/2"]
+        assert arguments[4] == pytest.approx(0.6)
+        return [0, 1]
+
+    monkeypatch.setattr(confirmation, "map_with_resources", work)
+    monkeypatch.setattr(confirmation, "call_with_resources", grow)
+    alone, seeds, greedy = confirmation.list_contenders(session, single, [best, other])
+    assert (alone.kind, alone.checkpoint, alone.scale, alone.val_dice) == ("single", "a/1", 1.0, pytest.approx(0.6))
+    assert seeds.members == ("trial a, seed 1, epoch 3", "trial a, seed 2, epoch 3")
+    assert greedy.members == ("trial a, seed 1, epoch 3", "trial b, seed 1, epoch 3")
+    assert [each[1] for each in asked] == [folder / each.checkpoint for each in (seeds, greedy)]
+    assert list_members(folder / greedy.checkpoint) == [folder / "a/1", folder / "b/1"]
+    assert seeds.by_scale[0.0] == 0.5 and tuple(seeds.by_scale) == SCALES
+    chosen = single.replace_by(greedy)
+    assert (chosen.locate(folder), chosen.scale, chosen.seed) == (folder / "soups" / "greedy", greedy.scale, 1)
+    assert chosen.describe().startswith("greedy soup of 2 trainings (trial a, seed 1, epoch 3; trial b")
+    assert single.replace_by(alone) == single
+    assert "scoring soups of the 3 trainings" in screen.getvalue()
+
+
+def test_where_there_can_be_no_soup_the_reason_is_said(session: Session, screen: io.StringIO) -> None:
+    runs = tuple(SeedRun(seed, str(session.plan.folder / str(seed)), 3, 0.6, by_scale={1.0: 0.6}) for seed in (1, 2))
+    best = Finalist("a", 0.7, {"adapter.kind": "bottleneck"}, runs)
+    single = Chosen.from_finalist(best, 1.0, 1, "ab12cd34", session.plan.folder)
+    (alone,) = confirmation.list_contenders(session, single, [best])
+    assert alone.kind == "single" and "no soup of the trainings: what was trained cannot be" in screen.getvalue()

@@ -1,5 +1,8 @@
 """An export can be loaded and scores what the search's own evaluator gives."""
 
+import dataclasses
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from search.run_folder.chosen import Chosen
 from search.run_folder.search_record import SearchRecord
 from search.stages.exporter import TOLERANCE, export_run
 from trainables.data.store import RegionStore
+from trainables.evaluation.soup_folder import write_soup
 from trainables.export.unmerged import load_unmerged
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
@@ -75,6 +79,26 @@ def test_all_else_is_stock_sam2(finish: Finish, tmp_path: Path, params: Mapping[
     state = torch.load(report.folder / "sam2.pt", weights_only=True)["model"]
     same = all(torch.equal(value, state[name]) for name, value in load_model("nano", None).state_dict().items())
     assert same == (scale == 0)
+
+
+def test_a_soup_is_stock_sam2_and_scored_from_its_file(
+    finish: Finish, tmp_path: Path, make_chosen: Callable[..., Chosen]
+) -> None:
+    run = finish({"adapter.rank": 4}, 1.0)
+    shutil.copytree(run / "trial", run / "other")
+    write_soup(run / "soups" / "seeds", [run / "trial", run / "other"])
+    chosen = dataclasses.replace(
+        make_chosen(params={"adapter.rank": 4, "optim.lr": 5e-3, "augment.kind": "none"}, scale=1.25),
+        checkpoint="soups/seeds",
+        soup="seeds",
+        soup_members=("trial abc, seed 1, epoch 1", "trial abc, seed 2, epoch 1"),
+    )
+    chosen.write(run)
+    report = export_run(run, tmp_path / "out")
+    assert abs(report.own_dice - report.stock_dice) <= TOLERANCE
+    assert {path.name for path in report.folder.iterdir()} >= {"README.md", "adapter", "sam2.pt", "recipe.json"}
+    assert json.loads((report.folder / "adapter" / "adapter_config.json").read_text())["r"] == 8
+    assert "the mean of the updates of 2 trainings" in (report.folder / "README.md").read_text()
 
 
 def test_a_folder_that_cannot_be_made_is_found_before_anything_is_computed(

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from trainables.adapters.adapted_model import adapters_off, attach_adapters, get
 from trainables.adapters.interpolation import SCALES
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
-from trainables.errors import CheckpointError, InputError
+from trainables.errors import CheckpointError, InputError, TrainablesError
 from trainables.evaluation.candidates import load_adapted, load_candidate, score_candidate, score_scales
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
+from trainables.evaluation.soup_folder import write_soup
 from trainables.model.weights import load_model
 from trainables.protocol.scores import flatten_scores
 from trainables.recipe import Recipe
@@ -121,6 +122,28 @@ def test_an_adapter_that_cannot_be_merged_has_two_scales(
         assert found[0.0] == score_candidate(context, None, context.val[:1])
     if 1.0 in left:
         assert found[1.0] != score_candidate(context, None, context.val[:1])
+
+
+def test_a_soup_is_a_candidate_like_any_other(
+    context: TrialContext, trial: Trial, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    names, soup = context.val[:1], tmp_path / "soup"
+    write_soup(soup, [trial[1], make_checkpoint(name="other")])
+    found = score_scales(context, soup, names)
+    assert tuple(found) == SCALES and found[0.0] == score_candidate(context, None, names)
+    for scale in (0.5, 1.0):
+        assert found[scale] == score_candidate(context, soup, names, scale)
+    write_soup(soup, [trial[1]])
+    alone, merged = (load_candidate(context, each, 0.5).state_dict() for each in (soup, trial[1]))
+    assert all(torch.equal(value, merged[name]) for name, value in alone.items())
+
+
+def test_a_soup_of_what_cannot_be_merged_is_refused(
+    context: TrialContext, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_soup(tmp_path / "soup", [make_checkpoint("bottleneck")])
+    with pytest.raises(TrainablesError, match="cannot be merged"):
+        load_candidate(context, tmp_path / "soup")
 
 
 @pytest.mark.parametrize("scale", [-1.0, float("nan"), 2.01, 1e300])

@@ -1,4 +1,3 @@
-import json
 import os
 import stat
 from collections.abc import Callable
@@ -13,15 +12,15 @@ from safetensors.torch import load_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from trainables.adapters.adapted_model import attach_adapters, save_adapters
-from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.errors import InputError, TrainablesError
 from trainables.evaluation.candidates import load_adapted, load_candidate, score_candidate
+from trainables.evaluation.soup_folder import write_soup
 from trainables.export.merged import CONFIG_FILE, MERGED_FILE, load_merged, score_merged, write_merged
 from trainables.model.forward import decode_prompts, encode_images
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
-from trainables.recipe import Recipe, Scalar
+from trainables.recipe import Scalar
 
 Make = Callable[..., Path]
 KINDS = ("lora", "rslora", "dora", "pissa", "loha", "lokr")
@@ -30,27 +29,6 @@ KINDS = ("lora", "rslora", "dora", "pissa", "loha", "lokr")
 @pytest.fixture
 def context(context: TrialContext) -> TrialContext:
     return replace(context, protocol=PROTOCOLS["box"])
-
-
-@pytest.fixture
-def make_checkpoint(context: TrialContext, tmp_path: Path) -> Make:
-    """Writes checkpoints of adapters that noise, in place of training, has moved."""
-
-    def make(kind: str, **fields: Scalar) -> Path:
-        folder = tmp_path / "checkpoint"
-        values = {"adapter.kind": kind, "adapter.rank": 4, **{f"adapter.{key}": each for key, each in fields.items()}}
-        recipe = Recipe.from_flat(values)
-        adapted = attach_adapters(load_model("nano", None), recipe.adapter, context.seed)
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for value in adapted.parameters():
-                if value.requires_grad:
-                    value += 0.03 * torch.randn(value.shape, generator=generator)
-        save_adapters(adapted, folder / ADAPTER_FOLDER)
-        (folder / RECIPE_FILE).write_text(json.dumps(recipe.to_flat()))
-        return folder
-
-    return make
 
 
 @torch.no_grad()
@@ -82,6 +60,38 @@ def load_by_peft(folder: Path) -> SAM2Base:
     base = PeftModel.from_pretrained(bare, str(folder / ADAPTER_FOLDER)).get_base_model()
     assert isinstance(base, SAM2Base)
     return base
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+@pytest.mark.parametrize(
+    ("kinds", "has_adapter"),
+    [(("lora", "rslora"), True), (("none", "none"), False), (("dora", "lora"), False), (("pissa", "pissa"), False)],
+)
+def test_a_soup_is_exported_with_one_adapter_where_its_members_can_be_joined(
+    context: TrialContext,
+    make_checkpoint: Make,
+    tmp_path: Path,
+    kinds: tuple[str, str],
+    has_adapter: bool,
+    scale: float,
+) -> None:
+    members = [make_checkpoint(kind, name=f"m{i}", seed=i, rank=4 + 4 * i, alpha=6.0) for i, kind in enumerate(kinds)]
+    write_soup(tmp_path / "soup", members)
+    out = tmp_path / "out"
+    out.mkdir()
+    written = write_merged(context, tmp_path / "soup", out, scale)
+    merged = load_merged(context, out)
+    assert same_bits(read_merged(out), load_candidate(context, tmp_path / "soup", scale).state_dict())
+    one, two = (load_candidate(context, member, 0.5).state_dict() for member in members)
+    if scale == 1:  # the mean of two updates is the sum of their halves
+        base = load_model("nano", None).state_dict()
+        for name, value in merged.state_dict().items():
+            torch.testing.assert_close(value, one[name] + two[name] - base[name], rtol=1e-4, atol=1e-5)
+    if has_adapter:
+        by_peft, wanted = predict(load_by_peft(out)), predict(merged)
+        torch.testing.assert_close(by_peft, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+    has_folder = has_adapter or kinds == ("none", "none")
+    assert (written.adapter is not None) == (out / ADAPTER_FOLDER).is_dir() == has_folder
 
 
 def same_bits(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:

@@ -1,0 +1,23 @@
+"""A training joins the greedy soup only if validation does not lose by it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from trainables.context import TrialContext
+from trainables.evaluation.candidates import score_candidate
+from trainables.evaluation.greedy_soup import grow_soup
+from trainables.evaluation.soup_folder import write_soup
+from trainables.protocol.spec import PROTOCOLS
+
+
+def test_members_join_by_what_the_soup_scores_with_them(
+    context: TrialContext, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    context, names = replace(context, protocol=PROTOCOLS["box"]), context.val[:1]
+    first, ruin = make_checkpoint(name="first", reach=0.01), make_checkpoint(name="ruin", reach=1.0)
+    write_soup(tmp_path / "soup", [first])
+    alone = score_candidate(context, tmp_path / "soup", names).dice
+    # Added to itself the first is what it was; the ruined one would cost nearly all.
+    assert grow_soup(context, [first, ruin, first], names, "val_dice", alone) == [0, 2]
+    assert grow_soup(context, [first, first], names, "val_dice", alone + 0.1) == [0]
