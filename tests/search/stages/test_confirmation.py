@@ -94,7 +94,7 @@ def test_the_error_of_a_refit_whose_worker_never_came_up_has_the_reason(
     assert str(caught.value) == f"the refit on all regions failed: {reason or 'it was not started'}"
 
 
-SCORES = {"a": [0.65, 0.64, 0.66], "b": [0.63, 0.66, 0.62], "c": [0.5, 0.51, 0.52], "f": [0.9, None, 0.9]}
+SCORES = {"a": [0.65, 0.64, 0.66], "b": [0.64, 0.66, 0.62], "c": [0.5, 0.51, 0.52], "f": [0.9, None, 0.9]}
 RANKED = [RankedTrial(name, Path("/c"), 4, (dice[0] or 0) + 0.01, {"rank": name}) for name, dice in SCORES.items()]
 
 

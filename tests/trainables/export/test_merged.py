@@ -62,10 +62,15 @@ def load_by_peft(folder: Path) -> SAM2Base:
     return base
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0])
 @pytest.mark.parametrize(
-    ("kinds", "has_adapter"),
-    [(("lora", "rslora"), True), (("none", "none"), False), (("dora", "lora"), False), (("pissa", "pissa"), False)],
+    ("kinds", "has_adapter", "scale"),
+    [
+        (("lora", "rslora"), True, 0.5),
+        (("lora", "rslora"), True, 1.0),
+        (("none", "none"), False, 0.5),
+        (("dora", "lora"), False, 0.5),
+        (("pissa", "pissa"), False, 1.0),
+    ],
 )
 def test_a_soup_is_exported_with_one_adapter_where_its_members_can_be_joined(
     context: TrialContext,
