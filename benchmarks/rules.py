@@ -78,7 +78,7 @@ def make_rule(config: SearchConfig, scratch: Path, uses_rows: bool = True) -> Ru
         n_trials = min(replay.n_trials, len(points)) if has_rows else replay.n_trials
         planned = dataclasses.replace(config, num_trials=n_trials, start_from=points[:n_trials])
         searcher = make_searcher(planned, _open_study(planned, scratch, replay.seed))
-        scheduler = make_scheduler(config.scheduler, config.max_epochs, config.objective.metric)
+        scheduler = make_scheduler(config.scheduler, config.max_epochs, config.objective.metric, replay.n_slots)
         return VirtualTune(searcher, scheduler, replay.answers.look_up, n_trials, replay.n_slots)
 
     return prepare
@@ -152,7 +152,7 @@ def _keep_best(config: SearchConfig, n_kept: int, uses_rows: bool) -> Rule:
         searcher = ListedSearcher([*config.start_from, *replay.draw_rows()][: replay.n_trials])
         scheduler = OneEpoch(searcher.n_listed, n_kept, config.objective.metric)
         answers, n_trials = replay.answers, searcher.n_listed
-        return VirtualTune(searcher, scheduler, answers.look_up, n_trials, replay.n_slots, max_live=n_trials)
+        return VirtualTune(searcher, scheduler, answers.look_up, n_trials, replay.n_slots)
 
     return prepare
 

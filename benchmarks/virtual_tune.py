@@ -3,11 +3,14 @@
 import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
+
+from search.tuning.reasons import find_reason
 
 Result = Mapping[str, Any]
 
@@ -39,10 +42,10 @@ class Event(NamedTuple):
 class VirtualTune:
     """Runs a search as ``TuneController`` of ray 2.60 does, one step of its loop an epoch that ends.
 
-    In each step the searcher is asked for trials, the scheduler chooses a trial to run, waiting trials take free slots
-    in the order in which they came to wait, and one result is processed: the scheduler decides, then the searcher
-    learns. Epochs take their ``time_this_iter_s``; nothing else takes time. Schedulers find in it what they use of
-    the controller.
+    In each step the searcher is asked for trials as :class:`search.tuning.trial_generator.TrialGenerator` asks it, the
+    scheduler chooses a trial to run, waiting trials take free slots in the order in which they came to wait, and one
+    result is processed: the scheduler decides, then the searcher learns. Epochs take their ``time_this_iter_s``;
+    nothing else takes time. Schedulers find in it what they use of the controller.
     """
 
     def __init__(
@@ -52,7 +55,6 @@ class VirtualTune:
         look_up: Callable[[dict[str, Any]], tuple[Result, ...]],
         n_trials: int,
         n_slots: int,
-        max_live: int | None = None,
     ) -> None:
         """Prepares a search.
 
@@ -62,14 +64,13 @@ class VirtualTune:
             look_up: Returns the results of a configuration, one an epoch.
             n_trials: How many to start.
             n_slots: How many run at once.
-            max_live: How many may have begun and not ended, paused ones included; None for ``n_slots``.
         """
         self.scheduler, self._look_up, self._n_trials, self._n_slots = scheduler, look_up, n_trials, n_slots
-        self._limiter = ConcurrencyLimiter(searcher, max_live or n_slots)
-        self.search_alg = self._limiter  # schedulers look for ``search_alg.searcher``
+        self._limiter = ConcurrencyLimiter(searcher, n_slots)
+        self.search_alg = SimpleNamespace(searcher=self._limiter, is_finished=self._has_all)
         self.trials: list[VirtualTrial] = []
         self.events: list[Event] = []
-        self._is_finished = False
+        self._has_no_more = False
         self._waiting: list[VirtualTrial] = []
         self._running: list[tuple[float, int, VirtualTrial]] = []
         self._time_s, self._n_begun = 0.0, 0
@@ -103,10 +104,10 @@ class VirtualTune:
         controller: Any = self
         if trial.status == Trial.RUNNING:
             self.scheduler.on_trial_complete(controller, trial, dict(trial.last_result))  # type: ignore[arg-type]
-            self._limiter.on_trial_complete(trial.trial_id, result=dict(trial.last_result))
+            self._limiter.on_trial_complete(trial.trial_id, result={**trial.last_result, **find_reason(trial)})
         else:
             self.scheduler.on_trial_remove(controller, trial)  # type: ignore[arg-type]
-            self._limiter.on_trial_complete(trial.trial_id)
+            self._limiter.on_trial_complete(trial.trial_id, result=find_reason(trial) or None)
         trial.status = Trial.TERMINATED
         self._waiting = [each for each in self._waiting if each is not trial]
 
@@ -117,13 +118,16 @@ class VirtualTune:
     def _propose(self) -> bool:
         """Asks for trials until the searcher has none, for now or at all; returns whether one came."""
         n_before = len(self.trials)
-        while not self._is_finished and sum(trial.status == Trial.PENDING for trial in self.trials) < self._n_slots:
+        while not self._has_all() and self._count(Trial.PENDING) < self._n_slots:
+            self._limiter.max_concurrent = self._n_slots + self._count(Trial.PAUSED)
+            if getattr(self.scheduler, "has_waiting", bool)():
+                break
             trial_id = f"{len(self.trials):05d}"
-            config = self._limiter.suggest(trial_id) if len(self.trials) < self._n_trials else Searcher.FINISHED
+            config = self._limiter.suggest(trial_id)
             if config is None:
                 break
             if isinstance(config, str):
-                self._is_finished = True
+                self._has_no_more = True
                 break
             trial = VirtualTrial(trial_id, config, self._look_up(config))
             self.trials.append(trial)
@@ -131,11 +135,18 @@ class VirtualTune:
             self.scheduler.on_trial_add(self, trial)  # type: ignore[arg-type]
         return len(self.trials) > n_before
 
+    def _has_all(self) -> bool:
+        return self._has_no_more or len(self.trials) >= self._n_trials
+
+    def _count(self, status: str) -> int:
+        return sum(trial.status == status for trial in self.trials)
+
     def _choose(self) -> bool:
-        """Lets the scheduler choose a trial to run; returns whether it is one that did not wait yet."""
+        """Lets the scheduler choose a trial to run; returns whether one began to wait, or was ended on the way."""
+        n_live = len(self.get_live_trials())
         trial: Any = self.scheduler.choose_trial_to_run(self)  # type: ignore[arg-type]
         if trial is None or trial.status != Trial.PAUSED:
-            return False
+            return len(self.get_live_trials()) < n_live
         trial.status = Trial.PENDING
         self._waiting.append(trial)
         return True
@@ -143,7 +154,7 @@ class VirtualTune:
     def _start(self) -> bool:
         """Gives free slots to waiting trials; returns whether one started."""
         has_started = False
-        while self._waiting and len(self._running) < self._n_slots:
+        while self._waiting and self._count(Trial.RUNNING) < self._n_slots:
             trial = self._waiting.pop(0)
             trial.status = Trial.RUNNING
             self._train(trial)

@@ -17,7 +17,6 @@ from benchmarks.known_answers import Answers
 from benchmarks.rules import ListedSearcher, MemoryStudyFile, Replay, change_space, make_rule
 from benchmarks.virtual_tune import VirtualTune
 from search.cluster.start import start_ray
-from search.space.config import SearchConfig
 from search.space.starting_points import StartingPoint
 from search.tuning.scheduler import make_scheduler
 from search.tuning.trial_generator import TrialGenerator
@@ -39,14 +38,20 @@ def list_ends(study_file: Any) -> list[tuple[Any, ...]]:
     return [(trial.state.name, trial.params, trial.intermediate_values) for trial in trials]
 
 
+def find_nothing(trial_id: str) -> tuple[Any, ...]:
+    return ()
+
+
 def find_searcher(search: VirtualTune) -> Any:
     return search.search_alg.searcher
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["asha", "promotion"])
 def test_ray_tune_decides_as_the_simulator_does(
-    local_ray: None, table: CurveTable, space: Path, config: SearchConfig, tmp_path: Path
+    local_ray: None, table: CurveTable, space: Path, kind: str, tmp_path: Path
 ) -> None:
+    config = change_space(space, kind, {"scheduler": {"kind": kind, "grace_period": 1, "reduction_factor": 2}})
     answers = Answers(table, config)
     rule = make_rule(config, tmp_path)
 
@@ -73,18 +78,29 @@ def test_ray_tune_decides_as_the_simulator_does(
         def step(self) -> dict[str, float]:
             return {"val_dice": self.curve[self.iteration]}
 
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            Path(checkpoint_dir, "nothing").touch()
+
+        def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+            pass
+
     searcher = find_searcher(prepare())
     study_file: MemoryStudyFile = searcher._study_file
+    scheduler: Any = make_scheduler(config.scheduler, config.max_epochs, concurrent=1)
     tuner = tune.Tuner(
         FromTable,
         tune_config=tune.TuneConfig(
             num_samples=12,
-            search_alg=TrialGenerator(searcher, 1, lambda _: ()),
-            scheduler=make_scheduler(config.scheduler, config.max_epochs),
+            search_alg=TrialGenerator(searcher, 1, find_nothing, pausing=scheduler if kind == "promotion" else None),
+            scheduler=scheduler,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name="real", storage_path=str(tmp_path), stop={"training_iteration": config.max_epochs}, verbose=0
+            name="real",
+            storage_path=str(tmp_path),
+            stop={"training_iteration": config.max_epochs},
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            verbose=0,
         ),
     )
     tuner.fit()
@@ -110,11 +126,9 @@ def look_up(config: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     )
 
 
-def run(
-    scheduler: TrialScheduler, n_trials: int, n_slots: int, max_live: int | None = None
-) -> list[tuple[float, int, int]]:
+def run(scheduler: TrialScheduler, n_trials: int, n_slots: int) -> list[tuple[float, int, int]]:
     searcher: Searcher = ListedSearcher(list_points(n_trials))
-    search = VirtualTune(searcher, scheduler, look_up, n_trials, n_slots, max_live)
+    search = VirtualTune(searcher, scheduler, look_up, n_trials, n_slots)
     return [(event.time_s, event.trial.config["number"], event.epoch) for event in search.run()]
 
 
@@ -124,10 +138,8 @@ def test_epochs_take_their_time_and_slots_are_shared_in_the_order_of_trials() ->
     assert run(FIFOScheduler(), 3, 2) == both
 
 
-def test_paused_trials_give_their_slot_to_new_ones_where_they_may_live_beside() -> None:
-    alone = run(PauseFirst(), 2, 1)
-    assert [(number, epoch) for _, number, epoch in alone] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
-    beside = run(PauseFirst(), 2, 1, max_live=2)
+def test_paused_trials_give_their_slot_to_new_ones() -> None:
+    beside = run(PauseFirst(), 2, 1)
     assert [(number, epoch) for _, number, epoch in beside] == [(0, 1), (1, 1), (0, 2), (0, 3), (1, 2), (1, 3)]
 
 

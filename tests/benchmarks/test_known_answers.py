@@ -1,0 +1,55 @@
+"""What a replayed trial is answered: rows of the table, and a surrogate's curves for what it lacks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from benchmarks.curve_table import CurveRow, CurveTable
+from benchmarks.known_answers import Answers
+from benchmarks.make_curves import draw_config
+from search.space.config import SearchConfig
+from trainables.context import FAILURE
+
+
+def test_a_configuration_of_the_table_has_its_row(table: CurveTable, config: SearchConfig) -> None:
+    answers, row = Answers(table, config), table.rows[4]
+    results = answers.look_up(dict(reversed(row.params.items())))
+    assert [result["val_dice"] for result in results] == row.metrics["val_dice"]
+    assert [result["training_iteration"] for result in results] == [1, 2, 3, 4]
+    assert [result["done"] for result in results] == [False, False, False, True]
+    assert results[0]["time_this_iter_s"] == row.metrics["seconds/train"][0]
+    assert answers.find_key(row.params) == 4 and answers.find_key({**row.params, "optim.lr": 0.123}) is None
+
+
+def test_a_training_that_failed_ends_with_its_failure(table: CurveTable, config: SearchConfig) -> None:
+    table.rows[30] = CurveRow(30, {"optim.lr": 0.01}, 0, {"val_dice": [0.5, math.nan]}, [], "diverged")
+    first, last = Answers(table, config).look_up({"optim.lr": 0.01})
+    assert FAILURE not in first and last[FAILURE] == "diverged" and last["done"]
+
+
+def test_the_surrogate_follows_what_the_table_shows(table: CurveTable, config: SearchConfig) -> None:
+    answers = Answers(table, config)
+    error = answers.measure_error()
+    assert error.r2 > 0.6 and error.rank > 0.8 and error.mae < 0.05
+    base = {"adapter.targets": "both", "augment.kind": "flips"}
+    good, bad = (answers.look_up({**base, "optim.lr": lr})[-1]["test_dice"] for lr in (1.01e-3, 9.9e-3))
+    assert good > bad + 0.1 and 0 <= bad <= good <= 1
+
+
+def test_rows_outside_the_space_are_not_proposed(table: CurveTable, config: SearchConfig) -> None:
+    assert Answers(table, config).list_proposable() == list(range(30))
+    fixed = dataclasses.replace(
+        config, space={"optim.lr": config.space["optim.lr"]}, fixed={"adapter.targets": "both", "augment.kind": "flips"}
+    )
+    kept = Answers(table, fixed).list_proposable()
+    assert 0 < len(kept) < 30
+    assert all(table.rows[key].params["adapter.targets"] == "both" for key in kept)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_proposal_of_a_real_sampler_is_answered(table: CurveTable, config: SearchConfig, number: int) -> None:
+    results = Answers(table, config).look_up(draw_config(config, 5, number))
+    assert len(results) == 4 and all(math.isfinite(result["val_dice"]) for result in results)
