@@ -53,7 +53,7 @@ def _describe(bench: "Bench") -> list[str]:
     ]
     error = answers.measure_error()
     lines.append(
-        f"The surrogate on rows that it has not seen, last epoch's test Dice: R2 {error.r2:.2f}, rank correlation "
+        f"The surrogate on rows left out one by one, last epoch's test Dice: R2 {error.r2:.2f}, rank correlation "
         f"{error.rank:.2f}, mean absolute error {error.mae:.3f}."
     )
     return lines

@@ -134,7 +134,7 @@ def run(scheduler: TrialScheduler, n_trials: int, n_slots: int) -> list[tuple[fl
 
 def test_epochs_take_their_time_and_slots_are_shared_in_the_order_of_trials() -> None:
     assert run(FIFOScheduler(), 2, 1) == [(1, 0, 1), (2, 0, 2), (3, 0, 3), (5, 1, 1), (7, 1, 2), (9, 1, 3)]
-    both = [(1, 0, 1), (2, 1, 1), (2, 0, 2), (3, 0, 3), (4, 1, 2), (6, 1, 3), (6, 2, 1), (9, 2, 2), (12, 2, 3)]
+    both = [(1, 0, 1), (2, 1, 1), (2, 0, 2), (3, 0, 3), (4, 1, 2), (6, 2, 1), (6, 1, 3), (9, 2, 2), (12, 2, 3)]
     assert run(FIFOScheduler(), 3, 2) == both
 
 
