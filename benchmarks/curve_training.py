@@ -52,11 +52,18 @@ class CurveTraining:
             if result.get(FAILURE):
                 metrics["val_dice"] = [*metrics.get("val_dice", []), math.nan]
                 return CurveRow("", params, 0, metrics, pairs, str(result[FAILURE]))
-            started, test_dice = time.perf_counter(), metrics.get("test_dice", [math.nan])[-1]
-            is_best = result["val_dice"] > max(metrics.get("val_dice", [-math.inf]))
-            if self._tests_all or is_best or epoch + 1 == self.context.max_epochs:
-                test_dice = self._trial.fits[0].evaluate(self._test).dice
-            result |= {"test_dice": test_dice, "seconds/test": time.perf_counter() - started}
+            started, fit = time.perf_counter(), self._trial.fits[0]
+            # With an average of the weights, which the trial scores, the raw weights are scored beside.
+            has_average, val_set = fit.state.average is not None, self._trial.val_sets[0]
+            if has_average and val_set is not None:
+                result["val_dice_raw"] = fit.evaluate(val_set, averaged=False).dice
+            for kind in ("", "_raw")[: 1 + has_average]:
+                past, test_dice = metrics.get(f"val_dice{kind}", []), metrics.get(f"test_dice{kind}", [math.nan])[-1]
+                is_best = result[f"val_dice{kind}"] > max(past, default=-math.inf)
+                if self._tests_all or is_best or epoch + 1 == self.context.max_epochs:
+                    test_dice = fit.evaluate(self._test, averaged=not kind).dice
+                result[f"test_dice{kind}"] = test_dice
+            result["seconds/test"] = time.perf_counter() - started
             for name, value in result.items():
                 if isinstance(value, (int, float)) and not name.startswith(_LEFT_OUT):
                     metrics.setdefault(name, []).append(float(value))

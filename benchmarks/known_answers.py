@@ -1,5 +1,6 @@
 """Answers a replayed trial: a row of a table as it was measured, or a surrogate's curve for what the table lacks."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -24,8 +25,10 @@ class Answers:
     A configuration of the table has its measured row, any other one the curve of a :class:`Surrogate`.
     """
 
-    def __init__(self, table: CurveTable, config: SearchConfig) -> None:
-        """Takes a table, and the space in which configurations are proposed."""
+    def __init__(self, table: CurveTable, config: SearchConfig, takes_raw: bool = False) -> None:
+        """Takes a table, and the space in which configurations are proposed; Dice may be that of the raw weights."""
+        if takes_raw:
+            table = CurveTable(table.header, {key: _take_raw(row) for key, row in table.rows.items()})
         self.table, self._config = table, config
         self.keys = sort_keys(table.rows)
         self._names = sorted({name for row in table.rows.values() for name in row.params})
@@ -107,3 +110,9 @@ def is_inside(params: Params, config: SearchConfig) -> bool:
         contains(config.space[name], value) if name in config.space else config.fixed.get(name, value) == value
         for name, value in params.items()
     )
+
+
+def _take_raw(row: CurveRow) -> CurveRow:
+    """Returns a row with the Dice of the raw weights in place of their average's, where it has both."""
+    raw = {name.removesuffix("_raw"): curve for name, curve in row.metrics.items() if name.endswith("_raw")}
+    return dataclasses.replace(row, metrics={**row.metrics, **raw})

@@ -42,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=50, metavar="N", help="default: 50")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--surrogate-only", action="store_true", help="random proposals are new draws too, not rows")
+    parser.add_argument("--raw", action="store_true", help="Dice of the raw weights where the table has averages too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where replay.md and the plots go")
     return parser
 
@@ -95,7 +96,7 @@ class Bench:
         table, self.config = read_table(given.curves), load_config(space)
         if self.config.max_epochs != table.header["max_epochs"]:
             self.config = dataclasses.replace(self.config, max_epochs=table.header["max_epochs"])
-        self.answers, self.metric = Answers(table, self.config), self.config.objective.metric
+        self.answers, self.metric = Answers(table, self.config, given.raw), self.config.objective.metric
         self.goal = find_goal(self.answers, self.metric)
         self.scratch = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
         uses_rows = not given.surrogate_only

@@ -24,6 +24,14 @@ def test_a_configuration_of_the_table_has_its_row(table: CurveTable, config: Sea
     assert answers.find_key(row.params) == 4 and answers.find_key({**row.params, "optim.lr": 0.123}) is None
 
 
+def test_dice_can_be_that_of_the_raw_weights(table: CurveTable, config: SearchConfig) -> None:
+    row = table.rows[4]
+    table.rows[4] = dataclasses.replace(row, metrics={**row.metrics, "val_dice_raw": [0.1, 0.2, 0.3, 0.4]})
+    raw, plain = (Answers(table, config, takes_raw).look_up(row.params) for takes_raw in (True, False))
+    assert [result["val_dice"] for result in raw] == [0.1, 0.2, 0.3, 0.4]
+    assert [result["val_dice"] for result in plain] == row.metrics["val_dice"]
+
+
 def test_a_training_that_failed_ends_with_its_failure(table: CurveTable, config: SearchConfig) -> None:
     table.rows[30] = CurveRow(30, {"optim.lr": 0.01}, 0, {"val_dice": [0.5, math.nan]}, [], "diverged")
     first, last = Answers(table, config).look_up({"optim.lr": 0.01})
