@@ -12,6 +12,8 @@ ADAPTER_FOLDER = "adapter"
 RECIPE_FILE = "recipe.json"
 STATE_FILE = "state.pt"
 PATIENCE_FILE = "patience.json"
+# In a result: the Dice of each (region, class) pair that compares models, in the order of the regions.
+PAIRS = "pairs"
 SEED_KEY = "seed"
 # Keys of the result of a trial that ends itself: the reason, and whether the loss was not finite.
 FAILURE, DIVERGED = "failure", "diverged"

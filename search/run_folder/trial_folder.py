@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from search.run_folder.json_files import read_record
 from search.space.objective import DICE, PARAMETERS
-from trainables.context import DIVERGED, RECIPE_FILE
+from trainables.context import DIVERGED, PAIRS, RECIPE_FILE
 
 # In each trial's folder: a line of JSON an epoch.
 RESULT_FILE = "result.json"
@@ -18,6 +18,8 @@ _FOLDER_PREFIX = "trial-"
 _CHECKPOINT_NAME = re.compile("checkpoint_([0-9]+)")  # as Ray numbers them, from 0
 
 PARAMS_FILE = "params.json"
+# A line of JSON an epoch with the Dice of each (region, class) pair, in a search that races.
+PAIRS_FILE = "pairs.json"
 FAILURE_FILE = "failure.txt"
 
 
@@ -119,7 +121,15 @@ def read_reports(folder: Path) -> dict[int, dict[str, Any]]:
     A line that a kill tore, or that is joined to a torn one, is skipped; of an epoch that was reported twice the last
     report counts.
     """
-    path = folder / RESULT_FILE
+    return _read_lines(folder / RESULT_FILE)
+
+
+def read_pairs(folder: Path) -> dict[int, list[float]]:
+    """Returns the Dice of a trial's (region, class) pairs by epoch; nothing where the search does not race."""
+    return {epoch: row.get(PAIRS, []) for epoch, row in _read_lines(folder / PAIRS_FILE).items()}
+
+
+def _read_lines(path: Path) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     if not path.is_file():
         return found

@@ -55,6 +55,8 @@ def check_ineffective(entries: Mapping[str, YamlNode], train: bool, is_replay: b
     why = "a single trial" if is_replay else "train: false"
     if (is_replay or not train) and "scheduler" in entries and not _is_none(entries["scheduler"]):
         entries["scheduler"].report(f"has no effect on {why}", "leave it out, or write kind: none")
+    if (is_replay or not train) and "stop" in entries:
+        entries["stop"].report(f"has no effect on {why}", "leave it out")
     if not is_replay:
         return
     if "start_from" in entries:

@@ -18,7 +18,7 @@ from search.space.checks import (
     report_protocol_faults,
 )
 from search.space.condition_reader import read_conditions
-from search.space.kinds import SamplerConfig, SchedulerConfig, read_sampler, read_scheduler
+from search.space.kinds import SamplerConfig, SchedulerConfig, StopConfig, read_sampler, read_scheduler, read_stop
 from search.space.objective import Objective, read_objective
 from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
@@ -50,6 +50,7 @@ class SearchConfig:
             best; those of the warm-up do not count. 0 for none.
         scheduler: When trials are stopped early; never in a replay or without training.
         sampler: How the next trial's values are chosen.
+        stop: When no new trial is started before ``num_trials``; None for never.
         fixed: Fields that are the same in all trials. A field that is neither in ``fixed`` nor in
             ``space`` keeps its default.
         start_from: Trials to try first, in this order.
@@ -67,6 +68,7 @@ class SearchConfig:
     patience: int = 0
     scheduler: SchedulerConfig = SchedulerConfig()
     sampler: SamplerConfig = SamplerConfig()
+    stop: StopConfig | None = None
     fixed: Mapping[str, Scalar] = field(default_factory=dict)
     start_from: tuple[StartingPoint, ...] = ()
     # What was asked for, not what the search is: a dumped search has the points in full.
@@ -88,6 +90,7 @@ class SearchConfig:
         said |= {"max_epochs": self.max_epochs} if self.train else {}
         said |= {"patience": self.patience} if self.patience else {}
         said |= {"scheduler": self.scheduler.to_dict(), "sampler": self.sampler.to_dict()}
+        said |= {"stop": self.stop.to_dict()} if self.stop else {}
         said |= {"fixed": dict(self.fixed)}
         said |= {"space": {name: parameter.to_dict() for name, parameter in self.space.items()}}
         if not self.is_replay:
@@ -148,6 +151,7 @@ def load_config(path: Path) -> SearchConfig:
         "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1, high=MAX_COUNT),
         "patience": lambda node: node.read_int(SearchConfig.patience, low=0, high=MAX_COUNT),
         "scheduler": read_scheduler,
+        "stop": read_stop,
         "sampler": read_sampler,
     }
     values = {key: read(entries[key]) for key, read in readers.items() if key in entries}

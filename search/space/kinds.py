@@ -67,6 +67,23 @@ class SamplerConfig:
         return _list_said(self, SAMPLER_OPTIONS)
 
 
+@dataclass(frozen=True)
+class StopConfig:
+    """When a search starts no new trial before it has all of them.
+
+    Attributes:
+        patience_trials: The best value has not risen over this many trials, at least 1.
+        min_gain: A rise of no more than this counts as none; at least 0.
+    """
+
+    patience_trials: int
+    min_gain: float = 0.0
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns what a space file would say."""
+        return dataclasses.asdict(self)
+
+
 # What each kind knows; the first option of each is always said.
 SCHEDULER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "asha": ("grace_period", "reduction_factor", "moved"),
@@ -92,6 +109,19 @@ def read_scheduler(node: YamlNode) -> SchedulerConfig:
 def read_sampler(node: YamlNode) -> SamplerConfig:
     """Reads ``sampler`` of a space file; see :func:`read_scheduler`."""
     return _read_kind(node, SamplerConfig(), SAMPLER_OPTIONS)
+
+
+def read_stop(node: YamlNode) -> StopConfig | None:
+    """Reads ``stop`` of a space file; reports what is wrong."""
+    entries = node.read_mapping(("patience_trials", "min_gain"))
+    if "patience_trials" not in entries:
+        node.report("has no patience_trials", "write stop: {patience_trials: 16}, or leave it out")
+        return None
+    min_gain = entries["min_gain"].value if "min_gain" in entries else 0.0
+    if isinstance(min_gain, bool) or not isinstance(min_gain, (int, float)) or not 0 <= min_gain < 1:
+        entries["min_gain"].report(f"must be from 0 to 1, but got {describe(min_gain)}", "write a Dice such as 0.002")
+        min_gain = 0.0
+    return StopConfig(entries["patience_trials"].read_int(16, 1, MAX_COUNT), float(min_gain))
 
 
 def _read_kind(node: YamlNode, default: _Kinded, options: Mapping[str, tuple[str, ...]]) -> _Kinded:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -16,6 +17,7 @@ from search.run_folder.trial_folder import (
     locate_trial,
     read_epochs,
     read_listed,
+    read_pairs,
     read_trial_id,
 )
 from search.space.config import SearchConfig
@@ -25,10 +27,10 @@ from search.study.journal import undo_torn_lines
 from search.study.searcher import StudySearcher
 from search.study.study_file import StudyFile, make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, REASON, find_starting_point, read_curve, read_trials
-from search.tuning.scheduler import make_scheduler, replay_curves
+from search.tuning.scheduler import make_scheduler, replay_results
 from search.tuning.trial_generator import ListSearcher
 from search.tuning.unfinished import UnfinishedTrial, list_decided, list_unfinished, list_unfinished_listed
-from trainables.context import TrialContext
+from trainables.context import PAIRS, TrialContext
 from trainables.protocol.fields import change_protocol
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import Protocol
@@ -111,7 +113,8 @@ def run_listed(
 def make_searcher(config: SearchConfig, study_file: StudyFile) -> StudySearcher:
     """Returns what proposes the trials of a search by its space file."""
     epochs, points = max(1, config.max_epochs), config.start_from[: config.num_trials]
-    return StudySearcher(study_file, config.space, config.num_trials, epochs, config.objective.metrics, points)
+    metrics = config.objective.metrics
+    return StudySearcher(study_file, config.space, config.num_trials, epochs, metrics, points, config.stop)
 
 
 def _run_study(
@@ -128,7 +131,7 @@ def _run_study(
     past = _read_past(session, study_file, searcher)
     unfinished = list_unfinished(past, run.folder, keeps_checkpoints=config.train)
     _report_past(run, past, unfinished)
-    scheduler = _make_scheduler(config, past, session.resources.concurrent)
+    scheduler = _make_scheduler(config, past, run.folder, session.resources.concurrent)
     run.fit(trainable, session.context, searcher, config.num_trials, unfinished, scheduler)
 
 
@@ -159,14 +162,22 @@ def _report_past(run: TuneRun, past: Sequence[FrozenTrial], unfinished: Sequence
             run.progress.add_ended(trial_id, trial, read_epochs(locate_trial(run.folder, trial_id)))
 
 
-def _make_scheduler(config: SearchConfig, past: Sequence[FrozenTrial], concurrent: int) -> TrialScheduler:
-    """Returns the space file's scheduler, which has seen the curves of a stopped search."""
+def _make_scheduler(
+    config: SearchConfig, past: Sequence[FrozenTrial], trials_folder: Path, concurrent: int
+) -> TrialScheduler:
+    """Returns the space file's scheduler, which has seen what the trials of a stopped search reported."""
     metric = config.objective.metric
     scheduler = make_scheduler(config.scheduler, config.max_epochs, metric, concurrent)
-    curves = {
-        str(trial.user_attrs[RAY_TRIAL_ID]): {epoch: values[0] for epoch, values in read_curve(trial).items()}
-        for trial in past
-        if RAY_TRIAL_ID in trial.user_attrs
-    }
-    replay_curves(scheduler, curves, metric)
+    results = {}
+    for trial in past:
+        if RAY_TRIAL_ID in trial.user_attrs:
+            trial_id = str(trial.user_attrs[RAY_TRIAL_ID])
+            folder, curve = locate_trial(trials_folder, trial_id), read_curve(trial)
+            rows, pairs = read_epochs(folder), read_pairs(folder)
+            # The study decides which epochs there are.
+            results[trial_id] = {
+                epoch: {**rows.get(epoch, {}), PAIRS: pairs.get(epoch, ()), metric: values[0]}
+                for epoch, values in curve.items()
+            }
+    replay_results(scheduler, results)
     return scheduler

@@ -20,6 +20,7 @@ from search.tracking.callback import TrackingCallback
 from search.tuning.epoch_log import EpochLog
 from search.tuning.progress import SearchProgress
 from search.tuning.promotion import PromotionScheduler
+from search.tuning.racing import RacingScheduler
 from search.tuning.screen import ProgressCallback
 from search.tuning.trial_generator import TrialGenerator
 from search.tuning.unfinished import Row, UnfinishedTrial, clear_checkpoints
@@ -108,7 +109,7 @@ class TuneRun:
                 name=self.folder.name,
                 **session.checkpoints.to_run_config(),
                 stop={"training_iteration": self._epochs},
-                callbacks=self._list_callbacks(),
+                callbacks=self._list_callbacks(isinstance(scheduler, RacingScheduler)),
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                 checkpoint_config=self._make_checkpoint_config(context),
                 verbose=0,
@@ -126,10 +127,10 @@ class TuneRun:
         if waiting := self.tracking.settle():
             self.session.say(f"MLflow could not be reached: {waiting} records wait in {self.session.plan.folder}")
 
-    def _list_callbacks(self) -> list[tune.Callback]:
+    def _list_callbacks(self, keeps_pairs: bool) -> list[tune.Callback]:
         folder = str(self.session.plan.folder)
         # An epoch is on disk before anything else is said of it.
-        log, guard = EpochLog(self.folder), StorageGuard(folder, self.session.checkpoints.probe)
+        log, guard = EpochLog(self.folder, keeps_pairs), StorageGuard(folder, self.session.checkpoints.probe)
         return [log, self._screen, self.tracking, guard]
 
     def _make_checkpoint_config(self, context: TrialContext) -> tune.CheckpointConfig:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from search.errors import SearchError
+from search.space.kinds import StopConfig
 from search.space.objective import DICE
 from search.space.parameters import Parameter, list_conditions, sort_parents_first
 from search.space.starting_points import StartingPoint
@@ -42,10 +43,11 @@ class StudySearcher(Searcher):
     - stopped before (by the scheduler, or when time ran out): PRUNED, with its curve;
     - after an exception, or a last value that is not finite: FAIL, with the user attribute ``reason``.
 
-    Every trial carries ``ray_trial_id``; ended trials with a curve ``best_value`` and ``best_epoch``; those that the
-    user wished to try first ``starting_point``, the point's name. With two objectives the first decides which epoch is
-    best, and the trial's values are both of that epoch. Optuna takes no curve of two values: user attributes hold it,
-    ``curve/1`` the values of epoch 1.
+    Every trial carries ``ray_trial_id``; ended trials with a curve ``best_value`` and ``best_epoch``; those that a rule
+    of the scheduler ended ``stopped_by``, the rule and why; those that the user wished to try first
+    ``starting_point``, the point's name. With two objectives the first decides which epoch is best, and the trial's
+    values are both of that epoch. Optuna takes no curve of two values: user attributes hold it, ``curve/1`` the values
+    of epoch 1.
 
     The study is the one record of the search, and each line of it is on disk before Ray goes on. After a stop:
 
@@ -65,6 +67,7 @@ class StudySearcher(Searcher):
         max_epochs: int,
         metrics: Sequence[str] = (DICE,),
         starting_points: Sequence[StartingPoint] = (),
+        stop: StopConfig | None = None,
     ) -> None:
         """Keeps the plan of the search; the study itself is opened when Tune asks for the first trial.
 
@@ -75,6 +78,7 @@ class StudySearcher(Searcher):
             max_epochs: Epochs (``training_iteration``) after which a trial counts as complete.
             metrics: Names of the objectives in a trial's results, one a direction of the study.
             starting_points: Points of the space to try first, in this order; parameters that one leaves out are drawn.
+            stop: When no new trial is started any more, before ``num_trials``; None for never.
         """
         assert len(metrics) == len(study_file.modes), (metrics, study_file.modes)
         super().__init__(metric=metrics[0], mode=study_file.modes[0])
@@ -87,6 +91,7 @@ class StudySearcher(Searcher):
         self._num_trials = num_trials
         self._max_epochs = max_epochs
         self._starting_points = tuple(starting_points)
+        self._stop = stop
         self._failures: dict[str, str] = {}
         self._study: optuna.Study | None = None
 
@@ -103,7 +108,7 @@ class StudySearcher(Searcher):
         for known in asked:
             if known.user_attrs.get(RAY_TRIAL_ID) == trial_id:
                 return dict(known.params)
-        if len(asked) >= self._num_trials:
+        if len(asked) >= self._num_trials or (self._stop is not None and self._has_plateau(asked, self._stop)):
             return str(self.FINISHED)
         study.sampler = self._study_file.make_sampler(len(asked), conditional=bool(self._conditions))
         with undo_if_torn(self._study_file.journal):
@@ -112,6 +117,17 @@ class StudySearcher(Searcher):
             trial.set_user_attr(RAY_TRIAL_ID, trial_id)
         # Read back, so that a starting point's values have the types that sampled ones have.
         return dict(study.get_trials(deepcopy=False)[trial.number].params)
+
+    def _has_plateau(self, asked: Sequence[FrozenTrial], stop: StopConfig) -> bool:
+        """Whether the best value has not risen for so many trials; of those that run only paused ones count."""
+        counts = [trial for trial in asked if trial.state != TrialState.RUNNING or self._study_file.pauses]
+        curves = [read_curve(trial) for trial in counts if trial.state != TrialState.FAIL]
+        bests = [curve[self._pick_best(curve)][0] for curve in curves if curve]
+        if len(bests) <= stop.patience_trials:
+            return False
+        sign = 1 if self.mode == "max" else -1
+        before, since = bests[: -stop.patience_trials], bests[-stop.patience_trials :]
+        return max(sign * value for value in since) <= max(sign * value for value in before) + stop.min_gain
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keeps a trial's value at an epoch; Tune hands the last one to ``on_trial_complete`` alone."""
@@ -138,10 +154,11 @@ class StudySearcher(Searcher):
         if error:
             reason = self._failures.pop(trial.user_attrs[RAY_TRIAL_ID], reason)
         self._set_attrs(trial, curve, reason)
+        if result and STOPPED_BY in result:
+            _thaw(study, trial).set_user_attr(STOPPED_BY, str(result[STOPPED_BY]))
         if reason is not None:
             study.tell(trial.number, state=TrialState.FAIL)
         elif result and result.get(COMPLETE):
-            _thaw(study, trial).set_user_attr(STOPPED_BY, result[STOPPED_BY])
             study.tell(trial.number, curve[self._pick_best(curve)])
         elif max(*curve, (result or {}).get("training_iteration", 0)) < self._max_epochs:
             study.tell(trial.number, state=TrialState.PRUNED)

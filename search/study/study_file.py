@@ -16,6 +16,7 @@ from search.run_folder.search_record import SearchRecord
 from search.space.kinds import SamplerKind
 from search.space.objective import Mode, Objective
 from search.study.journal import drop_torn_line, remove_stale_lock
+from search.study.samplers import NumberedQMC, PausedAsStopped
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class StudyFile:
         seed: Seed of the whole search, at least 0.
         startup_trials: Finished trials (stopped ones too) before TPE takes over from random sampling.
         modes: Whether a larger (``max``) or a smaller (``min``) value is better, one an objective.
+        pauses: Whether trials pause, so that what runs in the study with a curve may be paused: the sampler learns from
+            it as from a trial that was stopped there.
     """
 
     journal: Path
@@ -35,6 +38,7 @@ class StudyFile:
     seed: int = 0
     startup_trials: int = 10
     modes: tuple[Mode, ...] = ("max",)
+    pauses: bool = False
 
     def open(self) -> optuna.Study:
         """Opens the study in its journal, or makes it, after mending what a kill can leave behind.
@@ -90,14 +94,26 @@ class StudyFile:
         With ``conditional`` the parameters are split into groups that are drawn together in the trials so far (all that
         apply always, all that apply with LoRA, ...), and those of one group are modelled jointly; otherwise only the
         parameters of every trial would be.
+
+        ``gp`` is a Gaussian process with log expected improvement, which learns from complete trials alone; ``qmc`` a
+        scrambled Sobol sequence, in which a trial's place follows from its number. Both draw at random what not every
+        trial has.
         """
+        sampler = self._make_sampler(trial_number, conditional)
+        return PausedAsStopped(sampler) if self.pauses else sampler
+
+    def _make_sampler(self, trial_number: int, conditional: bool) -> optuna.samplers.BaseSampler:
         seed = int(np.random.SeedSequence([self.seed, trial_number]).generate_state(1)[0])
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         with warnings.catch_warnings():
-            # Optuna has called groups experimental since 2.8, and would say so for every trial.
+            # Optuna calls these samplers, and groups since 2.8, experimental, and would say so for every trial.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             n_startup = self.startup_trials
+            if self.sampler == "gp":
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=n_startup)
+            if self.sampler == "qmc":
+                return NumberedQMC(self.seed, trial_number, optuna.samplers.RandomSampler(seed=seed))
             return optuna.samplers.TPESampler(
                 n_startup_trials=n_startup, seed=seed, multivariate=True, group=conditional, constant_liar=True
             )
@@ -117,4 +133,5 @@ def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
         record.context.seed,
         sampler.get("startup_trials", 0),
         Objective.from_config(record.config).modes,
+        pauses=record.config["scheduler"]["kind"] == "promotion",
     )

@@ -1,12 +1,13 @@
 """Asynchronous successive halving by promotion: trials pause at a rung, and the best of them go on."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from search.tuning.asha import Movement
 from search.tuning.reasons import note_reason, spell_rank
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class PromotionScheduler(FIFOScheduler):
         rungs: Sequence[int],
         reduction_factor: int,
         quorum: int = 1,
+        moved: float = 0.0,
         concurrent: int | None = None,
     ) -> None:
         """Makes a scheduler that has seen nothing.
@@ -44,22 +46,24 @@ class PromotionScheduler(FIFOScheduler):
             rungs: Epochs, rising, below ``max_epochs``.
             reduction_factor: One in this many goes on at a rung.
             quorum: As many must have come to a rung before one goes on, unless no more can come.
+            moved: A trial that has not moved passes a rung without being compared, see :class:`Movement`.
             concurrent: Trials that run at once; None where the controller asks for a trial only if there is a place.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._metric: Any = metric  # Tune looks at it
         self._max_epochs, self._factor = max_epochs, reduction_factor
         self._quorum, self._concurrent = quorum, concurrent
+        self._movement = Movement(moved)
         self._values: dict[int, dict[str, float]] = {epoch: {} for epoch in rungs}
         self._passed: dict[int, set[str]] = {epoch: set() for epoch in rungs}
         self._numbers: dict[str, int] = {}  # in the order in which they were made, which decides between equals
         self._alive: set[str] = set()
 
-    def take_up(self, trial_id: str, epochs: Iterable[tuple[int, float]]) -> None:
-        """Notes what a trial reported before a stop: its values by epoch. Trials come in the order of their making."""
+    def take_up(self, trial_id: str, results: Mapping[int, Mapping[str, Any]]) -> None:
+        """Notes what a trial reported before a stop, by epoch. Trials come in the order of their making."""
         self._numbers.setdefault(trial_id, len(self._numbers))
-        for epoch, value in epochs:
-            self._note(trial_id, epoch, value)
+        for epoch in sorted(results):
+            self._note(trial_id, epoch, results[epoch])
 
     def is_paused(self, trial_id: str, epoch: int) -> bool:
         """Whether a trial that has come as far as this epoch waits there."""
@@ -77,7 +81,7 @@ class PromotionScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> str:
         """Has a trial pause at a rung unless it is the one to go on, and end after its last epoch."""
         epoch = int(result["training_iteration"])
-        self._note(trial.trial_id, epoch, float(result.get(self._metric, math.nan)))
+        self._note(trial.trial_id, epoch, result)
         if epoch >= self._max_epochs:
             return TrialScheduler.STOP
         if not self.is_paused(trial.trial_id, epoch):
@@ -123,11 +127,12 @@ class PromotionScheduler(FIFOScheduler):
         """See :meth:`on_trial_complete`."""
         self._alive.discard(trial.trial_id)
 
-    def _note(self, trial_id: str, epoch: int, value: float) -> None:
+    def _note(self, trial_id: str, epoch: int, result: Mapping[str, Any]) -> None:
+        has_moved, value = self._movement.has_moved(trial_id, result), float(result.get(self._metric, math.nan))
         for rung, passed in self._passed.items():
-            if rung < epoch:
+            if rung < epoch or (rung == epoch and not has_moved):
                 passed.add(trial_id)
-        if epoch in self._values:
+        if epoch in self._values and has_moved:
             self._values[epoch].setdefault(trial_id, value if math.isfinite(value) else -math.inf)
 
     def _rank(self, epoch: int) -> list[str]:

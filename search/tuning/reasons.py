@@ -2,8 +2,7 @@
 
 from typing import Any
 
-# In a result, in result.json and among a trial's user attributes in the study.
-STOPPED_BY = "stopped_by"
+from trainables.context import STOPPED_BY
 
 
 def note_reason(trial: Any, reason: str) -> None:

@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from search.errors import SearchError
-from search.space.kinds import SchedulerConfig
+from search.space.kinds import SchedulerConfig, StopConfig
 from search.space.objective import PAIR
 from search.space.parameters import Choice, Condition, FloatRange, IntRange
 from search.space.starting_points import StartingPoint
@@ -158,6 +158,44 @@ def test_a_trial_stopped_before_its_first_result_fails(study_file: StudyFile, ou
     searcher.on_trial_complete("t1", outcome)
     assert last_trial(study_file).state == TrialState.FAIL
     assert last_trial(study_file).user_attrs["reason"] == "stopped before its first result"
+
+
+def test_the_rule_that_ended_a_trial_is_kept(study_file: StudyFile) -> None:
+    searcher = make_searcher(study_file)
+    for trial_id in ("t0", "t1"):
+        searcher.suggest(trial_id)
+    searcher.on_trial_complete("t0", {**result(1, 0.5), "stopped_by": "asha: 2nd of 2 at epoch 1, one in 3 goes on"})
+    searcher.on_trial_result("t1", result(1, 0.6))
+    searcher.on_trial_complete("t1", {"stopped_by": "promotion: 1st of 1"})  # a paused one has no last result
+    first, second = study_file.open().trials
+    assert first.user_attrs["stopped_by"] == "asha: 2nd of 2 at epoch 1, one in 3 goes on"
+    assert (second.user_attrs["stopped_by"], second.state, second.user_attrs["best_value"]) == (
+        *("promotion: 1st of 1", TrialState.PRUNED),
+        0.6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "min_gain", "n_begun"),
+    [
+        ([0.5, 0.6, 0.6, 0.5, 0.9], 0.0, 4),  # two trials have not raised the best
+        ([0.5, 0.6, 0.6, 0.7, 0.7, 0.7, 0.9], 0.0, 6),
+        ([0.5, 0.6, 0.7, 0.8], 0.3, 3),
+        ([0.5, 0.6], 0.0, 2),
+    ],
+)
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_plateau_ends_the_search_and_a_resume_knows_it(
+    study_file: StudyFile, values: list[float], min_gain: float, n_begun: int, restarts: bool
+) -> None:
+    stop = StopConfig(patience_trials=2, min_gain=min_gain)
+    searcher = make_searcher(study_file, num_trials=len(values), stop=stop)
+
+    def play(searcher: StudySearcher, trial_id: str, config: Any) -> None:
+        finish(searcher, trial_id, [values[int(trial_id[1:])]] * MAX_EPOCHS)
+
+    configs = propose(searcher, len(values), restarts, play)
+    assert [config != searcher.FINISHED for config in configs] == [True] * n_begun + [False] * (len(values) - n_begun)
 
 
 def test_minimizes(study_file: StudyFile) -> None:

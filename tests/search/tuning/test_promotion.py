@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 
 from search.space.kinds import SchedulerConfig
 from search.tuning.promotion import PromotionScheduler
-from search.tuning.scheduler import make_scheduler, replay_curves
+from search.tuning.scheduler import make_scheduler, replay_results
 
 Curves = Mapping[str, Sequence[float]]
 
@@ -115,9 +115,10 @@ def test_a_replayed_one_goes_on_as_if_nothing_had_happened(n_before: int) -> Non
     first.run(n_before)
     second = Bench(curves)
     seen = {
-        trial.trial_id: {e: curves[trial.trial_id][e - 1] for e in range(1, trial.epoch + 1)} for trial in first.trials
+        trial.trial_id: {e: {"val_dice": curves[trial.trial_id][e - 1]} for e in range(1, trial.epoch + 1)}
+        for trial in first.trials
     }
-    replay_curves(second.scheduler, seen)
+    replay_results(second.scheduler, seen)
     for trial in sorted(
         (trial for trial in first.trials if trial.status != Trial.TERMINATED),
         key=lambda trial: not second.scheduler.is_paused(trial.trial_id, trial.epoch),

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from search.space.kinds import SchedulerConfig
-from search.tuning.scheduler import make_scheduler, replay_curves
+from search.tuning.scheduler import make_scheduler, replay_results
 
 STOP = TrialScheduler.STOP
 CONTROLLER = cast(TuneController, None)  # never asked
@@ -78,7 +78,10 @@ def test_a_replayed_scheduler_judges_as_the_first_one(seed: int) -> None:
 
     whole = judge(make_asha(9), range(1, 9))
     later = make_asha(9)
-    replay_curves(later, {trial_id: {epoch: curve[epoch] for epoch in (1, 2, 3)} for trial_id, curve in curves.items()})
+    replay_results(
+        later,
+        {trial_id: {epoch: {"val_dice": curve[epoch]} for epoch in (1, 2, 3)} for trial_id, curve in curves.items()},
+    )
     n_before = 3 * len(curves)
     assert judge(later, range(4, 9)) == whole[n_before:]
     assert STOP in whole[n_before:]
