@@ -117,11 +117,14 @@ def read_stop(node: YamlNode) -> StopConfig | None:
     if "patience_trials" not in entries:
         node.report("has no patience_trials", "write stop: {patience_trials: 16}, or leave it out")
         return None
-    min_gain = entries["min_gain"].value if "min_gain" in entries else 0.0
-    if isinstance(min_gain, bool) or not isinstance(min_gain, (int, float)) or not 0 <= min_gain < 1:
-        entries["min_gain"].report(f"must be from 0 to 1, but got {describe(min_gain)}", "write a Dice such as 0.002")
-        min_gain = 0.0
-    return StopConfig(entries["patience_trials"].read_int(16, 1, MAX_COUNT), float(min_gain))
+    patience, gain = entries["patience_trials"].read_int(16, 1, MAX_COUNT), StopConfig.min_gain
+    if "min_gain" in entries:
+        value = entries["min_gain"].value
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1:
+            gain = float(value)
+        else:
+            entries["min_gain"].report(f"must be from 0 to 1, but got {describe(value)}", "write a Dice such as 0.002")
+    return StopConfig(patience, gain)
 
 
 def _read_kind(node: YamlNode, default: _Kinded, options: Mapping[str, tuple[str, ...]]) -> _Kinded:

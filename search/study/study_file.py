@@ -111,7 +111,7 @@ class StudyFile:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             n_startup = self.startup_trials
             if self.sampler == "gp":
-                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=n_startup)
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=n_startup, warn_independent_sampling=False)
             if self.sampler == "qmc":
                 return NumberedQMC(self.seed, trial_number, optuna.samplers.RandomSampler(seed=seed))
             return optuna.samplers.TPESampler(
@@ -133,5 +133,5 @@ def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
         record.context.seed,
         sampler.get("startup_trials", 0),
         Objective.from_config(record.config).modes,
-        pauses=record.config["scheduler"]["kind"] == "promotion",
+        pauses=record.config.get("scheduler", {}).get("kind") == "promotion",
     )

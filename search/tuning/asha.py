@@ -57,7 +57,7 @@ class Asha(AsyncHyperBandScheduler):
         self._rungs: dict[int, dict[str, float]] = {
             rung: {} for rung in list_rungs(grace_epochs, reduction_factor, max_epochs)
         }
-        self._moved = moved
+        self._name, self._moved = metric, moved
         self._movement = Movement(moved)
 
     def on_trial_result(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> str:
@@ -67,9 +67,9 @@ class Asha(AsyncHyperBandScheduler):
         if self._moved and epoch < last and (epoch not in self._rungs or not has_moved):
             return TrialScheduler.CONTINUE
         decision = str(super().on_trial_result(tune_controller, trial, result))
-        if epoch in self._rungs and self._metric in result:
+        if epoch in self._rungs and self._name in result:
             rung = self._rungs[epoch]
-            own = rung.setdefault(trial.trial_id, float(result[self._metric]))
+            own = rung.setdefault(trial.trial_id, float(result[self._name]))
             if decision == TrialScheduler.STOP:
                 rank = 1 + sum(value > own for value in rung.values())
                 going = f"one in {self._reduction_factor} goes on"

@@ -80,6 +80,13 @@ class ProgressCallback(Callback):
             row.best = row.value if row.best != row.best else max(row.best, row.value)
         self._redraw()
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Marks the rows of trials that a scheduler has paused; the next event shows it."""
+        for trial in trials:
+            row = self.progress.rows.get(trial.trial_id)
+            if row is not None and row.ended is None:
+                row.state = "paused" if trial.status == Trial.PAUSED else "running"
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Marks the row as complete, or as stopped before its last epoch by something else than its own patience."""
         row = self._find_row(trial)

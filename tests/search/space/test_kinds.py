@@ -55,7 +55,6 @@ def test_defaults_are_said_as_before() -> None:
         ("scheduler: {kind: racing, p_value: 1}\n", "3 scheduler.p_value", "above 0 and below 1"),
         ("scheduler: {grace_period: 1.5}\n", "3 scheduler.grace_period", "above 0 and below 1"),
         ("sampler: {kind: qmc, startup_trials: 2}\n", "3 sampler.startup_trials", "kind: tpe or kind: gp"),
-        ("train: false\nstop: {patience_trials: 3}\n", "4 stop", "no effect on train: false"),
         ("stop: {min_gain: 0.1}\n", "3 stop", "has no patience_trials"),
         ("stop: {patience_trials: 0}\n", "3 stop.patience_trials", "at least 1"),
         ("stop: {patience_trials: 3, min_gain: -1}\n", "3 stop.min_gain", "from 0 to 1"),
@@ -66,3 +65,8 @@ def test_faults_are_reported(
 ) -> None:
     ((place, found),) = list_faults(MINIMAL + text)
     assert place == where and words in found
+
+
+def test_a_single_trial_has_no_plateau(list_faults: Callable[[str], list[tuple[str, str]]]) -> None:
+    ((place, found),) = list_faults("fixed: {optim.lr: 0.001}\nstop: {patience_trials: 3}\n")
+    assert place == "2 stop" and "no effect on a single trial" in found

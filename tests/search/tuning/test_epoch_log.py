@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.run_folder.trial_folder import read_epochs, read_failure, read_listed
+from search.run_folder.trial_folder import read_epochs, read_failure, read_listed, read_pairs, read_reports
 from search.tuning.epoch_log import EpochLog, pick_plain
 
 
@@ -48,6 +48,17 @@ def test_a_torn_last_line_costs_its_own_epoch_alone(tmp_path: Path, torn: str) -
     log.on_trial_start(0, [trial], trial)
     report(log, trial, 2, 0.6)
     assert {epoch: row["val_dice"] for epoch, row in read_epochs(tmp_path / "trial-a").items()} == {1: 0.5, 2: 0.6}
+
+
+@pytest.mark.parametrize("keeps_pairs", [False, True])
+def test_pairs_have_a_file_of_their_own_where_the_search_races(tmp_path: Path, keeps_pairs: bool) -> None:
+    log, trial = EpochLog(tmp_path, keeps_pairs), make_trial()
+    log.on_trial_start(0, [trial], trial)
+    trial.stopped_by = "racing: worse"
+    log.on_trial_result(0, [trial], trial, {"training_iteration": 1, "val_dice": 0.5, "pairs": [0.1, 1 / 3]})
+    folder = tmp_path / "trial-a"
+    assert read_pairs(folder) == ({1: [0.1, 1 / 3]} if keeps_pairs else {})
+    assert read_reports(folder) == {1: {"training_iteration": 1, "val_dice": 0.5, "stopped_by": "racing: worse"}}
 
 
 def test_a_failure_stays_until_the_trial_starts_again(tmp_path: Path) -> None:

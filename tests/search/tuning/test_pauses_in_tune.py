@@ -86,7 +86,7 @@ def search(folder: Path, kill_after: int = 0) -> Sequence[FrozenTrial]:
 
     killers = [Killer(kill_after)] if kill_after else []
     tuner = tune.Tuner(
-        Walk,
+        tune.with_resources(Walk, {"cpu": 0.1}),  # an actor of a killed search may hold its share for a while
         tune_config=tune.TuneConfig(
             search_alg=TrialGenerator(searcher, 1, find_kept, unfinished, scheduler),
             scheduler=scheduler,

@@ -198,6 +198,15 @@ def test_a_trial_that_is_made_anew_has_not_ended_and_one_without_a_score_says_so
     assert "failed   epoch  0/8  no score" in screen and "nan" not in screen
 
 
+def test_a_paused_trial_says_so_until_it_goes_on() -> None:
+    callback, trial = make_callback(), Trial("a")
+    callback.on_trial_start(0, [trial], trial)
+    for status, shown in (("PAUSED", "paused"), ("RUNNING", "running")):
+        trial.status = status
+        callback.on_step_end(0, [trial])
+        assert callback.progress.rows[trial.trial_id].state == shown
+
+
 def test_an_empty_table_can_be_drawn_and_names_with_brackets_are_no_markup() -> None:
     callback = make_callback(width=80)
     callback.heading = "data [bold]x[/bold] [/nothing] :smile:"
