@@ -13,8 +13,9 @@ from trainables.files.whole_file import write_whole
 from trainables.recipe import Scalar
 
 VERSION = 1
-# Parts of a header that two tables need not share: where and with what their rows were made.
-_FREE = ("environment",)
+# Parts of a header that two tables need not share: where and with what their rows were made, and the space with its
+# rules, of which the hash says what decides a row.
+_FREE = ("environment", "space")
 
 
 @dataclass(frozen=True)
