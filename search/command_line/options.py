@@ -12,7 +12,13 @@ from search.command_line.numbers import MAX_SEED, make_whole_parser, parse_durat
 from search.command_line.paths import DEFAULT_STORAGE
 
 # First field of each group of the help text -> its heading.
-_GROUPS = {"data": "data and model", "clip_weights": "naming", "num_trials": "effort", "gpus_per_trial": "where"}
+_GROUPS = {
+    "warm_start": "what came before",
+    "data": "data and model",
+    "clip_weights": "naming",
+    "num_trials": "effort",
+    "gpus_per_trial": "where",
+}
 _NAMING_NOTE = "CLIP names the masks of zero-shot SAM2; only with --clip-weights"
 SplitKind = Literal["auto", "declared", "bcss", "random"]
 
@@ -53,6 +59,17 @@ class SearchOptions:
         "trials",
         on_resume="new",
         metavar="RUN",
+    )
+    warm_start: tuple[str, ...] = _option(
+        "earlier searches to learn from: from their ended trials where space, protocol, data, model and epochs are the "
+        "same, else their best configurations are tried first",
+        (),
+        action="extend",
+        nargs="+",
+        metavar="RUN",
+    )
+    retry_failed: bool = _option(
+        "with --resume: try the trials that failed again, each as a new trial", on_resume="new", **_FLAG
     )
     data: str | None = _option(
         "folder with images/, masks/, perhaps dataset.yaml", on_resume="moved", is_path=True, metavar="DIR"
@@ -149,7 +166,8 @@ def make_parser() -> argparse.ArgumentParser:
 def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> SearchOptions:
     """Parses a command line, or that of this process where ``argv`` is None."""
     values: dict[str, Any] = vars(parser.parse_args(argv))
-    return SearchOptions(**values | {"pathology_weights": tuple(values["pathology_weights"])})
+    tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return SearchOptions(**values | tuples)
 
 
 def add_run_options(parser: argparse.ArgumentParser, reads_data: bool = True) -> None:

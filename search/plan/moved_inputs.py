@@ -14,13 +14,13 @@ from search.plan.data_inputs import DEMO_FOLDER
 from search.plan.places import CACHE_FOLDER
 from search.plan.problems import GIVE_DATA, HAS_CHANGED, Problems
 from search.plan.search_plan import SearchPlan
-from search.run_folder.search_record import SearchRecord
+from search.run_folder.search_record import SHIPPED_WEIGHTS, SearchRecord
 from trainables.data.regions import list_regions
 from trainables.data.store import RegionStore
 from trainables.errors import DataError, Finding
 from trainables.files.manifest import hash_file
 from trainables.model.build import MODELS
-from trainables.model.weights import find_weights
+from trainables.model.weights import NANO_WEIGHTS, find_weights
 
 CHECKPOINT = "checkpoint"
 
@@ -86,13 +86,14 @@ def list_input_files(plan: SearchPlan) -> dict[str, str]:
 
 def _name_files(options: SearchOptions, checkpoint: str | None, pathology: Mapping[str, str]) -> dict[str, str]:
     named = {CHECKPOINT: checkpoint, "clip_weights": options.clip_weights, "prompt_texts": options.prompt_texts}
-    return {**{name: str(expand_path(file)) for name, file in named.items() if file}, **pathology}
+    shipped = {} if checkpoint else {SHIPPED_WEIGHTS: str(NANO_WEIGHTS)}
+    return {**{name: str(expand_path(file)) for name, file in named.items() if file}, **shipped, **pathology}
 
 
 def hash_files(files: Mapping[str, str]) -> dict[str, str]:
     """Returns the SHA-256 of each file, or of the files of a folder, by its name; without hub ids, which are none.
 
-    A name is ``checkpoint``, ``clip_weights``, ``prompt_texts``, or that of a pathology encoder.
+    A name is ``checkpoint``, ``shipped weights``, ``clip_weights``, ``prompt_texts``, or that of a pathology encoder.
     """
     return {name: _hash(Path(file)) for name, file in files.items() if Path(file).exists()}
 

@@ -13,10 +13,13 @@ from search.errors import ConfigError
 from search.plan.class_prompt_checks import check_class_prompts
 from search.plan.data_inputs import DataUse, list_data, read_data
 from search.plan.model_inputs import read_model
+from search.plan.moved_inputs import hash_files, list_input_files
 from search.plan.places import read_places
 from search.plan.problems import Problems
 from search.plan.search_plan import SearchPlan
+from search.run_folder.search_record import list_facts
 from search.space.config import SearchConfig, find_space, load_config
+from search.study.warm_start import WarmStart, read_warm_start
 from trainables.errors import Finding, suggest_name
 from trainables.model.weights import find_model
 from trainables.protocol.spec import PROTOCOLS, Protocol
@@ -39,6 +42,8 @@ def make_plan(
         ConfigError: With every finding.
     """
     problems = Problems()
+    if options.retry_failed and not resuming:
+        problems.findings.append(Finding("--retry-failed", "is for a search that goes on", "add --resume RUN"))
     config = problems.collect(_read_config, options)
     places = read_places(options, config, problems, resuming, tracking_uri)
     _check_devices(options, problems)
@@ -51,13 +56,26 @@ def make_plan(
     model = read_model(options, config, spec, classes, problems)
     use = DataUse(spec.side_px if spec else None, places.cache, protocol, resuming)
     data = read_data(options, listing, use, problems) if listing else None
+    plan = None
+    if config and protocol and model and data:
+        plan = SearchPlan(options, config, protocol, places, model, data, tuple(problems.warnings))
+        if options.warm_start and not resuming:  # what is resumed has in its study what it learns from
+            warm_start = problems.collect(_read_warm_start, plan)
+            plan = dataclasses.replace(plan, warm_start=warm_start or WarmStart())
     if warn is not None:
         for warning in problems.warnings:
             warn(warning)
     if problems.findings:
         raise ConfigError(problems.findings)
-    assert config and protocol and model and data, "a reader that returns nothing reports a finding"
-    return SearchPlan(options, config, protocol, places, model, data, tuple(problems.warnings))
+    assert plan, "a reader that returns nothing reports a finding"
+    return plan
+
+
+def _read_warm_start(plan: SearchPlan) -> WarmStart:
+    split = {part: list(names) for part, names in plan.data.split.parts.items()}
+    hashes = hash_files(list_input_files(plan))
+    facts = list_facts(plan.make_context(0), plan.data.store.fingerprint, split, plan.config.to_dict(), hashes)
+    return read_warm_start(plan.options.warm_start, plan.folder.parent, plan.config, facts)
 
 
 def _check_devices(options: SearchOptions, problems: Problems) -> None:

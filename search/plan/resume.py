@@ -17,6 +17,8 @@ from search.run_folder.json_files import FIX
 from search.run_folder.layout import RECORD_FILE, find_run
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
+from search.study.study_file import make_study_file
+from search.study.trial_attributes import list_failed, read_trials
 from trainables.errors import Finding
 
 LAST = "last"
@@ -32,8 +34,8 @@ class ResumedSearch:
 
     @property
     def adds_trials(self) -> bool:
-        """Whether more trials are asked for than before, so that what was chosen has to be chosen again."""
-        return self.plan.config.num_trials > int(self.record.config.get("num_trials", 0))
+        """Whether trials are asked for beyond those before, so that what was chosen has to be chosen again."""
+        return self.plan.options.retry_failed or self.plan.config.num_trials > int(self.record.config["num_trials"])
 
 
 def read_resumed(options: SearchOptions) -> ResumedSearch:
@@ -60,6 +62,9 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
     if options.num_trials is not None and options.num_trials < n_before:
         what = f"the search has {n_before} trials already planned"
         findings.append(Finding(f"--num-trials {options.num_trials}", what, f"give {n_before} or more"))
+    if options.retry_failed and not list_failed(read_trials(make_study_file(folder, record))):
+        what = "no trial has failed, or each that has was tried again"
+        findings.append(Finding("--retry-failed", what, "leave it out"))
     if findings:
         raise ConfigError(findings)
     if record.checkpoint_url:

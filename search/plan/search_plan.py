@@ -9,6 +9,8 @@ from search.plan.model_inputs import ModelInputs
 from search.plan.places import Places
 from search.run_folder.origin import Origin
 from search.space.config import SearchConfig
+from search.study.warm_start import WarmStart
+from trainables.context import TrialContext
 from trainables.errors import Finding
 from trainables.protocol.spec import Protocol
 
@@ -30,6 +32,7 @@ class SearchPlan:
     model: ModelInputs
     data: DataInputs
     warnings: tuple[Finding, ...]
+    warm_start: WarmStart = WarmStart()
 
     @property
     def name(self) -> str:
@@ -67,6 +70,25 @@ class SearchPlan:
             caveats=tuple(self.caveats),
         )
 
+    def make_context(self, n_workers: int) -> TrialContext:
+        """Returns what all trials share; each may read its data with so many processes."""
+        return TrialContext(
+            model=self.model.name,
+            checkpoint=self.model.checkpoint,
+            store_folder=str(self.data.store.folder),
+            train=self.data.split.train,
+            val=self.data.split.val,
+            protocol=self.protocol,
+            max_epochs=self.config.max_epochs,
+            seed=self.options.seed,
+            fixed=dict(self.config.fixed),
+            n_workers=n_workers,
+            folds=self.data.folds,
+            pathology_weights=dict(self.model.pathology_weights),
+            patience=self.config.patience,
+            metric=self.config.objective.metric,
+        )
+
     def to_lines(self) -> list[str]:
         """Returns what the screen says before anything starts."""
         lines = [f"DEMO: {self.demo_words}: these numbers say nothing about BCSS."] if self.demo_words else []
@@ -98,7 +120,9 @@ class SearchPlan:
 
     def _describe_start(self) -> list[str]:
         """Says what is noteworthy about trials that are tried first, and which recorded ones are not."""
-        notes = [f"start    {point.name}: {point.note}" for point in self.config.start_from if point.note]
+        points = (*self.warm_start.points, *self.config.start_from)
+        notes = [f"warm     {note}" for note in self.warm_start.notes]
+        notes += [f"start    {point.name}: {point.note}" for point in points if point.note]
         return [*notes, *(f"start    without {name}: {reason}" for name, reason in self.config.left_out)]
 
     def _describe_remarks(self) -> list[str]:

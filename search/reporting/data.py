@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial
 
 from search.errors import SearchError
 from search.judging.openings import describe_openings, locate_test_scores, read_openings
@@ -27,12 +29,27 @@ from search.run_folder.trial_folder import locate_trial, read_epochs
 from search.space.objective import DICE, PARAMETERS, Objective
 from search.study.ranking import read_chosen
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, name_state, read_trials
+from search.study.trial_attributes import (
+    REASON,
+    RETRY_OF,
+    STARTING_POINT,
+    STOPPED_BY,
+    name_origin,
+    name_state,
+    read_curve,
+    read_imported,
+    read_trials,
+)
 from trainables.errors import TrainablesError
 from trainables.protocol.spec import Protocol
 
-# With fewer whole trials an importance of parameters means nothing.
-MIN_WHOLE_TRIALS = 5
+# With fewer trials an importance means nothing. Of functions of lora.yaml that the learning rate rules,
+# fANOVA named it first for 1 of 8 with 8 random trials, for 7 with 12, for all with 16. PED-ANOVA (arXiv 2304.10255;
+# best third) needs more: 3, 4 and 11 of 12.
+MIN_TRIALS = 12
+
+
+_ORIGINS = {STARTING_POINT: "", RETRY_OF: "tries again "}
 
 
 @dataclass(frozen=True)
@@ -40,11 +57,12 @@ class TrialReport:
     """One trial of a search.
 
     Attributes:
-        number: Its number in the study, from 0.
-        trial_id: Ray's id; empty if the trial was lost before it had one.
-        name: Name of its starting point; empty for a sampled trial.
+        number: Its place among the search's trials, from 0.
+        trial_id: Ray's id, after the search's name if that is an earlier one; empty if the trial was lost before it
+            had one.
         state: ``complete``, ``stopped``, ``failed`` or ``unfinished``.
-        reason: Why it failed; empty if it did not.
+        origin: Its starting point, the failed trial that it tries again; empty for a sampled trial.
+        end: Which rule ended it and why, or why it failed; empty if it ended by itself.
         params: Values that the study drew for it, by flat name.
         epochs: Metrics that it reported, by epoch and name.
         best_epoch: The first epoch with the highest objective; 0 if it reported none.
@@ -53,9 +71,9 @@ class TrialReport:
 
     number: int
     trial_id: str
-    name: str
     state: str
-    reason: str
+    origin: str
+    end: str
     params: Mapping[str, Any]
     epochs: Mapping[int, Mapping[str, float]]
     best_epoch: int
@@ -86,7 +104,9 @@ class ReportData:
         val: Zero-shot on validation, with floor and ceiling.
         test: Winner and zero-shot on test, with floor and ceiling.
         pareto: Ids of the trials in the Pareto set.
-        importance: Share of the objective's variance between whole trials, by parameter.
+        imported: Ended trials of earlier searches that a warm start gave to this one; their epochs hold the objective
+            alone.
+        importance: Share of the objective's variance between trials at their best epoch, by parameter.
         protocols: Zero-shot under each trial's own protocol, for a search that trains nothing.
     """
 
@@ -95,6 +115,7 @@ class ReportData:
     protocol: Protocol
     objective: Objective
     trials: tuple[TrialReport, ...]
+    imported: tuple[TrialReport, ...]
     bar: float
     val: PairMeans | None
     test: PairMeans | None
@@ -118,6 +139,16 @@ class ReportData:
         """The trial with the highest objective."""
         scored = [trial for trial in self.trials if math.isfinite(trial.best)]
         return max(scored, key=lambda trial: trial.best, default=None)
+
+    @property
+    def scored(self) -> tuple[TrialReport, ...]:
+        """The trials that have a best epoch, those of earlier searches last."""
+        return tuple(trial for trial in (*self.trials, *self.imported) if math.isfinite(trial.best))
+
+    def count_epochs(self) -> tuple[int, int]:
+        """Returns the epochs of the trials that ended, failed ones left out, and how many they would be in full."""
+        ended = [trial for trial in self.trials if trial.state in ("complete", "stopped")]
+        return sum(len(trial.epochs) for trial in ended), len(ended) * self.record.context.max_epochs
 
     @property
     def main_parameters(self) -> tuple[str, ...]:
@@ -156,7 +187,11 @@ def report_damaged_folder(folder: Path) -> Iterator[None]:
 
 def _read(folder: Path, record: SearchRecord) -> ReportData:
     objective, context = Objective.from_config(record.config), record.context
-    study = read_trials(make_study_file(folder, record)) if (folder / "study.journal").is_file() else []
+    own, imported = [], []
+    if (folder / "study.journal").is_file():
+        own, imported = read_trials(make_study_file(folder, record)), read_imported(make_study_file(folder, record))
+    trials = tuple(_read_trial(number, trial, folder, objective) for number, trial in enumerate(own))
+    earlier = tuple(_read_trial(number, trial, None, objective) for number, trial in enumerate(imported))
     summary, table = Summary.read(folder), ProtocolTable.read(folder)
     pareto = find_record(folder / PARETO_FILE, dict[str, Any])
     val = read_means(folder / "scores_val_zeroshot.csv")
@@ -170,7 +205,8 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         record=record,
         protocol=context.protocol,
         objective=objective,
-        trials=tuple(_read_trial(trial, folder, objective) for trial in study),
+        trials=trials,
+        imported=earlier,
         bar=_find_bar(summary, val, objective, context.protocol),
         val=val,
         test=read_means(test_file) if test_file else None,
@@ -180,24 +216,28 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         finalists=read_finalists(folder),
         contenders=read_contenders(folder),
         pareto=tuple(member["trial_id"] for member in pareto["members"]) if pareto else (),
-        importance=_measure_importance(study, objective, context.seed),
+        importance=_measure_importance([*own, *imported], [*trials, *earlier], context.seed),
         protocols=table.rows if table else (),
         caveats=_list_caveats(folder, record, summary, table),
     )
 
 
-def _read_trial(trial: optuna.trial.FrozenTrial, folder: Path, objective: Objective) -> TrialReport:
-    trial_id = str(trial.user_attrs.get(RAY_TRIAL_ID, ""))
-    epochs = read_epochs(locate_trial(folder / TRIALS_FOLDER, trial_id))
+def _read_trial(number: int, trial: FrozenTrial, folder: Path | None, objective: Objective) -> TrialReport:
+    """Reads a trial with the epochs in its folder; without one those of the study."""
+    trial_id, attrs = name_origin(trial), trial.user_attrs
+    if folder is None:
+        epochs = {epoch: dict(zip(objective.metrics, row, strict=True)) for epoch, row in read_curve(trial).items()}
+    else:
+        epochs = read_epochs(locate_trial(folder / TRIALS_FOLDER, trial_id))
     curve = {epoch: row[objective.metric] for epoch, row in sorted(epochs.items()) if objective.metric in row}
     finite = {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
     best_epoch = max(finite, key=lambda epoch: finite[epoch], default=0)
     return TrialReport(
-        number=trial.number,
+        number=number,
         trial_id=trial_id,
-        name=str(trial.user_attrs.get(STARTING_POINT, "")),
         state=name_state(trial),
-        reason=str(trial.user_attrs.get(REASON, "")),
+        origin="; ".join(lead + str(attrs[name]) for name, lead in _ORIGINS.items() if name in attrs),
+        end="; ".join(str(attrs[name]) for name in (STOPPED_BY, REASON) if name in attrs),
         params=trial.params,
         epochs=epochs,
         best_epoch=best_epoch,
@@ -222,24 +262,18 @@ def _find_bar(summary: Summary | None, val: PairMeans | None, objective: Objecti
     return means.get(protocol.averaging, math.nan)
 
 
-def _measure_importance(
-    trials: Sequence[optuna.trial.FrozenTrial], objective: Objective, seed: int
-) -> dict[str, float]:
-    """Returns fANOVA's shares (Hutter et al. 2014), the greatest first; nothing if too few trials are whole.
+def _measure_importance(trials: Sequence[FrozenTrial], reports: Sequence[TrialReport], seed: int) -> dict[str, float]:
+    """Returns fANOVA's shares (Hutter et al. 2014), the greatest first; nothing if too few trials have a score.
 
-    Only whole trials count, because a stopped trial has the value of a shorter training. Parameters that only some of
-    these trials have are left out.
+    All count at their best epoch, also those that were stopped. Parameters that only some of them have are left out.
     """
-    whole = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
-    if len(whole) < MIN_WHOLE_TRIALS or len({trial.values[0] for trial in whole}) < 2:
+    scored = [(one, report.best) for one, report in zip(trials, reports, strict=True) if math.isfinite(report.best)]
+    if len(scored) < MIN_TRIALS or len({best for _, best in scored}) < 2:
         return {}
-    study = optuna.create_study(directions=["maximize" if mode == "max" else "minimize" for mode in objective.modes])
-    study.add_trials(whole)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    found = optuna.importance.get_param_importances(
-        study, evaluator=evaluator, target=lambda trial: float(trial.values[0])
-    )
-    return dict(found)
+    study = optuna.create_study(direction="maximize")
+    for one, best in scored:
+        study.add_trial(optuna.trial.create_trial(value=best, params=one.params, distributions=one.distributions))
+    return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed)))
 
 
 def _list_caveats(

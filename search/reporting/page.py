@@ -13,14 +13,8 @@ from PIL import Image
 
 from search.errors import ConfigError, SearchError
 from search.reporting import plots
-from search.reporting.data import (
-    MIN_WHOLE_TRIALS,
-    ReportData,
-    TrialReport,
-    add_leading,
-    read_report,
-    report_damaged_folder,
-)
+from search.reporting.data import MIN_TRIALS, ReportData, TrialReport, add_leading, read_report, report_damaged_folder
+from search.reporting.parallel_plot import draw_parallel
 from search.reporting.templates import load_template
 from search.run_folder.score_table import PairMeans
 from search.space.parameters import spell_value
@@ -70,6 +64,7 @@ def render_page(data: ReportData) -> str:
     """Returns the report as one HTML document."""
     means = data.test or add_leading(data)
     parameters = data.main_parameters[:N_COLUMNS]
+    spent, full = data.count_epochs()
     return load_template("page.html", digits=3).render(
         data=data,
         checkpoint=Path(data.record.context.checkpoint or "shipped weights").name,
@@ -80,9 +75,11 @@ def render_page(data: ReportData) -> str:
         spell_value=_spell_value,
         n_hidden=len(data.main_parameters) - len(parameters),
         ranked=sorted(data.trials, key=lambda trial: (-trial.best if trial.best_epoch else math.inf, trial.number)),
-        has_notes=any(trial.name or trial.reason for trial in data.trials),
-        n_whole=sum(trial.state == "complete" for trial in data.trials),
-        min_whole=MIN_WHOLE_TRIALS,
+        has_origins=any(trial.origin for trial in data.trials),
+        spent=spent,
+        full=full,
+        n_scored=len(data.scored),
+        min_trials=MIN_TRIALS,
         members=_list_pareto(data),
         overlays=[_embed_picture(path) for path in sorted((data.folder / "overlays").glob("*.png"))],
         command=_format_command(data.record.environment["command"]),
@@ -113,6 +110,8 @@ def _draw_figures(data: ReportData, means: PairMeans | None) -> dict[str, str]:
         figures |= {"trials": plots.draw_trials(data), "curves": plots.draw_curves(data)}
         if data.main_parameters:
             figures["slices"] = plots.draw_slices(data)
+        if len(data.scored) >= MIN_TRIALS and data.main_parameters:
+            figures["parallel"] = draw_parallel(data)
         if data.importance:
             figures["importance"] = plots.draw_importance(data.importance)
     if data.objective.is_pair and data.trials:

@@ -1,91 +1,28 @@
 """The figures of a report, drawn by Matplotlib as SVG text."""
 
-import functools
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from search.reporting.data import ReportData, TrialReport
+from search.reporting.svg_figures import BLUE, GRAY, GREEN, INK, RED, STATE_COLORS, WIDTH, as_svg, make_axes
 from search.run_folder.finalists import Finalist
 from search.run_folder.protocol_table import ProtocolRow
 from search.run_folder.score_table import PairMeans
 from search.space.objective import DICE
 from search.space.parameters import spell_value
 
-# Okabe and Ito's colors, which color-blind readers can distinguish.
-BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
-GRAY, INK = "#98a2ad", "#2f3a45"
-STATE_COLORS = {"complete": BLUE, "stopped": GRAY, "failed": RED, "unfinished": ORANGE}
 N_SLICES = 6
-WIDTH = 10.4  # inches: as wide as the page
-
-# Matplotlib types its settings as a dictionary of some 300 literal keys.
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.parse_math": False,  # names may hold dollar signs
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GRAY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e9ed",
-    "grid.linewidth": 0.8,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "svg.fonttype": "path",  # looks the same on every machine
-    "svg.hashsalt": "report",  # and gives the same file again
-}
-
-P = ParamSpec("P")
-
-
-def _as_svg(draw: Callable[P, Axes]) -> Callable[P, str]:
-    """Makes a function that draws axes return their figure, with its legend, as SVG text in the report's style."""
-
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
-        with style.context(_STYLE, after_reset=True):  # whatever a user's matplotlibrc says
-            axes, buffer = draw(*args, **kwargs), io.StringIO()
-            figure = axes.figure
-            assert isinstance(figure, Figure)
-            _draw_legend(figure, axes)
-            figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return buffer.getvalue()
-
-    return drawn
-
-
-def _make_axes(height: float = 3.2) -> Axes:
-    return Figure(figsize=(WIDTH, height), layout="constrained").add_subplot()
 
 
 def _draw_bar(axes: Axes, bar: float, vertical: bool = False) -> None:
     if math.isfinite(bar):
         line = axes.axvline if vertical else axes.axhline
         line(bar, color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label=f"zero-shot {bar:.3f}", zorder=1.5)
-
-
-def _draw_legend(figure: Figure, axes: Axes) -> None:
-    """Puts the legend outside the axes, above several and beside one, where it covers no point; each label once."""
-    entries: dict[str, Any] = {}
-    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-        entries.setdefault(label, handle)
-    handles, labels = list(entries.values()), list(entries)
-    if len(figure.axes) > 1 and entries:
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(entries))
-    elif entries:
-        figure.legend(handles, labels, loc="outside right upper")
 
 
 def _scatter_trials(axes: Axes, trials: Sequence[TrialReport], xs: Sequence[float], size: float) -> None:
@@ -104,10 +41,10 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-@_as_svg
+@as_svg
 def draw_trials(data: ReportData) -> Axes:
     """Draws the best objective of each trial in their order, with the best so far and the bar."""
-    axes = _make_axes()
+    axes = make_axes()
     scored = [trial for trial in data.trials if math.isfinite(trial.best)]
     numbers = [trial.number for trial in scored]
     _scatter_trials(axes, scored, numbers, size=30)
@@ -120,10 +57,10 @@ def draw_trials(data: ReportData) -> Axes:
     return axes
 
 
-@_as_svg
+@as_svg
 def draw_curves(data: ReportData) -> Axes:
     """Draws the objective of every trial over its epochs; the chosen trial, or else the best, stands out."""
-    axes = _make_axes()
+    axes = make_axes()
     leading = data.chosen.trial_id if data.chosen else (data.best.trial_id if data.best else "")
     for trial in sorted(data.trials, key=lambda each: each.trial_id == leading):
         points = [(epoch, row.get(data.objective.metric, math.nan)) for epoch, row in sorted(trial.epochs.items())]
@@ -142,19 +79,19 @@ def draw_curves(data: ReportData) -> Axes:
     return axes
 
 
-@_as_svg
+@as_svg
 def draw_importance(importance: Mapping[str, float]) -> Axes:
     """Draws each parameter's share of the objective's variance."""
     shares = sorted(importance.items(), key=lambda item: item[1])
-    axes = _make_axes(height=0.7 + 0.26 * len(shares))
+    axes = make_axes(height=0.7 + 0.26 * len(shares))
     bars = axes.barh([name for name, _ in shares], [share for _, share in shares], color=BLUE, height=0.65)
     axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-    axes.set(xlabel="share of the variance between whole trials", xlim=(0, max(importance.values()) * 1.15))
+    axes.set(xlabel="share of the variance between trials", xlim=(0, max(importance.values()) * 1.15))
     axes.grid(visible=False, axis="y")
     return axes
 
 
-@_as_svg
+@as_svg
 def draw_slices(data: ReportData) -> Axes:
     """Draws the best objective of each trial over its value of each main parameter."""
     names = data.main_parameters[:N_SLICES]
@@ -173,10 +110,15 @@ def draw_slices(data: ReportData) -> Axes:
 
 def _draw_slice(axes: Axes, data: ReportData, name: str) -> None:
     parameter = data.record.config["space"][name]
-    trials = [trial for trial in data.trials if name in trial.params and math.isfinite(trial.best)]
+    trials = [trial for trial in data.scored if name in trial.params]
+    n_own = sum(trial in data.trials for trial in trials)
     values = [trial.params[name] for trial in trials]
     choices = [spell_value(value) for value in parameter.get("choice", [])]
-    _scatter_trials(axes, trials, [choices.index(spell_value(x)) for x in values] if choices else values, size=22)
+    xs = [choices.index(spell_value(value)) for value in values] if choices else values
+    _scatter_trials(axes, trials[:n_own], xs[:n_own], size=22)
+    if trials[n_own:]:
+        rings: dict[str, Any] = {"s": 22, "facecolor": "none", "edgecolor": INK, "linewidth": 0.8, "zorder": 2.5}
+        axes.scatter(xs[n_own:], [trial.best for trial in trials[n_own:]], label="earlier search", **rings)
     if choices:
         axes.set_xticks(range(len(choices)), [_shorten(text) for text in choices])
         axes.set_xlim(-0.5, len(choices) - 0.5)
@@ -197,10 +139,10 @@ def _shorten(text: str, width: int = 16) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
-@_as_svg
+@as_svg
 def draw_pareto(data: ReportData) -> Axes:
     """Draws Dice over the number of trained parameters, and the line that no trial is above and left of."""
-    axes = _make_axes(height=3.6)
+    axes = make_axes(height=3.6)
     trials = [trial for trial in data.trials if math.isfinite(trial.best) and trial.n_parameters > 0]
     points = {trial.trial_id: (trial.n_parameters, trial.best) for trial in trials}
     members = sorted((points[name], name) for name in data.pareto if name in points)
@@ -226,10 +168,10 @@ def draw_pareto(data: ReportData) -> Axes:
     return axes
 
 
-@_as_svg
+@as_svg
 def draw_seeds(data: ReportData) -> Axes:
     """Draws each finalist's trainings with new seeds, their mean, and its Dice in the search."""
-    axes = _make_axes(height=1.1 + 0.45 * len(data.finalists))
+    axes = make_axes(height=1.1 + 0.45 * len(data.finalists))
     for place, finalist in enumerate(data.finalists):
         scores = [run.score for run in finalist.runs if not run.failure]
         axes.scatter(scores, [place] * len(scores), s=26, color=BLUE, label="one seed", zorder=3)
@@ -252,10 +194,10 @@ def _name_finalist(finalist: Finalist, data: ReportData) -> str:
     return f"trial {finalist.trial_id}{state}"
 
 
-@_as_svg
+@as_svg
 def draw_scales(finalist: Finalist, chosen: float, label: str) -> Axes:
     """Draws the objective over scales of the update: one line per seed, and their mean."""
-    axes = _make_axes()
+    axes = make_axes()
     for run in finalist.runs:
         scales = sorted(run.score_by_scale.items())
         axes.plot(*zip(*scales, strict=True), color=GRAY, linewidth=1, marker="o", markersize=3, label="one seed")
@@ -269,11 +211,11 @@ def draw_scales(finalist: Finalist, chosen: float, label: str) -> Axes:
     return axes
 
 
-@_as_svg
+@as_svg
 def draw_classes(means: PairMeans, model: str, floor_words: str) -> Axes:
     """Draws the Dice of each class, zero-shot's and a winner's if there is one, between floor and ceiling."""
     rows = [means.overall, *means.by_class.values()]
-    axes = _make_axes(height=1.1 + 0.42 * len(rows))
+    axes = make_axes(height=1.1 + 0.42 * len(rows))
     _draw_limits(axes, [(row["floor"], row["ceiling"]) for row in rows], f"from {floor_words} to ceiling")
     places, zeroshot = range(len(rows)), [row["zeroshot"] for row in rows]
     axes.scatter(zeroshot, places, s=42, facecolor="white", edgecolor=INK, label="zero-shot", zorder=3)
@@ -292,10 +234,10 @@ def _draw_limits(axes: Axes, limits: Sequence[tuple[float, float]], label: str) 
     axes.barh(range(len(limits)), widths, left=lefts, height=0.5, color="#dfe5ea", label=label, zorder=1)
 
 
-@_as_svg
+@as_svg
 def draw_protocols(rows: Sequence[ProtocolRow]) -> Axes:
     """Draws zero-shot's Dice under several protocols, each between its own floor and ceiling."""
-    axes = _make_axes(height=1.1 + 0.36 * len(rows))
+    axes = make_axes(height=1.1 + 0.36 * len(rows))
     _draw_limits(axes, [(row.floor, row.ceiling) for row in rows], "from floor to ceiling")
     axes.scatter([row.dice for row in rows], range(len(rows)), s=42, color=BLUE, label="zero-shot", zorder=3)
     _name_rows(axes, [_shorten(row.name, 28) for row in rows])

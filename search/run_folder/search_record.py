@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +19,8 @@ from search.space.kinds import SamplerKind
 from search.space.objective import DICE, Objective
 from trainables.context import TrialContext
 from trainables.files.json_reader import build_record, holds
+
+SHIPPED_WEIGHTS = "shipped weights"  # nano's own, among the hashes of inputs
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class SearchRecord:
             written here.
         input_hashes: SHA-256 of the files of weights and texts, by option or by pathology encoder; empty in records
             of older versions.
+        warm_start: A sentence on each earlier search that it learns from, with what it takes from there.
     """
 
     search_id: str
@@ -94,6 +100,7 @@ class SearchRecord:
     checkpoint_url: str = ""
     run_key: str = ""
     input_hashes: dict[str, str] = field(default_factory=dict)
+    warm_start: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Writes ``search.json``, whole or not at all."""
@@ -112,7 +119,36 @@ class SearchRecord:
             raise ConfigError.at(folder, what, "pass the folder of a search")
         return read_record(path, SearchRecord)
 
+    def list_facts(self) -> dict[str, Any]:
+        """Returns what must be the same for the scores of another search to compare; see :func:`list_facts`."""
+        return list_facts(self.context, self.data_fingerprint, self.split, self.config, self.input_hashes)
+
     @property
     def options(self) -> SearchOptions:
         """The options that it began with; those that an older version did not know have their defaults."""
         return build_record(self.arguments, SearchOptions, "ignore")
+
+
+def list_facts(
+    context: TrialContext,
+    data_fingerprint: str,
+    split: Mapping[str, Sequence[str]],
+    config: Mapping[str, Any],
+    input_hashes: Mapping[str, str],
+) -> dict[str, Any]:
+    """Returns what a trial's scores depend on besides its own values and the seed, by name, as JSON would hold it."""
+    weights = {"checkpoint": context.checkpoint, SHIPPED_WEIGHTS: None, **context.pathology_weights}
+    facts = {
+        "data": data_fingerprint,
+        "the split": split,
+        "the folds": [dataclasses.asdict(fold) for fold in context.folds],
+        "the protocol": context.protocol.id,
+        "the model": context.model,
+        "the weights": {name: input_hashes.get(name, place) for name, place in weights.items()},
+        "the objective": config.get("objective", DICE),
+        "max_epochs": config.get("max_epochs"),
+        "what is fixed": config.get("fixed", {}),
+        "the space": config.get("space", {}),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return plain

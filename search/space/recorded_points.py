@@ -49,13 +49,14 @@ _WARMUP = {"optim.warmup_fraction", "optim.warmup_steps", "optim.warmup_epochs"}
 class RecordedSpace:
     """A recorded experiment as its space file has it; fields of the recipe that are not fixed have their defaults.
 
-    Without training it has no epochs.
+    Without training it has no epochs. It trained on so many regions.
     """
 
     name: str
     train: bool
     max_epochs: int
     fixed: Mapping[str, Scalar]
+    n_regions: int = N_TRAINING_REGIONS
 
 
 @cache
@@ -80,7 +81,7 @@ def place_recorded(
     theirs = {**Recipe().to_flat(), **one.fixed}
     mine = {**Recipe().to_flat(), **fixed}
     if "optim.warmup_fraction" in space and not space.keys() & (_WARMUP - {"optim.warmup_fraction"}):
-        share = compute_warmup_share(Recipe.from_flat(one.fixed), one.max_epochs)
+        share = compute_warmup_share(Recipe.from_flat(one.fixed), one.max_epochs, one.n_regions)
         theirs |= {"optim.warmup_fraction": share, "optim.warmup_steps": 0, "optim.warmup_epochs": 0.0}
     idle = _list_idle(theirs)
     faults = [
@@ -102,11 +103,11 @@ def place_recorded(
     return StartingPoint(f"{FOLDER}/{one.name}", values, _write_note(one, theirs, mine, space, idle))
 
 
-def compute_warmup_share(recipe: Recipe, max_epochs: int) -> float:
-    """Returns the share of a recorded run's steps that warmed up, on the training regions of BCSS."""
+def compute_warmup_share(recipe: Recipe, max_epochs: int, n_regions: int = N_TRAINING_REGIONS) -> float:
+    """Returns the share of a recorded run's steps that warmed up, on so many training regions."""
     if not (recipe.optim.warmup_steps or recipe.optim.warmup_epochs):
         return recipe.optim.warmup_fraction
-    n_steps = max_epochs * math.ceil(N_TRAINING_REGIONS / recipe.optim.batch_size)
+    n_steps = max_epochs * math.ceil(n_regions / recipe.optim.batch_size)
     return build_schedule(recipe.optim, n_steps, max_epochs).lr_warmup_steps / n_steps
 
 

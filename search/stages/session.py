@@ -24,6 +24,7 @@ from search.run_folder.layout import LOCK_FILE, RECORD_FILE, describe_resume
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.stages.provenance import describe_environment
+from search.study.study_file import make_study_file
 from search.tracking.errors import TrackingError
 from search.tracking.limits import fit_params
 from search.tracking.records import Params
@@ -119,6 +120,9 @@ def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, 
     session = Session(plan, record, record.context, resources, tracker, tags, console)
     try:
         (plan.folder / record.arguments["space"]).write_bytes(find_space(plan.options.space).read_bytes())
+        # Before the record: a search that has one can be resumed without those that it learns from.
+        if plan.warm_start.notes:
+            plan.warm_start.give_to(make_study_file(plan.folder, record), plan.config.num_trials)
         record.write(plan.folder)
         parent = _find_or_open_run(session)
     except (OSError, TrackingError):
@@ -128,23 +132,7 @@ def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, 
 
 
 def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) -> SearchRecord:
-    model, data = plan.model, plan.data
-    context = TrialContext(
-        model=model.name,
-        checkpoint=model.checkpoint,
-        store_folder=str(data.store.folder),
-        train=data.split.train,
-        val=data.split.val,
-        protocol=plan.protocol,
-        max_epochs=plan.config.max_epochs,
-        seed=plan.options.seed,
-        fixed=dict(plan.config.fixed),
-        n_workers=resources.n_workers,
-        folds=data.folds,
-        pathology_weights=dict(model.pathology_weights),
-        patience=plan.config.patience,
-        metric=plan.config.objective.metric,
-    )
+    data = plan.data
     return SearchRecord(
         search_id=plan.name,
         experiment=plan.places.experiment,
@@ -155,7 +143,7 @@ def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) 
         data_fingerprint=data.store.fingerprint,
         demo=plan.demo_words,
         config=plan.config.to_dict(),
-        context=context,
+        context=plan.make_context(resources.n_workers),
         environment=describe_environment(),
         caveats=list(plan.caveats),
         arguments=record_options(plan.options, find_space(plan.options.space)),
@@ -163,6 +151,7 @@ def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) 
         checkpoint_url=plan.places.checkpoint_url,
         run_key=uuid.uuid4().hex,
         input_hashes=hash_files(list_input_files(plan)),
+        warm_start=list(plan.warm_start.notes),
     )
 
 

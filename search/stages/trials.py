@@ -26,7 +26,16 @@ from search.stages.tune_run import TuneRun
 from search.study.journal import undo_torn_lines
 from search.study.searcher import StudySearcher
 from search.study.study_file import StudyFile, make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID, REASON, find_starting_point, read_curve, read_trials
+from search.study.trial_attributes import (
+    RAY_TRIAL_ID,
+    REASON,
+    RETRY_OF,
+    find_origin,
+    name_origin,
+    read_curve,
+    read_imported,
+    read_trials,
+)
 from search.tuning.scheduler import make_scheduler, replay_results
 from search.tuning.trial_generator import ListSearcher
 from search.tuning.unfinished import UnfinishedTrial, list_decided, list_unfinished, list_unfinished_listed
@@ -42,7 +51,7 @@ from trainables.sam2_trainable import SAM2Trainable
 def run_trials(session: Session, zeroshot: Scores) -> None:
     """Runs the trials of the search; what came of them lies in the study, the trials' folders and MLflow."""
     study_file = make_study_file(session.plan.folder, session.record)
-    tags = functools.partial(find_starting_point, study_file)
+    tags = functools.partial(find_origin, study_file)
     _run_study(session, study_file, SAM2Trainable, zeroshot, tags)
 
 
@@ -57,7 +66,7 @@ def find_protocol_tags(
     study_file: StudyFile, base: Protocol, fixed: Mapping[str, Scalar], trial_id: str
 ) -> dict[str, str]:
     """Returns the tags of a trial that has a protocol of its own: the protocol's name and id, and the point's name."""
-    tags = find_starting_point(study_file, trial_id)
+    tags = find_origin(study_file, trial_id)
     for trial in read_trials(study_file):
         if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id:
             protocol = change_protocol(base, {**fixed, **trial.params})
@@ -112,9 +121,10 @@ def run_listed(
 
 def make_searcher(config: SearchConfig, study_file: StudyFile) -> StudySearcher:
     """Returns what proposes the trials of a search by its space file."""
-    epochs, points = max(1, config.max_epochs), config.start_from[: config.num_trials]
-    metrics = config.objective.metrics
-    return StudySearcher(study_file, config.space, config.num_trials, epochs, metrics, points, config.stop)
+    epochs, metrics = max(1, config.max_epochs), config.objective.metrics
+    return StudySearcher(
+        study_file, config.space, config.num_trials, epochs, metrics, config.start_from, config.stop
+    )
 
 
 def _run_study(
@@ -131,7 +141,8 @@ def _run_study(
     past = _read_past(session, study_file, searcher)
     unfinished = list_unfinished(past, run.folder, keeps_checkpoints=config.train)
     _report_past(run, past, unfinished)
-    scheduler = _make_scheduler(config, past, run.folder, session.resources.concurrent)
+    imported = read_imported(study_file) if session.record.warm_start else []
+    scheduler = _make_scheduler(config, [*imported, *past], run.folder, session.resources.concurrent)
     run.fit(trainable, session.context, searcher, config.num_trials, unfinished, scheduler)
 
 
@@ -144,34 +155,36 @@ def _read_past(session: Session, study_file: StudyFile, searcher: StudySearcher)
     if not past:
         return []
     session.checkpoints.fetch(TRIALS_FOLDER)
-    decided = list_decided(past, session.plan.folder / TRIALS_FOLDER)
-    for trial_id, report in decided.items():
+    for trial_id, report in list_decided(past, session.plan.folder / TRIALS_FOLDER).items():
         searcher.on_trial_complete(trial_id, report)
-    return read_trials(study_file) if decided else past
+    if session.plan.options.retry_failed:
+        searcher.retry_failed()
+    return read_trials(study_file)
 
 
 def _report_past(run: TuneRun, past: Sequence[FrozenTrial], unfinished: Sequence[UnfinishedTrial]) -> None:
     """Restores ended trials to the table and closes their MLflow runs; unfinished ones reattach to theirs."""
-    going_on = {trial.trial_id for trial in unfinished}
+    going_on, retried = {trial.trial_id for trial in unfinished}, {trial.user_attrs.get(RETRY_OF) for trial in past}
     for each in unfinished:
         run.session.track(functools.partial(run.tracking.take_up, each.trial_id))
     for trial in past:
         trial_id = trial.user_attrs.get(RAY_TRIAL_ID)
         if trial_id is not None and trial.state.is_finished() and trial_id not in going_on:
             run.tracking.end_trial(trial_id, str(trial.user_attrs.get(REASON, "")))
+            if trial_id in retried:
+                continue  # its place in the table is that of the trial that tries it again
             run.progress.add_ended(trial_id, trial, read_epochs(locate_trial(run.folder, trial_id)))
 
 
 def _make_scheduler(
     config: SearchConfig, past: Sequence[FrozenTrial], trials_folder: Path, concurrent: int
 ) -> TrialScheduler:
-    """Returns the space file's scheduler, which has seen what the trials of a stopped search reported."""
+    """Returns the space file's scheduler, which has seen what trials of earlier searches and of a stopped one reported."""
     metric = config.objective.metric
     scheduler = make_scheduler(config.scheduler, config.max_epochs, metric, concurrent)
     results = {}
     for trial in past:
-        if RAY_TRIAL_ID in trial.user_attrs:
-            trial_id = str(trial.user_attrs[RAY_TRIAL_ID])
+        if trial_id := name_origin(trial):
             folder, curve = locate_trial(trials_folder, trial_id), read_curve(trial)
             rows, pairs = read_epochs(folder), read_pairs(folder)
             # The study decides which epochs there are.

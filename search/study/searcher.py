@@ -25,7 +25,10 @@ from search.study.trial_attributes import (
     NO_RESULT,
     RAY_TRIAL_ID,
     REASON,
+    RETRY_OF,
     STARTING_POINT,
+    is_imported,
+    list_failed,
     read_curve,
 )
 from trainables.context import COMPLETE, FAILURE, STOPPED_BY
@@ -43,11 +46,12 @@ class StudySearcher(Searcher):
     - stopped before (by the scheduler, or when time ran out): PRUNED, with its curve;
     - after an exception, or a last value that is not finite: FAIL, with the user attribute ``reason``.
 
-    Every trial carries ``ray_trial_id``; ended trials with a curve ``best_value`` and ``best_epoch``; those that a rule
-    of the scheduler ended ``stopped_by``, the rule and why; those that the user wished to try first
-    ``starting_point``, the point's name. With two objectives the first decides which epoch is best, and the trial's
-    values are both of that epoch. Optuna takes no curve of two values: user attributes hold it, ``curve/1`` the values
-    of epoch 1.
+    Every trial carries ``ray_trial_id``, except those that a warm start brought from earlier searches: they count for
+    the sampler alone. Ended trials with a curve carry ``best_value`` and ``best_epoch``; those that a rule ended
+    ``stopped_by``, the rule and why; those that the user wished to try first ``starting_point``, the point's name;
+    those that try a failed trial again ``retry_of``, its id. With two objectives the first decides which epoch is best,
+    and the trial's values are both of that epoch. Optuna takes no curve of two values: user attributes hold it,
+    ``curve/1`` the values of epoch 1.
 
     The study is the one record of the search, and each line of it is on disk before Ray goes on. After a stop:
 
@@ -74,10 +78,11 @@ class StudySearcher(Searcher):
         Args:
             study_file: The study, with its sampler, seed and directions.
             space: What is searched, by flat name; what does not apply to a trial is not drawn.
-            num_trials: Trials to propose in all, those of earlier runs of this study included.
+            num_trials: Trials to propose in all, those before a resume included.
             max_epochs: Epochs (``training_iteration``) after which a trial counts as complete.
             metrics: Names of the objectives in a trial's results, one a direction of the study.
-            starting_points: Points of the space to try first, in this order; parameters that one leaves out are drawn.
+            starting_points: Points of the space to try first, in this order, as many as there are trials for;
+                parameters that one leaves out are drawn.
             stop: When no new trial is started any more, before ``num_trials``; None for never.
         """
         assert len(metrics) == len(study_file.modes), (metrics, study_file.modes)
@@ -104,13 +109,18 @@ class StudySearcher(Searcher):
             SearchError: The journal cannot be used, or its trials were drawn from another space.
         """
         study = self._open()
-        asked = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
-        for known in asked:
+        own = _list_own(study)
+        for known in own:
             if known.user_attrs.get(RAY_TRIAL_ID) == trial_id:
                 return dict(known.params)
-        if len(asked) >= self._num_trials or (self._stop is not None and self._has_plateau(asked, self._stop)):
+        # What tries a failed trial again takes its place in their number.
+        retries = [trial for trial in own if RETRY_OF in trial.user_attrs]
+        asked = [trial for trial in own if trial.state != TrialState.WAITING]
+        n_asked = sum(RETRY_OF not in trial.user_attrs for trial in asked)
+        is_over = n_asked >= self._num_trials or (self._stop is not None and self._has_plateau(asked, self._stop))
+        if is_over and not any(trial.state == TrialState.WAITING for trial in retries):
             return str(self.FINISHED)
-        study.sampler = self._study_file.make_sampler(len(asked), conditional=bool(self._conditions))
+        study.sampler = self._study_file.make_sampler(n_asked, conditional=bool(self._conditions))
         with undo_if_torn(self._study_file.journal):
             trial = study.ask()
             suggest_applying(trial, self._distributions, self._conditions)
@@ -165,6 +175,13 @@ class StudySearcher(Searcher):
         else:
             study.tell(trial.number, curve[self._pick_best(curve)])
 
+    def retry_failed(self) -> None:
+        """Lines up the configuration of every failed trial that has not been tried again, as a new trial."""
+        study = self._open()
+        for failed in list_failed(_list_own(study)):
+            origin = {name: failed.user_attrs[name] for name in (STARTING_POINT,) if name in failed.user_attrs}
+            study.enqueue_trial(failed.params, user_attrs={**origin, RETRY_OF: failed.user_attrs[RAY_TRIAL_ID]})
+
     def note_failure(self, trial_id: str, reason: str) -> None:
         """Keeps the reason of a failure for the call of :meth:`on_trial_complete` that follows."""
         self._failures[trial_id] = reason
@@ -199,10 +216,12 @@ class StudySearcher(Searcher):
                     )
 
     def _enqueue_starting_points(self, study: optuna.Study) -> None:
-        tried = {trial.user_attrs.get(STARTING_POINT) for trial in study.get_trials(deepcopy=False)}
-        for point in self._starting_points:
-            if point.name not in tried:
-                study.enqueue_trial(dict(point.values), user_attrs={STARTING_POINT: point.name})
+        own = _list_own(study)
+        tried = {trial.user_attrs.get(STARTING_POINT) for trial in own}
+        n_free = self._num_trials - sum(RETRY_OF not in trial.user_attrs for trial in own)
+        new = [point for point in self._starting_points if point.name not in tried]
+        for point in new[: max(0, n_free)]:
+            study.enqueue_trial(dict(point.values), user_attrs={STARTING_POINT: point.name})
 
     def _find_running(self, trial_id: str) -> FrozenTrial | None:
         for trial in self._open().get_trials(deepcopy=False):
@@ -236,6 +255,10 @@ class StudySearcher(Searcher):
             writer.set_user_attr(BEST_EPOCH, epoch)
         if reason is not None:
             writer.set_user_attr(REASON, reason)
+
+
+def _list_own(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if not is_imported(trial)]
 
 
 def _thaw(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:

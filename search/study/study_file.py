@@ -50,6 +50,7 @@ class StudyFile:
             SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
                 records of something else, or a study of that name with other directions.
         """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # that a study is opened is no news
         # Trials and tests change the working directory.
         journal = self.journal.absolute()
         directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in self.modes]

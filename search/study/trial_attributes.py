@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from search.study.study_file import StudyFile
 
@@ -13,19 +13,50 @@ STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "R
 RAY_TRIAL_ID = "ray_trial_id"
 STARTING_POINT = "starting_point"
 REASON = "reason"
+# Which rule ended a trial before its last epoch, and why: a short sentence.
+STOPPED_BY = "stopped_by"
 BEST_VALUE = "best_value"
 BEST_EPOCH = "best_epoch"
 CURVE_PREFIX = "curve/"
 # The reason of a trial that the time budget stopped before it had reported anything.
 NO_RESULT = "stopped before its first result"
+# Of a trial that tries a failed one again: that trial's id in Ray.
+RETRY_OF = "retry_of"
+# Of an ended trial of an earlier search, which this one learns from: that search's name, and the trial's id there.
+FROM_SEARCH = "from_search"
+FROM_SEARCH_TRIAL = "from_search_trial"
 
 # In the config of a confirmation or refit, beside the recipe's fields: the trial whose recipe it trains again.
 FROM_TRIAL = "from_trial"
 
 
 def read_trials(study_file: StudyFile) -> list[FrozenTrial]:
-    """Returns the search's trials as the study has them."""
-    return study_file.open().get_trials(deepcopy=False)
+    """Returns the search's own trials as the study has them; see :func:`read_imported`."""
+    return [trial for trial in study_file.open().get_trials(deepcopy=False) if not is_imported(trial)]
+
+
+def read_imported(study_file: StudyFile) -> list[FrozenTrial]:
+    """Returns the ended trials of earlier searches that a warm start gave to the study."""
+    return [trial for trial in study_file.open().get_trials(deepcopy=False) if is_imported(trial)]
+
+
+def is_imported(trial: FrozenTrial) -> bool:
+    """Whether a trial ran in an earlier search; it has no folder, no MLflow run and no id of Ray's here."""
+    return FROM_SEARCH in trial.user_attrs
+
+
+def name_origin(trial: FrozenTrial) -> str:
+    """Returns a trial's id in Ray, after the search's name where that was an earlier one; empty before it has one."""
+    attrs = trial.user_attrs
+    return (
+        f"{attrs[FROM_SEARCH]}/{attrs[FROM_SEARCH_TRIAL]}" if is_imported(trial) else str(attrs.get(RAY_TRIAL_ID, ""))
+    )
+
+
+def list_failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Returns the trials that failed and have not been tried again."""
+    tried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    return [each for each in trials if each.state == TrialState.FAIL and each.user_attrs[RAY_TRIAL_ID] not in tried]
 
 
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
@@ -38,11 +69,13 @@ def name_state(trial: FrozenTrial) -> str:
     return STATE_NAMES.get(trial.state.name, trial.state.name.lower())
 
 
-def find_starting_point(study_file: StudyFile, trial_id: str) -> dict[str, str]:
-    """Returns the MLflow tag that names a trial's starting point; nothing for a sampled trial."""
+def find_origin(study_file: StudyFile, trial_id: str) -> dict[str, str]:
+    """Returns the MLflow tags of a trial's origin: its starting point, the failed trial that it tries again."""
     for trial in read_trials(study_file):
-        if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id and STARTING_POINT in trial.user_attrs:
-            return {"starting_point": str(trial.user_attrs[STARTING_POINT])}
+        if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id:
+            return {
+                name: str(trial.user_attrs[name]) for name in (STARTING_POINT, RETRY_OF) if name in trial.user_attrs
+            }
     return {}
 
 

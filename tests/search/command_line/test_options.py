@@ -26,6 +26,7 @@ GIVEN = {
     "--model": ("tiny", "tiny"),
     "--checkpoint": ("w.pt", "w.pt"),
     "--pathology-weights": ("a=b", ("a=b",)),
+    "--warm-start": ("a", ("a",)),
     "--protocol": ("box", "box"),
     "--clip-weights": ("c.pt", "c.pt"),
     "--clip-model": ("ViT-B-32", "ViT-B-32"),
@@ -52,12 +53,14 @@ def test_what_is_not_given_has_the_fields_default() -> None:
 
 def test_what_is_given_reaches_its_field() -> None:
     words = [word for option, (text, _) in GIVEN.items() for word in (option, text)]
-    options = parse_options(make_parser(), ["--space", "lora", *words, "--allow-leak", "--json"])
-    flags = {"space": "lora", "allow_leak": True, "json": True}
+    options = parse_options(make_parser(), ["--space", "lora", *words, "--allow-leak", "--retry-failed", "--json"])
+    flags = {"space": "lora", "allow_leak": True, "retry_failed": True, "json": True}
     values = {name: flags[name] if name in flags else GIVEN[dash(name)][1] for name in FIELDS if name != "resume"}
     assert options == SearchOptions(**values)
     twice = ["--space", "lora", "--pathology-weights", "a=b", "--pathology-weights", "c=d"]
     assert parse_options(make_parser(), twice).pathology_weights == ("a=b", "c=d")
+    several = ["--warm-start", "a", "b", "--warm-start", "c", "--space", "lora"]
+    assert parse_options(make_parser(), several).warm_start == ("a", "b", "c")
 
 
 def test_help_names_every_option_with_its_text() -> None:
@@ -75,7 +78,19 @@ def test_searches_lie_in_runs_unless_another_storage_is_given(words: list[str], 
 
 def test_a_command_that_is_composed_of_options_gives_the_same_options() -> None:
     words = ["--space", "my space?.yaml", "--data", "slides #1", "--allow-leak", "--time-budget", "15m", "--seed", "3"]
-    words += ["--pathology-weights", "a=it's", "--pathology-weights", "b=c", "--gpus-per-trial", "0.5", "--name", "n"]
+    words += [
+        "--warm-start",
+        "a",
+        "b c",
+        "--pathology-weights",
+        "a=it's",
+        "--pathology-weights",
+        "b=c",
+        "--gpus-per-trial",
+        "0.5",
+        "--name",
+        "n",
+    ]
     command = shlex.split(compose_command("search.check", parse_options(make_parser(), words)))
     assert command[:3] == ["python", "-m", "search.check"]
     again = parse_options(make_parser(), command[3:])

@@ -26,6 +26,8 @@ from search.run_folder.layout import describe_resume
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.stages.session import claim_folder, open_session, reopen_session
+from search.stages.trials import make_searcher
+from search.study.study_file import make_study_file
 from search.tracking.tracker import Tracker
 from trainables.errors import InputError
 
@@ -88,6 +90,18 @@ def test_more_trials_are_added_to_the_same_parent_run(begun: Path, tracker: Trac
     assert (again.plan.config.num_trials, again.adds_trials) == (6, False)
 
 
+def test_failed_trials_are_tried_again_and_the_choice_is_made_again(begun: Path) -> None:
+    resumed = resume("first", begun.parent)
+    searcher = make_searcher(resumed.plan.config, make_study_file(begun, resumed.record))
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    again = resume("first", begun.parent, "--retry-failed")
+    assert again.adds_trials and not resume("first", begun.parent).adds_trials
+    searcher.retry_failed()
+    with pytest.raises(ConfigError, match="each that has was tried again"):
+        resume("first", begun.parent, "--retry-failed")
+
+
 @pytest.mark.parametrize(
     ("options", "found"),
     [
@@ -95,6 +109,8 @@ def test_more_trials_are_added_to_the_same_parent_run(begun: Path, tracker: Trac
         (["--max-epochs", "3"], "--max-epochs: is fixed"),
         (["--num-trials", "3"], "has 4 trials already planned"),
         (["--seed", "5", "--protocol", "box"], "--protocol: is fixed"),
+        (["--warm-start", "a"], "--warm-start: is fixed"),
+        (["--retry-failed"], "--retry-failed: no trial has failed, or each that has was tried again"),
     ],
 )
 def test_what_the_search_has_decided_stays(begun: Path, options: list[str], found: str) -> None:

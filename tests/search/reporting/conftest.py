@@ -25,7 +25,7 @@ from search.space.config import find_space, load_config
 from search.space.objective import Objective
 from search.study.distributions import to_distributions
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT
+from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, STOPPED_BY
 from trainables.files.json_reader import build_record
 
 EVIL = "<script>alert(1)</script> $\\alpha & 'co'"
@@ -67,6 +67,7 @@ def add_trials(folder: Path, record: SearchRecord, dice: Sequence[Sequence[float
         if len(curve) == 3:
             study.tell(trial, [max(curve), 10.0**number] if is_pair else max(curve))
         elif curve:
+            trial.set_user_attr(STOPPED_BY, f"rung at epoch {len(curve)} {EVIL}")
             study.tell(trial, state=TrialState.PRUNED)
         else:
             trial.set_user_attr(REASON, EVIL)
@@ -113,7 +114,7 @@ def make(begin: Callable[..., SearchRecord]) -> SimpleNamespace:
         record = begin(objective=objective)
         record.write(folder)
         whole = [[0.6, 0.66, 0.5], [0.6, 0.5, 0.4], *([0.5, 0.5, n / 10] for n in range(3))]
-        add_trials(folder, record, [[0.4], *whole, []])
+        add_trials(folder, record, [[0.4], *whole, *([n / 100] for n in range(30, 36)), []])
         write_pairs(folder / "scores_val_zeroshot.csv", ["zeroshot"])
         write_pairs(folder / "scores_test.csv", ["winner", "zeroshot"])
         write_chosen(folder)

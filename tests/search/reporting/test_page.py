@@ -17,7 +17,7 @@ from search.command_line.exit_codes import DONE, WRONG_INPUT
 from search.errors import ConfigError, SearchError
 from search.judging.openings import add_opening
 from search.report import main
-from search.reporting.data import MIN_WHOLE_TRIALS, read_report
+from search.reporting.data import MIN_TRIALS, read_report
 from search.reporting.page import write_report
 from search.run_folder.layout import CONFIRMATION_FILE
 from search.run_folder.protocol_table import ProtocolRow, ProtocolTable
@@ -64,14 +64,16 @@ def test_a_finished_search_fills_one_page_that_is_the_same_again(finished: Path,
         "0.712",  # the winner on validation
         "python -m search.run --space 'my space.yaml'",
         "git commit abc",
-        "Importance by fANOVA",
+        "Importance by fANOVA (Hutter et al. 2014) of 12 trials",
+        "took 22 epochs in place of 96",
+        f"rung at epoch 1 {EVIL}",
         "bootstrap over patients",
     ):
         assert words in text, words
     assert content.count('<tr class="leading">') == 1
     assert "1: t1" in content.split('<tr class="leading">')[1].split("</tr>")[0]
-    # By class, two of trials, importance, slices, seeds, scales, one overlay.
-    assert page.tags.count("img") == 8
+    # By class, two of trials, importance, slices, parallel coordinates, seeds, scales, one overlay.
+    assert page.tags.count("img") == 9
     assert "/somewhere" not in text
     check_nothing_is_loaded(content)
     assert main(["--run", str(finished)]) == DONE  # into the folder by default
@@ -90,11 +92,11 @@ def check_nothing_is_loaded(content: str) -> None:
     assert content.startswith("<!DOCTYPE html>") and "default-src 'none'" in content
 
 
-@pytest.mark.parametrize("n_whole", [0, 1, MIN_WHOLE_TRIALS - 1])
-def test_few_whole_trials_show_no_importance(make: SimpleNamespace, tmp_path: Path, n_whole: int) -> None:
+@pytest.mark.parametrize("n_trials", [1, MIN_TRIALS - 1])
+def test_few_trials_show_no_importance(make: SimpleNamespace, tmp_path: Path, n_trials: int) -> None:
     record = make.record()
     record.write(tmp_path)
-    make.trials(tmp_path, record, [[0.4], *[[0.5, 0.6, n / 10] for n in range(n_whole)]])
+    make.trials(tmp_path, record, [[0.4], *[[0.5, 0.6 + n / 100, 0.5] for n in range(n_trials - 1)], []])
     assert read_report(tmp_path).importance == {}
     assert "No importance is shown" in write_report(tmp_path, tmp_path / "page.html").read_text()
 
@@ -126,7 +128,7 @@ def test_two_objectives_have_their_pareto_set_drawn(make: SimpleNamespace, tmp_p
     assert data.pareto == ("t1", "t0") and data.importance
     page = Page(write_report(tmp_path / "first", tmp_path / "page.html").read_text())
     assert "Dice and size" in page.text and "whatever its size" in page.text
-    assert page.tags.count("img") == 9
+    assert page.tags.count("img") == 10
 
 
 def test_another_objective_ranks(make: SimpleNamespace, tmp_path: Path, make_summary: Callable[..., Summary]) -> None:
@@ -190,7 +192,7 @@ def test_a_damaged_picture_costs_no_report(finished: Path, tmp_path: Path) -> No
     (finished / "overlays" / "half.png").write_bytes(whole[: len(whole) // 2])
     os.mkfifo(finished / "overlays" / "pipe.png")
     page = Page(write_report(finished, tmp_path / "page.html").read_text())
-    assert page.tags.count("img") == 8
+    assert page.tags.count("img") == 9
     for name, what in (("empty", "is empty"), ("half", "cannot be decoded"), ("pipe", "is no plain file")):
         assert f"{name}.png cannot be shown: {what}" in page.text
 

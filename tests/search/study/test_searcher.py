@@ -450,3 +450,23 @@ def test_a_real_search(study_file: StudyFile, tmp_path: Path) -> None:
     assert by_name["raises"].user_attrs["reason"] == "the trial raised an error"
     assert by_name["nan"].user_attrs["reason"] == "val_dice is nan at epoch 4"
     assert not study_file.open().get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+def test_failed_trials_are_tried_again_in_their_place(study_file: StudyFile) -> None:
+    """Each once, as a new trial of the same values, which does not count against the number of trials."""
+    searcher = make_searcher(study_file, num_trials=3, starting_points=make_points(first={"x": 0.5}))
+    configs = [searcher.suggest(trial_id) for trial_id in ("a", "b", "c")]
+    finish(searcher, "a", [math.nan])
+    finish(searcher, "b", [0.5] * MAX_EPOCHS)
+    finish(searcher, "c", [0.4, 0.5], error=True)
+    assert searcher.suggest("d") == "FINISHED"
+    searcher.retry_failed()
+    searcher = restart(searcher)
+    assert [searcher.suggest(trial_id) for trial_id in ("d", "e", "f")] == [configs[0], configs[2], "FINISHED"]
+    searcher.retry_failed()
+    assert searcher.suggest("f") == "FINISHED"
+    finish(searcher, "d", [math.nan])
+    searcher.retry_failed()
+    assert searcher.suggest("f") == configs[0]
+    assert [trial.user_attrs.get("retry_of") for trial in study_file.open().trials] == [None, None, None, "a", "c", "d"]
+    assert list_names(study_file)[3:] == ["first", None, "first"]

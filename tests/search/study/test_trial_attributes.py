@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from search.study.study_file import StudyFile
-from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, count_states, find_starting_point, read_trials
+from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, count_states, find_origin, read_trials
 
 
 def test_states_are_counted_in_the_users_words() -> None:
@@ -23,4 +23,4 @@ def test_a_starting_point_is_found_by_its_trial(tmp_path: Path, trial_id: str, t
     for attrs in ({RAY_TRIAL_ID: "named", STARTING_POINT: "plain-lora"}, {RAY_TRIAL_ID: "sampled"}):
         study_file.open().add_trial(create_trial(value=0.4, user_attrs=attrs))
     assert len(read_trials(study_file)) == 2
-    assert find_starting_point(study_file, trial_id) == tags
+    assert find_origin(study_file, trial_id) == tags
