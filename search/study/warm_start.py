@@ -1,6 +1,5 @@
 """A warm start: what a new search takes from earlier ones, and how that joins its study."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,19 +106,19 @@ def _read_run(folder: Path, config: SearchConfig, facts: Mapping[str, object]) -
         best = StartingPoint(_name_point(best_first[0], record), best_first[0].params)
         note = f"{name}: {count_things(len(ended), 'ended trial')}; the best configuration is trained again"
         return WarmStart(tuple(_import(trial, record) for trial in ended), _list_new([best], config), (note,))
-    because = f"its scores do not compare with this search's: {'; '.join(differences)}"
+    because = f"its scores do not compare with this search's, as these differ: {'; '.join(differences)}"
     points: dict[str, StartingPoint] = {}
-    faults = Counter[str]()
+    faults: dict[str, list[str]] = {}  # by parameter
     for trial in best_first:
         placed = _place(trial, record, config)
         if isinstance(placed, str):
-            faults.update(placed.split("; "))
+            for fault in placed.split("; "):
+                faults.setdefault(fault.partition(" ")[0], []).append(fault)
         else:
             points.setdefault(str(sorted(placed.values.items())), placed)
     if not points:
-        why = "; ".join(
-            f"{fault} ({count_things(number, 'trial')})" for fault, number in faults.most_common(MAX_FAULTS)
-        )
+        most_common = sorted(faults.values(), key=lambda each: -len(each))[:MAX_FAULTS]
+        why = "; ".join(f"{each[0]} ({count_things(len(each), 'trial')} alike)" for each in most_common)
         what = f"{because}. And none of its {count_things(len(ended), 'trial')} lies in the space: {why}"
         raise ConfigError.at(where, what, "widen the space, or leave it out")
     first = list(points.values())[:MAX_POINTS]
@@ -166,6 +165,6 @@ def _describe(name: str, theirs: object, mine: object) -> str:
     """Returns how a fact differs: of a mapping the keys, of what is short both values."""
     if isinstance(theirs, Mapping) and isinstance(mine, Mapping):
         keys = [str(key) for key in dict.fromkeys([*theirs, *mine]) if theirs.get(key) != mine.get(key)]
-        return f"{name} differs in {', '.join(keys)}"
-    shown = f"was {theirs} there and is {mine} here"
-    return f"{name} {shown}" if len(shown) < MAX_SHOWN else f"{name} differs"
+        return f"{name} ({', '.join(keys)})"
+    shown = f"{theirs} there, {mine} here"
+    return f"{name} ({shown})" if len(shown) < MAX_SHOWN else name
