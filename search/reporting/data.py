@@ -33,13 +33,13 @@ from search.study.trial_attributes import (
     REASON,
     RETRY_OF,
     STARTING_POINT,
-    STOPPED_BY,
     name_origin,
     name_state,
     read_curve,
     read_imported,
     read_trials,
 )
+from trainables.context import STOPPED_BY
 from trainables.errors import TrainablesError
 from trainables.protocol.spec import Protocol
 

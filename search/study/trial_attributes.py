@@ -13,8 +13,6 @@ STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "R
 RAY_TRIAL_ID = "ray_trial_id"
 STARTING_POINT = "starting_point"
 REASON = "reason"
-# Which rule ended a trial before its last epoch, and why: a short sentence.
-STOPPED_BY = "stopped_by"
 BEST_VALUE = "best_value"
 BEST_EPOCH = "best_epoch"
 CURVE_PREFIX = "curve/"

@@ -25,7 +25,8 @@ from search.space.config import find_space, load_config
 from search.space.objective import Objective
 from search.study.distributions import to_distributions
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, STOPPED_BY
+from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT
+from trainables.context import STOPPED_BY
 from trainables.files.json_reader import build_record
 
 EVIL = "<script>alert(1)</script> $\\alpha & 'co'"
