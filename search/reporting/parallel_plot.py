@@ -50,7 +50,7 @@ def _place(parameter: Mapping[str, Any], value: Any) -> float:
     low, high = float(parameter["low"]), float(parameter["high"])
     if parameter.get("log"):
         return math.log(value / low) / math.log(high / low)
-    return (value - low) / (high - low)
+    return (float(value) - low) / (high - low)
 
 
 def _list_ticks(parameter: Mapping[str, Any]) -> dict[float, str]:
