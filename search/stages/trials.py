@@ -122,9 +122,7 @@ def run_listed(
 def make_searcher(config: SearchConfig, study_file: StudyFile) -> StudySearcher:
     """Returns what proposes the trials of a search by its space file."""
     epochs, metrics = max(1, config.max_epochs), config.objective.metrics
-    return StudySearcher(
-        study_file, config.space, config.num_trials, epochs, metrics, config.start_from, config.stop
-    )
+    return StudySearcher(study_file, config.space, config.num_trials, epochs, metrics, config.start_from, config.stop)
 
 
 def _run_study(
@@ -179,7 +177,7 @@ def _report_past(run: TuneRun, past: Sequence[FrozenTrial], unfinished: Sequence
 def _make_scheduler(
     config: SearchConfig, past: Sequence[FrozenTrial], trials_folder: Path, concurrent: int
 ) -> TrialScheduler:
-    """Returns the space file's scheduler, which has seen what trials of earlier searches and of a stopped one reported."""
+    """Returns the space file's scheduler, which has seen what trials of earlier searches and before a stop reported."""
     metric = config.objective.metric
     scheduler = make_scheduler(config.scheduler, config.max_epochs, metric, concurrent)
     results = {}
