@@ -126,7 +126,7 @@ class SAM2Trainable(tune.Trainable):
         if waited < context.patience or epoch >= context.max_epochs:
             return {}
         return {
-            STOPPED_BY: f"{context.metric} has not risen since epoch {self.best_epoch} (patience {context.patience})",
+            STOPPED_BY: f"patience: {context.metric} has not risen since epoch {self.best_epoch}",
             COMPLETE: True,
             "done": True,
         }

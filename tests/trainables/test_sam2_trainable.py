@@ -145,7 +145,7 @@ def test_patience_ends_a_trial_as_complete_after_its_warm_up_and_across_a_stop(s
     waits = start({**still, "optim.warmup_epochs": 2.0}, **changes)
     results = [waits.train() for _ in range(3)]
     assert [result["done"] for result in results] == [False, False, True]
-    assert results[2]["complete"] and results[2]["stopped_by"] == "val_dice has not risen since epoch 1 (patience 1)"
+    assert results[2]["complete"] and results[2]["stopped_by"] == "patience: val_dice has not risen since epoch 1"
     trial = start(still, **changes)
     assert not trial.train()["done"]
     saved = trial.save(str(tmp_path / "checkpoint"))
