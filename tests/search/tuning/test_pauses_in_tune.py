@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial
 from ray import tune
+from ray.tune import TuneError
 
 from search.cluster.failures import MAX_RETRIES
 from search.run_folder.trial_folder import locate_trial, name_trial_folder
@@ -107,7 +108,7 @@ def search(folder: Path, kill_after: int = 0) -> Sequence[FrozenTrial]:
         ),
     )
     if kill_after:
-        with pytest.raises(Killed):
+        with pytest.raises(TuneError, match="Killed"):
             tuner.fit()
     else:
         tuner.fit()
