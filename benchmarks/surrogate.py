@@ -1,11 +1,13 @@
 """Learning curves of configurations that were not trained, predicted from those that were."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import spearmanr
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -48,7 +50,10 @@ class Surrogate:
         inputs = (filled - self._center) / self._spread
         signal = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.full(inputs.shape[1], 3.0), (0.5, 100.0), nu=2.5)
         kernel = signal + WhiteKernel(0.1, (1e-4, 2.0))
-        self._process = GaussianProcessRegressor(kernel, normalize_y=True).fit(inputs, curves)
+        with warnings.catch_warnings():
+            # A length scale at its upper bound is that of a parameter that decides nothing.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._process = GaussianProcessRegressor(kernel, normalize_y=True).fit(inputs, curves)
         self._inputs, self._signal = inputs, self._process.kernel_.k1
         inverse = np.linalg.inv(self._process.kernel_(inputs))
         centered = curves - curves.mean(axis=0)

@@ -43,7 +43,7 @@ def find_nothing(trial_id: str) -> tuple[Any, ...]:
 
 
 def find_searcher(search: VirtualTune) -> Any:
-    return search.search_alg.searcher
+    return search.search_alg.searcher.searcher
 
 
 @pytest.mark.slow
