@@ -33,6 +33,7 @@ class _Config:
     description: str = ""
     train: bool = True
     protocol: str = ""
+    scheduler: dict[str, Any] = field(default_factory=dict)
     objective: str | list[str] = DICE
     fixed: dict[str, Any] = field(default_factory=dict)
     space: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -84,6 +84,9 @@ def disturb_global_generator() -> None:
 def test_a_step_reports_finite_figures_by_their_names(start: Start) -> None:
     trial = start(CONFIG)
     metrics = trial.step()
+    pairs = metrics.pop("pairs")
+    assert len(pairs) == sum(len(plan.pairs) for plan in trial.val_sets[0].plans)
+    assert sum(pairs) / len(pairs) == pytest.approx(metrics["val_dice"])
     classes = {pair.class_id for plan in trial.val_sets[0].plans for pair in plan.pairs}
     names = {trial.fits[0].store.classes[class_id] for class_id in classes}
     assert set(metrics) == {
