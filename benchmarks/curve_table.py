@@ -14,7 +14,7 @@ from trainables.recipe import Scalar
 
 VERSION = 1
 # Parts of a header that two tables need not share: where and with what their rows were made, and the space with its
-# rules, of which the hash says what decides a row.
+# rules, whose hash says what decides a row.
 _FREE = ("environment", "space")
 
 

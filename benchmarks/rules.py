@@ -127,7 +127,7 @@ def list_opponents(space: Path, config: SearchConfig, scratch: Path, uses_rows: 
 def make_stock(config: SearchConfig) -> Rule:
     """Returns what a user of Ray Tune would write first: OptunaSearch and ASHA with their defaults.
 
-    It is given the space's starting points, and told where a training ends. Its sampler is TPE.
+    It is given the space's starting points and the last epoch of a training. Its sampler is TPE.
     """
     conditions, found = list_conditions(config.space), to_distributions(config.space)
     distributions = {name: found[name] for name in sort_parents_first(config.space, conditions)}

@@ -46,7 +46,7 @@ def mark_hopeless(finalists: Sequence[Finalist], n_seeds: int, label: str) -> li
 def estimate_chances(finalists: Sequence[Finalist], n_seeds: int) -> dict[str, float]:
     """Returns each finalist's chance to end above the one that leads now, by trial, once each has so many seeds.
 
-    Scores of one configuration are normal around a mean of which nothing is known, with one spread for all. The spread
+    Scores of one configuration are normal around an unknown mean, with one spread for all. The spread
     comes from the seeds and from each configuration's trial in the search: as that trial was chosen for its score, the
     spread is rather too large, and the chances too near to one half. They are predictive, by Student's t.
 

@@ -69,7 +69,7 @@ def read_warm_start(runs: Sequence[str], storage: Path, config: SearchConfig, fa
         facts: What must agree, by its name, as ``SearchRecord.list_facts`` returns it.
 
     Raises:
-        ConfigError: With each search that cannot be read, or of which nothing fits, and why.
+        ConfigError: With each search that cannot be read or has nothing that fits, and why.
     """
     if not config.train or config.is_replay:
         raise ConfigError.at(OPTION, f"has no effect: {config.name} searches nothing that is trained", _LEAVE_OUT)
