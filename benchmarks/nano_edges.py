@@ -1,7 +1,7 @@
 """Whether nano's masks follow edges: zero-shot Dice, filled box and boundary F-score of several weights, side by side.
 
 python -m benchmarks.nano_edges --weights old.safetensors --weights new.safetensors
-    --data ../shared/data/he_nuclei --data ../shared/data/he_tumour --picture docs/nano_edges.png
+    --data ../shared/data/he_nuclei --data ../shared/data/he_tumour --picture docs/nano_edges.jpg
 
 Prints one row a data set and weights: fresh scenes of the pretraining's kind (one box an object), the demo's
 validation regions under ``recorded`` boxes, and data sets under ``components``, whole or their validation part. The
@@ -119,7 +119,7 @@ def describe_pairs(pairs: Iterator[Pair]) -> str:
 
 
 def draw_regions(models: Sequence[SAM2Base], sets: Sequence[EvaluationSet], columns: int, out: Path) -> None:
-    """Writes one column a region: the truth, then each model's masks, drawn as outlines at three times the size."""
+    """Writes one column a region: the truth, then each model's masks, drawn as outlines."""
     shown = []
     for regions in sets:
         answers = [
@@ -132,10 +132,10 @@ def draw_regions(models: Sequence[SAM2Base], sets: Sequence[EvaluationSet], colu
             image = (regions.store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8)
             masks = [truth, *(answer[plan.index] for answer in answers)]
             shown.append(np.vstack([_outline(image, each) for each in masks]))
-    cv2.imwrite(str(out), cv2.cvtColor(np.hstack(shown), cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(out), cv2.cvtColor(np.hstack(shown), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
 
 
-def _outline(image: np.ndarray, masks: Sequence[BoolMask], side: int = 384) -> np.ndarray:
+def _outline(image: np.ndarray, masks: Sequence[BoolMask], side: int = 256) -> np.ndarray:
     picture = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
     colors = ((255, 220, 0), (0, 220, 255), (60, 255, 60), (255, 120, 255), (255, 140, 60), (120, 160, 255))
     for mask, color in zip(masks, colors, strict=False):
@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, action="append", required=True, help="a nano.safetensors")
     parser.add_argument("--data", type=Path, action="append", default=[], help="a data set with dataset.yaml")
-    parser.add_argument("--picture", type=Path, help="PNG to draw")
+    parser.add_argument("--picture", type=Path, help="picture to draw, .jpg or .png")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         demo, cache = Path(folder) / "demo", Path(folder) / "stores"

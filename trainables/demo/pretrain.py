@@ -120,7 +120,9 @@ class SceneBatches(IterableDataset[Batch]):
         for label in np.unique(labels):
             class_mask = labels == label
             components = list_components(class_mask, MIN_AREA_PX)
-            for position in rng.permutation(len(components))[: self.stage.objects]:
+            # Large ones more often: scraps of an area outnumber it, and say little of its texture.
+            order = rng.gumbel(size=len(components)) + [np.log(one.cut_out().sum()) / 2 for one in components]
+            for position in np.argsort(-order)[: self.stage.objects]:
                 component = components[position]
                 pixels = component.cut_out()
                 if pixels.sum() > 0.7 * class_mask.size:
@@ -319,7 +321,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--stages",
         type=parse_stages,
-        default="128:15:12:3:0.003:0.1:1,256:30:8:3:0.002:0.6:0.2,256:38:8:3:0.0015:0.8:0.2,256:24:8:3:0.001:0.9:0.2",
+        default="128:15:12:3:0.003:0.1:1,256:30:8:3:0.002:0.6:0.2,256:38:8:3:0.0015:0.8:0.2,256:24:8:3:0.001:0.9:0.2,"
+        "128:22:16:4:0.0015:0.1:0.5,256:9:8:5:0.0012:1:0.4,256:38:6:4:0.0012:0.7:0.3,256:24:6:4:0.0008:0.95:0.2",
         help="comma-separated side:minutes:regions:objects:lr:decay_share:compact_share (see Stage)",
     )
     arguments = parser.parse_args(argv)

@@ -169,7 +169,7 @@ def _draw_rims(rng: np.random.Generator, labels: Labels) -> Field:
 
 
 SCENES = (_draw_ragged_partition, _draw_shapes, _draw_branches, _draw_blobs)
-SCENE_SHARES = (0.3, 0.2, 0.2, 0.3)
+SCENE_SHARES = (0.45, 0.2, 0.2, 0.15)
 
 
 def draw_scene(rng: np.random.Generator, side: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
