@@ -10,12 +10,14 @@ a surrogate answers. Prints tables in Markdown; --out also keeps them, with a pl
 """
 
 import argparse
+import contextlib
 import dataclasses
+import logging
 import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,13 +62,25 @@ def _run(given: argparse.Namespace) -> None:
 
     bench = Bench(given)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.workers, context, _start_worker, (given,)) as pool:
+    with _errors_only(), ProcessPoolExecutor(given.workers, context, _start_worker, (given,)) as pool:
         jobs = [
             (name, n_trials, n_slots) for n_trials in given.trials for n_slots in given.slots for name in bench.rules
         ]
         jobs += [(name, EVERYTHING, 1) for name in bench.list_exhaustive()]
         found = dict(zip(jobs, pool.map(_replay, jobs) if given.workers > 1 else map(bench.replay, jobs), strict=True))
     print(write_report(bench, found, given.out))
+
+
+@contextlib.contextmanager
+def _errors_only() -> Iterator[None]:
+    """Lets the search's own log say errors alone inside the block."""
+    log = logging.getLogger("search")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class Bench:
@@ -78,8 +92,6 @@ class Bench:
         Raises:
             ConfigError: With what is wrong in them.
         """
-        import logging
-
         import optuna
         import yaml
 
@@ -91,7 +103,6 @@ class Bench:
         from search.space.config import find_space, load_config
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        logging.getLogger("search").setLevel(logging.ERROR)
         self.given, space = given, find_space(given.space)
         table, self.config = read_table(given.curves), load_config(space)
         if self.config.max_epochs != table.header["max_epochs"]:
@@ -134,6 +145,7 @@ _bench: Any = None
 def _start_worker(given: argparse.Namespace) -> None:
     global _bench
     silence_telemetry()
+    logging.getLogger("search").setLevel(logging.ERROR)
     _bench = Bench(given)
 
 

@@ -197,7 +197,9 @@ def score_scales(
 
 def _refuse_class_prompts(adapted: AdaptedModel) -> None:
     if find_class_prompts(get_base(adapted)) is not None:
-        raise TrainablesError("class prompts have no start in zero-shot: they are neither scaled nor averaged")
+        raise TrainablesError(
+            "class prompts have no start in zero-shot: they are neither scaled nor averaged; score each at scale 1"
+        )
 
 
 def open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
