@@ -49,7 +49,8 @@ def start_ray(address: str | None) -> None:
     # Tune would end the trials and return as if all were well; an interrupted search must not go on to the test.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     # It would print every failure of a trial with the worker's traceback; the screen has the reason in a line.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
         check_machine()

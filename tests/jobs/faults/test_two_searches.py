@@ -18,6 +18,7 @@ import pytest
 from search.run_folder.search_record import SearchRecord
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, read_trials
+from trainables.demo.tissue import DEMO_COUNTS
 
 pytestmark = pytest.mark.slow
 
@@ -147,7 +148,7 @@ def test_one_demo_and_one_decoded_store_are_left(pair: list[Ended]) -> None:
     stores = {Path(each.record.context.store_folder) for each in pair}
     assert len(stores) == 1
     assert set(cache.iterdir()) == {cache / "demo-tissue", *stores}  # nothing half made
-    assert len(list((cache / "demo-tissue" / "images").iterdir())) == 60
+    assert len(list((cache / "demo-tissue" / "images").iterdir())) == sum(DEMO_COUNTS.values())
 
 
 def test_each_study_has_its_own_trials(pair: list[Ended]) -> None:
