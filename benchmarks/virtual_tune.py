@@ -32,7 +32,7 @@ class VirtualTrial:
 
 
 class Event(NamedTuple):
-    """The end of an epoch: when in virtual seconds, of which trial, and the epoch from 1."""
+    """The end of an epoch: the virtual time in seconds, the trial, and the epoch from 1."""
 
     time_s: float
     trial: VirtualTrial

@@ -29,7 +29,7 @@ def ask(source: StudyFile, study: optuna.Study, end: bool = True) -> dict[str, f
 @pytest.mark.parametrize("pauses", [False, True])
 @pytest.mark.parametrize("kind", SAMPLER_KINDS)
 def test_a_resumed_search_proposes_the_same(tmp_path: Path, kind: SamplerKind, pauses: bool) -> None:
-    """Also where a draw was interrupted, of which Optuna's own count would keep a trace."""
+    """Also where a draw was interrupted, which Optuna would count too."""
     whole, killed = (StudyFile(tmp_path / name, "s", kind, 5, 3, pauses=pauses) for name in "ab")
     study = whole.open()
     expected = [ask(whole, study, not pauses) for _ in range(7)]
