@@ -89,7 +89,7 @@ def make_table(given: argparse.Namespace) -> None:
 
     options = {name: getattr(given, name) for name in _PLAN_OPTIONS}
     plan = make_plan(SearchOptions(**options | {"pathology_weights": tuple(given.pathology_weights)}))
-    context = make_context(plan)
+    context = dataclasses.replace(plan.make_context(0), patience=0)  # each on one core, to its end
     table = CurveTable({**describe(plan, context), "test_epochs": given.test})
     for path in [*([given.out] if given.out.exists() else []), *given.join]:
         table.take_rows(read_table(path), path)
@@ -99,26 +99,6 @@ def make_table(given: argparse.Namespace) -> None:
     )
     table.write(given.out)
     _train_all(table, missing, context, plan.data.split.test, given)
-
-
-def make_context(plan: "SearchPlan") -> "TrialContext":
-    """Returns what the trials of a search by this plan share, each on one core."""
-    from trainables.context import TrialContext
-
-    model, data = plan.model, plan.data
-    return TrialContext(
-        model=model.name,
-        checkpoint=model.checkpoint,
-        store_folder=str(data.store.folder),
-        train=data.split.train,
-        val=data.split.val,
-        protocol=plan.protocol,
-        max_epochs=plan.config.max_epochs,
-        seed=plan.options.seed,
-        fixed=dict(plan.config.fixed),
-        n_workers=0,
-        pathology_weights=dict(model.pathology_weights),
-    )
 
 
 def describe(plan: "SearchPlan", context: "TrialContext") -> dict[str, Any]:

@@ -34,6 +34,7 @@ from trainables.evaluation.evaluator import predict_masks
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import decode_prompts, encode_images, select_best_mask
 from trainables.protocol.components import BoolMask, list_components
+from trainables.protocol.overlap import count_overlap
 from trainables.protocol.spec import PROTOCOLS
 
 TOLERANCE_PX = 2
@@ -112,7 +113,7 @@ def describe_pairs(pairs: Iterator[Pair]) -> str:
     """Returns mean Dice, filled box and boundary F-score, and how many pairs were scored."""
     dice, floor, edge = [], [], []
     for predicted, actual, filled in pairs:
-        dice.append(2 * (predicted & actual).sum() / (predicted.sum() + actual.sum()))
+        dice.append(count_overlap(predicted, actual).dice)
         floor.append(filled)
         edge.append(measure_boundary(predicted, actual))
     return f"{np.mean(dice):9.3f} {np.mean(floor):10.3f} {np.mean(edge):10.3f} {len(dice):6d}"

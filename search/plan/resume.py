@@ -35,7 +35,8 @@ class ResumedSearch:
     @property
     def adds_trials(self) -> bool:
         """Whether trials are asked for beyond those before, so that what was chosen has to be chosen again."""
-        return self.plan.options.retry_failed or self.plan.config.num_trials > int(self.record.config["num_trials"])
+        before = int(self.record.config.get("num_trials", 0))
+        return self.plan.options.retry_failed or self.plan.config.num_trials > before
 
 
 def read_resumed(options: SearchOptions) -> ResumedSearch:
