@@ -48,14 +48,20 @@ class Answers:
             key for key in self.keys if isinstance(key, int) and is_inside(self.table.rows[key].params, self._config)
         ]
 
+    def list_searched(self, key: int) -> Params:
+        """Returns those parameters of a row that the space searches."""
+        return {name: value for name, value in self.table.rows[key].params.items() if name in self._config.space}
+
     def find_key(self, params: Params) -> int | str | None:
-        """Returns the key of the row with this configuration, if there is one."""
-        return self._exact.get(self._identify(params))
+        """Returns the key of the row with this configuration, what is fixed included, if there is one."""
+        return self._exact.get(self._identify({**self._config.fixed, **params}))
 
     def look_up(self, params: Params) -> Results:
         """Returns the results of a configuration: measured ones, or the surrogate's."""
         key = self.find_key(params)
-        return self.list_results(self.table.rows[key]) if key is not None else self._predict(params)
+        if key is None:
+            return self._predict({**self._config.fixed, **params})
+        return self.list_results(self.table.rows[key])
 
     def list_results(self, row: CurveRow) -> Results:
         """Returns the results of a row; a training that failed ends with its failure."""

@@ -55,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         parser.add_argument(dash(name), default=field.default, **field.metadata["argparse"])
     parser.add_argument("--configs", type=int, default=300, metavar="N", help="how many to draw (default: 300)")
     parser.add_argument("--first", type=int, default=0, metavar="I", help="number of the first one (default: 0)")
+    parser.add_argument("--inside", metavar="SPACE", help="leave out what does not lie in this space")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train (default: 1)")
     parser.add_argument(
         "--test",
@@ -85,7 +86,9 @@ def make_table(given: argparse.Namespace) -> None:
         ConfigError: If a search could not start, or a file holds curves of another one.
     """
     from benchmarks.curve_table import CurveTable, read_table
+    from benchmarks.known_answers import is_inside
     from search.plan.planner import make_plan
+    from search.space.config import find_space, load_config
 
     options = {name: getattr(given, name) for name in _PLAN_OPTIONS}
     plan = make_plan(SearchOptions(**options | {"pathology_weights": tuple(given.pathology_weights)}))
@@ -94,6 +97,9 @@ def make_table(given: argparse.Namespace) -> None:
     for path in [*([given.out] if given.out.exists() else []), *given.join]:
         table.take_rows(read_table(path), path)
     missing = list_missing(table, plan.config, given.seed, given.first, given.configs)
+    if given.inside:
+        inner = load_config(find_space(given.inside))
+        missing = {key: params for key, params in missing.items() if is_inside(params, inner)}
     print(
         *plan.to_lines(), f"curves   {len(table.rows)} in {given.out}, {len(missing)} to be made", sep="\n", flush=True
     )

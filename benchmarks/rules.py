@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import yaml
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
@@ -44,7 +44,7 @@ class Replay:
     def draw_rows(self) -> list[StartingPoint]:
         """Returns the table's random rows in the order of this seed: random proposals without replacement."""
         numbers = np.random.default_rng(self.seed).permutation(self.answers.list_proposable())
-        return [StartingPoint(f"row {key}", self.answers.table.rows[int(key)].params) for key in numbers]
+        return [StartingPoint(f"row {key}", self.answers.list_searched(int(key))) for key in numbers]
 
 
 # Prepares a search of one replay.
@@ -106,19 +106,27 @@ def change_space(space: Path, name: str, changes: Mapping[str, Any]) -> SearchCo
     if not isinstance(changes, Mapping):
         raise ConfigError.at(f"--rule {name}", "must be a mapping", "write NAME={scheduler: {kind: asha}}")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"rule {name}.yaml"
+        path = Path(folder) / f"rule {name.replace('/', '-')}.yaml"
         path.write_text(yaml.safe_dump({**content, **changes}, sort_keys=False), encoding="utf-8")
         return load_config(path)
 
 
 def list_opponents(space: Path, config: SearchConfig, scratch: Path, uses_rows: bool) -> dict[str, Rule]:
     """Returns the rules that every other one is compared with, by name."""
-    full = {"scheduler": {"kind": "none"}}
+    full, last = {"scheduler": {"kind": "none"}}, config.max_epochs
+    goal: dict[str, Any] = {"metric": config.objective.metric, "mode": "max"}
     return {
         "random, full": make_rule(change_space(space, "full", full | RANDOM), scratch, uses_rows),
         "OptunaSearch + ASHA": make_stock(config),
-        "one epoch, best 3": _keep_best(config, 3, uses_rows),
-        "one epoch, best 1": _keep_best(config, 1, uses_rows),
+        "one epoch, best 3": _keep_best(config, 3),
+        "one epoch, best 1": _keep_best(config, 1),
+        "3 brackets": _make_ray_rule(
+            config, lambda _: ASHAScheduler(max_t=last, reduction_factor=3, brackets=3, **goal)
+        ),
+        "hyperband": _make_ray_rule(config, lambda _: HyperBandScheduler(max_t=last, reduction_factor=3, **goal)),
+        "median rule": _make_ray_rule(
+            config, lambda _: MedianStoppingRule("training_iteration", grace_period=3, **goal)
+        ),
         "starting points": _start_only(change_space(space, "start", full | RANDOM), scratch),
         "asha 1 3": make_rule(change_space(space, "default", FIRST_DEFAULT), scratch, uses_rows),
     }
@@ -145,14 +153,19 @@ def make_stock(config: SearchConfig) -> Rule:
     return prepare
 
 
-def _keep_best(config: SearchConfig, n_kept: int, uses_rows: bool) -> Rule:
+def _keep_best(config: SearchConfig, n_kept: int) -> Rule:
     """Returns the rule that trains all for one epoch, and then the best few to their end (arXiv 2307.15422)."""
+    return _make_ray_rule(config, lambda n_trials: OneEpoch(n_trials, n_kept, config.objective.metric))
+
+
+def _make_ray_rule(config: SearchConfig, make: Callable[[int], TrialScheduler]) -> Rule:
+    """Returns the rule of a scheduler, made for a number of trials, over starting points and random rows."""
 
     def prepare(replay: Replay) -> VirtualTune:
         searcher = ListedSearcher([*config.start_from, *replay.draw_rows()][: replay.n_trials])
-        scheduler = OneEpoch(searcher.n_listed, n_kept, config.objective.metric)
-        answers, n_trials = replay.answers, searcher.n_listed
-        return VirtualTune(searcher, scheduler, answers.look_up, n_trials, replay.n_slots)
+        scheduler, n_trials = make(searcher.n_listed), searcher.n_listed
+        np.random.seed(replay.seed)  # from which Ray draws the bracket of a trial
+        return VirtualTune(searcher, scheduler, replay.answers.look_up, n_trials, replay.n_slots)
 
     return prepare
 
