@@ -37,15 +37,22 @@ SMALL = (
 # A search forks from a process that has imported what it needs: it begins in a second, not in twelve.
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["search.plan.resume", "search.stages.main_job", "mlflow.store.tracking.sqlalchemy_store", "alembic.command"]
+    [
+        "search.plan.resume",
+        "search.stages.main_job",
+        "search.reporting.page",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "alembic.command",
+        "statsmodels.stats.multitest",
+    ]
 )
 
 
 class SearchProcess:
     """A search as a process of its own, with the methods of ``subprocess.Popen``."""
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-        self._process = _SERVER.Process(target=_run_search, args=(folder, arguments, environment))
+    def __init__(self, folder: Path, arguments: tuple[str, ...], environment: dict[str, str], screen: str) -> None:
+        self._process = _SERVER.Process(target=_run_search, args=(folder, arguments, environment, screen))
         self._process.start()
         self.kill = self._process.kill
 
@@ -66,7 +73,7 @@ class SearchProcess:
         os.kill(self._process.pid, number)
 
 
-def _run_search(folder: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+def _run_search(folder: Path, arguments: tuple[str, ...], environment: dict[str, str], screen: str) -> None:
     """Does in a forked process what ``python -m search.run`` does in a new one."""
     import search.run
 
@@ -75,9 +82,9 @@ def _run_search(folder: Path, arguments: tuple[str, ...], environment: dict[str,
     os.environ.update(environment)
     # Where the tests run in the background, interrupts are ignored, which children inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    screen = os.open("screen.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(screen, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
-        os.dup2(screen, stream)
+        os.dup2(log, stream)
     sys.argv = [str(search.run.__file__), *arguments]
     code = search.run.main(list(arguments))
     atexit._run_exitfuncs()
@@ -86,23 +93,24 @@ def _run_search(folder: Path, arguments: tuple[str, ...], environment: dict[str,
     os._exit(code)
 
 
-def start_search(folder: Path, *arguments: str, tracking_uri: str = "") -> SearchProcess:
-    """Starts a search in a folder; its screen goes to ``screen.log`` there, after what that holds.
+def start_search(folder: Path, *arguments: str, tracking_uri: str = "", screen: str = "screen.log") -> SearchProcess:
+    """Starts a search in a folder; its screen goes to a file there, after what that holds.
 
     Args:
         folder: Its working directory.
         arguments: Of ``python -m search.run``.
         tracking_uri: MLflow's store; empty for the default in the folder.
+        screen: The file's name, for searches that run at once in one folder.
     """
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     if tracking_uri:
         environment["MLFLOW_TRACKING_URI"] = tracking_uri
-    return SearchProcess(folder, arguments, environment)
+    return SearchProcess(folder, arguments, environment, screen)
 
 
-def read_screen(folder: Path) -> str:
-    """Returns everything that the folder's searches have printed."""
-    path = folder / "screen.log"
+def read_screen(folder: Path, screen: str = "screen.log") -> str:
+    """Returns everything that the folder's searches have printed to one file."""
+    path = folder / screen
     return path.read_text() if path.is_file() else ""
 
 
@@ -116,6 +124,17 @@ def find_free_port() -> int:
                 continue
             return port
     raise AssertionError("no free port")
+
+
+def fill(disk: Path) -> Path:
+    """Fills what is left of a file system with one file, and returns it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 65536)
+        except OSError:
+            return filler
 
 
 def read_study(run: Path) -> list[optuna.trial.FrozenTrial]:

@@ -1,4 +1,4 @@
-"""A search whose process is killed again and again ends as one that nobody disturbed, bit for bit."""
+"""A search that is killed, interrupted or out of disk, and goes on, ends as one that nobody disturbed, bit for bit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from searches import (
     SearchProcess,
     count_rows,
     describe_search,
+    fill,
     read_screen,
     start_search,
     wait_for_rows,
@@ -71,26 +72,44 @@ def list_last_checkpoints(trials: Path) -> list[Path]:
     return [place for place in places if place.is_dir()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_search_says_how_to_go_on_and_takes_more_trials(
-    undisturbed: Path, work_folder: Path, number: signal.Signals
+def test_a_stopped_search_says_how_to_go_on_and_takes_more_trials(
+    undisturbed: Path, work_folder: Path, limited_disk: Path | None
 ) -> None:
+    """Ctrl-C after an epoch, a time limit at a trial's end, a disk that fills up, all in one search."""
     process = start_search(work_folder, *SMALL, "--name", "job")
-    if number == signal.SIGINT:
-        wait_for_rows(work_folder, process, 2)
-    else:
-        wait_for_last_checkpoint(work_folder, process)
-    start = time.monotonic()
-    process.send_signal(number)
-    assert process.wait() == 130
-    print(f"ended {time.monotonic() - start:.1f} s after {number.name}")
-    screen = read_screen(work_folder)
-    assert f"python -m search.run --resume {work_folder / 'runs' / 'job'}" in screen
-    assert "Traceback" not in screen
-    assert start_search(work_folder, "--resume", "job").wait() == 0, read_screen(work_folder)
+    wait_for_rows(work_folder, process, 1)
+    interrupt(work_folder, process, signal.SIGINT)
+    process = start_search(work_folder, "--resume", "job")
+    wait_for_last_checkpoint(work_folder, process)
+    interrupt(work_folder, process, signal.SIGTERM)
+    process = start_search(work_folder, "--resume", "job")
+    if limited_disk is not None:
+        wait_for_rows(work_folder, process, count_rows(work_folder / "runs" / "job") + 1)
+        run_out_of_disk(work_folder, process, limited_disk)
+        process = start_search(work_folder, "--resume", "job")
+    assert process.wait() == 0, read_screen(work_folder)
     assert describe_search(work_folder, "job") == describe_search(undisturbed, "job")
-    if number == signal.SIGTERM:
-        add_a_trial(work_folder)
+    add_a_trial(work_folder)
+
+
+def interrupt(folder: Path, process: SearchProcess, number: signal.Signals) -> None:
+    before = len(read_screen(folder))
+    process.send_signal(number)
+    assert process.wait() == 130, read_screen(folder)
+    screen = read_screen(folder)[before:]
+    assert f"python -m search.run --resume {folder / 'runs' / 'job'}" in screen
+    assert "Traceback" not in screen
+
+
+def run_out_of_disk(folder: Path, process: SearchProcess, disk: Path) -> None:
+    before = len(read_screen(folder))
+    filler = fill(disk)
+    assert process.wait() == 1, read_screen(folder)
+    screen = read_screen(folder)[before:]
+    assert "No space left on device" in screen and "make room" in screen and str(disk / "job") in screen
+    assert screen.count("error:") == 1
+    assert "Traceback" not in screen
+    filler.unlink()
 
 
 def add_a_trial(folder: Path) -> None:
