@@ -47,12 +47,8 @@ from trainables.evaluation.candidates import Candidate, score_candidate
 from trainables.protocol.scores import Scores, flatten_scores, flatten_with_limits
 
 Outcome = Summary | ProtocolTable
-_LATE_MODULES = (
-    "statsmodels.stats.multitest",
-    "trainables.export.class_export",
-    "trainables.export.merged",
-    "trainables.export.unmerged",
-)
+# What the verdict needs; packages that the export needs are those of the trials, which fail at once without them.
+_LATE_MODULE = "statsmodels.stats.multitest"
 
 
 def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None = None) -> Outcome:
@@ -69,7 +65,7 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
         return outcome
     options = plan.options
-    _import_late_modules()
+    _import_late_module()
     start_ray(options.address)
     try:
         check_shared_storage(plan.places.checkpoint_url or options.storage, plan.folder.parent)
@@ -94,13 +90,12 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         ray.shutdown()
 
 
-def _import_late_modules() -> None:
+def _import_late_module() -> None:
     """Imports what is first needed after hours of training, so that what cannot be imported stops nothing then."""
-    for name in _LATE_MODULES:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise SearchError(f"{name} cannot be imported: {error}; install the project again") from error
+    try:
+        importlib.import_module(_LATE_MODULE)
+    except ImportError as error:
+        raise SearchError(f"{_LATE_MODULE} cannot be imported: {error}; install the project again") from error
 
 
 def _find_end(resumed: ResumedSearch) -> Outcome | None:
