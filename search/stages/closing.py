@@ -7,7 +7,6 @@ from pathlib import Path
 from search.cluster.workers import call_with_resources
 from search.judging.openings import make_opening_tags
 from search.judging.verdict import Verdict
-from search.reporting.page import write_report
 from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import read_finalists
 from search.run_folder.layout import NAMING_FOLDER, RECORD_FILE, REPORT_FILE, describe_resume, list_results
@@ -53,6 +52,8 @@ def write_final_report(session: Session) -> Path | None:
     """Writes ``report.html`` and returns its path; None, with a line on the screen, where that fails."""
     folder = session.plan.folder
     try:
+        from search.reporting.page import write_report  # late: its plots import what the search needs for nothing else
+
         return write_report(folder, folder / REPORT_FILE)
     except Exception as error:  # a picture that fails must not hide the result
         session.say(f"no report: {_shorten(error)}; search.report writes it later")

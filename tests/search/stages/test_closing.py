@@ -170,8 +170,8 @@ def test_pictures_that_cannot_be_drawn_end_nothing(session: Session, monkeypatch
     def fail(*_: object) -> None:
         raise ValueError("Key backend: 'nonsense' is not valid")
 
-    for name in ("call_with_resources", "write_report"):
-        monkeypatch.setattr(closing, name, fail)
+    monkeypatch.setattr(closing, "call_with_resources", fail)
+    monkeypatch.setattr("search.reporting.page.write_report", fail)
     chosen: Any = SimpleNamespace(refit="", scale=1.0, locate=lambda folder: folder)
     assert draw_best(session, chosen, []) is None
     assert write_final_report(session) is None
