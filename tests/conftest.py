@@ -12,6 +12,14 @@ import pytest
 import search  # noqa: F401  (switches usage reports off before a test file imports ray, mlflow or albumentations)
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported; tests gain nothing from more
+# The shipped spaces come before the faults, most of which wait for one search.
+LONGEST_FIRST = ("jobs/spaces", "jobs", "trainables")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the folders with the longest tests first, so that of several processes none is left alone with one."""
+    folders = [Path(__file__).parent / name for name in LONGEST_FIRST]
+    items.sort(key=lambda item: next((place for place, folder in enumerate(folders) if folder in item.path.parents), 9))
 
 
 @pytest.fixture(scope="session")
