@@ -116,7 +116,7 @@ def list_opponents(space: Path, config: SearchConfig, scratch: Path, uses_rows: 
     full, last = {"scheduler": {"kind": "none"}}, config.max_epochs
     goal: dict[str, Any] = {"metric": config.objective.metric, "mode": "max"}
     return {
-        "random, full": make_rule(change_space(space, "full", full | RANDOM), scratch, uses_rows),
+        "random, full": make_rule(change_space(space, "full", full | RANDOM | {"start_from": []}), scratch, uses_rows),
         "OptunaSearch + ASHA": make_stock(config),
         "one epoch, best 3": _keep_best(config, 3),
         "one epoch, best 1": _keep_best(config, 1),

@@ -27,8 +27,10 @@ start_from:
 """
 
 
-def test_lora_holds_the_recorded_lora_and_tells_why_no_other() -> None:
-    config = load_config(find_space("lora"))
+def test_ranges_hold_the_recorded_lora_and_say_why_no_other() -> None:
+    today = load_config(find_space("lora"))
+    assert "loss.focal is 20, outside 0.5 to 5" in str(dict(describe_recorded(today.space, today.fixed))["lora-r8"])
+    config = load_config(Path(__file__).parents[3] / "benchmarks/curves/first_ranges.yaml")
     found = dict(describe_recorded(config.space, config.fixed))
     assert list(found) == [one.name for one in RECORDED_EXPERIMENTS]
     point = found.pop("lora-r8")
