@@ -26,6 +26,7 @@ ROOMS = """
     trainables.context
     trainables.adapters
     trainables.data trainables.model trainables.protocol
+    trainables.tiles
     trainables.files trainables.recipe
     trainables.errors
 """

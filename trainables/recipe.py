@@ -212,6 +212,33 @@ class RegulariseRecipe:
 
 
 @dataclass(frozen=True)
+class SamplingRecipe:
+    """Which windows of the training regions an epoch shows; no effect without tiles."""
+
+    windows: int = _rule(
+        0,
+        "windows an epoch; 0: as many tiles as the training regions' area holds; no effect without tiles",
+        0,
+        10_000_000,
+    )
+    scale_jitter: float = _rule(
+        0.0,
+        "windows are up to this share larger or smaller than the tiles that are scored; no effect without tiles",
+        0.0,
+        1.0,
+    )
+    kind: str = _rule(
+        "uniform",
+        "uniform: anywhere; balanced: some around a pixel of a class, each class with equal chance; no effect without "
+        "tiles",
+        choices=("uniform", "balanced"),
+    )
+    strength: float = _rule(
+        0.33, "balanced: share of the windows that are drawn around a class; no effect on uniform", 0.0, 1.0
+    )
+
+
+@dataclass(frozen=True)
 class AugmentRecipe:
     """What is done to training regions."""
 
@@ -299,6 +326,7 @@ class Recipe:
     optim: OptimRecipe = OptimRecipe()
     loss: LossRecipe = LossRecipe()
     regularise: RegulariseRecipe = RegulariseRecipe()
+    sampling: SamplingRecipe = SamplingRecipe()
     augment: AugmentRecipe = AugmentRecipe()
     prompts: PromptRecipe = PromptRecipe()
     class_prompts: ClassPromptRecipe = ClassPromptRecipe()

@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Callable
 
+from trainables.tiles.grid import Tiles
+
 MAX_COUNT = 1_000_000  # of trials, epochs and the like; more is a slip of the hand
 MAX_SEED = 2**32 - 1  # the largest that NumPy takes
 
@@ -32,6 +34,20 @@ def parse_gpu_share(text: str) -> float:
         rule = "must be 0, a fraction from 0.01 to 1, or a whole number of GPUs"
         raise argparse.ArgumentTypeError(f"{rule}, but got {text!r}")
     return share
+
+
+def parse_tiles(text: str) -> str:
+    """Returns ``SIDE_PX[,UM_PER_PX[,OVERLAP]]`` as it is, once it can be read.
+
+    Raises:
+        argparse.ArgumentTypeError: If it cannot.
+    """
+    try:
+        Tiles.parse(text)
+    except ValueError as error:
+        rule = "must be side in pixels, um a pixel and overlap, such as 1024, 1024,0.5 or 1024,0.5,0.25"
+        raise argparse.ArgumentTypeError(f"{rule}, but got {text!r} ({error})") from error
+    return text
 
 
 def parse_duration(text: str) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search.command_line.numbers import MAX_SEED, make_whole_parser, parse_duration, parse_gpu_share
+from search.command_line.numbers import MAX_SEED, make_whole_parser, parse_duration, parse_gpu_share, parse_tiles
 from search.command_line.paths import DEFAULT_STORAGE
 
 # First field of each group of the help text -> its heading.
@@ -97,6 +97,12 @@ class SearchOptions:
         metavar="NAME=FILE",
     )
     protocol: str | None = _option("evaluation protocol; the space's own by default")
+    tiles: str | None = _option(
+        "cut regions into tiles of so many pixels at so many um a pixel (their own pixels without), which share at "
+        "least a part of their side with their neighbors (0.25); a part of the protocol; the space's own by default",
+        type=parse_tiles,
+        metavar="PX[,UM[,OVERLAP]]",
+    )
     clip_weights: str | None = _option(
         "weights of an open_clip model: a file, a folder with open_clip_config.json, or a hub id",
         on_resume="moved",

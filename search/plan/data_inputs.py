@@ -17,6 +17,7 @@ from trainables.demo.tissue import write_demo
 from trainables.errors import Finding
 from trainables.evaluation.scored_regions import describe_unscored, find_scored
 from trainables.protocol.spec import Protocol
+from trainables.tiles.scale_findings import describe_mixed_scales, describe_shrinking, find_unknown_scales
 
 DEMO_FOLDER = "demo-tissue"  # in the cache
 
@@ -93,6 +94,8 @@ def read_data(options: SearchOptions, listing: RegionListing, use: DataUse, prob
         problems.findings += leaks
     if store is None:
         return None
+    if not _check_scales(regions, store, use.protocol, problems):
+        return None
     scored = _check_scored(split, folds or (), regions, store, use.protocol, problems)
     weak = find_weak_parts(split, regions, store.class_presence(), scored)
     problems.warnings += [*store.warnings, *find_duplicates(store), *weak]
@@ -110,7 +113,8 @@ def _build_store(listing: RegionListing, regions: RegionSet, use: DataUse, probl
     problems.findings += unlikely
     problems.warnings += assumed
     if use.side_px is not None and use.cache is not None and not (listing.findings or unlikely):
-        return RegionStore.build(regions, use.side_px, use.cache, warn=problems.warnings.append)
+        for_tiles = use.protocol is not None and use.protocol.tiles is not None
+        return RegionStore.build(regions, use.side_px, use.cache, problems.warnings.append, for_tiles)
     report = examine_regions(regions, listing.has_classes and not unlikely)
     problems.warnings += report.warnings
     problems.findings += report.findings
@@ -131,6 +135,18 @@ def _make_split(
     nothing: dict[str, frozenset[int]] = {region.name: frozenset() for region in regions.regions}
     presence = store.class_presence() if store else nothing
     return make_split(regions, options.split, options.seed, class_presence=presence)
+
+
+def _check_scales(regions: RegionSet, store: RegionStore, protocol: Protocol | None, problems: Problems) -> bool:
+    """Returns whether regions can be cut as the protocol says; warns of those that shrink."""
+    if protocol is None or protocol.tiles is None:
+        sizes = [store.size(index) for index in range(len(store))]
+        problems.warnings += describe_shrinking(regions.root, sizes, store.image_size)
+        return True
+    problems.warnings += describe_mixed_scales(regions.root, store.scales, protocol.tiles)
+    unknown = find_unknown_scales(regions.root, store.names, store.scales, protocol.tiles)
+    problems.findings += unknown
+    return not unknown
 
 
 def _check_scored(

@@ -58,14 +58,17 @@ def find_inputs(folder: Path, record: SearchRecord, given: argparse.Namespace) -
 
 def _find_store(cache: Path, record: SearchRecord, root: Path, is_moved: bool) -> Path:
     """Returns the folder of the decoded regions, which are decoded again where they are gone."""
+    for_tiles = record.context.protocol.tiles is not None
     if not is_moved:
         for folder in [Path(record.context.store_folder), *sorted(cache.glob(f"{record.data_fingerprint}-*"))]:
             with suppress(DataError):
-                return RegionStore.open(folder).folder
+                store = RegionStore.open(folder)
+                if store.for_tiles or not for_tiles:
+                    return store.folder
     listing = list_regions(root)
     if listing.regions is None or listing.findings:
         raise ConfigError(listing.findings)
-    store = RegionStore.build(listing.regions, MODELS[record.context.model].side_px, cache)
+    store = RegionStore.build(listing.regions, MODELS[record.context.model].side_px, cache, for_tiles=for_tiles)
     if store.fingerprint != record.data_fingerprint:
         raise ConfigError.at(root, HAS_CHANGED.format(record.data_fingerprint, store.fingerprint), GIVE_DATA)
     return store.folder

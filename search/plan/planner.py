@@ -22,7 +22,8 @@ from search.space.config import SearchConfig, find_space, load_config
 from search.study.warm_start import WarmStart, read_warm_start
 from trainables.errors import Finding, suggest_name
 from trainables.model.weights import find_model
-from trainables.protocol.spec import PROTOCOLS, Protocol
+from trainables.protocol.spec import PROTOCOLS, Protocol, add_tiles
+from trainables.tiles.grid import Tiles
 
 
 def make_plan(
@@ -88,7 +89,7 @@ def _check_devices(options: SearchOptions, problems: Problems) -> None:
 
 
 def _read_config(options: SearchOptions) -> SearchConfig:
-    config = load_config(find_space(options.space))
+    config = load_config(find_space(options.space), Tiles.parse(options.tiles) if options.tiles else None)
     if findings := _check_effort(options, config):
         raise ConfigError(findings)
     changes: dict[str, Any] = {}
@@ -114,9 +115,8 @@ def _check_effort(options: SearchOptions, config: SearchConfig) -> list[Finding]
 
 
 def _find_protocol(options: SearchOptions, config: SearchConfig | None) -> Protocol | None:
-    if options.protocol is None:
-        return PROTOCOLS[config.protocol] if config else None
-    if options.protocol not in PROTOCOLS:
+    if options.protocol is not None and options.protocol not in PROTOCOLS:
         hint = suggest_name(options.protocol, PROTOCOLS)
         raise ConfigError.at(f"--protocol {options.protocol}", "no such protocol", hint)
-    return PROTOCOLS[options.protocol]
+    name = options.protocol or (config.protocol if config else None)
+    return add_tiles(PROTOCOLS[name], config.tiles if config else None) if name else None

@@ -13,6 +13,8 @@ from search.study.warm_start import WarmStart
 from trainables.context import TrialContext
 from trainables.errors import Finding
 from trainables.protocol.spec import Protocol
+from trainables.tiles.draws import count_windows
+from trainables.tiles.um_per_px import describe_scales
 
 # Remarks on the screen of a search: in a data set of 100,000 regions there may be as many.
 MAX_NOTES = 12
@@ -101,12 +103,31 @@ class SearchPlan:
             f"data     {self.data.regions.name}: {counts} regions, "
             f"classes {self._describe_classes()}, fingerprint {self.data.store.fingerprint}",
             f"split    {self.data.split.description}",
+            *self._describe_scale(),
             *self._describe_folds(),
             *self._describe_start(),
             *self._describe_remarks(),
             *(f"CAVEAT   {caveat}" for caveat in self.caveats),
             f"protocol {self.protocol.describe()}",
         ]
+
+    def _describe_scale(self) -> list[str]:
+        """Says how large a pixel is, where it is known, and into how many tiles the regions are cut."""
+        store, tiles = self.data.store, self.protocol.tiles
+        scales = describe_scales(store.scales)
+        lines = [f"scale    {scales}"] if scales else []
+        if tiles is None:
+            return lines
+        indices = {part: [store.index(name) for name in names] for part, names in self.data.split.parts.items()}
+        cut = {
+            part: sum(len(tiles.cut(store.size(i), store.scales[i].um_per_px)) for i in own)
+            for part, own in indices.items()
+        }
+        sides = [tiles.find_side(store.scales[i].um_per_px) for i in indices["train"]]
+        n_windows = count_windows([store.size(i) for i in indices["train"]], sides)
+        text = f"{cut['val']:,} tiles of val and {cut['test']:,} of test, those without tissue of a class left out; "
+        text += f"an epoch draws {n_windows:,} windows of train, if the space says no other number"
+        return [*lines, f"tiles    {text}"]
 
     def _describe_classes(self) -> str:
         names, ignored = ", ".join(self.data.store.classes.values()), self.data.store.ignore_ids

@@ -200,7 +200,8 @@ class Summary:
     def to_lines(self, reason: str) -> list[str]:
         """Returns what the screen shows at the end, with the reason of the verdict."""
         origin, chosen, bar, test = self.origin, self.chosen, self.bar, self.test
-        is_auto = origin.protocol in PROTOCOLS and PROTOCOLS[origin.protocol].is_auto
+        named = PROTOCOLS.get(origin.protocol.removesuffix("+tiles"))
+        is_auto = named is not None and named.is_auto
         floor = "one class everywhere" if is_auto else "filled box"
         trials = ", ".join(f"{count} {state}" for state, count in self.trials.items())
         opened = "opened once" if test.openings == 1 else f"opened {test.openings} times"

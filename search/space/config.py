@@ -24,10 +24,12 @@ from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
 from search.space.recorded_points import SPACES_FOLDER, describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
+from search.space.tiles import read_tiles, select_parameters
 from trainables.errors import find_nearest
 from trainables.files.yaml_lines import YamlNode, read_yaml
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Scalar
+from trainables.tiles.grid import Tiles
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class SearchConfig:
         scheduler: When trials are stopped early; never in a replay or without training.
         sampler: How the next trial's values are chosen.
         stop: When no new trial is started before ``num_trials``; None for never.
+        tiles: How regions are cut; a part of the protocol. None where each is seen whole.
         fixed: Fields that are the same in all trials. A field that is neither in ``fixed`` nor in
             ``space`` keeps its default.
         start_from: Trials to try first, in this order.
@@ -69,6 +72,7 @@ class SearchConfig:
     scheduler: SchedulerConfig = SchedulerConfig()
     sampler: SamplerConfig = SamplerConfig()
     stop: StopConfig | None = None
+    tiles: Tiles | None = None
     fixed: Mapping[str, Scalar] = field(default_factory=dict)
     start_from: tuple[StartingPoint, ...] = ()
     # What was asked for, not what the search is: a dumped search has the points in full.
@@ -85,6 +89,7 @@ class SearchConfig:
         said |= {"description": self.description} if self.description else {}
         said |= {} if self.train else {"train": False}
         said |= {"protocol": self.protocol}
+        said |= {"tiles": dataclasses.asdict(self.tiles)} if self.tiles else {}
         said |= {"objective": self.objective.to_plain()} if self.train else {}
         said |= {"num_trials": self.num_trials}
         said |= {"max_epochs": self.max_epochs} if self.train else {}
@@ -130,14 +135,18 @@ def find_space(text: str) -> Path:
     raise ConfigError.at(text, what, f"{question}shipped are: {', '.join(shipped)}")
 
 
-def load_config(path: Path) -> SearchConfig:
-    """Reads a space file and checks it whole.
+def load_config(path: Path, tiles: Tiles | None = None) -> SearchConfig:
+    """Reads a space file and checks it whole; tiles that are given take the place of the file's.
 
     Raises:
         ConfigError: With everything that is wrong in the file, by line; or why it cannot be read at all.
     """
     top = read_yaml(path, ConfigError)
     entries = top.read_mapping(_KEYS)
+    if tiles is None and "tiles" in entries:
+        tiles = read_tiles(entries["tiles"])
+    if "space" in entries:
+        entries["space"] = select_parameters(entries["space"], tiles is not None)
     train = entries["train"].read_bool(SearchConfig.train) if "train" in entries else SearchConfig.train
     fixed = read_fixed(entries["fixed"]) if "fixed" in entries else {}
     is_replay = _is_replay(entries, train)
@@ -157,7 +166,7 @@ def load_config(path: Path) -> SearchConfig:
     values = {key: read(entries[key]) for key, read in readers.items() if key in entries}
     values |= {} if train else {"max_epochs": 0}
     values |= {} if train and not is_replay else {"scheduler": SchedulerConfig("none")}
-    config = SearchConfig(**({"name": path.stem} | values), train=train, space=space, fixed=fixed)
+    config = SearchConfig(**({"name": path.stem} | values), train=train, space=space, fixed=fixed, tiles=tiles)
     if "space" not in entries and not is_replay and isinstance(top.value, dict):
         fix = "say what is searched, such as space: {optim.lr: {low: 1.0e-4, high: 1.0e-2}}, or what a replay has fixed"
         top.report("has no space", fix)

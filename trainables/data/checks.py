@@ -20,11 +20,13 @@ from trainables.data.images import (
     read_bytes,
     read_orientation,
     read_palette,
+    read_scale,
 )
 from trainables.data.palettes import add_palette_hint, find_palette_clashes
 from trainables.data.regions import Region, RegionSet
 from trainables.data.splits import Split
 from trainables.errors import Finding, collect_findings, count_things, list_some
+from trainables.tiles.um_per_px import Scale
 
 IdCounts = Int64[np.ndarray, "256"]
 
@@ -53,6 +55,7 @@ class DecodedRegion:
         sha256: Of the image's and of the mask's bytes, hexadecimal; empty if a file cannot be read.
         pixels: Number of pixels of each id, [256].
         palette: The mask's palette, restricted to ids that it holds.
+        scale: The region's own, else that of the image's resolution tags.
     """
 
     region: Region
@@ -63,6 +66,7 @@ class DecodedRegion:
     palette: Palette
     findings: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
+    scale: Scale = Scale()
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,13 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
     image: RgbImage | None = None
     mask: IdMask | None = None
     palette: Palette = {}
-    sha256, turns = ["", ""], [UPRIGHT, UPRIGHT]
+    sha256, turns, scale = ["", ""], [UPRIGHT, UPRIGHT], region.scale
     with collect_findings(findings):
         data = read_bytes(region.image)
         sha256[0] = hashlib.sha256(data).hexdigest()
         image = decode_image(data, str(region.image))
         turns[0] = read_orientation(data)
+        scale = scale if scale.um_per_px else read_scale(data)
         warnings += _find_strange_colors(region, image)
     with collect_findings(findings):
         data = read_bytes(region.mask)
@@ -111,7 +116,7 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
         findings += (add_palette_hint(finding, palette) for finding in id_findings)
     counts = pixels.astype(np.int64, copy=False)
     digests = (sha256[0], sha256[1])
-    return DecodedRegion(region, image, mask, digests, counts, palette, tuple(findings), tuple(warnings))
+    return DecodedRegion(region, image, mask, digests, counts, palette, tuple(findings), tuple(warnings), scale)
 
 
 def examine_regions(

@@ -10,13 +10,15 @@ from typing import Any
 
 from trainables.errors import Finding, InputError, find_nearest
 from trainables.files.yaml_lines import KeyPath, YamlNode, describe, read_yaml
+from trainables.tiles.um_per_px import MAX_UM, MIN_UM, is_plausible
 
 FILE = "dataset.yaml"
 PARTS = ("train", "val", "test")
 _MISNAMED = ("dataset.yaml", "dataset.yml", "dataset.yaml.txt", "dataset.yml.txt")  # in any case
-_KEYS = ("name", "classes", "background", "ignore", "split", "patients")
+_KEYS = ("name", "classes", "background", "ignore", "split", "patients", "um_per_px")
 _MAX_BYTES = 64_000_000  # 100,000 regions with their split and patients take a fifth of it
 _CLASS_NAME = re.compile(r"(?=.*\w)[\w.\- ]{1,100}")  # what may stand in the name of a tracked metric
+_NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
 _ID = re.compile("0|[1-9][0-9]{,2}")
 # What other programs list among the classes and is none: name, without spaces and signs -> what its id is here.
 _NO_CLASS = {"background": "background", "bg": "background", "ignore": "ignore", "void": "ignore"}
@@ -36,6 +38,7 @@ class DatasetFile:
         ignore_ids: Ids that are neither scored nor trained on, ascending.
         split: Part -> image file names, unchecked.
         patients: Image file name -> patient.
+        um_per_px: Image file name -> micrometres a pixel; under the name "" those of all others.
         warnings: About ids whose names say that they are no class.
         lines: Line of each key, of the keys in it, and of each name in a part of the split, counted from 1.
     """
@@ -48,6 +51,7 @@ class DatasetFile:
     ignore_ids: tuple[int, ...] | None = None
     split: Mapping[str, tuple[str, ...]] | None = None
     patients: Mapping[str, str] | None = None
+    um_per_px: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
     lines: Mapping[tuple[str, ...], int] = field(default_factory=dict, repr=False)
 
@@ -126,6 +130,7 @@ def _read_settings(path: Path, top: YamlNode, default_classes: Mapping[int, str]
         ignore_ids=ids.get("ignore"),
         split=_read_split(split) if split else None,
         patients=_read_patients(patients) if patients else None,
+        um_per_px=_read_um_per_px(entries["um_per_px"]) if "um_per_px" in entries else {},
         lines=dict(_list_lines(top)),
     )
     warnings = (
@@ -227,6 +232,20 @@ def _read_patients(node: YamlNode) -> Mapping[str, str]:
             child.report(f"is {describe(child.value)}", "write the patient's name or number")
         patients[normalize_name(name)] = normalize_name(str(child.value))
     return patients
+
+
+def _read_um_per_px(node: YamlNode) -> Mapping[str, float]:
+    """Reads one number for all regions, or one for each image's name."""
+    children = node.read_mapping() if isinstance(node.value, dict) else {"": node}
+    found = {}
+    for name, child in children.items():
+        is_number = isinstance(child.value, str) and bool(_NUMBER.fullmatch(child.value))
+        if is_number and is_plausible(um := float(str(child.value))):
+            found[normalize_name(name)] = um
+        else:
+            what = f"must be micrometres a pixel in {MIN_UM:g}..{MAX_UM:g}, but got {describe(child.value)}"
+            child.report(what, "write a number, such as 0.25, or one for each image: {a.png: 0.25}")
+    return found
 
 
 def _is_id(value: object) -> bool:

@@ -1,6 +1,7 @@
 """Reads one image or mask file: PNG, JPEG or TIFF, with the pixels as they are stored."""
 
 import hashlib
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from trainables.errors import DataError
+from trainables.tiles.um_per_px import Scale, convert_resolution
 
 RgbImage = UInt8[np.ndarray, "h w 3"]
 IdMask = UInt8[np.ndarray, "mask_h mask_w"]  # not h w: it may differ from its image until that is checked
@@ -35,6 +37,9 @@ _READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
     b"MM\0+": TiffImageFile,
 }
 _BITS_TAG, _ORIENTATION_TAG = 0x0102, 0x0112
+_RESOLUTION_TAGS, _UNIT_TAG = (0x011A, 0x011B), 0x0128
+_RESOLUTION_UNITS_UM = {2: 25_400.0, 3: 10_000.0}  # pixels an inch, pixels a centimetre
+_PNG_HEAD_BYTES = 4096
 UPRIGHT = 1
 _UNTURN = {  # the inverse of what each orientation asks for
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -173,6 +178,21 @@ def read_orientation(data: bytes) -> int:
         warnings.simplefilter("ignore")  # a tag that is broken turns nothing
         turn = picture.getexif().get(_ORIENTATION_TAG)
     return turn if isinstance(turn, int) and turn in _UNTURN else UPRIGHT
+
+
+def read_scale(data: bytes) -> Scale:
+    """Returns micrometres a pixel by the resolution tags of a PNG or TIFF that has been decoded, where they have it."""
+    if data[1:4] == b"PNG":
+        at = data.find(b"pHYs", 0, _PNG_HEAD_BYTES)  # stands in front of the pixels; Pillow would decode them
+        found = struct.unpack(">II?", data[at + 4 : at + 13]) if at > 0 and len(data) >= at + 13 else (0, 0, False)
+        return convert_resolution(found[0], 1e6) if found[2] and found[0] == found[1] else Scale()
+    with warnings.catch_warnings(), suppress(Exception), _open_header(data) as picture:
+        warnings.simplefilter("ignore")
+        if isinstance(picture, TiffImageFile):
+            x, y = (float(picture.tag_v2.get(tag, 0)) for tag in _RESOLUTION_TAGS)
+            unit_um = _RESOLUTION_UNITS_UM.get(picture.tag_v2.get(_UNIT_TAG, 0), 0.0)
+            return convert_resolution(x, unit_um) if x == y else Scale()
+    return Scale()
 
 
 def _open_header(data: bytes) -> ImageFile:

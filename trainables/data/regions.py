@@ -9,16 +9,18 @@ Layout: ``<root>/images/*`` and ``<root>/masks/*`` with equal stems, and an opti
     ignore: [255]                           # ids that are never scored
     split: {train: [a.png], val: [b.png], test: [c.png]}
     patients: {a.png: patient-1}            # without it by ``find_patient``; else each file is its own patient
+    um_per_px: 0.25                         # or {a.png: 0.25}; without it from file names, then resolution tags
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainables.data.dataset_file import DatasetFile, normalize_name, read_dataset_file
+from trainables.data.dataset_file import FILE, DatasetFile, normalize_name, read_dataset_file
 from trainables.data.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, find_unpaired, find_unread, list_folder
 from trainables.data.patients import describe_doubts, find_patient, find_tcga_patient
 from trainables.errors import DataError, Finding, suggest_name
+from trainables.tiles.um_per_px import Scale, find_in_name
 
 _BCSS_NAMES = (
     "outside tumor stroma lymphocyte necrosis glandular_secretions blood exclude metaplasia fat plasma_cells "
@@ -36,12 +38,14 @@ class Region:
     """One region of interest: an image and its mask, one class id per pixel.
 
     Its name is the image's file name, in Unicode's composed form (NFC). Regions of one patient are not independent.
+    The scale is that of ``dataset.yaml`` or of the name; it is unknown where only tags in the file may have it.
     """
 
     name: str
     image: Path
     mask: Path
     patient: str
+    scale: Scale = Scale()
 
 
 # Part, and a region's name or nothing -> the place's name in findings.
@@ -65,6 +69,7 @@ class RegionSet:
         regions: Sorted by name.
         declared_split: Part -> image file names as ``dataset.yaml`` has them, unchecked; None without.
         background_ids: Ids that ``dataset.yaml`` lists as no class, ascending; see ``known_ids`` for others.
+        um_per_px: What ``dataset.yaml`` says of it: image file name, or "" for all others -> micrometres a pixel.
         locate_split: Returns the place of a part of the declared split, and of a region's name in it, for findings.
     """
 
@@ -75,6 +80,7 @@ class RegionSet:
     regions: tuple[Region, ...]
     declared_split: Mapping[str, tuple[str, ...]] | None
     background_ids: tuple[int, ...] = ()
+    um_per_px: Mapping[str, float] = field(default_factory=dict)
     locate_split: LocateSplit = field(default=name_part, compare=False, repr=False)
 
     @property
@@ -168,7 +174,7 @@ def _make_set(
         is_ignored = dict(classes) == dict(BCSS_CLASSES) and 0 not in settings.background_ids
         ignore_ids = (0,) if is_ignored else ()
     named = ((normalize_name(image.name), image, mask) for image, mask in pairs)
-    regions = (Region(name, image, mask, patients[name]) for name, image, mask in named)
+    regions = (Region(name, image, mask, patients[name], _find_scale(name, settings)) for name, image, mask in named)
     return RegionSet(
         name=settings.name or root.name,
         root=root,
@@ -177,8 +183,14 @@ def _make_set(
         regions=tuple(sorted(regions, key=lambda region: region.name)),
         declared_split=settings.split,
         background_ids=settings.background_ids,
+        um_per_px=settings.um_per_px,
         locate_split=settings.locate_split,
     )
+
+
+def _find_scale(name: str, settings: DatasetFile) -> Scale:
+    declared = settings.um_per_px.get(name, settings.um_per_px.get(""))
+    return find_in_name(name) if declared is None else Scale(declared, FILE)
 
 
 def _find_patients(names: Iterable[str], settings: DatasetFile, findings: list[Finding]) -> dict[str, str]:
@@ -191,9 +203,10 @@ def _find_patients(names: Iterable[str], settings: DatasetFile, findings: list[F
         if shown and name in declared and find_tcga_patient(declared[name]) not in (None, shown):
             what = f"is {declared[name]}, but the file's name says {shown}"
             findings.append(Finding(settings.locate("patients", name), what, "correct one of them"))
-    strangers = [name for name in declared if name not in patients]
+    named = [("patients", name) for name in declared] + [("um_per_px", name) for name in settings.um_per_px if name]
+    strangers = [(key, name) for key, name in named if name not in patients]
     is_cheap = len(strangers) * len(patients) <= _MAX_COMPARISONS
-    for name in strangers:
+    for key, name in strangers:
         fix = suggest_name(name, patients) if is_cheap else "correct or remove it"
-        findings.append(Finding(settings.locate("patients", name), "there is no such image", fix))
+        findings.append(Finding(settings.locate(key, name), "there is no such image", fix))
     return patients

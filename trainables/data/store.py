@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Int64, UInt8
 
@@ -20,18 +22,24 @@ from trainables.data.checks import CHECKS
 from trainables.data.images import IdMask, read_bytes
 from trainables.data.regions import RegionSet
 from trainables.data.store_writer import (
-    IMAGES,
     INDEX,
     MASKS,
-    MASKS_RESIZED,
+    PIXELS,
+    PLACES,
+    SQUARES,
     VERSION,
+    Layout,
+    Places,
     Rows,
     SquareImage,
     compute_fingerprint,
-    describe_arrays,
+    plan_layout,
+    resize_image,
     write_store,
 )
 from trainables.errors import DataError, Finding
+from trainables.tiles.grid import Window, cut_window
+from trainables.tiles.um_per_px import Scale
 
 SquareMask = UInt8[np.ndarray, "side side"]
 ClassPixels = Int64[np.ndarray, "regions classes"]
@@ -42,9 +50,10 @@ _ABANDONED_AFTER_S = 24 * 3600
 class RegionStore:
     """Images and masks of all regions, memory-mapped: cheap to open, and to send to a worker.
 
-    A store is a folder: ``images.npy`` (float32 [n, 3, S, S]), ``masks.npy`` (uint8, all masks in one row),
-    ``masks_resized.npy`` (uint8 [n, S, S]) and ``index.json``. The arrays it returns are read-only views;
-    copy before ``torch.from_numpy``. Pickling keeps only the folder's path.
+    A store is a folder: ``pixels.npy`` (uint8 [n, 3], the images' own pixels in one row), ``squares.npy`` (float32
+    [k, 3, S, S], of images that take fewer bytes so), ``masks.npy`` (uint8, all masks in one row) and ``index.json``.
+    Images are resized when they are read. Arrays may be read-only views; copy before ``torch.from_numpy``. Pickling
+    keeps only the folder's path.
 
     Attributes:
         folder: The store's folder, absolute.
@@ -53,7 +62,10 @@ class RegionStore:
         classes: Class id -> class name.
         ignore_ids: Ids whose pixels are neither scored nor trained on.
         image_size: Side S of the resized images, in pixels.
-        fingerprint: 12 hexadecimal digits over names, file contents, classes and ignored ids.
+        for_tiles: Whether windows of images can be read: all images' own pixels are kept.
+        scales: Micrometres a pixel of each region, and where the number is from.
+        fingerprint: 12 hexadecimal digits over names, file contents, and what ``dataset.yaml`` says of classes, ids
+            and scales.
         pixel_digests: Of each region's image; equal for equal pixels, however stored, turned or mirrored.
         class_pixels: Pixels of each class at the region's own size, [n_regions, n_classes] as ``classes``.
         warnings: The build's warnings.
@@ -67,12 +79,14 @@ class RegionStore:
             if index["version"] != VERSION:
                 raise ValueError(f"version {index['version']}, not {VERSION}")
             self._read_index(index)
-            arrays = describe_arrays(len(self.names), self.image_size, int(self._offsets[-1]))
+            arrays = self._layout.describe_arrays()
             maps = {name: _map(self.folder / name, shape) for name, (_, shape) in arrays.items()}
+            if self.for_tiles:
+                self._places = _map(self.folder / PLACES, (int(self._place_ends[-1]),))
         except (OSError, ValueError, KeyError, TypeError) as error:
             what = f"is no complete region store ({error})"
             raise DataError.at(self.folder, what, "delete it: the next run builds it again") from error
-        self._images, self._masks, self._resized = maps[IMAGES], maps[MASKS], maps[MASKS_RESIZED]
+        self._pixels, self._squares, self._masks = maps[PIXELS], maps[SQUARES], maps[MASKS]
 
     @classmethod
     def open(cls, folder: Path) -> RegionStore:
@@ -85,9 +99,16 @@ class RegionStore:
 
     @classmethod
     def build(
-        cls, regions: RegionSet, image_size: int, cache_dir: Path, warn: Callable[[Finding], None] | None = None
+        cls,
+        regions: RegionSet,
+        image_size: int,
+        cache_dir: Path,
+        warn: Callable[[Finding], None] | None = None,
+        for_tiles: bool = False,
     ) -> RegionStore:
         """Decodes all regions into a folder below ``cache_dir``, or opens the one that holds them already.
+
+        With ``for_tiles`` windows of regions can be read.
 
         Processes may build at once: a store appears whole under its final name, or not at all. Warnings of a build that
         fails are passed to ``warn``; a returned store holds its own.
@@ -98,14 +119,14 @@ class RegionStore:
         """
         cache_dir = Path(cache_dir).resolve()
         cache_dir.mkdir(parents=True, exist_ok=True)
-        if (cached := _find_cached(regions, image_size, cache_dir)) is not None:
+        if (cached := _find_cached(regions, image_size, cache_dir, for_tiles)) is not None:
             return cached
         _remove_abandoned(cache_dir)
         building = cache_dir / f"{_BUILDING}{uuid.uuid4().hex}"  # not mkdtemp: colleagues may share the cache
         building.mkdir()
         try:
-            fingerprint = write_store(regions, image_size, building, warn)
-            return _publish(building, cache_dir / _name_folder(regions, image_size, fingerprint))
+            fingerprint = write_store(regions, plan_layout(regions, image_size, for_tiles), building, warn)
+            return _publish(building, cache_dir / _name_folder(regions, image_size, fingerprint, for_tiles))
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -119,20 +140,38 @@ class RegionStore:
         """Returns a region's index. Raises KeyError if no region is called so."""
         return self._position[name]
 
-    def image(self, i: int) -> SquareImage:
-        """Returns a resized image, RGB in [0, 1]: torchvision's ToTensor and Resize, not normalized."""
-        image: SquareImage = self._images[i]
-        return image
+    def image(self, i: int, window: Window | None = None) -> SquareImage:
+        """Returns a resized image, or a window of it, RGB in [0, 1]: torchvision's ToTensor and Resize, not normalized.
+
+        Raises:
+            ValueError: If a window is asked for, and the region's own pixels are not kept.
+        """
+        i = range(len(self.names))[i]
+        start, size = self._starts[i], self._sizes[i]
+        if self._layout.keeps_pixels(size):
+            pixels = self._pixels[start : start + math.prod(size)].reshape(*size, 3)
+            return resize_image(pixels if window is None else cut_window(pixels, window), self.image_size)
+        if window is not None:
+            raise ValueError(f"{self.names[i]} is kept as a square: this store was not built for tiles")
+        square: SquareImage = self._squares[start]
+        return square
 
     def mask(self, i: int) -> IdMask:
         """Returns a mask's class ids at the region's own size."""
         i = range(len(self.names))[i]
         return self._masks[self._offsets[i] : self._offsets[i + 1]].reshape(self._sizes[i])
 
-    def mask_resized(self, i: int) -> SquareMask:
-        """Returns a mask's class ids at the size of the resized image, by nearest-pixel interpolation."""
-        mask: SquareMask = self._resized[i]
-        return mask
+    def mask_resized(self, i: int, window: Window | None = None) -> SquareMask:
+        """Returns a mask's class ids, or a window's, at the resized image's size, by nearest-pixel interpolation."""
+        mask, side = self.mask(i), self.image_size
+        found = mask if window is None else cut_window(mask, window)
+        resized: SquareMask = cv2.resize(found, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+        return resized
+
+    def class_places(self, i: int, order: int) -> Places:
+        """Returns some pixels of the class at a position in ``classes``, as positions in the flattened mask."""
+        at = i * len(self.classes) + order
+        return self._places[self._place_ends[at] : self._place_ends[at + 1]]
 
     def size(self, i: int) -> tuple[int, int]:
         """Returns a region's own height and width in pixels."""
@@ -159,16 +198,31 @@ class RegionStore:
         self.class_pixels.flags.writeable = False
         self._sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in index["sizes"]]
         self._offsets = np.cumsum([0] + [h * w for h, w in self._sizes], dtype=np.int64)
+        self.scales = tuple(Scale(float(um), str(source)) for um, source in index["scales"])
+        self.for_tiles = bool(index["for_tiles"])
+        self._layout = Layout(self._sizes, self.image_size, self.for_tiles)
+        self._starts = _find_starts(self._layout)
+        self._place_ends = np.cumsum([0, *(n for counts in index["n_places"] for n in counts)], dtype=np.int64)
         self._position = {name: i for i, name in enumerate(self.names)}
 
 
-def _name_folder(regions: RegionSet, image_size: int, fingerprint: str) -> str:
+def _find_starts(layout: Layout) -> list[int]:
+    """Returns for each region its first row among the kept pixels, or its row among the squares."""
+    starts, n_pixels, n_squares = [], 0, 0
+    for size in layout.sizes:
+        is_kept = layout.keeps_pixels(size)
+        starts.append(n_pixels if is_kept else n_squares)
+        n_pixels, n_squares = n_pixels + math.prod(size) * is_kept, n_squares + (not is_kept)
+    return starts
+
+
+def _name_folder(regions: RegionSet, image_size: int, fingerprint: str, for_tiles: bool) -> str:
     """Names a store's folder; the index holds patients and warnings, which are no part of the fingerprint."""
-    patients = json.dumps([CHECKS, *(region.patient for region in regions.regions)])
+    patients = json.dumps([CHECKS, *(region.patient for region in regions.regions), *["tiles"] * for_tiles])
     return f"{fingerprint}-{image_size}px-{hashlib.sha256(patients.encode()).hexdigest()[:6]}"
 
 
-def _find_cached(regions: RegionSet, image_size: int, cache_dir: Path) -> RegionStore | None:
+def _find_cached(regions: RegionSet, image_size: int, cache_dir: Path, for_tiles: bool) -> RegionStore | None:
     """Opens the store of exactly these files; they are hashed only if a store of their names exists."""
     candidates = []
     for index in sorted(cache_dir.glob(f"*-{image_size}px-*/{INDEX}")):
@@ -181,7 +235,7 @@ def _find_cached(regions: RegionSet, image_size: int, cache_dir: Path) -> Region
         digests = [(_hash_file(region.image), _hash_file(region.mask)) for region in regions.regions]
     except DataError:
         return None  # the build reports this together with all other findings
-    folder = cache_dir / _name_folder(regions, image_size, compute_fingerprint(regions, digests))
+    folder = cache_dir / _name_folder(regions, image_size, compute_fingerprint(regions, digests), for_tiles)
     return next((store for store in candidates if store.folder == folder), None)
 
 

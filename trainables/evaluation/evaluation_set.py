@@ -1,12 +1,14 @@
 """Regions under a protocol: prompts drawn once, ceilings, floors, and true masks at the scored size."""
 
+from __future__ import annotations
+
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from trainables.data.store import RegionStore
 from trainables.protocol.background import BACKGROUND_ID, name_background, split_classes
@@ -14,10 +16,11 @@ from trainables.protocol.components import BoolMask, Component, fill_boxes, keep
 from trainables.protocol.overlap import Overlap, count_overlap
 from trainables.protocol.prompts import Prompt, draw_prompt, find_negative_room
 from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_valid, resize_mask
+from trainables.tiles.grid import Tile, Window, take_whole
 
 
 class ObjectPlan(NamedTuple):
-    """One prompted component; ``scale`` brings its prompt to the model's image size."""
+    """One prompted component, in pixels of its tile; ``scale`` brings its prompt to the model's image size."""
 
     pair: int
     prompt: Prompt
@@ -37,12 +40,37 @@ class PairPlan:
 
 
 @dataclass(frozen=True)
+class TilePlan:
+    """What a model sees at once: a tile, or a whole region, with the objects that are prompted in it.
+
+    ``pairs`` are the positions of the region's pairs that are predicted in it, ascending.
+    """
+
+    tile: Tile
+    pairs: tuple[int, ...]
+    objects: tuple[ObjectPlan, ...]
+
+
+@dataclass(frozen=True)
 class RegionPlan:
-    """One region, by its index in the store: its pairs, and the objects that are prompted for them."""
+    """One region, by its index in the store: its pairs, and the tiles in which they are predicted."""
 
     index: int
     pairs: tuple[PairPlan, ...]
-    objects: tuple[ObjectPlan, ...]
+    tiles: tuple[TilePlan, ...]
+
+    @property
+    def objects(self) -> tuple[ObjectPlan, ...]:
+        """The prompted components of all tiles."""
+        return tuple(item for part in self.tiles for item in part.objects)
+
+
+class _ClassInTile(NamedTuple):
+    """A class's prompts in a tile; the overlap of the best answer to them, and of their boxes, with it in the core."""
+
+    prompts: tuple[Prompt, ...]
+    best: Overlap
+    boxes: Overlap
 
 
 class EvaluationSet:
@@ -62,7 +90,7 @@ class EvaluationSet:
             pairs = tuple(
                 PairPlan(class_id, 1.0, floor) for class_id, floor in zip(self._name_ids(), floors, strict=True)
             )
-            self.plans = tuple(RegionPlan(index, pairs, ()) for index in indices)
+            self.plans = tuple(self._plan_named(index, pairs) for index in indices)
         else:
             # Normal tissue has nothing to prompt.
             self.plans = tuple(self._plan_region(index) for index in indices if store.class_pixels[index].any())
@@ -106,34 +134,92 @@ class EvaluationSet:
         """Returns height and width at which the protocol scores a region."""
         return find_scored_size(self.store.size(index), self.protocol)
 
-    def _plan_region(self, index: int) -> RegionPlan:
-        mask = self.mask(index)
+    def image(self, index: int, tile: Tile) -> Float32[np.ndarray, "3 side side"]:
+        """Returns a tile of a region as the model sees it, RGB in [0, 1]."""
+        return self.store.image(index, self._find_window(index, tile))
+
+    def mask_resized(self, index: int, tile: Tile) -> UInt8[np.ndarray, "side side"]:
+        """Returns a tile's class ids at the model's image size."""
+        return self.store.mask_resized(index, self._find_window(index, tile))
+
+    def _find_window(self, index: int, tile: Tile) -> Window | None:
+        return None if tile.window == take_whole(self.size(index)).window else tile.window
+
+    def cut(self, size: tuple[int, int], index: int) -> list[Tile]:
+        """Returns the tiles of a region of a scored height and width: without tiles itself."""
+        tiles = self.protocol.tiles
+        return tiles.cut(size, self.store.scales[index].um_per_px) if tiles else [take_whole(size)]
+
+    def join(self, plan: RegionPlan, answers: Iterator[list[BoolMask]]) -> list[BoolMask]:
+        """Returns a region's masks, one for each pair, from its tiles' next answers: each fills its core."""
+        size = self.size(plan.index)
+        if [part.tile for part in plan.tiles] == [take_whole(size)]:
+            return next(answers)
+        joined = np.zeros((len(plan.pairs), *size), bool)
+        for part, masks in zip(plan.tiles, answers, strict=False):
+            for whole, mask in zip(joined, masks, strict=True):
+                whole[part.tile.core.slices] = mask[part.tile.core.shift(part.tile.window).slices]
+        return list(joined)
+
+    def _plan_named(self, index: int, pairs: tuple[PairPlan, ...]) -> RegionPlan:
+        """Plans a region without prompts; tiles in which no pixel counts are left out."""
+        mask, every = self.mask(index), tuple(range(len(pairs)))
         valid = find_valid(mask, self.store.ignore_ids, self.protocol)
-        height, width = mask.shape
-        side = self.store.image_size
-        pairs: list[PairPlan] = []
-        objects: list[ObjectPlan] = []
-        for class_id in self.store.classes:
-            class_mask = mask == class_id
-            components = find_components(class_mask, self.protocol)
-            if not components:
-                continue
-            seed = (self.protocol.prompt_seed, zlib.crc32(self.store.names[index].encode()), class_id)
-            rng = np.random.default_rng(seed)
-            room = find_negative_room(class_mask, self.protocol.prompt)
-            for component in components:
-                prompt = draw_prompt(component, room, self.protocol.prompt, rng)
-                objects.append(ObjectPlan(len(pairs), prompt, (side / width, side / height)))
-            boxes = fill_boxes(components)
-            reachable = self._find_reachable(class_mask, components, boxes)
-            pairs.append(
-                PairPlan(
-                    class_id,
-                    count_overlap(reachable, class_mask, valid).dice,
-                    count_overlap(boxes, class_mask, valid).dice,
-                )
+        tiles = self.cut((mask.shape[0], mask.shape[1]), index)
+        seen = [tile for tile in tiles if valid is None or len(tiles) == 1 or valid[tile.core.slices].any()]
+        return RegionPlan(index, pairs, tuple(TilePlan(tile, every, ()) for tile in seen))
+
+    def _plan_region(self, index: int) -> RegionPlan:
+        """Plans a region with prompts; of several tiles those without an object are left out."""
+        mask, side = self.mask(index), self.store.image_size
+        tiles = self.cut((mask.shape[0], mask.shape[1]), index)
+        shown = [(tile, self._plan_tile(index, mask, tile, is_whole=len(tiles) == 1)) for tile in tiles]
+        prompted = [one for one in self.store.classes if any(one in found and found[one].prompts for _, found in shown)]
+        pairs = []
+        for one in prompted:
+            limits = [found[one] for _, found in shown if one in found]
+            best = sum((each.best for each in limits), Overlap(0, 0, 0))
+            boxes = sum((each.boxes for each in limits), Overlap(0, 0, 0))
+            pairs.append(PairPlan(one, best.dice, boxes.dice))
+        plans = []
+        for tile, found in shown:
+            height, width = tile.window.size
+            objects = tuple(
+                ObjectPlan(pair, prompt, (side / width, side / height))
+                for pair, one in enumerate(prompted)
+                if one in found
+                for prompt in found[one].prompts
             )
-        return RegionPlan(index, tuple(pairs), tuple(objects))
+            if objects or len(tiles) == 1:
+                plans.append(TilePlan(tile, tuple(sorted({item.pair for item in objects})), objects))
+        return RegionPlan(index, tuple(pairs), tuple(plans))
+
+    def _plan_tile(
+        self, index: int, mask: UInt8[np.ndarray, "h w"], tile: Tile, is_whole: bool
+    ) -> dict[int, _ClassInTile]:
+        """Draws the prompts of each class that a tile of a region shows, and measures their limits in its core."""
+        seen, core = mask[tile.window.slices], tile.core.shift(tile.window).slices
+        valid = find_valid(seen, self.store.ignore_ids, self.protocol)
+        place = () if is_whole else (tile.window.top, tile.window.left)
+        found = {}
+        for class_id in self.store.classes:
+            class_mask = seen == class_id
+            if not class_mask.any():
+                continue
+            prompts: tuple[Prompt, ...] = ()
+            best = boxes = np.zeros_like(class_mask)
+            if components := find_components(class_mask, self.protocol):
+                seed = (self.protocol.prompt_seed, zlib.crc32(self.store.names[index].encode()), class_id, *place)
+                rng = np.random.default_rng(seed)
+                room = find_negative_room(class_mask, self.protocol.prompt)
+                prompts = tuple(draw_prompt(each, room, self.protocol.prompt, rng) for each in components)
+                boxes = fill_boxes(components)
+                best = self._find_reachable(class_mask, components, boxes)
+            own, counted = class_mask[core], None if valid is None else valid[core]
+            found[class_id] = _ClassInTile(
+                prompts, count_overlap(best[core], own, counted), count_overlap(boxes[core], own, counted)
+            )
+        return found
 
     def _find_reachable(self, class_mask: BoolMask, components: Sequence[Component], boxes: BoolMask) -> BoolMask:
         """Returns the best answer to the prompts of a class; see :attr:`PairScore.ceiling`."""

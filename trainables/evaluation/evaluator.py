@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import DataError
-from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan, RegionPlan
+from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan, RegionPlan, TilePlan
 from trainables.evaluation.semantic_masks import name_pixels, segment_classes
 from trainables.files.progress import follow
 from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
@@ -25,8 +25,8 @@ from trainables.protocol.tta import average_views, restore_maps, transform_maps,
 # Objects decoded at once; bounds memory if a region has hundreds of components.
 MAX_OBJECTS_PER_PASS = 64
 
-# Called with a region and a logit map of each of its pairs, "pairs h4 w4": above 0 where the pair's mask would be.
-OnLogits = Callable[[RegionPlan, Tensor], None]
+# Called with a region, a tile and a logit map of each of its pairs, "pairs h4 w4": above 0 where the mask would be.
+OnLogits = Callable[[RegionPlan, TilePlan, Tensor], None]
 
 
 def evaluate(
@@ -81,22 +81,32 @@ def predict_masks(
 
     ``on_logits`` is called with what the masks were made from, before each region is yielded.
 
-    The encoder takes so many regions at once, and sees each once under each view of the protocol's test-time
+    The encoder takes so many regions, or tiles, at once, and sees each once under each view of the protocol's test-time
     augmentation. The model, on the device, is in evaluation mode while this runs; its former mode is then restored. It
     has class prompts if the protocol prompts nothing.
     """
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(regions.plans), regions_per_pass):
-            plans = regions.plans[start : start + regions_per_pass]
-            images = torch.from_numpy(np.stack([regions.store.image(plan.index) for plan in plans])).to(device)
-            with autocast(device):
-                features = {view: encode_images(model, transform_maps(images, view)) for view in regions.protocol.tta}
-            for position, plan in enumerate(plans):
-                yield plan, _predict_region(model, regions, plan, features, position, on_logits)
+        answers = _predict_tiles(model, regions, device, regions_per_pass, on_logits)
+        for plan in regions.plans:
+            yield plan, regions.join(plan, answers)
     finally:
         model.train(was_training)
+
+
+def _predict_tiles(
+    model: SAM2Base, regions: EvaluationSet, device: torch.device, tiles_per_pass: int, on_logits: OnLogits | None
+) -> Iterator[list[BoolMask]]:
+    """Yields the cleaned masks of each tile of each region, in their order, one for each of the region's pairs."""
+    todo = [(plan, part) for plan in regions.plans for part in plan.tiles]
+    for start in range(0, len(todo), tiles_per_pass):
+        some = todo[start : start + tiles_per_pass]
+        images = torch.from_numpy(np.stack([regions.image(plan.index, part.tile) for plan, part in some])).to(device)
+        with autocast(device):
+            features = {view: encode_images(model, transform_maps(images, view)) for view in regions.protocol.tta}
+        for position, (plan, part) in enumerate(some):
+            yield _predict_tile(model, regions, plan, part, features, position, on_logits)
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -105,34 +115,37 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=usable)
 
 
-def _predict_region(
+def _predict_tile(
     model: SAM2Base,
     regions: EvaluationSet,
     plan: RegionPlan,
+    part: TilePlan,
     features: Mapping[str, ImageFeatures],
     position: int,
     on_logits: OnLogits | None,
 ) -> list[BoolMask]:
-    size, protocol = regions.size(plan.index), regions.protocol
+    window, protocol = part.tile.window, regions.protocol
+    # What lies beyond the region is seen and not answered.
+    inside = regions.mask(plan.index)[window.slices].shape
     if protocol.is_auto:
         with autocast(features[protocol.tta[0]].embedding.device):
             by_name = segment_classes(model, features, position)
         if on_logits is not None:
-            on_logits(plan, _contrast(torch.from_numpy(by_name)))
-        named = name_pixels(by_name, size)
+            on_logits(plan, part, _contrast(torch.from_numpy(by_name)))
+        named = name_pixels(by_name, window.size)[: inside[0], : inside[1]]
         return [named == order for order in range(len(plan.pairs))]
-    united = np.zeros((len(plan.pairs), *size), bool)
+    united = np.zeros((len(plan.pairs), *inside), bool)
     maps: dict[int, Tensor] = {}
-    for objects in _group_objects(plan.objects):
-        logits = select_best_mask(*decode_objects(model, objects, features, position, size, protocol.multimask))
+    for objects in _group_objects(part.objects):
+        logits = select_best_mask(*decode_objects(model, objects, features, position, window.size, protocol.multimask))
         for item, small in zip(objects, logits, strict=True):
             if on_logits is not None:
                 maps[item.pair] = torch.maximum(maps[item.pair], small) if item.pair in maps else small
             # One at a time: at full size the masks of a whole pass could fill a GPU.
-            full = F.interpolate(small[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-            united[item.pair] |= (full > protocol.threshold).cpu().numpy()
-    if on_logits is not None:
-        on_logits(plan, torch.stack([maps[pair] for pair in range(len(plan.pairs))]))
+            full = F.interpolate(small[None, None], window.size, mode="bilinear", align_corners=False)[0, 0]
+            united[item.pair] |= (full[: inside[0], : inside[1]] > protocol.threshold).cpu().numpy()
+    if on_logits is not None and maps:
+        on_logits(plan, part, torch.stack([maps[pair] for pair in part.pairs]))
     return [clean_mask(mask, protocol) for mask in united]
 
 

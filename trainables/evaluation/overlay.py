@@ -75,7 +75,8 @@ def draw_region(regions: EvaluationSet, plan: RegionPlan, answers: Sequence[Imag
     Pixels that do not count are paled in all but the first.
     """
     store = regions.store
-    prompts = _title(_draw_prompts(_draw_tissue(plan, store), plan, store), store.names[plan.index])
+    pointed = _draw_prompts(_draw_tissue(plan, store), plan, store, regions.size(plan.index))
+    prompts = _title(pointed, store.names[plan.index])
     truth, valid = _find_truth(regions, plan)
     row = [prompts, _title(_outline(_draw_tissue(plan, store, valid), truth, plan.pairs, store), "truth"), *answers]
     return np.vstack([np.hstack(row), _legend(plan.pairs, store, PANEL_PX * len(row))])
@@ -108,11 +109,14 @@ def _draw_tissue(plan: RegionPlan, store: RegionStore, valid: BoolMask | None = 
     return tissue
 
 
-def _draw_prompts(picture: Image, plan: RegionPlan, store: RegionStore) -> Image:
+def _draw_prompts(picture: Image, plan: RegionPlan, store: RegionStore, size: tuple[int, int]) -> Image:
     """Draws boxes and positive points (dots) in their class's color, negative points as crosses; in place."""
-    for item in plan.objects:
+    height, width = size
+    drawn = [(part.tile.window, item) for part in plan.tiles for item in part.objects]
+    for window, item in drawn:
         color = _color_of(plan.pairs[item.pair].class_id, store)
-        places = np.round(item.prompt.points * np.array(item.scale) * PANEL_PX / store.image_size).astype(int)
+        points = item.prompt.points + (window.left, window.top)
+        places = np.round(points * (PANEL_PX / width, PANEL_PX / height)).astype(int)
         labels = item.prompt.labels
         for place in places[labels == POSITIVE].tolist():
             cv2.circle(picture, place, 4, color, -1, cv2.LINE_AA)

@@ -7,6 +7,7 @@ from pathlib import Path
 from trainables.data.store import RegionStore
 from trainables.errors import Finding, list_some
 from trainables.protocol.spec import Protocol, find_components, find_scored_size, resize_mask
+from trainables.tiles.grid import take_whole
 
 # For each pixel that a component needs; a class with more has a component, so that no mask has to be read.
 _PLENTY = 64
@@ -19,12 +20,14 @@ def find_scored(store: RegionStore, protocol: Protocol) -> set[str]:
 
 def _shows_object(store: RegionStore, index: int, protocol: Protocol) -> bool:
     size, pixels = store.size(index), store.class_pixels[index]
-    share = math.prod(find_scored_size(size, protocol)) / math.prod(size)
+    scored = find_scored_size(size, protocol)
+    tiles = protocol.tiles.cut(scored, store.scales[index].um_per_px) if protocol.tiles else [take_whole(scored)]
+    share = math.prod(scored) / math.prod(size) / len(tiles)
     if pixels.max() * share >= _PLENTY * protocol.min_component_px:
         return True
     mask = resize_mask(store.mask(index), protocol)
-    shown = (one for one, number in zip(store.classes, pixels, strict=True) if number)
-    return any(find_components(mask == one, protocol) for one in shown)
+    shown = [one for one, number in zip(store.classes, pixels, strict=True) if number]
+    return any(find_components(mask[tile.window.slices] == one, protocol) for tile in tiles for one in shown)
 
 
 def describe_unscored(root: Path, store: RegionStore, scored: Collection[str], protocol: Protocol) -> list[Finding]:

@@ -16,6 +16,7 @@ from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import clean_mask
 from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
+from trainables.tiles.grid import cut_window
 
 ReadImage = Callable[[str], UInt8[np.ndarray, "h w 3"]]
 # Gives a view's predictor an image as seen under the view, and the scored height and width under it.
@@ -68,17 +69,25 @@ def predict_prompt_by_prompt(
     ``read_image`` returns a region's own RGB pixels. ``set_image`` is called for every region and view, ``predict`` for
     every prompt and view; prompts and masks have the scored size, which may differ from the image's.
     """
-    protocol = regions.protocol
     for plan in regions.plans:
-        size = regions.size(plan.index)
-        image = torch.from_numpy(read_image(regions.store.names[plan.index])).permute(2, 0, 1)
+        yield plan, regions.join(plan, _predict_tiles(regions, plan, read_image, set_image, predict))
+
+
+def _predict_tiles(
+    regions: EvaluationSet, plan: RegionPlan, read_image: ReadImage, set_image: SetImage, predict: PredictPrompt
+) -> Iterator[list[BoolMask]]:
+    protocol, pixels = regions.protocol, read_image(regions.store.names[plan.index])
+    for part in plan.tiles:
+        window = part.tile.window
+        inside = regions.mask(plan.index)[window.slices].shape
+        image = torch.from_numpy(pixels if protocol.tiles is None else cut_window(pixels, window)).permute(2, 0, 1)
         for view in protocol.tta:
             seen = transform_maps(image, view).permute(1, 2, 0)
-            set_image(view, np.ascontiguousarray(seen.numpy()), transform_pair(size, view))
-        united = np.zeros((len(plan.pairs), *size), bool)
-        for item in plan.objects:
-            united[item.pair] |= _predict_object(item.prompt, size, regions, predict)
-        yield plan, [clean_mask(mask, protocol) for mask in united]
+            set_image(view, np.ascontiguousarray(seen.numpy()), transform_pair(window.size, view))
+        united = np.zeros((len(plan.pairs), *window.size), bool)
+        for item in part.objects:
+            united[item.pair] |= _predict_object(item.prompt, window.size, regions, predict)
+        yield [clean_mask(mask[: inside[0], : inside[1]], protocol) for mask in united]
 
 
 def _predict_object(prompt: Prompt, size: tuple[int, int], regions: EvaluationSet, predict: PredictPrompt) -> BoolMask:

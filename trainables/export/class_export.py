@@ -13,7 +13,6 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.context import ADAPTER_FOLDER, TrialContext
-from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, Finding
 from trainables.evaluation.candidates import open_regions
 from trainables.evaluation.evaluator import evaluate
@@ -102,9 +101,11 @@ def _explain_missing(folder: Path) -> Finding:
 
 def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) -> None:
     """Writes ``class_prompts.safetensors`` and ``class_prompts.json`` next to the files of ``write_merged``."""
-    store = RegionStore.open(Path(context.store_folder))
+    regions = open_regions(context, context.train)
+    store = regions.store
     save_class_prompts(load_class_prompts(checkpoint), folder)
-    sizes = [store.size(store.index(name)) for name in context.train]
+    indices = [store.index(name) for name in context.train]
+    sizes = [regions.cut(store.size(index), index)[0].window.size for index in indices]
     height, width = np.clip(np.median(sizes, axis=0).round().astype(int), MIN_TILE_PX, MAX_TILE_PX).tolist()
     names = {**store.classes, pick_background_id(store.classes): name_background(store.classes)}
     ClassExport(context.model, names, (height, width)).write(folder)

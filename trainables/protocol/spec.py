@@ -15,6 +15,7 @@ from trainables.errors import TrainablesError
 from trainables.protocol.components import BoolMask, Component, keep_largest_component, list_components, take_whole
 from trainables.protocol.prompts import PROMPT_KINDS, PromptSpec
 from trainables.protocol.tta import IDENTITY, VIEWS
+from trainables.tiles.grid import Tiles
 
 # At smaller sizes regions lose whole classes, and a closing of 7 px joins distant components.
 MIN_SCORE_PX = 16
@@ -50,6 +51,9 @@ class Protocol:
             components, prompts, margins, clean-up and overlap have this size; 0 for the region's own.
         tta: Flips and quarter turns (elements of D4) under which a region is seen, in any order; logits and
             predicted IoU are averaged over them.
+        tiles: How regions are cut; None where each is seen whole. Prompts are drawn, and masks cleaned, tile by tile;
+            the masks are then joined, each tile answering for its own part, and a region's classes are scored as
+            without tiles. Components and margins are those of a tile, in the region's own pixels.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Protocol:
     averaging: str = "pairs"
     score_px: int = 0
     tta: tuple[str, ...] = (IDENTITY,)
+    tiles: Tiles | None = None
 
     def __post_init__(self) -> None:
         for field, allowed in (
@@ -81,6 +86,8 @@ class Protocol:
             raise ValueError(f"score_px must be 0 or at least {MIN_SCORE_PX}, but got {self.score_px}")
         if not self.tta or len(set(self.tta)) < len(self.tta) or not set(self.tta) <= set(VIEWS):
             raise ValueError(f"tta must be one or more of {', '.join(VIEWS)}, each once, but got {self.tta!r}")
+        if self.tiles and self.score_px:
+            raise ValueError("tiles are scored at the region's own size: score_px must be 0")
         self._check_prompt()
         # One order for equal sets: the id, and the sum of the logits to its last bit, do not depend on it.
         object.__setattr__(self, "tta", tuple(view for view in VIEWS if view in self.tta))
@@ -111,7 +118,9 @@ class Protocol:
     @cached_property
     def id(self) -> str:
         """Eight hexadecimal digits that depend on every field except the name."""
-        fields = _equalize({key: value for key, value in self.to_dict().items() if key != "name"})
+        # Without tiles they are no part: ids on record stay what they are.
+        left_out = {"name", *(["tiles"] if self.tiles is None else [])}
+        fields = _equalize({key: value for key, value in self.to_dict().items() if key not in left_out})
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def describe(self) -> str:
@@ -135,6 +144,7 @@ class Protocol:
         odd += ["pixels outside count"] * self.count_outside
         odd += [f"scored at {self.score_px} x {self.score_px}"] * bool(self.score_px)
         odd += [f"TTA of {' + '.join(self.tta)}"] * (self.tta != (IDENTITY,))
+        odd += [f"in {self.tiles.describe()}"] if self.tiles else []
         asked = (
             "no prompt, every pixel named by a class or as background"
             if self.is_auto
@@ -142,6 +152,11 @@ class Protocol:
         )
         parts = [asked, *cleanup, *odd, f"mean over {self.averaging}"]
         return f"{self.name} [{self.id}]: {', '.join(parts)}"
+
+
+def add_tiles(protocol: Protocol, tiles: Tiles | None) -> Protocol:
+    """Returns a protocol with tiles, under a name that says so; the same one without."""
+    return dataclasses.replace(protocol, name=f"{protocol.name}+tiles", tiles=tiles) if tiles else protocol
 
 
 def require_same_protocol(first: Protocol, second: Protocol) -> None:

@@ -29,7 +29,9 @@ from trainables.protocol.prompts import (
     stack_prompts,
 )
 from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_valid
-from trainables.recipe import Recipe
+from trainables.recipe import Recipe, SamplingRecipe
+from trainables.tiles.draws import WindowSampler
+from trainables.tiles.grid import Window
 from trainables.training.augment import Augmenter
 
 # Prompts of the recorded fine-tunes v2 and v3, read as: negative points with both kinds.
@@ -89,7 +91,8 @@ class TrainingRegions(Dataset[Sample]):
     """The training regions of one epoch; what is drawn depends on seed, epoch (from 0) and region alone.
 
     So an epoch is the same however many workers load it, and after a resume. The protocol says how regions are
-    prompted and which pixels count; the recipe has augmentation, prompts and batch size.
+    prompted and which pixels count; the recipe has augmentation, prompts and batch size. With ``windows`` the epoch
+    shows windows of the regions, and a window's position stands for the region.
     """
 
     store: RegionStore
@@ -98,6 +101,7 @@ class TrainingRegions(Dataset[Sample]):
     recipe: Recipe
     seed: int
     epoch: int
+    windows: WindowSampler | None = None
 
     @cached_property
     def indices(self) -> list[int]:
@@ -110,13 +114,12 @@ class TrainingRegions(Dataset[Sample]):
         return Augmenter(self.recipe.augment)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.names) if self.windows is None else len(self.windows)
 
     def __getitem__(self, position: int) -> Sample:
-        index = self.indices[position]
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        image = (self.store.image(index).transpose(1, 2, 0) * 255).round().astype(np.uint8)
-        image, mask = self.augmenter(image, self.store.mask_resized(index), int(rng.integers(2**31)))
+        index, window, rng = self._draw(position)
+        image = (self.store.image(index, window).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        image, mask = self.augmenter(image, self.store.mask_resized(index, window), int(rng.integers(2**31)))
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
         valid = find_valid(mask, self.store.ignore_ids, self.protocol)
         shrunk = shrink_mask(np.ones(mask.shape, bool) if valid is None else valid)
@@ -126,7 +129,7 @@ class TrainingRegions(Dataset[Sample]):
             return Sample(tensor, (NO_PROMPT,) * len(names), tuple(map(shrink_mask, names)), shrunk, asked)
         prompts, targets, class_index = [], [], []
         for order, component, class_mask in self._choose_objects(mask, rng):
-            spec = choose_prompt_spec(self.recipe, self.protocol, rng, self._margin_scale(index))
+            spec = choose_prompt_spec(self.recipe, self.protocol, rng, self._margin_scale(index, window))
             prompts.append(draw_prompt(component, find_negative_room(class_mask, spec), spec, rng))
             targets.append(shrink_mask(component.to_mask()))
             class_index.append(order)
@@ -143,9 +146,33 @@ class TrainingRegions(Dataset[Sample]):
             found = [found[index] for index in rng.choice(len(found), limit, replace=False)]
         return found
 
-    def _margin_scale(self, index: int) -> float:
-        height, width = find_scored_size(self.store.size(index), self.protocol)
+    def _draw(self, position: int) -> tuple[int, Window | None, np.random.Generator]:
+        """Returns the region of a position in the epoch, its window, and the generator of all else."""
+        if self.windows is None:
+            index = self.indices[position]
+            return index, None, np.random.default_rng((self.seed, self.epoch, index))
+        rng = np.random.default_rng((self.seed, self.epoch, position))
+        region, window = self.windows.draw(position, rng)
+        return self.indices[region], window, rng
+
+    def _margin_scale(self, index: int, window: Window | None) -> float:
+        height, width = window.size if window else find_scored_size(self.store.size(index), self.protocol)
         return self.store.image_size / max(height, width)
+
+
+def make_windows(
+    store: RegionStore, names: Sequence[str], protocol: Protocol, recipe: SamplingRecipe
+) -> WindowSampler | None:
+    """Returns the windows of the training regions; None without tiles."""
+    if protocol.tiles is None:
+        return None
+    indices = [store.index(name) for name in names]
+    return WindowSampler(
+        [store.size(index) for index in indices],
+        [protocol.tiles.find_side(store.scales[index].um_per_px) for index in indices],
+        [[store.class_places(index, order) for index in indices] for order in range(len(store.classes))],
+        recipe,
+    )
 
 
 def choose_prompt_spec(recipe: Recipe, protocol: Protocol, rng: np.random.Generator, margin_scale: float) -> PromptSpec:
@@ -200,9 +227,9 @@ def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = 
     """
     if not n_workers or not folder.is_dir():
         return True
-    recipe, image = regions.recipe, regions.store.image(regions.indices[0])
+    recipe, n_values = regions.recipe, 3 * regions.store.image_size**2
     n_masks = 2 * (len(regions.store.classes) + 1 if recipe.class_prompts.tokens else recipe.prompts.max_objects)
-    n_bytes = recipe.optim.batch_size * 4 * image.size * (1 + n_masks / (3 * 16))
+    n_bytes = recipe.optim.batch_size * 4 * n_values * (1 + n_masks / (3 * 16))
     return shutil.disk_usage(folder).free > 2 * n_workers * n_bytes
 
 

@@ -20,7 +20,7 @@ from trainables.adapters.adapted_model import (
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
 from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
-from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
+from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan, TilePlan
 from trainables.evaluation.evaluator import evaluate
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.class_prompts import (
@@ -36,7 +36,7 @@ from trainables.protocol.scores import Scores
 from trainables.protocol.spec import find_valid
 from trainables.recipe import Recipe
 from trainables.training.averages import WeightAverage
-from trainables.training.batches import TrainingRegions, iterate_batches
+from trainables.training.batches import TrainingRegions, iterate_batches, make_windows
 from trainables.training.engine import EpochReport, train_epoch
 from trainables.training.losses import compute_validation_loss, weigh_classes
 from trainables.training.optim import build_optimizer
@@ -60,7 +60,9 @@ class FineTune:
         self.context, self.fold = context, fold
         self.store = RegionStore.open(Path(context.store_folder))
         adapted = self._build_model(base_state, recipe, device)
-        n_steps = math.ceil(len(fold.train) / recipe.optim.batch_size) * context.max_epochs
+        self.windows = make_windows(self.store, fold.train, context.protocol, recipe.sampling)
+        n_seen = len(fold.train if self.windows is None else self.windows)
+        n_steps = math.ceil(n_seen / recipe.optim.batch_size) * context.max_epochs
         class_weights = weigh_classes(self.store, fold.train, recipe.loss.class_weight_strength)
         self.state = TrainingState(
             recipe,
@@ -91,7 +93,9 @@ class FineTune:
         context, state = self.context, self.state
         # Dropout draws from the global generator: seeded by epoch, a resumed trial gives the same numbers.
         torch.manual_seed(context.seed * 1_000_003 + epoch)
-        regions = TrainingRegions(self.store, self.fold.train, context.protocol, state.recipe, context.seed, epoch)
+        regions = TrainingRegions(
+            self.store, self.fold.train, context.protocol, state.recipe, context.seed, epoch, self.windows
+        )
         batches = iterate_batches(regions, context.n_workers, pin_memory=state.device.type == "cuda")
         return train_epoch(state, batches)
 
@@ -107,19 +111,20 @@ class FineTune:
         """
         losses: list[Tensor] = []
 
-        def add_losses(plan: RegionPlan, logits: Tensor) -> None:
-            targets, valid = self._list_targets(regions, plan)
+        def add_losses(plan: RegionPlan, part: TilePlan, logits: Tensor) -> None:
+            targets, valid = self._list_targets(regions, plan, part)
             losses.append(compute_validation_loss(logits.cpu(), targets, valid))
 
         with self._use_average():
             scores = evaluate(get_base(self.state.adapted), regions, self.state.device, on_logits=add_losses)
         return scores, float(torch.cat(losses).mean())
 
-    def _list_targets(self, regions: EvaluationSet, plan: RegionPlan) -> tuple[Tensor, Tensor]:
-        """Returns a region's planned classes, and which pixels count, as 0 and 1."""
-        mask, ids = self.store.mask_resized(plan.index)[2::4, 2::4], list(self.store.classes)
+    def _list_targets(self, regions: EvaluationSet, plan: RegionPlan, part: TilePlan) -> tuple[Tensor, Tensor]:
+        """Returns the planned classes of a tile, and which pixels count, as 0 and 1."""
+        mask, ids = regions.mask_resized(plan.index, part.tile)[2::4, 2::4], list(self.store.classes)
         valid = find_valid(mask, self.store.ignore_ids, regions.protocol)
-        order = [len(ids) if pair.class_id == BACKGROUND_ID else ids.index(pair.class_id) for pair in plan.pairs]
+        shown = [plan.pairs[pair].class_id for pair in part.pairs]
+        order = [len(ids) if class_id == BACKGROUND_ID else ids.index(class_id) for class_id in shown]
         targets = torch.from_numpy(split_classes(mask, ids, valid)[order]).float()
         return targets, torch.ones(mask.shape) if valid is None else torch.from_numpy(valid).float()
 

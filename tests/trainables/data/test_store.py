@@ -24,7 +24,9 @@ from trainables.data.images import digest_pixels, read_image, read_mask
 from trainables.data.regions import RegionSet, read_regions
 from trainables.data.splits import make_split
 from trainables.data.store import RegionStore
+from trainables.data.store_writer import resize_image
 from trainables.errors import DataError
+from trainables.tiles.grid import Window
 
 SIZES = {"a.png": (40, 64), "b.png": (16, 16), "c.png": (70, 33)}
 
@@ -89,7 +91,7 @@ def test_images_equal_sam2s_own_transforms(regions: RegionSet, tmp_path: Path, i
 
 
 def test_arrays_are_read_only_plain_views(store: RegionStore) -> None:
-    for array in (store.image(0), store.mask(1), store.mask_resized(2), store.class_pixels):
+    for array in (store.mask(1), store.class_pixels):
         assert type(array) is np.ndarray and not array.flags.writeable and array.base is not None
     with pytest.raises(IndexError):
         store.mask(3)
@@ -105,9 +107,9 @@ def test_pickle_carries_the_folder_alone(store: RegionStore) -> None:
 def test_second_build_opens_the_first_unless_something_changed(write_set: Write, tmp_path: Path) -> None:
     regions = write_set(tmp_path / "set")
     first = RegionStore.build(regions, 16, tmp_path / "cache")
-    stamp = (first.folder / "images.npy").stat().st_mtime_ns
+    stamp = (first.folder / "pixels.npy").stat().st_mtime_ns
     again = RegionStore.build(regions, 16, tmp_path / "cache")
-    assert again.folder == first.folder and (again.folder / "images.npy").stat().st_mtime_ns == stamp
+    assert again.folder == first.folder and (again.folder / "pixels.npy").stat().st_mtime_ns == stamp
     assert RegionStore.build(regions, 8, tmp_path / "cache").fingerprint == first.fingerprint
     changed = RegionStore.build(write_set(tmp_path / "set", seed=1), 16, tmp_path / "cache")
     assert changed.fingerprint != first.fingerprint and (changed.image(0) != first.image(0)).any()
@@ -155,7 +157,7 @@ def test_build_reports_all_findings_and_leaves_nothing_behind(write_set: Write, 
 def test_damaged_store_is_built_again(write_set: Write, tmp_path: Path, store: RegionStore, damage: str) -> None:
     folder = tmp_path / store.folder.name
     shutil.copytree(store.folder, folder)
-    index, images = folder / "index.json", folder / "images.npy"
+    index, images = folder / "index.json", folder / "pixels.npy"
     if damage == "no index":
         index.unlink()
     elif damage == "bad index":
@@ -165,12 +167,49 @@ def test_damaged_store_is_built_again(write_set: Write, tmp_path: Path, store: R
     elif damage == "short array":
         images.write_bytes(images.read_bytes()[:-1])
     else:
-        np.save(images, np.zeros((1, 3, 8, 8), np.float32))
+        np.save(images, np.zeros((8, 3), np.uint8))
     with pytest.raises(DataError, match="no complete region store"):
         RegionStore.open(folder)
     rebuilt = RegionStore.build(write_set(tmp_path / "set"), 32, tmp_path)
     assert rebuilt.folder == folder
     np.testing.assert_array_equal(rebuilt.image(0), store.image(0))
+
+
+@pytest.mark.parametrize("image_size", [8, 32])
+def test_windows_are_cut_from_the_regions_own_pixels(regions: RegionSet, tmp_path: Path, image_size: int) -> None:
+    store = RegionStore.build(regions, image_size, tmp_path, for_tiles=True)
+    for i, region in enumerate(regions.regions):
+        pixels, mask = read_image(region.image), read_mask(region.mask)
+        height, width = mask.shape
+        window = Window(height - 6, 2, 9, 7)  # three rows beyond the region are its mirror image
+        rows = [*range(height - 6, height), height - 1, height - 2, height - 3]
+        np.testing.assert_array_equal(store.image(i, window), resize_image(pixels[rows][:, 2:9], image_size))
+        nearest = cv2.resize(mask[rows][:, 2:9], (image_size, image_size), interpolation=cv2.INTER_NEAREST_EXACT)
+        np.testing.assert_array_equal(store.mask_resized(i, window), nearest)
+        np.testing.assert_array_equal(store.image(i), resize_image(pixels, image_size))
+
+
+def test_a_store_of_squares_has_no_windows(regions: RegionSet, tmp_path: Path) -> None:
+    store = RegionStore.build(regions, 8, tmp_path)
+    assert not store.for_tiles and np.load(store.folder / "squares.npy").shape == (2, 3, 8, 8)
+    with pytest.raises(ValueError, match="not built for tiles"):
+        store.image(0, Window(0, 0, 4, 4))
+    assert RegionStore.build(regions, 8, tmp_path, for_tiles=True).folder != store.folder
+
+
+def test_scales_are_kept_with_their_source(write_regions: Callable[..., RegionSet], tmp_path: Path) -> None:
+    masks = {name: np.ones((8, 8), np.uint8) for name in ("a.png", "b_MPP-0.5000.png", "c.png", "d.png")}
+    root = tmp_path / "set"
+    write_regions(root, masks, text="classes: {1: a}")
+    for name, dpi in (("c.png", 25_400 / 2), ("d.png", 96)):  # 2 um a pixel, and a screen's
+        with Image.open(root / "images" / name) as picture:
+            picture.save(root / "images" / name, dpi=(dpi, dpi))
+    plain = RegionStore.build(read_regions(root), 8, tmp_path / "cache")
+    assert plain.scales == ((0, ""), (0.5, "file names"), (pytest.approx(2, rel=1e-4), "resolution tags"), (0, ""))
+    (root / "dataset.yaml").write_text("classes: {1: a}\num_per_px: {a.png: 0.25, c.png: 1}")
+    declared = RegionStore.build(read_regions(root), 8, tmp_path / "cache")
+    assert [scale.um_per_px for scale in declared.scales] == [0.25, 0.5, 1, 0]
+    assert declared.fingerprint != plain.fingerprint
 
 
 def test_several_may_build_at_once(write_set: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,9 +233,9 @@ def test_several_may_build_at_once(write_set: Write, tmp_path: Path, monkeypatch
 def test_abandoned_builds_are_removed_after_a_while(write_set: Write, tmp_path: Path, age_h: float, kept: bool) -> None:
     left = tmp_path / "cache" / ".building-x"
     left.mkdir(parents=True)
-    (left / "images.npy").write_bytes(b"x")
+    (left / "pixels.npy").write_bytes(b"x")
     then = time.time() - age_h * 3600
-    os.utime(left / "images.npy", (then, then))
+    os.utime(left / "pixels.npy", (then, then))
     os.utime(left, (then, then))
     RegionStore.build(write_set(tmp_path / "set"), 8, tmp_path / "cache")
     assert left.exists() == kept
@@ -205,7 +244,7 @@ def test_abandoned_builds_are_removed_after_a_while(write_set: Write, tmp_path: 
 def test_opening_needs_no_torch(store: RegionStore) -> None:
     code = (
         "import sys; from pathlib import Path; from trainables.data.store import RegionStore\n"
-        "RegionStore.open(Path(sys.argv[1])).image(0); sys.exit('torch' in sys.modules)"
+        "RegionStore.open(Path(sys.argv[1])).mask(0); sys.exit('torch' in sys.modules)"
     )
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code, str(store.folder)], cwd=root, timeout=60, check=False)

@@ -10,7 +10,7 @@ from PIL import Image
 from trainables.data import store_writer
 from trainables.data.regions import RegionSet
 from trainables.data.store import RegionStore
-from trainables.data.store_writer import count_store_bytes
+from trainables.data.store_writer import plan_layout
 from trainables.errors import DataError
 
 
@@ -23,7 +23,7 @@ def regions(write_regions: Callable[..., RegionSet], tmp_path: Path) -> RegionSe
 def test_a_store_takes_the_room_that_it_is_said_to_take(regions: RegionSet, tmp_path: Path, image_size: int) -> None:
     built = RegionStore.build(regions, image_size, tmp_path / "cache")
     taken = sum(path.stat().st_size for path in built.folder.glob("*.npy"))
-    assert taken == count_store_bytes(regions, image_size) + 3 * 128  # a header per array
+    assert taken == plan_layout(regions, image_size).count_bytes() + 3 * 128  # a header per array
 
 
 def test_room_is_allocated_before_decoding(regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +70,6 @@ def test_a_mask_that_changes_during_the_build_is_reported(
 def test_a_mask_whose_header_claims_too_much_takes_no_room(
     regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = count_store_bytes(regions, 8)
+    before = plan_layout(regions, 8).count_bytes()
     monkeypatch.setattr(store_writer, "read_size", lambda path: (100_000, 100_000) if path.stem == "1" else (5, 7))
-    assert count_store_bytes(regions, 8) < before
+    assert plan_layout(regions, 8).count_bytes() < before
