@@ -24,7 +24,7 @@ from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
 from search.space.recorded_points import SPACES_FOLDER, describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
-from search.space.tiles import read_tiles, select_parameters
+from search.space.tiles import check_sampling, read_tiles, select_parameters
 from trainables.errors import find_nearest
 from trainables.files.yaml_lines import YamlNode, read_yaml
 from trainables.protocol.spec import PROTOCOLS
@@ -174,6 +174,7 @@ def load_config(path: Path, tiles: Tiles | None = None) -> SearchConfig:
     if train:
         check_grace_period(entries, config.scheduler.grace_period, config.max_epochs)
     check_sections(entries, train)
+    check_sampling(entries, has_tiles=tiles is not None)
     check_ineffective(entries, train, is_replay)
     if not top.problems:
         _check_values(entries, config)

@@ -57,6 +57,12 @@ def tissue_store(tissue_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def tiled_store(tissue_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    """The same regions, of which windows can be read."""
+    return RegionStore.build(read_regions(tissue_root), 256, tmp_path_factory.mktemp("stores"), for_tiles=True)
+
+
+@pytest.fixture(scope="session")
 def context(tissue_store: RegionStore) -> TrialContext:
     """One epoch of nano under ``recorded``, r0 to r2 for training; a file that needs others replaces fields."""
     return TrialContext(
@@ -84,7 +90,11 @@ def write_store(write_regions: Callable[..., RegionSet], tmp_path: Path) -> Call
     """Makes stores of masks drawn by hand: masks by name, classes, ignored ids, side of the model."""
 
     def write(
-        masks: Mapping[str, np.ndarray], classes: Mapping[int, str], ignore: tuple[int, ...] = (), side: int = 64
+        masks: Mapping[str, np.ndarray],
+        classes: Mapping[int, str],
+        ignore: tuple[int, ...] = (),
+        side: int = 64,
+        for_tiles: bool = False,
     ) -> RegionStore:
         images = {}
         for seed, (name, mask) in enumerate(masks.items()):
@@ -94,7 +104,7 @@ def write_store(write_regions: Callable[..., RegionSet], tmp_path: Path) -> Call
         strays = {int(one) for mask in masks.values() for one in np.unique(mask)} - {0, *classes, *ignore}
         settings = {"classes": dict(classes), "ignore": list(ignore), "background": sorted(strays)}
         regions = write_regions(tmp_path / "drawn", saved, images, yaml.safe_dump(settings))
-        return RegionStore.build(regions, side, tmp_path / "store")
+        return RegionStore.build(regions, side, tmp_path / "store", for_tiles=for_tiles)
 
     return write
 

@@ -126,7 +126,7 @@ def _predict_tile(
 ) -> list[BoolMask]:
     window, protocol = part.tile.window, regions.protocol
     # What lies beyond the region is seen and not answered.
-    inside = regions.mask(plan.index)[window.slices].shape
+    inside = window.clip_size(regions.size(plan.index))
     if protocol.is_auto:
         with autocast(features[protocol.tta[0]].embedding.device):
             by_name = segment_classes(model, features, position)

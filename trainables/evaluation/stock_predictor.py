@@ -79,7 +79,7 @@ def _predict_tiles(
     protocol, pixels = regions.protocol, read_image(regions.store.names[plan.index])
     for part in plan.tiles:
         window = part.tile.window
-        inside = regions.mask(plan.index)[window.slices].shape
+        inside = window.clip_size(regions.size(plan.index))
         image = torch.from_numpy(pixels if protocol.tiles is None else cut_window(pixels, window)).permute(2, 0, 1)
         for view in protocol.tta:
             seen = transform_maps(image, view).permute(1, 2, 0)

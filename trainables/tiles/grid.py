@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ import numpy as np
 SAME_SCALE = 1.5
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 20_000
 MAX_OVERLAP = 0.75
+_TEXT = re.compile(r"[0-9]{1,6}(,[0-9]*\.?[0-9]+){0,2}")
 
 Pixels = TypeVar("Pixels", bound=np.ndarray)
 
@@ -34,6 +36,10 @@ class Window(NamedTuple):
     def slices(self) -> tuple[slice, slice]:
         """The rows and columns, by which a region's array is indexed; without those beyond it."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def clip_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns height and width of what lies inside a region of a height and width."""
+        return min(self.height, size[0] - self.top), min(self.width, size[1] - self.left)
 
     def shift(self, outer: Window) -> Window:
         """Returns the same rectangle in pixels of a window that holds it."""
@@ -76,9 +82,9 @@ class Tiles:
         Raises:
             ValueError: If the text is no such thing, or a number is out of its limits.
         """
+        if not _TEXT.fullmatch(text):
+            raise ValueError("no one to three numbers")
         side, *others = text.split(",")
-        if len(others) > 2:
-            raise ValueError("more than three numbers")
         return Tiles(int(side), *map(float, others))
 
     def describe(self) -> str:

@@ -12,7 +12,12 @@ from search.command_line.numbers import (
     make_whole_parser,
     parse_duration,
     parse_gpu_share,
+    parse_tiles,
 )
+
+
+def test_tiles_are_kept_as_they_are_written() -> None:
+    assert [parse_tiles(text) for text in ("1024", "512,0.5,0.25")] == ["1024", "512,0.5,0.25"]
 
 
 def test_durations_are_read_as_seconds() -> None:
@@ -28,6 +33,7 @@ def test_durations_are_read_as_seconds() -> None:
             "90s, 15m, 2h",
             ["", "0", "0.0h", "-5", "soon", "5d", "1h30m", "nan", "inf", "9" * 400, "\u0663s"],
         ),
+        (parse_tiles, "side in pixels, um a pixel and overlap", ["", "12", "1024,0.5,0.9", "a", "1024;0.5"]),
         (
             parse_gpu_share,
             "whole number of GPUs",

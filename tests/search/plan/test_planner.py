@@ -247,3 +247,26 @@ def test_copies_that_folds_would_part_stop_the_run(refuse: Refuse, data: Path) -
     (data / "images" / "r1.png").write_bytes((data / "images" / "r0.png").read_bytes())
     declare(data, "split: {train: [r0.png, r1.png, r2.png], val: [r3.png], test: [r4.png, r5.png]}\n")
     assert "the same pixels" in refuse(folds=4)  # each of the four is alone in a fold
+
+
+def test_tiles_make_the_protocol_and_need_the_scale_that_they_are_meant_at(
+    make: MakePlan, refuse: Refuse, data: Path
+) -> None:
+    plan = make(tiles="32")
+    assert plan.protocol.name == "recorded+tiles" and plan.data.store.for_tiles
+    lines = "\n".join(plan.to_lines())
+    assert "tiles    " in lines and "an epoch draws" in lines and "scale    " not in lines
+    assert "um_per_px" in refuse(tiles="32,0.5")
+    declare(data, "um_per_px: 0.25\n")
+    lines = "\n".join(make(tiles="32,0.5").to_lines())
+    assert "scale    0.25 um a pixel (from dataset.yaml)" in lines
+
+
+def test_regions_that_shrink_are_warned_of_without_tiles(make: MakePlan, data: Path) -> None:
+    for folder, mode in (("images", "RGB"), ("masks", "L")):
+        file = data / folder / "r0.png"
+        with Image.open(file) as picture:
+            picture.convert(mode).resize((400, 320), Image.Resampling.NEAREST).save(file)
+    warned = [each for each in make().warnings if "shrink" in each.what]
+    assert len(warned) == 1 and "1 of 6 regions" in warned[0].what and "--tiles 256" in warned[0].fix
+    assert not [each for each in make(tiles="64").warnings if "shrink" in each.what]

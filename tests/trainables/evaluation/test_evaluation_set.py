@@ -1,13 +1,16 @@
 import dataclasses
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from trainables.data.store import RegionStore
-from trainables.evaluation.evaluation_set import EvaluationSet
-from trainables.protocol.spec import PROTOCOLS
+from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan, TilePlan
+from trainables.evaluation.evaluator import collect_scores
+from trainables.protocol.components import fill_boxes, unite
+from trainables.protocol.spec import PROTOCOLS, add_tiles, find_components
+from trainables.tiles.grid import Tiles
 
 
 def test_ceiling_and_floor_by_hand(drawn: RegionStore) -> None:
@@ -46,3 +49,66 @@ def test_objects_cost_no_mask_of_the_region_each(write_store: Callable[..., Regi
     tracemalloc.stop()
     assert len(plan.objects) == 2500
     assert peak < 30 * lattice.size
+
+
+@pytest.mark.parametrize("name", ["box", "recorded", "components", "auto"])
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_perfect_tiles_join_to_the_ceiling_and_their_boxes_to_the_floor(
+    tiled_store: RegionStore, name: str, overlap: float
+) -> None:
+    regions = EvaluationSet(tiled_store, tiled_store.names, add_tiles(PROTOCOLS[name], Tiles(64, overlap=overlap)))
+    assert all(len(plan.tiles) > 4 for plan in regions.plans)
+
+    def answer(kind: str) -> Iterator[tuple[RegionPlan, list[np.ndarray]]]:
+        for plan in regions.plans:
+            yield plan, regions.join(plan, (answer_tile(plan, part, kind) for part in plan.tiles))
+
+    def answer_tile(plan: RegionPlan, part: TilePlan, kind: str) -> list[np.ndarray]:
+        seen = tiled_store.mask(plan.index)[part.tile.window.slices]
+        masks = []
+        for number, pair in enumerate(plan.pairs):
+            shown = regions.find_class(seen, pair.class_id)
+            components = find_components(shown, regions.protocol) if number in part.pairs else []
+            if regions.protocol.is_auto:
+                masks.append(shown)
+            elif not components:
+                masks.append(np.zeros_like(shown))
+            elif kind == "boxes":
+                masks.append(fill_boxes(components))
+            else:
+                whole = unite(components) if regions.protocol.keep_largest else shown & fill_boxes(components)
+                masks.append(whole)
+        return masks
+
+    perfect = collect_scores(regions, answer("best"))
+    if regions.protocol.is_auto:
+        assert perfect.dice == 1
+    else:
+        boxes = collect_scores(regions, answer("boxes"))
+        assert [pair.dice for pair in perfect.pairs] == [pair.ceiling for pair in perfect.pairs]
+        assert [pair.dice for pair in boxes.pairs] == [pair.floor for pair in boxes.pairs]
+    # The counts are those of the whole regions, whatever the tiles.
+    for pair in perfect.compared:
+        index = tiled_store.index(pair.file)
+        found = {regions.find_name(plan.class_id): plan.class_id for plan in regions.plans[index].pairs}
+        assert pair.overlap.actual == regions.find_class(tiled_store.mask(index), found[pair.class_name]).sum()
+
+
+def test_tiles_draw_prompts_of_their_own(tiled_store: RegionStore) -> None:
+    (plan,) = EvaluationSet(tiled_store, ["r0.png"], add_tiles(PROTOCOLS["recorded"], Tiles(64))).plans
+    boxes = {(part.tile.window, tuple(item.prompt.points[:2].ravel())) for part in plan.tiles for item in part.objects}
+    assert len(boxes) == len(plan.objects) > 9
+    for part in plan.tiles:
+        height, width = part.tile.window.size
+        for item in part.objects:
+            assert (item.prompt.points >= 0).all() and (item.prompt.points < (width, height)).all()
+            assert item.scale == (4, 4)
+
+
+def test_tiles_without_pixels_that_count_are_left_out(write_store: Callable[..., RegionStore]) -> None:
+    mask = np.full((40, 400), 9, np.uint8)
+    mask[:, :100] = 1
+    store = write_store({"a": mask}, {1: "tumor"}, ignore=(9,), for_tiles=True)
+    for name, n_tiles in (("auto", 3), ("box", 3)):
+        (plan,) = EvaluationSet(store, store.names, add_tiles(PROTOCOLS[name], Tiles(40, overlap=0))).plans
+        assert len(plan.tiles) == n_tiles

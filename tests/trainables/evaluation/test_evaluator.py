@@ -11,6 +11,8 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 
 import trainables.evaluation.evaluator
+from trainables.data.images import read_image, read_mask
+from trainables.data.regions import RegionSet
 from trainables.data.store import RegionStore
 from trainables.errors import DataError
 from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
@@ -19,7 +21,8 @@ from trainables.model.class_prompts import attach_class_prompts, start_class_pro
 from trainables.model.weights import load_model
 from trainables.protocol.components import fill_boxes, unite
 from trainables.protocol.overlap import Overlap
-from trainables.protocol.spec import PROTOCOLS, find_components
+from trainables.protocol.spec import PROTOCOLS, add_tiles, find_components
+from trainables.tiles.grid import Tiles
 
 CPU = torch.device("cpu")
 BOX = PROTOCOLS["box"]
@@ -137,7 +140,7 @@ def test_logits_that_are_handed_out_are_those_of_the_masks(
     # A model's own size, so that maps and masks have one geometry; without clean-up they are one answer.
     plain = dataclasses.replace(PROTOCOLS[protocol], keep_largest=False, closing_px=0, score_px=256)
     regions = EvaluationSet(tissue_store, ["r0.png", "r1.png"], plain)
-    found = list(predict_masks(named_nano, regions, CPU, on_logits=lambda plan, maps: kept.append((plan, maps))))
+    found = list(predict_masks(named_nano, regions, CPU, on_logits=lambda plan, _, maps: kept.append((plan, maps))))
     assert [plan for plan, _ in kept] == [plan for plan, _ in found]
     for (_, maps), (_, masks) in zip(kept, found, strict=True):
         shown = torch.nn.functional.interpolate(maps[None], (256, 256), mode="bilinear")[0].numpy()
@@ -285,3 +288,42 @@ def test_evaluate_scores_every_pair(nano: SAM2Base, tissue_store: RegionStore) -
     present = tissue_store.class_presence()
     assert len(scores.pairs) == sum(len(ids) for ids in present.values())
     assert 0 < scores.iou < scores.dice < scores.ceiling <= 1
+
+
+@pytest.mark.parametrize("protocol", ["box", "auto"])
+def test_tiles_are_answered_as_regions_of_their_own_and_joined(
+    named_nano: SAM2Base,
+    tiled_store: RegionStore,
+    tissue_root: Path,
+    write_regions: Callable[..., RegionSet],
+    tmp_path: Path,
+    protocol: str,
+) -> None:
+    tiled = EvaluationSet(tiled_store, ["r1.png"], add_tiles(PROTOCOLS[protocol], Tiles(100, overlap=0.3)))
+    ((plan, joined),) = predict_masks(named_nano, tiled, CPU, regions_per_pass=1)
+    assert len(plan.tiles) == 4 and len(plan.pairs) > 1
+    image, mask = read_image(tissue_root / "images" / "r1.png"), read_mask(tissue_root / "masks" / "r1.png")
+    windows = {f"{number}.png": part.tile.window for number, part in enumerate(plan.tiles)}
+    regions = write_regions(
+        tmp_path / "cut",
+        {name: np.ascontiguousarray(mask[window.slices]) for name, window in windows.items()},
+        {name: np.ascontiguousarray(image[window.slices]) for name, window in windows.items()},
+        (tissue_root / "dataset.yaml").read_text(),
+    )
+    store = RegionStore.build(regions, 256, tmp_path)
+    alone = EvaluationSet(store, store.names, PROTOCOLS[protocol])
+    for part, (own, masks) in zip(plan.tiles, predict_masks(named_nano, alone, CPU, regions_per_pass=1), strict=True):
+        core = part.tile.core
+        by_class = {pair.class_id: found for pair, found in zip(own.pairs, masks, strict=True)}
+        for pair, whole in zip(plan.pairs, joined, strict=True):
+            expected = by_class.get(pair.class_id, np.zeros(part.tile.window.size, bool))
+            np.testing.assert_array_equal(whole[core.slices], expected[core.shift(part.tile.window).slices])
+
+
+@pytest.mark.parametrize("protocol", ["recorded-tta", "auto"])
+def test_regions_of_about_a_tiles_size_are_scored_bit_for_bit_as_without_tiles(
+    named_nano: SAM2Base, tissue_store: RegionStore, tiled_store: RegionStore, protocol: str
+) -> None:
+    plain = evaluate(named_nano, EvaluationSet(tissue_store, ["r0.png", "r1.png"], PROTOCOLS[protocol]), CPU)
+    tiles = add_tiles(PROTOCOLS[protocol], Tiles(140))
+    assert evaluate(named_nano, EvaluationSet(tiled_store, ["r0.png", "r1.png"], tiles), CPU).pairs == plain.pairs

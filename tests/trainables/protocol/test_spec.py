@@ -9,6 +9,7 @@ from trainables.protocol.spec import (
     PROTOCOLS,
     Protocol,
     ProtocolMismatch,
+    add_tiles,
     clean_mask,
     find_components,
     find_scored_size,
@@ -17,6 +18,7 @@ from trainables.protocol.spec import (
     resize_mask,
 )
 from trainables.protocol.tta import VIEWS
+from trainables.tiles.grid import Tiles
 
 RECORDED = PROTOCOLS["recorded"]
 # For each field another value than the recorded protocol has.
@@ -33,6 +35,7 @@ OTHER_VALUES: dict[str, object] = {
     "averaging": "classes",
     "score_px": 256,
     "tta": ("identity", "hflip"),
+    "tiles": Tiles(64),
 }
 OTHER_PROMPTS: dict[str, object] = {
     "box": False,
@@ -42,6 +45,15 @@ OTHER_PROMPTS: dict[str, object] = {
     "negative_margin_px": 9.5,
     "box_jitter": 0.1,
 }
+
+
+def test_tiles_make_another_protocol_and_ids_without_them_stay_as_recorded() -> None:
+    assert RECORDED.id == "226c7851" and add_tiles(RECORDED, None) is RECORDED
+    several = [add_tiles(RECORDED, Tiles(64, *rest)) for rest in ((), (0.5,), (0.5, 0.0))]
+    assert len({RECORDED.id, *(each.id for each in several)}) == 4
+    assert several[1].name == "recorded+tiles" and "in tiles of 64 px at 0.5 um a pixel" in several[1].describe()
+    with pytest.raises(ValueError, match="score_px must be 0"):
+        dataclasses.replace(several[0], score_px=64)
 
 
 def test_the_name_alone_is_no_difference_and_all_fields_that_differ_are_named() -> None:

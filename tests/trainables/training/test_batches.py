@@ -10,8 +10,9 @@ import torch
 
 from trainables.data.store import RegionStore
 from trainables.protocol.prompts import NEGATIVE, PADDING, POSITIVE, PROMPT_KINDS, Prompt, PromptSpec
-from trainables.protocol.spec import PROTOCOLS
-from trainables.recipe import Recipe, Scalar
+from trainables.protocol.spec import PROTOCOLS, add_tiles
+from trainables.recipe import Recipe, SamplingRecipe, Scalar
+from trainables.tiles.grid import Tiles
 from trainables.training.batches import (
     HALF_MIX,
     Batch,
@@ -21,6 +22,7 @@ from trainables.training.batches import (
     collate_samples,
     fits_shared_memory,
     iterate_batches,
+    make_windows,
     shrink_mask,
 )
 
@@ -52,6 +54,27 @@ def test_an_epoch_is_the_same_however_many_workers_load_it(tissue_store: RegionS
     plain = list_batches(make_regions(tissue_store))
     assert are_equal(plain, list_batches(make_regions(tissue_store)))
     assert are_equal(plain, list_batches(make_regions(tissue_store), n_workers=2))
+
+
+@pytest.mark.parametrize("class_tokens", [0, 1])
+def test_windows_are_cut_from_image_and_mask_alike_and_prompted(tiled_store: RegionStore, class_tokens: int) -> None:
+    plain = make_regions(tiled_store, augment__kind="none", class_prompts__tokens=class_tokens)
+    protocol = add_tiles(PROTOCOLS["auto" if class_tokens else "recorded"], Tiles(64))
+    windows = make_windows(tiled_store, tiled_store.names, protocol, SamplingRecipe(windows=6, scale_jitter=0.3))
+    regions = dataclasses.replace(plain, protocol=protocol, windows=windows)
+    assert len(regions) == 6 and windows is not None
+    for position in range(6):
+        index, window = windows.draw(position, np.random.default_rng((regions.seed, regions.epoch, position)))
+        sample = regions[position]
+        stored = torch.from_numpy(tiled_store.image(index, window))
+        assert torch.allclose(sample.image, stored, atol=0.5 / 255 + 1e-6)
+        ids = [*tiled_store.classes]
+        for order, target in zip(sample.class_index, sample.targets, strict=True):
+            if order < len(ids):
+                whole = shrink_mask(tiled_store.mask_resized(index, window) == ids[order])
+                assert (target <= whole + 1e-6).all() and (not class_tokens or torch.equal(target, whole))
+    first, again, other = (list_batches(dataclasses.replace(regions, epoch=epoch)) for epoch in (0, 0, 1))
+    assert are_equal(first, again) and not are_equal(first, other)
 
 
 @pytest.mark.parametrize(("free", "n_workers", "fits"), [(10**4, 2, False), (10**4, 0, True), (10**9, 2, True)])

@@ -12,8 +12,9 @@ from trainables.evaluation.candidates import load_adapted
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
 from trainables.model.weights import load_model
-from trainables.protocol.spec import PROTOCOLS
+from trainables.protocol.spec import PROTOCOLS, add_tiles
 from trainables.recipe import Recipe, Scalar
+from trainables.tiles.grid import Tiles
 from trainables.training.fine_tune import FineTune
 
 N_EPOCHS = 2
@@ -64,6 +65,24 @@ def test_a_resumed_fine_tune_goes_on_exactly(context: TrialContext, tmp_path: Pa
     assert all(torch.equal(value, begun[name]) for name, value in resumed.state.regularisers.start.items())
     if begun:
         assert report.losses["l2_start"] > 0
+
+
+def test_windows_of_tiles_are_drawn_anew_and_resumed_exactly(
+    context: TrialContext, tiled_store: RegionStore, tmp_path: Path
+) -> None:
+    protocol = add_tiles(context.protocol, Tiles(64))
+    context = replace(context, store_folder=str(tiled_store.folder), protocol=protocol)
+    values: dict[str, Scalar] = {"sampling__kind": "balanced", "sampling__scale_jitter": 0.2, "sampling__windows": 5}
+    whole = start(context, **values)
+    assert whole.state.schedule.n_steps == 3 * N_EPOCHS  # five windows in batches of two
+    whole.train_epoch(0)
+    whole.save(tmp_path)
+    report = whole.train_epoch(1)
+    resumed = start(context, **values)
+    resumed.load(tmp_path)
+    assert resumed.train_epoch(1).losses == report.losses
+    scores, loss = whole.validate(EvaluationSet(tiled_store, ["r3.png"], protocol))
+    assert 0 < scores.dice < 1 and loss > 0
 
 
 def test_the_average_is_what_is_scored_and_saved_and_training_goes_on_as_without(
