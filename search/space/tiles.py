@@ -22,7 +22,7 @@ def read_tiles(node: YamlNode) -> Tiles | None:
     for key, child in entries.items():
         kinds = (int,) if key == "side_px" else (int, float)
         if isinstance(child.value, kinds) and not isinstance(child.value, bool):
-            values[key] = child.value if key == "side_px" else float(child.value)  # type: ignore[arg-type]
+            values[key] = child.value if key == "side_px" else float(child.value)
         else:
             child.report(f"must be a {'whole ' * (key == 'side_px')}number, but got {describe(child.value)}", _EXAMPLE)
     if len(node.problems) > n_before:

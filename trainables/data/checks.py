@@ -42,6 +42,7 @@ _MIN_VAL_REGIONS = 6
 _LOOK_SIDE_PX = 256
 _STAINED_OD, _COLORED_OD, _GREEN_SLACK_OD = 0.1, 0.08, 0.05
 _FLAT_OD, _MIN_FLAT_PIXELS = 0.02, 1000  # JPEG noise on one color; a few pixels may well share one
+_BLOCK_PX = 2**22
 _MIN_STAINED, _MIN_COLORED, _MIN_PINK = 0.05, 0.02, 0.75
 
 
@@ -106,7 +107,7 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
         palette, turns[1] = read_palette(data), read_orientation(data)
     if image is not None and mask is not None:
         findings += _check_sizes(region, (image.shape[:2], mask.shape), turns)
-    pixels = np.zeros(256, np.int64) if mask is None else np.bincount(mask.ravel(), minlength=256)
+    pixels = np.zeros(256, np.int64) if mask is None else _count_ids(mask)
     palette = {one: color for one, color in palette.items() if pixels[one]}
     if mask is not None and has_classes:
         id_findings = _check_ids(region, regions, pixels)
@@ -114,9 +115,8 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
             warnings += _find_edge_ids(region, mask, pixels)
             id_findings = _find_unknown_ids(region, regions, mask, pixels)
         findings += (add_palette_hint(finding, palette) for finding in id_findings)
-    counts = pixels.astype(np.int64, copy=False)
     digests = (sha256[0], sha256[1])
-    return DecodedRegion(region, image, mask, digests, counts, palette, tuple(findings), tuple(warnings), scale)
+    return DecodedRegion(region, image, mask, digests, pixels, palette, tuple(findings), tuple(warnings), scale)
 
 
 def examine_regions(
@@ -176,6 +176,14 @@ def shows_objects(mask: IdMask) -> bool:
     ids = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:]) + 1
     is_numbered = len(ids) > 1 and int(ids[-1]) == len(ids)
     return is_numbered and all(cv2.connectedComponents((mask == one).astype(np.uint8))[0] == 2 for one in ids)
+
+
+def _count_ids(ids: np.ndarray) -> IdCounts:
+    """Counts pixels by id, block by block: NumPy makes eight bytes of each."""
+    flat, counts = ids.ravel(), np.zeros(256, np.int64)
+    for start in range(0, flat.size, _BLOCK_PX):
+        counts += np.bincount(flat[start : start + _BLOCK_PX], minlength=256)
+    return counts
 
 
 def _check_sizes(region: Region, sizes: tuple[tuple[int, ...], tuple[int, ...]], turns: list[int]) -> list[Finding]:
@@ -252,7 +260,7 @@ def _find_edge_ids(region: Region, mask: IdMask, pixels: IdCounts) -> list[Findi
     """Finds ids that only line the edges of others, as interpolation and lossy compression leave them."""
     square = np.ones((3, 3), np.uint8)
     inner = mask[cv2.erode(mask, square) == cv2.dilate(mask, square)]
-    edges = np.flatnonzero((pixels > 0) & (np.bincount(inner, minlength=256) == 0))
+    edges = np.flatnonzero((pixels > 0) & (_count_ids(inner) == 0))
     if len(edges) < _MIN_EDGE_IDS or not inner.size:
         return []
     what = f"ids {list_some(edges.tolist(), 12)} form only lines and specks, as in a blurred (JPEG, resized) mask"
