@@ -15,7 +15,7 @@ from trainables.protocol.background import BACKGROUND_ID, name_background, split
 from trainables.protocol.components import BoolMask, Component, fill_boxes, keep_largest_component, unite
 from trainables.protocol.overlap import Overlap, count_overlap
 from trainables.protocol.prompts import Prompt, draw_prompt, find_negative_room
-from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_valid, resize_mask
+from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_tiles, find_valid, resize_mask
 from trainables.tiles.grid import Tile, Window, take_whole
 
 
@@ -145,10 +145,8 @@ class EvaluationSet:
     def _find_window(self, index: int, tile: Tile) -> Window | None:
         return None if tile.window == take_whole(self.size(index)).window else tile.window
 
-    def cut(self, size: tuple[int, int], index: int) -> list[Tile]:
-        """Returns the tiles of a region of a scored height and width: without tiles itself."""
-        tiles = self.protocol.tiles
-        return tiles.cut(size, self.store.scales[index].um_per_px) if tiles else [take_whole(size)]
+    def _find_tiles(self, index: int) -> list[Tile]:
+        return find_tiles(self.size(index), self.store.scales[index].um_per_px, self.protocol)
 
     def join(self, plan: RegionPlan, answers: Iterator[list[BoolMask]]) -> list[BoolMask]:
         """Returns a region's masks, one for each pair, from its tiles' next answers: each fills its core."""
@@ -165,14 +163,14 @@ class EvaluationSet:
         """Plans a region without prompts; tiles in which no pixel counts are left out."""
         mask, every = self.mask(index), tuple(range(len(pairs)))
         valid = find_valid(mask, self.store.ignore_ids, self.protocol)
-        tiles = self.cut((mask.shape[0], mask.shape[1]), index)
+        tiles = self._find_tiles(index)
         seen = [tile for tile in tiles if valid is None or len(tiles) == 1 or valid[tile.core.slices].any()]
         return RegionPlan(index, pairs, tuple(TilePlan(tile, every, ()) for tile in seen))
 
     def _plan_region(self, index: int) -> RegionPlan:
         """Plans a region with prompts; of several tiles those without an object are left out."""
         mask, side = self.mask(index), self.store.image_size
-        tiles = self.cut((mask.shape[0], mask.shape[1]), index)
+        tiles = self._find_tiles(index)
         shown = [(tile, self._plan_tile(index, mask, tile, is_whole=len(tiles) == 1)) for tile in tiles]
         prompted = [one for one in self.store.classes if any(one in found and found[one].prompts for _, found in shown)]
         pairs = []

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from trainables.data.store import RegionStore
 from trainables.errors import Finding, list_some
-from trainables.protocol.spec import Protocol, find_components, find_scored_size, resize_mask
-from trainables.tiles.grid import take_whole
+from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_tiles, resize_mask
 
 # For each pixel that a component needs; a class with more has a component, so that no mask has to be read.
 _PLENTY = 64
@@ -21,7 +20,7 @@ def find_scored(store: RegionStore, protocol: Protocol) -> set[str]:
 def _shows_object(store: RegionStore, index: int, protocol: Protocol) -> bool:
     size, pixels = store.size(index), store.class_pixels[index]
     scored = find_scored_size(size, protocol)
-    tiles = protocol.tiles.cut(scored, store.scales[index].um_per_px) if protocol.tiles else [take_whole(scored)]
+    tiles = find_tiles(scored, store.scales[index].um_per_px, protocol)
     share = math.prod(scored) / math.prod(size) / len(tiles)
     if pixels.max() * share >= _PLENTY * protocol.min_component_px:
         return True

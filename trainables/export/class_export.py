@@ -13,6 +13,7 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.context import ADAPTER_FOLDER, TrialContext
+from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, Finding
 from trainables.evaluation.candidates import open_regions
 from trainables.evaluation.evaluator import evaluate
@@ -30,6 +31,7 @@ from trainables.model.device import pick_device
 from trainables.model.weights import load_strictly, read_weights
 from trainables.protocol.background import name_background, pick_background_id
 from trainables.protocol.scores import Scores
+from trainables.protocol.spec import find_tiles
 
 CLASS_EXPORT_FILE = "class_prompts.json"
 # Sides of a tile: smaller tiles would take days for a slide, larger ones would fill the memory.
@@ -101,11 +103,10 @@ def _explain_missing(folder: Path) -> Finding:
 
 def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) -> None:
     """Writes ``class_prompts.safetensors`` and ``class_prompts.json`` next to the files of ``write_merged``."""
-    regions = open_regions(context, context.train)
-    store = regions.store
+    store = RegionStore.open(Path(context.store_folder))
     save_class_prompts(load_class_prompts(checkpoint), folder)
-    indices = [store.index(name) for name in context.train]
-    sizes = [regions.cut(store.size(index), index)[0].window.size for index in indices]
+    seen = [(store.size(i), store.scales[i].um_per_px) for i in map(store.index, context.train)]
+    sizes = [find_tiles(size, um_per_px, context.protocol)[0].window.size for size, um_per_px in seen]
     height, width = np.clip(np.median(sizes, axis=0).round().astype(int), MIN_TILE_PX, MAX_TILE_PX).tolist()
     names = {**store.classes, pick_background_id(store.classes): name_background(store.classes)}
     ClassExport(context.model, names, (height, width)).write(folder)

@@ -53,8 +53,7 @@ class WindowSampler:
 
     def _draw_around_class(self, rng: np.random.Generator) -> tuple[int, Window]:
         by_region = self._shown[rng.integers(len(self._shown))]
-        region = by_region[rng.integers(len(by_region))][0]
-        places = dict(by_region)[region]
+        region, places = by_region[rng.integers(len(by_region))]
         pixel = divmod(int(places[rng.integers(len(places))]), self.sizes[region][1])
         sides = self._draw_size(region, rng)
         starts = []

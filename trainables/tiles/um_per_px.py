@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from trainables.errors import count_things
+
 # Beyond these a tag is a printer's or a screen's: 72 dpi would be 353 um a pixel.
 MIN_UM, MAX_UM = 0.02, 20.0
 _NAME = re.compile(r"(?:^|[^a-z])mpp[-_=]?(\d*\.\d+|\d+)", re.IGNORECASE)  # MPP-0.2500 in names of TCGA regions
@@ -42,5 +44,6 @@ def describe_scales(scales: Sequence[Scale]) -> str:
         return ""
     sizes, sources = sorted({one.um_per_px for one in known}), Counter(one.source for one in known)
     span = f"{sizes[0]:g}" if len(sizes) == 1 else f"{sizes[0]:g} to {sizes[-1]:g}"
-    unknown = f"; unknown for {len(scales) - len(known)} regions" * (len(known) < len(scales))
+    n_unknown = len(scales) - len(known)
+    unknown = f"; unknown for {count_things(n_unknown, 'region')}" * bool(n_unknown)
     return f"{span} um a pixel (from {', '.join(sources)}){unknown}"

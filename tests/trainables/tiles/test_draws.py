@@ -7,7 +7,7 @@ from trainables.tiles.grid import Window
 
 SIZES, SIDES = [(400, 300), (100, 100), (60, 500)], [100, 100, 100]
 NONE = np.zeros(0, np.int32)
-RARE = np.array([7 * 300 + 5, 390 * 300 + 299], np.int32)  # two pixels of the first region
+RARE = np.array([7 * 300 + 5, 200 * 300 + 150], np.int32)  # two pixels of the first region
 PLACES = [[RARE, NONE, NONE], [NONE, NONE, NONE], [NONE, np.array([50], np.int32), NONE]]
 
 

@@ -31,5 +31,5 @@ def test_scales_in_words() -> None:
     named, tagged = Scale(0.25, "file names"), Scale(0.5, "resolution tags")
     assert describe_scales([Scale()]) == ""
     assert describe_scales([named, named]) == "0.25 um a pixel (from file names)"
-    words = "0.25 to 0.5 um a pixel (from file names, resolution tags); unknown for 1 regions"
+    words = "0.25 to 0.5 um a pixel (from file names, resolution tags); unknown for 1 region"
     assert describe_scales([named, tagged, Scale()]) == words
