@@ -16,7 +16,7 @@ from trainables.protocol.components import BoolMask, Component, fill_boxes, keep
 from trainables.protocol.overlap import Overlap, count_overlap
 from trainables.protocol.prompts import Prompt, draw_prompt, find_negative_room
 from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_tiles, find_valid, resize_mask
-from trainables.tiles.grid import Tile, Window, take_whole
+from trainables.tiles.grid import Tile, Window, take_region
 
 
 class ObjectPlan(NamedTuple):
@@ -143,7 +143,7 @@ class EvaluationSet:
         return self.store.mask_resized(index, self._find_window(index, tile))
 
     def _find_window(self, index: int, tile: Tile) -> Window | None:
-        return None if tile.window == take_whole(self.size(index)).window else tile.window
+        return None if tile.window == take_region(self.size(index)).window else tile.window
 
     def _find_tiles(self, index: int) -> list[Tile]:
         return find_tiles(self.size(index), self.store.scales[index].um_per_px, self.protocol)
@@ -151,7 +151,7 @@ class EvaluationSet:
     def join(self, plan: RegionPlan, answers: Iterator[list[BoolMask]]) -> list[BoolMask]:
         """Returns a region's masks, one for each pair, from its tiles' next answers: each fills its core."""
         size = self.size(plan.index)
-        if [part.tile for part in plan.tiles] == [take_whole(size)]:
+        if [part.tile for part in plan.tiles] == [take_region(size)]:
             return next(answers)
         joined = np.zeros((len(plan.pairs), *size), bool)
         for part, masks in zip(plan.tiles, answers, strict=False):

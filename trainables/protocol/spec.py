@@ -15,7 +15,7 @@ from trainables.errors import TrainablesError
 from trainables.protocol.components import BoolMask, Component, keep_largest_component, list_components, take_whole
 from trainables.protocol.prompts import PROMPT_KINDS, PromptSpec
 from trainables.protocol.tta import IDENTITY, VIEWS
-from trainables.tiles.grid import Tile, Tiles, take_whole
+from trainables.tiles.grid import Tile, Tiles, take_region
 
 # At smaller sizes regions lose whole classes, and a closing of 7 px joins distant components.
 MIN_SCORE_PX = 16
@@ -202,7 +202,7 @@ def find_scored_size(size: tuple[int, int], protocol: Protocol) -> tuple[int, in
 
 def find_tiles(size: tuple[int, int], um_per_px: float, protocol: Protocol) -> list[Tile]:
     """Returns what a model sees of a region of a scored height and width: its tiles, or without tiles itself."""
-    return protocol.tiles.cut(size, um_per_px) if protocol.tiles else [take_whole(size)]
+    return protocol.tiles.cut(size, um_per_px) if protocol.tiles else [take_region(size)]
 
 
 def resize_mask(mask: UInt8[np.ndarray, "h w"], protocol: Protocol) -> UInt8[np.ndarray, "scored_h scored_w"]:

@@ -104,7 +104,7 @@ class Tiles:
         """
         side = self.find_side(um_per_px)
         if is_of_size(size, side):
-            return [take_whole(size)]
+            return [take_region(size)]
         rows, columns = (_place(length, side, self.overlap) for length in size)
         return [
             Tile(Window(top, left, side, side), Window(y, x, height, width))
@@ -118,7 +118,7 @@ def is_of_size(size: tuple[int, int], side: int) -> bool:
     return all(side / SAME_SCALE <= length <= side * SAME_SCALE for length in size)
 
 
-def take_whole(size: tuple[int, int]) -> Tile:
+def take_region(size: tuple[int, int]) -> Tile:
     """Returns a region of a height and width as one tile."""
     window = Window(0, 0, *size)
     return Tile(window, window)

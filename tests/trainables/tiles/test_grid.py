@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainables.tiles.grid import Tile, Tiles, Window, cut_window, take_whole
+from trainables.tiles.grid import Tile, Tiles, Window, cut_window, take_region
 
 SIZES = [(100, 260), (64, 64), (1000, 1), (30, 400), (97, 101), (20, 20), (129, 65)]
 
@@ -34,7 +34,7 @@ def test_neighbors_share_at_least_the_overlap_and_reach_both_edges(size: tuple[i
     ("size", "is_whole"), [((64, 64), True), ((96, 43), True), ((97, 64), False), ((42, 64), False)]
 )
 def test_regions_of_about_a_tiles_size_are_one_tile(size: tuple[int, int], is_whole: bool) -> None:
-    assert (Tiles(64).cut(size, um_per_px=0) == [take_whole(size)]) is is_whole
+    assert (Tiles(64).cut(size, um_per_px=0) == [take_region(size)]) is is_whole
 
 
 def test_a_side_is_meant_at_its_scale() -> None:
