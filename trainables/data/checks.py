@@ -26,6 +26,7 @@ from trainables.data.palettes import add_palette_hint, find_palette_clashes
 from trainables.data.regions import Region, RegionSet
 from trainables.data.splits import Split
 from trainables.errors import Finding, collect_findings, count_things, list_some
+from trainables.files.progress import follow
 from trainables.tiles.um_per_px import Scale
 
 IdCounts = Int64[np.ndarray, "256"]
@@ -130,7 +131,7 @@ def examine_regions(
     warnings: list[Finding] = []
     presence: dict[str, frozenset[int]] = {}
     palettes: list[tuple[str, Palette]] = []
-    for region in regions.regions:
+    for region in follow(regions.regions, len(regions.regions), "regions decoded"):
         decoded = decode_region(region, regions, has_classes)
         findings += decoded.findings
         warnings += decoded.warnings
