@@ -203,7 +203,7 @@ def test_scales_are_kept_with_their_source(write_regions: Callable[..., RegionSe
     write_regions(root, masks, text="classes: {1: a}")
     for name, dpi in (("c.png", 25_400 / 2), ("d.png", 96)):  # 2 um a pixel, and a screen's
         with Image.open(root / "images" / name) as picture:
-            picture.save(root / "images" / name, dpi=(dpi, dpi))
+            picture.copy().save(root / "images" / name, dpi=(dpi, dpi))
     plain = RegionStore.build(read_regions(root), 8, tmp_path / "cache")
     assert plain.scales == ((0, ""), (0.5, "file names"), (pytest.approx(2, rel=1e-4), "resolution tags"), (0, ""))
     (root / "dataset.yaml").write_text("classes: {1: a}\num_per_px: {a.png: 0.25, c.png: 1}")

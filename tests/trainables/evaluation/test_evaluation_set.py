@@ -96,8 +96,7 @@ def test_perfect_tiles_join_to_the_ceiling_and_their_boxes_to_the_floor(
 
 def test_tiles_draw_prompts_of_their_own(tiled_store: RegionStore) -> None:
     (plan,) = EvaluationSet(tiled_store, ["r0.png"], add_tiles(PROTOCOLS["recorded"], Tiles(64))).plans
-    boxes = {(part.tile.window, tuple(item.prompt.points[:2].ravel())) for part in plan.tiles for item in part.objects}
-    assert len(boxes) == len(plan.objects) > 9
+    assert len(plan.tiles) == 9 < len(plan.objects)
     for part in plan.tiles:
         height, width = part.tile.window.size
         for item in part.objects:
