@@ -41,7 +41,7 @@ def test_a_side_is_meant_at_its_scale() -> None:
     tiles = Tiles(64, um_per_px=0.5)
     assert (tiles.find_side(0.25), tiles.find_side(0.5), tiles.find_side(1)) == (128, 64, 32)
     assert Tiles(64).find_side(0.25) == 64
-    assert len(tiles.cut((256, 256), 0.25)) == 9 and len(tiles.cut((256, 256), 0.5)) == 36
+    assert len(tiles.cut((256, 256), 0.25)) == 9 and len(tiles.cut((256, 256), 0.5)) == 25
 
 
 def test_a_window_beyond_its_region_shows_the_mirror_image() -> None:
