@@ -28,6 +28,7 @@ GIVEN = {
     "--pathology-weights": ("a=b", ("a=b",)),
     "--warm-start": ("a", ("a",)),
     "--protocol": ("box", "box"),
+    "--tiles": ("512,0.5", "512,0.5"),
     "--clip-weights": ("c.pt", "c.pt"),
     "--clip-model": ("ViT-B-32", "ViT-B-32"),
     "--prompt-texts": ("t.yaml", "t.yaml"),
