@@ -53,7 +53,7 @@ class Standing:
         """Returns index and seed of the trainings to be begun now, by urgency; some of them may have been begun.
 
         First those that the next comparison needs, a seed each, or more where there are slots for more. Where all of
-        them have been begun, a free slot trains the one that leads: it gets all of its seeds anyway.
+        them have been begun, a free slot trains the one that leads, which most likely gets all of its seeds.
         """
         n_ahead = max(1, slots // len(self.racing)) if self.racing else 0
         possible, needed = list(self.list_possible()), self.seeds[: self.n_compared + n_ahead]
