@@ -117,11 +117,13 @@ class TuneRun:
                 verbose=0,
             ),
         )
+        started = time.time()
         try:
             tuner.fit()
         finally:
             self._screen.close()
             self.settle()
+        session.slot_time.add(self.folder, session.resources.concurrent, since=started)
         session.checkpoints.fetch(self.folder.name)
 
     def show_end(self) -> None:
