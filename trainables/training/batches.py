@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from trainables.augmentation.augmenter import Augmenter
 from trainables.data.store import RegionStore
 from trainables.protocol.background import split_classes
 from trainables.protocol.components import BoolMask, Component
@@ -30,7 +28,9 @@ from trainables.protocol.prompts import (
 )
 from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_valid
 from trainables.recipe import Recipe
-from trainables.training.augment import Augmenter
+
+# An epoch, from 0, and a region's index in the store.
+Key = tuple[int, int]
 
 # Prompts of the recorded fine-tunes v2 and v3, read as: negative points with both kinds.
 HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
@@ -84,37 +84,21 @@ class Sample:
     class_index: tuple[int, ...]
 
 
-@dataclass(frozen=True)
 class TrainingRegions(Dataset[Sample]):
-    """The training regions of one epoch; what is drawn depends on seed, epoch (from 0) and region alone.
+    """Regions as a trial trains on them; what is drawn depends on seed, epoch (from 0) and region alone.
 
-    So an epoch is the same however many workers load it, and after a resume. The protocol says how regions are
-    prompted and which pixels count; the recipe has augmentation, prompts and batch size.
+    The protocol says how regions are prompted and which pixels count; the recipe has augmentation, prompts and batch
+    size.
     """
 
-    store: RegionStore
-    names: Sequence[str]
-    protocol: Protocol
-    recipe: Recipe
-    seed: int
-    epoch: int
+    def __init__(self, store: RegionStore, protocol: Protocol, recipe: Recipe, seed: int) -> None:
+        self.store, self.protocol, self.recipe, self.seed = store, protocol, recipe, seed
+        # It imports albumentations: processes that are forked later need not.
+        self.augmenter = Augmenter(recipe.augment)
 
-    @cached_property
-    def indices(self) -> list[int]:
-        """Positions of the regions in the store."""
-        return [self.store.index(name) for name in self.names]
-
-    @cached_property
-    def augmenter(self) -> Augmenter:
-        """Serves this process."""
-        return Augmenter(self.recipe.augment)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, position: int) -> Sample:
-        index = self.indices[position]
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
         image = (self.store.image(index).transpose(1, 2, 0) * 255).round().astype(np.uint8)
         image, mask = self.augmenter(image, self.store.mask_resized(index), int(rng.integers(2**31)))
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
@@ -190,36 +174,3 @@ def collate_samples(samples: Sequence[Sample]) -> Batch | None:
         torch.tensor([order for sample in samples for order in sample.class_index]),
         torch.stack([samples[position].valid for position in index]),
     )
-
-
-def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = Path("/dev/shm")) -> bool:
-    """Returns whether shared memory holds the loaders' batches, two for each loader.
-
-    Containers often have 64 MB, and SIGBUS ends a process that writes more. Each of an image's masks takes a
-    sixteenth of its pixels.
-    """
-    if not n_workers or not folder.is_dir():
-        return True
-    recipe, image = regions.recipe, regions.store.image(regions.indices[0])
-    n_masks = 2 * (len(regions.store.classes) + 1 if recipe.class_prompts.tokens else recipe.prompts.max_objects)
-    n_bytes = recipe.optim.batch_size * 4 * image.size * (1 + n_masks / (3 * 16))
-    return shutil.disk_usage(folder).free > 2 * n_workers * n_bytes
-
-
-def iterate_batches(regions: TrainingRegions, n_workers: int, pin_memory: bool) -> Iterator[Batch]:
-    """Yields the epoch's batches in an order drawn from seed and epoch; every region comes once.
-
-    ``n_workers`` processes decode and augment ahead if shared memory holds their batches, else this process does.
-    Pinned batches are copied to page-locked memory, which a GPU reads faster.
-    """
-    generator = torch.Generator().manual_seed(regions.seed * 1_000_003 + regions.epoch)
-    loader = DataLoader(
-        regions,
-        batch_size=regions.recipe.optim.batch_size,
-        shuffle=True,
-        generator=generator,
-        num_workers=n_workers if fits_shared_memory(regions, n_workers) else 0,
-        collate_fn=collate_samples,
-        pin_memory=pin_memory,
-    )
-    yield from (batch for batch in loader if batch is not None)
