@@ -1,41 +1,24 @@
-"""Whether training waits for its data: pairs of figures, each pair in one run and interleaved, as ratios.
+"""What augmenting a region costs: albumentations' own transforms against ours, interleaved in one run.
 
 python -m benchmarks.loading
 
-- An epoch of nano on the demo with every augmentation on and one loader, against the bare loop over the same batches
-  in memory, after a validation as in a search; and the share of the epoch in which training waited.
-- The CPU time of loading an epoch in the process that trains, as a share of the bare loop's.
-- The CPU time of augmenting one region of 1024 px, albumentations' own transforms against ours, by kind.
-
-A ratio is given as the median over the repeats, with the least and the greatest. Other work on the machine widens the
-spread of the first pair; CPU time is hardly touched.
+The ratio of CPU times for one region of 1024 px on one core, by kind: the median over the repeats, with the least and
+the greatest. Other work on the machine hardly touches it.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from trainables.augmentation.augmenter import ELASTIC_SIGMA, ELASTIC_SPREAD, Augmenter, seed_steps
-from trainables.context import TrialContext
-from trainables.data.regions import read_regions
-from trainables.data.splits import Fold
-from trainables.data.store import RegionStore
-from trainables.demo.tissue import make_region, write_demo
-from trainables.evaluation.evaluation_set import EvaluationSet
-from trainables.model.weights import load_model
-from trainables.protocol.spec import PROTOCOLS
-from trainables.recipe import AugmentRecipe, Recipe
-from trainables.training.engine import train_epoch
-from trainables.training.fine_tune import FineTune
+from trainables.demo.tissue import make_region
+from trainables.recipe import AugmentRecipe
 
 KINDS = ("stain", "elastic", "all")
 STRENGTH = 0.5  # as far as lora.yaml goes
@@ -47,18 +30,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="pairs of each kind (default: 5)")
     repeats: int = parser.parse_args().repeats
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     print(f"augmenting one region of {SIDE_PX} px on one core, strength {STRENGTH:g}: albumentations' own / ours")
     for kind in KINDS:
         pairs = compare_augmentation(kind, repeats)
         ratios, ours_ms = [theirs / ours for theirs, ours in pairs], [1e3 * ours for _, ours in pairs]
         print(f"  {kind:8} {describe(ratios)}  ({np.median(ours_ms):.0f} ms)", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        figures = compare_epochs(Path(folder), repeats)
-    print("an epoch of nano on the demo, every augmentation on")
-    for name, values in figures.items():
-        print(f"  {name:46} {describe(values)}")
 
 
 def describe(values: Sequence[float]) -> str:
@@ -114,54 +91,6 @@ def count_cpu(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
-
-
-def compare_epochs(folder: Path, repeats: int) -> dict[str, list[float]]:
-    """Returns the figures of the epochs, a value a repeat."""
-    write_demo(folder / "demo")
-    store = RegionStore.build(read_regions(folder / "demo"), 256, folder / "cache")
-    names = store.names
-    protocol = PROTOCOLS["recorded"]
-    context = TrialContext(
-        model="nano",
-        checkpoint=None,
-        store_folder=str(store.folder),
-        train=names[:-4],
-        val=names[-4:],
-        protocol=protocol,
-        max_epochs=3 * repeats,  # of training, in memory and loaded
-        seed=0,
-        fixed={},
-        n_workers=1,
-    )
-    recipe = Recipe.from_flat({"augment.kind": "all", "augment.strength": STRENGTH})
-    base = load_model("nano", None).state_dict()
-    fit = FineTune(context, Fold(context.train, context.val), base, recipe, torch.device("cpu"))
-    here = FineTune(
-        TrialContext(**{**vars(context), "n_workers": 0}), fit.fold, base, recipe, torch.device("cpu")
-    ).loader
-    val_set = EvaluationSet(store, context.val, protocol, context.train)
-    fit.train_epoch(0)  # so that nothing is done for the first time
-    figures: dict[str, list[float]] = {}
-    for epoch in range(1, repeats + 1):
-        start = time.process_time()
-        batches = list(here.load(epoch, context.train))
-        loading_s = time.process_time() - start
-        start, cpu_start = time.perf_counter(), time.process_time()
-        train_epoch(fit.state, batches)
-        bare_s, bare_cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
-        fit.loader.begin(epoch, context.train)
-        fit.validate(val_set)
-        start = time.perf_counter()
-        report = fit.train_epoch(epoch)
-        values = {
-            "epoch with one loader / bare loop": (time.perf_counter() - start) / bare_s,
-            "data_wait_fraction with one loader": report.data_wait_fraction,
-            "loading in the same process / bare loop, CPU": loading_s / bare_cpu_s,
-        }
-        for name, value in values.items():
-            figures.setdefault(name, []).append(value)
-    return figures
 
 
 if __name__ == "__main__":
