@@ -122,7 +122,7 @@ def _plot(bench: "Bench", found: Found, n_trials: int, path: Path) -> None:
 
     slots = bench.given.slots
     figure, panels = plt.subplots(
-        1, len(slots), figsize=(4.6 * len(slots), 4.4), sharey=True, squeeze=False, layout="constrained"
+        1, len(slots), figsize=(4.6 * len(slots) + 1.8, 4.4), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, n_slots in zip(panels[0], slots, strict=True):
         for number, name in enumerate(bench.rules):
@@ -138,6 +138,6 @@ def _plot(bench: "Bench", found: Found, n_trials: int, path: Path) -> None:
         axes.set(xlabel="epochs spent", xscale="log", title=f"{n_trials} trials, {n_slots} at once")
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("regret: test Dice below the table's best")
-    panels[0][-1].legend(fontsize="small")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), fontsize="small", loc="outside right center")
     figure.savefig(path, dpi=110)
     plt.close(figure)

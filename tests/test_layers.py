@@ -25,7 +25,7 @@ ROOMS = """
     trainables.evaluation
     trainables.context
     trainables.adapters
-    trainables.data trainables.model trainables.protocol
+    trainables.augmentation trainables.data trainables.model trainables.protocol
     trainables.tiles
     trainables.files trainables.recipe
     trainables.errors

@@ -31,7 +31,8 @@ from trainables.model.weights import load_model
 from trainables.protocol.scores import Scores, flatten_scores, join_scores
 from trainables.recipe import Recipe
 from trainables.training.engine import DivergedError, EpochReport
-from trainables.training.fine_tune import FineTune
+from trainables.training.fine_tune import FineTune, make_loader
+from trainables.training.loader import BatchLoader
 
 
 class SAM2Trainable(tune.Trainable):
@@ -71,10 +72,14 @@ class SAM2Trainable(tune.Trainable):
         own = dataclasses.replace(context, seed=int(config.get(SEED_KEY, context.seed)))
         self.val_scores: Scores | None = None
         self.best_value, self.best_epoch = -math.inf, 0  # of what patience watches; epochs count from 1
-        self.fits: list[FineTune] = []  # frees the last trial's models before the next ones are built
+        # Ends the last trial's loaders and frees its models before the next ones are built.
+        self.fits: list[FineTune] = []
+        self.loader: BatchLoader | None = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.fits = [FineTune(own, fold, self.base_state, self.recipe, self.device) for fold in context.list_folds()]
+        self.loader = make_loader(own, self.recipe, self.device)
+        arguments = self.base_state, self.recipe, self.device, self.loader
+        self.fits = [FineTune(own, fold, *arguments) for fold in context.list_folds()]
 
     def step(self) -> dict[str, Any]:
         """Trains one epoch on each fold and validates; returns the epoch's metrics.
@@ -87,6 +92,8 @@ class SAM2Trainable(tune.Trainable):
         except DivergedError as error:
             return {**self._name_nothing(), FAILURE: str(error), DIVERGED: True, "done": True}
         trained = time.perf_counter()
+        if self.loader is not None and self.iteration + 1 < self.context.max_epochs:
+            self.loader.begin(self.iteration + 1, self.fits[0].fold.train)  # during the validation
         pairs = zip(self.fits, self.val_sets, strict=True)
         found = [fit.validate(val_set) for fit, val_set in pairs if val_set is not None]
         self.val_scores = join_scores([scores for scores, _ in found]) if found else None
@@ -153,10 +160,10 @@ class SAM2Trainable(tune.Trainable):
 
 
 def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
-    """Names an epoch's figures for logs: ``train_loss``, ``train_loss/<part>``, ``lr``, ``images_per_s``.
+    """Names an epoch's figures for logs: ``train_loss``, ``train_loss/<part>``, ``lr``, and those of its speed.
 
     If batches did not fit the GPU, also ``regions_per_pass``: how many regions went through at once. Losses and speeds
-    are averaged over the folds.
+    are averaged over the folds; the memory is that of the largest.
     """
     figures = {
         "train_loss" if part == "total" else f"train_loss/{part}": float(
@@ -165,7 +172,9 @@ def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
         for part in reports[0].losses
     }
     figures["lr"] = reports[0].lr
-    figures["images_per_s"] = float(np.mean([report.images_per_s for report in reports]))
+    for name in ("images_per_s", "data_wait_fraction"):
+        figures[name] = float(np.mean([getattr(report, name) for report in reports]))
+    figures["peak_memory_mb"] = max(report.peak_memory_mb for report in reports)
     if parts := [report.regions_per_pass for report in reports if report.regions_per_pass]:
         figures["regions_per_pass"] = float(min(parts))
     return figures

@@ -63,6 +63,7 @@ _ATTRIBUTES = {
     "zeroshot_objective_value": "bar.objective_value",
     "soup": "chosen.soup",
     "soup_members": "chosen.soup_members",
+    "arithmetic_share": "arithmetic_share",
 }
 
 
@@ -115,6 +116,8 @@ class Summary:
         search_val_dice: Best validation Dice of the search's trials: of many, so optimistic.
         chosen: The model that was scored on test and exported.
         wall_seconds: Of the process that came to the search's end, without earlier ones before a resume.
+        arithmetic_share: Share of the time of the slots for trials that was training and validation, in [0, 1], in the
+            same process; None if it trained nothing.
         bar_recorded_comparable: Whether the test figures are of the recorded bar's data, model and protocol.
         bar_recorded: The recorded Dice on the BCSS test set.
         objective: What was optimized, one figure or two; the verdict is one of Dice in any case.
@@ -138,6 +141,7 @@ class Summary:
     naming: dict[str, float] = field(default_factory=dict)
     export: str = ""
     export_val_dice: float | None = None
+    arithmetic_share: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what ``summary.json`` holds, in its order."""
@@ -227,7 +231,18 @@ class Summary:
             if self.bar_recorded_comparable
             else f"  the recorded bar {self.bar_recorded} was measured elsewhere: SAM2.1 Hiera-L on the BCSS test set"
         )
+        if time_spent := self.describe_time():
+            lines.append(f"  {time_spent}")
         return [*lines, *(f"  CAVEAT: {caveat}" for caveat in origin.caveats)]
+
+    def describe_time(self) -> str:
+        """Returns how much of the time of the slots was arithmetic; empty where that is not known."""
+        if self.arithmetic_share is None:
+            return ""
+        return (
+            f"training and validation took {self.arithmetic_share:.0%} of the time of the slots; starts, loading, "
+            "saving and empty slots took the rest"
+        )
 
     def describe_choice(self) -> list[str]:
         """Returns what was optimized, where that is not the Dice, and which model was scored on test and exported."""

@@ -15,17 +15,17 @@ import numpy as np
 
 from search.cluster.workers import call_with_resources, map_with_resources
 from search.errors import SearchError
-from search.judging.race import mark_hopeless
 from search.run_folder.chosen import Chosen, describe_training
 from search.run_folder.contenders import GREEDY, SEEDS, SINGLE, Contender, choose_contender, choose_scale
 from search.run_folder.finalists import Finalist, SeedRun, choose_finalist, write_finalists
 from search.run_folder.layout import CHOSEN_FILE, SOUPS_FOLDER
-from search.run_folder.trial_folder import ListedTrial, is_same_training, list_checkpoint_folders, read_best_epoch
+from search.run_folder.trial_folder import is_same_training, list_checkpoint_folders
 from search.space.objective import DICE, Objective
 from search.stages.session import Session
 from search.stages.trials import run_listed
 from search.study.ranking import RankedTrial, read_chosen
 from search.study.trial_attributes import FROM_TRIAL
+from search.tuning.seed_race import SeedRace
 from trainables.adapters.interpolation import SCALES
 from trainables.context import SEED_KEY
 from trainables.evaluation.candidates import score_scales
@@ -35,7 +35,6 @@ from trainables.protocol.scores import Scores, flatten_scores, join_scores
 
 CONFIRMATION = "confirmation"
 REFIT = "refit"
-_DICE = Objective()
 
 
 def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> Chosen:
@@ -76,8 +75,7 @@ def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) 
         f"confirming the best {len(finalists)} configurations with {'up to ' * races}{len(seeds)} new seeds each "
         f"({', '.join(map(str, seeds))}) ..."
     )
-    found = _race(session, finalists, seeds, zeroshot)
-    confirmed = [found[each.trial_id] for each in finalists]
+    confirmed = _race(session, finalists, seeds, zeroshot)
     for finalist in confirmed:
         session.say(f"  {_describe(finalist, zeroshot.dice, plan.config.objective)}")
     n_spent, n_most = sum(len(finalist.runs) for finalist in confirmed), len(finalists) * len(seeds)
@@ -86,55 +84,24 @@ def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) 
     return confirmed
 
 
-def _race(
-    session: Session, ranked: Sequence[RankedTrial], seeds: Sequence[int], zeroshot: Scores
-) -> dict[str, Finalist]:
-    """Trains configurations with one seed after the other, until all seeds are used; who can no longer win leaves.
-
-    Each round has as many seeds as the machine trains at once anyway. What was trained before a stop is not trained
-    again, and as every round decides by the seeds that it has reached, the decisions are the same again.
-    """
-    objective, found, racing, n_done = session.plan.config.objective, dict[str, Finalist](), list(ranked), 0
-    while racing and n_done < len(seeds):
-        n_more = max(1, session.resources.concurrent // len(racing)) if len(racing) > 1 else len(seeds)
-        new, n_done = seeds[n_done : n_done + n_more], min(len(seeds), n_done + n_more)
-        configs = [{**each.params, SEED_KEY: seed, FROM_TRIAL: each.trial_id} for each in racing for seed in new]
-        trials = run_listed(session, zeroshot, configs, CONFIRMATION)
-        reached = [gather_finalist(each, seeds[:n_done], trials, objective) for each in racing]
-        for finalist in mark_hopeless(reached, len(seeds), objective.label):
-            found[finalist.trial_id] = finalist
-            if finalist.out:
-                session.say(f"  trial {finalist.trial_id} is {finalist.out}")
-        racing = [each for each in racing if found[each.trial_id].can_win]
-    again = [each for each in ranked if found[each.trial_id].out]
-    if not racing and again:
-        session.say("  all that were left failed with some seed: those that were out go on")
-        found |= _race(session, again, seeds, zeroshot)
-    return found
+def _race(session: Session, ranked: Sequence[RankedTrial], seeds: Sequence[int], zeroshot: Scores) -> list[Finalist]:
+    """Trains configurations with seeds as long as they can still win; what ended before a stop is not trained again."""
+    plan = session.plan
+    race = SeedRace(
+        [Finalist(each.trial_id, each.val_dice, each.params, (), each.value) for each in ranked],
+        seeds,
+        plan.config.objective,
+        session.resources.concurrent,
+        plan.folder / CONFIRMATION,
+        session.checkpoints,
+    )
+    run_listed(session, zeroshot, race.configs, CONFIRMATION, race=race)
+    return race.read_end()
 
 
 def list_seeds(seed: int, number: int) -> list[int]:
     """Returns the seeds of confirmations: those after the search's own, which chose the finalists."""
     return [(seed + 1 + index) % 2**32 for index in range(number)]
-
-
-def gather_finalist(
-    winner: RankedTrial, seeds: Sequence[int], trials: Sequence[ListedTrial], objective: Objective = _DICE
-) -> Finalist:
-    """Collects a finalist's trainings from the trials that ran."""
-    mine = {trial.config[SEED_KEY]: trial for trial in trials if trial.config.get(FROM_TRIAL) == winner.trial_id}
-    runs = tuple(_read_run(seed, mine.get(seed), objective) for seed in seeds)
-    return Finalist(winner.trial_id, winner.val_dice, winner.params, runs, winner.value)
-
-
-def _read_run(seed: int, trial: ListedTrial | None, objective: Objective) -> SeedRun:
-    if trial is None:
-        return SeedRun(seed, "", 0, float("nan"), "was not started")
-    best = read_best_epoch(trial.folder, objective.metric)
-    if trial.failure or best is None:
-        return SeedRun(seed, "", 0, float("nan"), trial.failure or "left no checkpoint")
-    value = None if objective.metric == DICE else best.value
-    return SeedRun(seed, str(best.path), best.epoch, best.val_dice, value=value)
 
 
 def _describe(finalist: Finalist, bar: float, objective: Objective) -> str:

@@ -143,6 +143,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
         bar_recorded_comparable=_is_recorded_setting(plan),
         objective=list(plan.config.objective.metrics),
         naming=naming,
+        arithmetic_share=session.slot_time.arithmetic_share,
     )
     summary.write(folder)
     _export(session)

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +22,7 @@ from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import discard_choice
 from search.run_folder.layout import LOCK_FILE, RECORD_FILE, describe_resume
 from search.run_folder.search_record import SearchRecord
+from search.run_folder.slot_time import SlotTime
 from search.space.config import find_space
 from search.stages.provenance import describe_environment
 from search.study.study_file import make_study_file
@@ -52,6 +53,7 @@ class Session:
     tags: dict[str, str]
     console: Console
     is_resumed: bool = False
+    slot_time: SlotTime = field(default_factory=SlotTime)
 
     @property
     def checkpoints(self) -> CheckpointStorage:

@@ -32,11 +32,13 @@ from search.study.trial_attributes import (
     RETRY_OF,
     find_origin,
     name_origin,
+    name_state,
     read_curve,
     read_imported,
     read_trials,
 )
 from search.tuning.scheduler import make_scheduler, replay_results
+from search.tuning.seed_race import SeedRace
 from search.tuning.trial_generator import ListSearcher
 from search.tuning.unfinished import UnfinishedTrial, list_decided, list_unfinished, list_unfinished_listed
 from trainables.context import PAIRS, TrialContext
@@ -81,6 +83,7 @@ def run_listed(
     kind: str,
     context: TrialContext | None = None,
     epochs: int | None = None,
+    race: SeedRace | None = None,
 ) -> list[ListedTrial]:
     """Trains known configurations to their end, none stopped early.
 
@@ -91,31 +94,38 @@ def run_listed(
         kind: Names the folder of these trials and their kind in MLflow: ``confirmation`` or ``refit``.
         context: What they train and validate on; None for what the search's own trials did.
         epochs: After how many they end; None for the search's number, which the schedule spans anyway.
+        race: Decides which of the configurations are trained; None for all, in their order.
 
     Returns:
-        One a configuration that was started, now or before a stop; those that ended before it are not trained again.
+        One a configuration that was started, now or before a stop; those that ended before it are not trained again,
+        those that it interrupted go on first.
     """
     epochs = epochs or session.plan.config.max_epochs
-    run = TuneRun(session, kind, len(configs), epochs, zeroshot)
+    run = TuneRun(session, kind, len(configs), epochs, zeroshot, race=race)
     if session.is_resumed:
         session.checkpoints.fetch(kind)
     unfinished = list_unfinished_listed(run.folder, epochs)
-    begun = read_listed(run.folder)
-    new = [config for config in configs if not any(is_same_training(config, each.config) for each in begun)]
-    going_on = {
-        trial_id: config
-        for trial_id, (_, config) in unfinished.items()
-        if any(is_same_training(config, each) for each in configs)
+    begun = {read_trial_id(each.folder): each for each in read_listed(run.folder)}
+    for trial_id in begun.keys() - unfinished.keys():
+        # A stop may have come between a trial's last checkpoint and its end in MLflow.
+        run.tracking.end_trial(trial_id, begun[trial_id].failure)
+    asked = {
+        trial_id: each
+        for trial_id, each in begun.items()
+        if any(is_same_training(config, each.config) for config in configs)
     }
-    for each in begun:  # a stop may have come between a trial's last checkpoint and its end in MLflow
-        if session.is_resumed and read_trial_id(each.folder) not in unfinished:
-            run.tracking.end_trial(read_trial_id(each.folder), each.failure)
-    if not new and not going_on:
-        run.settle()
-        return begun
-    searcher, first = ListSearcher(new, going_on), [unfinished[trial_id][0] for trial_id in going_on]
-    whole = dataclasses.replace(context or session.context, patience=0)
-    run.fit(SAM2Trainable, whole, searcher, len(new) + len(first), first)
+    new = [config for config in configs if not any(is_same_training(config, each.config) for each in asked.values())]
+    first = {trial_id: unfinished[trial_id] for trial_id in asked if trial_id in unfinished}
+    ended = asked.keys() - first.keys()
+    for trial_id in sorted(ended):
+        state = "failed" if asked[trial_id].failure else "complete"
+        run.progress.add_ended(trial_id, asked[trial_id].config, state, read_epochs(asked[trial_id].folder))
+    searcher = ListSearcher(new, {trial_id: config for trial_id, (_, config) in first.items()}, race, ended)
+    if first or searcher.find_next() is not None:
+        whole = dataclasses.replace(context or session.context, patience=0)
+        run.fit(SAM2Trainable, whole, searcher, len(first) + len(new), [trial for trial, _ in first.values()])
+    else:
+        run.show_end()
     return read_listed(run.folder)
 
 
@@ -171,7 +181,8 @@ def _report_past(run: TuneRun, past: Sequence[FrozenTrial], unfinished: Sequence
             run.tracking.end_trial(trial_id, str(trial.user_attrs.get(REASON, "")))
             if trial_id in retried:
                 continue  # its place in the table is that of the trial that tries it again
-            run.progress.add_ended(trial_id, trial, read_epochs(locate_trial(run.folder, trial_id)))
+            epochs = read_epochs(locate_trial(run.folder, trial_id))
+            run.progress.add_ended(trial_id, trial.params, name_state(trial), epochs)
 
 
 def _make_scheduler(

@@ -22,6 +22,7 @@ from search.tuning.progress import SearchProgress
 from search.tuning.promotion import PromotionScheduler
 from search.tuning.racing import RacingScheduler
 from search.tuning.screen import ProgressCallback
+from search.tuning.seed_race import SeedRace
 from search.tuning.trial_generator import TrialGenerator
 from search.tuning.unfinished import Row, UnfinishedTrial, clear_checkpoints
 from trainables.context import TrialContext
@@ -39,13 +40,14 @@ class TuneRun:
         epochs: int,
         zeroshot: Scores | None,
         trial_tags: Callable[[str], Mapping[str, str]] | None = None,
+        race: SeedRace | None = None,
     ) -> None:
         """Makes the callbacks.
 
         The name is that of the trials' folder in the search's: ``trials``; or, for what is not the search itself and
         has no time budget, ``confirmation`` or ``refit``, which is also the kind of these trials in MLflow. The bar on
         validation is None where each trial has a protocol of its own. ``trial_tags`` returns a trial's own MLflow tags
-        by its Ray id, and is picklable.
+        by its Ray id, and is picklable. In a race the screen says who leaves.
         """
         plan, objective, is_search = session.plan, session.plan.config.objective, name == TRIALS_FOLDER
         bar = flatten_scores(zeroshot, "val") if zeroshot else None
@@ -61,7 +63,7 @@ class TuneRun:
         )
         prefix = "" if is_search else f"{name} - "
         heading = f"{prefix}{plan.name} - {plan.demo_words or plan.data.regions.name} - protocol {plan.protocol.name}"
-        self._screen = ProgressCallback(self.progress, heading, session.console)
+        self._screen = ProgressCallback(self.progress, heading, session.console, race)
         self.tracking = TrackingCallback(
             session.open_queue(),
             Bars(bar, tuple(plan.data.store.classes.values())) if bar else None,
@@ -115,12 +117,19 @@ class TuneRun:
                 verbose=0,
             ),
         )
+        started = time.time()
         try:
             tuner.fit()
         finally:
             self._screen.close()
             self.settle()
+        session.slot_time.add(self.folder, session.resources.concurrent, since=started)
         session.checkpoints.fetch(self.folder.name)
+
+    def show_end(self) -> None:
+        """Does for trials that had all ended before a stop what :meth:`fit` does after their end."""
+        self._screen.follow_race()
+        self.settle()
 
     def settle(self) -> None:
         """Delivers what waits for MLflow; where it cannot be reached, says so."""

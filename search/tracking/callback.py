@@ -19,7 +19,9 @@ from search.tracking.trial_runs import TRIAL_ID_TAG, TrialRun
 from trainables.context import FAILURE, SEED_KEY
 
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
-LOGGED_NAMES = frozenset({"lr", "images_per_s", "seconds", "regions_per_pass", "trained_parameters"})
+LOGGED_NAMES = frozenset(
+    {"lr", "images_per_s", "data_wait_fraction", "peak_memory_mb", "seconds", "regions_per_pass", "trained_parameters"}
+)
 LOGGED_PREFIXES = ("val_", "train_", "lr/", "seconds/")
 
 Hook = TypeVar("Hook", bound=Callable[..., None])

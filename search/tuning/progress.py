@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from search.space.objective import PARAMETERS, Objective
-from search.study.trial_attributes import name_state
 
 
 @dataclass
@@ -49,19 +46,21 @@ class SearchProgress:
     objective: Objective = Objective()
     rows: dict[str, TrialRow] = field(default_factory=dict)
 
-    def add_ended(self, trial_id: str, trial: FrozenTrial, epochs: Mapping[int, Mapping[str, float]]) -> None:
-        """Adds the row of a trial of the study that ended, with these epochs, before the search was resumed."""
+    def add_ended(
+        self, trial_id: str, config: Mapping[str, Any], state: str, epochs: Mapping[int, Mapping[str, float]]
+    ) -> None:
+        """Adds the row of a trial that ended, with these epochs, before the search was resumed."""
         now, metric = time.monotonic(), self.objective.metric
         last = epochs[max(epochs)] if epochs else {}
         values = [row[metric] for row in epochs.values() if math.isfinite(row.get(metric, math.nan))]
         self.rows[trial_id] = TrialRow(
             number=len(self.rows),
-            config=dict(trial.params),
+            config=dict(config),
             started=now - last.get("time_total_s", 0.0),
             epoch=max(epochs, default=0),
             value=last.get(metric, math.nan),
             best=max(values, default=math.nan),
-            state=name_state(trial),
+            state=state,
             parameters=int(last[PARAMETERS]) if math.isfinite(last.get(PARAMETERS, math.nan)) else None,
             ended=now,
         )

@@ -17,6 +17,7 @@ from search.space.objective import DICE, PARAMETERS
 from search.space.recorded_experiments import RECORDED_BAR
 from search.study.trial_attributes import FROM_TRIAL, NO_RESULT
 from search.tuning.progress import SearchProgress, TrialRow
+from search.tuning.seed_race import SeedRace
 from trainables.context import COMPLETE, FAILURE, SEED_KEY
 
 # In the order in which they get room.
@@ -40,19 +41,25 @@ class ProgressCallback(Callback):
     Text is printed without markup, and no line is wrapped: a terminal wraps by itself, a file needs none.
     """
 
-    def __init__(self, progress: SearchProgress, heading: str, console: Console) -> None:
-        """Takes the progress, which it fills, a line above the table (model, data, protocol), and where to show it."""
-        self.progress, self.heading, self.console = progress, heading, console
+    def __init__(self, progress: SearchProgress, heading: str, console: Console, race: SeedRace | None = None) -> None:
+        """Takes the progress, which it fills, a line above the table (model, data, protocol), and where to show it.
+
+        In a race of finalists it says who leaves, and expects fewer trials then.
+        """
+        self.progress, self.heading, self.console, self._race = progress, heading, console, race
+        self._followed: set[str] | None = None
+        self._n_said = 0
         self._live: Live | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles callbacks before it runs them; a screen cannot be pickled and is opened anew.
         width = None if self.console.is_terminal else self.console.width
-        return {"progress": self.progress, "heading": self.heading, "width": width}
+        return {"progress": self.progress, "heading": self.heading, "width": width, "race": self._race}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.progress, self.heading = state["progress"], state["heading"]
+        self.progress, self.heading, self._race = state["progress"], state["heading"], state["race"]
         self.console, self._live = Console(width=state["width"]), None
+        self._followed, self._n_said = None, 0  # as it was before the first trial
 
     def setup(self, *args: Any, **kwargs: Any) -> None:
         """Opens the live table; called once, when the search starts."""
@@ -81,11 +88,28 @@ class ProgressCallback(Callback):
         self._redraw()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Marks the rows of trials that a scheduler has paused; the next event shows it."""
+        """Marks the rows of trials that a scheduler has paused, which the next event shows; follows a race."""
         for trial in trials:
             row = self.progress.rows.get(trial.trial_id)
             if row is not None and row.ended is None:
                 row.state = "paused" if trial.status == Trial.PAUSED else "running"
+        self.follow_race()
+
+    def follow_race(self) -> None:
+        """Where trials of a race have ended, says who has left it, and how many trials are expected now.
+
+        Raises:
+            SearchError: If a checkpoint cannot be fetched.
+        """
+        ended = {trial_id for trial_id, row in self.progress.rows.items() if row.ended is not None}
+        if self._race is None or ended == self._followed:
+            return
+        self._followed, standing = ended, self._race.read(ended)
+        self.progress.num_trials = self._race.count_trainings(standing)
+        for line in standing.words[self._n_said :]:
+            self._print(f"  {line}")
+        self._n_said = len(standing.words)
+        self._redraw()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Marks the row as complete, or as stopped before its last epoch by something else than its own patience."""

@@ -6,7 +6,7 @@ as ``SearchGenerator`` and ``TuneController`` of ray 2.60 do. tests/search/tunin
 
 import copy
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from ray.tune.search.search_generator import SearchGenerator
 
 from search.cluster.failures import describe_failure
 from search.tuning.reasons import find_reason
+from search.tuning.seed_race import SeedRace
 from search.tuning.unfinished import Row, UnfinishedTrial
 
 
@@ -153,27 +154,50 @@ class TrialGenerator(SearchGenerator):
 
 
 class ListSearcher(Searcher):
-    """Proposes known configurations, each once, in their order."""
+    """Proposes known configurations, each once: in their order, or as a race of their finalists wants them."""
 
     def __init__(
-        self, configs: Sequence[Mapping[str, Any]], unfinished: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        configs: Sequence[Mapping[str, Any]],
+        unfinished: Mapping[str, Mapping[str, Any]] | None = None,
+        race: SeedRace | None = None,
+        ended: Collection[str] = (),
     ) -> None:
-        """Takes new configurations, and those of trials that go on after a stop by Ray's id."""
-        super().__init__(metric="train_loss", mode="min")
-        self._unfinished = dict(unfinished or {})
-        self._waiting = [dict(config) for config in configs]
+        """Takes new configurations, those of trials that go on after a stop by Ray's id, and the ids of ended trials.
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray's own FINISHED
-        """Returns the next configuration, or FINISHED."""
-        if trial_id in self._unfinished:
-            return dict(self._unfinished[trial_id])
-        return self._waiting.pop(0) if self._waiting else str(self.FINISHED)
+        In a race those that it does not want are never proposed.
+        """
+        super().__init__(metric="train_loss", mode="min")
+        self._known = {trial_id: dict(config) for trial_id, config in (unfinished or {}).items()}
+        self._waiting = [dict(config) for config in configs]
+        self._race, self._ended = race, set(ended)
+        self._wanted: list[dict[str, Any]] | None = None
+
+    def find_next(self) -> dict[str, Any] | None:
+        """Returns the next configuration; None where there is none before another trial ends."""
+        if self._race is None:
+            return next(iter(self._waiting), None)
+        if self._wanted is None:
+            self._wanted = self._race.list_wanted(self._ended)
+        return next((config for config in self._wanted if config in self._waiting), None)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray's own FINISHED
+        """Returns a trial's configuration, or the next one; None while trials run after which there may be one."""
+        if trial_id not in self._known:
+            config = self.find_next()
+            if config is None:
+                return None if self._race and self._known.keys() - self._ended else str(self.FINISHED)
+            self._waiting.remove(config)
+            self._known[trial_id] = config
+        return dict(self._known[trial_id])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Learns nothing from a trial's end."""
+        """Has the race decide anew when the next configuration is asked for: by then all of this trial is on disk."""
+        self._ended.add(trial_id)
+        self._wanted = None
 
     def save(self, checkpoint_path: str) -> None:
-        """Keeps nothing: whoever lists configurations can list them again."""
+        """Keeps nothing: what there is to know lies in the trials' folders."""
 
     def restore(self, checkpoint_path: str) -> None:
         """See :meth:`save`."""

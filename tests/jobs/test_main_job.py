@@ -9,14 +9,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+
+import search.export
+import search.open_test
+import search.verdict
 
 GUARD = Path(__file__).parent / "network_guard"
 NUM_TRIALS, MAX_EPOCHS = 3, 2
@@ -70,6 +75,28 @@ def run_python(folder: Path, *arguments: str) -> tuple[int, str, Path]:
         timeout=900,
     )
     return done.returncode, done.stdout, log
+
+
+class Call(NamedTuple):
+    """What a command's function returned, and what it printed."""
+
+    code: int
+    screen: str
+
+
+@pytest.fixture
+def call(job: FinishedJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Call]:
+    """Calls a command's ``main`` in this process, which has imported everything, in the job's folder."""
+    monkeypatch.chdir(job.folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def run(main: Callable[[list[str]], int], *arguments: str) -> Call:
+        capsys.readouterr()
+        code = main(list(arguments))
+        said = capsys.readouterr()
+        return Call(code, said.out + said.err)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -187,18 +214,18 @@ def test_export_holds_adapter_recipe_and_card(job: FinishedJob) -> None:
     assert f"{job.summary['val_dice']:.4f}" in card
 
 
-def test_the_export_command_does_it_again(job: FinishedJob) -> None:
-    code, screen, _ = run_python(job.folder, "-m", "search.export", "--run", "job", "--out", "again")
+def test_the_export_command_does_it_again(job: FinishedJob, call: Callable[..., Call]) -> None:
+    code, screen = call(search.export.main, "--run", "job", "--out", "again")
     assert code == 0, screen
     first = torch.load(job.run / "export" / "sam2.pt", weights_only=True)["model"]
     second = torch.load(job.folder / "again" / "sam2.pt", weights_only=True)["model"]
     assert all(first[name].equal(second[name]) for name in first)
 
 
-def test_the_verdict_command_reads_the_test_scores(job: FinishedJob) -> None:
-    code, screen, _ = run_python(
-        job.folder,
-        *("-m", "search.verdict", "--scores", str(job.run / "scores_test.csv"), "--patient", "patient"),
+def test_the_verdict_command_reads_the_test_scores(job: FinishedJob, call: Callable[..., Call]) -> None:
+    code, screen = call(
+        search.verdict.main,
+        *("--scores", str(job.run / "scores_test.csv"), "--patient", "patient"),
         *("--candidate", "winner", "--baseline", "zeroshot", "--json"),
     )
     assert code == 0, screen
@@ -269,10 +296,12 @@ def test_starting_points_come_first_by_name(runs: list[Any]) -> None:
     assert len([name for name in named if name]) == 2
 
 
-def test_a_second_opening_of_the_test_set_marks_every_artifact(job: FinishedJob, runs: list[Any]) -> None:
+def test_a_second_opening_of_the_test_set_marks_every_artifact(
+    job: FinishedJob, runs: list[Any], call: Callable[..., Call]
+) -> None:
     """Comes last: it changes what the job has left."""
     trial, before = job.summary["best_trial"], job.summary
-    code, screen, _ = run_python(job.folder, "-m", "search.open_test", "--run", "job", "--trial", trial)
+    code, screen = call(search.open_test.main, "--run", "job", "--trial", trial)
     assert code == 0, screen
     caveat_text = "the test set was opened 2 times"
     assert caveat_text in screen
@@ -289,9 +318,9 @@ def test_a_second_opening_of_the_test_set_marks_every_artifact(job: FinishedJob,
     assert caveat_text in parent.data.tags["caveat_test"]
 
 
-def test_an_unknown_trial_does_not_open_the_test_set(job: FinishedJob) -> None:
+def test_an_unknown_trial_does_not_open_the_test_set(job: FinishedJob, call: Callable[..., Call]) -> None:
     before = (job.run / "test_openings.json").read_text()
-    code, screen, _ = run_python(job.folder, "-m", "search.open_test", "--run", "job", "--trial", "nobody")
+    code, screen = call(search.open_test.main, "--run", "job", "--trial", "nobody")
     assert code == 2
     assert "no such trial left a checkpoint" in screen
     assert (job.run / "test_openings.json").read_text() == before

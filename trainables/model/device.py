@@ -1,6 +1,7 @@
 """The device that this process computes on, and its share of it."""
 
 import os
+import resource
 import sys
 
 import torch
@@ -42,3 +43,17 @@ def limit_gpu_memory() -> None:
     share = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)
     if 0 < share < 1:
         torch.cuda.set_per_process_memory_fraction((1 - CONTEXT_SHARE) * share)
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Begins anew to measure what :func:`read_peak_memory_mb` returns; a process's own memory cannot be begun anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def read_peak_memory_mb(device: torch.device) -> float:
+    """Returns the greatest memory in MB (10^6 bytes): what PyTorch held of a GPU; else of this process, ever."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

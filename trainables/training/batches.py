@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from trainables.augmentation.augmenter import Augmenter
 from trainables.data.store import RegionStore
 from trainables.protocol.background import split_classes
 from trainables.protocol.components import BoolMask, Component
@@ -32,10 +31,21 @@ from trainables.protocol.spec import Protocol, find_components, find_scored_size
 from trainables.recipe import Recipe, SamplingRecipe
 from trainables.tiles.draws import WindowSampler
 from trainables.tiles.grid import Window
-from trainables.training.augment import Augmenter
 
 # Prompts of the recorded fine-tunes v2 and v3, read as: negative points with both kinds.
 HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
+
+
+class Key(NamedTuple):
+    """A sample of an epoch, which counts from 0: a region by its index in the store, as a whole or through a window.
+
+    Windows have a position among those of the epoch.
+    """
+
+    epoch: int
+    index: int
+    position: int | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -86,38 +96,40 @@ class Sample:
     class_index: tuple[int, ...]
 
 
-@dataclass(frozen=True)
 class TrainingRegions(Dataset[Sample]):
-    """The training regions of one epoch; what is drawn depends on seed, epoch (from 0) and region alone.
+    """Regions as a trial trains on them; what is drawn depends on seed, epoch (from 0) and region alone.
 
-    So an epoch is the same however many workers load it, and after a resume. The protocol says how regions are
-    prompted and which pixels count; the recipe has augmentation, prompts and batch size. With ``windows`` the epoch
-    shows windows of the regions, and a window's position stands for the region.
+    The protocol says how regions are prompted and which pixels count; the recipe has augmentation, prompts and batch
+    size. Where the protocol has tiles, an epoch shows windows of the regions.
     """
 
-    store: RegionStore
-    names: Sequence[str]
-    protocol: Protocol
-    recipe: Recipe
-    seed: int
-    epoch: int
-    windows: WindowSampler | None = None
+    def __init__(self, store: RegionStore, protocol: Protocol, recipe: Recipe, seed: int) -> None:
+        self.store, self.protocol, self.recipe, self.seed = store, protocol, recipe, seed
+        # It imports albumentations: processes that are forked later need not.
+        self.augmenter = Augmenter(recipe.augment)
+        self._windows: dict[tuple[str, ...], WindowSampler | None] = {}
 
-    @cached_property
-    def indices(self) -> list[int]:
-        """Positions of the regions in the store."""
-        return [self.store.index(name) for name in self.names]
+    def list_keys(self, epoch: int, names: Sequence[str]) -> list[Key]:
+        """Returns what an epoch shows of the regions of these names: each as a whole, or drawn windows."""
+        indices = [self.store.index(name) for name in names]
+        windows = self._find_windows(tuple(names))
+        if windows is None:
+            return [Key(epoch, index) for index in indices]
+        keys = []
+        for position in range(len(windows)):
+            region, window = windows.draw(position, np.random.default_rng((self.seed, epoch, position)))
+            keys.append(Key(epoch, indices[region], position, window))
+        return keys
 
-    @cached_property
-    def augmenter(self) -> Augmenter:
-        """Serves this process."""
-        return Augmenter(self.recipe.augment)
+    def _find_windows(self, names: tuple[str, ...]) -> WindowSampler | None:
+        if names not in self._windows:
+            self._windows[names] = make_windows(self.store, names, self.protocol, self.recipe.sampling)
+        return self._windows[names]
 
-    def __len__(self) -> int:
-        return len(self.names) if self.windows is None else len(self.windows)
-
-    def __getitem__(self, position: int) -> Sample:
-        index, window, rng = self._draw(position)
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index, position, window = key
+        # A window's own place was drawn from seed, epoch and position.
+        rng = np.random.default_rng((self.seed, epoch, index) if position is None else (self.seed, epoch, position, 1))
         image = (self.store.image(index, window).transpose(1, 2, 0) * 255).round().astype(np.uint8)
         image, mask = self.augmenter(image, self.store.mask_resized(index, window), int(rng.integers(2**31)))
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
@@ -145,15 +157,6 @@ class TrainingRegions(Dataset[Sample]):
         if len(found) > limit:
             found = [found[index] for index in rng.choice(len(found), limit, replace=False)]
         return found
-
-    def _draw(self, position: int) -> tuple[int, Window | None, np.random.Generator]:
-        """Returns the region of a position in the epoch, its window, and the generator of all else."""
-        if self.windows is None:
-            index = self.indices[position]
-            return index, None, np.random.default_rng((self.seed, self.epoch, index))
-        rng = np.random.default_rng((self.seed, self.epoch, position))
-        region, window = self.windows.draw(position, rng)
-        return self.indices[region], window, rng
 
     def _margin_scale(self, index: int, window: Window | None) -> float:
         height, width = window.size if window else find_scored_size(self.store.size(index), self.protocol)
@@ -217,36 +220,3 @@ def collate_samples(samples: Sequence[Sample]) -> Batch | None:
         torch.tensor([order for sample in samples for order in sample.class_index]),
         torch.stack([samples[position].valid for position in index]),
     )
-
-
-def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = Path("/dev/shm")) -> bool:
-    """Returns whether shared memory holds the loaders' batches, two for each loader.
-
-    Containers often have 64 MB, and SIGBUS ends a process that writes more. Each of an image's masks takes a
-    sixteenth of its pixels.
-    """
-    if not n_workers or not folder.is_dir():
-        return True
-    recipe, n_values = regions.recipe, 3 * regions.store.image_size**2
-    n_masks = 2 * (len(regions.store.classes) + 1 if recipe.class_prompts.tokens else recipe.prompts.max_objects)
-    n_bytes = recipe.optim.batch_size * 4 * n_values * (1 + n_masks / (3 * 16))
-    return shutil.disk_usage(folder).free > 2 * n_workers * n_bytes
-
-
-def iterate_batches(regions: TrainingRegions, n_workers: int, pin_memory: bool) -> Iterator[Batch]:
-    """Yields the epoch's batches in an order drawn from seed and epoch; every region comes once.
-
-    ``n_workers`` processes decode and augment ahead if shared memory holds their batches, else this process does.
-    Pinned batches are copied to page-locked memory, which a GPU reads faster.
-    """
-    generator = torch.Generator().manual_seed(regions.seed * 1_000_003 + regions.epoch)
-    loader = DataLoader(
-        regions,
-        batch_size=regions.recipe.optim.batch_size,
-        shuffle=True,
-        generator=generator,
-        num_workers=n_workers if fits_shared_memory(regions, n_workers) else 0,
-        collate_fn=collate_samples,
-        pin_memory=pin_memory,
-    )
-    yield from (batch for batch in loader if batch is not None)

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from trainables.adapters.adapted_model import AdaptedModel, adapters_off, get_ba
 from trainables.errors import TrainablesError
 from trainables.evaluation.evaluator import autocast
 from trainables.model.class_prompts import decode_classes, find_class_prompts
+from trainables.model.device import forget_peak_memory, read_peak_memory_mb
 from trainables.model.forward import MaskOutputs, decode_prompts, encode_images
 from trainables.recipe import LossRecipe
 from trainables.training.batches import Batch
@@ -35,12 +36,16 @@ class EpochReport:
         losses: Means over steps: ``total`` and each part before its weight; regularisers only where they have one.
         lr: Learning rate of the last step.
         images_per_s: Training regions a second, data loading included.
+        data_wait_fraction: Share of the time in which training waited for the next batch, in [0, 1].
+        peak_memory_mb: See :func:`~trainables.model.device.read_peak_memory_mb`.
         regions_per_pass: Regions that went through the model at once, where whole batches did not fit; else None.
     """
 
     losses: dict[str, float]
     lr: float
     images_per_s: float
+    data_wait_fraction: float
+    peak_memory_mb: float
     regions_per_pass: int | None = None
 
 
@@ -53,9 +58,11 @@ def train_epoch(state: TrainingState, batches: Iterable[Batch]) -> EpochReport:
         TrainablesError: If no batch holds an object: there is nothing to learn from.
     """
     state.adapted.train()
+    forget_peak_memory(state.device)
     start, first_step, n_images, lr = time.perf_counter(), state.step, 0, 0.0
     sums: dict[str, Tensor] = {}
-    for batch in batches:
+    stream = _TimedStream(batches)
+    for batch in stream:
         lr = state.schedule.compute_lr(state.step)
         for name, value in take_step(state, batch.to(state.device), lr).items():
             sums[name] = sums.get(name, torch.zeros((), device=state.device)) + value
@@ -63,8 +70,27 @@ def train_epoch(state: TrainingState, batches: Iterable[Batch]) -> EpochReport:
     if state.step == first_step:
         raise TrainablesError("no training region shows a class in components that the protocol prompts")
     losses = {name: float(value) / (state.step - first_step) for name, value in sums.items()}
-    speed = n_images / (time.perf_counter() - start)
-    return EpochReport(losses, lr, speed, state.micro_batches.regions_per_pass)
+    seconds = time.perf_counter() - start
+    wait, peak_mb = stream.waited_s / seconds, read_peak_memory_mb(state.device)
+    return EpochReport(losses, lr, n_images / seconds, wait, peak_mb, state.micro_batches.regions_per_pass)
+
+
+class _TimedStream:
+    """Hands batches on and adds up how long it waited for them; each step ends before the next batch is asked for."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = iter(batches)
+        self.waited_s = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        asked = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self.waited_s += time.perf_counter() - asked
 
 
 def take_step(state: TrainingState, batch: Batch, lr: float) -> Losses:

@@ -1,7 +1,6 @@
 """One fine-tune on one fold, in plain PyTorch: built, trained epoch by epoch, scored, saved and loaded."""
 
 import json
-import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -36,8 +35,9 @@ from trainables.protocol.scores import Scores
 from trainables.protocol.spec import find_valid
 from trainables.recipe import Recipe
 from trainables.training.averages import WeightAverage
-from trainables.training.batches import TrainingRegions, iterate_batches, make_windows
+from trainables.training.batches import TrainingRegions
 from trainables.training.engine import EpochReport, train_epoch
+from trainables.training.loader import BatchLoader
 from trainables.training.losses import compute_validation_loss, weigh_classes
 from trainables.training.optim import build_optimizer
 from trainables.training.regularisers import start_regularisers
@@ -54,15 +54,23 @@ class FineTune:
     """
 
     def __init__(
-        self, context: TrialContext, fold: Fold, base_state: Mapping[str, Tensor], recipe: Recipe, device: torch.device
+        self,
+        context: TrialContext,
+        fold: Fold,
+        base_state: Mapping[str, Tensor],
+        recipe: Recipe,
+        device: torch.device,
+        loader: BatchLoader | None = None,
     ) -> None:
-        """Builds the adapted model and its optimizer from the bare model's weights, which are not changed."""
+        """Builds the adapted model and its optimizer from the bare model's weights, which are not changed.
+
+        Fine-tunes of several folds share a loader; one that is alone has its own.
+        """
         self.context, self.fold = context, fold
         self.store = RegionStore.open(Path(context.store_folder))
+        self.loader = loader or make_loader(context, recipe, device)
         adapted = self._build_model(base_state, recipe, device)
-        self.windows = make_windows(self.store, fold.train, context.protocol, recipe.sampling)
-        n_seen = len(fold.train if self.windows is None else self.windows)
-        n_steps = math.ceil(n_seen / recipe.optim.batch_size) * context.max_epochs
+        n_steps = self.loader.count_batches(fold.train) * context.max_epochs
         class_weights = weigh_classes(self.store, fold.train, recipe.loss.class_weight_strength)
         self.state = TrainingState(
             recipe,
@@ -93,11 +101,7 @@ class FineTune:
         context, state = self.context, self.state
         # Dropout draws from the global generator: seeded by epoch, a resumed trial gives the same numbers.
         torch.manual_seed(context.seed * 1_000_003 + epoch)
-        regions = TrainingRegions(
-            self.store, self.fold.train, context.protocol, state.recipe, context.seed, epoch, self.windows
-        )
-        batches = iterate_batches(regions, context.n_workers, pin_memory=state.device.type == "cuda")
-        return train_epoch(state, batches)
+        return train_epoch(state, self.loader.load(epoch, self.fold.train))
 
     def evaluate(self, regions: EvaluationSet, averaged: bool = True) -> Scores:
         """Scores the model on regions: the average of its weights, where the recipe has one and it is wanted."""
@@ -159,3 +163,9 @@ class FineTune:
         if self.state.average is not None:
             self.state.average.take_live()
             self.state.average.load_live(saved["live_weights"])
+
+
+def make_loader(context: TrialContext, recipe: Recipe, device: torch.device) -> BatchLoader:
+    """Makes the loader of a trial."""
+    regions = TrainingRegions(RegionStore.open(Path(context.store_folder)), context.protocol, recipe, context.seed)
+    return BatchLoader(regions, context.n_workers, pin_memory=device.type == "cuda")

@@ -13,11 +13,14 @@ import pytest
 from mlflow import MlflowClient
 from searches import LIMIT_S, read_screen
 
+import search.export
+import search.report
+import search.run
 from search.run_folder.search_record import SearchRecord
 
 pytestmark = pytest.mark.slow
 
-EFFORT = ("--num-trials", "2", "--max-epochs", "1", "--confirm", "0")
+EFFORT = ("--num-trials", "2", "--max-epochs", "1", "--confirm", "0", "--max-concurrent", "1")
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +43,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_root: Path) -> Path:
         done = subprocess.run(command, cwd=place, env=environment, stdout=screen, stderr=screen, timeout=LIMIT_S)
     assert done.returncode == 0, read_screen(place)
     return place
-
-
-def run(module: str, folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=folder, capture_output=True, text=True, timeout=LIMIT_S
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_nothing_lies_where_nobody_asked_for_it(place: Path) -> None:
@@ -74,12 +69,15 @@ def test_mlflow_finds_runs_and_their_files(place: Path) -> None:
     assert Path(client.download_artifacts(record.parent_run_id, "search.json")).is_file()
 
 
-def test_other_commands_work_from_another_directory(place: Path, tmp_path: Path) -> None:
+def test_other_commands_work_from_another_directory(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = place / "my runs" / "job"
-    said = run("search.run", tmp_path, "--resume", str(folder), "--json")
-    assert json.loads(said.splitlines()[-1])["search_id"] == "job"
+    assert search.run.main(["--resume", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["search_id"] == "job"
     assert list(tmp_path.iterdir()) == []
-    run("search.export", tmp_path, "--run", str(folder), "--out", "ö ut")
+    assert search.export.main(["--run", str(folder), "--out", "ö ut"]) == 0
     assert (tmp_path / "ö ut" / "sam2.pt").is_file()
-    run("search.report", tmp_path, "--run", "job", "--storage", str(place / "my runs"), "--out", "b ö.html")
+    assert search.report.main(["--run", "job", "--storage", str(place / "my runs"), "--out", "b ö.html"]) == 0
     assert (tmp_path / "b ö.html").is_file()

@@ -1,4 +1,7 @@
-"""Two searches started at the same moment in one folder: one storage, one cache, one MLflow database, all new."""
+"""Searches started at the same moment in one folder: one storage, one cache, one MLflow database, all new.
+
+Two have names of their own; a third has the name of the second: one of those two runs.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from searches import LIMIT_S, SearchProcess, read_screen, start_search
 
 from search.run_folder.search_record import SearchRecord
 from search.study.study_file import make_study_file
@@ -23,9 +26,7 @@ from trainables.demo.tissue import DEMO_COUNTS
 pytestmark = pytest.mark.slow
 
 NUM_TRIALS, MAX_EPOCHS = 2, 1
-SEEDS = (1, 2)
-RACE_SEEDS = (5, 6)
-JOB_S = 900.0
+NAMES, SEEDS = ("north", "south", "south"), (1, 2, 3)
 # Opens the store in the working directory as soon as a line comes in, with everything imported before.
 CONNECT = """
 import sys
@@ -67,37 +68,31 @@ def without_store() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
 
 
-def search_at_once(folder: Path, names: Sequence[str], seeds: Sequence[int], *options: str) -> list[Ended]:
-    """Starts one search a seed in a folder, all at the same moment, and waits for all to end."""
-    environment = without_store()
-    logs = [folder / f"screen-{seed}.txt" for seed in seeds]
-    processes: list[subprocess.Popen[bytes]] = []
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, small_root: Path) -> list[Ended]:
+    """Three searches on the same data in a fresh folder: two of different names and seeds, and the one that lost."""
+    folder = tmp_path_factory.mktemp("several")
+    effort = ("--num-trials", str(NUM_TRIALS), "--max-epochs", str(MAX_EPOCHS), "--confirm", "0")
+    options = ("--space", "lora.yaml", "--data", str(small_root), *effort, "--max-concurrent", "1")
+    screens = [f"screen-{seed}.txt" for seed in SEEDS]
+    processes: list[SearchProcess] = []
     try:
-        for name, seed, log in zip(names, seeds, logs, strict=True):
-            command = [sys.executable, "-m", "search.run", "--space", "lora.yaml", "--confirm", "0", *options]
-            command += ["--storage", "runs", "--name", name, "--seed", str(seed)]
-            with log.open("wb") as stream:
-                processes.append(
-                    subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT)
-                )
-        codes = [process.wait(JOB_S) for process in processes]
+        for name, seed, screen in zip(NAMES, SEEDS, screens, strict=True):
+            processes.append(start_search(folder, *options, "--name", name, "--seed", str(seed), screen=screen))
+        codes = [process.wait() for process in processes]
     finally:
         for process in processes:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(60)
-    given = zip(names, seeds, codes, logs, strict=True)
-    return [Ended(folder / "runs" / name, seed, code, log.read_text()) for name, seed, code, log in given]
+            process.kill()
+    given = zip(NAMES, SEEDS, codes, screens, strict=True)
+    found = [Ended(folder / "runs" / name, seed, code, read_screen(folder, log)) for name, seed, code, log in given]
+    return sorted(found, key=lambda each: each.code)
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Ended]:
-    """Two searches of different names and seeds in a fresh folder."""
-    folder = tmp_path_factory.mktemp("pair")
-    effort = ("--num-trials", str(NUM_TRIALS), "--max-epochs", str(MAX_EPOCHS))
-    ended = search_at_once(folder, [f"seed-{seed}" for seed in SEEDS], SEEDS, *effort)
-    assert [each.code for each in ended] == [0, 0], "\n\n".join(each.screen for each in ended)
-    return ended
+def pair(ended: list[Ended]) -> list[Ended]:
+    """The two that ran."""
+    assert [each.code for each in ended] == [0, 0, 2], "\n\n".join(each.screen for each in ended)
+    return ended[:2]
 
 
 def read_runs(folder: Path, experiment: str) -> list[Any]:
@@ -143,11 +138,19 @@ def test_a_database_that_several_make_at_once_serves_all(tmp_path: Path) -> None
     assert {run.info.run_id for run in read_runs(tmp_path, "lora")} == {answer.strip() for answer, _ in answers}
 
 
-def test_one_demo_and_one_decoded_store_are_left(pair: list[Ended]) -> None:
-    cache = pair[0].folder.parent / ".cache"
+def test_one_decoded_store_is_left(pair: list[Ended]) -> None:
     stores = {Path(each.record.context.store_folder) for each in pair}
     assert len(stores) == 1
-    assert set(cache.iterdir()) == {cache / "demo-tissue", *stores}  # nothing half made
+    assert set((pair[0].folder.parent / ".cache").iterdir()) == stores  # nothing half made
+
+
+def test_one_demo_and_its_decoded_store_are_left(tmp_path: Path) -> None:
+    """By two pre-flights at once, which make what a search makes."""
+    command = [sys.executable, "-m", "search.check", "--space", "lora.yaml"]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(LIMIT_S) for process in processes] == [0, 0]
+    cache = tmp_path / "runs" / ".cache"
+    assert len(list(cache.iterdir())) == 2  # nothing half made
     assert len(list((cache / "demo-tissue" / "images").iterdir())) == sum(DEMO_COUNTS.values())
 
 
@@ -211,19 +214,14 @@ def test_the_recorded_experiments_are_listed_once(pair: list[Ended]) -> None:
     assert recorded and set(recorded.values()) == {1}
 
 
-def test_of_two_searches_of_one_name_one_runs_and_the_other_says_why_not(pair: list[Ended], small_root: Path) -> None:
-    folder = pair[0].folder.parents[1]
-    effort = ("--data", str(small_root), "--num-trials", "1", "--max-epochs", "1")
-    ended = search_at_once(folder, ["same", "same"], RACE_SEEDS, *effort)
-    winner, loser = sorted(ended, key=lambda each: each.code)
-    assert winner.code == 0, winner.screen
-    assert loser.code == 2, loser.screen
+def test_of_two_searches_of_one_name_one_runs_and_the_other_says_why_not(ended: list[Ended], pair: list[Ended]) -> None:
+    loser, (winner,) = ended[2], [each for each in pair if each.folder.name == "south"]
+    folder = winner.folder.parents[1]
     said = re.sub(r"\s+", " ", loser.screen.partition("error:")[2])
-    assert str(folder / "runs" / "same") in said and "exists" in said, loser.screen
+    assert str(winner.folder) in said and "exists" in said, loser.screen
     assert "Traceback" not in loser.screen
     assert (winner.record.context.seed, winner.summary["seed"]) == (winner.seed, winner.seed)
-    assert set(winner.read_best_dice()) == {winner.summary["best_trial"]}
     assert (winner.folder / "export" / "sam2.pt").is_file() and (winner.folder / "report.html").is_file()
-    same = [run for run in read_runs(folder, "lora") if run.info.run_name == "same"]
+    same = [run for run in read_runs(folder, "lora") if run.info.run_name == "south"]
     assert [(run.info.run_id, run.info.status) for run in same] == [(winner.summary["parent_run_id"], "FINISHED")]
     assert not list((folder / "runs" / ".cache").glob(".*"))

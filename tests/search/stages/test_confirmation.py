@@ -2,68 +2,36 @@
 
 import dataclasses
 import io
-from collections.abc import Callable, Sequence
+import json
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import tune
+from ray.tune import TuneError
 
 from search.cluster.resources import TrialResources
 from search.errors import SearchError
 from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import Finalist, SeedRun
-from search.run_folder.trial_folder import ListedTrial, read_listed
-from search.space.objective import Objective
-from search.stages import confirmation
-from search.stages.confirmation import gather_finalist, list_seeds
+from search.run_folder.trial_folder import RESULT_FILE, ListedTrial, list_trial_folders, read_epochs, read_listed
+from search.stages import confirmation, trials
+from search.stages.confirmation import list_seeds
 from search.stages.session import Session
+from search.stages.tune_run import TuneRun
 from search.study.ranking import RankedTrial
 from search.study.trial_attributes import FROM_TRIAL
 from search.tuning.epoch_log import EpochLog
+from search.tuning.trial_generator import ListSearcher
 from trainables.adapters.interpolation import SCALES
 from trainables.context import SEED_KEY
 from trainables.evaluation.soup_folder import list_members
-from trainables.protocol.scores import Scores
-
-WINNER = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
-
-
-Train = Callable[..., ListedTrial]
-
-
-@pytest.fixture
-def train(tmp_path: Path, write_trial: Callable[..., Path]) -> Train:
-    """Writes what a training with a seed leaves: its epochs' values, and checkpoints of some epochs."""
-
-    def write(seed: int, rows: Sequence[Any], *kept: int, failure: str = "") -> ListedTrial:
-        config = {"adapter.rank": 8, SEED_KEY: seed, FROM_TRIAL: "abc"}
-        return ListedTrial(config, write_trial(tmp_path, str(seed), rows, kept, config), failure)
-
-    return write
-
-
-def test_a_finalist_has_its_seeds_in_order_each_at_its_best_epoch(train: Train, tmp_path: Path) -> None:
-    trials = [train(2, [0.3, 0.6, 0.5], 2), train(1, [0.8], 1)]
-    other = ListedTrial({SEED_KEY: 1, FROM_TRIAL: "other"}, tmp_path, "")
-    finalist = gather_finalist(WINNER, [1, 2], [*trials, other])
-    assert finalist.is_complete
-    assert [(run.seed, run.epoch, run.val_dice) for run in finalist.runs] == [(1, 1, 0.8), (2, 2, 0.6)]
-    assert finalist.search_dice == 0.7
-
-
-def test_seeds_are_taken_at_the_best_epoch_by_the_objective(train: Train) -> None:
-    trial = train(1, [{"val_dice": 0.8, "val_iou": 0.1}, {"val_dice": 0.6, "val_iou": 0.5}], 1, 2)
-    (run,) = gather_finalist(WINNER, [1], [trial], Objective(("val_iou",))).runs
-    assert (run.epoch, run.val_dice, run.score) == (2, 0.6, 0.5)
-
-
-def test_failed_and_missing_trainings_keep_their_reasons(train: Train) -> None:
-    trials = [train(1, [0.3], 1, failure="DivergedError: the loss became nan"), train(2, [])]
-    finalist = gather_finalist(WINNER, [1, 2, 3], trials)
-    assert not finalist.is_complete
-    reasons = ["DivergedError: the loss became nan", "left no checkpoint", "was not started"]
-    assert [run.failure for run in finalist.runs] == reasons
+from trainables.protocol.overlap import Overlap
+from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.spec import PROTOCOLS
 
 
 @pytest.mark.parametrize(("seed", "seeds"), [(0, [1, 2, 3]), (2**32 - 2, [2**32 - 1, 0, 1])])
@@ -99,28 +67,46 @@ RANKED = [RankedTrial(name, Path("/c"), 4, (dice[0] or 0) + 0.01, {"rank": name}
 
 
 @pytest.fixture
-def trained(session: Session, write_trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The trainings of configurations with seeds, such as ``a1``, in their order; none is trained twice."""
-    folder, done = session.plan.folder / "confirmation", list[str]()
+def trained(write_trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The trainings of configurations with seeds, such as ``a1``, in their order; the screen follows them."""
+    done = list[str]()
 
-    def run(session: Session, zeroshot: object, configs: list[dict[str, Any]], kind: str) -> list[ListedTrial]:
-        for config in configs:
-            name, number = config[FROM_TRIAL], config[SEED_KEY] - session.plan.options.seed
-            if f"{name}{number}" not in done:
-                done.append(f"{name}{number}")
+    def fit(run: TuneRun, trainable: Any, context: Any, searcher: ListSearcher, *_: Any) -> None:
+        session, running = run.session, deque[Any]()
+        epochs = session.plan.config.max_epochs
+        while True:
+            trial_id = f"t{len(done) + len(running)}"
+            free = len(running) < session.resources.concurrent
+            if free and isinstance(config := searcher.suggest(trial_id), dict):
+                running.append(SimpleNamespace(trial_id=trial_id, config=config, should_recover=lambda: False))
+            elif running:
+                trial = running.popleft()
+                name, number = trial.config[FROM_TRIAL], trial.config[SEED_KEY] - session.plan.options.seed
                 dice = SCORES[name][number - 1]
-                write_trial(folder, f"{name}{number}", [dice] if dice else [], (1,) if dice else (), config)
-        return read_listed(folder)
+                rows, kept = ([dice] * epochs, (1, epochs)) if dice else ([], ())
+                write_trial(run.folder, trial.trial_id, rows, kept, trial.config)
+                done.append(f"{name}{number}")
+                searcher.on_trial_complete(trial.trial_id, error=not dice)
+                run._screen.on_trial_complete(0, [], trial)
+                run._screen.on_step_end(0, [])
+            else:
+                return
 
-    monkeypatch.setattr(confirmation, "run_listed", run)
+    monkeypatch.setattr(TuneRun, "fit", fit)
     return done
 
 
-def race(session: Session, names: str, concurrent: int = 1) -> dict[str, Finalist]:
-    session = dataclasses.replace(session, resources=TrialResources(1, 0.0, concurrent))
+BAR = Scores(PROTOCOLS["recorded"], (PairScore("a.png", "tumor", "p", Overlap(30, 100, 100), ceiling=0.9, floor=0.2),))
+
+
+def race(session: Session, names: str, concurrent: int = 1, is_resumed: bool = False) -> dict[str, Finalist]:
+    # An actor of a killed race may hold its share for a while.
+    resources = TrialResources(0.1, 0.0, concurrent)  # type: ignore[arg-type]
+    session = dataclasses.replace(session, resources=resources, is_resumed=is_resumed)
     seeds = list_seeds(session.plan.options.seed, 3)
     ranked = [each for each in RANKED if each.trial_id in names]
-    return confirmation._race(session, ranked, seeds, None)  # type: ignore[arg-type]
+    found = confirmation._race(session, ranked, seeds, BAR)
+    return {each.trial_id: each for each in found}
 
 
 def test_seeds_are_added_where_they_can_still_change_the_choice(
@@ -130,28 +116,99 @@ def test_seeds_are_added_where_they_can_still_change_the_choice(
     assert trained == ["a1", "b1", "c1", "a2", "b2", "a3", "b3"]
     assert [name for name, finalist in found.items() if finalist.out] == ["c"]
     assert [len(found[name].runs) for name in "abc"] == [3, 3, 1]
-    assert "trial c is out after 1 of 3 seeds: mean val Dice 0.500 against 0.650 of trial a" in screen.getvalue()
+    words = "  trial c is out after 1 of 3 seeds: mean val Dice 0.500 against 0.650 of trial a"
+    assert screen.getvalue().count(words) == 1
+    assert "3/9 trials ended" in screen.getvalue() and "7/7 trials ended" in screen.getvalue()
     before = list(trained)
-    assert race(session, "abc") == found and trained == before  # as after a stop: the same decisions, nothing again
+    assert race(session, "abc", is_resumed=True) == found and trained == before  # the same decisions, nothing again
+    assert screen.getvalue().count(words) == 2
 
 
 @pytest.mark.parametrize(
     ("names", "concurrent", "order"),
     [
         ("ac", 1, ["a1", "c1", "a2", "a3"]),
-        ("abc", 6, ["a1", "a2", "b1", "b2", "c1", "c2", "a3", "b3"]),
-        ("abc", 9, ["a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2", "c3"]),
+        ("abc", 2, ["a1", "b1", "c1", "a2", "b2", "a3", "b3"]),
+        ("abc", 9, ["a1", "b1", "c1", "a2", "b2", "c2", "a3", "b3", "c3"]),
         ("a", 1, ["a1", "a2", "a3"]),
-        ("cf", 1, ["c1", "f1", "f2", "f3", "c2", "c3"]),
+        ("cf", 1, ["c1", "f1", "f2", "c2", "c3"]),
     ],
-    ids=["the last one gets the rest", "six slots", "nine slots", "one finalist", "all that are left fail"],
+    ids=["the last one gets the rest", "two slots", "nine slots", "one finalist", "all that are left fail"],
 )
-def test_a_round_fills_the_machine(
+def test_a_free_slot_gets_the_next_training(
     session: Session, trained: list[str], names: str, concurrent: int, order: list[str]
 ) -> None:
     found = race(session, names, concurrent)
     assert trained == order
     assert any(finalist.can_win for finalist in found.values())
+
+
+class Killed(Exception):
+    """Ends a confirmation from inside."""
+
+
+class Killer(tune.Callback):
+    """Ends it at its n-th result, before the checkpoint of that epoch is written."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_in_tune_itself_a_killed_race_goes_on_to_the_same_end(
+    session: Session, monkeypatch: pytest.MonkeyPatch, concurrent: int
+) -> None:
+    scores, n_epochs = SCORES, 2
+
+    class Known(tune.Trainable):  # inside the function, so that it travels to the workers by value
+        def setup(self, config: dict[str, Any], context: Any = None) -> None:
+            self.config, self.n_done = config, 0
+
+        def step(self) -> dict[str, Any]:
+            self.n_done += 1  # of a checkpoint that is lost none would be right
+            dice = scores[self.config["from_trial"]][self.config["seed"] - 5]
+            return {"val_dice": dice - 0.01 * (n_epochs - self.n_done), "train_loss": 1.0}
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)
+            return True
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            from trainables.files.manifest import seal_checkpoint
+
+            for name in ("recipe.json", "n_done.json"):
+                (Path(checkpoint_dir) / name).write_text(json.dumps(self.n_done))
+            seal_checkpoint(Path(checkpoint_dir))
+
+        def load_checkpoint(self, checkpoint_dir: Any) -> None:
+            self.n_done = json.loads((Path(checkpoint_dir) / "n_done.json").read_text())
+
+    monkeypatch.setattr(trials, "SAM2Trainable", Known)
+    config = dataclasses.replace(session.plan.config, max_epochs=n_epochs)
+    session = dataclasses.replace(session, plan=dataclasses.replace(session.plan, config=config))
+    list_callbacks = TuneRun._list_callbacks
+    with monkeypatch.context() as patch, pytest.raises((Killed, TuneError)):
+        patch.setattr(TuneRun, "_list_callbacks", lambda run, pairs: [*list_callbacks(run, pairs), Killer(9)])
+        race(session, "abc", concurrent)
+    folders = list_trial_folders(session.plan.folder / "confirmation")
+    before = {path: (path / RESULT_FILE).read_text() for path in folders if len(read_epochs(path)) == n_epochs}
+    assert 0 < len(before) < len(folders)
+    found = race(session, "abc", concurrent, is_resumed=True)
+    assert {name: [run.val_dice for run in each.runs] for name, each in found.items()} == {
+        name: pytest.approx(SCORES[name][: 1 if name == "c" else 3]) for name in "abc"
+    }
+    assert [name for name, each in found.items() if each.out] == ["c"]
+    assert all(run.epoch == n_epochs for each in found.values() for run in each.runs)
+    assert len(list_trial_folders(session.plan.folder / "confirmation")) == 7
+    for path, text in before.items():
+        assert (path / RESULT_FILE).read_text().startswith(text)
 
 
 def test_contenders_are_the_best_training_and_the_soups(

@@ -41,8 +41,9 @@ def make_trial(trial_id: str = "a1", **config: Any) -> Any:
 
 def make_result(step: int, val_dice: float = 0.55) -> dict[str, Any]:
     figures = {"val_dice": val_dice, "val_dice/tumor": val_dice + 0.1, "train_loss": 1 / step, "lr": 1e-4}
+    speed = {"images_per_s": 3.5, "data_wait_fraction": 0.02, "peak_memory_mb": 900.0, "seconds/train": 2}
     others = {"config": {"rank": 8}, "time_total_s": 9.0, "done": False, "val_comment": "text"}
-    return {"training_iteration": step, **figures, "images_per_s": 3.5, "seconds/train": 2, **others}
+    return {"training_iteration": step, **figures, **speed, **others}
 
 
 @pytest.fixture
@@ -84,6 +85,8 @@ def test_a_whole_trial(callback: TrackingCallback, tracker: Tracker, parent: str
             "train_loss": 1 / 3,
             "lr": 1e-4,
             "images_per_s": 3.5,
+            "data_wait_fraction": 0.02,
+            "peak_memory_mb": 900.0,
             "seconds/train": 2,
             "bar_recorded": 0.517,
             "bar_zeroshot": 0.5,

@@ -134,7 +134,6 @@ class TestTrialsThatGoOn:
         assert trial is not None
         leave_checkpoint(write_trial, tmp_path, trial.trial_id, 2)
         trial_id, folder = trial.trial_id, tmp_path / "trials" / f"trial-{trial.trial_id}"
-        making.searcher._unfinished[trial_id] = dict(trial.config)  # as the study knows it
         trial.init_local_path()
         for n_deaths in range(1, MAX_RETRIES + 1):
             for _ in range(2):  # Tune has the trial wait after the first

@@ -10,7 +10,8 @@ from trainables.data.store import RegionStore
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe
-from trainables.training.batches import Batch, TrainingRegions, iterate_batches
+from trainables.training.batches import Batch, TrainingRegions
+from trainables.training.loader import BatchLoader
 from trainables.training.optim import build_optimizer
 from trainables.training.regularisers import start_regularisers
 from trainables.training.schedule import build_schedule
@@ -36,7 +37,7 @@ def draw_batches(tissue_store: RegionStore) -> Callable[..., list[Batch]]:
 
     def draw(recipe: Recipe, n_regions: int = 4) -> list[Batch]:
         names, protocol = tissue_store.names[:n_regions], PROTOCOLS["recorded"]
-        regions = TrainingRegions(tissue_store, names, protocol, recipe, seed=0, epoch=0)
-        return list(iterate_batches(regions, 0, pin_memory=False))
+        regions = TrainingRegions(tissue_store, protocol, recipe, seed=0)
+        return list(BatchLoader(regions, n_workers=0, pin_memory=False).load(0, names))
 
     return draw

@@ -1,8 +1,5 @@
 import dataclasses
-import shutil
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,95 +13,56 @@ from trainables.tiles.grid import Tiles
 from trainables.training.batches import (
     HALF_MIX,
     Batch,
+    Key,
     Sample,
     TrainingRegions,
     choose_prompt_spec,
     collate_samples,
-    fits_shared_memory,
-    iterate_batches,
-    make_windows,
     shrink_mask,
 )
 
 CLASSES = {1: "tumor", 2: "stroma"}
 
 
-def make_regions(
-    store: RegionStore, epoch: int = 0, protocol: str = "recorded", seed: int = 3, **values: Scalar
-) -> TrainingRegions:
+def make_regions(store: RegionStore, protocol: str = "recorded", seed: int = 3, **values: Scalar) -> TrainingRegions:
     flat: dict[str, Scalar] = {"augment.kind": "all", "prompts.mix": "mixed", "optim.batch_size": 2}
     flat |= {name.replace("__", "."): value for name, value in values.items()}
     recipe = Recipe.from_flat(flat)
-    return TrainingRegions(store, store.names, PROTOCOLS[protocol], recipe, seed=seed, epoch=epoch)
+    return TrainingRegions(store, PROTOCOLS[protocol], recipe, seed)
 
 
-def list_batches(regions: TrainingRegions, n_workers: int = 0) -> list[Batch]:
-    return list(iterate_batches(regions, n_workers, pin_memory=False))
-
-
-def are_equal(first: list[Batch], second: list[Batch]) -> bool:
-    return len(first) == len(second) and all(
-        torch.equal(getattr(one, field.name), getattr(other, field.name))
-        for one, other in zip(first, second, strict=True)
-        for field in dataclasses.fields(Batch)
-    )
-
-
-def test_an_epoch_is_the_same_however_many_workers_load_it(tissue_store: RegionStore) -> None:
-    plain = list_batches(make_regions(tissue_store))
-    assert are_equal(plain, list_batches(make_regions(tissue_store)))
-    assert are_equal(plain, list_batches(make_regions(tissue_store), n_workers=2))
+def list_batches(regions: TrainingRegions) -> list[Batch]:
+    """Returns the batches of the first epoch, the regions in order."""
+    size, indices = regions.recipe.optim.batch_size, range(len(regions.store))
+    samples = [regions[Key(0, index)] for index in indices]
+    joined = [collate_samples(samples[start : start + size]) for start in indices[::size]]
+    return [batch for batch in joined if batch is not None]
 
 
 @pytest.mark.parametrize("class_tokens", [0, 1])
 def test_windows_are_cut_from_image_and_mask_alike_and_prompted(tiled_store: RegionStore, class_tokens: int) -> None:
     plain = make_regions(tiled_store, augment__kind="none", class_prompts__tokens=class_tokens)
     protocol = add_tiles(PROTOCOLS["auto" if class_tokens else "recorded"], Tiles(64))
-    windows = make_windows(tiled_store, tiled_store.names, protocol, SamplingRecipe(windows=6, scale_jitter=0.3))
-    regions = dataclasses.replace(plain, protocol=protocol, windows=windows)
-    assert len(regions) == 6 and windows is not None
-    for position in range(6):
-        index, window = windows.draw(position, np.random.default_rng((regions.seed, regions.epoch, position)))
-        sample = regions[position]
-        stored = torch.from_numpy(tiled_store.image(index, window))
+    recipe = dataclasses.replace(plain.recipe, sampling=SamplingRecipe(windows=6, scale_jitter=0.3))
+    regions = TrainingRegions(tiled_store, protocol, recipe, seed=3)
+    keys = regions.list_keys(0, tiled_store.names)
+    assert len(keys) == 6 and keys == regions.list_keys(0, tiled_store.names) != regions.list_keys(1, tiled_store.names)
+    ids = [*tiled_store.classes]
+    for key in keys:
+        sample = regions[key]
+        stored = torch.from_numpy(tiled_store.image(key.index, key.window))
         assert torch.allclose(sample.image, stored, atol=0.5 / 255 + 1e-6)
-        ids = [*tiled_store.classes]
         for order, target in zip(sample.class_index, sample.targets, strict=True):
             if order < len(ids):
-                whole = shrink_mask(tiled_store.mask_resized(index, window) == ids[order])
+                whole = shrink_mask(tiled_store.mask_resized(key.index, key.window) == ids[order])
                 assert (target <= whole + 1e-6).all() and (not class_tokens or torch.equal(target, whole))
-    first, again, other = (list_batches(dataclasses.replace(regions, epoch=epoch)) for epoch in (0, 0, 1))
-    assert are_equal(first, again) and not are_equal(first, other)
 
 
-@pytest.mark.parametrize(("free", "n_workers", "fits"), [(10**4, 2, False), (10**4, 0, True), (10**9, 2, True)])
-def test_loaders_need_shared_memory(
-    tissue_store: RegionStore, free: int, n_workers: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
-    assert fits_shared_memory(make_regions(tissue_store), n_workers, tmp_path) is fits
-    assert fits_shared_memory(make_regions(tissue_store), n_workers, tmp_path / "none")  # no such system
-
-
-@pytest.mark.parametrize("change", [{"epoch": 1}, {"seed": 4}])
-def test_epochs_and_seeds_differ(tissue_store: RegionStore, change: dict[str, int]) -> None:
-    first = make_regions(tissue_store)
-    other = make_regions(tissue_store, **change)  # type: ignore[arg-type]
-    assert not torch.equal(first[0].image, other[0].image)
-    assert not are_equal(list_batches(first), list_batches(other))
-
-
-def test_every_region_comes_once_in_an_order_that_changes(tissue_store: RegionStore) -> None:
-    orders = []
-    for epoch in range(3):
-        regions = make_regions(tissue_store, epoch, augment__kind="none")
-        images = torch.cat([batch.images for batch in list_batches(regions)])
-        stored = [torch.from_numpy(tissue_store.image(index).copy()) for index in range(len(tissue_store))]
-        distances = torch.tensor([[(one - other).abs().max() for other in stored] for one in images])
-        assert (distances.min(dim=1).values <= 0.5 / 255 + 1e-6).all()  # rounded to 8 bits
-        orders.append(distances.argmin(dim=1).tolist())
-        assert sorted(orders[-1]) == list(range(len(tissue_store)))
-    assert orders[0] != orders[1] or orders[1] != orders[2]
+@pytest.mark.parametrize(("seed", "epoch"), [(3, 1), (4, 0)])
+def test_epochs_and_seeds_differ(tissue_store: RegionStore, seed: int, epoch: int) -> None:
+    first, again = make_regions(tissue_store)[Key(0, 0)], make_regions(tissue_store)[Key(0, 0)]
+    other = make_regions(tissue_store, seed=seed)[Key(epoch, 0)]
+    assert torch.equal(first.image, again.image) and not torch.equal(first.image, other.image)
 
 
 def test_batches_have_the_shapes_and_ranges_they_say(tissue_store: RegionStore) -> None:
@@ -137,8 +95,8 @@ def test_class_prompts_ask_for_every_name_everywhere_and_draw_nothing(write_stor
 def test_targets_are_the_prompted_parts_of_their_class(tissue_store: RegionStore, protocol: str) -> None:
     regions = make_regions(tissue_store, protocol=protocol, augment__kind="none", prompts__max_objects=64)
     ids = list(tissue_store.classes)
-    for position in range(len(regions)):
-        sample, mask = regions[position], tissue_store.mask_resized(position)
+    for position in range(len(regions.store)):
+        sample, mask = regions[Key(0, position)], tissue_store.mask_resized(position)
         for order in range(len(ids)):
             targets = [t for t, o in zip(sample.targets, sample.class_index, strict=True) if o == order]
             pixels = 16 * sum(float(target.sum()) for target in targets)
@@ -152,8 +110,8 @@ def test_targets_are_the_prompted_parts_of_their_class(tissue_store: RegionStore
 @pytest.mark.parametrize("kind", ["flips", "elastic"])
 def test_prompts_fall_where_their_targets_are(tissue_store: RegionStore, kind: str) -> None:
     regions = make_regions(tissue_store, augment__kind=kind, augment__strength=0.5, prompts__mix="points")
-    for position in range(len(regions)):
-        sample = regions[position]
+    for position in range(len(regions.store)):
+        sample = regions[Key(0, position)]
         for prompt, target in zip(sample.prompts, sample.targets, strict=True):
             x, y = (prompt.points / 4).astype(int).T
             hit = target.numpy()[y, x]
@@ -161,7 +119,7 @@ def test_prompts_fall_where_their_targets_are(tissue_store: RegionStore, kind: s
 
 
 def test_boxes_enclose_their_targets(tissue_store: RegionStore) -> None:
-    sample = make_regions(tissue_store, prompts__mix="box")[1]
+    sample = make_regions(tissue_store, prompts__mix="box")[Key(0, 1)]
     for prompt, target in zip(sample.prompts, sample.targets, strict=True):
         rows, columns = np.nonzero(target.numpy())
         corners = [columns.min(), rows.min(), columns.max(), rows.max()]
@@ -171,7 +129,7 @@ def test_boxes_enclose_their_targets(tissue_store: RegionStore) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_no_region_shows_more_than_its_share_of_objects(tissue_store: RegionStore, limit: int) -> None:
     regions = make_regions(tissue_store, protocol="components", prompts__max_objects=limit)
-    assert {len(regions[position].prompts) for position in range(len(regions))} == {limit}
+    assert {len(regions[Key(0, position)].prompts) for position in range(len(regions.store))} == {limit}
 
 
 def test_a_batch_without_any_object_is_left_out(write_store: Callable[..., RegionStore]) -> None:
@@ -182,7 +140,7 @@ def test_a_batch_without_any_object_is_left_out(write_store: Callable[..., Regio
     (batch,) = list_batches(make_regions(store, protocol="components", augment__kind="none"))
     assert len(batch.images) == 2 and len(set(batch.region_index.tolist())) == 1
     alone = make_regions(store, protocol="components", augment__kind="none", optim__batch_size=1)
-    assert collate_samples([alone[1]]) is None
+    assert collate_samples([alone[0, 1]]) is None
     assert [len(batch.images) for batch in list_batches(alone)] == [1]
 
 
@@ -193,7 +151,7 @@ def test_pixels_of_ignored_ids_are_marked(write_store: Callable[..., RegionStore
     store = write_store({"a": mask}, CLASSES, ignore=(9,))
     counted = dataclasses.replace(PROTOCOLS["box"], count_outside=protocol == "outside")
     recipe = Recipe.from_flat({"augment.kind": "flips"})
-    sample = TrainingRegions(store, store.names, counted, recipe, seed=0, epoch=0)[0]
+    sample = TrainingRegions(store, counted, recipe, seed=0)[Key(0, 0)]
     assert float(sample.valid.mean()) == share
     # The class fills all that counts, so that target and valid pixels coincide, flips or not.
     assert torch.equal(sample.targets[0], sample.valid) or share == 1.0

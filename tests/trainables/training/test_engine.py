@@ -45,6 +45,7 @@ def test_the_loss_falls_over_a_few_epochs_of_made_tissue(start_state: Start, dra
     assert reports[-1].losses["total"] < 0.9 * reports[0].losses["total"]
     assert state.adapted.training
     assert reports[-1].lr == pytest.approx(2e-4) and all(report.images_per_s > 0 for report in reports)
+    assert all(0 <= report.data_wait_fraction < 1 and report.peak_memory_mb > 100 for report in reports)
 
 
 def test_a_report_has_the_mean_of_each_part_and_the_last_learning_rate(start_state: Start, draw_batches: Draw) -> None:

@@ -1,8 +1,7 @@
-"""Augmentation of one training region and its mask, by albumentations, repeatable from a seed."""
+"""The augmentation of one training region and its mask, a pipeline of albumentations."""
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 Image = UInt8[np.ndarray, "h w 3"]
 Mask = UInt8[np.ndarray, "h w"]
 
-# Waves of an elastic warp, and the spread of its displacements at strength 1, as fractions of the side.
+# Smoothing of an elastic warp, and the spread of its displacements at strength 1, as fractions of the side.
 ELASTIC_SIGMA = 1 / 16
 ELASTIC_SPREAD = 0.02
 
@@ -31,28 +30,22 @@ class Augmenter:
     """Augments regions by a recipe; one instance serves one process."""
 
     def __init__(self, recipe: AugmentRecipe) -> None:
-        self.recipe = recipe
-        self._side_px = 0
-        self._transform: A.Compose | None = None
+        self._transform = build_transform(recipe)
 
     def __call__(self, image: Image, mask: Mask, seed: int) -> tuple[Image, Mask]:
         """Returns the changed image (RGB) and mask, whose class ids are moved and never blended.
 
         The same seed, at least 0, gives the same change.
         """
-        if self.recipe.kind == "none":
+        if self._transform is None:
             return image, mask
-        if self._side_px != max(mask.shape):
-            self._side_px = max(mask.shape)
-            self._transform = build_transform(self.recipe, self._side_px)
-        assert self._transform is not None
         seed_steps(self._transform, seed)
         changed = self._transform(image=image, mask=mask)
         return changed["image"], changed["mask"]
 
 
-def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | None:
-    """Builds the albumentations pipeline of a recipe for regions of a side; None where nothing is done.
+def build_transform(recipe: AugmentRecipe) -> A.Compose | None:
+    """Builds the albumentations pipeline of a recipe; None where nothing is done.
 
     All kinds but ``none`` begin with one of the 8 flips and quarter turns (of the 4 flips alone without
     ``quarter_turns``), followed by a rotation by any angle up to ``rotation_degrees``. The corners of a rotated
@@ -72,7 +65,11 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
     """
     if recipe.kind == "none":
         return None
+    # Late: albumentations takes 3 s to import.
     import albumentations as A
+
+    from trainables.augmentation.stain import StainJitter
+    from trainables.augmentation.warp import ElasticWarp
 
     steps: list[A.BasicTransform] = (
         [A.D4(p=1.0)] if recipe.quarter_turns else [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
@@ -94,7 +91,7 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
         )
     if recipe.kind in ("stain", "all") and strength:
         steps.append(
-            A.HEStain(
+            StainJitter(
                 method="random_preset",
                 intensity_scale_range=(1 - 0.3 * strength, 1 + 0.3 * strength),
                 intensity_shift_range=(-0.2 * strength, 0.2 * strength),
@@ -103,11 +100,7 @@ def build_transform(recipe: AugmentRecipe, side_px: int = 256) -> A.Compose | No
             )
         )
     if recipe.kind in ("elastic", "all") and strength:
-        sigma_px = ELASTIC_SIGMA * side_px
-        # Noise in [-1, 1] has a standard deviation of 1 / sqrt 3; smoothing divides it by 2 sqrt(pi) sigma.
-        gain = 2 * math.sqrt(3 * math.pi) * sigma_px
-        alpha = ELASTIC_SPREAD * strength * side_px * gain
-        steps.append(A.ElasticTransform(alpha, sigma_px, noise_distribution="uniform", border_mode=border, p=0.5))
+        steps.append(ElasticWarp(ELASTIC_SIGMA, ELASTIC_SPREAD * strength, p=0.5))
     return A.Compose(steps, seed=0)
 
 

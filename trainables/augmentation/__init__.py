@@ -1,0 +1,1 @@
+"""Augmentation of training regions, repeatable from a seed."""
