@@ -12,7 +12,7 @@ import pytest
 import search  # noqa: F401  (switches usage reports off before a test file imports ray, mlflow or albumentations)
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported; tests gain nothing from more
-# The shipped spaces come before the faults, most of which wait for one search.
+# The shipped spaces come before the faults, as most of those wait for one search.
 LONGEST_FIRST = ("jobs/spaces", "jobs", "trainables")
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from killer import Killed, Killer
 from ray import tune
 from ray.tune import TuneError
 
@@ -141,22 +142,6 @@ def test_a_free_slot_gets_the_next_training(
     found = race(session, names, concurrent)
     assert trained == order
     assert any(finalist.can_win for finalist in found.values())
-
-
-class Killed(Exception):
-    """Ends a confirmation from inside."""
-
-
-class Killer(tune.Callback):
-    """Ends it at its n-th result, before the checkpoint of that epoch is written."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-        self.left -= 1
-        if not self.left:
-            raise Killed
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killer import Killer
 from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune import TuneError
@@ -27,22 +28,6 @@ from search.tuning.unfinished import clear_checkpoints, list_decided, list_unfin
 from trainables.context import STOPPED_BY
 
 N_TRIALS, MAX_EPOCHS = 7, 5
-
-
-class Killed(Exception):
-    """Ends a search from inside."""
-
-
-class Killer(tune.Callback):
-    """Ends the search at its n-th result, before the checkpoint of that epoch is written."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-        self.left -= 1
-        if not self.left:
-            raise Killed
 
 
 def search(folder: Path, kill_after: int = 0) -> Sequence[FrozenTrial]:
