@@ -37,13 +37,13 @@ HALF_MIX = (PROMPT_KINDS["box-neg"], PromptSpec(centroid=True, n_negative=5))
 
 
 class Key(NamedTuple):
-    """A sample of an epoch, which counts from 0: a region by its index in the store, as a whole or through a window.
+    """A sample of an epoch, which counts from 0: a region by its place in the store, as a whole or through a window.
 
     Windows have a position among those of the epoch.
     """
 
     epoch: int
-    index: int
+    region: int
     position: int | None = None
     window: Window | None = None
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from training_regions import make_regions
 
 from trainables.data.store import RegionStore
 from trainables.protocol.prompts import NEGATIVE, PADDING, POSITIVE, PROMPT_KINDS, Prompt, PromptSpec
 from trainables.protocol.spec import PROTOCOLS, add_tiles
-from trainables.recipe import Recipe, SamplingRecipe, Scalar
+from trainables.recipe import Recipe, SamplingRecipe
 from trainables.tiles.grid import Tiles
 from trainables.training.batches import (
     HALF_MIX,
@@ -22,13 +23,6 @@ from trainables.training.batches import (
 )
 
 CLASSES = {1: "tumor", 2: "stroma"}
-
-
-def make_regions(store: RegionStore, protocol: str = "recorded", seed: int = 3, **values: Scalar) -> TrainingRegions:
-    flat: dict[str, Scalar] = {"augment.kind": "all", "prompts.mix": "mixed", "optim.batch_size": 2}
-    flat |= {name.replace("__", "."): value for name, value in values.items()}
-    recipe = Recipe.from_flat(flat)
-    return TrainingRegions(store, PROTOCOLS[protocol], recipe, seed)
 
 
 def list_batches(regions: TrainingRegions) -> list[Batch]:
@@ -50,11 +44,11 @@ def test_windows_are_cut_from_image_and_mask_alike_and_prompted(tiled_store: Reg
     ids = [*tiled_store.classes]
     for key in keys:
         sample = regions[key]
-        stored = torch.from_numpy(tiled_store.image(key.index, key.window))
+        stored = torch.from_numpy(tiled_store.image(key.region, key.window))
         assert torch.allclose(sample.image, stored, atol=0.5 / 255 + 1e-6)
         for order, target in zip(sample.class_index, sample.targets, strict=True):
             if order < len(ids):
-                whole = shrink_mask(tiled_store.mask_resized(key.index, key.window) == ids[order])
+                whole = shrink_mask(tiled_store.mask_resized(key.region, key.window) == ids[order])
                 assert (target <= whole + 1e-6).all() and (not class_tokens or torch.equal(target, whole))
 
 
@@ -140,7 +134,7 @@ def test_a_batch_without_any_object_is_left_out(write_store: Callable[..., Regio
     (batch,) = list_batches(make_regions(store, protocol="components", augment__kind="none"))
     assert len(batch.images) == 2 and len(set(batch.region_index.tolist())) == 1
     alone = make_regions(store, protocol="components", augment__kind="none", optim__batch_size=1)
-    assert collate_samples([alone[0, 1]]) is None
+    assert collate_samples([alone[Key(0, 1)]]) is None
     assert [len(batch.images) for batch in list_batches(alone)] == [1]
 
 

@@ -7,18 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from training_regions import make_regions
 
 from trainables.data.store import RegionStore
-from trainables.protocol.spec import PROTOCOLS
-from trainables.recipe import Recipe, Scalar
 from trainables.training.batches import Batch, Key, TrainingRegions
 from trainables.training.loader import BatchLoader, draw_order, fits_shared_memory
-
-
-def make_regions(store: RegionStore, **values: Scalar) -> TrainingRegions:
-    flat: dict[str, Scalar] = {"augment.kind": "all", "prompts.mix": "mixed", "optim.batch_size": 2}
-    flat |= {name.replace("__", "."): value for name, value in values.items()}
-    return TrainingRegions(store, PROTOCOLS["recorded"], Recipe.from_flat(flat), seed=3)
 
 
 def start(regions: TrainingRegions, n_workers: int = 0) -> BatchLoader:
@@ -72,7 +65,7 @@ def test_every_region_comes_once_in_an_order_that_changes_and_is_that_of_earlier
 ) -> None:
     regions, names = make_regions(tissue_store, augment__kind="none"), tissue_store.names
     orders = [[key for batch in draw_order(regions, names, epoch) for key in batch] for epoch in range(3)]
-    assert [[key.index for key in order] for order in orders] == ORDERS
+    assert [[key.region for key in order] for order in orders] == ORDERS
     assert [[key.epoch for key in order] for order in orders] == [[0] * 5, [1] * 5, [2] * 5]
     assert [len(batch) for batch in draw_order(regions, names, 0)] == [2, 2, 1]
     images = torch.cat([batch.images for batch in start(regions).load(1, names)])
