@@ -162,8 +162,8 @@ class SAM2Trainable(tune.Trainable):
 def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
     """Names an epoch's figures for logs: ``train_loss``, ``train_loss/<part>``, ``lr``, and those of its speed.
 
-    If batches did not fit the GPU, also ``regions_per_pass``: how many regions went through at once. Losses and speeds
-    are averaged over the folds; the memory is that of the largest.
+    If batches did not fit the GPU, also ``activation_checkpointing``, which is 1, and ``regions_per_pass``: how many
+    regions went through at once. Losses and speeds are averaged over the folds; the memory is that of the largest.
     """
     figures = {
         "train_loss" if part == "total" else f"train_loss/{part}": float(
@@ -175,6 +175,8 @@ def flatten_reports(reports: Sequence[EpochReport]) -> dict[str, float]:
     for name in ("images_per_s", "data_wait_fraction"):
         figures[name] = float(np.mean([getattr(report, name) for report in reports]))
     figures["peak_memory_mb"] = max(report.peak_memory_mb for report in reports)
+    if any(report.is_checkpointing for report in reports):
+        figures["activation_checkpointing"] = 1.0
     if parts := [report.regions_per_pass for report in reports if report.regions_per_pass]:
         figures["regions_per_pass"] = float(min(parts))
     return figures

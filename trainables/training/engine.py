@@ -1,5 +1,6 @@
 """One epoch of training, in plain PyTorch."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Iterator
@@ -39,6 +40,7 @@ class EpochReport:
         data_wait_fraction: Share of the time in which training waited for the next batch, in [0, 1].
         peak_memory_mb: See :func:`~trainables.model.device.read_peak_memory_mb`.
         regions_per_pass: Regions that went through the model at once, where whole batches did not fit; else None.
+        is_checkpointing: Whether activations were computed again in the backward pass, as they did not fit.
     """
 
     losses: dict[str, float]
@@ -47,6 +49,7 @@ class EpochReport:
     data_wait_fraction: float
     peak_memory_mb: float
     regions_per_pass: int | None = None
+    is_checkpointing: bool = False
 
 
 def train_epoch(state: TrainingState, batches: Iterable[Batch]) -> EpochReport:
@@ -62,21 +65,28 @@ def train_epoch(state: TrainingState, batches: Iterable[Batch]) -> EpochReport:
     start, first_step, n_images, lr = time.perf_counter(), state.step, 0, 0.0
     sums: dict[str, Tensor] = {}
     stream = _TimedStream(batches)
-    for batch in stream:
+    for batch in send_ahead(stream, state.device):
         lr = state.schedule.compute_lr(state.step)
-        for name, value in take_step(state, batch.to(state.device), lr).items():
+        for name, value in take_step(state, batch, lr).items():
             sums[name] = sums.get(name, torch.zeros((), device=state.device)) + value
         n_images += len(batch.images)
     if state.step == first_step:
         raise TrainablesError("no training region shows a class in components that the protocol prompts")
     losses = {name: float(value) / (state.step - first_step) for name, value in sums.items()}
     seconds = time.perf_counter() - start
-    wait, peak_mb = stream.waited_s / seconds, read_peak_memory_mb(state.device)
-    return EpochReport(losses, lr, n_images / seconds, wait, peak_mb, state.micro_batches.regions_per_pass)
+    return EpochReport(
+        losses,
+        lr,
+        images_per_s=n_images / seconds,
+        data_wait_fraction=stream.waited_s / seconds,
+        peak_memory_mb=read_peak_memory_mb(state.device),
+        regions_per_pass=state.micro_batches.regions_per_pass,
+        is_checkpointing=state.micro_batches.is_checkpointing,
+    )
 
 
 class _TimedStream:
-    """Hands batches on and adds up how long it waited for them; each step ends before the next batch is asked for."""
+    """Hands batches on and adds up how long it waited for them."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self._batches = iter(batches)
@@ -93,6 +103,30 @@ class _TimedStream:
             self.waited_s += time.perf_counter() - asked
 
 
+def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yields the batches on the device; a GPU copies each one, if it is pinned, while it computes on the one before."""
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    sent: list[tuple[Batch, torch.cuda.Event]] = []
+
+    def receive() -> Batch:
+        batch, copied = sent.pop()
+        computing.wait_event(copied)
+        for field in dataclasses.fields(batch):
+            getattr(batch, field.name).record_stream(computing)  # else its memory could be given to the next copy
+        return batch
+
+    for batch in batches:
+        with torch.cuda.stream(copying):
+            sent.insert(0, (batch.to(device), copying.record_event()))
+        if len(sent) > 1:
+            yield receive()
+    if sent:
+        yield receive()
+
+
 def take_step(state: TrainingState, batch: Batch, lr: float) -> Losses:
     """Takes one optimizer step; returns the batch's ``total`` loss and each part before its weight.
 
@@ -101,7 +135,8 @@ def take_step(state: TrainingState, batch: Batch, lr: float) -> Losses:
     """
     set_lr(state.optimizer, lr)
     compute_losses = functools.partial(compute_batch_losses, state)
-    losses = state.micro_batches.backward(batch, compute_losses, state.optimizer.zero_grad)
+    with state.regularisers.drop_updates(state.adapted, state.step):
+        losses = state.micro_batches.backward(batch, compute_losses, state.optimizer.zero_grad)
     if not torch.isfinite(losses["total"]):
         where = f"at step {state.step + 1} of {state.schedule.n_steps} (learning rate {lr:.3g})"
         raise DivergedError(f"the loss became {float(losses['total'])} {where}")
@@ -125,11 +160,10 @@ def compute_batch_losses(state: TrainingState, batch: Batch) -> Losses:
     # First, as taking adapters off and putting them on again must not come between forward and backward pass.
     zero_shot = segment_zero_shot(adapted, batch, state.device).logits if recipe.regularise.distill else None
     base = get_base(adapted)
-    with state.regularisers.drop_updates(adapted, state.step):
-        if find_class_prompts(base) is None:
-            logits, losses = _compute_mask_losses(state, base, batch)
-        else:
-            logits, losses = _compute_class_losses(state, base, batch)
+    if find_class_prompts(base) is None:
+        logits, losses = _compute_mask_losses(state, base, batch)
+    else:
+        logits, losses = _compute_class_losses(state, base, batch)
     penalties = state.regularisers.compute_penalties(adapted, logits, zero_shot)
     total = losses["total"]
     for name, penalty in penalties.items():

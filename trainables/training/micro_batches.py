@@ -1,4 +1,4 @@
-"""Gradient accumulation for batches that do not fit a GPU: the parts' gradients add up to those of the whole."""
+"""What is done where a batch does not fit a GPU: activation checkpointing, then gradient accumulation over parts."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -22,15 +22,19 @@ class RegionTooLargeError(TrainablesError):
 class MicroBatches:
     """Runs backward passes over batches, in as few parts as fit the memory.
 
-    When a part runs out of memory, the size of the parts is halved, and the batch starts again; later batches keep
-    that size. The effective batch stays the recipe's.
+    When a batch runs out of memory, it starts again with checkpointed activations; when that does not fit either, the
+    size of the parts is halved each time. Later batches keep both. Gradients and the effective batch stay the recipe's.
 
     Attributes:
         regions_per_pass: Regions of a part; None while whole batches fit.
+        is_checkpointing: Whether activations are checkpointed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begin_checkpointing: Callable[[], None] | None = None) -> None:
+        """Takes what switches checkpointing on; None if nothing can."""
+        self._begin_checkpointing = begin_checkpointing
         self.regions_per_pass: int | None = None
+        self.is_checkpointing = False
 
     def backward(
         self, batch: Batch, compute_losses: Callable[[Batch], Losses], zero_grad: Callable[[], None]
@@ -48,7 +52,7 @@ class MicroBatches:
             try:
                 return self._accumulate(batch, compute_losses)
             except torch.OutOfMemoryError:
-                self._halve(len(batch.images))
+                self._save_memory(len(batch.images))
             # Outside the except block, whose traceback keeps the tensors of the failed pass alive.
             if batch.images.is_cuda:
                 torch.cuda.empty_cache()
@@ -65,7 +69,12 @@ class MicroBatches:
                 sums[name] = sums[name] + weighted if name in sums else weighted
         return sums
 
-    def _halve(self, n_regions: int) -> None:
+    def _save_memory(self, n_regions: int) -> None:
+        if self._begin_checkpointing is not None and not self.is_checkpointing:
+            self._begin_checkpointing()
+            self.is_checkpointing = True
+            logger.warning("out of GPU memory: activations are computed again in the backward pass")
+            return
         size = min(self.regions_per_pass or n_regions, n_regions)
         if size <= 1:
             raise RegionTooLargeError(

@@ -116,8 +116,8 @@ def list_scaled_layers(model: nn.Module) -> list[LoraLayer | LycorisLayer]:
 def scale_updates(model: nn.Module, scale: float) -> Iterator[None]:
     """Multiplies every update by ``scale`` inside the block, but not parts that are trained in full.
 
-    Only forward passes need to be inside: the backward pass remembers the scale. A scale of 0 switches off LoRA's,
-    LoHa's and LoKr's updates, and leaves DoRA's magnitudes.
+    The forward pass must be inside; where activations are checkpointed, the backward pass as well. A scale of 0
+    switches off LoRA's, LoHa's and LoKr's updates, and leaves DoRA's magnitudes.
     """
     layers = list_scaled_layers(model)
     # Restored, not divided by the scale: that rounds, and a scale may be 0.

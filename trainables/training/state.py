@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trainables.adapters.adapted_model import AdaptedModel
+from trainables.adapters.adapted_model import AdaptedModel, get_base
+from trainables.model.checkpointed_blocks import checkpoint_blocks
 from trainables.recipe import Recipe
 from trainables.training.averages import WeightAverage
 from trainables.training.micro_batches import MicroBatches
@@ -22,7 +23,7 @@ class TrainingState:
         adapted: The model with all that the recipe trains.
         optimizer: Over the trained parameters.
         class_weights: Weight of each class's objects in the loss, on the device.
-        micro_batches: Splits batches that the memory does not hold; remembers how far.
+        micro_batches: Saves memory where batches do not fit; remembers how far.
         average: Of the trained weights over the steps; None where the recipe has none.
         step: Optimizer steps taken so far, which is the number of the next one, counted from 0.
     """
@@ -34,6 +35,10 @@ class TrainingState:
     schedule: Schedule
     regularisers: Regularisers
     class_weights: Float[Tensor, " classes"]
-    micro_batches: MicroBatches = field(default_factory=MicroBatches)
+    micro_batches: MicroBatches = field(init=False)
     average: WeightAverage | None = None
     step: int = 0
+
+    def __post_init__(self) -> None:
+        """Nothing is saved at first."""
+        self.micro_batches = MicroBatches(lambda: checkpoint_blocks(get_base(self.adapted)))

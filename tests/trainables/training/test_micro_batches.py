@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.adapters.adapted_model import AdaptedModel
+from trainables.adapters.adapted_model import AdaptedModel, get_base
 from trainables.recipe import Recipe
 from trainables.training.batches import Batch
-from trainables.training.engine import compute_batch_losses
+from trainables.training.engine import compute_batch_losses, take_step
 from trainables.training.micro_batches import Losses, MicroBatches, RegionTooLargeError, split_batch
 from trainables.training.state import TrainingState
 
@@ -68,6 +68,29 @@ def test_parts_give_the_whole_batchs_losses_and_gradients(
     )
     for name, gradient in read_gradients(state.adapted).items():
         torch.testing.assert_close(gradient, gradients[name], rtol=1e-3, atol=1e-5)
+
+
+def test_activations_are_checkpointed_before_a_batch_is_divided(
+    start_state: Callable[[Recipe], TrainingState], batch: Batch
+) -> None:
+    """The weights are the same afterwards, bit for bit: dropout and the scale of the updates hold for both passes."""
+    found = []
+    for fits in (True, False):
+        state = start_state(Recipe.from_flat({"adapter.dropout": 0.3, "regularise.drop": 0.9}))
+
+        def run_out_of_memory(*_: object, state: TrainingState = state) -> None:
+            if not state.micro_batches.is_checkpointing:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        if not fits:
+            get_base(state.adapted).image_encoder.register_forward_pre_hook(run_out_of_memory)
+        state.adapted.train()
+        torch.manual_seed(0)
+        for _ in range(2):  # LoRA's first factors get no gradient before the second step
+            take_step(state, batch, lr=1e-2)
+        assert state.micro_batches.is_checkpointing != fits and state.micro_batches.regions_per_pass is None
+        found.append(list(state.adapted.state_dict().values()))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_the_size_of_parts_is_kept_for_the_next_batch_and_ends_at_a_region(
