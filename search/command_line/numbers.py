@@ -4,9 +4,11 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from typing import Literal
 
 from trainables.tiles.grid import Tiles
 
+AUTO: Literal["auto"] = "auto"
 MAX_COUNT = 1_000_000  # of trials, epochs and the like; more is a slip of the hand
 MAX_SEED = 2**32 - 1  # the largest that NumPy takes
 
@@ -23,15 +25,17 @@ def make_whole_parser(low: int, high: int = MAX_COUNT) -> Callable[[str], int]:
     return parse
 
 
-def parse_gpu_share(text: str) -> float:
-    """Reads a number of GPUs: 0, a fraction from 0.01 to 1, or a whole number.
+def parse_gpu_share(text: str) -> float | Literal["auto"]:
+    """Reads a number of GPUs: 0, a fraction from 0.01 to 1, or a whole number; or ``auto``.
 
     Raises:
         argparse.ArgumentTypeError: If it is none of these.
     """
+    if text == AUTO:
+        return AUTO
     share = float(text) if re.fullmatch(r"[0-9]*\.?[0-9]+", text) else -1.0
     if share != 0 and not 0.01 <= share <= 1 and not (1 < share < 1e4 and share.is_integer()):
-        rule = "must be 0, a fraction from 0.01 to 1, or a whole number of GPUs"
+        rule = "must be auto, 0, a fraction from 0.01 to 1, or a whole number of GPUs"
         raise argparse.ArgumentTypeError(f"{rule}, but got {text!r}")
     return share
 

@@ -131,8 +131,12 @@ class SearchOptions:
         metavar="T",
     )
     seed: int = _option("of everything left to chance (default: 0)", 0, type=make_whole_parser(0, MAX_SEED))
-    gpus_per_trial: float | None = _option(
-        "fractions too; default 1, or 0 without GPUs", on_resume="free", type=parse_gpu_share, metavar="G"
+    gpus_per_trial: float | Literal["auto"] | None = _option(
+        "fractions too; default 1, or 0 without GPUs; auto: as many trials share a GPU as fit, by a measured step of "
+        "the largest recipe",
+        on_resume="free",
+        type=parse_gpu_share,
+        metavar="G",
     )
     max_concurrent: int | None = _option("trials at once", on_resume="free", **_COUNT)
     address: str | None = _option("of a Ray cluster to join, such as auto or ray://host:10001", on_resume="free")

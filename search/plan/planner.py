@@ -8,6 +8,7 @@ import torch
 
 from search.cluster.resources import check_gpus
 from search.cluster.start import check_address, check_machine
+from search.command_line.numbers import AUTO
 from search.command_line.options import SearchOptions
 from search.errors import ConfigError
 from search.plan.class_prompt_checks import check_class_prompts
@@ -83,7 +84,8 @@ def _check_devices(options: SearchOptions, problems: Problems) -> None:
     """Checks that the GPUs exist, or that a cluster answers, whose GPUs are counted when it has been joined."""
     if options.address is None:
         problems.collect(check_machine)
-        problems.findings += check_gpus(options.gpus_per_trial, torch.cuda.device_count())
+        asked = None if options.gpus_per_trial == AUTO else options.gpus_per_trial
+        problems.findings += check_gpus(asked, torch.cuda.device_count())
     else:
         problems.collect(check_address, options.address)
 

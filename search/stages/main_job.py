@@ -12,9 +12,11 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from search.cluster.disk import to_storage_error
-from search.cluster.resources import list_nodes, share_resources
+from search.cluster.gpu_share import measure_share
+from search.cluster.resources import TrialResources, list_nodes, share_resources
 from search.cluster.start import start_ray
 from search.cluster.workers import call_with_resources, check_gpus_compute, check_shared_storage, map_with_resources
+from search.command_line.numbers import AUTO
 from search.errors import SearchError
 from search.judging.openings import describe_openings
 from search.judging.test_set import HeldOutResult, score_on_test
@@ -69,8 +71,7 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
     start_ray(options.address)
     try:
         check_shared_storage(plan.places.checkpoint_url or options.storage, plan.folder.parent)
-        resources = share_resources(list_nodes(), options.gpus_per_trial, options.max_concurrent)
-        check_gpus_compute(resources)
+        resources = _share_resources(plan, console)
         tracker = Tracker.connect(plan.places.experiment, default_uri=resumed.record.tracking_uri if resumed else "")
         if resumed is None:
             plan = claim_folder(plan)
@@ -88,6 +89,23 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         raise
     finally:
         ray.shutdown()
+
+
+def _share_resources(plan: SearchPlan, console: Console) -> TrialResources:
+    """Divides CPUs and GPUs among trials; tries a step of the largest recipe where the GPUs' parts are left to that."""
+    options, nodes = plan.options, list_nodes()
+    asked = None if options.gpus_per_trial == AUTO else options.gpus_per_trial
+    resources = share_resources(nodes, asked, options.max_concurrent)
+    check_gpus_compute(resources)
+    if options.gpus_per_trial != AUTO or not plan.config.train:
+        return resources
+    if not resources.gpus:
+        console.print("GPUs     none can be seen: trials share the cores")
+        return resources
+    console.print("measuring a training step of the largest recipe on a GPU ...")
+    share, line = measure_share(plan.config, plan.make_context(0), resources)
+    console.print(line, soft_wrap=True)
+    return share_resources(nodes, share, options.max_concurrent)
 
 
 def _import_late_module() -> None:

@@ -57,3 +57,10 @@ def read_peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_reserved(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def read_total_memory_mb(device: torch.device) -> float:
+    """Returns all memory in MB (10^6 bytes): of the GPU; else of this machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 1e6
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6

@@ -47,8 +47,8 @@ def test_what_is_no_duration_or_share_is_refused(parse: Callable[[str], float], 
             parse(text)
 
 
-def test_gpu_shares_are_fractions_or_whole() -> None:
-    read = {"0": 0, "0.01": 0.01, "0.25": 0.25, "1": 1, "4": 4, "2.0": 2}
+def test_gpu_shares_are_fractions_or_whole_or_left_to_a_measurement() -> None:
+    read = {"0": 0, "0.01": 0.01, "0.25": 0.25, "1": 1, "4": 4, "2.0": 2, "auto": "auto"}
     assert {text: parse_gpu_share(text) for text in read} == read
 
 

@@ -1,0 +1,232 @@
+"""How fast a GPU trains: model size x what is trained x batch, as a Markdown table with the card's name.
+
+python -m benchmarks.gpu
+
+Each row trains synthetic regions at the model's size, with random weights: one batch again and again (compute), then
+epochs that are loaded and augmented (loading, kind all). Its share of the limit is that of the fastest large product of
+two matrices on this card, in bfloat16 where trials compute in it. The last column is what 64 trials x 20 epochs on 85
+regions would take on one such card at the loaded rate, without validation and without anything that stops trials early.
+Rows that do not begin within --seconds are left out and named.
+"""
+
+import argparse
+import itertools
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from search.command_line.exit_codes import run_command
+from search.command_line.telemetry import silence_telemetry
+from trainables.context import TrialContext
+from trainables.data.regions import read_regions
+from trainables.data.splits import Fold
+from trainables.data.store import RegionStore
+from trainables.demo.tissue import DEMO_CLASSES, make_region
+from trainables.errors import InputError
+from trainables.evaluation.evaluator import autocast
+from trainables.model.build import MODELS, build_architecture
+from trainables.model.device import find_gpu_fault
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import Recipe, Scalar
+from trainables.training.batches import Batch
+from trainables.training.engine import EpochReport, take_step, train_epoch
+from trainables.training.fine_tune import FineTune, make_loader
+from trainables.training.loader import BatchLoader
+from trainables.training.micro_batches import RegionTooLargeError
+
+ADAPTERS: dict[str, dict[str, Scalar]] = {
+    "decoder": {"adapter.kind": "none", "adapter.train_decoder": True},
+    "LoRA 16": {"adapter.rank": 16},
+    "full": {"adapter.kind": "none", "adapter.train_decoder": True, "adapter.train_encoder": True},
+}
+N_REGIONS, TIMED_S, MIN_STEPS = 8, 2.0, 3
+N_TRIALS, N_EPOCHS, N_TRAINED = 64, 20, 85
+HEADER = ("size", "trained", "batch", "compute, images/s", "with loading", "GB", "share of limit", "64 x 20 x 85", "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of one combination; ``saved`` says how memory was saved, empty where it was not needed."""
+
+    names: tuple[str, str, int]
+    compute_per_s: float
+    loaded_per_s: float
+    peak_gb: float
+    limit_share: float
+    saved: str
+
+    def to_cells(self) -> tuple[str, ...]:
+        """Returns the table's cells."""
+        hours = N_TRIALS * N_EPOCHS * N_TRAINED / self.loaded_per_s / 3600
+        figures = (f"{self.compute_per_s:.1f}", f"{self.loaded_per_s:.1f}", f"{self.peak_gb:.1f}")
+        return (*map(str, self.names), *figures, f"{self.limit_share:.0%}", f"{hours:.1f} h", self.saved)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tries the code (default: cuda)")
+    parser.add_argument("--sizes", nargs="+", choices=tuple(MODELS), default=["tiny", "base_plus", "large"])
+    parser.add_argument(
+        "--adapters", nargs="+", choices=tuple(ADAPTERS), default=list(ADAPTERS), help="what is trained"
+    )
+    parser.add_argument("--batches", nargs="+", type=int, default=[2, 8], help="regions a step (default: 2 8)")
+    parser.add_argument("--seconds", type=float, default=200.0, help="no row begins after so many (default: 200)")
+    arguments = parser.parse_args(argv)
+    silence_telemetry()
+    return run_command(lambda: measure(arguments))
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Measures the rows and prints each as soon as it is known; returns 0.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+    device, started = torch.device(arguments.device), time.monotonic()
+    if device.type == "cuda" and (why := find_gpu_fault()):
+        fix = "run it where a GPU is; --device cpu --sizes nano tries the code"
+        raise InputError.at("--device cuda", f"no CUDA device computes here ({why})", fix)
+    limit = measure_limit(device)
+    print(
+        f"{name_device(device)}, torch {torch.__version__}, {limit / 1e12:.3g} TFLOP/s in a large product of matrices\n"
+    )
+    print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)
+    left_out = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in arguments.sizes:
+            bench = _Bench(size, Path(folder), device)
+            for adapter, batch in itertools.product(arguments.adapters, arguments.batches):
+                if time.monotonic() - started > arguments.seconds:
+                    left_out.append(f"{size} {adapter} {batch}")
+                    continue
+                print(f"| {' | '.join(bench.measure(adapter, batch, limit))} |", flush=True)
+    if left_out:
+        print(f"\nleft out after {arguments.seconds:g} s: {', '.join(left_out)}")
+    return 0
+
+
+class _Bench:
+    """What the rows of one model size share: regions of its side, first weights, and a loader for each batch size."""
+
+    def __init__(self, size: str, folder: Path, device: torch.device) -> None:
+        self._size, self._device = size, device
+        store = make_store(folder / f"{MODELS[size].side_px}", MODELS[size].side_px)
+        self._base = build_architecture(MODELS[size]).state_dict()
+        self._context = TrialContext(
+            model=size,
+            checkpoint=None,
+            store_folder=str(store.folder),
+            train=store.names,
+            val=(),
+            protocol=PROTOCOLS["recorded"],
+            max_epochs=100,
+            seed=0,
+            fixed={},
+            n_workers=min(4, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0,
+        )
+        self._loaders: dict[int, BatchLoader] = {}
+
+    def measure(self, adapter: str, batch_size: int, limit: float) -> tuple[str, ...]:
+        """Returns the cells of one combination, also where it does not fit."""
+        try:
+            return self._train(adapter, batch_size, limit).to_cells()
+        except RegionTooLargeError:
+            return (self._size, adapter, str(batch_size), *["-"] * 5, "does not fit")
+
+    def _train(self, adapter: str, batch_size: int, limit: float) -> Row:
+        values: dict[str, Scalar] = {
+            "augment.kind": "all",
+            "augment.strength": 0.5,
+            "optim.batch_size": batch_size,
+            "optim.lr": 1e-6,
+        }
+        recipe = Recipe.from_flat({**values, **ADAPTERS[adapter]})
+        if batch_size not in self._loaders:
+            self._loaders[batch_size] = make_loader(self._context, recipe, self._device)
+        loader = self._loaders[batch_size]
+        fit = FineTune(self._context, Fold(self._context.train, ()), self._base, recipe, self._device, loader)
+        names = self._context.train * math.ceil(batch_size / N_REGIONS)
+        batch = next(iter(loader.load(0, names)))
+        n_flops = count_flops(fit, batch)
+        seconds = time_call(lambda: train_epoch(fit.state, [batch]))
+        n_steps = max(MIN_STEPS, int(TIMED_S / seconds))
+        compute = train_epoch(fit.state, itertools.repeat(batch, n_steps))
+        loaded = train_epoch(fit.state, loader.load(1, names * math.ceil(n_steps * batch_size / len(names))))
+        steps_per_s = compute.images_per_s / len(batch.images)
+        return Row(
+            (self._size, adapter, batch_size),
+            compute.images_per_s,
+            loaded.images_per_s,
+            max(compute.peak_memory_mb, loaded.peak_memory_mb) / 1e3,
+            n_flops * steps_per_s / limit,
+            describe_saving(loaded),
+        )
+
+
+def make_store(folder: Path, side_px: int) -> RegionStore:
+    """Makes synthetic regions and decodes them; those of a folder that is there already are used again."""
+    data = folder / "data"
+    if not data.is_dir():
+        (data / "images").mkdir(parents=True), (data / "masks").mkdir()
+        (data / "dataset.yaml").write_text(f"classes: {DEMO_CLASSES}\n")
+        for seed in range(N_REGIONS):
+            image, mask = make_region(np.random.default_rng(seed), side_px)
+            Image.fromarray(image).save(data / "images" / f"{seed}.png")
+            Image.fromarray(mask).save(data / "masks" / f"{seed}.png")
+    return RegionStore.build(read_regions(data), side_px, folder / "store")
+
+
+def count_flops(fit: FineTune, batch: Batch) -> int:
+    """Counts the operations of a step: products of matrices, convolutions and attention, forward and backward."""
+    fit.state.adapted.train()
+    with FlopCounterMode(display=False) as counter:
+        take_step(fit.state, batch.to(fit.state.device), lr=1e-6)
+    return counter.get_total_flops()
+
+
+def measure_limit(device: torch.device) -> float:
+    """Returns operations a second of the fastest of several large products of matrices."""
+    side = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if autocast(device)._enabled else torch.float32
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+
+    def multiply() -> None:
+        for _ in range(10):
+            one @ other
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return 10 * 2 * side**3 / min(time_call(multiply) for _ in range(5))
+
+
+def time_call(work: Callable[[], object]) -> float:
+    """Returns the seconds that something took."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def describe_saving(report: EpochReport) -> str:
+    """Returns how a step saved memory."""
+    words = ["checkpointed"] if report.is_checkpointing else []
+    return ", ".join(words + ([f"parts of {report.regions_per_pass}"] if report.regions_per_pass else []))
+
+
+def name_device(device: torch.device) -> str:
+    """Returns the card's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (no figures of a GPU)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

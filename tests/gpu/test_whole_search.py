@@ -1,0 +1,78 @@
+"""A whole search on one GPU: regions of 1024 px, a tiny SAM2 with random weights, and as many trials as fit."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from trainables.demo.tissue import DEMO_CLASSES, make_region
+from trainables.model.build import MODELS, build_architecture
+
+N_REGIONS = 8
+
+
+def write_regions(root: Path, side_px: int) -> None:
+    """Writes synthetic tissue, one region a patient."""
+    names = [f"region-{number}.png" for number in range(N_REGIONS)]
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for seed, name in enumerate(names):
+        image, mask = make_region(np.random.default_rng(seed), side_px)
+        Image.fromarray(image).save(root / "images" / name)
+        Image.fromarray(mask).save(root / "masks" / name)
+    split = {"train": names[:4], "val": names[4:6], "test": names[6:]}
+    patients = {name: f"P-{number}" for number, name in enumerate(names)}
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES, "split": split, "patients": patients}))
+
+
+def write_random_weights(name: str, path: Path) -> None:
+    """Writes a model that has learned nothing.
+
+    It always takes the second of its three masks: chosen by chance, rounding would choose another.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_architecture(MODELS[name])
+    with torch.no_grad():
+        model.sam_mask_decoder.iou_prediction_head.layers[-1].bias += torch.tensor([0.0, 0.0, 2.0, 0.0])
+    torch.save({"model": model.state_dict()}, path)
+
+
+def run_search(folder: Path, model: str, *arguments: str) -> tuple[int, str]:
+    """Runs a search of two trials in a process of its own; returns its exit code and its screen."""
+    command = ["-m", "search.run", "--space", "lora.yaml", "--data", "data", "--name", "job", "--num-trials", "2"]
+    command += ["--model", model, "--checkpoint", "weights.pt", "--max-epochs", "1", "--confirm", "0", "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(
+        [sys.executable, *command, *arguments],
+        **{"cwd": folder, "env": environment, "text": True, "timeout": 900},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+    )
+    return done.returncode, done.stdout
+
+
+def check_search(folder: Path, code: int, screen: str) -> None:
+    """Checks that a search came to its end, and what its trials say of their speed."""
+    assert code == 0, screen
+    summary = json.loads((folder / "runs" / "job" / "summary.json").read_text())
+    assert summary["trials"]["failed"] == 0 and (folder / "runs" / "job" / "export").is_dir()
+    rows = [json.loads(path.read_text().splitlines()[-1]) for path in folder.glob("runs/job/trials/*/result.json")]
+    assert len(rows) == 2
+    assert all(row["images_per_s"] > 0 and np.isfinite(row["train_loss"]) for row in rows)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_a_search_on_regions_of_1024_px(tmp_path: Path) -> None:
+    write_regions(tmp_path / "data", MODELS["tiny"].side_px)
+    write_random_weights("tiny", tmp_path / "weights.pt")
+    code, screen = run_search(tmp_path, "tiny", "--gpus-per-trial", "auto")
+    check_search(tmp_path, code, screen)
+    assert "of a GPU" in screen
