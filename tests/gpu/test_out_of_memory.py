@@ -35,7 +35,7 @@ def limit_memory(gpu: torch.device) -> Iterator[Callable[[float], None]]:
 
 def start(name: str, device: torch.device) -> TrainingState:
     """Starts a fine-tune of a model with random weights."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         bare = build_architecture(MODELS[name])
     recipe = Recipe.from_flat({"optim.batch_size": N_REGIONS, "adapter.layers": "all"})
@@ -94,14 +94,16 @@ def test_memory_that_runs_out_changes_no_gradient(
     [expected] = gradients
 
     limit_memory(0.9 * whole_bytes)
-    checkpointed_bytes = count_peak_bytes(lambda: check_gradient(take_gradient(state, batch), expected))
+    check_gradient(take_gradient(state, batch), expected)
     assert state.micro_batches.is_checkpointing and state.micro_batches.regions_per_pass is None
+    checkpointed_bytes = count_peak_bytes(lambda: take_gradient(state, batch))
+    assert checkpointed_bytes < 0.9 * whole_bytes
 
     # Once more from the start: it finds by itself that neither the whole nor its checkpointed form fits.
     state.optimizer.zero_grad()
     held_bytes = torch.cuda.memory_allocated()
     state = start("tiny", gpu)
-    limit_memory(held_bytes + 0.7 * (min(checkpointed_bytes, 0.9 * whole_bytes) - held_bytes))
+    limit_memory(held_bytes + 0.7 * (checkpointed_bytes - held_bytes))
     check_gradient(take_gradient(state, batch), expected)
     assert state.micro_batches.is_checkpointing and state.micro_batches.regions_per_pass in (1, 2)
 
@@ -111,7 +113,7 @@ def check_gradient(found: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.slow
-def test_the_batch_of_noise_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_of_noise_trains() -> None:
     """On a CPU, with nano: the functions above compute what training does."""
     state, batch = start("nano", torch.device("cpu")), draw_batch(MODELS["nano"].side_px, torch.device("cpu"))
     expected = take_gradient(state, batch)

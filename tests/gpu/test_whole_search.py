@@ -37,7 +37,7 @@ def write_random_weights(name: str, path: Path) -> None:
 
     It always takes the second of its three masks: chosen by chance, rounding would choose another.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_architecture(MODELS[name])
     with torch.no_grad():
