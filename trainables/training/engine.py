@@ -112,7 +112,7 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
     sent: list[tuple[Batch, torch.cuda.Event]] = []
 
     def receive() -> Batch:
-        batch, copied = sent.pop()
+        batch, copied = sent.pop(0)
         computing.wait_event(copied)
         for field in dataclasses.fields(batch):
             getattr(batch, field.name).record_stream(computing)  # else its memory could be given to the next copy
@@ -120,7 +120,7 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
 
     for batch in batches:
         with torch.cuda.stream(copying):
-            sent.insert(0, (batch.to(device), copying.record_event()))
+            sent.append((batch.to(device), copying.record_event()))
         if len(sent) > 1:
             yield receive()
     if sent:
