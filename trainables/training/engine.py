@@ -108,7 +108,8 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
     if device.type != "cuda":
         yield from (batch.to(device) for batch in batches)
         return
-    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    computing = torch.cuda.current_stream(device)
     sent: list[tuple[Batch, torch.cuda.Event]] = []
 
     def receive() -> Batch:
