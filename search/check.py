@@ -8,8 +8,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
+from search.command_line.command_parser import teach
 from search.command_line.exit_codes import DONE, WRONG_INPUT, run_command
-from search.command_line.options import SearchOptions, make_parser, parse_options
+from search.command_line.options import SearchOptions, parse_options
+from search.command_line.options import make_parser as make_run_parser
 from search.errors import ConfigError
 from trainables.errors import Finding
 
@@ -18,24 +20,31 @@ MAX_ALIKE = 8
 _NAME_OR_NUMBER = re.compile(r"\S*[/\d]\S*|\S+\.\w{3,4}\b")
 
 
-def make_check_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser: that of ``search.run``, so that its arguments can be tried as they are."""
-    parser = make_parser()
-    parser.prog = "python -m search.check"
-    parser.description = (
+    parser = make_run_parser()
+    teach(
+        parser,
+        "check",
         "Checks everything that search.run would be given, takes the same arguments and starts nothing: no trial, no "
         "Ray; it reads MLflow's store and asks whether a cluster can be reached. The decoded regions are kept below "
-        "--storage, where the search finds them. Exit code 2 if a search could not start, else 0."
+        "--storage, where the search finds them. Exit code 2 if a search could not start, else 0.",
+        {
+            "--space lora.yaml --data data": "lists every error and warning of the space and the data",
+            "--space mine.yaml --set optim.lr.high=3e-3": "checks a setting before a night is spent on it",
+        },
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and checks; returns the exit code: 0 if a search could start, else 2."""
-    parser = make_check_parser()
+    parser = make_parser()
     options = parse_options(parser, argv)
     if options.resume is not None:
         parser.error("--resume: a search that began was checked then; search.run --resume checks it again")
+    if options.dry_run:
+        parser.error("--dry-run: is for search.run; search.check starts nothing anyway")
     return run_command(lambda: _check(options))
 
 

@@ -6,14 +6,12 @@ import re
 import sys
 
 from search.cluster.limits import count_cpus
+from search.command_line.command_parser import make_command
 from search.command_line.exit_codes import explain_stop, run_command
 from search.command_line.options import add_run_options
 from search.command_line.paths import expand_path, locate_storage
 from search.errors import SearchError
 from search.run_folder.layout import find_run
-from search.run_folder.search_record import SearchRecord
-from search.stages.comparator import compare_run, log_comparison
-from search.study.ranking import read_chosen
 
 _TAKEN_NAMES = ("zeroshot", "chosen", "winner", "floor", "ceiling", "file", "class", "patient", "protocol")
 
@@ -30,11 +28,15 @@ def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     from trainables.evaluation.sam1_weights import SAM_MED2D_NOTE
 
-    parser = argparse.ArgumentParser(
-        prog="python -m search.compare",
-        description="Scores a checkpoint of MedSAM or the first SAM beside a search's zero-shot SAM2 and its chosen "
-        "model, on validation alone and under the search's protocol. Needs the package segment-anything.",
-        epilog=SAM_MED2D_NOTE,
+    parser = make_command(
+        "compare",
+        "Scores a checkpoint of MedSAM or the first SAM beside a search's zero-shot SAM2 and its chosen model, on "
+        "validation alone and under the search's protocol. Needs the package segment-anything.",
+        {
+            "--run last --medsam medsam_vit_b.pth": "MedSAM beside the latest search",
+            "--run NAME --sam sam_vit_b_01ec64.pth --name sam_b": "the first SAM, under this name in files and MLflow",
+        },
+        SAM_MED2D_NOTE,
     )
     add_run_options(parser)
     weights = parser.add_mutually_exclusive_group(required=True)
@@ -59,7 +61,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from search.plan.moved_inputs import find_inputs  # late: it imports PyTorch
+    from search.plan.moved_inputs import find_inputs  # late: they import PyTorch
+    from search.run_folder.search_record import SearchRecord
+    from search.stages.comparator import compare_run, log_comparison
+    from search.study.ranking import read_chosen
 
     os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)

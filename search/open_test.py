@@ -9,18 +9,29 @@ import os
 import sys
 
 from search.cluster.limits import count_cpus
+from search.command_line.command_parser import make_command
 from search.command_line.exit_codes import explain_stop, run_command
 from search.command_line.options import add_run_options
 from search.command_line.paths import locate_storage
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and opens the test set; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m search.open_test", description=(__doc__ or "").split("\n\n")[0])
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    parser = make_command(
+        "open_test",
+        "Scores another trial of a finished search on the test set, which is meant to decide once: every artifact then "
+        "says how often it was opened.",
+        {"--run last --trial 5f777210": "scores this trial, by its id in the report and in MLflow"},
+    )
     add_run_options(parser)
     parser.add_argument("--trial", required=True, metavar="ID", help="a trial of the search that left a checkpoint")
     parser.add_argument("--scale", type=float, default=1.0, help="of its update, 0 (zero-shot) to 2 (default: 1)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and opens the test set; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
     return run_command(lambda: _open(arguments))
 
 

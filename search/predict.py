@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from search.command_line.command_parser import make_command
 from search.command_line.exit_codes import explain_stop, run_command
 from search.command_line.out_folder import check_out, refuse_unmade
 from search.command_line.paths import expand_path
@@ -179,14 +180,24 @@ def _expand_image(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and segments the images; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m search.predict", description=(__doc__ or "").split("\n\n")[0])
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    parser = make_command(
+        "predict",
+        "Segments images without any prompt, by the export of a search over classprompts.yaml. Finished masks stay "
+        "when it is stopped; the same command goes on with the other images.",
+        {"--model runs/NAME/export slides/*.png --out masks/": "a mask of class ids and an overlay for each image"},
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or TIFF, of any size")
     parser.add_argument("--model", required=True, metavar="DIR", help="folder that search.export made")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights of the base, for an export without sam2.pt")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and segments the images; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
 
     def predict() -> None:
         out = expand_path(arguments.out)

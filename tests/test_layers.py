@@ -10,7 +10,9 @@ ROOT = Path(__file__).parent.parent
 
 # A room imports rooms below it, never one above or beside it; files that lie in no room are rooms of their own.
 ROOMS = """
+    search.console search.python_call
     search.run search.check search.export search.report search.verdict search.compare search.predict search.open_test
+    search.preview
     search.stages
     search.plan search.reporting
     search.tracking search.tuning

@@ -4,19 +4,22 @@ import argparse
 import dataclasses
 import shlex
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from search.command_line.command_parser import make_command
 from search.command_line.numbers import MAX_SEED, make_whole_parser, parse_duration, parse_gpu_share, parse_tiles
 from search.command_line.paths import DEFAULT_STORAGE
+from search.command_line.presets import PRESETS, Preset, describe_presets
 
 # First field of each group of the help text -> its heading.
 _GROUPS = {
+    "set": "what is searched",
     "warm_start": "what came before",
     "data": "data and model",
     "clip_weights": "naming",
-    "num_trials": "effort",
+    "preset": "effort",
     "gpus_per_trial": "where",
 }
 _NAMING_NOTE = "CLIP names the masks of zero-shot SAM2; only with --clip-weights"
@@ -59,6 +62,13 @@ class SearchOptions:
         "trials",
         on_resume="new",
         metavar="RUN",
+    )
+    set: tuple[str, ...] = _option(
+        "change a key of the space, named by its path with dots; a recipe field may stand alone: optim.lr.high=3e-3 "
+        "widens or narrows its range, optim.lr=1e-3 fixes it; KEY=null removes a key; may be repeated",
+        (),
+        action="append",
+        metavar="KEY=VALUE",
     )
     warm_start: tuple[str, ...] = _option(
         "earlier searches to learn from: from their ended trials where space, protocol, data, model and epochs are the "
@@ -115,6 +125,10 @@ class SearchOptions:
     prompt_texts: str | None = _option(
         "YAML, class name to texts; shipped for BCSS's five classes", on_resume="moved", is_path=True, metavar="FILE"
     )
+    preset: Preset | None = _option(
+        f"the four below in one word, any of which may stand beside it; {describe_presets()}",
+        choices=typing.get_args(Preset),
+    )
     num_trials: int | None = _option("trials; the space's own by default", on_resume="free", **_COUNT)
     max_epochs: int | None = _option("epochs of a whole trial", **_COUNT)
     confirm: int = _option(
@@ -148,6 +162,12 @@ class SearchOptions:
     )
     name: str | None = _option("of this search and its folder; default: space and time")
     experiment: str | None = _option("of MLflow; the space's name by default")
+    dry_run: bool = _option(
+        "print the resolved space, ten of its trials, and what the search would cost, measured on two training steps; "
+        "start no trial",
+        on_resume="new",
+        **_FLAG,
+    )
     json: bool = _option(
         "print summary.json as the last line; search.check prints its findings and warnings as one line of JSON",
         on_resume="new",
@@ -158,12 +178,23 @@ class SearchOptions:
 FIELDS = {field.name: field for field in dataclasses.fields(SearchOptions)}
 
 
+EXAMPLES = {
+    "--space lora.yaml": "a demo, in five to ten minutes on two CPU cores",
+    "--space lora.yaml --data data --model large --checkpoint sam2.1_hiera_large.pt --dry-run": "what a search "
+    "would do and cost, before it starts; the same line without --dry-run starts it",
+    "--space lora.yaml --set optim.lr.high=3e-3 --set sampler.kind=gp": "a range and the sampler are others",
+    "--space lora.yaml --set adapter.rank=8": "this parameter is fixed, all others are searched",
+    "--resume last": "goes on with the search that stopped last",
+}
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser of ``search.run``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m search.run",
-        description="Searches LoRA fine-tunes of SAM2 for one that beats zero-shot. Without --data it runs "
+    parser = make_command(
+        "run",
+        "Searches LoRA fine-tunes of SAM2 for one that beats zero-shot. Without --data it runs "
         "on built-in synthetic tissue, without --model on the shipped 2.5 M-parameter nano: a demo.",
+        EXAMPLES,
     )
     group: argparse._ActionsContainer = parser.add_mutually_exclusive_group(required=True)
     for name in FIELDS:
@@ -173,16 +204,37 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def make_resume_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the verb ``resume``: the search, and what may differ from its beginning."""
+    parser = make_command(
+        "resume",
+        "Goes on with a search that stopped, or adds trials to one that has finished. No finished epoch is repeated.",
+        {
+            "": "goes on with the search that was begun or resumed last",
+            "NAME --num-trials 40": "adds trials until there are 40",
+            "NAME --data /new/place": "the data has moved",
+        },
+    )
+    parser.add_argument("resume", nargs="?", default="last", metavar="RUN", help="its name, its folder, or last")
+    for name, field in FIELDS.items():
+        if field.metadata["on_resume"] != "fixed" and name not in ("space", "resume", "dry_run"):
+            _add_option(parser, name)
+    return parser
+
+
 def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> SearchOptions:
     """Parses a command line, or that of this process where ``argv`` is None."""
     values: dict[str, Any] = vars(parser.parse_args(argv))
+    if values.get("preset") and not values["resume"]:
+        parser.set_defaults(**PRESETS[values["preset"]])
+        values = vars(parser.parse_args(argv))
     tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     return SearchOptions(**values | tuples)
 
 
 def add_run_options(parser: argparse.ArgumentParser, reads_data: bool = True) -> None:
     """Adds ``--run`` and ``--storage``, which name a search, and what of its inputs may have been moved."""
-    parser.add_argument("--run", required=True, help="name of a search below --storage, or its folder")
+    parser.add_argument("--run", required=True, help="name of a search below --storage, its folder, or last")
     _add_option(parser, "storage")
     if reads_data:
         group = parser.add_argument_group("what has been moved since the search, with the same content")
@@ -196,16 +248,25 @@ def _add_option(parser: argparse._ActionsContainer, name: str) -> None:
     parser.add_argument(dash(name), default=default, **field.metadata["argparse"])
 
 
+def compose_words(values: Mapping[str, Any]) -> list[str]:
+    """Returns the words of a command line that give fields these values; what is False or None is left out."""
+    words = []
+    for name, value in values.items():
+        given = value if isinstance(value, (tuple, list)) else () if value is None or value is False else (value,)
+        for each in given:
+            if each is True:
+                words.append(dash(name))
+            else:  # joined where it could be taken for an option
+                words += [f"{dash(name)}={each}"] if str(each).startswith("-") else [dash(name), str(each)]
+    return words
+
+
 def compose_command(module: str, options: SearchOptions) -> str:
     """Returns the command line of ``search.run`` or ``search.check`` with the same options, for a search of no name."""
-    words = ["python", "-m", module]
-    for name, field in FIELDS.items():
-        value = getattr(options, name)
-        if value == field.default or name in ("name", "resume", "json"):
-            continue
-        values = value if isinstance(value, tuple) else (value,)
-        words += [dash(name)] if value is True else [word for each in values for word in (dash(name), str(each))]
-    return shlex.join(words)
+    left_out = ("name", "resume", "dry_run", "json")
+    values = {name: getattr(options, name) for name in FIELDS if name not in left_out}
+    changed = {name: value for name, value in values.items() if value != FIELDS[name].default}
+    return shlex.join(["python", "-m", module, *compose_words(changed)])
 
 
 def dash(name: str) -> str:

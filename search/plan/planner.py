@@ -91,7 +91,8 @@ def _check_devices(options: SearchOptions, problems: Problems) -> None:
 
 
 def _read_config(options: SearchOptions) -> SearchConfig:
-    config = load_config(find_space(options.space), Tiles.parse(options.tiles) if options.tiles else None)
+    tiles = Tiles.parse(options.tiles) if options.tiles else None
+    config = load_config(find_space(options.space), tiles, options.set)
     if findings := _check_effort(options, config):
         raise ConfigError(findings)
     changes: dict[str, Any] = {}
@@ -112,7 +113,8 @@ def _check_effort(options: SearchOptions, config: SearchConfig) -> list[Finding]
         findings.append(Finding(f"--num-trials {options.num_trials}", what, "leave it out"))
     if not config.train and options.max_epochs is not None:
         what = f"has no effect: {config.name} trains nothing"
-        findings.append(Finding(f"--max-epochs {options.max_epochs}", what, "leave it out"))
+        where = f"--preset {options.preset}" if options.preset else f"--max-epochs {options.max_epochs}"
+        findings.append(Finding(where, what, "leave it out"))
     return findings
 
 

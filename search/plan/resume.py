@@ -21,7 +21,6 @@ from search.study.study_file import make_study_file
 from search.study.trial_attributes import list_failed, read_trials
 from trainables.errors import Finding
 
-LAST = "last"
 _MOVED = [name for name, field in FIELDS.items() if field.metadata["on_resume"] == "moved"]
 
 
@@ -46,7 +45,7 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
         ConfigError: With everything that prevents the resume: another space, data set, model or split.
     """
     assert options.resume is not None
-    folder = _find_folder(locate_storage(options.storage), options.resume)
+    folder = find_run(locate_storage(options.storage), options.resume, "--resume")
     record = SearchRecord.read(folder)
     if "num_trials" not in record.config:
         raise ConfigError.at(folder / RECORD_FILE, "config.num_trials is missing", FIX)
@@ -108,6 +107,7 @@ def _merge_options(given: SearchOptions, before: SearchOptions, folder: Path, n_
     changes |= {
         "pathology_weights": tuple(weights.values()),
         "space": str(folder / before.space),
+        "set": (),  # the copy of the space holds what was set
         "storage": str(folder.parent),
         "num_trials": given.num_trials or n_before,
         "time_budget": given.time_budget,
@@ -126,15 +126,6 @@ def record_options(options: SearchOptions, space: Path) -> dict[str, Any]:
     # The copy's suffix keeps it apart from the search's own files, whatever the space file is called.
     copy = space if space.suffix in (".yaml", ".yml") else space.with_suffix(".yaml")
     return {**kept, "space": copy.name}
-
-
-def _find_folder(storage: Path, run: str) -> Path:
-    if run != LAST:
-        return find_run(storage, run, "--resume")
-    records = sorted(storage.glob(f"*/{RECORD_FILE}"), key=lambda path: path.stat().st_mtime)
-    if not records:
-        raise ConfigError.at("--resume last", f"{storage} holds no searches", "give --storage, or a folder")
-    return records[-1].parent
 
 
 def _find_changes(plan: SearchPlan, record: SearchRecord) -> list[Finding]:

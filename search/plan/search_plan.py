@@ -99,6 +99,7 @@ class SearchPlan:
             *lines,
             f"search   {self.name}: {self._describe_trials()}, in {self.folder}",
             *([f"storage  checkpoints go to {self.places.checkpoint_url}"] if self.places.checkpoint_url else []),
+            *([f"space    {', '.join(self.config.layers)}"] if len(self.config.layers) > 1 else []),
             f"model    {self.model.name} ({self.model.checkpoint or 'shipped weights'})",
             f"data     {self.data.regions.name}: {counts} regions, "
             f"classes {self._describe_classes()}, fingerprint {self.data.store.fingerprint}",

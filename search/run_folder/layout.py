@@ -12,6 +12,7 @@ from search.command_line.paths import expand_path
 from search.errors import ConfigError
 
 RECORD_FILE = "search.json"
+LAST = "last"
 TRIALS_FOLDER = "trials"
 LOCK_FILE = ".running"
 HELD_FILE = ".running.held"  # in its place where the file system has no locks
@@ -44,11 +45,16 @@ def put_aside(path: Path) -> None:
 
 
 def find_run(storage: Path, run: str, option: str = "--run") -> Path:
-    """Returns the folder of a search, given its path or its name below the storage.
+    """Returns the folder of a search, given its path, its name below the storage, or ``last``: begun or resumed last.
 
     Raises:
         ConfigError: If there is none, with the names that there are.
     """
+    records = sorted(storage.glob(f"*/{RECORD_FILE}"), key=lambda path: path.stat().st_mtime) if run == LAST else []
+    if run == LAST and not records:
+        raise ConfigError.at(f"{option} {LAST}", f"{storage} holds no searches", "give --storage, or a folder")
+    if records:
+        return records[-1].parent
     for candidate in (expand_path(run), storage / run):
         try:
             if (candidate / RECORD_FILE).is_file():

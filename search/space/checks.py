@@ -18,8 +18,8 @@ def check_fixed_or_searched(entries: Mapping[str, YamlNode]) -> None:
     fixed, space = _list_children(entries, "fixed"), _list_children(entries, "space")
     for name, node in fixed.items():
         if name in space:
-            line = node.lines[("space", name)]
-            node.report(f"{name} is fixed here and searched in line {line}", "keep one of the two")
+            place = node.cite(("space", name))
+            node.report(f"{name} is fixed here and searched {place}", "keep one of the two")
 
 
 def check_grace_period(entries: Mapping[str, YamlNode], grace_period: float, max_epochs: int) -> None:

@@ -70,8 +70,8 @@ class _Reader:
             return None
         values = self._read_values(name, searched, node)
         if values and not searched and self.fixed[name] not in values:
-            line = node.lines[("fixed", name)]
-            what = f"{parameter} can never apply: {name} is fixed to {self.fixed[name]!r} in line {line}"
+            place = node.cite(("fixed", name))
+            what = f"{parameter} can never apply: {name} is fixed to {self.fixed[name]!r} {place}"
             node.report(what, f"leave {parameter} out, or search {name}")
             return None
         return Condition(name, values) if values else None

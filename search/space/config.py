@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from search.command_line.numbers import MAX_COUNT
 from search.errors import ConfigError
@@ -19,6 +21,7 @@ from search.space.checks import (
 )
 from search.space.condition_reader import read_conditions
 from search.space.kinds import SamplerConfig, SchedulerConfig, StopConfig, read_sampler, read_scheduler, read_stop
+from search.space.layers import read_layers
 from search.space.objective import Objective, read_objective
 from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
@@ -26,7 +29,7 @@ from search.space.recorded_points import SPACES_FOLDER, describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
 from search.space.tiles import check_sampling, read_tiles, select_parameters
 from trainables.errors import find_nearest
-from trainables.files.yaml_lines import YamlNode, read_yaml
+from trainables.files.yaml_lines import YamlNode
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Scalar
 from trainables.tiles.grid import Tiles
@@ -58,6 +61,7 @@ class SearchConfig:
             ``space`` keeps its default.
         start_from: Trials to try first, in this order.
         left_out: Names of recorded experiments that ``start_from: recorded`` left out, each with the reason.
+        layers: What was laid over one another: the space files, the one that others extend first, and settings.
     """
 
     name: str
@@ -77,11 +81,17 @@ class SearchConfig:
     start_from: tuple[StartingPoint, ...] = ()
     # What was asked for, not what the search is: a dumped search has the points in full.
     left_out: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    layers: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def is_replay(self) -> bool:
         """Whether nothing varies."""
         return not self.space
+
+    def to_yaml(self) -> str:
+        """Returns the text of a space file that needs no other; its first line says what it was made of."""
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+        return f"# resolved from: {', '.join(self.layers)}\n{text}"
 
     def to_dict(self) -> dict[str, object]:
         """Returns the search as a space file would say it: dumped as YAML, it loads as an equal search."""
@@ -103,7 +113,7 @@ class SearchConfig:
         return said
 
 
-_KEYS = tuple(item.name for item in dataclasses.fields(SearchConfig) if item.name != "left_out")
+_KEYS = tuple(item.name for item in dataclasses.fields(SearchConfig) if item.compare)
 
 
 def list_spaces() -> tuple[str, ...]:
@@ -122,8 +132,15 @@ def find_space(text: str) -> Path:
         ConfigError: If there is neither; it names the shipped spaces and the nearest of them.
     """
     # os.path's own answer is False for text that no path can be.
-    if os.path.isfile(text):
-        return Path(text).resolve()
+    return Path(text).resolve() if os.path.isfile(text) else find_shipped(text)
+
+
+def find_shipped(text: str) -> Path:
+    """Returns the path of a shipped space, by its name with or without ``.yaml``.
+
+    Raises:
+        ConfigError: If there is none; it names the shipped spaces and the nearest of them.
+    """
     shipped = list_spaces()
     for name in (text, f"{text}.yaml"):
         if name in shipped:
@@ -135,13 +152,15 @@ def find_space(text: str) -> Path:
     raise ConfigError.at(text, what, f"{question}shipped are: {', '.join(shipped)}")
 
 
-def load_config(path: Path, tiles: Tiles | None = None) -> SearchConfig:
-    """Reads a space file and checks it whole; tiles that are given take the place of the file's.
+def load_config(path: Path, tiles: Tiles | None = None, settings: Sequence[str] = ()) -> SearchConfig:
+    """Reads a space file, with what it extends and the settings (``sampler.kind=gp``) over it, and checks it whole.
+
+    Tiles that are given take the place of the file's.
 
     Raises:
         ConfigError: With everything that is wrong in the file, by line; or why it cannot be read at all.
     """
-    top = read_yaml(path, ConfigError)
+    top, layers = read_layers(path, settings, find_shipped)
     entries = top.read_mapping(_KEYS)
     if tiles is None and "tiles" in entries:
         tiles = read_tiles(entries["tiles"])
@@ -167,6 +186,7 @@ def load_config(path: Path, tiles: Tiles | None = None) -> SearchConfig:
     values |= {} if train else {"max_epochs": 0}
     values |= {} if train and not is_replay else {"scheduler": SchedulerConfig("none")}
     config = SearchConfig(**({"name": path.stem} | values), train=train, space=space, fixed=fixed, tiles=tiles)
+    config = dataclasses.replace(config, layers=layers)
     if "space" not in entries and not is_replay and isinstance(top.value, dict):
         fix = "say what is searched, such as space: {optim.lr: {low: 1.0e-4, high: 1.0e-2}}, or what a replay has fixed"
         top.report("has no space", fix)

@@ -13,7 +13,7 @@ from trainables.recipe import FieldRule, Scalar, check_value, list_rules
 
 MAX_STEPS = 1_000_000
 
-_RANGE_KEYS = ("low", "high", "log", "step")
+RANGE_KEYS = ("low", "high", "log", "step")
 
 
 @cache
@@ -42,7 +42,7 @@ def read_parameter(name: str, node: YamlNode) -> Parameter | None:
         node.report(wrong, fix)
         return None
     n_problems = len(node.problems)
-    entries = node.read_mapping(("choice", *_RANGE_KEYS, "when"))
+    entries = node.read_mapping(("choice", *RANGE_KEYS, "when"))
     entries.pop("when", None)
     if len(node.problems) > n_problems and "choice" not in entries and not {"low", "high"} <= entries.keys():
         # The mistyped key is the missing one.

@@ -33,6 +33,7 @@ from search.tracking.search_queue import SearchQueue
 from search.tracking.tracker import RunStatus, Tracker
 from trainables.context import TrialContext
 from trainables.errors import InputError
+from trainables.files.whole_file import write_whole
 from trainables.sam2_trainable import SAM2Trainable
 
 RUN_KEY_TAG = "search_key"
@@ -121,7 +122,7 @@ def open_session(plan: SearchPlan, resources: TrialResources, tracker: Tracker, 
     tags = _make_tags(plan, record.environment)
     session = Session(plan, record, record.context, resources, tracker, tags, console)
     try:
-        (plan.folder / record.arguments["space"]).write_bytes(find_space(plan.options.space).read_bytes())
+        write_whole(plan.folder / record.arguments["space"], _copy_space(plan))
         # Before the record: a search that has one can be resumed without those that it learns from.
         if plan.warm_start.notes:
             plan.warm_start.give_to(make_study_file(plan.folder, record), plan.config.num_trials)
@@ -155,6 +156,12 @@ def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) 
         input_hashes=hash_files(list_input_files(plan)),
         warm_start=list(plan.warm_start.notes),
     )
+
+
+def _copy_space(plan: SearchPlan) -> bytes:
+    """Returns the space file as it was given; with what it extends and settings resolved, where there are any."""
+    is_alone = len(plan.config.layers) == 1
+    return find_space(plan.options.space).read_bytes() if is_alone else plan.config.to_yaml().encode()
 
 
 def _find_or_open_run(session: Session) -> str:

@@ -1,9 +1,10 @@
 """The Optuna study of a search: where it lies, and the sampler that proposes trials."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -126,13 +127,18 @@ def _name_directions(directions: Sequence[StudyDirection]) -> str:
 
 def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:
     """Returns where the search's Optuna study lies and how it samples."""
-    sampler = record.config["sampler"]
+    return plan_study_file(folder, record.search_id, record.config, record.context.seed)
+
+
+def plan_study_file(folder: Path, name: str, config: Mapping[str, Any], seed: int) -> StudyFile:
+    """Returns the same for a search of this resolved configuration."""
+    sampler = config["sampler"]
     return StudyFile(
         folder / "study.journal",
-        record.search_id,
+        name,
         sampler["kind"],
-        record.context.seed,
+        seed,
         sampler.get("startup_trials", 0),
-        Objective.from_config(record.config).modes,
-        pauses=record.config.get("scheduler", {}).get("kind") == "promotion",
+        Objective.from_config(config).modes,
+        pauses=config.get("scheduler", {}).get("kind") == "promotion",
     )

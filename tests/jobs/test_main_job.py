@@ -22,6 +22,9 @@ from mlflow import MlflowClient
 import search.export
 import search.open_test
 import search.verdict
+from search.command_line.options import SearchOptions
+from search.python_call import read_outcome
+from search.run_folder.summary import Summary
 
 GUARD = Path(__file__).parent / "network_guard"
 NUM_TRIALS, MAX_EPOCHS = 3, 2
@@ -323,3 +326,19 @@ def test_an_unknown_trial_does_not_open_the_test_set(job: FinishedJob, call: Cal
     assert code == 2
     assert "no such trial left a checkpoint" in screen
     assert (job.run / "test_openings.json").read_text() == before
+
+
+def test_python_reads_what_the_search_found(job: FinishedJob) -> None:
+    found = Summary.read(job.run)
+    assert found is not None
+    outcome = read_outcome(SearchOptions(storage=str(job.folder / "runs")), found)
+    assert (outcome.folder, outcome.report, outcome.export) == (
+        job.run.resolve(),
+        job.run.resolve() / "report.html",
+        job.run.resolve() / "export",
+    )
+    assert len(outcome.trials) == NUM_TRIALS and {"adapter.rank", "optim.lr", "val_dice"} <= set(outcome.trials)
+    assert outcome.trials["val_dice"].max() == pytest.approx(found.search_val_dice)
+    by_split = outcome.pairs.groupby("split")
+    assert by_split.get_group("test")["winner"].mean() == pytest.approx(found.test.dice, abs=1e-5)
+    assert by_split.get_group("val")["zeroshot"].mean() == pytest.approx(found.bar.dice, abs=1e-5)

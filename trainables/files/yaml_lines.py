@@ -21,6 +21,7 @@ _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null")}
 # YAML 1.1 reads 010 as 8 and 1:30 as 90.
 _SURPRISING_NUMBER = re.compile(r"[-+]?0[0-9_]+|.*:.*")
+_EXPONENT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
 _NUMBER = re.compile(r"([-+]?)([0-9]*)(\.[0-9]*)?(?:[eE]([-+]?)([0-9]+))?")
 
 
@@ -35,6 +36,7 @@ class YamlNode:
         lines: Line of every path of the file, counted from 1.
         problems: Line and finding of everything reported; shared by all nodes of one file.
         error_type: Makes the error of ``raise_problems`` from a list of findings.
+        places: Places of the paths that stand elsewhere, in words; their lines only give their order.
     """
 
     value: object
@@ -43,14 +45,21 @@ class YamlNode:
     lines: Mapping[KeyPath, int] = field(repr=False)
     problems: list[tuple[int, Finding]] = field(repr=False)
     error_type: Callable[[list[Finding]], Exception] = field(default=InputError, repr=False)
+    places: Mapping[KeyPath, str] = field(default_factory=dict, repr=False)
 
     @property
     def where(self) -> str:
         """The place, such as ``lora.yaml:12 space.adapter.rank``; only the file for the top of it."""
         if not self.path:
             return self.file
+        if self.path in self.places:
+            return self.places[self.path]
         dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
         return f"{self.file}:{self.lines[self.path]} {dotted.lstrip('.')}"
+
+    def cite(self, path: KeyPath) -> str:
+        """Returns where another value stands, for a sentence: ``in line 12``, ``in --set optim.lr``."""
+        return f"in {self.places[path]}" if path in self.places else f"in line {self.lines[path]}"
 
     def report(self, what: str, fix: str) -> None:
         """Keeps one problem of this value for ``raise_problems``."""
@@ -124,7 +133,7 @@ class YamlNode:
         return default
 
     def _child(self, key: str | int, value: object) -> YamlNode:
-        return YamlNode(value, (*self.path, key), self.file, self.lines, self.problems, self.error_type)
+        return YamlNode(value, (*self.path, key), self.file, self.lines, self.problems, self.error_type, self.places)
 
 
 def read_yaml(
@@ -156,7 +165,21 @@ def read_yaml(
     """
     file = file or path.name
     text = _read_text(path, file, max_bytes, error_type)
-    loader = (_TextLoader if texts else _PlainLoader)(text)
+    return _build_tree((_TextLoader if texts else _PlainLoader)(text), text, file, error_type, texts)
+
+
+def read_yaml_value(text: str, name: str, error_type: Callable[[list[Finding]], Exception] = InputError) -> YamlNode:
+    """Reads a value that was typed on a command line, as :func:`read_yaml` reads a file; ``1e-4`` is a number.
+
+    Raises:
+        InputError: If the text is not YAML.
+    """
+    return _build_tree(_ValueLoader(text), text, name, error_type, texts=False)
+
+
+def _build_tree(
+    loader: _PlainLoader, text: str, file: str, error_type: Callable[[list[Finding]], Exception], texts: bool
+) -> YamlNode:
     try:
         top = loader.get_single_node()
         builder = _Builder(loader, file, error_type, texts)
@@ -210,6 +233,15 @@ class _TextLoader(_PlainLoader):
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag == _TAG + "null"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class _ValueLoader(_PlainLoader):
+    """Reads numbers as YAML 1.2 does."""
+
+    yaml_implicit_resolvers = {
+        first: [*_PlainLoader.yaml_implicit_resolvers.get(first, []), (_TAG + "float", _EXPONENT)]
+        for first in {*_PlainLoader.yaml_implicit_resolvers, *"+-.0123456789"}
     }
 
 

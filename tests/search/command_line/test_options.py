@@ -15,6 +15,7 @@ from search.command_line.options import (
     compose_command,
     dash,
     make_parser,
+    make_resume_parser,
     parse_options,
 )
 
@@ -32,6 +33,8 @@ GIVEN = {
     "--clip-weights": ("c.pt", "c.pt"),
     "--clip-model": ("ViT-B-32", "ViT-B-32"),
     "--prompt-texts": ("t.yaml", "t.yaml"),
+    "--set": ("a=1", ("a=1",)),
+    "--preset": ("quick", "quick"),
     "--num-trials": ("4", 4),
     "--max-epochs": ("5", 5),
     "--confirm": ("0", 0),
@@ -54,14 +57,29 @@ def test_what_is_not_given_has_the_fields_default() -> None:
 
 def test_what_is_given_reaches_its_field() -> None:
     words = [word for option, (text, _) in GIVEN.items() for word in (option, text)]
-    options = parse_options(make_parser(), ["--space", "lora", *words, "--allow-leak", "--retry-failed", "--json"])
-    flags = {"space": "lora", "allow_leak": True, "retry_failed": True, "json": True}
+    options = parse_options(
+        make_parser(), ["--space", "lora", *words, "--allow-leak", "--retry-failed", "--dry-run", "--json"]
+    )
+    flags = {"space": "lora", "allow_leak": True, "retry_failed": True, "dry_run": True, "json": True}
     values = {name: flags[name] if name in flags else GIVEN[dash(name)][1] for name in FIELDS if name != "resume"}
     assert options == SearchOptions(**values)
     twice = ["--space", "lora", "--pathology-weights", "a=b", "--pathology-weights", "c=d"]
     assert parse_options(make_parser(), twice).pathology_weights == ("a=b", "c=d")
     several = ["--warm-start", "a", "b", "--warm-start", "c", "--space", "lora"]
     assert parse_options(make_parser(), several).warm_start == ("a", "b", "c")
+
+
+def test_a_preset_gives_way_to_what_stands_beside_it() -> None:
+    thorough = parse_options(make_parser(), ["--space", "lora", "--preset", "thorough", "--confirm", "3"])
+    assert (thorough.num_trials, thorough.confirm, thorough.confirm_seeds) == (200, 3, 5)
+    assert parse_options(make_parser(), ["--space", "lora"]).num_trials is None
+
+
+def test_the_verb_resume_has_the_last_search_and_what_may_differ_now() -> None:
+    assert parse_options(make_resume_parser(), []) == SearchOptions(resume="last")
+    options = parse_options(make_resume_parser(), ["a", "--num-trials", "9"])
+    assert (options.resume, options.num_trials) == ("a", 9)
+    assert "--seed" not in make_resume_parser().format_help()
 
 
 def test_help_names_every_option_with_its_text() -> None:

@@ -102,6 +102,18 @@ def test_failed_trials_are_tried_again_and_the_choice_is_made_again(begun: Path)
         resume("first", begun.parent, "--retry-failed")
 
 
+def test_a_space_with_settings_is_resolved_in_the_folder(plan: SearchPlan, tracker: Tracker, tmp_path: Path) -> None:
+    space = tmp_path / "mine.yaml"
+    space.write_text("extends: lora.yaml\nnum_trials: 4\n")
+    options = dataclasses.replace(plan.options, space=str(space), set=("optim.lr.high=3e-3", "augment.strength=null"))
+    session = open_session(claim_folder(make_plan(options)), RESOURCES, tracker, CONSOLE)
+    space.unlink()
+    assert "space    lora.yaml, mine.yaml, --set optim.lr.high=3e-3" in "\n".join(session.plan.to_lines())
+    resumed = resume("first", session.plan.folder.parent)
+    assert resumed.plan.config == session.plan.config
+    assert resumed.record.arguments["set"] == list(options.set)
+
+
 @pytest.mark.parametrize(
     ("options", "found"),
     [
@@ -110,6 +122,7 @@ def test_failed_trials_are_tried_again_and_the_choice_is_made_again(begun: Path)
         (["--num-trials", "3"], "has 4 trials already planned"),
         (["--seed", "5", "--protocol", "box"], "--protocol: is fixed"),
         (["--warm-start", "a"], "--warm-start: is fixed"),
+        (["--set", "sampler.kind=gp"], "--set: is fixed"),
         (["--retry-failed"], "--retry-failed: no trial has failed, or each that has was tried again"),
     ],
 )

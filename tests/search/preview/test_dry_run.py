@@ -1,0 +1,54 @@
+"""What a preview says of a search, with real steps of nano; and the epochs that halving is expected to train."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from search.plan.search_plan import SearchPlan
+from search.preview.dry_run import count_epochs, show_search
+from search.space.kinds import SchedulerConfig
+
+
+def test_a_preview_measures_a_trial_and_starts_nothing(plan: SearchPlan, ray_stays_off: None) -> None:
+    said: list[str] = []
+    figures = show_search(plan, said.append)
+    screen = "\n".join(said)
+    for words in (
+        "The resolved space:",
+        "  optim.lr: {low: ",
+        "dice-led",
+        "one step     ",
+        "The search was not started.",
+    ):
+        assert words in screen
+    cost, whole = figures["trial"], figures["search"]
+    assert cost["seconds_per_step"] > 0 and cost["checkpoint_mb"] > 0.1 and cost["weights_mb"] > 5
+    assert (cost["steps_per_epoch"], cost["scored_per_epoch"]) == (1, 1)  # one region each, batches of two
+    assert whole["max_epochs"] == 16 * 8 + 3 * 3 * 8 > whole["epochs"]
+    assert len(figures["trials"]) == 10 and json.dumps(figures)
+    assert not plan.folder.exists()
+
+
+def test_a_search_that_trains_nothing_is_shown_without_cost(plan: SearchPlan) -> None:
+    said: list[str] = []
+    config = dataclasses.replace(plan.config, train=False, max_epochs=0)
+    assert "trial" not in show_search(dataclasses.replace(plan, config=config), said.append)
+    assert "Nothing is trained" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "max_epochs", "expected"),
+    [
+        (SchedulerConfig("asha", 1, 3), 9, 1 + 2 / 3 + 6 / 9),
+        (SchedulerConfig("promotion", 2, 2), 8, 2 + 2 / 2 + 4 / 4),
+        (SchedulerConfig("asha", 1, 3), 1, 1),
+        (SchedulerConfig("asha", 0.5, 2), 8, 4 + 4 / 2),
+        (SchedulerConfig("none"), 8, 8),
+        (SchedulerConfig("racing", 1), 8, 8),
+    ],
+)
+def test_expected_epochs_of_a_trial(scheduler: SchedulerConfig, max_epochs: int, expected: float) -> None:
+    assert count_epochs(scheduler, max_epochs) == pytest.approx(expected)
