@@ -7,6 +7,7 @@ name the layer that said something last.
 
 import copy
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,15 @@ def read_layers(
 def _read_files(path: Path, find_shipped: Callable[[str], Path]) -> list[YamlNode]:
     """Returns the files of a space, without the key ``extends``: the one that extends nothing first."""
     files: list[YamlNode] = []
-    paths = [path.resolve()]
+    paths = [path]
     while True:
-        top = read_yaml(paths[-1], ConfigError, path.name if len(paths) == 1 else "")
+        top = read_yaml(paths[-1], ConfigError)
         files.insert(0, top)
         if not isinstance(top.value, dict) or EXTENDS not in top.value:
             return files
         node = top.read_mapping()[EXTENDS]
         del top.value[EXTENDS]
+        paths[-1] = paths[-1].resolve()
         base = _find_base(node, paths[-1], find_shipped)
         if base in paths:
             names = " -> ".join(each.name for each in (*paths[paths.index(base) :], base))
@@ -75,10 +77,11 @@ def _find_base(node: YamlNode, path: Path, find_shipped: Callable[[str], Path]) 
     if not isinstance(text, str) or not text.strip():
         what = f"must name one space file, but got {describe(text)}"
         raise ConfigError.at(node.where, what, "write extends: lora.yaml")
-    beside = (path.parent / text).resolve()
-    # A file may have the name of the shipped one that it extends.
-    if beside.is_file() and (beside != path or not _is_shipped(text, find_shipped)):
-        return beside
+    if os.path.isfile(path.parent / text):  # False for text that no path can be
+        beside = (path.parent / text).resolve()
+        # A file may have the name of the shipped one that it extends.
+        if beside != path or not _is_shipped(text, find_shipped):
+            return beside
     try:
         return find_shipped(text)
     except ConfigError as error:
@@ -104,6 +107,8 @@ def _read_setting(text: str, base: YamlNode) -> YamlNode | None:
         fix += "; KEY=null removes the key"
     elif not all(key.split(".")):
         wrong = "names no key"
+    elif not text.isprintable():  # bytes that are not UTF-8 too
+        wrong = "holds characters that YAML text has not"
     if wrong:
         base.problems.append((_LAST, Finding(where, wrong, fix)))
         return None
@@ -150,8 +155,7 @@ def _put(tree: dict[str, Any], path: KeyPath, value: object) -> None:
 
 def _lay_over(base: YamlNode, over: YamlNode) -> YamlNode:
     """Returns the base with another layer merged into it."""
-    over.read_mapping()  # reports a top that is none
-    base.read_mapping()
+    base.read_mapping()  # reports a top that is none
     first = max(base.lines.values()) // _LINES_A_LAYER * _LINES_A_LAYER + _LINES_A_LAYER
     problems = [*base.problems, *((first + line, finding) for line, finding in over.problems)]
     value = copy.deepcopy(base.value) if isinstance(base.value, dict) else {}
@@ -164,9 +168,9 @@ def _lay_over(base: YamlNode, over: YamlNode) -> YamlNode:
         base.error_type,
         {**_list_places(base), **_list_places(over)},
     )
-    if isinstance(over.value, dict):
-        _give_way(value, over.value)
-        _merge(merged, value, over.value)
+    assert isinstance(over.value, dict), "a setting is one, and so is a file that extends another"
+    _give_way(value, over.value)
+    _merge(merged, value, over.value)
     return merged
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from trainables.errors import CheckpointError, Finding, InputError
-from trainables.files.yaml_lines import MAX_BYTES, MAX_DEPTH, YamlNode, read_yaml, spell_number
+from trainables.files.yaml_lines import MAX_BYTES, MAX_DEPTH, YamlNode, read_yaml, read_yaml_value, spell_number
 
 
 def read(folder: Path, text: str | bytes) -> YamlNode:
@@ -126,3 +126,11 @@ def test_errors_are_of_the_type_asked_for_and_name_the_file_as_asked(tmp_path: P
     for path, what in ((tmp_path / "none.yaml", "cannot be read"), (tmp_path, "is not a file")):
         with pytest.raises(InputError, match=what):
             read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("3e-3", 0.003), ("1E5", 1e5), (".5e1", 5.0), ("1e-4x", "1e-4x"), ("'1e-4'", "1e-4"), ("[1e-4, 2]", [1e-4, 2])],
+)
+def test_a_typed_value_may_have_an_exponent_as_people_write_it(text: str, expected: object) -> None:
+    assert read_yaml_value(text, "--set a").value == expected
