@@ -91,7 +91,10 @@ def _check_devices(options: SearchOptions, problems: Problems) -> None:
 
 
 def _read_config(options: SearchOptions) -> SearchConfig:
-    tiles = Tiles.parse(options.tiles) if options.tiles else None
+    try:
+        tiles = Tiles.parse(options.tiles) if options.tiles else None
+    except ValueError as error:  # from a damaged record: the command line has been checked
+        raise ConfigError.at(f"--tiles {options.tiles}", str(error), "write tiles such as 1024,0.5") from error
     config = load_config(find_space(options.space), tiles, options.set)
     if findings := _check_effort(options, config):
         raise ConfigError(findings)

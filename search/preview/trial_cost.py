@@ -65,7 +65,8 @@ def measure_trial(context: TrialContext, values: Mapping[str, Scalar], n_threads
     loader = make_loader(context, recipe, device)
     fit = FineTune(context, fold, base_state, recipe, device, loader)
     forget_peak_memory(device)
-    batches = loader.load(0, fold.train)
+    # An epoch of a small data set has fewer steps.
+    batches = itertools.chain.from_iterable(loader.load(epoch, fold.train) for epoch in range(N_STEPS + 1))
     train_epoch(fit.state, itertools.islice(batches, 1))  # imports, allocates, compiles
     first = fit.state.step
     started = time.perf_counter()

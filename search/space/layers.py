@@ -155,7 +155,9 @@ def _put(tree: dict[str, Any], path: KeyPath, value: object) -> None:
 
 def _lay_over(base: YamlNode, over: YamlNode) -> YamlNode:
     """Returns the base with another layer merged into it."""
-    base.read_mapping()  # reports a top that is none
+    if not isinstance(base.value, dict):
+        base.read_mapping()  # which reports it
+        base.raise_problems()
     first = max(base.lines.values()) // _LINES_A_LAYER * _LINES_A_LAYER + _LINES_A_LAYER
     problems = [*base.problems, *((first + line, finding) for line, finding in over.problems)]
     value = copy.deepcopy(base.value) if isinstance(base.value, dict) else {}

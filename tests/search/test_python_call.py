@@ -34,10 +34,10 @@ def test_its_arguments_are_the_options_each_with_its_help() -> None:
     ],
 )
 def test_wrong_input_is_raised_and_nothing_ends_the_process(
-    given: dict[str, Any], finding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Path, plan: Any
+    given: dict[str, Any], finding: str, tmp_path: Path, store: Path, three_regions: Path
 ) -> None:
     with pytest.raises(InputError) as refused:
-        run_search(**given, **({"data": plan.options.data, "storage": tmp_path / "runs"} if given else {}))
+        run_search(**given, **({"data": three_regions, "storage": tmp_path / "runs"} if given else {}))
     assert any(str(each).startswith(finding) for each in refused.value.findings)
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
+from search.command_line.options import SearchOptions
+from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
 from search.preview.dry_run import count_epochs, show_search
 from search.space.kinds import SchedulerConfig
 
 
-def test_a_preview_measures_a_trial_and_starts_nothing(plan: SearchPlan, ray_stays_off: None) -> None:
+def test_a_preview_measures_a_trial_and_starts_nothing(
+    small_root: Path, tmp_path: Path, store: Path, ray_stays_off: None
+) -> None:
     said: list[str] = []
+    plan = make_plan(SearchOptions(space="lora", data=str(small_root), storage=str(tmp_path / "runs")))
     figures = show_search(plan, said.append)
     screen = "\n".join(said)
     for words in (
@@ -26,7 +32,7 @@ def test_a_preview_measures_a_trial_and_starts_nothing(plan: SearchPlan, ray_sta
         assert words in screen
     cost, whole = figures["trial"], figures["search"]
     assert cost["seconds_per_step"] > 0 and cost["checkpoint_mb"] > 0.1 and cost["weights_mb"] > 5
-    assert (cost["steps_per_epoch"], cost["scored_per_epoch"]) == (1, 1)  # one region each, batches of two
+    assert (cost["steps_per_epoch"], cost["scored_per_epoch"]) == (2, 2)  # of four and two regions, batches of two
     assert whole["max_epochs"] == 16 * 8 + 3 * 3 * 8 > whole["epochs"]
     assert len(figures["trials"]) == 10 and json.dumps(figures)
     assert not plan.folder.exists()
