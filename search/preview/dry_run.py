@@ -9,7 +9,7 @@ import torch
 
 from search.cluster.limits import count_cpus
 from search.cluster.resources import TrialResources, share_resources
-from search.command_line.numbers import format_seconds
+from search.command_line.numbers import AUTO, format_seconds
 from search.plan.search_plan import SearchPlan
 from search.preview.first_trials import draw_trials, tabulate_trials
 from search.preview.trial_cost import N_STEPS, TrialCost, measure_trial
@@ -105,9 +105,10 @@ def count_epochs(scheduler: SchedulerConfig, max_epochs: int) -> float:
 
 
 def _share(plan: SearchPlan) -> TrialResources:
-    """Returns what a trial would be given on this machine."""
+    """Returns what a trial would be given on this machine; a whole GPU where the search is to measure the share."""
+    asked = None if plan.options.gpus_per_trial == AUTO else plan.options.gpus_per_trial
     node = {"CPU": float(count_cpus()), "GPU": float(torch.cuda.device_count())}
-    return share_resources([node], plan.options.gpus_per_trial, plan.options.max_concurrent)
+    return share_resources([node], asked, plan.options.max_concurrent)
 
 
 def _describe(plan: SearchPlan, cost: TrialCost, whole: SearchCost, resources: TrialResources) -> list[str]:
@@ -117,6 +118,7 @@ def _describe(plan: SearchPlan, cost: TrialCost, whole: SearchCost, resources: T
     folds = f", {n_folds} folds" if n_folds > 1 else ""
     slots = f"{resources.concurrent} at once on this machine"
     slots += "; a cluster's slots share the same work" if plan.options.address else ""
+    slots += "; more if they fit a GPU" if resources.gpus and plan.options.gpus_per_trial == AUTO else ""
     confirm = plan.options.confirm * plan.options.confirm_seeds
     early = f"about {whole.epochs:,} if rules end trials early, " if whole.epochs < whole.max_epochs else ""
     hours = f"{format_seconds(whole.hours * 3600)} to " if whole.epochs < whole.max_epochs else ""
