@@ -30,6 +30,7 @@ from search.study.trial_attributes import (
     RAY_TRIAL_ID,
     REASON,
     RETRY_OF,
+    TrialFinder,
     find_origin,
     name_origin,
     name_state,
@@ -53,27 +54,28 @@ from trainables.sam2_trainable import SAM2Trainable
 def run_trials(session: Session, zeroshot: Scores) -> None:
     """Runs the trials of the search; what came of them lies in the study, the trials' folders and MLflow."""
     study_file = make_study_file(session.plan.folder, session.record)
-    tags = functools.partial(find_origin, study_file)
+    tags = functools.partial(find_origin, TrialFinder(study_file))
     _run_study(session, study_file, SAM2Trainable, zeroshot, tags)
 
 
 def run_protocols(session: Session) -> None:
     """Runs the trials of a search that trains nothing: zero-shot, each trial under a protocol of its own."""
     study_file = make_study_file(session.plan.folder, session.record)
-    tags = functools.partial(find_protocol_tags, study_file, session.context.protocol, session.plan.config.fixed)
+    tags = functools.partial(
+        find_protocol_tags, TrialFinder(study_file), session.context.protocol, session.plan.config.fixed
+    )
     _run_study(session, study_file, ProtocolTrainable, None, tags)
 
 
 def find_protocol_tags(
-    study_file: StudyFile, base: Protocol, fixed: Mapping[str, Scalar], trial_id: str
+    finder: TrialFinder, base: Protocol, fixed: Mapping[str, Scalar], trial_id: str
 ) -> dict[str, str]:
     """Returns the tags of a trial that has a protocol of its own: the protocol's name and id, and the point's name."""
-    tags = find_origin(study_file, trial_id)
-    for trial in read_trials(study_file):
-        if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id:
-            protocol = change_protocol(base, {**fixed, **trial.params})
-            tags |= {"protocol": protocol.name, "protocol_id": protocol.id}
-    return tags
+    trial = finder.find(trial_id)
+    if trial is None:
+        return {}
+    protocol = change_protocol(base, {**fixed, **trial.params})
+    return {**find_origin(finder, trial_id), "protocol": protocol.name, "protocol_id": protocol.id}
 
 
 def run_listed(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.study_file import StudyFile
@@ -67,14 +68,33 @@ def name_state(trial: FrozenTrial) -> str:
     return STATE_NAMES.get(trial.state.name, trial.state.name.lower())
 
 
-def find_origin(study_file: StudyFile, trial_id: str) -> dict[str, str]:
+class TrialFinder:
+    """Finds the search's trials by their id in Ray, in a study that is opened once: it grows with every trial.
+
+    It can be pickled, and opens the study anew then.
+    """
+
+    def __init__(self, study_file: StudyFile) -> None:
+        self._study_file = study_file
+        self._study: optuna.Study | None = None
+
+    def __reduce__(self) -> tuple[type["TrialFinder"], tuple[StudyFile]]:
+        return TrialFinder, (self._study_file,)
+
+    def find(self, trial_id: str) -> FrozenTrial | None:
+        """Returns the trial, or None where the study has none of this id."""
+        self._study = self._study or self._study_file.open()
+        found = (
+            each for each in self._study.get_trials(deepcopy=False) if each.user_attrs.get(RAY_TRIAL_ID) == trial_id
+        )
+        return next(found, None)
+
+
+def find_origin(finder: TrialFinder, trial_id: str) -> dict[str, str]:
     """Returns the MLflow tags of a trial's origin: its starting point, the failed trial that it tries again."""
-    for trial in read_trials(study_file):
-        if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id:
-            return {
-                name: str(trial.user_attrs[name]) for name in (STARTING_POINT, RETRY_OF) if name in trial.user_attrs
-            }
-    return {}
+    trial = finder.find(trial_id)
+    attrs = trial.user_attrs if trial else {}
+    return {name: str(attrs[name]) for name in (STARTING_POINT, RETRY_OF) if name in attrs}
 
 
 def read_curve(trial: FrozenTrial) -> dict[int, list[float]]:

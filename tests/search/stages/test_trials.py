@@ -13,7 +13,7 @@ from search.stages.session import Session
 from search.stages.trials import find_protocol_tags, run_listed
 from search.stages.tune_run import TuneRun
 from search.study.study_file import StudyFile
-from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT
+from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, TrialFinder
 from trainables.protocol.overlap import Overlap
 from trainables.protocol.scores import PairScore, Scores
 from trainables.protocol.spec import PROTOCOLS
@@ -53,7 +53,7 @@ def test_a_trial_with_a_protocol_of_its_own_is_tagged_with_it(tmp_path: Path) ->
     distributions = {"protocol.tta": CategoricalDistribution(["none", "flips"])}
     trial = create_trial(value=0.5, params={"protocol.tta": "flips"}, distributions=distributions, user_attrs=attrs)
     study_file.open().add_trial(trial)
-    tags = find_protocol_tags(study_file, base, {}, "a")
+    tags = find_protocol_tags(TrialFinder(study_file), base, {}, "a")
     assert tags["starting_point"] == "flips" and tags["protocol_id"] != base.id
     assert set(tags) == {"starting_point", "protocol", "protocol_id"}
-    assert find_protocol_tags(study_file, base, {}, "unknown") == {}
+    assert find_protocol_tags(TrialFinder(study_file), base, {}, "unknown") == {}

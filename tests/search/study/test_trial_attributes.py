@@ -1,12 +1,20 @@
 """What the study holds of a trial, in the user's words."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from search.study.study_file import StudyFile
-from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, count_states, find_origin, read_trials
+from search.study.trial_attributes import (
+    RAY_TRIAL_ID,
+    STARTING_POINT,
+    TrialFinder,
+    count_states,
+    find_origin,
+    read_trials,
+)
 
 
 def test_states_are_counted_in_the_users_words() -> None:
@@ -20,7 +28,9 @@ def test_states_are_counted_in_the_users_words() -> None:
 )
 def test_a_starting_point_is_found_by_its_trial(tmp_path: Path, trial_id: str, tags: dict[str, str]) -> None:
     study_file = StudyFile(tmp_path / "study.journal", "a-search")
+    finder = pickle.loads(pickle.dumps(TrialFinder(study_file)))
+    assert finder.find(trial_id) is None  # has the study open before the trials come
     for attrs in ({RAY_TRIAL_ID: "named", STARTING_POINT: "plain-lora"}, {RAY_TRIAL_ID: "sampled"}):
         study_file.open().add_trial(create_trial(value=0.4, user_attrs=attrs))
     assert len(read_trials(study_file)) == 2
-    assert find_origin(study_file, trial_id) == tags
+    assert find_origin(finder, trial_id) == tags
