@@ -154,6 +154,10 @@ def _run_study(
     imported = read_imported(study_file) if session.record.warm_start else []
     scheduler = _make_scheduler(config, [*imported, *past], run.folder, session.resources.concurrent)
     run.fit(trainable, session.context, searcher, config.num_trials, unfinished, scheduler)
+    if config.stop and searcher.ended_early():
+        rise = f"by more than {config.stop.min_gain:g} " if config.stop.min_gain else ""
+        why = f"the best value has not risen {rise}over the last {config.stop.patience_trials} trials"
+        session.say(f"no more of the {config.num_trials} trials are started: {why} (stop, in the space)")
 
 
 def _read_past(session: Session, study_file: StudyFile, searcher: StudySearcher) -> list[FrozenTrial]:

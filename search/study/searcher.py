@@ -113,11 +113,9 @@ class StudySearcher(Searcher):
         for known in own:
             if known.user_attrs.get(RAY_TRIAL_ID) == trial_id:
                 return dict(known.params)
-        # What tries a failed trial again takes its place in their number.
         retries = [trial for trial in own if RETRY_OF in trial.user_attrs]
-        asked = [trial for trial in own if trial.state != TrialState.WAITING]
-        n_asked = sum(RETRY_OF not in trial.user_attrs for trial in asked)
-        is_over = n_asked >= self._num_trials or (self._stop is not None and self._has_plateau(asked, self._stop))
+        n_asked = _count_asked(own)
+        is_over = n_asked >= self._num_trials or self._has_plateau(own)
         if is_over and not any(trial.state == TrialState.WAITING for trial in retries):
             return str(self.FINISHED)
         study.sampler = self._study_file.make_sampler(n_asked, conditional=bool(self._conditions))
@@ -128,10 +126,17 @@ class StudySearcher(Searcher):
         # Read back, so that a starting point's values have the types that sampled ones have.
         return dict(study.get_trials(deepcopy=False)[trial.number].params)
 
-    def _has_plateau(self, asked: Sequence[FrozenTrial], stop: StopConfig) -> bool:
+    def ended_early(self) -> bool:
+        """Whether the plateau stop left trials undone: for what is said at the end."""
+        own = _list_own(self._open())
+        return _count_asked(own) < self._num_trials and self._has_plateau(own)
+
+    def _has_plateau(self, own: Sequence[FrozenTrial]) -> bool:
         """Whether the best value has not risen for so many trials; of those that run only paused ones count."""
-        counts = [trial for trial in asked if trial.state != TrialState.RUNNING or self._study_file.pauses]
-        curves = [read_curve(trial) for trial in counts if trial.state != TrialState.FAIL]
+        stop, waits = self._stop, (TrialState.WAITING, *(() if self._study_file.pauses else (TrialState.RUNNING,)))
+        if stop is None:
+            return False
+        curves = [read_curve(trial) for trial in own if trial.state not in (*waits, TrialState.FAIL)]
         bests = [curve[self._pick_best(curve)][0] for curve in curves if curve]
         if len(bests) <= stop.patience_trials:
             return False
@@ -255,6 +260,11 @@ class StudySearcher(Searcher):
             writer.set_user_attr(BEST_EPOCH, epoch)
         if reason is not None:
             writer.set_user_attr(REASON, reason)
+
+
+def _count_asked(own: Sequence[FrozenTrial]) -> int:
+    """Counts the trials that have begun; what tries a failed one again takes its place in their number."""
+    return sum(trial.state != TrialState.WAITING and RETRY_OF not in trial.user_attrs for trial in own)
 
 
 def _list_own(study: optuna.Study) -> list[FrozenTrial]:

@@ -196,6 +196,7 @@ def test_a_plateau_ends_the_search_and_a_resume_knows_it(
 
     configs = propose(searcher, len(values), restarts, play)
     assert [config != searcher.FINISHED for config in configs] == [True] * n_begun + [False] * (len(values) - n_begun)
+    assert make_searcher(study_file, num_trials=len(values), stop=stop).ended_early() == (n_begun < len(values))
 
 
 def test_minimizes(study_file: StudyFile) -> None:
