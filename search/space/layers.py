@@ -15,7 +15,6 @@ from typing import Any
 from search.errors import ConfigError
 from search.space.kinds import SAMPLER_OPTIONS, SCHEDULER_OPTIONS
 from search.space.parameter_reader import RANGE_KEYS, list_fields
-from trainables.errors import Finding
 from trainables.files.yaml_lines import KeyPath, YamlNode, describe, read_yaml, read_yaml_value
 
 EXTENDS = "extends"
@@ -101,25 +100,10 @@ def _read_setting(text: str, base: YamlNode) -> YamlNode | None:
     """Returns a setting as a tree of its one value; None, and a finding in the base's problems, if it is none."""
     key, sign, typed = (part.strip() for part in text.partition("="))
     where = f"{_OPTION} {key or text}"
-    wrong, fix = "", "write KEY=VALUE, such as optim.lr.high=3e-3 or sampler.kind=gp"
-    if not sign or not typed:
-        wrong = "has no value"
-        fix += "; KEY=null removes the key"
-    elif not all(key.split(".")):
-        wrong = "names no key"
-    elif not text.isprintable():  # bytes that are not UTF-8 too
-        wrong = "holds characters that YAML text has not"
-    if wrong:
-        base.problems.append((_LAST, Finding(where, wrong, fix)))
-        return None
     try:
-        value = read_yaml_value(typed, where, ConfigError)
+        value = _read_value(where, key, typed if sign else "")
     except ConfigError as error:
-        what = error.findings[0].what
-        base.problems.append((_LAST, Finding(where, what, "check its brackets, and put the whole setting in quotes")))
-        return None
-    base.problems.extend((_LAST, dataclasses.replace(finding, where=where)) for _, finding in value.problems)
-    if value.problems:
+        base.problems.extend((_LAST, dataclasses.replace(finding, where=where)) for finding in error.findings)
         return None
     paths = _locate(key, value.value, base.value if isinstance(base.value, dict) else {})
     tree: dict[str, Any] = {}
@@ -128,6 +112,23 @@ def _read_setting(text: str, base: YamlNode) -> YamlNode | None:
         _put(tree, path, copy.deepcopy(value.value))
         places |= {path[:n]: where for n in range(1, len(path))} | {(*path, *below): where for below in value.lines}
     return YamlNode(tree, (), base.file, dict.fromkeys(places, 0), [], base.error_type, places)
+
+
+def _read_value(where: str, key: str, typed: str) -> YamlNode:
+    fix = "write KEY=VALUE, such as optim.lr.high=3e-3 or sampler.kind=gp"
+    if not typed:
+        raise ConfigError.at(where, "has no value", f"{fix}; KEY=null removes the key")
+    if not all(key.split(".")):
+        raise ConfigError.at(where, "names no key", fix)
+    if not f"{key}{typed}".isprintable():  # bytes that are not UTF-8 too
+        raise ConfigError.at(where, "holds characters that YAML text has not", fix)
+    try:
+        value = read_yaml_value(typed, where, ConfigError)
+    except ConfigError as error:
+        quote = "check its brackets, and put the whole setting in quotes"
+        raise ConfigError.at(where, error.findings[0].what, quote) from error
+    value.raise_problems()
+    return value
 
 
 def _locate(key: str, value: object, base: Mapping[str, Any]) -> list[KeyPath]:

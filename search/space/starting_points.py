@@ -115,7 +115,7 @@ def _read_values(
         elif key in space and (value := read_value(key, child)) is not None:
             values[key] = value
             if not contains(space[key], value):
-                fix = f"keep to {spell_bounds(space[key])}, or widen the space"
+                fix = f"keep to {spell_bounds(space[key])}, widen the space, or leave the point out"
                 child.report(f"{value!r} lies outside the space", fix)
     return values
 
