@@ -270,3 +270,11 @@ def test_regions_that_shrink_are_warned_of_without_tiles(make: MakePlan, data: P
     warned = [each for each in make().warnings if "shrink" in each.what]
     assert len(warned) == 1 and "1 of 6 regions" in warned[0].what and "--tiles 256" in warned[0].fix
     assert not [each for each in make(tiles="64").warnings if "shrink" in each.what]
+
+
+def test_findings_name_the_preset_and_the_setting_that_cause_them(refuse: Refuse) -> None:
+    assert "--preset quick: has no effect: prompts trains nothing" in refuse(
+        space="prompts", preset="quick", max_epochs=2
+    )
+    found = refuse(set=("sampler.kind=gpp", "optim.lr"), seed=0, model="huge")
+    assert "--set sampler.kind: must be one of" in found and "--set optim.lr: has no value" in found and "huge" in found
