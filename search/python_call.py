@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from search.run_folder.protocol_table import ProtocolTable
     from search.run_folder.summary import Summary
 
-_PAIR_FILES = {"val": "scores_val_zeroshot.csv", "test": "scores_test.csv"}
 _NOT_HERE = ("dry_run", "json")  # they are about the screen
 
 
@@ -98,6 +97,7 @@ def read_outcome(options: SearchOptions, summary: Summary | ProtocolTable) -> Se
     from search.command_line.paths import locate_storage
     from search.reporting.data import read_report
     from search.run_folder.layout import REPORT_FILE, find_run
+    from search.run_folder.summary import Summary
 
     folder = find_run(locate_storage(options.storage), options.resume or summary.search_id)
     export, report = folder / "export", folder / REPORT_FILE
@@ -107,7 +107,7 @@ def read_outcome(options: SearchOptions, summary: Summary | ProtocolTable) -> Se
         report=report if report.is_file() else None,
         export=export if export.is_dir() else None,
         trials=tabulate_trials(read_report(folder).trials),
-        pairs=read_pairs(folder),
+        pairs=read_pairs(folder, summary.test.opening if isinstance(summary, Summary) else 1),
     )
 
 
@@ -126,12 +126,14 @@ def tabulate_trials(trials: Any) -> pd.DataFrame:
     )
 
 
-def read_pairs(folder: Path) -> pd.DataFrame:
-    """Returns every (region, class) pair of a search's tables of scores; see :class:`SearchOutcome`."""
+def read_pairs(folder: Path, opening: int) -> pd.DataFrame:
+    """Returns every (region, class) pair of a search, of test at one opening; see :class:`SearchOutcome`."""
     import pandas as pd
 
-    found = {split: folder / name for split, name in _PAIR_FILES.items() if (folder / name).is_file()}
-    tables = [pd.read_csv(path).assign(split=split) for split, path in found.items()]
+    from search.judging.openings import locate_test_scores
+
+    files = {"val": folder / "scores_val_zeroshot.csv", "test": locate_test_scores(folder, opening)}
+    tables = [pd.read_csv(path).assign(split=split) for split, path in files.items() if path.is_file()]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"split": []})
     return whole[["split", *whole.columns.drop("split")]]
 

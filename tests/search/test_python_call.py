@@ -41,5 +41,10 @@ def test_wrong_input_is_raised_and_nothing_ends_the_process(
     assert any(str(each).startswith(finding) for each in refused.value.findings)
 
 
-def test_pairs_of_a_search_without_tables(tmp_path: Path) -> None:
-    assert list(read_pairs(tmp_path).columns) == ["split"]
+def test_pairs_are_those_of_validation_and_of_one_opening_of_test(tmp_path: Path) -> None:
+    assert list(read_pairs(tmp_path, 1).columns) == ["split"]
+    (tmp_path / "scores_val_zeroshot.csv").write_text("file,class,zeroshot\na.png,tumor,0.5\n")
+    (tmp_path / "scores_test.csv").write_text("file,class,winner,zeroshot\nb.png,tumor,0.6,0.5\n")
+    (tmp_path / "scores_test_2.csv").write_text("file,class,winner,zeroshot\nb.png,tumor,0.7,0.5\n")
+    pairs = read_pairs(tmp_path, 2)
+    assert list(pairs["split"]) == ["val", "test"] and pairs["winner"].max() == 0.7
