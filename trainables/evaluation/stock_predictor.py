@@ -56,7 +56,7 @@ def predict_with_predictor(
 
     def predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
         with autocast(device):
-            return _predict_prompt(predictors[view], prompt, regions.protocol.multimask)
+            return predict_one(predictors[view], prompt, regions.protocol.multimask)
 
     return predict_prompt_by_prompt(regions, read_image, set_image, predict)
 
@@ -102,9 +102,10 @@ def _predict_object(prompt: Prompt, size: tuple[int, int], regions: EvaluationSe
     return mask
 
 
-def _predict_prompt(
+def predict_one(
     predictor: SAM2ImagePredictor, prompt: Prompt, multimask: bool
 ) -> tuple[Float[Tensor, "masks h w"], Float[Tensor, " masks"]]:
+    """Returns the logits at the image's size and the predicted IoU of one prompt, of the image that was set."""
     box = prompt.points[:2].reshape(4) if prompt.labels[0] == BOX_TOP_LEFT else None
     points, labels = (prompt.points, prompt.labels) if box is None else (prompt.points[2:], prompt.labels[2:])
     logits, iou, _ = predictor.predict(

@@ -1,0 +1,102 @@
+"""How fast a model is scored: this project's evaluation against a loop over the stock predictor, in one run.
+
+python -m benchmarks.evaluation
+
+The loop encodes a region for each class, and under each view, as the scripts of the recorded experiments did. Both
+score zero-shot nano on the demo's validation regions; the masks are compared. Prints the ratio of CPU times on one
+thread, the loop's over ours: the median over the repeats, with the least and the greatest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from benchmarks.loading import describe
+from search.command_line.telemetry import silence_telemetry
+from trainables.data.images import read_image
+from trainables.data.regions import read_regions
+from trainables.data.store import RegionStore
+from trainables.demo.tissue import write_demo
+from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
+from trainables.evaluation.evaluator import predict_masks
+from trainables.evaluation.stock_predictor import build_predictor, predict_one, predict_prompt_by_prompt
+from trainables.model.weights import load_model
+from trainables.protocol.components import BoolMask
+from trainables.protocol.prompts import Prompt
+from trainables.protocol.spec import PROTOCOLS
+
+Answers = list[tuple[RegionPlan, list[BoolMask]]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the ratios; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="default: 3")
+    parser.add_argument("--regions", type=int, default=24, help="of the demo's validation; default: all 24")
+    given = parser.parse_args(argv)
+    silence_telemetry()
+    torch.set_num_threads(1)
+    device, model = torch.device("cpu"), load_model("nano", None).eval()
+    with tempfile.TemporaryDirectory() as name, torch.inference_mode():
+        root = Path(name) / "demo"
+        write_demo(root)
+        listed = read_regions(root)
+        store = RegionStore.build(listed, model.image_size, Path(name))
+        images = {region.name: read_image(region.image) for region in listed.regions}
+        assert listed.declared_split is not None
+        for protocol in (PROTOCOLS["recorded"], PROTOCOLS["recorded-tta"]):
+            regions = EvaluationSet(store, listed.declared_split["val"][: given.regions], protocol)
+            ratios, same, n_masks = [], 0, 0
+            for _ in range(given.repeats):
+                loop_s, theirs = _count_cpu(_loop(model, regions, images))
+                own_s, ours = _count_cpu(predict_masks(model, regions, device))
+                ratios.append(loop_s / own_s)
+                for (_, one), (_, other) in zip(theirs, ours, strict=True):
+                    same += sum(bool((a != b).mean() < 1e-3) for a, b in zip(one, other, strict=True))
+                    n_masks += len(one)
+            print(
+                f"{protocol.name:14} {describe(ratios)}; {same} of {n_masks} masks equal to 0.1 % of their pixels",
+                flush=True,
+            )
+    return 0
+
+
+def _count_cpu(masks: Iterator[tuple[RegionPlan, list[BoolMask]]]) -> tuple[float, Answers]:
+    """Returns the CPU seconds of this process that masks took, and the masks."""
+    start = time.process_time()
+    answers = list(masks)
+    return time.process_time() - start, answers
+
+
+def _loop(
+    model: SAM2Base, regions: EvaluationSet, images: dict[str, UInt8[np.ndarray, "h w 3"]]
+) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
+    """Yields the masks of the stock predictor, which encodes anew for every prompt and view."""
+    seen: dict[str, tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]] = {}
+    predictor = build_predictor(model)
+
+    def keep(view: str, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> None:
+        seen[view] = image, size
+
+    def encode_and_predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        image, size = seen[view]
+        predictor.set_image(image)
+        predictor._orig_hw = [size]
+        return predict_one(predictor, prompt, regions.protocol.multimask)
+
+    return predict_prompt_by_prompt(regions, images.__getitem__, keep, encode_and_predict)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
