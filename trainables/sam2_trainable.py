@@ -106,6 +106,7 @@ class SAM2Trainable(tune.Trainable):
             **self._lose_patience(figures),
             **({PAIRS: [pair.dice for pair in self.val_scores.compared]} if self.val_scores else {}),
             "trained_parameters": self.fits[0].n_trained,
+            "prefix_reused": float(np.mean([fit.take_reused() for fit in self.fits])),
             "seconds/train": trained - start,
             "seconds/validate": time.perf_counter() - trained,
         }

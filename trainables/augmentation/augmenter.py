@@ -104,6 +104,11 @@ def build_transform(recipe: AugmentRecipe) -> A.Compose | None:
     return A.Compose(steps, seed=0)
 
 
+def has_few_views(recipe: AugmentRecipe) -> bool:
+    """Returns whether a region is always one of at most eight pictures: itself, mirrored or turned by quarters."""
+    return recipe.kind == "none" or (recipe.kind == "flips" and not recipe.rotation_degrees)
+
+
 def seed_steps(transform: A.Compose, seed: int) -> None:
     """Seeds each step of a pipeline on its own: albumentations gives all of them the same seed."""
     transform.set_random_seed(seed)

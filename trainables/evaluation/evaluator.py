@@ -14,13 +14,15 @@ from trainables.errors import DataError
 from trainables.evaluation.evaluation_set import EvaluationSet, ObjectPlan, RegionPlan, TilePlan
 from trainables.evaluation.semantic_masks import name_pixels, segment_classes
 from trainables.files.progress import follow
-from trainables.model.forward import ImageFeatures, decode_prompts, encode_images, select_best_mask
+from trainables.model.forward import ImageFeatures, decode_prompts, select_best_mask
+from trainables.model.frozen_prefix import FrozenPrefix, encode_reusing
 from trainables.protocol.components import BoolMask
 from trainables.protocol.overlap import count_overlap
 from trainables.protocol.prompts import stack_prompts
 from trainables.protocol.scores import PairScore, Scores
 from trainables.protocol.spec import clean_mask, find_valid
 from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
+from trainables.tiles.grid import Window
 
 # Objects decoded at once; bounds memory if a region has hundreds of components.
 MAX_OBJECTS_PER_PASS = 64
@@ -35,9 +37,10 @@ def evaluate(
     device: torch.device,
     regions_per_pass: int = 4,
     on_logits: OnLogits | None = None,
+    prefix: FrozenPrefix | None = None,
 ) -> Scores:
     """Scores a model on every (region, class) pair; see :func:`predict_masks`."""
-    return collect_scores(regions, predict_masks(model, regions, device, regions_per_pass, on_logits))
+    return collect_scores(regions, predict_masks(model, regions, device, regions_per_pass, on_logits, prefix))
 
 
 def collect_scores(regions: EvaluationSet, predictions: Iterable[tuple[RegionPlan, list[BoolMask]]]) -> Scores:
@@ -76,10 +79,12 @@ def predict_masks(
     device: torch.device,
     regions_per_pass: int = 4,
     on_logits: OnLogits | None = None,
+    prefix: FrozenPrefix | None = None,
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields each region's plan and its cleaned masks, one per class, at the scored size.
 
-    ``on_logits`` is called with what the masks were made from, before each region is yielded.
+    ``on_logits`` is called with what the masks were made from, before each region is yielded; ``prefix`` is that of
+    the model's frozen blocks.
 
     The encoder takes so many regions, or tiles, at once, and sees each once under each view of the protocol's test-time
     augmentation. The model, on the device, is in evaluation mode while this runs; its former mode is then restored. It
@@ -88,7 +93,7 @@ def predict_masks(
     was_training = model.training
     model.eval()
     try:
-        answers = _predict_tiles(model, regions, device, regions_per_pass, on_logits)
+        answers = _predict_tiles(model, regions, device, regions_per_pass, on_logits, prefix)
         for plan in regions.plans:
             yield plan, regions.join(plan, answers)
     finally:
@@ -96,7 +101,12 @@ def predict_masks(
 
 
 def _predict_tiles(
-    model: SAM2Base, regions: EvaluationSet, device: torch.device, tiles_per_pass: int, on_logits: OnLogits | None
+    model: SAM2Base,
+    regions: EvaluationSet,
+    device: torch.device,
+    tiles_per_pass: int,
+    on_logits: OnLogits | None,
+    prefix: FrozenPrefix | None,
 ) -> Iterator[list[BoolMask]]:
     """Yields the cleaned masks of each tile of each region, in their order, one for each of the region's pairs."""
     todo = [(plan, part) for plan in regions.plans for part in plan.tiles]
@@ -104,9 +114,23 @@ def _predict_tiles(
         some = todo[start : start + tiles_per_pass]
         images = torch.from_numpy(np.stack([regions.image(plan.index, part.tile) for plan, part in some])).to(device)
         with autocast(device):
-            features = {view: encode_images(model, transform_maps(images, view)) for view in regions.protocol.tta}
+            features = {
+                view: encode_reusing(
+                    prefix,
+                    model,
+                    transform_maps(images, view),
+                    [_name_view(plan.index, part.tile.window, view) for plan, part in some],
+                )
+                for view in regions.protocol.tta
+            }
         for position, (plan, part) in enumerate(some):
             yield _predict_tile(model, regions, plan, part, features, position, on_logits)
+
+
+def _name_view(index: int, window: Window, view: str) -> str:
+    """Names what a model sees: no other view of a window of a region of the store has the name."""
+    height, width = window.size
+    return f"{index}-{window.top}-{window.left}-{height}-{width}-{view}"
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trainables.augmentation.augmenter import Augmenter
+from trainables.augmentation.augmenter import Augmenter, has_few_views
 from trainables.data.store import RegionStore
 from trainables.protocol.background import split_classes
 from trainables.protocol.components import BoolMask, Component
@@ -63,6 +64,7 @@ class Batch:
         targets: The prompted masks, averaged down to a quarter of the image size, in [0, 1].
         class_index: For each object, the position of its class in the store's classes; background comes last.
         valid: For each object, the share of each low-resolution pixel that counts; ignored ids do not count.
+        pictures: For each image, a name by what it shows; empty where pictures will hardly come again.
     """
 
     images: Float[Tensor, "regions 3 s s"]
@@ -72,6 +74,7 @@ class Batch:
     targets: Float[Tensor, "objects h4 w4"]
     class_index: Int[Tensor, " objects"]
     valid: Float[Tensor, "objects h4 w4"]
+    pictures: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on another device."""
@@ -82,7 +85,8 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(**{field.name: move(getattr(self, field.name)) for field in dataclasses.fields(self)})
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Batch(**{name: move(value) if isinstance(value, Tensor) else value for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Sample:
     targets: tuple[Float[Tensor, "h4 w4"], ...]
     valid: Float[Tensor, "h4 w4"]
     class_index: tuple[int, ...]
+    picture: str = ""
 
 
 class TrainingRegions(Dataset[Sample]):
@@ -107,6 +112,7 @@ class TrainingRegions(Dataset[Sample]):
         self.store, self.protocol, self.recipe, self.seed = store, protocol, recipe, seed
         # It imports albumentations: processes that are forked later need not.
         self.augmenter = Augmenter(recipe.augment)
+        self._recur = protocol.tiles is None and has_few_views(recipe.augment)
         self._windows: dict[tuple[str, ...], WindowSampler | None] = {}
 
     def list_keys(self, epoch: int, names: Sequence[str]) -> list[Key]:
@@ -132,20 +138,22 @@ class TrainingRegions(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, epoch, index) if position is None else (self.seed, epoch, position, 1))
         image = (self.store.image(index, window).transpose(1, 2, 0) * 255).round().astype(np.uint8)
         image, mask = self.augmenter(image, self.store.mask_resized(index, window), int(rng.integers(2**31)))
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        image = np.ascontiguousarray(image)
+        tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        picture = hashlib.blake2b(image, digest_size=16).hexdigest() if self._recur else ""
         valid = find_valid(mask, self.store.ignore_ids, self.protocol)
         shrunk = shrink_mask(np.ones(mask.shape, bool) if valid is None else valid)
         if self.recipe.class_prompts.tokens:
             names = split_classes(mask, list(self.store.classes), valid)
             asked = tuple(range(len(names)))
-            return Sample(tensor, (NO_PROMPT,) * len(names), tuple(map(shrink_mask, names)), shrunk, asked)
+            return Sample(tensor, (NO_PROMPT,) * len(names), tuple(map(shrink_mask, names)), shrunk, asked, picture)
         prompts, targets, class_index = [], [], []
         for order, component, class_mask in self._choose_objects(mask, rng):
             spec = choose_prompt_spec(self.recipe, self.protocol, rng, self._margin_scale(index, window))
             prompts.append(draw_prompt(component, find_negative_room(class_mask, spec), spec, rng))
             targets.append(shrink_mask(component.to_mask()))
             class_index.append(order)
-        return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index))
+        return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index), picture)
 
     def _choose_objects(self, mask: np.ndarray, rng: np.random.Generator) -> list[tuple[int, Component, BoolMask]]:
         """Returns up to ``max_objects`` prompted components, with their class's position and whole mask."""
@@ -219,4 +227,5 @@ def collate_samples(samples: Sequence[Sample]) -> Batch | None:
         torch.stack([target for sample in samples for target in sample.targets]),
         torch.tensor([order for sample in samples for order in sample.class_index]),
         torch.stack([samples[position].valid for position in index]),
+        tuple(sample.picture for sample in samples if sample.picture),
     )

@@ -1,6 +1,5 @@
 """One epoch of training, in plain PyTorch."""
 
-import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,8 @@ from trainables.errors import TrainablesError
 from trainables.evaluation.evaluator import autocast
 from trainables.model.class_prompts import decode_classes, find_class_prompts
 from trainables.model.device import forget_peak_memory, read_peak_memory_mb
-from trainables.model.forward import MaskOutputs, decode_prompts, encode_images
+from trainables.model.forward import MaskOutputs, decode_prompts
+from trainables.model.frozen_prefix import FrozenPrefix, encode_reusing
 from trainables.recipe import LossRecipe
 from trainables.training.batches import Batch
 from trainables.training.class_losses import compute_class_loss
@@ -115,8 +115,8 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
     def receive() -> Batch:
         batch, copied = sent.pop(0)
         computing.wait_event(copied)
-        for field in dataclasses.fields(batch):
-            getattr(batch, field.name).record_stream(computing)  # else its memory could be given to the next copy
+        for value in filter(torch.is_tensor, vars(batch).values()):
+            value.record_stream(computing)  # else its memory could be given to the next copy
         return batch
 
     for batch in batches:
@@ -159,7 +159,9 @@ def compute_batch_losses(state: TrainingState, batch: Batch) -> Losses:
     """
     adapted, recipe = state.adapted, state.recipe
     # First, as taking adapters off and putting them on again must not come between forward and backward pass.
-    zero_shot = segment_zero_shot(adapted, batch, state.device).logits if recipe.regularise.distill else None
+    zero_shot = (
+        segment_zero_shot(adapted, batch, state.device, state.prefix).logits if recipe.regularise.distill else None
+    )
     base = get_base(adapted)
     if find_class_prompts(base) is None:
         logits, losses = _compute_mask_losses(state, base, batch)
@@ -174,7 +176,7 @@ def compute_batch_losses(state: TrainingState, batch: Batch) -> Losses:
 
 def _compute_mask_losses(state: TrainingState, base: SAM2Base, batch: Batch) -> tuple[Tensor, Losses]:
     """Returns the logits and the losses of masks for drawn prompts."""
-    outputs = segment_batch(base, batch, state.device)
+    outputs = segment_batch(base, batch, state.device, state.prefix)
     weights = state.class_weights[batch.class_index]
     parts = compute_loss(outputs, batch.targets, weights, to_loss_weights(state.recipe.loss), batch.valid)
     return outputs.logits, parts._asdict()
@@ -183,7 +185,7 @@ def _compute_mask_losses(state: TrainingState, base: SAM2Base, batch: Batch) -> 
 def _compute_class_losses(state: TrainingState, base: SAM2Base, batch: Batch) -> tuple[Tensor, Losses]:
     """Returns the logits and the losses of the model's own class prompts, every class in every region."""
     with autocast(state.device):
-        outputs = decode_classes(base, encode_images(base, batch.images))
+        outputs = decode_classes(base, encode_reusing(state.prefix, base, batch.images, batch.pictures))
     # Background, whose pixels are not counted, weighs what the most frequent class weighs.
     weights = torch.cat([state.class_weights, state.class_weights.min()[None]])
     targets = batch.targets.view_as(outputs.logits)
@@ -195,22 +197,26 @@ def to_loss_weights(recipe: LossRecipe) -> LossWeights:
     return LossWeights(recipe.focal, recipe.dice, recipe.iou, recipe.objectness, recipe.focal_gamma)
 
 
-def segment_batch(model: SAM2Base, batch: Batch, device: torch.device) -> MaskOutputs:
+def segment_batch(
+    model: SAM2Base, batch: Batch, device: torch.device, prefix: FrozenPrefix | None = None
+) -> MaskOutputs:
     """Runs the promptable forward pass: three candidate masks for each object."""
     with autocast(device):
-        features = encode_images(model, batch.images)
+        features = encode_reusing(prefix, model, batch.images, batch.pictures)
         return decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
 
 
-def segment_zero_shot(adapted: AdaptedModel, batch: Batch, device: torch.device) -> MaskOutputs:
+def segment_zero_shot(
+    adapted: AdaptedModel, batch: Batch, device: torch.device, prefix: FrozenPrefix | None = None
+) -> MaskOutputs:
     """Runs the same pass on the zero-shot model: the same network, adapters off, without dropout or gradients.
 
-    The images are encoded anew, which adds about a third to a step's time, and nothing to what the backward pass
-    keeps in memory. The model is left in training mode.
+    The images are encoded anew but for frozen blocks, which adds up to a third to a step's time, and nothing to what
+    the backward pass keeps in memory. The model is left in training mode.
     """
     adapted.eval()
     try:
         with torch.no_grad(), adapters_off(adapted) as base:
-            return segment_batch(base, batch, device)
+            return segment_batch(base, batch, device, prefix)
     finally:
         adapted.train()

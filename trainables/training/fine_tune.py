@@ -29,6 +29,7 @@ from trainables.model.class_prompts import (
     save_class_prompts,
     start_class_prompts,
 )
+from trainables.model.frozen_prefix import find_prefix
 from trainables.model.fusion import add_fusion
 from trainables.protocol.background import BACKGROUND_ID, split_classes
 from trainables.protocol.scores import Scores
@@ -81,6 +82,7 @@ class FineTune:
             start_regularisers(adapted, recipe.regularise, context.seed),
             class_weights.to(device),
             average=WeightAverage(adapted, recipe.optim.ema_decay) if recipe.optim.ema_decay else None,
+            prefix=find_prefix(get_base(adapted), self.store.folder, device),
         )
         self.n_trained = count_parameters(adapted)[0]
 
@@ -106,7 +108,7 @@ class FineTune:
     def evaluate(self, regions: EvaluationSet, averaged: bool = True) -> Scores:
         """Scores the model on regions: the average of its weights, where the recipe has one and it is wanted."""
         with self._use_average() if averaged else nullcontext():
-            return evaluate(get_base(self.state.adapted), regions, self.state.device)
+            return evaluate(get_base(self.state.adapted), regions, self.state.device, prefix=self.state.prefix)
 
     def validate(self, regions: EvaluationSet) -> tuple[Scores, float]:
         """Returns the scores of :meth:`evaluate`, and the mean loss of their pairs from the same masks before any cut.
@@ -120,7 +122,8 @@ class FineTune:
             losses.append(compute_validation_loss(logits.cpu(), targets, valid))
 
         with self._use_average():
-            scores = evaluate(get_base(self.state.adapted), regions, self.state.device, on_logits=add_losses)
+            state = self.state
+            scores = evaluate(get_base(state.adapted), regions, state.device, on_logits=add_losses, prefix=state.prefix)
         return scores, float(torch.cat(losses).mean())
 
     def _list_targets(self, regions: EvaluationSet, plan: RegionPlan, part: TilePlan) -> tuple[Tensor, Tensor]:
@@ -131,6 +134,10 @@ class FineTune:
         order = [len(ids) if class_id == BACKGROUND_ID else ids.index(class_id) for class_id in shown]
         targets = torch.from_numpy(split_classes(mask, ids, valid)[order]).float()
         return targets, torch.ones(mask.shape) if valid is None else torch.from_numpy(valid).float()
+
+    def take_reused(self) -> float:
+        """Returns the share of encoder blocks that were read rather than computed since the last call, in [0, 1]."""
+        return self.state.prefix.take_share() if self.state.prefix else 0.0
 
     def _use_average(self) -> AbstractContextManager[None]:
         return nullcontext() if self.state.average is None else self.state.average.put_in_place()

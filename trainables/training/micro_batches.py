@@ -106,5 +106,6 @@ def split_batch(batch: Batch, regions_per_pass: int) -> Iterator[tuple[Batch, fl
             targets=batch.targets[chosen],
             class_index=batch.class_index[chosen],
             valid=batch.valid[chosen],
+            pictures=batch.pictures[start : start + regions_per_pass],
         )
         yield part, int(chosen.sum()) / n_objects
