@@ -16,7 +16,10 @@ from trainables.recipe import Scalar
 from trainables.sam2_trainable import SAM2Trainable
 
 # Metrics that the pairs hold too, or that say nothing of the configuration.
-_LEFT_OUT = ("val_iou", "val_dice/", "images_per_s", "data_wait_fraction", "peak_memory_mb", "trained_parameters")
+_LEFT_OUT = (
+    *("val_iou", "val_dice/", "images_per_s", "data_wait_fraction", "peak_memory_mb"),
+    *("prefix_reused", "trained_parameters"),
+)
 
 
 class CurveTraining:

@@ -12,6 +12,7 @@ from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
 from trainables.model.device import pick_device, use_ray_share
+from trainables.model.frozen_prefix import find_prefix
 from trainables.model.weights import load_model
 from trainables.protocol.fields import change_protocol
 
@@ -27,7 +28,8 @@ class ProtocolTrainable(tune.Trainable):
         self.context = context
         self.device = pick_device()
         self.store = RegionStore.open(Path(context.store_folder))
-        self.model = load_model(context.model, context.checkpoint).to(self.device)
+        self.model = load_model(context.model, context.checkpoint).requires_grad_(False).to(self.device)
+        self.prefix = find_prefix(self.model, self.store.folder, self.device)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -41,12 +43,13 @@ class ProtocolTrainable(tune.Trainable):
         start = time.perf_counter()
         regions = EvaluationSet(self.store, self.context.scored, self.protocol)
         with torch.inference_mode():
-            scores = evaluate(self.model, regions, self.device)
+            scores = evaluate(self.model, regions, self.device, prefix=self.prefix)
         return {
             **{f"val_{name}": value for name, value in scores.to_flat().items()},
             "val_floor": scores.floor,
             "val_ceiling": scores.ceiling,
             "protocol": self.protocol.name,
             "protocol_id": self.protocol.id,
+            "prefix_reused": self.prefix.take_share() if self.prefix else 0.0,
             "seconds/validate": time.perf_counter() - start,
         }

@@ -64,6 +64,7 @@ _ATTRIBUTES = {
     "soup": "chosen.soup",
     "soup_members": "chosen.soup_members",
     "arithmetic_share": "arithmetic_share",
+    "prefix_reused": "prefix_reused",
 }
 
 
@@ -118,6 +119,8 @@ class Summary:
         wall_seconds: Of the process that came to the search's end, without earlier ones before a resume.
         arithmetic_share: Share of the time of the slots for trials that was training and validation, in [0, 1], in the
             same process; None if it trained nothing.
+        prefix_reused: Share of the image encoder's blocks that the trials read rather than computed, in [0, 1], in the
+            same process; None if it trained nothing.
         bar_recorded_comparable: Whether the test figures are of the recorded bar's data, model and protocol.
         bar_recorded: The recorded Dice on the BCSS test set.
         objective: What was optimized, one figure or two; the verdict is one of Dice in any case.
@@ -142,6 +145,7 @@ class Summary:
     export: str = ""
     export_val_dice: float | None = None
     arithmetic_share: float | None = None
+    prefix_reused: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what ``summary.json`` holds, in its order."""
@@ -236,12 +240,17 @@ class Summary:
         return [*lines, *(f"  CAVEAT: {caveat}" for caveat in origin.caveats)]
 
     def describe_time(self) -> str:
-        """Returns how much of the time of the slots was arithmetic; empty where that is not known."""
+        """Returns how much of the time of the slots was arithmetic, and what was spared; empty if not known."""
         if self.arithmetic_share is None:
             return ""
+        spared = (
+            f"; {self.prefix_reused:.0%} of the image encoder's blocks were read rather than computed"
+            if self.prefix_reused
+            else ""
+        )
         return (
             f"training and validation took {self.arithmetic_share:.0%} of the time of the slots; starts, loading, "
-            "saving and empty slots took the rest"
+            f"saving and empty slots took the rest{spared}"
         )
 
     def describe_choice(self) -> list[str]:

@@ -162,6 +162,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
         objective=list(plan.config.objective.metrics),
         naming=naming,
         arithmetic_share=session.slot_time.arithmetic_share,
+        prefix_reused=session.slot_time.prefix_reused,
     )
     summary.write(folder)
     _export(session)

@@ -21,7 +21,7 @@ from trainables.context import FAILURE, SEED_KEY
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
 LOGGED_NAMES = frozenset(
     {"lr", "images_per_s", "data_wait_fraction", "peak_memory_mb", "seconds", "trained_parameters"}
-    | {"activation_checkpointing", "regions_per_pass"}
+    | {"activation_checkpointing", "prefix_reused", "regions_per_pass"}
 )
 LOGGED_PREFIXES = ("val_", "train_", "lr/", "seconds/")
 

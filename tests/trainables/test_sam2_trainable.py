@@ -96,6 +96,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start) -> None:
         "images_per_s",
         "data_wait_fraction",
         "peak_memory_mb",
+        "prefix_reused",
         "val_dice",
         "val_iou",
         "val_loss",

@@ -34,6 +34,7 @@ from trainables.model.class_prompts import (
     start_class_prompts,
 )
 from trainables.model.device import pick_device, use_ray_share
+from trainables.model.frozen_prefix import find_prefix
 from trainables.model.fusion import add_fusion
 from trainables.model.weights import load_model
 from trainables.protocol.scores import Scores
@@ -118,7 +119,7 @@ def load_zero_shot(context: TrialContext) -> SAM2Base:
     Without prompts, zero-shot SAM2 has no answer of its own: it is given one class token per class, the start of
     training.
     """
-    model = load_model(context.model, context.checkpoint)
+    model = load_model(context.model, context.checkpoint).requires_grad_(False)
     if context.protocol.is_auto:
         n_classes = len(RegionStore.open(Path(context.store_folder)).classes)
         attach_class_prompts(model, start_class_prompts(model, n_classes, 1, context.seed))
@@ -143,16 +144,25 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
         return load_zero_shot(context).to(pick_device())
     if scale == 1 and not is_soup(checkpoint):
         return get_base(load_adapted(context, checkpoint)).to(pick_device())
+    states = load_merged_states(context, checkpoint)
     model = load_model(context.model, context.checkpoint)
-    model.load_state_dict(interpolate_weights(*load_merged_states(context, checkpoint), scale))
+    _freeze_unchanged(model, *states)
+    model.load_state_dict(interpolate_weights(*states, scale))
     return model.to(pick_device())
+
+
+def _freeze_unchanged(model: SAM2Base, base_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor]) -> None:
+    """Marks the weights that training changed as those that require a gradient: the others are zero-shot's."""
+    for name, value in model.named_parameters():
+        value.requires_grad_(not torch.equal(base_state[name], tuned_state[name]))
 
 
 def score_candidate(context: TrialContext, checkpoint: Path | None, names: Sequence[str], scale: float = 1.0) -> Scores:
     """Scores a candidate of :func:`load_candidate` on named regions under the search's protocol; raises as that."""
-    regions = open_regions(context, names)
+    regions, device = open_regions(context, names), pick_device()
     with torch.inference_mode():
-        return evaluate(load_candidate(context, checkpoint, scale), regions, pick_device())
+        model = load_candidate(context, checkpoint, scale)
+        return evaluate(model, regions, device, prefix=find_prefix(model, regions.store.folder, device))
 
 
 def score_scales(
@@ -182,16 +192,20 @@ def score_scales(
             if set(scales) - {0, 1}:
                 _refuse_class_prompts(adapted)
             if 1.0 in scales:  # first: merging consumes the adapter
-                found[1.0] = evaluate(get_base(adapted).to(device), regions, device)
+                tuned = get_base(adapted).to(device)
+                prefix = find_prefix(tuned, regions.store.folder, device)
+                found[1.0] = evaluate(tuned, regions, device, prefix=prefix)
             if set(scales) - {0, 1} and can_merge(adapted):
                 states = base_state, merge_adapters(adapted.cpu()).state_dict()
         if states is not None:
-            model = load_model(context.model, context.checkpoint).to(device)
-            for scale in (each for each in scales if each not in found):
+            model = load_model(context.model, context.checkpoint)
+            _freeze_unchanged(model, *states)
+            prefix = find_prefix(model.to(device), regions.store.folder, device)
+            for scale in (each for each in scales if each and each not in found):
                 model.load_state_dict(interpolate_weights(*states, scale))
-                found[scale] = evaluate(model, regions, device)
-        elif 0.0 in scales:
-            found[0.0] = evaluate(load_candidate(context, None), regions, device)
+                found[scale] = evaluate(model, regions, device, prefix=prefix)
+        if 0.0 in scales:
+            found[0.0] = score_candidate(context, None, names)
     return {scale: found[scale] for scale in scales if scale in found}
 
 

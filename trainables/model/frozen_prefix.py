@@ -194,7 +194,7 @@ def _name_set(model: SAM2Base, n_blocks: int, is_whole: bool) -> str:
     digest = hashlib.blake2b(repr(around).encode(), digest_size=12)
     for name, value in _list_frozen(model, n_blocks, is_whole):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -85,8 +85,8 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Batch(**{name: move(value) if isinstance(value, Tensor) else value for name, value in values.items()})
+        moved = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class TrainingRegions(Dataset[Sample]):
         image, mask = self.augmenter(image, self.store.mask_resized(index, window), int(rng.integers(2**31)))
         image = np.ascontiguousarray(image)
         tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        picture = hashlib.blake2b(image, digest_size=16).hexdigest() if self._recur else ""
+        picture = hashlib.blake2b(image.data, digest_size=16).hexdigest() if self._recur else ""
         valid = find_valid(mask, self.store.ignore_ids, self.protocol)
         shrunk = shrink_mask(np.ones(mask.shape, bool) if valid is None else valid)
         if self.recipe.class_prompts.tokens:

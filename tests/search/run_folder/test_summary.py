@@ -18,7 +18,7 @@ KEYS = """
     search_val_dice val_dice zeroshot_val_dice val_floor val_ceiling test_dice zeroshot_test_dice verdict protocol
     protocol_id data_fingerprint seed parent_run_id wall_seconds bar_recorded_comparable bar_recorded export
     export_val_dice caveats test_openings test_opening naming objective objective_value zeroshot_objective_value
-    soup soup_members arithmetic_share
+    soup soup_members arithmetic_share prefix_reused
 """.split()
 
 
@@ -71,6 +71,9 @@ def test_the_share_of_arithmetic_is_said_where_it_is_known(make_summary: MakeSum
     assert "of the time of the slots" not in "\n".join(make_summary().to_lines(""))
     lines = make_summary(arithmetic_share=0.834).to_lines("")
     assert any(line.startswith("  training and validation took 83% of the time of the slots") for line in lines)
+    assert "read rather than computed" not in "\n".join(lines)
+    lines = make_summary(arithmetic_share=0.834, prefix_reused=0.61).to_lines("")
+    assert any(line.endswith("; 61% of the image encoder's blocks were read rather than computed") for line in lines)
 
 
 def test_the_recorded_bar_was_measured_elsewhere_unless_it_was_not(make_summary: MakeSummary) -> None:

@@ -1,4 +1,3 @@
-import dataclasses
 import multiprocessing
 import pickle
 import shutil
@@ -20,9 +19,9 @@ def start(regions: TrainingRegions, n_workers: int = 0) -> BatchLoader:
 
 def are_equal(first: list[Batch], second: list[Batch]) -> bool:
     return len(first) == len(second) and all(
-        torch.equal(getattr(one, field.name), getattr(other, field.name))
+        torch.equal(value, getattr(other, name)) if isinstance(value, torch.Tensor) else value == getattr(other, name)
         for one, other in zip(first, second, strict=True)
-        for field in dataclasses.fields(Batch)
+        for name, value in vars(one).items()
     )
 
 
