@@ -41,7 +41,7 @@ class _Speed:
 
 # CPU: measured on one core, see docs/performance.md. CUDA: reasoned for a data-center card, not measured: a small model
 # is as fast as its features are read.
-_SPEEDS = {"cpu": _Speed(20e9, 1e9, 1e-3), "cuda": _Speed(10e12, 3e9, 1e-3)}
+_SPEEDS = {"cpu": _Speed(20e9, 1e9, 1e-3), "cuda": _Speed(20e12, 3e9, 1e-3)}
 
 
 class FrozenPrefix:

@@ -193,3 +193,19 @@ def test_shrinking_averages_blocks_of_four() -> None:
     mask = np.zeros((8, 8), bool)
     mask[:4, :6] = True
     assert shrink_mask(mask).tolist() == [[1, 0.5], [0, 0]]
+
+
+def test_a_region_has_a_name_for_each_of_its_eight_views_and_none_where_views_hardly_come_again(
+    tissue_store: RegionStore, tiled_store: RegionStore
+) -> None:
+    regions = make_regions(tissue_store, augment__kind="flips")
+    samples = [regions[Key(epoch, index)] for epoch in range(40) for index in range(2)]
+    shown = {(sample.picture, sample.image.numpy().tobytes()) for sample in samples}
+    assert len(shown) == len({name for name, _ in shown}) == len({pixels for _, pixels in shown}) == 16
+    batch = collate_samples(samples[:2])
+    assert batch is not None and batch.pictures == (samples[0].picture, samples[1].picture)
+    for values in ({"augment__kind": "color"}, {"augment__kind": "flips", "augment__rotation_degrees": 5.0}):
+        assert make_regions(tissue_store, **values)[Key(0, 0)].picture == ""
+    protocol = add_tiles(PROTOCOLS["recorded"], Tiles(64))
+    windows = TrainingRegions(tiled_store, protocol, Recipe(), seed=0)
+    assert windows[windows.list_keys(0, tiled_store.names[:1])[0]].picture == ""

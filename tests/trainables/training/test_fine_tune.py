@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from trainables.data.store import RegionStore
 from trainables.evaluation.candidates import load_adapted
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
+from trainables.model.frozen_prefix import FOLDER
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS, add_tiles
 from trainables.recipe import Recipe, Scalar
@@ -65,6 +67,28 @@ def test_a_resumed_fine_tune_goes_on_exactly(context: TrialContext, tmp_path: Pa
     assert all(torch.equal(value, begun[name]) for name, value in resumed.state.regularisers.start.items())
     if begun:
         assert report.losses["l2_start"] > 0
+
+
+@pytest.mark.parametrize("values", [{"adapter__targets": "mask_decoder"}, {"adapter__stages": "late"}])
+def test_features_that_are_read_change_no_step_and_no_score(
+    context: TrialContext, tissue_store: RegionStore, tmp_path: Path, values: dict[str, Scalar]
+) -> None:
+    """Also where a resumed fine-tune computes what the undisturbed one reads."""
+    # A small rate: Adam's first steps are of the rate's size, whatever rounding makes of a gradient near zero.
+    values = {**values, "augment__kind": "none", "regularise__distill": 0.5, "optim__lr": 1e-5}
+    reading, plain = (start(context, **values) for _ in range(2))
+    plain.state.prefix = None
+    losses = [(fit.train_epoch(0).losses["total"], fit.train_epoch(1).losses["total"]) for fit in (reading, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert reading.take_reused() > 0.2 and plain.take_reused() == 0
+    regions = EvaluationSet(tissue_store, tissue_store.names[3:4], context.protocol)
+    (scores, loss), (other, other_loss) = reading.validate(regions), plain.validate(regions)
+    assert scores.dice == pytest.approx(other.dice, abs=1e-3) and loss == pytest.approx(other_loss, rel=1e-3)
+
+    shutil.rmtree(tissue_store.folder / FOLDER)
+    again = start(context, **values)
+    assert (again.train_epoch(0).losses["total"], again.train_epoch(1).losses["total"]) == losses[0]
+    assert again.validate(regions) == (scores, loss)
 
 
 def test_windows_of_tiles_are_drawn_anew_and_resumed_exactly(
