@@ -161,8 +161,11 @@ def score_candidate(context: TrialContext, checkpoint: Path | None, names: Seque
     """Scores a candidate of :func:`load_candidate` on named regions under the search's protocol; raises as that."""
     regions, device = open_regions(context, names), pick_device()
     with torch.inference_mode():
-        model = load_candidate(context, checkpoint, scale)
-        return evaluate(model, regions, device, prefix=find_prefix(model, regions.store.folder, device))
+        return _score(load_candidate(context, checkpoint, scale), regions, device)
+
+
+def _score(model: SAM2Base, regions: EvaluationSet, device: torch.device) -> Scores:
+    return evaluate(model, regions, device, prefix=find_prefix(model, regions.store.folder, device))
 
 
 def score_scales(
@@ -192,9 +195,7 @@ def score_scales(
             if set(scales) - {0, 1}:
                 _refuse_class_prompts(adapted)
             if 1.0 in scales:  # first: merging consumes the adapter
-                tuned = get_base(adapted).to(device)
-                prefix = find_prefix(tuned, regions.store.folder, device)
-                found[1.0] = evaluate(tuned, regions, device, prefix=prefix)
+                found[1.0] = _score(get_base(adapted).to(device), regions, device)
             if set(scales) - {0, 1} and can_merge(adapted):
                 states = base_state, merge_adapters(adapted.cpu()).state_dict()
         if states is not None:
@@ -205,7 +206,7 @@ def score_scales(
                 model.load_state_dict(interpolate_weights(*states, scale))
                 found[scale] = evaluate(model, regions, device, prefix=prefix)
         if 0.0 in scales:
-            found[0.0] = score_candidate(context, None, names)
+            found[0.0] = _score(load_candidate(context, None), regions, device)
     return {scale: found[scale] for scale in scales if scale in found}
 
 
