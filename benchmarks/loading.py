@@ -1,41 +1,66 @@
-"""What augmenting a region costs: albumentations' own transforms against ours, interleaved in one run.
+"""What loading costs: augmentation against albumentations' own, and an epoch against the bare loop in memory.
 
 python -m benchmarks.loading
 
-The ratio of CPU times for one region of 1024 px on one core, by kind: the median over the repeats, with the least and
-the greatest. Other work on the machine hardly touches it.
+- CPU time of augmenting one region of 1024 px on one core, by kind: albumentations' own transforms over ours.
+- An epoch of nano on the demo with every augmentation on and one loader, after a validation as in a search: over the
+  bare loop on the same batches in memory; and the share of it in which training waited. It takes two free cores.
+
+Both sides of a ratio are interleaved in one run: the median over the repeats, with the least and the greatest. Other
+work on the machine hardly touches CPU times, and spoils the second pair.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from trainables.augmentation.augmenter import ELASTIC_SIGMA, ELASTIC_SPREAD, Augmenter, seed_steps
-from trainables.demo.tissue import make_region
-from trainables.recipe import AugmentRecipe
+from trainables.context import TrialContext
+from trainables.data.regions import read_regions
+from trainables.data.splits import Fold
+from trainables.data.store import RegionStore
+from trainables.demo.tissue import make_region, write_demo
+from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.model.weights import load_model
+from trainables.protocol.spec import PROTOCOLS
+from trainables.recipe import AugmentRecipe, Recipe
+from trainables.training.engine import train_epoch
+from trainables.training.fine_tune import FineTune
 
 KINDS = ("stain", "elastic", "all")
 STRENGTH = 0.5  # as far as lora.yaml goes
 SIDE_PX, N_SEEDS = 1024, 10
 
 
-def main() -> None:
-    """Prints the figures."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the figures; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="pairs of each kind (default: 5)")
-    repeats: int = parser.parse_args().repeats
+    repeats: int = parser.parse_args(argv).repeats
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     print(f"augmenting one region of {SIDE_PX} px on one core, strength {STRENGTH:g}: albumentations' own / ours")
     for kind in KINDS:
         pairs = compare_augmentation(kind, repeats)
         ratios, ours_ms = [theirs / ours for theirs, ours in pairs], [1e3 * ours for _, ours in pairs]
         print(f"  {kind:8} {describe(ratios)}  ({np.median(ours_ms):.0f} ms)", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = compare_epochs(Path(folder), repeats)
+    print("an epoch of nano on the demo, every augmentation on")
+    for name, values in figures.items():
+        print(f"  {name:46} {describe(values)}")
+    return 0
 
 
 def describe(values: Sequence[float]) -> str:
@@ -93,5 +118,41 @@ def count_cpu(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def compare_epochs(folder: Path, repeats: int) -> dict[str, list[float]]:
+    """Returns the figures of the epochs, a value a repeat."""
+    write_demo(folder / "demo")
+    store = RegionStore.build(read_regions(folder / "demo"), 256, folder / "cache")
+    names, protocol = store.names, PROTOCOLS["recorded"]
+    train, val, n_epochs = tuple(names[:24]), tuple(names[24:28]), 3 * repeats
+    context = TrialContext("nano", None, str(store.folder), train, val, protocol, n_epochs, 0, {}, n_workers=1)
+    recipe = Recipe.from_flat({"augment.kind": "all", "augment.strength": STRENGTH})
+    base = load_model("nano", None).state_dict()
+    fit = FineTune(context, Fold(context.train, context.val), base, recipe, torch.device("cpu"))
+    alone = dataclasses.replace(context, n_workers=0)
+    here = FineTune(alone, fit.fold, base, recipe, torch.device("cpu")).loader
+    val_set = EvaluationSet(store, context.val, protocol, context.train)
+    fit.train_epoch(0)  # so that nothing is done for the first time
+    figures: dict[str, list[float]] = {}
+    for epoch in range(1, repeats + 1):
+        start = time.process_time()
+        batches = list(here.load(epoch, context.train))
+        loading_s = time.process_time() - start
+        start, cpu_start = time.perf_counter(), time.process_time()
+        train_epoch(fit.state, batches)
+        bare_s, bare_cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
+        fit.loader.begin(epoch, context.train)
+        fit.validate(val_set)
+        start = time.perf_counter()
+        report = fit.train_epoch(epoch)
+        values = {
+            "epoch with one loader / bare loop": (time.perf_counter() - start) / bare_s,
+            "data_wait_fraction with one loader": report.data_wait_fraction,
+            "loading in the same process / bare loop, CPU": loading_s / bare_cpu_s,
+        }
+        for name, value in values.items():
+            figures.setdefault(name, []).append(value)
+    return figures
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
