@@ -11,9 +11,10 @@ losses.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -44,20 +45,21 @@ RECIPES: dict[str, dict[str, Scalar]] = {
 N_VAL = 1
 
 
-def main() -> None:
-    """Prints the figures."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the figures; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny", choices=list(MODELS), help="its weights are random (default: tiny)")
     parser.add_argument("--regions", type=int, default=2, help="training regions (default: 2)")
     parser.add_argument("--objects", type=int, default=5, help="objects a region at most (default: 5)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs, of which the first is not measured (default: 3)")
-    use = parser.parse_args()
+    use = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder), MODELS[use.model].side_px, use.regions + N_VAL)
         print(f"{use.model}, {use.regions} training regions of {store.image_size} px, {use.objects} objects at most")
         for name, values in RECIPES.items():
             compare(store, use.model, name, {**values, "prompts.max_objects": use.objects}, use.epochs)
+    return 0
 
 
 def make_store(folder: Path, side_px: int, n_regions: int) -> RegionStore:
@@ -122,4 +124,4 @@ def time_cpu(work: Callable[[FineTune, int], float], fit: FineTune, epoch: int) 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
