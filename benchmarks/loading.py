@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import math
 import sys
 import tempfile
@@ -84,8 +85,8 @@ def compare_augmentation(kind: str, repeats: int) -> list[tuple[float, float]]:
     for _ in range(repeats):
         theirs_s = ours_s = 0.0
         for seed in range(N_SEEDS):
-            theirs_s += count_cpu(lambda seed=seed: augment_stock(seed))
-            ours_s += count_cpu(lambda seed=seed: ours(image, mask, seed))
+            theirs_s += count_cpu(functools.partial(augment_stock, seed))
+            ours_s += count_cpu(functools.partial(ours, image, mask, seed))
         pairs.append((theirs_s / N_SEEDS, ours_s / N_SEEDS))
     return pairs
 
