@@ -1,6 +1,7 @@
 """The card of an exported model: what it is, its training data, and its scores beside the bar."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.reporting.templates import load_template
@@ -8,6 +9,7 @@ from search.run_folder.chosen import Chosen
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.space.recorded_experiments import RECORDED_BAR
+from trainables.export.qupath_file import SAMAPI_TYPES
 from trainables.model.build import MODELS
 
 
@@ -22,6 +24,7 @@ class Card:
         unmergeable: The part that no stock checkpoint can hold, so that there is no ``sam2.pt``; empty if there is one.
         has_choice: Whether the search made its choice; else it is the best trial so far, as trained.
         has_adapter: Whether the files include an adapter.
+        formats: Dice of each further format, by the format's name.
     """
 
     record: SearchRecord
@@ -31,6 +34,7 @@ class Card:
     unmergeable: str = ""
     has_choice: bool = True
     has_adapter: bool = True
+    formats: Mapping[str, float] = field(default_factory=dict)
 
     def to_markdown(self) -> str:
         """Returns the whole card, laid out by ``card.md``."""
@@ -48,6 +52,7 @@ class Card:
             bar=RECORDED_BAR,
             spec=MODELS[record.context.model],
             load_arguments=self._list_load_arguments(),
+            samapi_type=SAMAPI_TYPES.get(record.context.model, ("",))[0],
         )
 
     def _list_marks(self) -> list[str]:

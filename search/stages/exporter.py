@@ -7,7 +7,8 @@ SAM2 does not know, and models that cannot be merged (bottleneck adapters, fusio
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.command_line.out_folder import check_out, fill_out
@@ -29,7 +30,7 @@ class ExportReport:
     """What was exported, with the Dice of the chosen model on the validation regions by this project's evaluator.
 
     ``stock_dice`` is that of the exported files, computed by ``check``. If a part of the model is unmergeable, no stock
-    checkpoint can hold it, and there is no ``sam2.pt``.
+    checkpoint can hold it, and there is no ``sam2.pt``. ``formats`` has the Dice of each further format by its name.
     """
 
     folder: Path
@@ -37,22 +38,28 @@ class ExportReport:
     stock_dice: float
     check: str
     unmergeable: str = ""
+    formats: Mapping[str, float] = field(default_factory=dict)
 
     def to_lines(self) -> list[str]:
         """Returns the lines for the screen."""
         lines = [f"  validation Dice: {self.own_dice:.4f}, by {self.check} {self.stock_dice:.4f}"]
         if self.unmergeable:
             lines.append(f"  no sam2.pt: {self.unmergeable} cannot be merged; README.md shows how to load the adapter")
+        lines += [f"  {name}/: by {name_library(name)} {dice:.4f}" for name, dice in self.formats.items()]
         return lines
 
 
-def export_run(run_folder: Path, out: Path, record: SearchRecord | None = None) -> ExportReport:
+def export_run(
+    run_folder: Path, out: Path, record: SearchRecord | None = None, formats: Sequence[str] = ()
+) -> ExportReport:
     """Exports the model that a search chose to a folder, which is made, and only when everything is in it.
 
-    Where data or weights have been moved, the record says where they are now.
+    Where data or weights have been moved, the record says where they are now. ``formats`` names what other tools load,
+    to be written too.
 
     Raises:
-        ConfigError: If ``out`` holds files or cannot be made, or the run folder holds no search.
+        ConfigError: If ``out`` holds files or cannot be made, the run folder holds no search, or a format cannot hold
+            its winner.
         SearchError: If the search has no winner, the disk is full, or the exported file does not score what the
             winner does.
     """
@@ -60,17 +67,19 @@ def export_run(run_folder: Path, out: Path, record: SearchRecord | None = None) 
     if findings := check_out(out):
         raise ConfigError(findings)
     chosen = read_chosen(run_folder, record)
-    from trainables.model.device import pick_device  # late: it imports PyTorch
+    from trainables.export.formats import find_unfit  # late: it imports PyTorch
+    from trainables.export.unmerged import find_unmergeable
 
+    checkpoint = chosen.locate(run_folder)
+    # At scale 0 the export is zero-shot itself, which stock SAM2 holds.
+    unmergeable = find_unmergeable(record.context, checkpoint) if chosen.scale and not chosen.soup else ""
+    if findings := find_unfit(formats, record.context, unmergeable):
+        raise ConfigError(findings)
     with fill_out(out) as partial:
         try:
-            report = _write_model(record, chosen, chosen.locate(run_folder), partial)
-            tolerance = TOLERANCE if pick_device().type == "cpu" else TOLERANCE_BF16
-            if not abs(report.own_dice - report.stock_dice) <= tolerance:
-                raise SearchError(
-                    f"the exported model scores {report.stock_dice:.4f} by {report.check}, and {report.own_dice:.4f} "
-                    f"as the search scores it: they may differ by {tolerance} at most; nothing was exported"
-                )
+            report = _write_model(record, chosen, checkpoint, partial, unmergeable)
+            _check_dice(report.own_dice, report.stock_dice, report.check)
+            report = _add_formats(report, record, formats)
             has_choice = (run_folder / CHOSEN_FILE).exists()
             card = Card(
                 record,
@@ -80,6 +89,7 @@ def export_run(run_folder: Path, out: Path, record: SearchRecord | None = None) 
                 report.unmergeable,
                 has_choice,
                 (partial / "adapter").is_dir(),
+                report.formats,
             )
             (partial / "README.md").write_text(card.to_markdown(), encoding="utf-8")
         except Exception as error:
@@ -90,6 +100,37 @@ def export_run(run_folder: Path, out: Path, record: SearchRecord | None = None) 
     if summary is not None:
         dataclasses.replace(summary, export=str(out), export_val_dice=report.stock_dice).write(run_folder)
     return dataclasses.replace(report, folder=out)
+
+
+def _check_dice(own: float, found: float, check: str) -> None:
+    """Raises a SearchError if what was exported scores otherwise than what the search chose."""
+    from trainables.model.device import pick_device  # late: it imports PyTorch
+
+    tolerance = TOLERANCE if pick_device().type == "cpu" else TOLERANCE_BF16
+    if not abs(own - found) <= tolerance:
+        raise SearchError(
+            f"the exported model scores {found:.4f} by {check}, and {own:.4f} as the search scores it: they may "
+            f"differ by {tolerance} at most; nothing was exported"
+        )
+
+
+def _add_formats(report: ExportReport, record: SearchRecord, names: Sequence[str]) -> ExportReport:
+    """Writes further formats beside ``sam2.pt``, and returns the report with the Dice of each by its own library."""
+    from trainables.export.formats import FORMATS, write_formats
+
+    write_formats(names, record.context, report.folder, record.search_id)
+    found = {}
+    for name in names:
+        found[name] = FORMATS[name].score(record.context, report.folder / name, Path(record.data_root)).dice
+        _check_dice(report.own_dice, found[name], name_library(name))
+    return dataclasses.replace(report, formats=found)
+
+
+def name_library(name: str) -> str:
+    """Returns what scores a further format."""
+    from trainables.export.formats import FORMATS  # late: it imports PyTorch
+
+    return FORMATS[name].library
 
 
 def _find_why_unwritable(error: Exception, partial: Path) -> str:
@@ -109,16 +150,16 @@ def name_check(protocol: Protocol, unmergeable: str = "") -> str:
     return "stock SAM2ImagePredictor"
 
 
-def _write_model(record: SearchRecord, chosen: Chosen, checkpoint: Path, folder: Path) -> ExportReport:
+def _write_model(
+    record: SearchRecord, chosen: Chosen, checkpoint: Path, folder: Path, unmergeable: str
+) -> ExportReport:
     """Writes adapter, merged weights where there can be any, class prompts if any, config and recipe; scores them."""
     from trainables.evaluation.candidates import score_candidate
     from trainables.export.class_export import score_class_export, write_class_export
     from trainables.export.merged import score_merged, write_merged
-    from trainables.export.unmerged import find_unmergeable, score_unmerged, write_unmerged
+    from trainables.export.unmerged import score_unmerged, write_unmerged
 
     context = record.context
-    # At scale 0 the export is zero-shot itself, which stock SAM2 holds.
-    unmergeable = find_unmergeable(context, checkpoint) if chosen.scale and not chosen.soup else ""
     if unmergeable:
         write_unmerged(context, checkpoint, folder)
     else:

@@ -25,12 +25,11 @@ from trainables.adapters.adapted_model import (
 from trainables.adapters.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
 from trainables.adapters.soup import SavedAdapter, join_adapters
 from trainables.context import ADAPTER_FOLDER, TrialContext
-from trainables.data.images import read_image
-from trainables.data.regions import read_regions
 from trainables.errors import TrainablesError
 from trainables.evaluation.candidates import load_adapted_with_base, load_merged_states, open_regions
 from trainables.evaluation.soup_folder import is_soup, list_members
 from trainables.evaluation.stock_predictor import score_with_predictor
+from trainables.export.library_scores import open_images
 from trainables.files.weight_file import load_saved, save_weights
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture, config_path
 from trainables.model.class_prompts import detach_class_prompts
@@ -202,6 +201,4 @@ def load_merged(context: TrialContext, folder: Path) -> SAM2Base:
 def score_merged(context: TrialContext, folder: Path, data_root: Path) -> Scores:
     """Scores a merged checkpoint on validation through stock ``SAM2ImagePredictor``, from the image files."""
     regions = open_regions(context, context.val)
-    files = {region.name: region.image for region in read_regions(data_root).regions}
-    model = load_merged(context, folder)
-    return score_with_predictor(model, regions, lambda name: read_image(files[name]), pick_device())
+    return score_with_predictor(load_merged(context, folder), regions, open_images(data_root), pick_device())

@@ -142,6 +142,17 @@ def take_off_prefix(state: Mapping[str, Tensor], anchor: str, path: Path, notes:
     return {name.removeprefix(prefix): value for name, value in plain.items() if name.startswith(prefix)}
 
 
+def name_for_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights of a SAM2 model that segment images under the names of Sam2Model: :func:`adopt_names` back.
+
+    What only video needs is left out, as Sam2Model has no such parts.
+    """
+    found = {_rename(name, _PARTS | _INSIDE): value for name, value in state.items() if name.startswith(_FOR_IMAGES)}
+    points = [name for name in found if name.startswith(f"{_POINTS}dings.")]
+    found[f"{_POINTS}.weight"] = torch.cat([found.pop(name) for name in sorted(points)])
+    return found | dict.fromkeys(_POSITIONS, found[_POSITIONS[0]])
+
+
 def _rename(name: str, rules: Mapping[str, str]) -> str:
     for pattern, new in rules.items():
         name = re.sub(pattern, new, name)
