@@ -32,12 +32,12 @@ class _Answers(BaseHTTPRequestHandler):
         if self.server.refuses:
             self._answer({"error": "no rights"}, 403)
         elif self.path.endswith("/repos/create"):
-            self._answer({"url": "http://hub/ana/tumor"})
+            self._answer({"url": "https://huggingface.co/ana/tumor"})
         elif "/preupload/" in self.path:
             names = [each["path"] for each in json.loads(body)["files"]]
             self._answer({"files": [{"path": each, "uploadMode": "regular", "shouldIgnore": False} for each in names]})
         elif "/commit/" in self.path:
-            self._answer({"commitUrl": "http://hub/ana/tumor/commit/1", "commitOid": "1", "success": True})
+            self._answer({"commitUrl": "https://huggingface.co/ana/tumor/commit/1", "commitOid": "1", "success": True})
         else:
             self._answer({})
 
@@ -78,7 +78,7 @@ def test_what_is_listed_is_what_is_sent(hub: Hub, export: Path) -> None:
     for part in ("2 files", "ana/tumor", "onnx/decoder.onnx      0.020 MB", "Apache-2.0", "private", "no image"):
         assert part.lower() in lines.lower().replace("no file is an image", "no image")
     assert not hub.seen
-    assert upload.send() == "http://hub/ana/tumor/commit/1"
+    assert upload.send() == "https://huggingface.co/ana/tumor/commit/1"
     (created,) = (json.loads(body) for path, body in hub.seen if path.endswith("/repos/create"))
     assert created["private"] is True
     (commit,) = (body for path, body in hub.seen if "/commit/" in path)

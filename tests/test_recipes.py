@@ -1,0 +1,144 @@
+"""The recipes for clusters do what they say: checked by the tools that read them, and run with stand-ins for Slurm."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search.command_line.options import make_parser
+from search.command_line.telemetry import silence_telemetry
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+SCRIPT = RECIPES / "slurm.sh"
+
+
+def read_yaml(name: str) -> Any:
+    return yaml.safe_load((RECIPES / name).read_text())
+
+
+def test_the_script_has_nothing_that_shellcheck_knows() -> None:
+    checker = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if checker is None:
+        pytest.skip("needs shellcheck")
+    subprocess.run([checker, SCRIPT], check=True)
+
+
+def test_the_image_runs_as_a_user_without_weights_and_telemetry() -> None:
+    text = (RECIPES / "Dockerfile").read_text()
+    assert re.findall(r"^USER (.*)", text, re.MULTILINE) == ["1000"]
+    assert {line.split()[1] for line in text.splitlines() if line.startswith("COPY")} == {
+        *("pyproject.toml", "search", "trainables", "spaces")
+    }
+    assert all(f"{name}={value}" in text for name, value in list_switches().items())
+
+
+def list_switches() -> dict[str, str]:
+    """What every container sets before any library is imported."""
+    names = (
+        "RAY_USAGE_STATS_ENABLED",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "NO_ALBUMENTATIONS_UPDATE",
+        "HF_HUB_DISABLE_TELEMETRY",
+    )
+    return {name: value for name, value in silence_telemetry().items() if name in names}
+
+
+def test_the_job_of_kuberay_runs_this_project_as_a_user() -> None:
+    job = read_yaml("rayjob.yaml")
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in groups):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        (container,) = pod["containers"]
+        assert {each["name"]: each["value"] for each in container["env"]} == list_switches()
+        assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+    assert [
+        group["template"]["spec"]["containers"][0]["resources"]["limits"].get("nvidia.com/gpu") for group in groups
+    ] == [*(None, "1")]
+    shell, flag, script = shlex.split(job["spec"]["entrypoint"])
+    assert (shell, flag) == ("bash", "-c")
+    stand_in = 'cd() { :; }; exec() { echo "${@:4}"; }; '
+    found = subprocess.run(["bash", "-c", stand_in + script], check=True, capture_output=True, text=True).stdout
+    assert make_parser().parse_args(shlex.split(found)).name == "kube"
+
+
+def test_ray_knows_the_file_of_ray_up() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(read_yaml("ray_up.yaml")))
+
+
+STAND_INS = {
+    # The one machine of the test is both nodes.
+    "scontrol": 'if [ "$1" = show ]; then echo one; echo two; else echo "$@" >> calls; fi',
+    "srun": 'while [[ "$1" == --* ]]; do shift; done; exec "$@"',
+    "ray": 'echo "ray $*" >> calls; exec sleep 60',
+    "python": """case "$1" in
+-c) echo token ;;
+-) cat > /dev/null
+   until [ "$(grep -c ^ray calls)" -ge "$3" ]; do sleep 0.02; done ;;
+*) echo "python $*" >> calls
+   mkdir -p runs/slurm-7 && touch runs/slurm-7/search.json
+   trap 'exit 130' TERM
+   [ -f slow ] || exit "$(cat code)"
+   touch begun
+   while true; do sleep 0.05; done ;;
+esac""",
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """The environment of a Slurm job of two nodes, in a folder with stand-ins for what the script calls."""
+    (tmp_path / "bin").mkdir()
+    for name, text in STAND_INS.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2", "SLURM_JOB_NODELIST": "one,two"}
+    return {**job, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+
+def start_job(slurm: dict[str, str], folder: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([SCRIPT, "--space", "lora.yaml"], cwd=folder, env=slurm, start_new_session=True)
+
+
+def end_job(job: "subprocess.Popen[bytes]") -> int:
+    code = job.wait(30)
+    os.killpg(job.pid, signal.SIGKILL)  # Slurm ends what the stand-ins for Ray would go on with
+    return code
+
+
+def test_a_job_is_queued_again_at_its_time_limit_and_then_resumes(slurm: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "slow").touch()
+    job = start_job(slurm, tmp_path)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    assert end_job(job) == 130
+    (tmp_path / "slow").unlink()
+    (tmp_path / "code").write_text("0")
+    assert end_job(start_job(slurm, tmp_path)) == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    ray = [call for call in calls if call.startswith("ray")]
+    assert [sum(part in call for call in ray) for part in ("--head --port=20007", "--address=one:20007")] == [2, 2]
+    assert [call for call in calls if not call.startswith("ray")] == [
+        "python -m search.run --name slurm-7 --space lora.yaml --storage runs --address one:20007",
+        "requeue 7",
+        "python -m search.run --resume slurm-7 --storage runs --address one:20007",
+    ]
+
+
+def test_a_search_that_fails_is_not_queued_again(slurm: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "code").write_text("2")
+    assert end_job(start_job(slurm, tmp_path)) == 2
+    assert "requeue" not in (tmp_path / "calls").read_text()
