@@ -45,7 +45,7 @@ class HubUpload:
         """Returns for the screen what would leave this machine."""
         width = max(map(len, self.files))
         return [
-            f"these {count_things(len(self.files), 'file')} would be uploaded to {self.repo} on the Hugging Face hub:",
+            f"{count_things(len(self.files), 'file')} would be uploaded to {self.repo} on the Hugging Face hub:",
             *(f"  {name:{width}}  {size / 1e6:9.3f} MB" for name, size in self.files.items()),
             "  No file is an image or a mask. README.md is the model card: scores, sizes of the split, the search's",
             "  remarks on the data. It names SAM2's licence, Apache-2.0; whether your data's terms allow the upload is",

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from search.errors import ConfigError
 from search.export import main
 from search.run_folder.chosen import Chosen
 from search.run_folder.search_record import SearchRecord
-from search.stages.exporter import TOLERANCE, export_run
+from search.stages.exporter import TOLERANCE, ExportReport, export_run
 from trainables.data.store import RegionStore
 from trainables.evaluation.soup_folder import write_soup
+from trainables.export.hub_upload import HubUpload
 from trainables.export.unmerged import load_unmerged
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
@@ -119,3 +121,50 @@ def test_a_folder_that_cannot_be_made_is_found_before_anything_is_computed(
         assert main(["--run", str(run), "--out", str(tmp_path / name)]) == 2
         assert what in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"run", "file"}
+
+
+def test_a_format_is_scored_by_its_library_and_what_cannot_hold_the_winner_is_said(
+    finish: Finish, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finish({"adapter.rank": 4}, 1.0)
+    assert main(["--run", str(run), "--out", str(tmp_path / "no"), "--format", "qupath", "transformers"]) == 2
+    assert "--format qupath" in capsys.readouterr().err and not (tmp_path / "no").exists()
+    report = export_run(run, tmp_path / "out", formats=("transformers",))
+    assert abs(report.formats["transformers"] - report.stock_dice) <= TOLERANCE
+    assert any("transformers/: by Sam2Model of transformers" in line for line in report.to_lines())
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n") and 'Sam2Model.from_pretrained("transformers")' in card
+    with pytest.raises(ConfigError, match="a fusion .* cannot be merged into SAM2's weights"):
+        shutil.rmtree(run)
+        export_run(finish(FUSION, 1.0), tmp_path / "other", formats=("transformers",))
+
+
+@pytest.mark.parametrize(("answer", "is_sent"), [("", False), ("no", False), ("y", True), (None, True)])
+def test_nothing_is_uploaded_without_a_yes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str | None,
+    is_sent: bool,
+) -> None:
+    sent: list[HubUpload] = []
+    monkeypatch.setattr(HubUpload, "send", lambda upload: sent.append(upload) or "https://huggingface.co/ana/tumor")
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    (tmp_path / "README.md").write_text("# card")
+    report = ExportReport(tmp_path, 0.7, 0.7, "stock SAM2ImagePredictor")
+    for name, stand_in in (("find_run", lambda *_: tmp_path), ("export_run", lambda *_: report)):
+        monkeypatch.setattr(f"search.export.{name}", stand_in)
+    monkeypatch.setattr("search.export.SearchRecord.read", lambda _: None)
+    monkeypatch.setattr("search.plan.moved_inputs.find_inputs", lambda *_: None)
+    command = ["--run", "last", "--out", str(tmp_path), "--push-to-hub", "ana/tumor"]
+    if answer is None:
+        assert main(command) == 2  # nobody to ask
+        assert "add --yes to agree beforehand" in capsys.readouterr().err and not sent
+        command.append("--yes")
+    else:
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+        monkeypatch.setattr("builtins.input", lambda _: answer)
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "1 file would be uploaded to ana/tumor" in printed and bool(sent) == is_sent
+    assert ("nothing was uploaded" in printed) != is_sent
