@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
 
 from trainables.model.device import pick_device
 
@@ -23,10 +24,14 @@ SAMAPI_TYPES = {
 _NEW_IN_21 = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.")
 
 
+def keep_old_weights(model: SAM2Base) -> dict[str, Tensor]:
+    """Returns the weights of a SAM 2.1 that SAM 2.0 has too."""
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(_NEW_IN_21)}
+
+
 def write_qupath(model: SAM2Base, path: Path) -> None:
     """Writes the weights that SAM 2.0 has, under the key ``model``."""
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith(_NEW_IN_21)}
-    torch.save({"model": state}, path)
+    torch.save({"model": keep_old_weights(model)}, path)
 
 
 def load_qupath(path: Path, model_name: str) -> SAM2Base:
