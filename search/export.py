@@ -40,7 +40,9 @@ def make_parser() -> argparse.ArgumentParser:
         "library and scored again",
     )
     parser.add_argument(
-        "--push-to-hub", metavar="REPO", help="list the files, ask, and upload them to USER/NAME on the Hugging Face hub"
+        "--push-to-hub",
+        metavar="REPO",
+        help="list the files, ask, and upload them to USER/NAME on the Hugging Face hub",
     )
     parser.add_argument("--yes", action="store_true", help="the answer to the question of --push-to-hub, for scripts")
     return parser

@@ -152,9 +152,9 @@ def test_nothing_is_uploaded_without_a_yes(
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     (tmp_path / "README.md").write_text("# card")
     report = ExportReport(tmp_path, 0.7, 0.7, "stock SAM2ImagePredictor")
-    for name, stand_in in (("find_run", lambda *_: tmp_path), ("export_run", lambda *_: report)):
-        monkeypatch.setattr(f"search.export.{name}", stand_in)
-    monkeypatch.setattr("search.export.SearchRecord.read", lambda _: None)
+    monkeypatch.setattr("search.export.find_run", lambda *_: tmp_path)
+    monkeypatch.setattr("search.stages.exporter.export_run", lambda *_: report)
+    monkeypatch.setattr("search.run_folder.search_record.SearchRecord.read", lambda _: None)
     monkeypatch.setattr("search.plan.moved_inputs.find_inputs", lambda *_: None)
     command = ["--run", "last", "--out", str(tmp_path), "--push-to-hub", "ana/tumor"]
     if answer is None:
