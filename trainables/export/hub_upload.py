@@ -15,7 +15,7 @@ def check_repo(repo: str) -> list[Finding]:
     """Returns why nothing could be uploaded to a repository, as far as this machine knows; asks nobody."""
     import huggingface_hub  # late: half a second
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     where, found = f"--push-to-hub {repo}", []
     try:

@@ -27,6 +27,9 @@ _OPSET = 18
 class _Encoder(nn.Module):
     """The image encoder; its images are normalized already, as labelling tools do it."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: SAM2Base) -> None:
         super().__init__()
         self.model = model

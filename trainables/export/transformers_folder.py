@@ -50,26 +50,27 @@ def describe_model(model: SAM2Base) -> dict[str, Any]:
 
 def write_transformers(model: SAM2Base, folder: Path) -> None:
     """Writes ``config.json``, ``model.safetensors`` and the processor's file into a new folder."""
-    from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model, Sam2Processor  # late: a second
-
-    theirs = Sam2Model(Sam2Config(**describe_model(model)))
+    library = _import_library()
+    theirs = library.Sam2Model(library.Sam2Config(**describe_model(model)))
     theirs.load_state_dict(name_for_transformers(model.state_dict()))
-    sides = {name: dict.fromkeys(("height", "width"), side) for name, side in _list_sides(model)}
+    size, mask_size = (dict.fromkeys(("height", "width"), side) for side in (model.image_size, model.image_size // 4))
+    processor = library.Sam2Processor(library.Sam2ImageProcessor(size=size, mask_size=mask_size))
     with _quiet():
         theirs.save_pretrained(folder)
-        Sam2Processor(Sam2ImageProcessor(**sides)).save_pretrained(folder)
+        processor.save_pretrained(folder)
 
 
-def _list_sides(model: SAM2Base) -> list[tuple[str, int]]:
-    """Returns the sides of the image processor's squares: of images, and of masks that are given as prompts."""
-    return [("size", model.image_size), ("mask_size", model.image_size // 4)]
+def _import_library() -> Any:
+    """Returns the package transformers, whose types are those of a few versions only."""
+    import transformers  # late: a second
+
+    return transformers
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Draws no progress bars inside the block, where transformers takes a second or two."""
-    from transformers.utils import logging
-
+    logging = _import_library().utils.logging
     before = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -81,13 +82,11 @@ def _quiet() -> Iterator[None]:
 
 def load_transformers(folder: Path) -> LibraryModel[list[Tensor]]:
     """Returns the model of a folder as its users load it: by transformers alone, on this process's device."""
-    from transformers import Sam2Model, Sam2Processor  # late: a second
-
-    device = pick_device()
+    library, device = _import_library(), pick_device()
     # Files of this machine alone: nothing is asked of the hub.
     with _quiet():
-        model = Sam2Model.from_pretrained(folder, local_files_only=True).to(device).eval()
-    processor = Sam2Processor.from_pretrained(folder, local_files_only=True)
+        model = library.Sam2Model.from_pretrained(folder, local_files_only=True).to(device).eval()
+    processor = library.Sam2Processor.from_pretrained(folder, local_files_only=True)
 
     @torch.inference_mode()
     def encode(image: UInt8[np.ndarray, "h w 3"]) -> list[Tensor]:
