@@ -17,7 +17,7 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 
-storage="${STORAGE:-runs}"
+storage="$(realpath -m "${STORAGE:-runs}")" # an absolute path says that all nodes share it
 name="slurm-$SLURM_JOB_ID" # the same after a requeue
 export RAY_USAGE_STATS_ENABLED=0
 export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # srun does not take it from sbatch since Slurm 22.05
@@ -36,7 +36,7 @@ start_ray() { # NODE, then arguments of ray start
         ray start "$@" --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats --block &
 }
 
-start_ray "${nodes[0]}" --head --port="$port" --ray-client-server-port=$((port + 10000)) --include-dashboard=false \
+start_ray "${nodes[0]}" --head --port="$port" --include-dashboard=false \
     --temp-dir="/tmp/ray-$SLURM_JOB_ID"
 # The head answers after some seconds; the search takes the GPUs that are there when it begins.
 wait_for() { # NUMBER of nodes

@@ -69,7 +69,7 @@ def test_the_job_of_kuberay_runs_this_project_as_a_user() -> None:
     assert (shell, flag) == ("bash", "-c")
     stand_in = 'cd() { :; }; exec() { echo "${@:4}"; }; '
     found = subprocess.run(["bash", "-c", stand_in + script], check=True, capture_output=True, text=True).stdout
-    assert make_parser().parse_args(shlex.split(found)).name == "kube"
+    assert make_parser().parse_args(shlex.split(found)).storage == "/work/runs"
 
 
 def test_ray_knows_the_file_of_ray_up() -> None:
@@ -131,10 +131,11 @@ def test_a_job_is_queued_again_at_its_time_limit_and_then_resumes(slurm: dict[st
     calls = (tmp_path / "calls").read_text().splitlines()
     for part in ("ray start --head --port=20007", "ray start --address=one:20007"):
         assert any(call.startswith(part) for call in calls)
+    runs = tmp_path / "runs"
     assert [call for call in calls if not call.startswith("ray")] == [
-        "python -m search.run --name slurm-7 --space lora.yaml --storage runs --address one:20007",
+        f"python -m search.run --name slurm-7 --space lora.yaml --storage {runs} --address one:20007",
         "requeue 7",
-        "python -m search.run --resume slurm-7 --storage runs --address one:20007",
+        f"python -m search.run --resume slurm-7 --storage {runs} --address one:20007",
     ]
 
 
