@@ -16,6 +16,7 @@ ROOMS = """
     search.stages
     search.plan search.reporting
     search.tracking search.tuning
+    search.mlflow_pages search.served_model
     search.judging search.study search.cluster
     search.run_folder
     search.space
@@ -37,7 +38,7 @@ FLOORS = [line.split() for line in ROOMS.split("\n") if line.strip()]
 # Packages that are met in these rooms alone.
 MET_IN = {
     "jinja2": "search.reporting",
-    "mlflow": "search.tracking",
+    "mlflow": "search.tracking search.served_model",
     "optuna": "search.study search.tuning search.stages search.reporting search.open_test",
     "ray": "search.cluster search.tuning search.tracking search.stages search.study "
     "trainables.sam2_trainable trainables.protocol_trainable",

@@ -7,13 +7,19 @@ from pathlib import Path
 from search.cluster.workers import call_with_resources
 from search.judging.openings import make_opening_tags
 from search.judging.verdict import Verdict
+from search.mlflow_pages.notes import NOTE_TAG
+from search.mlflow_pages.outcome import describe_outcome
+from search.mlflow_pages.views import OVERLAY_KEY
 from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import read_finalists
 from search.run_folder.layout import NAMING_FOLDER, RECORD_FILE, REPORT_FILE, describe_resume, list_results
 from search.run_folder.summary import Summary
+from search.served_model.registry import CHOICE_TAG, name_model
+from search.served_model.saving import WEIGHTS_FILE
 from search.stages.session import Session
 from search.study.ranking import RankedTrial
 from search.tracking.outbox import RETRY_S
+from search.tracking.page_records import Choice, Model, Pictures, Table, View
 from search.tracking.records import Artifact, End, Metrics, Record, RecordedExperiments, Tags, Text
 from search.tracking.search_queue import CLOSING_FILE, OUTBOX_FILE
 from trainables.evaluation.candidates import Candidate
@@ -91,7 +97,9 @@ def finish_tracking(session: Session, records: Sequence[Record]) -> None:
         session.say(f"  {describe_resume(folder)}")
 
 
-def list_last_records(session: Session, summary: Summary, verdict: Verdict, overlays: Path | None) -> list[Record]:
+def list_last_records(
+    session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, leaderboard: Table | None = None
+) -> list[Record]:
     """Returns the last records of a search that trains: the light ones first, as a store of files may fail."""
     folder, best = session.plan.folder, summary.chosen.trial_id
     former = dict.fromkeys(each for each in Summary.list_former_winners(folder) if each != best)
@@ -101,17 +109,41 @@ def list_last_records(session: Session, summary: Summary, verdict: Verdict, over
         *_list_scales(folder, best),
         Tags({"verdict": verdict.word, "best_trial": best}),
         *([Tags(make_opening_tags(summary.test.openings))] if summary.test.openings > 1 else []),
-        *(Tags({"winner": "no"}, trial_id) for trial_id in former),
-        Tags({"winner": "yes", "verdict": verdict.word}, best),
+        *(Choice(trial_id, is_winner=False) for trial_id in former),
+        Choice(best, is_winner=True, tags={"verdict": verdict.word}),
+        Tags({NOTE_TAG: describe_outcome(summary, verdict)}),
+        View(session.view, best),
         End(),
         Text(verdict.to_text(), "verdict.txt"),
+        *([leaderboard] if leaderboard else []),
         *(Artifact(str(file)) for file in list_results(folder)),
     ]
-    if overlays:
-        records += [Artifact(str(overlays), "overlays"), Artifact(str(overlays), "overlays", best)]
+    for trial_id in (None, best) if overlays else ():
+        records += [Artifact(str(overlays), "overlays", trial_id), Pictures(str(overlays), OVERLAY_KEY, trial_id)]
     if summary.export:
         records.append(Artifact(summary.export, "export", best))
+        if (Path(summary.export) / WEIGHTS_FILE).is_file():
+            records.append(_describe_model(session, summary))
     return records
+
+
+def _describe_model(session: Session, summary: Summary) -> Model:
+    chosen, test = summary.chosen, summary.test
+    figures = {"val_dice": chosen.val_dice, "test_dice": test.dice, "zeroshot_test_dice": test.zeroshot_dice}
+    tags = {
+        CHOICE_TAG: chosen.describe(),
+        "search": session.plan.name,
+        "verdict": test.verdict,
+        "demo": summary.origin.demo or "no",
+        "protocol_id": summary.origin.protocol_id,
+        "data_fingerprint": summary.origin.data_fingerprint,
+        **{name: f"{value:.4f}" for name, value in figures.items()},
+    }
+    description = (
+        f"Search {session.plan.name}, {chosen.describe()}. Dice on test: {test.dice:.3f}, zero-shot "
+        f"{test.zeroshot_dice:.3f}; zero-shot is {test.verdict}."
+    )
+    return Model(summary.export, name_model(session.record.experiment), chosen.trial_id, tags, description)
 
 
 def _list_scales(folder: Path, best_trial: str) -> list[Record]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.errors import ConfigError
+from search.mlflow_pages.notes import NOTE_TAG, RUN_KIND_TAG
 from search.plan.problems import GIVE_DATA
 from search.run_folder.origin import Origin
 from search.run_folder.score_table import read_zeroshot, write_scores
 from search.run_folder.search_record import SearchRecord
 from search.tracking.bar_runs import log_constants
-from search.tracking.pages import NOTE_TAG, RUN_KIND_TAG
 from search.tracking.tracker import Tracker
 from trainables.files.manifest import hash_file
 from trainables.protocol.scores import flatten_with_limits

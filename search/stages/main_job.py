@@ -20,14 +20,19 @@ from search.command_line.numbers import AUTO
 from search.errors import SearchError
 from search.judging.openings import describe_openings
 from search.judging.test_set import HeldOutResult, score_on_test
+from search.mlflow_pages.addresses import compose_charts_url, compose_table_url, describe_view
+from search.mlflow_pages.notes import RECORDED_VIEW_KEY
+from search.mlflow_pages.outcome import LEADERBOARD_FILE, make_leaderboard
 from search.plan.class_prompt_checks import NO_ZERO_SHOT
 from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import Chosen
+from search.run_folder.finalists import read_finalists
 from search.run_folder.layout import TRIALS_FOLDER, hold_search, put_aside
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolTable
 from search.run_folder.score_table import write_scores
 from search.run_folder.summary import Bar, HeldOut, Summary
+from search.served_model.registry import URI_TAG
 from search.space.objective import Objective
 from search.space.recorded_experiments import RECORDED_BAR
 from search.stages.clip_naming import name_masks_of
@@ -39,9 +44,9 @@ from search.stages.session import Session, claim_folder, close_early, give_back,
 from search.stages.trials import run_protocols, run_trials
 from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import count_states, read_trials
+from search.study.trial_attributes import RAY_TRIAL_ID, count_states, read_trials
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
-from search.tracking.pages import compose_charts_url, compose_recorded_url, describe_view
+from search.tracking.page_records import Table
 from search.tracking.recorded_runs import log_recorded_experiments
 from search.tracking.search_queue import count_waiting
 from search.tracking.tracker import Tracker
@@ -170,9 +175,18 @@ def _run_stages(session: Session, started: float) -> Outcome:
     summary = dataclasses.replace(Summary.read(folder) or summary, wall_seconds=_count_seconds(started))
     summary.write(folder)
     report = write_final_report(session)
-    finish_tracking(session, list_last_records(session, summary, result.verdict, overlays))
+    leaderboard = _list_leaders(session, trials, ranked, zeroshot)
+    finish_tracking(session, list_last_records(session, summary, result.verdict, overlays, leaderboard))
     _print_end(session, [*summary.to_lines(result.verdict.reason), f"  export: {summary.export}"], report, recorded)
     return summary
+
+
+def _list_leaders(
+    session: Session, trials: Sequence[FrozenTrial], ranked: Sequence[RankedTrial], zeroshot: Scores
+) -> Table:
+    numbers = {str(trial.user_attrs.get(RAY_TRIAL_ID)): number for number, trial in enumerate(trials)}
+    finalists, parameters = read_finalists(session.plan.folder), list(session.plan.config.space)
+    return Table(LEADERBOARD_FILE, *make_leaderboard(ranked, numbers, finalists, zeroshot.dice, parameters))
 
 
 def _measure_bar(session: Session) -> Scores:
@@ -275,8 +289,12 @@ def _print_end(session: Session, outcome: Sequence[str], report: Path | None, re
         "  compare the trials in MLflow:",
         *(f"    {line}" for line in describe_view(tracker.uri, charts)),
     ]
+    found: list[str] = []
+    session.track(lambda: found.append(tracker.read_tag(parent, URI_TAG)))
+    if any(found):
+        lines.append(f"  the winner as an MLflow model: {found[0]}")
     if recorded:
         lines.append("  the recorded experiments, each under its own protocol:")
-        lines.append(f"    open {compose_recorded_url(tracker.uri, recorded)}")
+        lines.append(f"    open {compose_table_url(tracker.uri, recorded, RECORDED_VIEW_KEY)}")
     for line in lines:
         session.say(line)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
+from search.mlflow_pages.addresses import compose_charts_url, describe_view
 from search.run_folder.layout import PROTOCOLS_FILE, TRIALS_FOLDER
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolRow, ProtocolTable
 from search.run_folder.trial_folder import locate_trial, read_reports
@@ -12,7 +13,6 @@ from search.stages.closing import finish_tracking
 from search.stages.session import Session
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, read_trials
-from search.tracking.pages import compose_charts_url, describe_view
 from search.tracking.records import Artifact, End, Metrics, Tags
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from search.cluster.checkpoint_storage import CheckpointStorage
 from search.cluster.resources import TrialResources
 from search.errors import ConfigError, SearchError, describe_findings
+from search.mlflow_pages.views import SearchView
 from search.plan.moved_inputs import hash_files, list_input_files
 from search.plan.places import find_taken
 from search.plan.resume import ResumedSearch, record_options
@@ -28,9 +29,10 @@ from search.stages.provenance import describe_environment
 from search.study.study_file import make_study_file
 from search.tracking.errors import TrackingError
 from search.tracking.limits import fit_params
+from search.tracking.page_records import Data, View
 from search.tracking.records import Params
 from search.tracking.search_queue import SearchQueue
-from search.tracking.tracker import RunStatus, Tracker
+from search.tracking.tracker import Dataset, RunStatus, Tracker
 from trainables.context import TrialContext
 from trainables.errors import InputError
 from trainables.files.whole_file import write_whole
@@ -60,6 +62,20 @@ class Session:
     def checkpoints(self) -> CheckpointStorage:
         """Where the trials' checkpoints go."""
         return CheckpointStorage(self.plan.folder, self.plan.places.checkpoint_url)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data as MLflow names them: by their fingerprint."""
+        data = self.plan.data
+        counts = {part: len(names) for part, names in data.split.parts.items()}
+        profile = {"regions": counts, "classes": list(data.store.classes.values())}
+        return Dataset(data.regions.name, data.store.fingerprint, str(data.regions.root), profile)
+
+    @property
+    def view(self) -> SearchView:
+        """The saved view of MLflow's page of runs."""
+        config, classes = self.plan.config, tuple(self.plan.data.store.classes.values())
+        return SearchView(self.plan.name, config.max_epochs, classes, tuple(config.space), trains=config.train)
 
     def say(self, text: str) -> None:
         """Prints a line as it is: no markup in names or paths, no wrapping of links."""
@@ -179,7 +195,9 @@ def _enter_run(session: Session, parent: str) -> Session:
     settings = {key: value for key, value in session.record.config.items() if key not in left_out}
     with close_early(session):
         # Not together with the run: where they cannot be written, it would be left behind by a search without a record.
-        session.open_queue().post(Params(fit_params(settings)))
+        queue = session.open_queue()
+        for record in (Params(fit_params(settings)), Data(session.dataset), View(session.view)):
+            queue.post(record)
         session.record.write(folder)
     session.track(lambda: session.tracker.log_artifact(parent, folder / RECORD_FILE))
     return session

@@ -103,7 +103,8 @@ def run_listed(
         those that it interrupted go on first.
     """
     epochs = epochs or session.plan.config.max_epochs
-    run = TuneRun(session, kind, len(configs), epochs, zeroshot, race=race)
+    tags = functools.partial(find_origin, TrialFinder(make_study_file(session.plan.folder, session.record)))
+    run = TuneRun(session, kind, len(configs), epochs, zeroshot, tags, race)
     if session.is_resumed:
         session.checkpoints.fetch(kind)
     unfinished = list_unfinished_listed(run.folder, epochs)

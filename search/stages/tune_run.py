@@ -71,6 +71,7 @@ class TuneRun:
             session.tags,
             trial_tags=trial_tags,
             run_kind="trial" if is_search else name,
+            dataset=session.dataset,
         )
 
     def fit(

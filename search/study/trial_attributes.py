@@ -10,6 +10,8 @@ from search.study.study_file import StudyFile
 
 STATE_NAMES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
 
+TRIAL_NUMBER = "trial_number"  # a trial's place among the search's own, from 0: an MLflow tag
+
 # Names of user attributes of a trial in the study.
 RAY_TRIAL_ID = "ray_trial_id"
 STARTING_POINT = "starting_point"
@@ -89,12 +91,20 @@ class TrialFinder:
         )
         return next(found, None)
 
+    def count_before(self, trial: FrozenTrial) -> int:
+        """Returns a trial's place among the search's own, from 0."""
+        assert self._study is not None, "find() comes first"
+        trials = self._study.get_trials(deepcopy=False)
+        return sum(each.number < trial.number and not is_imported(each) for each in trials)
+
 
 def find_origin(finder: TrialFinder, trial_id: str) -> dict[str, str]:
-    """Returns the MLflow tags of a trial's origin: its starting point, the failed trial that it tries again."""
+    """Returns the MLflow tags of a trial's origin: its number, starting point, the failed trial that it tries again."""
     trial = finder.find(trial_id)
-    attrs = trial.user_attrs if trial else {}
-    return {name: str(attrs[name]) for name in (STARTING_POINT, RETRY_OF) if name in attrs}
+    if trial is None:
+        return {}
+    names = (name for name in (STARTING_POINT, RETRY_OF) if name in trial.user_attrs)
+    return {TRIAL_NUMBER: str(finder.count_before(trial)), **{name: str(trial.user_attrs[name]) for name in names}}
 
 
 def read_curve(trial: FrozenTrial) -> dict[int, list[float]]:

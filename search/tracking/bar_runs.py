@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from search.mlflow_pages.notes import NOTE_TAG, RUN_KIND_TAG, ZEROSHOT_NOTE, describe_recorded_bar
 from search.space.objective import DICE
 from search.space.recorded_experiments import RECORDED_BAR
-from search.tracking.pages import NOTE_TAG, RUN_KIND_TAG, ZEROSHOT_NOTE, describe_recorded_bar
 from search.tracking.tracker import Tracker
 from search.tracking.trial_runs import SearchRuns
 

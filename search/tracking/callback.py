@@ -10,11 +10,12 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from search.cluster.failures import describe_failure, is_made_anew
-from search.study.trial_attributes import FROM_TRIAL, NO_RESULT
+from search.mlflow_pages.run_names import FAILED, STOPPED, name_repeat, name_trial, spell_number
+from search.study.trial_attributes import FROM_TRIAL, NO_RESULT, TRIAL_NUMBER
 from search.tracking.bar_runs import Bars
 from search.tracking.records import End, Metrics, Progress, Reopening, TrialStart
 from search.tracking.search_queue import OUTBOX_FILE, SearchQueue
-from search.tracking.tracker import RunStatus
+from search.tracking.tracker import Dataset, RunStatus
 from search.tracking.trial_runs import TRIAL_ID_TAG, TrialRun
 from trainables.context import FAILURE, SEED_KEY
 
@@ -58,10 +59,11 @@ class TrackingCallback(Callback):
         tags: Mapping[str, str],
         trial_tags: Callable[[str], Mapping[str, str]] | None = None,
         run_kind: str = "trial",
+        dataset: Dataset | None = None,
     ) -> None:
         """Takes what the trials have in common: bars (None if each has a protocol of its own), whole epochs, and tags.
 
-        ``trial_tags`` returns a trial's own tags by its Ray id, such as starting_point, and is picklable. The kind is
+        ``trial_tags`` returns a trial's own tags by its Ray id, such as trial_number, and is picklable. The kind is
         `trial`; or, for trials that are no part of the search itself and do not count in what the parent run shows,
         `confirmation` or `refit`.
         """
@@ -71,6 +73,7 @@ class TrackingCallback(Callback):
         self._tags = dict(tags)
         self._trial_tags = trial_tags
         self._run_kind = run_kind
+        self._dataset = dataset
 
     @property
     def _runs(self) -> dict[str, TrialRun]:
@@ -178,18 +181,30 @@ class TrackingCallback(Callback):
         run = self._runs.get(trial.trial_id)
         if run is None:
             run = self._runs[trial.trial_id] = TrialRun()
-            own_tags = self._trial_tags(trial.trial_id) if self._trial_tags else {}
+            own_tags = self._find_tags(trial.trial_id)
             tags = {**self._tags, **own_tags, TRIAL_ID_TAG: trial.trial_id}
             params = {key: _to_json(value) for key, value in trial.config.items()}
-            name = name_run(self._run_kind, trial.trial_id, trial.config)
-            self.queue.post(TrialStart(trial.trial_id, name, self._run_kind, tags, params))
+            name = self._name_run(trial, own_tags.get("protocol", ""))
+            self.queue.post(TrialStart(trial.trial_id, name, self._run_kind, tags, params, self._dataset))
         return run
+
+    def _find_tags(self, trial_id: str) -> Mapping[str, str]:
+        return self._trial_tags(trial_id) if self._trial_tags else {}
+
+    def _name_run(self, trial: Trial, protocol: str) -> str:
+        """Names a trial's run; one that trains a trial's configuration again is named after that trial."""
+        origin = str(trial.config.get(FROM_TRIAL, trial.trial_id))
+        number = spell_number(self._find_tags(origin).get(TRIAL_NUMBER, origin))
+        if FROM_TRIAL in trial.config:
+            return name_repeat(self._run_kind, number, trial.config[SEED_KEY])
+        return name_trial(self._run_kind, number, trial.config, protocol)
 
     def _close(self, trial_id: str, run: TrialRun, status: RunStatus, tags: Mapping[str, str]) -> None:
         if run.closed:
             return
         run.closed = True
-        self.queue.post(End(status, dict(tags), trial_id))
+        end = {"FAILED": FAILED, "FINISHED": f"{STOPPED}{run.last_step}" if tags.get("stopped") == "early" else ""}
+        self.queue.post(End(status, dict(tags), trial_id, end.get(status, "")))
         if status != "KILLED" and not run.counted and self._run_kind == "trial":
             run.counted = True
             self.queue.post(self._sum_up(trial_id))
@@ -210,13 +225,6 @@ def select_metrics(result: Mapping[str, Any]) -> dict[str, float]:
         for name, value in result.items()
         if (name in LOGGED_NAMES or name.startswith(LOGGED_PREFIXES)) and _is_number(value)
     }
-
-
-def name_run(run_kind: str, trial_id: str, config: Mapping[str, Any]) -> str:
-    """Names a trial's run; one that trains a trial's configuration again is named after that trial."""
-    if FROM_TRIAL not in config:
-        return f"{run_kind}-{trial_id}"
-    return f"{run_kind}-{config[FROM_TRIAL]}-seed{config[SEED_KEY]}"
 
 
 def _is_number(value: object) -> bool:

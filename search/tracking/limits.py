@@ -1,10 +1,12 @@
-"""What MLflow takes: characters in names, lengths of values, finite numbers, entries in one request."""
+"""What MLflow takes: paths, characters in names, lengths of values, finite numbers, entries in one request."""
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
+from search.tracking.errors import TrackingError
 from trainables.errors import Finding
 
 MAX_BATCH = 100  # parameters, or tags, that a tracking server takes in one request
@@ -66,3 +68,17 @@ def split_batches(entries: Sequence[T]) -> Iterator[Sequence[T]]:
     """Yields the entries in runs of at most 100."""
     for start in range(0, len(entries), MAX_BATCH):
         yield entries[start : start + MAX_BATCH]
+
+
+def confine_path(path: str, folder: Path) -> Path:
+    """Returns a file or folder if it lies in the search's."""
+    if "\0" in path or not Path(path).resolve().is_relative_to(folder.resolve()):
+        raise TrackingError(f"{path!r} lies outside the search's folder {folder} and is not stored")
+    return Path(path)
+
+
+def confine_name(name: str) -> str:
+    """Returns a name among a run's artifacts if it leads nowhere else."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise TrackingError(f"{name!r} is no name of an artifact")
+    return name

@@ -4,10 +4,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from search.run_folder.origin import Origin
-from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
-from search.tracking.errors import translate_errors
-from search.tracking.pages import (
+from search.mlflow_pages.notes import (
     NOTE_TAG,
     RECORDED_NOTE,
     RECORDED_VIEW,
@@ -15,6 +12,9 @@ from search.tracking.pages import (
     RUN_KIND_TAG,
     describe_recorded_experiment,
 )
+from search.run_folder.origin import Origin
+from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
+from search.tracking.errors import translate_errors
 from search.tracking.store import ExperimentDeleted, take_turns
 from search.tracking.tracker import FoundRun, Tracker
 from trainables.protocol.spec import PROTOCOLS

@@ -3,15 +3,17 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from pydantic import ValidationError
 
+from search.mlflow_pages.run_names import add_end
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
 from search.tracking.errors import TrackingError
+from search.tracking.limits import confine_name, confine_path
+from search.tracking.page_records import Choice, Data, Model, Pictures, Table, View
 from search.tracking.recorded_runs import log_recorded_experiments
-from search.tracking.tracker import RunStatus
+from search.tracking.tracker import Dataset, RunStatus
 from search.tracking.trial_runs import SearchRuns, TrialRun
 from trainables.files.json_reader import build_record, list_faults
 
@@ -74,7 +76,7 @@ class Text:
     file: str
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
-        runs.tracker.log_text(runs.parent, self.text, _confine_name(self.file))
+        runs.tracker.log_text(runs.parent, self.text, confine_name(self.file))
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,9 @@ class Artifact:
     trial_id: str | None = None
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
-        if "\0" in self.path or not Path(self.path).resolve().is_relative_to(runs.folder.resolve()):
-            raise TrackingError(f"{self.path!r} lies outside the search's folder {runs.folder} and is not stored")
-        into = None if self.into is None else _confine_name(self.into)
-        runs.tracker.log_artifact(runs.find(self.trial_id), Path(self.path), into)
+        path = confine_path(self.path, runs.folder)
+        into = None if self.into is None else confine_name(self.into)
+        runs.tracker.log_artifact(runs.find(self.trial_id), path, into)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class TrialStart:
     run_kind: str
     tags: dict[str, Any]
     params: dict[str, Any]
+    dataset: Dataset | None = None
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
         run = runs.by_trial.setdefault(self.trial_id, TrialRun())
@@ -119,6 +121,8 @@ class TrialStart:
             )
             runs.write()
         runs.tracker.log_params(run.run_id, self.params)
+        if self.dataset:
+            runs.tracker.log_dataset(run.run_id, self.dataset, "train")
 
 
 @dataclass(frozen=True)
@@ -145,15 +149,18 @@ class Reopening:
 
 @dataclass(frozen=True)
 class End:
-    """The end of the search's run or of a trial's, with its last tags."""
+    """The end of the search's run or of a trial's, with its last tags, and the last part of a trial's name."""
 
     status: RunStatus = "FINISHED"
     tags: dict[str, Any] = field(default_factory=dict)
     trial_id: str | None = None
+    end: str = ""
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
         run_id = runs.find(self.trial_id)
         runs.tracker.set_tags(run_id, self.tags)
+        if self.end:
+            runs.tracker.rename(run_id, lambda name: add_end(name, self.end))
         runs.tracker.finish(run_id, self.status, time_ms)
 
 
@@ -171,6 +178,12 @@ _CLASSES: dict[str, type[Any]] = {
     "progress": Progress,
     "reopen": Reopening,
     "finish": End,
+    "choice": Choice,
+    "data": Data,
+    "view": View,
+    "table": Table,
+    "pictures": Pictures,
+    "model": Model,
 }
 _EVENTS = {each: event for event, each in _CLASSES.items()}
 
@@ -199,10 +212,3 @@ def read_line(line: Mapping[str, Any]) -> tuple[Record, int]:
     except ValidationError as error:
         raise TrackingError(f"no whole record of the event {event!r}: {'; '.join(list_faults(error))}") from error
     return record, time_ms
-
-
-def _confine_name(name: str) -> str:
-    """Returns a name among a run's artifacts if it leads nowhere else."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise TrackingError(f"{name!r} is no name of an artifact")
-    return name

@@ -5,23 +5,23 @@ import fcntl
 import functools
 import logging
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from search.command_line.paths import hide_password
+from search.mlflow_pages.addresses import quote_uri
 from search.tracking.errors import TrackingError, translate_errors
 
 # A dead server blocks a call for four minutes by MLflow's own defaults, and for 5 s by these. A request whose answer is
 # lost is not repeated blindly, which would open a run twice: records wait in the search's queue for their next try.
-# The last one keeps the client from printing two lines whenever a run on a server ends.
+# The last two keep the client from printing whenever a run on a server ends, or files are copied.
 ENVIRONMENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 # The kind opens the table and charts of training runs; without it the UI asks the user first.
@@ -133,11 +133,6 @@ def suggest_remedy(uri: str, error: Exception) -> str:
     if uri.startswith("http"):
         return "start the server, point MLFLOW_TRACKING_URI to another store, or unset it to use a database in a file"
     return "set MLFLOW_TRACKING_URI to another store, such as sqlite:////a/folder/that/can/be/written/mlflow.db"
-
-
-def quote_uri(uri: str) -> str:
-    """Returns a store's URI as a word of a shell's command; of one that holds a password, the variable that gave it."""
-    return shlex.quote(uri) if hide_password(uri) == uri else '"$MLFLOW_TRACKING_URI"'
 
 
 def make_uri_absolute(uri: str) -> str:

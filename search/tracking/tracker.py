@@ -5,9 +5,10 @@ The only module that imports mlflow, and it does so late, as the import costs se
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,9 +17,10 @@ from urllib.parse import urlparse
 from search.cluster.deadline import call_within
 from search.command_line.paths import hide_password
 from search.errors import SearchError
+from search.mlflow_pages.notes import EXPERIMENT_NOTE, NOTE_TAG, PARENT_TAG, RUN_KIND_TAG
+from search.mlflow_pages.views import SEARCH_TAG
 from search.tracking.errors import TrackingError, TrackingUnavailable, translate_errors
 from search.tracking.limits import clean_name, fit_params, fit_tags, split_batches, split_finite
-from search.tracking.pages import EXPERIMENT_NOTE, NOTE_TAG, PARENT_TAG, RUN_KIND_TAG
 from search.tracking.store import (
     find_experiment,
     find_or_create_experiment,
@@ -37,6 +39,8 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 CONNECT_TIMEOUT_S = 12.0
 LATE_LOOKS_S = (0.0, 2.0, 4.0)  # pauses before looking for a run whose answer was lost
+UNKNOWN = "unknown"  # the commit of an installed package
+_SOURCE = {"mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}  # the UI's own column "Source"
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,16 @@ class FoundRun:
     status: str
     start_ms: int
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as MLflow's column `Dataset` names it: digest, at most 36 characters, where it lies, and counts."""
+
+    name: str
+    digest: str
+    uri: str
+    profile: dict[str, Any]
 
 
 class Tracker:
@@ -138,7 +152,8 @@ class Tracker:
         """Opens a run that begins now, or at a time in milliseconds, and returns its id; its kind becomes a tag."""
         start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
         all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
-        if "git_commit" in all_tags:
+        all_tags |= _SOURCE
+        if all_tags.get("git_commit", UNKNOWN) != UNKNOWN:
             all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
         try:
             with translate_errors("open a run"):
@@ -157,7 +172,7 @@ class Tracker:
 
     def start_child(self, parent: str, name: str, run_kind: str, tags: Mapping[str, str], **time: int) -> str:
         """Opens a run nested in the run `parent`; see :meth:`start_run`."""
-        return self.start_run(name, run_kind, {**tags, PARENT_TAG: parent}, **time)
+        return self.start_run(name, run_kind, {**tags, PARENT_TAG: parent, SEARCH_TAG: parent}, **time)
 
     def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
         """Returns the run id of the parent's first child that carries these tags, or None."""
@@ -256,6 +271,34 @@ class Tracker:
         with translate_errors("set tags"):
             for part in split_batches(batch):
                 self.client.log_batch(run_id, tags=part)
+
+    def rename(self, run_id: str, change: Callable[[str], str]) -> None:
+        """Gives a run the name that ``change`` makes of its present one."""
+        with translate_errors("rename the run"):
+            name = str(self.client.get_run(run_id).info.run_name)
+            if (new := change(name)) != name:
+                self.client.update_run(run_id, name=new)
+
+    def read_tag(self, run_id: str, key: str) -> str:
+        """Returns a tag of a run; empty where it has none."""
+        with translate_errors("read the run"):
+            return str(self.client.get_run(run_id).data.tags.get(key, ""))
+
+    def log_dataset(self, run_id: str, dataset: Dataset, role: str) -> None:
+        """Says what data a run used; the same data are listed once. No pixel is read."""
+        from mlflow import entities
+
+        named = entities.Dataset(
+            dataset.name, dataset.digest, "local", json.dumps({"uri": dataset.uri}), profile=json.dumps(dataset.profile)
+        )
+        tags = [entities.InputTag("mlflow.data.context", role)]
+        with translate_errors("log the data set"):
+            self.client.log_inputs(run_id, [entities.DatasetInput(named, tags)])
+
+    def set_experiment_tag(self, key: str, value: str) -> None:
+        """Sets a tag of the experiment, over an earlier value."""
+        with translate_errors("tag the experiment"):
+            self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def reopen(self, run_id: str) -> None:
         """Marks a run as running again, as after a resume."""

@@ -13,10 +13,10 @@ import yaml
 
 from search.compare import main, make_parser
 from search.errors import ConfigError
+from search.mlflow_pages.notes import RUN_KIND_TAG
 from search.run_folder.score_table import write_scores
 from search.run_folder.search_record import SearchRecord
 from search.stages.comparator import compare_run
-from search.tracking.pages import RUN_KIND_TAG
 from search.tracking.tracker import Tracker
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES

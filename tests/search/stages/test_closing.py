@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from search.judging.paired_scores import pair_scores
 from search.judging.verdict import Verdict, judge
+from search.mlflow_pages.notes import NOTE_TAG, PARENT_TAG
 from search.run_folder.chosen import discard_choice
 from search.run_folder.finalists import Finalist, SeedRun, write_finalists
 from search.run_folder.summary import Summary
@@ -20,7 +22,6 @@ from search.stages import closing
 from search.stages.closing import draw_best, finish_tracking, list_last_records, write_final_report
 from search.stages.session import Session
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
-from search.tracking.pages import PARENT_TAG
 from search.tracking.records import Artifact, End, TrialStart
 from search.tracking.search_queue import count_waiting
 from search.tracking.tracker import Tracker
@@ -49,7 +50,7 @@ def ended(session: Session, summary: Summary) -> Summary:
     (folder / "naming").mkdir()
     (folder / "naming" / "val_naming.txt").write_text("named")
     overlays.mkdir()
-    (overlays / "0.png").write_bytes(b"picture")
+    Image.new("RGB", (40, 30)).save(overlays / "0.png")
     for name in ("chosen.json", "test_openings.json"):
         (folder / name).write_text("{}")
     runs = tuple(SeedRun(seed, "/c", 1, 0.55, by_scale=SCALES) for seed in (1, 2))
@@ -105,7 +106,8 @@ def test_everything_arrives_once(session: Session, ended: Summary, verdict: Verd
     artifacts = {item.path for item in tracker.client.list_artifacts(parent)}
     assert {"search.json", "summary.json", "confirmation.json", "verdict.txt", "naming", "overlays"} <= artifacts
     (winner,) = read_children(session)
-    assert winner.data.tags["winner"] == "yes"
+    assert winner.data.tags["winner"] == "yes" and winner.info.run_name == "winner · trial-abc"
+    assert run.data.tags[NOTE_TAG].startswith("## Zero-shot is beaten")
     assert tracker.client.get_experiment_by_name("recorded") is not None
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from search.judging.test_set import judge_on_test
+from search.mlflow_pages.notes import PARENT_TAG, RUN_KIND_TAG
 from search.stages.comparator import RUN_KIND, ComparatorScores, log_comparison
 from search.stages.session import Session
 from search.tracking.errors import TrackingError
-from search.tracking.pages import PARENT_TAG, RUN_KIND_TAG
 from trainables.protocol.scores import Scores
 
 

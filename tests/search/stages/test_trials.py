@@ -55,5 +55,5 @@ def test_a_trial_with_a_protocol_of_its_own_is_tagged_with_it(tmp_path: Path) ->
     study_file.open().add_trial(trial)
     tags = find_protocol_tags(TrialFinder(study_file), base, {}, "a")
     assert tags["starting_point"] == "flips" and tags["protocol_id"] != base.id
-    assert set(tags) == {"starting_point", "protocol", "protocol_id"}
+    assert set(tags) == {"trial_number", "starting_point", "protocol", "protocol_id"}
     assert find_protocol_tags(TrialFinder(study_file), base, {}, "unknown") == {}

@@ -24,7 +24,12 @@ def test_states_are_counted_in_the_users_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trial_id", "tags"), [("named", {"starting_point": "plain-lora"}), ("sampled", {}), ("unknown", {})]
+    ("trial_id", "tags"),
+    [
+        ("named", {"trial_number": "0", "starting_point": "plain-lora"}),
+        ("sampled", {"trial_number": "1"}),
+        ("unknown", {}),
+    ],
 )
 def test_a_starting_point_is_found_by_its_trial(tmp_path: Path, trial_id: str, tags: dict[str, str]) -> None:
     study_file = StudyFile(tmp_path / "study.journal", "a-search")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from search.mlflow_pages.notes import PARENT_TAG
 from search.tracking.bar_runs import Bars
 from search.tracking.callback import TrackingCallback, select_metrics
-from search.tracking.pages import PARENT_TAG
 from search.tracking.search_queue import SearchQueue
 from search.tracking.tracker import Tracker
 from search.tracking.trial_runs import TrialRun

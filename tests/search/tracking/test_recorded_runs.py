@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from search.mlflow_pages.notes import NOTE_TAG, RECORDED_VIEW_TAG
 from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS
 from search.tracking.errors import TrackingUnavailable
-from search.tracking.pages import NOTE_TAG, RECORDED_VIEW_TAG
 from search.tracking.recorded_runs import log_recorded_experiments
 from search.tracking.tracker import Tracker
 from trainables.protocol.spec import PROTOCOLS

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from search.tracking.errors import TrackingError, TrackingUnavailable
 from search.tracking.records import read_line, to_line
@@ -11,6 +12,17 @@ from search.tracking.tracker import Tracker
 from search.tracking.trial_runs import SearchRuns
 
 OF_TRIAL, OF_NEW, OF_NEW_TAGS = {"trial_id": "a"}, {"trial_id": "b"}, {"ray_trial_id": "b"}
+
+NEW_TRIAL = {**OF_NEW, "name": "trial 01", "run_kind": "trial", "tags": OF_NEW_TAGS, "params": {"r": 8}}
+DATASET = {"name": "small", "digest": "ab12", "uri": "/data", "profile": {"classes": ["tumor"]}}
+VIEW = {
+    "name": "job",
+    "max_epochs": 3,
+    "class_names": ["tumor"],
+    "parameters": ["optim.lr"],
+    "first": [],
+    "trains": True,
+}
 
 
 def deliver(tracker: Tracker, parent: str, folder: Path, line: dict[str, Any]) -> None:
@@ -29,7 +41,11 @@ def read_everything(tracker: Tracker) -> dict[str, Any]:
             for name in run.data.metrics
             if (histories := tracker.client.get_metric_history(run.info.run_id, name))
         }
-        held[run.info.run_id] = (run.info.status, run.data.params, run.data.tags, histories)
+        images = [item.path for item in tracker.client.list_artifacts(run.info.run_id, "images")]
+        data = [one.dataset.digest for one in run.inputs.dataset_inputs]
+        name, files = run.info.run_name, [item.path for item in tracker.client.list_artifacts(run.info.run_id)]
+        held[run.info.run_id] = (name, run.info.status, run.data.params, run.data.tags, histories, images, files, data)
+    held["experiment"] = tracker.client.get_experiment(tracker.experiment_id).tags
     return held
 
 
@@ -44,16 +60,26 @@ def read_everything(tracker: Tracker) -> dict[str, Any]:
         {"event": "zero-shot bar", "figures": {"val_dice": 0.5}, "tags": {"split": "val"}, "max_epochs": 3},
         {"event": "recorded experiments"},
         {"event": "finish"},
-        {"event": "start", **OF_NEW, "name": "trial-b", "run_kind": "trial", "tags": OF_NEW_TAGS, "params": {"r": 8}},
+        {"event": "start", **NEW_TRIAL},
         {"event": "metrics", **OF_TRIAL, "metrics": {"val_dice": 0.5}, "step": 1},
         {"event": "progress", **OF_TRIAL, "metrics": {"trials_ended": 1.0}, "step": 1},
         {"event": "finish", **OF_TRIAL, "status": "FINISHED", "tags": {"stopped": "no"}},
+        {"event": "finish", **OF_TRIAL, "status": "FINISHED", "tags": {"stopped": "early"}, "end": "stopped at 2"},
+        {"event": "choice", **OF_TRIAL, "is_winner": True, "tags": {"verdict": "beaten"}},
+        {"event": "data", "dataset": DATASET},
+        {"event": "start", **NEW_TRIAL, "dataset": DATASET},
+        {"event": "view", "view": VIEW, "winner": "a"},
+        {"event": "table", "file": "leaderboard.json", "columns": ["rank"], "rows": [[1]]},
+        {"event": "pictures", "folder": "PICTURES", "key": "overlay"},
+        {"event": "pictures", "folder": "PICTURES", "key": "overlay", **OF_TRIAL},
     ],
     ids=lambda record: record["event"],
 )
 def test_a_repetition_changes_nothing(tracker: Tracker, tmp_path: Path, record: dict[str, Any]) -> None:
     parent = tracker.start_run("s", "search")
     tracker.start_child(parent, "trial-a", "trial", {"ray_trial_id": "a"})
+    Image.new("RGB", (40, 30)).save(tmp_path / "region.png")
+    record = {**record, **({"folder": str(tmp_path)} if "folder" in record else {})}
     before, record = read_everything(tracker), {**record, "time_ms": 1_700_000_000_000}
     deliver(tracker, parent, tmp_path, record)
     after = read_everything(tracker)

@@ -13,7 +13,7 @@ import mlflow.experiments
 import pytest
 from click.testing import CliRunner
 
-from search.tracking.pages import describe_view
+from search.mlflow_pages.addresses import describe_view
 from search.tracking.store import (
     ENVIRONMENT_DEFAULTS,
     ExperimentDeleted,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from search.errors import SearchError
+from search.mlflow_pages.notes import PARENT_TAG
 from search.tracking.errors import TrackingError, TrackingUnavailable
-from search.tracking.pages import PARENT_TAG
 from search.tracking.tracker import Tracker
 
 

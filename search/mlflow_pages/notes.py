@@ -1,17 +1,13 @@
-"""Texts of MLflow's screens: notes, and the addresses of charts and tables."""
+"""Notes on MLflow's screens, in Markdown."""
 
 import json
-from urllib.parse import quote, urlencode, urlparse
 
-from search.command_line.paths import hide_password
+from search.mlflow_pages.views import VIEW_TAG
 from search.space.recorded_experiments import RecordedExperiment
-from search.tracking.store import quote_uri
 
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 RUN_KIND_TAG = "run_kind"
-
-LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` starts it
 
 EXPERIMENT_NOTE = """\
 Each search is a parent run; nested in it are its trials, the measured zero-shot model and the recorded bar
@@ -38,7 +34,7 @@ SAM2 alone scores 0.517 under `recorded` (a box, negative points, the mask clean
 
 # What a shared view of MLflow's runs page shows; the page reads it from a tag of the experiment.
 RECORDED_VIEW_KEY = "recorded"
-RECORDED_VIEW_TAG = f"mlflow.sharedViewState.{RECORDED_VIEW_KEY}"
+RECORDED_VIEW_TAG = f"{VIEW_TAG}{RECORDED_VIEW_KEY}"
 _RECORDED_COLUMNS = (
     "tags.`protocol`",
     "metrics.`test_dice`",
@@ -86,41 +82,3 @@ def describe_recorded_experiment(experiment: RecordedExperiment) -> str:
         )
     place = f"Recorded on the {experiment.split} split of {experiment.dataset}, not measured here."
     return f"{text} {experiment.description}. {place}"
-
-
-def describe_view(tracking_uri: str, url: str) -> list[str]:
-    """Returns what to do to see a page of a store: a command that serves a local one, and the page's address."""
-    if urlparse(tracking_uri).scheme in ("http", "https"):
-        return [f"open {url}"]
-    return [f"run  mlflow ui --backend-store-uri {quote_uri(tracking_uri)}", f"open {url}"]
-
-
-def compose_charts_url(tracking_uri: str, experiment_id: str, parent: str, ui: str = LOCAL_UI) -> str:
-    """Returns the address of the charts of a search's runs, best first: on its server, or on the UI of a local store.
-
-    MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
-    """
-    query = {
-        "workflowType": "machine_learning",
-        "compareRunsMode": "CHART",
-        "searchFilter": f"tags.`{PARENT_TAG}` = '{parent}'",
-        "orderByKey": "metrics.`best_val_dice`",  # sorted by a metric, MLflow unfolds nested runs
-        "orderByAsc": "false",
-    }
-    return _compose_runs_url(tracking_uri, experiment_id, query, ui)
-
-
-def compose_recorded_url(tracking_uri: str, experiment_id: str, ui: str = LOCAL_UI) -> str:
-    """Returns the address of the table of the recorded experiments, with protocol and gain as columns.
-
-    Arguments as :func:`compose_charts_url` has them. A filter or sort key in the address would make MLflow
-    ignore the columns: the runs' start times give the order.
-    """
-    query = {"workflowType": "machine_learning", "viewStateShareKey": RECORDED_VIEW_KEY}
-    return _compose_runs_url(tracking_uri, experiment_id, query, ui)
-
-
-def _compose_runs_url(tracking_uri: str, experiment_id: str, query: dict[str, str], ui: str) -> str:
-    base = tracking_uri if urlparse(tracking_uri).scheme in ("http", "https") else ui
-    fragment = f"/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
-    return f"{hide_password(base.rstrip('/'))}/#{fragment}"

@@ -1,0 +1,41 @@
+"""Addresses of MLflow's screens, and the command that serves those of a local store."""
+
+import shlex
+from urllib.parse import quote, urlencode, urlparse
+
+from search.command_line.paths import hide_password
+
+LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` starts it
+
+
+def describe_view(tracking_uri: str, url: str) -> list[str]:
+    """Returns what to do to see a page of a store: a command that serves a local one, and the page's address."""
+    if urlparse(tracking_uri).scheme in ("http", "https"):
+        return [f"open {url}"]
+    return [f"run  mlflow ui --backend-store-uri {quote_uri(tracking_uri)}", f"open {url}"]
+
+
+def compose_charts_url(tracking_uri: str, experiment_id: str, view: str, ui: str = LOCAL_UI) -> str:
+    """Returns the address of a saved view's charts: on its server, or on the UI of a local store.
+
+    MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
+    """
+    return _compose_runs_url(tracking_uri, experiment_id, view, ui, compareRunsMode="CHART")
+
+
+def compose_table_url(tracking_uri: str, experiment_id: str, view: str, ui: str = LOCAL_UI) -> str:
+    """Returns the address of a saved view's table of runs; arguments as :func:`compose_charts_url` has them."""
+    return _compose_runs_url(tracking_uri, experiment_id, view, ui)
+
+
+def quote_uri(uri: str) -> str:
+    """Returns a store's URI as a word of a shell's command; of one that holds a password, the variable that gave it."""
+    return shlex.quote(uri) if hide_password(uri) == uri else '"$MLFLOW_TRACKING_URI"'
+
+
+def _compose_runs_url(tracking_uri: str, experiment_id: str, view: str, ui: str, **mode: str) -> str:
+    # A filter or a sort key in the address would make MLflow ignore the view.
+    query = {"workflowType": "machine_learning", **mode, "viewStateShareKey": view}
+    base = tracking_uri if urlparse(tracking_uri).scheme in ("http", "https") else ui
+    fragment = f"/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
+    return f"{hide_password(base.rstrip('/'))}/#{fragment}"
