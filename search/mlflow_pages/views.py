@@ -17,7 +17,8 @@ SEARCH_TAG = "search_run"  # on every run of a search, its own included: the id 
 
 # MLflow's own sections of charts, one a prefix of metrics: all that is not in this view's charts, folded.
 _FOLDED = ("Model metrics", "System metrics", "val_dice", "val_iou", "dice_minus_zeroshot", "train_loss", "seconds")
-_CHARTS, _CLASSES, _IMAGES = "The search", "Dice by class", "Overlays"
+_CHARTS, _PARAMETERS, _CLASSES, _SPEED, _IMAGES = "The search", "Parameters", "Dice by class", "Speed", "Overlays"
+N_COORDINATES = 8  # more cannot be read in MLflow's chart
 OVERLAY_KEY = "overlay"
 
 
@@ -29,7 +30,7 @@ class SearchView:
         name: In the menu `Views`: the search's.
         max_epochs: Of a trial.
         class_names: Scored classes.
-        parameters: Searched parameters, for the parallel coordinates.
+        parameters: Searched parameters; the first eight have parallel coordinates.
         first: Run ids that stand above all others.
         trains: Whether the search trains; where it does not, each trial has one figure under a protocol of its own.
     """
@@ -57,10 +58,13 @@ class SearchView:
             "compareRunCharts": list(self._list_charts()),
             "compareRunSections": [
                 {**_begin_section(_CHARTS, display=True), "columns": 2, "cardHeight": 400},
+                {**_begin_section(_PARAMETERS, display=True), "columns": 1, "cardHeight": 400},
                 _begin_section(_CLASSES, display=True),
+                {**_begin_section(_SPEED, display=True), "columns": 1},
                 {**_begin_section(_IMAGES, display=True), "columns": 1, "cardHeight": 500},
                 *(_begin_section(name, display=False) for name in _FOLDED),
             ],
+            "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
             "isAccordionReordered": True,
             "hideEmptyCharts": True,
         }
@@ -74,14 +78,14 @@ class SearchView:
         # Only the search's own run has it.
         yield _draw_lines(_CHARTS, "best_dice_minus_zeroshot", displayName="best so far, relative to zero-shot")
         yield {
-            **_begin_chart("PARALLEL", _CHARTS, "parallel"),
-            "selectedParams": list(self.parameters),
+            **_begin_chart("PARALLEL", _PARAMETERS, "parallel"),
+            "selectedParams": list(self.parameters[:N_COORDINATES]),
             "selectedMetrics": ["best_val_dice"],
             "showAllRuns": True,
         }
-        yield {**_begin_chart("BAR", _CHARTS, "images_per_s"), "metricKey": "images_per_s"}
         for name in self.class_names:
             yield _draw_lines(_CLASSES, f"val_dice/{name}", displayName=name)
+        yield {**_begin_chart("BAR", _SPEED, "images_per_s"), "metricKey": "images_per_s"}
         yield {**_begin_chart("IMAGE", _IMAGES, OVERLAY_KEY), "imageKeys": [OVERLAY_KEY], "step": 0}
 
 
@@ -99,7 +103,7 @@ def unpack_view(value: str) -> dict[str, Any]:
 
 
 def _begin_chart(kind: str, section: str, name: str) -> dict[str, Any]:
-    # MLflow tells its charts and sections apart by any text.
+    # Any text will do where MLflow itself has a UUID.
     common = {"deleted": False, "isGenerated": False, "runsCountToCompare": 100}
     return {"uuid": f"chart {name}", "type": kind, "metricSectionId": f"section {section}", **common}
 

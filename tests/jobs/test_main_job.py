@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ import search.export
 import search.open_test
 import search.verdict
 from search.command_line.options import SearchOptions
+from search.mlflow_pages.addresses import LOCAL_UI
 from search.python_call import read_outcome
 from search.run_folder.summary import Summary
 
@@ -296,6 +297,58 @@ def test_the_recorded_bar_says_where_it_was_measured(runs: list[Any]) -> None:
 def test_the_starting_point_is_tried_and_named(runs: list[Any]) -> None:
     named = [run.data.tags.get("starting_point") for run in _of_kind(runs, "trial")]
     assert [name for name in named if name] == ["dice-led"]
+
+
+def test_trials_have_names_that_say_what_they_are(runs: list[Any]) -> None:
+    names = {run.info.run_name for run in _of_kind(runs, "trial")}
+    plain = {name.removeprefix("winner · ") for name in names}
+    assert {name[:8] for name in plain} == {f"trial 0{number}" for number in range(NUM_TRIALS)}
+    assert sum(name.startswith("winner · ") for name in names) == 1 and all(" · lr " in name for name in names)
+    for run in _of_kind(runs, "trial"):
+        assert (" · stopped at " in run.info.run_name) == (run.data.tags["stopped"] == "early")
+        assert [each.dataset.digest for each in run.inputs.dataset_inputs] == [run.data.tags["data_fingerprint"]]
+    (seed, *_) = (run.info.run_name for run in _of_kind(runs, "confirmation"))
+    assert seed.startswith("confirmation · trial 0") and " · seed " in seed
+
+
+def test_the_search_s_run_names_the_outcome(job: FinishedJob, runs: list[Any]) -> None:
+    tags = _of_kind(runs, "search")[0].data.tags
+    assert tags["mlflow.note.content"].startswith(f"## Zero-shot is {job.summary['verdict']}")
+    assert f"MLflow model: {tags['registered_model']}" in job.screen
+    assert all(run.data.tags["search_run"] == job.summary["parent_run_id"] for run in runs)
+    assert not list(job.run.glob("*.rejected.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def ui(job: FinishedJob, browser: Any, serve_ui: Callable[[Path], Any]) -> Iterator[str]:
+    """The address of MLflow's UI on the job's store; only where there is a browser to look at it."""
+    with serve_ui(job.folder / "mlflow.db") as address:
+        yield address
+
+
+def test_the_printed_link_opens_the_dice_and_both_bars_in_one_chart(job: FinishedJob, ui: str, page: Any) -> None:
+    (link,) = (line.split()[-1] for line in job.screen.splitlines() if "compareRunsMode" in line)
+    page.goto(link.replace(LOCAL_UI, ui))
+    page.get_by_text("val_dice vs bar_zeroshot vs bar_recorded").first.wait_for()
+    for metric in ("val_dice", "bar_zeroshot", "bar_recorded"):
+        page.get_by_text(f"({metric})").first.wait_for()
+    rows = page.locator(".ag-center-cols-container, .ag-pinned-left-cols-container").first
+    assert "winner · trial" in rows.inner_text()
+
+
+def test_the_registered_model_s_page_shows_its_signature(ui: str, page: Any) -> None:
+    page.goto(f"{ui}/#/models/sam2-lora/versions/1")
+    page.get_by_text("Inputs (2)").click()
+    page.get_by_text("boxes").first.wait_for()
+
+
+def test_the_report_loads_its_pictures_and_asks_nothing_of_anyone(job: FinishedJob, page: Any) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((job.run / "report.html").as_uri())
+    widths = page.evaluate("Array.from(document.images, image => image.naturalWidth)")
+    assert len(widths) > 4 and all(widths)
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"} and "http" not in " ".join(asked)
 
 
 def test_a_second_opening_of_the_test_set_marks_every_artifact(
