@@ -17,22 +17,19 @@ from search.run_folder.summary import Summary
 from search.served_model.registry import CHOICE_TAG, name_model
 from search.served_model.saving import WEIGHTS_FILE
 from search.stages.session import Session
-from search.study.ranking import RankedTrial
 from search.tracking.outbox import RETRY_S
 from search.tracking.page_records import Choice, Model, Pictures, Table, View
 from search.tracking.records import Artifact, End, Metrics, Record, RecordedExperiments, Tags, Text
 from search.tracking.search_queue import CLOSING_FILE, OUTBOX_FILE
 from trainables.evaluation.candidates import Candidate
-from trainables.evaluation.overlay import draw_overlays
+from trainables.evaluation.overlay import draw_telling
 
 PATIENCE_S = 30.0  # at a search's end, nobody else delivers what waits
-# Regions and trials that are drawn for the eye.
-N_OVERLAY_REGIONS = 4
-N_OVERLAY_TRIALS = 3
+N_OVERLAYS = 4  # regions that are drawn for the eye
 
 
-def draw_best(session: Session, chosen: Chosen, best: Sequence[RankedTrial]) -> Path | None:
-    """Draws the first validation regions with zero-shot, the chosen model and the best trials side by side.
+def draw_winner(session: Session, chosen: Chosen) -> Path | None:
+    """Draws the validation regions on which zero-shot and the chosen model differ most, with both side by side.
 
     Returns their folder; None, with a line on the screen, where that fails: the result is there already.
     """
@@ -42,12 +39,10 @@ def draw_best(session: Session, chosen: Chosen, best: Sequence[RankedTrial]) -> 
         # A refit has been trained on the regions that are drawn.
         "winner, refit" if chosen.refit else "winner": Candidate(chosen.locate(plan.folder), chosen.scale),
     }
-    for each in best[:N_OVERLAY_TRIALS]:
-        candidates[f"trial {each.trial_id}"] = Candidate(context.locate_fold(each.checkpoint, 0))
-    folder = plan.folder / "overlays"
-    names = context.list_folds()[0].val[:N_OVERLAY_REGIONS]
+    folder, names = plan.folder / "overlays", context.list_folds()[0].val
     try:
-        call_with_resources(session.resources, "the overlays", draw_overlays, context, candidates, names, folder)
+        arguments = context, candidates, names, folder, N_OVERLAYS
+        call_with_resources(session.resources, "the overlays", draw_telling, *arguments)
     except Exception as error:
         session.say(f"no overlays: {_shorten(error)}")
         return None

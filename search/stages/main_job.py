@@ -36,7 +36,7 @@ from search.served_model.registry import URI_TAG
 from search.space.objective import Objective
 from search.space.recorded_experiments import RECORDED_BAR
 from search.stages.clip_naming import name_masks_of
-from search.stages.closing import draw_best, finish_tracking, list_last_records, write_final_report
+from search.stages.closing import draw_winner, finish_tracking, list_last_records, write_final_report
 from search.stages.confirmation import choose_on_validation
 from search.stages.exporter import export_run
 from search.stages.protocol_comparison import compare_protocols
@@ -171,7 +171,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
     )
     summary.write(folder)
     _export(session)
-    overlays = draw_best(session, chosen, ranked)
+    overlays = draw_winner(session, chosen)
     summary = dataclasses.replace(Summary.read(folder) or summary, wall_seconds=_count_seconds(started))
     summary.write(folder)
     report = write_final_report(session)

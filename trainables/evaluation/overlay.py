@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
-from trainables.evaluation.candidates import Candidate, load_candidate, open_regions
+from trainables.evaluation.candidates import Candidate, load_candidate, open_regions, score_candidate
 from trainables.evaluation.evaluation_set import EvaluationSet, PairPlan, RegionPlan
 from trainables.evaluation.evaluator import predict_masks
 from trainables.files.whole_file import write_whole
@@ -26,6 +26,24 @@ PANEL_PX = 384
 BAR_PX = 28  # height of titles and of each row of the legend
 # Okabe and Ito's colors: color-blind readers can distinguish them, and they differ from pink and purple.
 COLORS = ((0, 158, 115), (240, 228, 66), (0, 114, 178), (230, 159, 0), (86, 180, 233), (213, 94, 0), (0, 0, 0))
+
+
+def draw_telling(
+    context: TrialContext, candidates: Mapping[str, Candidate], names: Sequence[str], folder: Path, number: int
+) -> list[Path]:
+    """Draws those of the regions on which two candidates differ most; see :func:`draw_overlays`.
+
+    In half of them the second candidate's Dice is higher than the first's by most, in the others it is lower by most,
+    or higher by least.
+    """
+    dice: dict[str, list[float]] = {}
+    for sign, each in zip((-1, 1), candidates.values(), strict=True):
+        for pair in score_candidate(context, each.checkpoint, names, each.scale).compared:
+            dice.setdefault(pair.file, []).append(sign * pair.dice)
+    ranked = sorted(dice, key=lambda name: -float(np.mean(dice[name])))
+    n_better = min(len(ranked), (number + 1) // 2)
+    shown = [*ranked[:n_better], *ranked[max(n_better, len(ranked) - number // 2) :]]
+    return draw_overlays(context, candidates, shown, folder)
 
 
 def draw_overlays(

@@ -19,7 +19,7 @@ from search.run_folder.chosen import discard_choice
 from search.run_folder.finalists import Finalist, SeedRun, write_finalists
 from search.run_folder.summary import Summary
 from search.stages import closing
-from search.stages.closing import draw_best, finish_tracking, list_last_records, write_final_report
+from search.stages.closing import draw_winner, finish_tracking, list_last_records, write_final_report
 from search.stages.session import Session
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
 from search.tracking.records import Artifact, End, TrialStart
@@ -175,7 +175,7 @@ def test_pictures_that_cannot_be_drawn_end_nothing(session: Session, monkeypatch
     monkeypatch.setattr(closing, "call_with_resources", fail)
     monkeypatch.setattr("search.reporting.page.write_report", fail)
     chosen: Any = SimpleNamespace(refit="", scale=1.0, locate=lambda folder: folder)
-    assert draw_best(session, chosen, []) is None
+    assert draw_winner(session, chosen) is None
     assert write_final_report(session) is None
     assert read_screen(session).count("'nonsense' is not valid") == 2
 

@@ -1,6 +1,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -8,9 +9,18 @@ import pytest
 
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
+from trainables.evaluation import overlay
 from trainables.evaluation.candidates import Candidate
 from trainables.evaluation.evaluation_set import EvaluationSet
-from trainables.evaluation.overlay import BAR_PX, COLORS, PANEL_PX, draw_answer, draw_overlays, draw_region
+from trainables.evaluation.overlay import (
+    BAR_PX,
+    COLORS,
+    PANEL_PX,
+    draw_answer,
+    draw_overlays,
+    draw_region,
+    draw_telling,
+)
 from trainables.protocol.spec import PROTOCOLS, Protocol
 
 INNER = slice(BAR_PX, BAR_PX + PANEL_PX)
@@ -138,6 +148,24 @@ def test_one_png_a_region_is_written(tissue_store: RegionStore, tmp_path: Path) 
     for file in files:
         picture = cv2.imread(str(file))
         assert picture is not None and picture.shape == (2 * BAR_PX + PANEL_PX, 3 * PANEL_PX, 3)
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(3, ["r2", "r0", "r3"]), (1, ["r2"]), (9, ["r2", "r0", "r1", "r4", "r3"])]
+)
+def test_regions_on_which_two_candidates_differ_most_are_drawn(
+    tissue_store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, shown: list[str]
+) -> None:
+    gains = {"r0.png": 0.1, "r1.png": 0.0, "r2.png": 0.3, "r3.png": -0.2, "r4.png": -0.1}
+
+    def score(context: object, checkpoint: Path | None, names: list[str], scale: float) -> SimpleNamespace:
+        return SimpleNamespace(compared=[SimpleNamespace(file=name, dice=0.5 + scale * gains[name]) for name in names])
+
+    monkeypatch.setattr(overlay, "score_candidate", score)
+    monkeypatch.setattr(overlay, "draw_overlays", lambda context, candidates, names, folder: list(map(Path, names)))
+    candidates = {"zero-shot": Candidate(None, 0.0), "winner": Candidate(None, 1.0)}
+    found = draw_telling(make_context(tissue_store), candidates, list(gains), tmp_path, number)
+    assert [file.stem for file in found] == shown
 
 
 def test_a_picture_that_cannot_be_written_is_an_error_and_leaves_the_old_one(
