@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="tiny", choices=list(MODELS), help="its weights are random (default: tiny)")
     parser.add_argument("--regions", type=int, default=2, help="training regions (default: 2)")
     parser.add_argument("--objects", type=int, default=5, help="objects a region at most (default: 5)")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs, of which the first is not measured (default: 3)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs; the first is not measured (default: 3)")
     use = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
 python -m benchmarks.tiles_gain --seeds 5
 
-Each seed draws its own tissue: regions of 4 x 4 patches of the demo's generator, of which one shows a vessel. nano
+Each seed draws its own tissue: regions of 4 x 4 patches of the demo's generator, and one patch shows a vessel. nano
 learns class prompts (``classprompts.yaml``'s starting point) in three ways with the same number of training pictures
 and steps: on regions shrunk whole to its square, on tiles with windows drawn anywhere, and on tiles with half of the
 windows drawn around a class. Nothing is prompted, so that no way sees more of the truth than another when it is scored.

@@ -126,7 +126,7 @@ class SearchOptions:
         "YAML, class name to texts; shipped for BCSS's five classes", on_resume="moved", is_path=True, metavar="FILE"
     )
     preset: Preset | None = _option(
-        f"the four below in one word, any of which may stand beside it; {describe_presets()}",
+        f"the four below in one word; any of them may stand beside it and wins; {describe_presets()}",
         choices=typing.get_args(Preset),
     )
     num_trials: int | None = _option("trials; the space's own by default", on_resume="free", **_COUNT)

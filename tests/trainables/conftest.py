@@ -58,7 +58,7 @@ def tissue_store(tissue_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def tiled_store(tissue_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
-    """The same regions, of which windows can be read."""
+    """The same regions in a store whose windows can be read."""
     return RegionStore.build(read_regions(tissue_root), 256, tmp_path_factory.mktemp("stores"), for_tiles=True)
 
 

@@ -1,4 +1,4 @@
-"""Cuts regions into tiles of one scale: a fixed grid, of which each tile answers for its own part of the region."""
+"""Cuts regions into tiles of one scale: a fixed grid, in which each tile answers for its own part of the region."""
 
 from __future__ import annotations
 
