@@ -22,7 +22,7 @@ ROOMS = """
     search.space
     search.command_line
     search.errors
-    trainables.sam2_trainable trainables.protocol_trainable trainables.dry_step
+    trainables.sam2_trainable trainables.protocol_trainable trainables.trial_cost
     trainables.export trainables.clip trainables.demo
     trainables.training
     trainables.evaluation

@@ -7,9 +7,9 @@ from search.cluster.workers import call_with_resources
 from search.space.config import SearchConfig
 from search.space.parameters import Choice, Parameter, list_applying, list_conditions, sort_parents_first
 from trainables.context import TrialContext
-from trainables.dry_step import DryStep, take_dry_step
 from trainables.model.device import CONTEXT_SHARE
 from trainables.recipe import Scalar
+from trainables.trial_cost import Memory, measure_trial
 
 # A trial is given so many times what the step took: other batches have more objects, and memory breaks into pieces.
 MARGIN = 1.25
@@ -29,20 +29,20 @@ _LARGEST_FIRST: dict[str, tuple[Scalar, ...]] = {
 def measure_share(config: SearchConfig, context: TrialContext, whole_gpu: TrialResources) -> tuple[float, str]:
     """Returns the part of a GPU for each trial, and a line that says why.
 
-    The step is taken in a worker that has a GPU to itself.
+    The steps are taken in a worker that has a GPU to itself.
 
     Raises:
         SearchError: If the worker died.
-        RegionTooLargeError: If the GPU does not hold a single region.
+        TrainablesError: If the GPU does not hold a single region, or the loss is not finite.
     """
     values = pick_largest(config)
-    step = call_with_resources(whole_gpu, "a training step of the largest recipe", take_dry_step, context, values)
+    step = call_with_resources(whole_gpu, "steps of the largest recipe", measure_trial, context, values).memory
     share = choose_share(step)
     named = ", ".join(f"{name} {value}" for name, value in values.items() if name in _LARGEST_FIRST or _is_size(name))
     return share, describe_share(step, share, named)
 
 
-def choose_share(step: DryStep) -> float:
+def choose_share(step: Memory) -> float:
     """Returns the part of a GPU, in hundredths, that holds the step with a margin; a whole one where it barely fits."""
     if not step.is_whole:
         return 1.0
@@ -50,7 +50,7 @@ def choose_share(step: DryStep) -> float:
     return math.floor(100 / max(1, min(fitting, MAX_PER_GPU))) / 100
 
 
-def describe_share(step: DryStep, share: float, named: str) -> str:
+def describe_share(step: Memory, share: float, named: str) -> str:
     """Returns the line for the screen."""
     took = f"a training step of the largest recipe{f' ({named})' if named else ''} took {step.peak_mb / 1e3:.1f} GB"
     of_all = f"of a GPU's {step.total_mb / 1e3:.1f} GB"

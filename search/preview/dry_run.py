@@ -12,8 +12,8 @@ from search.cluster.resources import TrialResources, share_resources
 from search.command_line.numbers import AUTO, format_seconds
 from search.plan.search_plan import SearchPlan
 from search.preview.first_trials import draw_trials, tabulate_trials
-from search.preview.trial_cost import N_STEPS, TrialCost, measure_trial
 from search.space.kinds import SchedulerConfig
+from trainables.trial_cost import N_STEPS, TrialCost, measure_trial
 
 N_TRIALS = 10
 _CHECKPOINTS = 2  # of a trial: its best epoch and its last
@@ -61,7 +61,8 @@ def show_search(plan: SearchPlan, say: Callable[[str], None]) -> dict[str, Any]:
         return figures
     resources = _share(plan)
     say(f"\nmeasuring {N_STEPS} training steps of the first trial ...")
-    cost = measure_trial(plan.make_context(0), trials[0].values, resources.cpus)
+    torch.set_num_threads(resources.cpus)  # as many as a trial has
+    cost = measure_trial(plan.make_context(0), trials[0].values)
     whole = estimate_search(plan, cost, resources)
     for line in _describe(plan, cost, whole, resources):
         say(line)
@@ -124,7 +125,7 @@ def _describe(plan: SearchPlan, cost: TrialCost, whole: SearchCost, resources: T
     hours = f"{format_seconds(whole.hours * 3600)} to " if whole.epochs < whole.max_epochs else ""
     room = "" if whole.disk_mb < whole.free_mb else "; THERE IS NOT ENOUGH ROOM"
     return [
-        f"one step     {cost.seconds_per_step:.2f} s on {cost.device}, {cost.memory_mb:,.0f} MB {where}",
+        f"one step     {cost.seconds_per_step:.2f} s on {cost.device}, {cost.memory.peak_mb:,.0f} MB {where}",
         f"one epoch    {cost.steps_per_epoch} steps and {cost.scored_per_epoch} regions validated: "
         f"{format_seconds(cost.seconds_per_epoch)}",
         f"one trial    {config.max_epochs} epochs{folds}: {format_seconds(trial)}",

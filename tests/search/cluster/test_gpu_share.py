@@ -11,9 +11,9 @@ from search.cluster.resources import TrialResources, share_resources
 from search.space.config import SearchConfig, find_space, list_spaces, load_config
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
-from trainables.dry_step import DryStep, take_dry_step
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe, list_rules
+from trainables.trial_cost import Memory, measure_trial
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from trainables.recipe import Recipe, list_rules
     ],
 )
 def test_a_gpu_holds_as_many_steps_as_fit_with_a_margin(peak_mb: float, is_whole: bool, n_trials: int) -> None:
-    share = choose_share(DryStep(peak_mb, 80_000.0, is_whole))
+    share = choose_share(Memory(peak_mb, 80_000.0, is_whole))
     assert share_resources([{"CPU": 64.0, "GPU": 1.0}], share, None).concurrent == n_trials
 
 
@@ -73,5 +73,5 @@ def test_the_screen_says_what_was_measured(
     assert asked == [whole]
     assert line.startswith("GPUs     a training step of the largest recipe (adapter.rank 4, optim.batch_size 2) took ")
     assert 0 < share <= 1 and (f"--gpus-per-trial {share:g}" in line) == (share < 1)
-    step = take_dry_step(context, {"adapter.rank": 2})
+    step = measure_trial(context, {"adapter.rank": 2}).memory
     assert 100 < step.peak_mb < step.total_mb and step.is_whole
