@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _make_parser(verb: str) -> argparse.ArgumentParser:
+def make_verb_parser(verb: str) -> argparse.ArgumentParser:
+    """Returns the parser of a verb's arguments."""
     if verb == "resume":
         from search.command_line.options import make_resume_parser
 
@@ -79,7 +80,7 @@ def _make_parser(verb: str) -> argparse.ArgumentParser:
 
 def _complete(words: list[str]) -> int:
     shell = make_completion_parser().parse_args(words).shell
-    print(compose_completion({verb: _make_parser(verb) for verb in VERBS}, shell))
+    print(compose_completion({verb: make_verb_parser(verb) for verb in VERBS}, shell))
     return DONE
 
 
