@@ -69,7 +69,7 @@ def test_the_job_of_kuberay_runs_this_project_as_a_user() -> None:
     assert (shell, flag) == ("bash", "-c")
     stand_in = 'cd() { :; }; exec() { echo "${@:4}"; }; '
     found = subprocess.run(["bash", "-c", stand_in + script], check=True, capture_output=True, text=True).stdout
-    assert make_parser().parse_args(shlex.split(found)).storage == "/work/runs"
+    assert make_parser().parse_args(shlex.split(found)).storage == "/mnt/work/runs"
 
 
 def test_ray_knows_the_file_of_ray_up() -> None:
