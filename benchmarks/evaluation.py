@@ -10,9 +10,9 @@ thread, the loop's over ours: the median over the repeats, with the least and th
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from benchmarks.loading import describe
+from benchmarks.loading import describe, time_cpu
 from search.command_line.telemetry import silence_telemetry
 from trainables.data.images import read_image
 from trainables.data.regions import read_regions
@@ -59,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             regions = EvaluationSet(store, listed.declared_split["val"][: given.regions], protocol)
             ratios, same, n_masks = [], 0, 0
             for _ in range(given.repeats):
-                loop_s, theirs = _count_cpu(_loop(model, regions, images))
-                own_s, ours = _count_cpu(predict_masks(model, regions, device))
-                ratios.append(loop_s / own_s)
-                for (_, one), (_, other) in zip(theirs, ours, strict=True):
+                loop: tuple[float, Answers] = time_cpu(functools.partial(list, _loop(model, regions, images)))
+                own: tuple[float, Answers] = time_cpu(functools.partial(list, predict_masks(model, regions, device)))
+                ratios.append(loop[0] / own[0])
+                for (_, one), (_, other) in zip(loop[1], own[1], strict=True):
                     same += sum(bool((a != b).mean() < 1e-3) for a, b in zip(one, other, strict=True))
                     n_masks += len(one)
             print(
@@ -70,13 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flush=True,
             )
     return 0
-
-
-def _count_cpu(masks: Iterator[tuple[RegionPlan, list[BoolMask]]]) -> tuple[float, Answers]:
-    """Returns the CPU seconds of this process that masks took, and the masks."""
-    start = time.process_time()
-    answers = list(masks)
-    return time.process_time() - start, answers
 
 
 def _loop(

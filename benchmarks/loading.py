@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -36,8 +37,11 @@ from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import AugmentRecipe, Recipe
+from trainables.training.batches import Batch
 from trainables.training.engine import train_epoch
 from trainables.training.fine_tune import FineTune
+
+T = TypeVar("T")
 
 KINDS = ("stain", "elastic", "all")
 STRENGTH = 0.5  # as far as lora.yaml goes
@@ -85,8 +89,8 @@ def compare_augmentation(kind: str, repeats: int) -> list[tuple[float, float]]:
     for _ in range(repeats):
         theirs_s = ours_s = 0.0
         for seed in range(N_SEEDS):
-            theirs_s += count_cpu(functools.partial(augment_stock, seed))
-            ours_s += count_cpu(functools.partial(ours, image, mask, seed))
+            theirs_s += time_cpu(functools.partial(augment_stock, seed))[0]
+            ours_s += time_cpu(functools.partial(ours, image, mask, seed))[0]
         pairs.append((theirs_s / N_SEEDS, ours_s / N_SEEDS))
     return pairs
 
@@ -112,11 +116,11 @@ def build_stock(recipe: AugmentRecipe):  # type: ignore[no-untyped-def]
     return A.Compose([A.D4(p=1.0), *(step for kind, step in changes.items() if recipe.kind in (kind, "all"))], seed=0)
 
 
-def count_cpu(work: Callable[[], object]) -> float:
-    """Returns the CPU seconds of this process that something took."""
+def time_cpu(work: Callable[[], T]) -> tuple[float, T]:
+    """Returns the CPU seconds of this process that something took, and what it returned."""
     start = time.process_time()
-    work()
-    return time.process_time() - start
+    found = work()
+    return time.process_time() - start, found
 
 
 def compare_epochs(folder: Path, repeats: int) -> dict[str, list[float]]:
@@ -135,12 +139,10 @@ def compare_epochs(folder: Path, repeats: int) -> dict[str, list[float]]:
     fit.train_epoch(0)  # so that nothing is done for the first time
     figures: dict[str, list[float]] = {}
     for epoch in range(1, repeats + 1):
-        start = time.process_time()
-        batches = list(here.load(epoch, context.train))
-        loading_s = time.process_time() - start
-        start, cpu_start = time.perf_counter(), time.process_time()
-        train_epoch(fit.state, batches)
-        bare_s, bare_cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
+        loaded: tuple[float, list[Batch]] = time_cpu(functools.partial(list, here.load(epoch, context.train)))
+        start = time.perf_counter()
+        bare_cpu_s, _ = time_cpu(functools.partial(train_epoch, fit.state, loaded[1]))
+        bare_s = time.perf_counter() - start
         fit.loader.begin(epoch, context.train)
         fit.validate(val_set)
         start = time.perf_counter()
@@ -148,7 +150,7 @@ def compare_epochs(folder: Path, repeats: int) -> dict[str, list[float]]:
         values = {
             "epoch with one loader / bare loop": (time.perf_counter() - start) / bare_s,
             "data_wait_fraction with one loader": report.data_wait_fraction,
-            "loading in the same process / bare loop, CPU": loading_s / bare_cpu_s,
+            "loading in the same process / bare loop, CPU": loaded[0] / bare_cpu_s,
         }
         for name, value in values.items():
             figures.setdefault(name, []).append(value)

@@ -11,16 +11,17 @@ losses.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from benchmarks.loading import time_cpu
 from trainables.context import TrialContext
 from trainables.data.regions import read_regions
 from trainables.data.splits import Fold
@@ -98,29 +99,23 @@ def compare(store: RegionStore, model: str, name: str, values: dict[str, Scalar]
         ("training", lambda fit, epoch: fit.train_epoch(epoch).losses["total"]),
         ("validation", lambda fit, epoch: fit.validate(regions)[1]),
     ):
-        report(
-            f"{name}: {part}", [[time_cpu(work, fit, epoch) for fit in (plain, reading)] for epoch in range(n_epochs)]
-        )
+        epochs = [
+            [time_cpu(functools.partial(work, fit, epoch)) for fit in (plain, reading)] for epoch in range(n_epochs)
+        ]
+        report(f"{name}: {part}", epochs)
     print(f"  {reading.take_reused():.0%} of the encoder's blocks were read, first epochs included", flush=True)
 
 
 def report(what: str, epochs: list[list[tuple[float, float]]]) -> None:
     """Prints seconds and ratios of the epochs after the first, and how far all losses lie apart."""
-    ratios = [plain[1] / reading[1] for plain, reading in epochs[1:]]
-    apart = max(abs(plain[0] - reading[0]) / abs(plain[0]) for plain, reading in epochs)
-    seconds = [np.median([one[side][1] for one in epochs[1:]]) for side in (0, 1)]
+    ratios = [plain[0] / reading[0] for plain, reading in epochs[1:]]
+    apart = max(abs(plain[1] - reading[1]) / abs(plain[1]) for plain, reading in epochs)
+    seconds = [np.median([one[side][0] for one in epochs[1:]]) for side in (0, 1)]
     print(
         f"{what}: {np.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) times as fast, "
         f"{seconds[0]:.1f} s / {seconds[1]:.2f} s; losses differ by {apart:.0e} at most",
         flush=True,
     )
-
-
-def time_cpu(work: Callable[[FineTune, int], float], fit: FineTune, epoch: int) -> tuple[float, float]:
-    """Returns the loss, and the CPU seconds of this process that it took."""
-    start = time.process_time()
-    loss = work(fit, epoch)
-    return loss, time.process_time() - start
 
 
 if __name__ == "__main__":
