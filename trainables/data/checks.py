@@ -1,8 +1,12 @@
 """Decodes regions and checks their pixels, class ids and colors."""
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,11 +25,13 @@ from trainables.data.images import (
     read_orientation,
     read_palette,
     read_scale,
+    read_size,
 )
 from trainables.data.palettes import add_palette_hint, find_palette_clashes
-from trainables.data.regions import Region, RegionSet
+from trainables.data.regions import Region, RegionSet, name_part
 from trainables.data.splits import Split
 from trainables.errors import Finding, collect_findings, count_things, list_some
+from trainables.files.processes import map_in_processes
 from trainables.files.progress import follow
 from trainables.tiles.um_per_px import Scale
 
@@ -45,6 +51,8 @@ _DENSITY = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)  # optical de
 _STAINED_OD, _COLORED_OD, _GREEN_SLACK_OD = 0.1, 0.08, 0.05
 _FLAT_OD, _MIN_FLAT_PIXELS = 0.02, 1000  # JPEG noise on one color; a few pixels may well share one
 _BLOCK_PX = 2**22
+_FEW_PIXELS = 2 * 10**8  # one process decodes them in 10 s
+_PIXELS_AT_ONCE = 25 * 10**7  # some 12 bytes each while they are examined: 3 GB
 _MIN_STAINED, _MIN_COLORED, _MIN_PINK = 0.05, 0.02, 0.75
 
 
@@ -59,6 +67,7 @@ class DecodedRegion:
         pixels: Number of pixels of each id, [256].
         palette: The mask's palette, restricted to ids that it holds.
         scale: The region's own, else that of the image's resolution tags.
+        stored: What the place that was given for it returned.
     """
 
     region: Region
@@ -70,18 +79,21 @@ class DecodedRegion:
     findings: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     scale: Scale = Scale()
+    stored: Any = None
 
 
 @dataclass(frozen=True)
 class RegionReport:
     """The result of a pass over all regions: what makes them unusable, and what is worth a look, sorted by file.
 
-    ``class_presence`` has the ids of the classes in the mask of each region without findings, by its name.
+    ``class_presence`` has the ids of the classes in the mask of each region without findings, by its name; ``stored``
+    what their places returned.
     """
 
     findings: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     class_presence: Mapping[str, frozenset[int]]
+    stored: tuple[Any, ...] = ()
 
 
 def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) -> DecodedRegion:
@@ -122,27 +134,46 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
 
 
 def examine_regions(
-    regions: RegionSet, has_classes: bool = True, visit: Callable[[DecodedRegion], None] | None = None
+    regions: RegionSet, has_classes: bool = True, places: Iterable[Callable[[DecodedRegion], Any]] = (), cores: int = 1
 ) -> RegionReport:
-    """Decodes every region, one at a time in memory, and collects the findings of ``decode_region``.
+    """Decodes every region and collects the findings of ``decode_region``; on several cores where that pays.
 
-    ``visit`` is given each region, in order, up to the first with a finding.
+    ``places`` has one for each region, or none at all: where the region has no findings, it is called with it, in the
+    process that decoded it, and what it returns is kept.
     """
     findings: list[Finding] = []
     warnings: list[Finding] = []
     presence: dict[str, frozenset[int]] = {}
     palettes: list[tuple[str, Palette]] = []
-    for region in follow(regions.regions, len(regions.regions), "regions decoded"):
-        decoded = decode_region(region, regions, has_classes)
+    stored = []
+    legend = dataclasses.replace(regions, regions=(), declared_split=None, um_per_px={}, locate_split=name_part)
+    tasks = zip_longest(regions.regions, places)
+    calls = [(region, legend, has_classes, place) for region, place in tasks]
+    examined = map_in_processes(_examine, calls, _count_processes(regions, cores))
+    for region, decoded in zip(regions.regions, follow(examined, len(regions.regions), "regions decoded"), strict=True):
         findings += decoded.findings
         warnings += decoded.warnings
         palettes.append((str(region.mask), decoded.palette))
         if not decoded.findings:
             presence[region.name] = frozenset(one for one in regions.classes if decoded.pixels[one])
-        if visit is not None and not findings:
-            visit(decoded)
+            stored.append(decoded.stored)
     warnings += find_palette_clashes(palettes, regions.classes)
-    return RegionReport(_sort_by_file(findings), _sort_by_file(warnings), presence)
+    return RegionReport(_sort_by_file(findings), _sort_by_file(warnings), presence, tuple(stored))
+
+
+def _examine(
+    region: Region, legend: RegionSet, has_classes: bool, place: Callable[[DecodedRegion], Any] | None
+) -> DecodedRegion:
+    """Decodes a region, calls its place, and leaves the pixels behind."""
+    decoded = decode_region(region, legend, has_classes)
+    stored = place(decoded) if place and not decoded.findings else None
+    return dataclasses.replace(decoded, image=None, mask=None, stored=stored)
+
+
+def _count_processes(regions: RegionSet, cores: int) -> int:
+    """Returns in how many processes to decode: one for a few regions, and not more than memory should hold at once."""
+    pixels = [math.prod(read_size(region.mask) or (0, 0)) for region in regions.regions]
+    return min(cores, max(1, _PIXELS_AT_ONCE // max(pixels))) if sum(pixels) > _FEW_PIXELS else 1
 
 
 def find_weak_parts(

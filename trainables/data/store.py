@@ -105,10 +105,11 @@ class RegionStore:
         cache_dir: Path,
         warn: Callable[[Finding], None] | None = None,
         for_tiles: bool = False,
+        cores: int = 1,
     ) -> RegionStore:
         """Decodes all regions into a folder below ``cache_dir``, or opens the one that holds them already.
 
-        With ``for_tiles`` windows of regions can be read.
+        With ``for_tiles`` windows of regions can be read. Large sets are decoded on ``cores`` cores at once.
 
         Processes may build at once: a store appears whole under its final name, or not at all. Warnings of a build that
         fails are passed to ``warn``; a returned store holds its own.
@@ -125,7 +126,7 @@ class RegionStore:
         building = cache_dir / f"{_BUILDING}{uuid.uuid4().hex}"  # not mkdtemp: colleagues may share the cache
         building.mkdir()
         try:
-            fingerprint = write_store(regions, plan_layout(regions, image_size, for_tiles), building, warn)
+            fingerprint = write_store(regions, plan_layout(regions, image_size, for_tiles), building, warn, cores)
             return _publish(building, cache_dir / _name_folder(regions, image_size, fingerprint, for_tiles))
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -147,8 +148,8 @@ class RegionStore:
             ValueError: If a window is asked for, and the region's own pixels are not kept.
         """
         i = range(len(self.names))[i]
-        start, size = self._starts[i], self._sizes[i]
-        if self._layout.keeps_pixels(size):
+        (array, start), size = self._starts[i], self._sizes[i]
+        if array == PIXELS:
             pixels = self._pixels[start : start + math.prod(size)].reshape(*size, 3)
             return resize_image(pixels if window is None else cut_window(pixels, window), self.image_size)
         if window is not None:
@@ -197,23 +198,12 @@ class RegionStore:
         )
         self.class_pixels.flags.writeable = False
         self._sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in index["sizes"]]
-        self._offsets = np.cumsum([0] + [h * w for h, w in self._sizes], dtype=np.int64)
         self.scales = tuple(Scale(float(um), str(source)) for um, source in index["scales"])
         self.for_tiles = bool(index["for_tiles"])
         self._layout = Layout(self._sizes, self.image_size, self.for_tiles)
-        self._starts = _find_starts(self._layout)
+        self._starts, self._offsets = self._layout.find_starts(), self._layout.find_mask_starts()
         self._place_ends = np.cumsum([0, *(n for counts in index["n_places"] for n in counts)], dtype=np.int64)
         self._position = {name: i for i, name in enumerate(self.names)}
-
-
-def _find_starts(layout: Layout) -> list[int]:
-    """Returns for each region its first row among the kept pixels, or its row among the squares."""
-    starts, n_pixels, n_squares = [], 0, 0
-    for size in layout.sizes:
-        is_kept = layout.keeps_pixels(size)
-        starts.append(n_pixels if is_kept else n_squares)
-        n_pixels, n_squares = n_pixels + math.prod(size) * is_kept, n_squares + (not is_kept)
-    return starts
 
 
 def _name_folder(regions: RegionSet, image_size: int, fingerprint: str, for_tiles: bool) -> str:

@@ -1,15 +1,16 @@
 """Writes a region store: decodes, resizes and fingerprints regions, on a disk with room for them."""
 
+import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
@@ -64,6 +65,19 @@ class Layout:
             MASKS: ("|u1", (sum(map(math.prod, self.sizes)),)),
         }
 
+    def find_starts(self) -> list[tuple[str, int]]:
+        """Returns for each region its image's array, and its first row there."""
+        starts, rows = [], {PIXELS: 0, SQUARES: 0}
+        for size in self.sizes:
+            name, n_rows = (PIXELS, math.prod(size)) if self.keeps_pixels(size) else (SQUARES, 1)
+            starts.append((name, rows[name]))
+            rows[name] += n_rows
+        return starts
+
+    def find_mask_starts(self) -> list[int]:
+        """Returns each region's first row among the masks, and where the last one ends."""
+        return [0, *itertools.accumulate(map(math.prod, self.sizes))]
+
     def count_bytes(self) -> int:
         """Returns how many bytes a store takes besides its index."""
         return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in self.describe_arrays().values())
@@ -75,8 +89,10 @@ def plan_layout(regions: RegionSet, image_size: int, for_tiles: bool = False) ->
     return Layout([size if math.prod(size) <= MAX_PIXELS else (0, 0) for size in sizes], image_size, for_tiles)
 
 
-def write_store(regions: RegionSet, layout: Layout, folder: Path, warn: Callable[[Finding], None] | None = None) -> str:
-    """Decodes all regions into a folder, which is empty, and returns their fingerprint.
+def write_store(
+    regions: RegionSet, layout: Layout, folder: Path, warn: Callable[[Finding], None] | None = None, cores: int = 1
+) -> str:
+    """Decodes all regions on some cores into a folder, which is empty, and returns their fingerprint.
 
     Warnings are passed to ``warn`` if there are findings; otherwise the store holds them.
 
@@ -85,10 +101,10 @@ def write_store(regions: RegionSet, layout: Layout, folder: Path, warn: Callable
     """
     findings: list[Finding] = []
     try:
-        writer = _StoreWriter(regions, layout, folder)
-        report = examine_regions(regions, visit=writer.add)
+        _create_arrays(layout, folder)
+        report = examine_regions(regions, places=_list_region_places(regions, layout, folder), cores=cores)
         if not report.findings:
-            return writer.finish(report)
+            return _write_index(regions, layout, folder, report)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -100,72 +116,86 @@ def write_store(regions: RegionSet, layout: Layout, folder: Path, warn: Callable
     raise DataError([*findings, *report.findings])
 
 
-class _StoreWriter:
-    """Fills a store's arrays region by region and collects what its index holds."""
+@dataclass(frozen=True)
+class StoredRegion:
+    """What a store's index says of a region; see :class:`~trainables.data.store.RegionStore`."""
 
-    def __init__(self, regions: RegionSet, layout: Layout, folder: Path) -> None:
-        """Creates the arrays at full size. Raises OSError if the disk has no room for them."""
-        if layout.count_bytes() > shutil.disk_usage(folder).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._arrays = {name: _create_array(folder / name, *shape) for name, shape in layout.describe_arrays().items()}
-        self._regions, self._layout, self._folder = regions, layout, folder
-        self._filled = dict.fromkeys(self._arrays, 0)  # rows
-        self._sha256: list[tuple[str, str]] = []
-        self._pixel_digests: list[str] = []
-        self._class_pixels: list[list[int]] = []
-        self._scales: list[Scale] = []
-        self._places: list[Places] = []
-        self._n_places: list[list[int]] = []
+    sha256: tuple[str, str]
+    pixel_digest: str
+    class_pixels: list[int]
+    scale: Scale
+    places: list[Places]
 
-    def add(self, decoded: DecodedRegion) -> None:
-        """Writes the next region, which has no findings."""
-        assert decoded.image is not None and decoded.mask is not None
-        size = decoded.mask.shape
-        if size != tuple(self._layout.sizes[len(self._sha256)]):
-            raise _changed(decoded.region.mask)
-        if self._layout.keeps_pixels((size[0], size[1])):
-            self._append(PIXELS, decoded.image.reshape(-1, 3))
-        else:
-            self._append(SQUARES, resize_image(decoded.image, self._layout.image_size)[None])
-        self._append(MASKS, decoded.mask.ravel())
-        self._sha256.append(decoded.sha256)
-        self._pixel_digests.append(digest_pixels(decoded.image))
-        self._class_pixels.append([int(decoded.pixels[one]) for one in self._regions.classes])
-        self._scales.append(decoded.scale)
-        if self._layout.for_tiles:
-            places = [list_places(decoded.mask, one, int(decoded.pixels[one])) for one in self._regions.classes]
-            self._n_places.append([len(each) for each in places])
-            self._places += places
 
-    def _append(self, name: str, rows: Rows) -> None:
-        start, self._filled[name] = self._filled[name], self._filled[name] + len(rows)
-        self._arrays[name][start : self._filled[name]] = rows
+@dataclass(frozen=True)
+class _RegionPlace:
+    """Where a region's pixels lie in a store: called with them in the process that has decoded them.
 
-    def finish(self, report: RegionReport) -> str:
-        """Writes the index and returns the fingerprint."""
-        for array in self._arrays.values():
-            array.flush()
-        if self._layout.for_tiles:
-            np.save(self._folder / PLACES, np.concatenate(self._places))
-        regions, fingerprint = self._regions, compute_fingerprint(self._regions, self._sha256)
-        index = {
-            "version": VERSION,
-            "fingerprint": fingerprint,
-            "image_size": self._layout.image_size,
-            "for_tiles": self._layout.for_tiles,
-            "names": [region.name for region in regions.regions],
-            "patients": [region.patient for region in regions.regions],
-            "classes": list(regions.classes.items()),
-            "ignore_ids": regions.ignore_ids,
-            "sizes": self._layout.sizes,
-            "scales": self._scales,
-            "pixel_digests": self._pixel_digests,  # not in the fingerprint, which covers the files' bytes
-            "class_pixels": self._class_pixels,
-            "n_places": self._n_places,
-            "warnings": [(one.where, one.what, one.fix) for one in report.warnings],
-        }
-        (self._folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
-        return fingerprint
+    Attributes:
+        size: Height and width in pixels, as the layout has them.
+        image: The image's array, and its first row there.
+        mask_row: The first row of the mask.
+    """
+
+    folder: Path
+    layout: Layout
+    class_ids: tuple[int, ...]
+    size: Size
+    image: tuple[str, int]
+    mask_row: int
+
+    def __call__(self, decoded: DecodedRegion) -> StoredRegion:
+        """Writes a region that has no findings."""
+        image, mask = decoded.image, decoded.mask
+        assert image is not None and mask is not None
+        if mask.shape != self.size:
+            raise DataError.at(
+                decoded.region.mask, "changed while it was read", "start again when nothing writes there any more"
+            )
+        name, row = self.image
+        self._write(
+            name, row, image.reshape(-1, 3) if name == PIXELS else resize_image(image, self.layout.image_size)[None]
+        )
+        self._write(MASKS, self.mask_row, mask.ravel())
+        counts = [int(decoded.pixels[one]) for one in self.class_ids]
+        listed = zip(self.class_ids, counts, strict=True) if self.layout.for_tiles else ()
+        places = [list_places(mask, one, count) for one, count in listed]
+        return StoredRegion(decoded.sha256, digest_pixels(image), counts, decoded.scale, places)
+
+    def _write(self, name: str, row: int, rows: Rows) -> None:
+        np.load(self.folder / name, mmap_mode="r+")[row : row + len(rows)] = rows
+
+
+def _list_region_places(regions: RegionSet, layout: Layout, folder: Path) -> Iterator[_RegionPlace]:
+    bare, ids = dataclasses.replace(layout, sizes=()), tuple(regions.classes)  # sent to a process with each region
+    for size, image, mask_row in zip(layout.sizes, layout.find_starts(), layout.find_mask_starts(), strict=False):
+        yield _RegionPlace(folder, bare, ids, size, image, mask_row)
+
+
+def _write_index(regions: RegionSet, layout: Layout, folder: Path, report: RegionReport) -> str:
+    """Writes the index and returns the fingerprint."""
+    stored = report.stored
+    if layout.for_tiles:
+        np.save(folder / PLACES, np.concatenate([places for each in stored for places in each.places]))
+    fingerprint = compute_fingerprint(regions, [each.sha256 for each in stored])
+    index = {
+        "version": VERSION,
+        "fingerprint": fingerprint,
+        "image_size": layout.image_size,
+        "for_tiles": layout.for_tiles,
+        "names": [region.name for region in regions.regions],
+        "patients": [region.patient for region in regions.regions],
+        "classes": list(regions.classes.items()),
+        "ignore_ids": regions.ignore_ids,
+        "sizes": layout.sizes,
+        "scales": [each.scale for each in stored],
+        "pixel_digests": [each.pixel_digest for each in stored],  # not in the fingerprint, which covers files' bytes
+        "class_pixels": [each.class_pixels for each in stored],
+        "n_places": [list(map(len, each.places)) for each in stored],
+        "warnings": [(one.where, one.what, one.fix) for one in report.warnings],
+    }
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    return fingerprint
 
 
 def list_places(mask: IdMask, class_id: int, n_pixels: int) -> Places:
@@ -205,17 +235,18 @@ def compute_fingerprint(regions: RegionSet, digests: list[tuple[str, str]]) -> s
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
-def _changed(path: Path) -> DataError:
-    return DataError.at(path, "changed while it was read", "start again when nothing writes there any more")
+def _create_arrays(layout: Layout, folder: Path) -> None:
+    """Creates the arrays with all their blocks allocated: a map that meets a full disk kills the process.
 
-
-def _create_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
-    """Creates a writable .npy file with all its blocks allocated: a map that meets a full disk kills the process."""
-    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
-    return array
+    Raises OSError if the disk has no room for them.
+    """
+    if layout.count_bytes() > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for name, (dtype, shape) in layout.describe_arrays().items():
+        array = open_memmap(folder / name, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with (folder / name).open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
 
 
 def _describe_full_disk(layout: Layout, cache_dir: Path, error: OSError) -> Finding:

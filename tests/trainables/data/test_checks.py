@@ -35,7 +35,7 @@ def test_all_findings_are_reported_sorted_by_file(write_regions: Write, tmp_path
     Image.new("RGB", (6, 4), "red").save(tmp_path / "masks" / "e.png")
     (tmp_path / "images" / "f.png").unlink()
     visited: list[str] = []
-    report = examine_regions(regions, visit=lambda decoded: visited.append(decoded.region.name))
+    report = examine_regions(regions, places=[lambda decoded: visited.append(decoded.region.name)] * 7)
     expected = [
         ("images/a.png", "0 bytes"),
         ("images/f.png", "cannot be read"),
@@ -47,7 +47,7 @@ def test_all_findings_are_reported_sorted_by_file(write_regions: Write, tmp_path
     ]
     for finding, (where, what) in zip(report.findings, expected, strict=True):
         assert finding.where.endswith(where) and what in finding.what and finding.fix
-    assert set(report.class_presence) == {"g.png"} and visited == []
+    assert set(report.class_presence) == {"g.png"} and visited == ["g.png"]
 
 
 NUCLEUS = "classes: {1: nucleus}\n"
@@ -77,10 +77,10 @@ NUCLEUS = "classes: {1: nucleus}\n"
     ],
 )
 def test_ids(write_regions: Write, tmp_path: Path, settings: str, ids: tuple[int, ...], n_findings: int) -> None:
-    visited = []
-    report = examine_regions(write_regions(tmp_path, {"a.png": fill(*ids)}, text=settings), visit=visited.append)
+    regions = write_regions(tmp_path, {"a.png": fill(*ids)}, text=settings)
+    report = examine_regions(regions, places=[lambda decoded: decoded.sha256])
     assert (len(report.findings), report.warnings) == (n_findings, ())
-    assert len(visited) == 1 - n_findings
+    assert len(report.stored) == 1 - n_findings
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data import store_writer
+from trainables.data import checks, store_writer
 from trainables.data.regions import RegionSet
 from trainables.data.store import RegionStore
 from trainables.data.store_writer import plan_layout
@@ -73,3 +73,15 @@ def test_a_mask_whose_header_claims_too_much_takes_no_room(
     before = plan_layout(regions, 8).count_bytes()
     monkeypatch.setattr(store_writer, "read_size", lambda path: (100_000, 100_000) if path.stem == "1" else (5, 7))
     assert plan_layout(regions, 8).count_bytes() < before
+
+
+def test_processes_write_the_same_store(regions: RegionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = RegionStore.build(regions, 8, tmp_path / "cache", for_tiles=True)
+    monkeypatch.setattr(checks, "_FEW_PIXELS", 0)
+    built = RegionStore.build(regions, 8, tmp_path / "other", for_tiles=True, cores=2)
+    for path in expected.folder.iterdir():
+        assert (built.folder / path.name).read_bytes() == path.read_bytes()
+    regions.regions[1].mask.write_bytes(b"")
+    with pytest.raises(DataError, match="0 bytes"):
+        RegionStore.build(regions, 8, tmp_path / "third", cores=2)
+    assert not list((tmp_path / "third").iterdir())
