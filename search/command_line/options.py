@@ -162,6 +162,12 @@ class SearchOptions:
     )
     name: str | None = _option("of this search and its folder; default: space and time")
     experiment: str | None = _option("of MLflow; the space's name by default")
+    on_end: str | None = _option(
+        "run this shell command when the search has finished, failed or been interrupted; SAM2_SEARCH_STATE, _RUN, "
+        "_VERDICT, _SUMMARY and _ERROR in its environment say how it ended; a resume does not remember it",
+        on_resume="new",
+        metavar="CMD",
+    )
     dry_run: bool = _option(
         "print the resolved space, ten of its trials, and what the search would cost, measured on two training steps; "
         "start no trial",

@@ -16,6 +16,7 @@ from search.cluster.gpu_share import measure_share
 from search.cluster.resources import TrialResources, list_nodes, share_resources
 from search.cluster.start import start_ray
 from search.cluster.workers import call_with_resources, check_gpus_compute, check_shared_storage, map_with_resources
+from search.command_line.end_command import call_at_end
 from search.command_line.numbers import AUTO
 from search.errors import SearchError
 from search.judging.openings import describe_openings
@@ -28,7 +29,7 @@ from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import read_finalists
-from search.run_folder.layout import TRIALS_FOLDER, hold_search, put_aside
+from search.run_folder.layout import SUMMARY_FILE, TRIALS_FOLDER, hold_search, put_aside
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolTable
 from search.run_folder.score_table import write_scores
 from search.run_folder.summary import Bar, HeldOut, Summary
@@ -71,16 +72,16 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         resumed.record.write(plan.folder)  # with the places of what was moved
         console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
         return outcome
-    options = plan.options
     _import_late_module()
-    start_ray(options.address)
+    start_ray(plan.options.address)
     try:
-        check_shared_storage(plan.places.checkpoint_url or options.storage, plan.folder.parent)
+        check_shared_storage(plan.places.checkpoint_url or plan.options.storage, plan.folder.parent)
         resources = _share_resources(plan, console)
         tracker = Tracker.connect(plan.places.experiment, default_uri=resumed.record.tracking_uri if resumed else "")
         if resumed is None:
             plan = claim_folder(plan)
-        with give_back(plan.folder), hold_search(plan.folder):
+        ended = call_at_end(plan.options.on_end, plan.folder / SUMMARY_FILE, console.print)
+        with ended, give_back(plan.folder), hold_search(plan.folder):
             session = (
                 open_session(plan, resources, tracker, console)
                 if resumed is None

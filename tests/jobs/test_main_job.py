@@ -112,6 +112,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
         *("-m", "search.run", "--space", "lora.yaml", "--name", "job", "--json"),
         *("--num-trials", str(NUM_TRIALS), "--max-epochs", str(MAX_EPOCHS)),
         *("--confirm", str(N_CONFIRM), "--confirm-seeds", str(N_SEEDS)),
+        *("--on-end", 'echo "$SAM2_SEARCH_STATE $SAM2_SEARCH_VERDICT $SAM2_SEARCH_SUMMARY" > ended.txt'),
     )
     assert code == 0, screen
     return FinishedJob(folder, code, screen, log)
@@ -136,6 +137,11 @@ def test_screen_says_demo_and_where_the_bar_was_measured(job: FinishedJob) -> No
 
 def test_json_is_the_last_line_and_equals_the_summary(job: FinishedJob) -> None:
     assert json.loads(job.screen.strip().splitlines()[-1]) == job.summary
+
+
+def test_the_command_for_the_end_was_called(job: FinishedJob) -> None:
+    found = f"finished {job.summary['verdict']} {job.run.resolve() / 'summary.json'}\n"
+    assert (job.folder / "ended.txt").read_text() == found
 
 
 def test_the_printed_command_shows_the_store_of_the_search(job: FinishedJob) -> None:

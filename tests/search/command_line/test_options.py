@@ -47,6 +47,7 @@ GIVEN = {
     "--storage": ("else", "else"),
     "--name": ("first", "first"),
     "--experiment": ("mine", "mine"),
+    "--on-end": ("echo $SAM2_SEARCH_STATE", "echo $SAM2_SEARCH_STATE"),
 }
 
 
