@@ -25,11 +25,15 @@ def read_yaml(name: str) -> Any:
     return yaml.safe_load((RECIPES / name).read_text())
 
 
-def test_the_script_has_nothing_that_shellcheck_knows() -> None:
-    checker = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if checker is None:
-        pytest.skip("needs shellcheck")
-    subprocess.run([checker, SCRIPT], check=True)
+PROGRAMS = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(("checker", "file"), [("shellcheck", SCRIPT), ("hadolint", RECIPES / "Dockerfile")])
+def test_a_checker_has_nothing_to_say(checker: str, file: Path) -> None:
+    program = shutil.which(checker, path=PROGRAMS)
+    if program is None:
+        pytest.skip(f"needs {checker}")
+    subprocess.run([program, file], check=True)
 
 
 def test_the_image_runs_as_a_user_without_weights_and_telemetry() -> None:
@@ -53,6 +57,7 @@ def list_switches() -> dict[str, str]:
 
 
 def test_the_job_of_kuberay_runs_this_project_as_a_user() -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
     job = read_yaml("rayjob.yaml")
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
@@ -62,6 +67,8 @@ def test_the_job_of_kuberay_runs_this_project_as_a_user() -> None:
         (container,) = pod["containers"]
         assert {each["name"]: each["value"] for each in container["env"]} == list_switches()
         assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+        whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": pod}
+        kubernetes_validate.validate(whole, "1.30", strict=True)
     assert [
         group["template"]["spec"]["containers"][0]["resources"]["limits"].get("nvidia.com/gpu") for group in groups
     ] == [*(None, "1")]
@@ -143,3 +150,45 @@ def test_a_search_that_fails_is_not_queued_again(slurm: dict[str, str], tmp_path
     (tmp_path / "code").write_text("2")
     assert end_job(start_job(slurm, tmp_path)) == 2
     assert "requeue" not in (tmp_path / "calls").read_text()
+
+
+# In place of the search: what it would see of the nodes, and a task on each of them.
+SEE_NODES = """
+import sys
+import ray
+from search.cluster.resources import list_nodes
+from search.cluster.start import start_ray
+
+start_ray(sys.argv[sys.argv.index("--address") + 1])
+nodes = list_nodes()
+where = ray.remote(lambda: ray.get_runtime_context().get_node_id())
+seen = ray.get([where.options(num_cpus=2).remote() for _ in range(6)])
+print("nodes", len(nodes), "used", len(set(seen)), "cpus", sum(node["CPU"] for node in nodes))
+"""
+
+
+@pytest.mark.slow
+def test_the_script_makes_one_ray_of_two_nodes(slurm: dict[str, str], tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    (tools / "ray").unlink()
+    (tools / "scontrol").write_text("#!/bin/bash\necho 127.0.0.1; echo 127.0.0.1\n")
+    (tmp_path / "see_nodes.py").write_text(SEE_NODES)
+    (tools / "python").write_text(
+        f'#!/bin/bash\n[ "$2" = search.run ] && set -- see_nodes.py "$@"\nexec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    number = str(30_000 + os.getpid() % 10_000)  # of the job, and so of its port
+    paths = {"PATH": f"{tools}:{PROGRAMS}", "PYTHONPATH": str(RECIPES.parent)}
+    with (tmp_path / "log").open("w") as log:
+        job = subprocess.Popen(
+            [SCRIPT, "--space", "lora.yaml"],
+            cwd=tmp_path,
+            env={**os.environ, **slurm, **paths, "SLURM_JOB_ID": number},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        code = job.wait(300)
+        os.killpg(job.pid, signal.SIGKILL)  # Slurm ends the two nodes
+    shutil.rmtree(f"/tmp/ray-{number}", ignore_errors=True)
+    text = (tmp_path / "log").read_text()
+    assert code == 0 and "nodes 2 used 2 cpus 4.0" in text, text
