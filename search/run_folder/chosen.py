@@ -21,12 +21,13 @@ class ChosenModel:
     Attributes:
         trial_id: Ray's id of the trial that found the configuration.
         params: The whole recipe, flat.
-        seed: Of the training that is exported.
-        epoch: Its epoch, counted from 1.
+        seed: Seed of the training that is exported.
+        epoch: The epoch of that training, counted from 1.
         scale: Factor of the fine-tune's change of the weights (WiSE-FT): 1 is the fine-tune as trained, 0 is
             zero-shot.
-        val_dice: Dice on validation at that scale; cross-validated, where there are folds.
-        seeds_mean: Mean over seeds of the validation Dice at scale 1; ``seeds_std`` is its standard deviation.
+        val_dice: Dice on validation at the chosen scale; cross-validated, where there are folds.
+        seeds_mean: Mean over seeds of the validation Dice at scale 1.
+        seeds_std: Standard deviation of that Dice over seeds.
         n_seeds: Number of seeds; 1 where nothing was confirmed.
         n_finalists: Number of configurations that were trained with these seeds; 0 where nothing was confirmed.
         objective_value: The search's objective on validation at that scale; None where that is the Dice.

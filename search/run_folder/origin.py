@@ -7,8 +7,15 @@ from dataclasses import dataclass
 class Origin:
     """What two figures must share before they can be compared; a field that is empty, or None, is not known.
 
-    A protocol that is not one of this project's has no id. ``model`` is SAM2's size, or what else was scored; ``demo``
-    says which parts are a demo.
+    Attributes:
+        protocol: Name of the protocol.
+        protocol_id: Hash of all that the protocol fixes; one that is not this project's has none.
+        data: Name of the data set.
+        data_fingerprint: Hash of the data's pixels and classes.
+        model: SAM2's size, or what else was scored.
+        seed: The search's.
+        demo: Which parts are a demo; empty where none is.
+        caveats: What a reader must know before the figures are used.
     """
 
     protocol: str

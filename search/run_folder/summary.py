@@ -77,12 +77,13 @@ class _FormerSummary:
 
 @dataclass(frozen=True)
 class Bar:
-    """Zero-shot's Dice, in [0, 1], on validation, by the evaluator and protocol of the trials.
+    """Zero-shot on validation, by the evaluator and protocol of the trials.
 
     Attributes:
+        dice: Dice of zero-shot, in [0, 1].
         floor: Dice of the filled prompt boxes; of a constant answer where nothing is prompted.
         ceiling: Dice that no mask inside the prompts can exceed.
-        objective_value: The search's objective.
+        objective_value: The search's objective for zero-shot.
     """
 
     dice: float
@@ -95,8 +96,12 @@ class Bar:
 class HeldOut:
     """The winner's Dice against zero-shot's, both in [0, 1], on test.
 
-    The verdict is ``beaten``, ``not beaten`` or ``undecided``. The figures come from one opening of the test set,
-    counted from 1, of so many.
+    Attributes:
+        dice: The winner's Dice on test.
+        zeroshot_dice: Zero-shot's Dice on test.
+        verdict: ``beaten``, ``not beaten`` or ``undecided``.
+        opening: The opening of the test set that the figures are of, counted from 1.
+        openings: How often the test set has been opened.
     """
 
     dice: float
@@ -111,12 +116,14 @@ class Summary:
     """``summary.json``; scripts may rely on its keys, which are those of ``--json`` too.
 
     Attributes:
+        search_id: Name of the search and its folder.
+        parent_run_id: The search's run in MLflow.
         origin: Where its figures come from; data's name and model are not in the file. The caveats include
             a test set that was opened again.
         trials: Number of trials by state: complete, stopped, failed.
         search_val_dice: Best validation Dice of the search's trials: of many, so optimistic.
         chosen: The model that was scored on test and exported.
-        wall_seconds: Of the process that came to the search's end, without earlier ones before a resume.
+        wall_seconds: Seconds of the process that came to the search's end, without earlier ones before a resume.
         arithmetic_share: Share of the time of the slots for trials that was training and validation, in [0, 1], in the
             same process; None if it trained nothing.
         prefix_reused: Share of the image encoder's blocks that the trials read rather than computed, in [0, 1], in the
