@@ -56,6 +56,7 @@ def serve_ui() -> Callable[[Path], Any]:
         server = subprocess.Popen(
             [sys.executable, *command, "--workers", "1"],
             cwd=database.parent,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # seven processes that nobody asks
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
