@@ -1,8 +1,9 @@
 """Segments images that nobody has annotated, by the export of a search over class prompts.
 
 ``python -m search.predict --model best/ IMAGE... --out masks/`` writes for each image a mask of class ids and an
-overlay, and one legend. Images may have any size: tissue keeps the scale that it had in training. What is finished
-stays when the command is stopped; the same command then goes on with the other images.
+overlay, and one legend. Images may have any size: tissue is seen at the scale that it had in training, by micrometres
+a pixel where both are known. What is finished stays when the command is stopped; the same command then goes on with
+the other images.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ import numpy as np
 
 from search.command_line.command_parser import make_command
 from search.command_line.exit_codes import explain_stop, run_command
+from search.command_line.numbers import parse_um
 from search.command_line.out_folder import check_out, refuse_unmade
 from search.command_line.paths import expand_path
 from search.errors import ConfigError, SearchError
-from trainables.data.images import read_bytes, read_image
+from trainables.data.images import read_bytes, read_image, read_scale
 from trainables.errors import Finding, collect_findings
 from trainables.files.progress import follow, logger
 from trainables.files.whole_file import cut_torn_line, write_whole
+from trainables.tiles.um_per_px import find_in_name
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -43,7 +46,7 @@ _COLORS_FILE = "legend.png"
 
 
 def predict_images(
-    model_folder: Path, images: Sequence[Path], out: Path, checkpoint: str | None = None
+    model_folder: Path, images: Sequence[Path], out: Path, checkpoint: str | None = None, um_per_px: float = 0.0
 ) -> Iterator[Path]:
     """Writes the legend, and of one image after the other the overlay and the mask.
 
@@ -56,6 +59,8 @@ def predict_images(
             channel, the data set's class ids), ``overlays/NAME.png``, ``legend.json``, ``legend.png``, and
             ``done.jsonl``, a line for each mask with the hashes of image and model.
         checkpoint: The base's weights, for exports whose adapter could not be merged with them; None for nano's own.
+        um_per_px: Micrometres a pixel of all images; 0 for what their names or resolution tags say. Where that is
+            nothing, or the training regions' scale is unknown, an image is taken to have their scale.
 
     Yields:
         Each mask's file: those of earlier calls, then the others in the order of the images.
@@ -82,14 +87,22 @@ def predict_images(
         loaded = load_class_export(model_folder, checkpoint)
         model_hash = _hash_model(model_folder, loaded[1])
     left: dict[Path, dict[str, str]] = {}
+    tiles: dict[Path, tuple[int, int]] = {}
+    n_unknown = 0
     for path in dict.fromkeys(images):
         with collect_findings(findings):
-            entry = {"mask": f"{path.stem}.png", "image": _hash(read_bytes(path)), "model": model_hash}
+            data = read_bytes(path)
+            entry = {"mask": f"{path.stem}.png", "image": _hash(data), "model": model_hash}
+            entry |= {"um_per_px": f"{um_per_px:g}"} if um_per_px else {}
             if entry["mask"] not in done:
                 left[path] = entry
                 read_image(path, is_alone=True)  # whole: a picture can be cut off anywhere; not kept: there may be many
+                um = um_per_px or find_in_name(path.name).um_per_px or read_scale(data).um_per_px
+                n_unknown += not um
+                if loaded:
+                    tiles[path] = _find_tile(loaded[0], path, um)
             elif loaded and done[entry["mask"]] != entry:
-                what = f"{out} holds a mask of this name, of another image or by another model"
+                what = f"{out} holds a mask of this name, of another image, by another model or at another scale"
                 findings.append(Finding(str(path), what, "name a new folder"))
     if findings or loaded is None:
         raise ConfigError(findings)
@@ -100,13 +113,16 @@ def predict_images(
     if skipped := [out / f"{path.stem}.png" for path in images if path not in left]:
         logger.info("skipping %d of %d images, whose masks are in %s", len(skipped), len(images), out)
         yield from skipped
+    if export.um_per_px and n_unknown:
+        taken = f"taken to have the {export.um_per_px:g} of the training regions (--um-per-px says otherwise)"
+        logger.info("%d of %d images do not say how many um a pixel has: %s", n_unknown, len(left), taken)
     device, ids = pick_device(), np.array(list(export.names), np.uint8)
     try:
         (out / OVERLAYS_FOLDER).mkdir(exist_ok=True)
         _write_legend(out, export)
         for path, entry in follow(left.items(), len(left), "images"):
             image = read_image(path)
-            named = segment_image(model, image, export.tile_px, device)
+            named = segment_image(model, image, tiles[path], device)
             _write_picture(out / OVERLAYS_FOLDER / entry["mask"], draw_classes(image, named, len(ids) - 1))
             _write_picture(out / entry["mask"], ids[named])
             with (out / DONE_FILE).open("a", encoding="utf-8") as file:
@@ -114,6 +130,14 @@ def predict_images(
             yield out / entry["mask"]
     except OSError as error:
         raise SearchError(f"{out} cannot be written: {error.strerror or error}; what is there stays") from error
+
+
+def _find_tile(export: ClassExport, path: Path, um_per_px: float) -> tuple[int, int]:
+    try:
+        return export.find_tile(um_per_px)
+    except ValueError as error:
+        fix = "correct its name or its resolution tags, or pass --um-per-px"
+        raise ConfigError.at(path, str(error), fix) from error
 
 
 def _read_done(path: Path) -> dict[str, dict[str, str]]:
@@ -163,7 +187,12 @@ def _write_legend(folder: Path, export: ClassExport) -> None:
         {"id": class_id, "name": name, "overlay_color": list(color) if color else None}
         for (class_id, name), color in zip(export.names.items(), colors, strict=True)
     ]
-    content = {"classes": entries, "tile_px": list(export.tile_px), "model": export.model}
+    content = {
+        "classes": entries,
+        "tile_px": list(export.tile_px),
+        "um_per_px": export.um_per_px,
+        "model": export.model,
+    }
     write_whole(folder / LEGEND_FILE, json.dumps(content, indent=1) + "\n")
     _write_picture(folder / _COLORS_FILE, draw_legend(list(export.names.values())))
 
@@ -191,6 +220,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or TIFF, of any size")
     parser.add_argument("--model", required=True, metavar="DIR", help="folder that search.export made")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument(
+        "--um-per-px",
+        type=parse_um,
+        default=0.0,
+        metavar="UM",
+        help="micrometres a pixel of all images (default: by their names, MPP-0.2500, or resolution tags)",
+    )
     parser.add_argument("--checkpoint", metavar="FILE", help="weights of the base, for an export without sam2.pt")
     return parser
 
@@ -207,7 +243,9 @@ def main(argv: list[str] | None = None) -> int:
         n_masks = 0
         kept = "{} of {} masks are in {}; the same command goes on with the others"
         with explain_stop(lambda: kept.format(n_masks, len(images), out)):
-            for mask in predict_images(expand_path(arguments.model), images, out, arguments.checkpoint):
+            for mask in predict_images(
+                expand_path(arguments.model), images, out, arguments.checkpoint, arguments.um_per_px
+            ):
                 print(mask, flush=True)
                 n_masks += 1
         print(f"{n_masks} masks; ids and colors: {out / LEGEND_FILE}; overlays: {out / OVERLAYS_FOLDER}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from trainables.tiles.grid import Tiles
+from trainables.tiles.um_per_px import MAX_UM, MIN_UM, is_plausible
 
 AUTO: Literal["auto"] = "auto"
 MAX_COUNT = 1_000_000  # of trials, epochs and the like; more is a slip of the hand
@@ -52,6 +53,18 @@ def parse_tiles(text: str) -> str:
         rule = "must be side in pixels, um a pixel and overlap, such as 1024, 1024,0.5 or 1024,0.5,0.25"
         raise argparse.ArgumentTypeError(f"{rule}, but got {text!r} ({error})") from error
     return text
+
+
+def parse_um(text: str) -> float:
+    """Reads micrometres a pixel, as a microscope can have made them.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    um = float(text) if re.fullmatch(r"[0-9]*\.?[0-9]+", text) else 0.0
+    if not is_plausible(um):
+        raise argparse.ArgumentTypeError(f"must be micrometres a pixel, {MIN_UM:g} to {MAX_UM:g}, but got {text!r}")
+    return um
 
 
 def parse_duration(text: str) -> float:

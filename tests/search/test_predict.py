@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import search.predict
+import trainables.export.tiles
 from search.errors import ConfigError
 from search.predict import DONE_FILE, LEGEND_FILE, OVERLAYS_FOLDER, main, predict_images
 from trainables.data.images import read_mask
@@ -63,6 +64,43 @@ def test_masks_hold_class_ids_at_the_images_own_sizes(export: Path, slides: Path
     assert {entry["id"]: entry["name"] for entry in legend["classes"]} == NAMES
     assert [entry["name"] for entry in legend["classes"] if entry["overlay_color"] is None] == ["background"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["masks"]
+
+
+@pytest.mark.parametrize(
+    ("trained_um", "dpi", "option", "tile"),
+    [
+        *((0.5, None, [], 96), (0.5, 25400 / 0.25, [], 192), (0.5, 25400 / 0.25, ["--um-per-px", "1"], 48)),
+        (0.0, 25400 / 0.25, [], 96),
+    ],
+)
+def test_tissue_is_seen_at_the_scale_of_training(
+    export: Path,
+    slides: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    trained_um: float,
+    dpi: float | None,
+    option: list[str],
+    tile: int,
+) -> None:
+    model = shutil.copytree(export, tmp_path / "best")
+    ClassExport("nano", NAMES, (96, 96), trained_um).write(model)
+    with Image.open(slides / "larger.png") as picture:
+        picture.save(tmp_path / "a.png", **({"dpi": (dpi, dpi)} if dpi else {}))
+    seen, segment = [], trainables.export.tiles.segment_image
+    monkeypatch.setattr(
+        trainables.export.tiles, "segment_image", lambda *arguments: seen.append(arguments[2]) or segment(*arguments)
+    )
+    arguments = [str(tmp_path / "a.png"), "--model", str(model), "--out", str(tmp_path / "masks")]
+    assert main([*arguments, *option]) == 0
+    assert seen == [(tile, tile)]
+    assert ("taken to have the 0.5" in capsys.readouterr().err) == (trained_um > 0 and dpi is None and not option)
+    other = ["--um-per-px", "0.3"]
+    assert main([*arguments, *other]) == 2 and "at another scale" in capsys.readouterr().err
+    if trained_um > 0:
+        assert main([*arguments[:-1], str(tmp_path / "far"), "--um-per-px", "20"]) == 2
+        assert "20 um a pixel is too far from training's 0.5" in capsys.readouterr().err
 
 
 def test_all_findings_are_reported_at_once_and_nothing_is_written(

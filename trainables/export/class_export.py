@@ -48,11 +48,13 @@ class ClassExport:
         names: Id -> name of each token's pixels, in the order of the tokens: the data set's classes, then background.
         tile_px: Height and width of the tiles into which images are cut, each in ``MIN_TILE_PX`` .. ``MAX_TILE_PX``:
             the medians of the training regions, which filled the model's input, so that tissue keeps that scale.
+        um_per_px: Micrometres a pixel at which these are meant; 0 where a training region's scale is unknown.
     """
 
     model: str
     names: Mapping[int, str]
     tile_px: tuple[int, int]
+    um_per_px: float = 0.0
 
     def write(self, folder: Path) -> None:
         """Writes ``class_prompts.json``."""
@@ -60,6 +62,7 @@ class ClassExport:
             "model": self.model,
             "names": [[class_id, name] for class_id, name in self.names.items()],
             "tile_px": list(self.tile_px),
+            "um_per_px": self.um_per_px,
         }
         (folder / CLASS_EXPORT_FILE).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -74,7 +77,19 @@ class ClassExport:
         if not os.path.isfile(path):  # not the method: it raises where a name is too long
             raise CheckpointError([_explain_missing(folder)])
         saved = read_json(path, _Saved, _EXPORT_AGAIN, CheckpointError, "ignore")
-        return ClassExport(saved.model, dict(saved.names), saved.tile_px)
+        return ClassExport(saved.model, dict(saved.names), saved.tile_px, saved.um_per_px)
+
+    def find_tile(self, um_per_px: float) -> tuple[int, int]:
+        """Returns a tile's height and width in an image of a scale; 0 means an unknown one, taken for training's.
+
+        Raises:
+            ValueError: If a side leaves its limits, as an image's scale is far from training's.
+        """
+        zoom = self.um_per_px / um_per_px if self.um_per_px and um_per_px else 1.0
+        height, width = (round(side * zoom) for side in self.tile_px)
+        if not all(MIN_TILE_PX <= side <= MAX_TILE_PX for side in (height, width)):
+            raise ValueError(f"{um_per_px:g} um a pixel is too far from training's {self.um_per_px:g}")
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,7 @@ class _Saved:
     model: str
     names: list[tuple[int, str]]
     tile_px: tuple[int, int]
+    um_per_px: float = 0.0
 
     def __post_init__(self) -> None:
         if self.model not in MODELS or not {class_id for class_id, _ in self.names} <= set(range(256)):
@@ -106,10 +122,14 @@ def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) ->
     store = RegionStore.open(Path(context.store_folder))
     save_class_prompts(load_class_prompts(checkpoint), folder)
     seen = [(store.size(i), store.scales[i].um_per_px) for i in map(store.index, context.train)]
-    sizes = [find_tiles(size, um_per_px, context.protocol)[0].window.size for size, um_per_px in seen]
+    sizes = np.array([find_tiles(size, um_per_px, context.protocol)[0].window.size for size, um_per_px in seen])
+    scales = np.array([um_per_px for _, um_per_px in seen])
+    um = float(np.median(scales)) if scales.all() else 0.0
+    if um:
+        sizes = sizes * scales[:, None] / um
     height, width = np.clip(np.median(sizes, axis=0).round().astype(int), MIN_TILE_PX, MAX_TILE_PX).tolist()
     names = {**store.classes, pick_background_id(store.classes): name_background(store.classes)}
-    ClassExport(context.model, names, (height, width)).write(folder)
+    ClassExport(context.model, names, (height, width), um).write(folder)
 
 
 def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[ClassExport, SAM2Base]:
