@@ -20,6 +20,7 @@ import optuna
 from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from prepared_workers import instead_of_python, start_server
 
 from search.study.trial_attributes import RAY_TRIAL_ID, read_curve
 
@@ -52,7 +53,8 @@ class SearchProcess:
     """A search as a process of its own, with the methods of ``subprocess.Popen``."""
 
     def __init__(self, folder: Path, arguments: tuple[str, ...], environment: dict[str, str], screen: str) -> None:
-        self._process = _SERVER.Process(target=_run_search, args=(folder, arguments, environment, screen))
+        given = (start_server(), folder, arguments, environment, screen)
+        self._process = _SERVER.Process(target=_run_search, args=given)
         self._process.start()
         self.kill = self._process.kill
 
@@ -73,7 +75,9 @@ class SearchProcess:
         os.kill(self._process.pid, number)
 
 
-def _run_search(folder: Path, arguments: tuple[str, ...], environment: dict[str, str], screen: str) -> None:
+def _run_search(
+    python: str, folder: Path, arguments: tuple[str, ...], environment: dict[str, str], screen: str
+) -> None:
     """Does in a forked process what ``python -m search.run`` does in a new one."""
     import search.run
 
@@ -86,7 +90,8 @@ def _run_search(folder: Path, arguments: tuple[str, ...], environment: dict[str,
     for stream in (1, 2):
         os.dup2(log, stream)
     sys.argv = [str(search.run.__file__), *arguments]
-    code = search.run.main(list(arguments))
+    with instead_of_python(python):
+        code = search.run.main(list(arguments))
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
