@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from prepared_workers import instead_of_python, start_server
 from search.study.trial_attributes import RAY_TRIAL_ID, read_curve
 
 LIMIT_S = 900
+N_DEMO = 4  # regions of a part in the demo of a pre-flight
 # The demo's model on the small data set that lies in each working directory.
 DATA = ("--space", "lora.yaml", "--data", "data")
 # Three trials, two of them for ASHA to stop, then one of them again with another seed; one at a time.
@@ -111,6 +113,22 @@ def start_search(folder: Path, *arguments: str, tracking_uri: str = "", screen: 
     if tracking_uri:
         environment["MLFLOW_TRACKING_URI"] = tracking_uri
     return SearchProcess(folder, arguments, environment, screen)
+
+
+def start_check(folder: Path) -> BaseProcess:
+    """Starts a pre-flight of a search on the demo in a folder, where the demo has four regions a part."""
+    process: BaseProcess = _SERVER.Process(target=_run_check, args=(folder,))
+    process.start()
+    return process
+
+
+def _run_check(folder: Path) -> None:
+    import search.check
+    import trainables.demo.tissue
+
+    os.chdir(folder)
+    trainables.demo.tissue.DEMO_COUNTS = dict.fromkeys(trainables.demo.tissue.DEMO_COUNTS, N_DEMO)
+    sys.exit(search.check.main(["--space", "lora.yaml"]))
 
 
 def read_screen(folder: Path, screen: str = "screen.log") -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import LIMIT_S, SearchProcess, read_screen, start_search
+from searches import LIMIT_S, N_DEMO, SearchProcess, read_screen, start_check, start_search
 
 from search.run_folder.search_record import SearchRecord
 from search.study.study_file import make_study_file
@@ -146,12 +146,13 @@ def test_one_decoded_store_is_left(pair: list[Ended]) -> None:
 
 def test_one_demo_and_its_decoded_store_are_left(tmp_path: Path) -> None:
     """By two pre-flights at once, which make what a search makes."""
-    command = [sys.executable, "-m", "search.check", "--space", "lora.yaml"]
-    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(LIMIT_S) for process in processes] == [0, 0]
+    processes = [start_check(tmp_path) for _ in range(2)]
+    for process in processes:
+        process.join(LIMIT_S)
+    assert [process.exitcode for process in processes] == [0, 0]
     cache = tmp_path / "runs" / ".cache"
     assert len(list(cache.iterdir())) == 2  # nothing half made
-    assert len(list((cache / "demo-tissue" / "images").iterdir())) == sum(DEMO_COUNTS.values())
+    assert len(list((cache / "demo-tissue" / "images").iterdir())) == N_DEMO * len(DEMO_COUNTS)
 
 
 def test_each_study_has_its_own_trials(pair: list[Ended]) -> None:
