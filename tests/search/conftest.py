@@ -30,6 +30,7 @@ from search.run_folder.summary import Summary
 from search.run_folder.trial_folder import PARAMS_FILE, RESULT_FILE, locate_trial
 from search.space.config import SearchConfig, find_space, load_config
 from search.stages.session import Session, claim_folder, open_session
+from search.tracking import tracker as tracker_module
 from search.tracking.tracker import Tracker
 from trainables.context import RECIPE_FILE, TrialContext
 from trainables.data.regions import read_regions
@@ -40,6 +41,14 @@ from trainables.files.manifest import seal_checkpoint
 from trainables.protocol.overlap import Overlap
 from trainables.protocol.scores import PairScore, Scores
 from trainables.protocol.spec import PROTOCOLS, Protocol
+
+
+@pytest.fixture(scope="session", autouse=True)
+def late_looks_without_pauses() -> Iterator[None]:
+    """A run whose answer was lost is looked for as often as ever, at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracker_module, "LATE_LOOKS_S", (0.0,) * len(tracker_module.LATE_LOOKS_S))
+        yield
 
 
 @pytest.fixture(scope="session")

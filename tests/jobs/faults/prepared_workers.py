@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -83,6 +84,7 @@ def serve(listener: socket.socket) -> None:
                 _become_worker(json.loads(request), streams)
             for stream in streams:
                 os.close(stream)
+    shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
 
 
 def _become_worker(request: tuple[list[str], str, dict[str, str], int], streams: list[int]) -> NoReturn:
