@@ -116,6 +116,7 @@ class TuneRun:
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                 checkpoint_config=self._make_checkpoint_config(context),
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # Tune's own for notebooks clears the cell's output
             ),
         )
         started = time.time()
