@@ -6,15 +6,13 @@ exports that cannot be merged (fusion, adapters), for replays of one configurati
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import tune
+from searches import read_screen, start_search
 
 from search.space.config import SearchConfig, find_space, list_spaces, load_config
 from search.stages.trials import make_searcher
@@ -39,18 +37,9 @@ def storage(make_work_folder: Callable[[str], Path]) -> Path:
 
 
 def run_search(storage: Path, *options: str) -> dict[str, Any]:
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    done = subprocess.run(
-        [sys.executable, "-m", "search.run", *options, "--json", "--storage", str(storage / "runs")],
-        cwd=storage,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout
-    outcome: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    process = start_search(storage, *options, "--json", "--storage", str(storage / "runs"))
+    assert process.wait() == 0, read_screen(storage)
+    outcome: dict[str, Any] = json.loads(read_screen(storage).strip().splitlines()[-1])
     return outcome
 
 
