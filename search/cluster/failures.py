@@ -1,10 +1,12 @@
 """Describes in a line why a trial failed, and ends the search where no retry can help, as on a full disk."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray.exceptions import (
+    ActorDiedError,
     LocalRayletDiedError,
     NodeDiedError,
     OutOfMemoryError,
@@ -22,6 +24,25 @@ MAX_RETRIES = 2
 WORKER_DIED = "its worker died (killed, out of memory, or its node was lost)"
 _DIED = ("actor died", "actor is dead", "worker died", "WorkerCrashedError", "ActorDiedError", "node has died")
 _WORKER_DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, LocalRayletDiedError, RayActorError)
+
+
+def retry_after_memory_kills() -> None:
+    """Has Tune retry a trial whose worker Ray's memory monitor ended, as it does after any other death of a worker.
+
+    As Ray 2.60 has it, Tune knows a worker's death by :class:`~ray.exceptions.RayActorError` alone, and any other
+    error of a running step ends the whole search.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    fail = RayActorManager._actor_task_failed
+    if hasattr(fail, "__wrapped__"):
+        return
+
+    @functools.wraps(fail)
+    def fail_as_dead(manager: RayActorManager, task: Any, error: Exception) -> None:
+        fail(manager, task, ActorDiedError() if isinstance(error, OutOfMemoryError) else error)
+
+    RayActorManager._actor_task_failed = fail_as_dead  # type: ignore[method-assign,assignment]
 
 
 class StorageGuard(Callback):

@@ -11,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from search.cluster.checkpoint_storage import CheckpointStorage
-from search.cluster.failures import MAX_RETRIES, StorageGuard
+from search.cluster.failures import MAX_RETRIES, StorageGuard, retry_after_memory_kills
 from search.run_folder.layout import TRIALS_FOLDER
 from search.run_folder.trial_folder import locate_trial, name_trial_folder
 from search.stages.session import Session
@@ -94,6 +94,7 @@ class TuneRun:
             scheduler: Stops trials early; None for none.
         """
         session = self.session
+        retry_after_memory_kills()
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(trainable, context=context),

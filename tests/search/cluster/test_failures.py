@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor import TrackedActor
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import (
     ActorDiedError,
     NodeDiedError,
@@ -20,7 +23,7 @@ from ray.exceptions import (
 
 from search.cluster.checkpoint_storage import CheckpointStorage
 from search.cluster.disk import StorageError
-from search.cluster.failures import StorageGuard, describe_failure, describe_ray_error
+from search.cluster.failures import StorageGuard, describe_failure, describe_ray_error, retry_after_memory_kills
 
 
 def make_trial(error: str) -> Any:
@@ -38,6 +41,21 @@ def make_trial(error: str) -> Any:
 def test_a_failure_is_one_line(error: str, beginning: str) -> None:
     line = describe_failure(make_trial(error))
     assert line.startswith(beginning) and "\n" not in line
+
+
+def test_a_worker_that_the_memory_monitor_ended_is_a_dead_one_for_tune() -> None:
+    seen: list[Exception] = []
+    resources: Any = SimpleNamespace(free_resources=lambda **_: None)
+    manager = RayActorManager(resources)
+    actor = TrackedActor(1, on_error=lambda _, error: seen.append(error))
+    manager._live_actors_to_ray_actors_resources[actor] = (SimpleNamespace(_actor_id="a"), resources)
+    task = TrackedActorTask(actor, on_error=lambda _, error: seen.append(error))
+    retry_after_memory_kills()
+    retry_after_memory_kills()
+    manager._actor_task_failed(task, OutOfMemoryError("the node runs low on memory"))
+    assert [type(error) for error in seen] == [ActorDiedError, ActorDiedError]
+    with pytest.raises(RuntimeError, match="unexpected"):
+        manager._actor_task_failed(task, ValueError("a bug"))
 
 
 def wrap(error: Exception) -> RayTaskError:
