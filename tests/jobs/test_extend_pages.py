@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("extend-*.md"))
 SMALL = "--data data --num-trials 1 --max-epochs 1 --confirm 0 --name patched"
 # The tests that the patches add, and a search with all that they add; one process, as imports take longest.

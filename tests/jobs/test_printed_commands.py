@@ -20,7 +20,7 @@ import pytest
 
 from search.console import VERBS, make_verb_parser
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("tutorial", "how-to", "data", "stops"))]
 PAGES = [*GUIDES, *sorted({*(ROOT / "docs").glob("*.md")} - {*GUIDES}), *sorted((ROOT / "recipes").glob("*.md"))]
 PRINTED = re.compile(r"^```(\w*)\n(.*?)^```|`([^`\n]+)`", re.DOTALL | re.MULTILINE)
@@ -59,7 +59,7 @@ APPENDED = {
     "resume NAME --num-trials 40": "--num-trials 2",
     "run": TINY,
     "check": "--model nano",
-    "export --run NAME --out DIR --format": "--format transformers onnx",  # nano is no model of samapi
+    "export --run NAME --out DIR --format": "--format transformers",  # onnx takes long, and samapi has no nano
 }
 IN_PLACE = {"RUN": "NAME", "runs/NAME/export": "runs/classes/export", "IMAGE...": "data/images/region-00.png"}
 # With nothing to do, these are wrong input.
