@@ -2,21 +2,19 @@
 
 Small images come first, where a step is cheap and the mask decoder learns what a prompt means, then nano's own
 size. An auxiliary loss makes features alike inside an object and different around it; without it the mask decoder
-waits a thousand steps for features worth attending to. The same command goes on with a pretraining that was stopped.
+waits a thousand steps for features worth attending to.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -220,24 +218,13 @@ def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
     return float(np.mean(dice)), float(np.mean(floor))
 
 
-def run_stage(
-    model: SAM2Base,
-    stage: Stage,
-    seed: int,
-    optimizer: torch.optim.Optimizer,
-    save: Callable[[int, float], None],
-    done: tuple[int, float] = (0, 0.0),
-) -> None:
-    """Trains for the stage's minutes and prints scores on scenes of another seed.
-
-    Every hundred steps ``save`` is called with the steps that are done and the minutes that they took. A stage that
-    was stopped goes on from them (``done``), with other scenes than those it has seen.
-    """
-    data = SceneBatches(stage, seed + done[0])
+def run_stage(model: SAM2Base, stage: Stage, seed: int, out: Path) -> None:
+    """Trains for the stage's minutes; every hundred steps writes weights and scores on scenes of another seed."""
+    data, optimizer = SceneBatches(stage, seed), make_optimizer(model, stage.lr)
     fresh = list(itertools.islice(SceneBatches(stage, seed + 1_000_003), 6))
     loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4)
-    start, smooth = time.monotonic() - 60 * done[1], dict[str, float]()
-    for step, batch in enumerate(loader, done[0]):
+    start, smooth = time.monotonic(), dict[str, float]()
+    for step, batch in enumerate(loader):
         elapsed = (time.monotonic() - start) / 60
         progress = elapsed / stage.minutes
         if progress >= 1:
@@ -254,7 +241,8 @@ def run_stage(
                 f"box {floor:.3f}",
                 flush=True,
             )
-            save(step + 1, elapsed)
+            save_weights(model, out)
+    save_weights(model, out)
 
 
 def save_weights(model: SAM2Base, path: Path) -> None:
@@ -266,45 +254,16 @@ def save_weights(model: SAM2Base, path: Path) -> None:
 
 
 def pretrain(stages: Sequence[Stage], seed: int, start_from: Path | None, out: Path) -> None:
-    """Runs the stages and writes the weights; a call that was stopped goes on where it last saved."""
+    """Runs the stages, each from the weights of the one before, and writes the weights."""
     torch.manual_seed(seed)
-    asked = {"stages": [vars(stage) for stage in stages], "seed": seed, "start_from": str(start_from)}
-    state_file = locate_state(out)
-    saved = torch.load(state_file, weights_only=True) if state_file.is_file() else {}
-    if saved and saved["asked"] != asked:
-        raise SystemExit(f"error: {state_file} is of other stages, another seed or start: remove it, or change --out")
     weights = load_file(start_from) if start_from else None
     for number, stage in enumerate(stages):
-        if number < saved.get("stage", 0):
-            continue
         model = build_architecture(MODELS["nano"], image_size=stage.side).train()
-        if weights := saved.get("weights", weights):
+        if weights:
             model.load_state_dict({name: value.float() for name, value in weights.items()})
-        optimizer, done = make_optimizer(model, stage.lr), saved.get("done", (0, 0.0))
-        if saved.get("optimizer"):
-            optimizer.load_state_dict(saved["optimizer"])
-        print(json.dumps({"stage": number, **vars(stage), "steps_done": done[0]}), flush=True)
-        save = functools.partial(_save_all, {"asked": asked, "stage": number}, model, optimizer, out)
-        run_stage(model, stage, seed + 17 * number, optimizer, save, done)
-        weights, saved = {name: value.clone() for name, value in model.state_dict().items()}, {}
-        save_weights(model, out)
-    state_file.unlink(missing_ok=True)
-
-
-def _save_all(
-    begun: dict[str, Any], model: SAM2Base, optimizer: torch.optim.Optimizer, out: Path, step: int, minutes: float
-) -> None:
-    """Writes the weights, and what a stopped pretraining goes on from, each whole or not at all."""
-    save_weights(model, out)
-    content = {**begun, "done": (step, minutes), "weights": model.state_dict(), "optimizer": optimizer.state_dict()}
-    partial = locate_state(out).with_suffix(".partial")
-    torch.save(content, partial)
-    partial.replace(locate_state(out))
-
-
-def locate_state(out: Path) -> Path:
-    """Returns the file that keeps weights, optimizer and progress of a pretraining that has not ended."""
-    return out.with_name(f"{out.name}.state")
+        print(json.dumps({"stage": number, **vars(stage)}), flush=True)
+        run_stage(model, stage, seed + 17 * number, out)
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def parse_stages(text: str) -> list[Stage]:
@@ -313,10 +272,10 @@ def parse_stages(text: str) -> list[Stage]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parses the command line and pretrains; returns the exit code: 0, or 130 after Ctrl-C."""
+    """Parses the command line and pretrains; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--start-from", type=Path, help="weights to start from")
+    parser.add_argument("--start-from", type=Path, help="weights to start from, also those of a run that stopped")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--stages",
@@ -326,13 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="comma-separated side:minutes:regions:objects:lr:decay_share:compact_share (see Stage)",
     )
     arguments = parser.parse_args(argv)
-    try:
-        pretrain(arguments.stages, arguments.seed, arguments.start_from, arguments.out)
-    except KeyboardInterrupt:
-        kept = locate_state(arguments.out)
-        known = f"the same command goes on from {kept}" if kept.is_file() else "nothing was written"
-        print(f"interrupted: {known}", file=sys.stderr)
-        return 130
+    pretrain(arguments.stages, arguments.seed, arguments.start_from, arguments.out)
     return 0
 
 

@@ -21,7 +21,6 @@ from trainables.demo.pretrain import (
 )
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.weights import load_model
-from trainables.training.batches import Batch
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = Stage(side=64, minutes=0.02, regions=2, objects=2, lr=1e-3, decay_share=0.5, compact_share=1.0)
@@ -108,33 +107,6 @@ def test_a_pretraining_writes_weights_that_load_at_nano_s_own_size(tmp_path: Pat
     assert path.stat().st_size < 6_000_000 and list(tmp_path.iterdir()) == [path]
     loaded = load_model("nano", str(path)).state_dict()
     assert all(torch.equal(loaded[name].half(), value) for name, value in weights.items())
-
-
-def test_a_pretraining_goes_on_where_ctrl_c_stopped_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path, moments = tmp_path / "nano.safetensors", list[int]()
-    words = ["--out", str(path), "--stages", "64:60:2:2:0.001:0.5:1"]
-
-    def stop(n_steps: int) -> str:
-        def train(model: SAM2Base, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-            moments.append(len(optimizer.state))
-            if len(moments) > n_steps:
-                raise KeyboardInterrupt
-            return train_step(model, batch, optimizer)
-
-        moments.clear()
-        monkeypatch.setattr(pretrain, "train_step", train)
-        assert pretrain.main(words) == 130
-        found = capsys.readouterr()
-        return found.out + found.err
-
-    assert "nothing was written" in stop(0) and not path.exists()
-    assert '"steps_done": 0' in (said := stop(2)) and "the same command goes on from" in said
-    assert moments[0] == 0 and path.is_file()
-    assert '"steps_done": 1' in stop(1) and moments[0] > 0  # what was saved in the first of those hundred steps
-    with pytest.raises(SystemExit, match="another seed"):
-        pretrain.main([*words, "--seed", "1"])
 
 
 def list_imports(file: Path) -> set[str]:
