@@ -9,47 +9,31 @@ from trainables.protocol.components import BoolMask, find_box
 
 Crop = UInt8[np.ndarray, "side side 3"]
 
-OUTSIDE = ("mean", "dim", "keep")
 MARGIN = 0.05
 
 
 def crop_region(
-    image: SquareImage,
-    mask: BoolMask,
-    size: tuple[int, int],
-    fill: tuple[float, float, float],
-    outside: str = "mean",
-    margin: float = MARGIN,
+    image: SquareImage, mask: BoolMask, size: tuple[int, int], fill: tuple[float, float, float], margin: float = MARGIN
 ) -> Crop | None:
     """Returns a mask's bounding box, grown by a margin and then to a square, in the tissue's own proportions.
 
-    It is a square because CLIP's preprocessing cuts the ends off anything longer. By default it shows only the mask's
-    own pixels: next to a vessel or lymphocytes lies another class, whose texture would be named instead. None for an
-    empty mask.
+    It is a square because CLIP's preprocessing cuts the ends off anything longer. It shows only the mask's own pixels:
+    next to a vessel or lymphocytes lies another class, whose texture would be named instead. None for an empty mask.
 
     Args:
         image: The region as stored: RGB in [0, 1], squeezed into a square.
         mask: The pixels to show; any size that covers the same region.
         size: Height and width of the region, for its proportions.
         fill: Color of hidden pixels, RGB in [0, 1]; the classifier's mean color becomes 0 in its input.
-        outside: Pixels outside the mask: ``mean`` fills them, ``dim`` mixes them half and half with the fill,
-            ``keep`` leaves them.
         margin: Share of the box's longer side that is added on each side.
-
-    Raises:
-        ValueError: If ``outside`` is none of these words.
     """
-    if outside not in OUTSIDE:
-        raise ValueError(f"outside must be one of {', '.join(OUTSIDE)}, but got {outside!r}")
     if not mask.any():
         return None
     height, width = _fit(size, image.shape[-1])
     tissue = cv2.resize(image.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_AREA)
     shown = _resize_mask(mask, height, width)
     color = np.asarray(fill, np.float32)
-    if outside != "keep":
-        weight = 1.0 if outside == "mean" else 0.5
-        tissue[~shown] = (1 - weight) * tissue[~shown] + weight * color
+    tissue[~shown] = color
     return _cut_square(tissue, shown, color, margin)
 
 

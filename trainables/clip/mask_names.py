@@ -78,24 +78,22 @@ def encode_crops(clip: ClipModel, crops: Iterable[Crop], crops_per_pass: int = C
     return np.concatenate(passes)
 
 
-def encode_masks(
-    clip: ClipModel, store: RegionStore, masks: Iterable[tuple[int, int, BoolMask]], outside: str = "mean"
-) -> MaskFeatures:
-    """Crops and encodes masks, each with its region's index and its class id; see ``crop_region`` for ``outside``."""
+def encode_masks(clip: ClipModel, store: RegionStore, masks: Iterable[tuple[int, int, BoolMask]]) -> MaskFeatures:
+    """Crops and encodes masks, each with its region's index and its class id."""
     indices: list[int] = []
     classes: list[str] = []
     is_empty: list[bool] = []
 
     def cut() -> Iterator[Crop]:
         for index, class_id, mask in masks:
-            crop = crop_region(store.image(index), mask, store.size(index), clip.mean, outside)
+            crop = crop_region(store.image(index), mask, store.size(index), clip.mean)
             indices.append(index)
             classes.append(store.classes[class_id])
             is_empty.append(crop is None)
             if crop is not None:
                 yield crop
 
-    shown = encode_crops(clip, cut(), CROPS_PER_PASS)
+    shown = encode_crops(clip, cut())
     features = np.zeros((len(indices), shown.shape[1]), np.float32)
     features[~np.array(is_empty, bool)] = shown
     return MaskFeatures(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainables.clip.crops import OUTSIDE, crop_region
+from trainables.clip.crops import crop_region
 
 FILL = (0.5, 0.25, 0.75)
 FILL_8BIT = np.array([128, 64, 191])
@@ -22,10 +22,8 @@ def make_mask(rows: slice, columns: slice, size: tuple[int, int] = (SIDE, SIDE))
     return mask
 
 
-def crop(
-    mask: np.ndarray, outside: str = "mean", margin: float = 0.0, size: tuple[int, int] = (SIDE, SIDE)
-) -> np.ndarray:
-    cut = crop_region(make_image(), mask, size, FILL, outside, margin)
+def crop(mask: np.ndarray, margin: float = 0.0, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
+    cut = crop_region(make_image(), mask, size, FILL, margin)
     assert cut is not None and cut.dtype == np.uint8 and cut.shape == (len(cut), len(cut), 3)
     return cut
 
@@ -40,16 +38,13 @@ def test_the_margin_is_a_share_of_the_longer_side(margin: float, side: int) -> N
     assert len(crop(make_mask(slice(20, 30), slice(20, 40)), margin=margin)) == side
 
 
-@pytest.mark.parametrize("outside", OUTSIDE)
-def test_what_is_outside_the_mask(outside: str) -> None:
-    """An L of 20 px: its empty quarter is filled, mixed with the fill, or left."""
+def test_what_is_outside_the_mask_is_filled() -> None:
+    """An L of 20 px: its empty quarter is filled."""
     mask = make_mask(slice(10, 30), slice(10, 30))
     mask[10:20, 20:30] = False
     tissue = make_image()[:, 10:30, 10:30].transpose(1, 2, 0) * 255
-    cut, quarter = crop(mask, outside), np.s_[:10, 10:]
-    share = {"mean": 1.0, "dim": 0.5, "keep": 0.0}[outside]
-    expected = (1 - share) * tissue[quarter] + share * np.array(FILL) * 255
-    assert np.abs(cut[quarter] - expected).max() <= 1
+    cut = crop(mask)
+    assert np.abs(cut[:10, 10:] - np.array(FILL) * 255).max() <= 1
     assert np.abs(cut[10:] - tissue[10:]).max() <= 1
 
 
@@ -59,12 +54,11 @@ def test_what_is_outside_the_mask(outside: str) -> None:
 def test_beyond_the_region_is_fill(rows: slice, columns: slice) -> None:
     """At a corner or an edge the square reaches out of the region; all of the mask stays in it."""
     mask = make_mask(rows, columns)
-    cut = crop(mask, "keep", margin=0.1)
+    cut = crop(mask, margin=0.1)
     longest = max(rows.stop - rows.start, columns.stop - columns.start)
     assert len(cut) == longest + 2 * round(0.1 * longest)
     assert (cut == FILL_8BIT).all(axis=-1).any()
-    shown = crop(mask, "mean", margin=0.1)
-    assert (shown != FILL_8BIT).any(axis=-1).sum() == mask.sum()
+    assert (cut != FILL_8BIT).any(axis=-1).sum() == mask.sum()
 
 
 def test_proportions_are_the_region_s_own() -> None:
@@ -93,10 +87,8 @@ def test_one_pixel_of_a_large_region_is_still_shown(where: tuple[int, int]) -> N
     assert (crop(mask, size=(600, 600)) != FILL_8BIT).any()
 
 
-def test_arguments_are_not_changed_words_are_checked_and_an_empty_mask_has_no_crop() -> None:
+def test_arguments_are_not_changed_and_an_empty_mask_has_no_crop() -> None:
     image, mask = make_image(), make_mask(slice(0, 9), slice(0, 5))
     image.flags.writeable = mask.flags.writeable = False
     crop_region(image, mask, (SIDE, SIDE), FILL)
-    with pytest.raises(ValueError, match="mean, dim, keep"):
-        crop_region(image, mask, (SIDE, SIDE), FILL, "blur")
     assert crop_region(image, np.zeros((SIDE, SIDE), bool), (SIDE, SIDE), FILL) is None

@@ -149,11 +149,10 @@ def test_a_class_that_the_probe_never_saw_is_noted(clip: ClipModel) -> None:
     assert report.f1_per_class("probe")["vessel"] == 0
 
 
-@pytest.mark.parametrize("outside", ["mean", "keep"])
-def test_true_masks_of_tissue_are_encoded_one_by_one(clip: ClipModel, tissue_store: RegionStore, outside: str) -> None:
+def test_true_masks_of_tissue_are_encoded_one_by_one(clip: ClipModel, tissue_store: RegionStore) -> None:
     protocol = PROTOCOLS["recorded"]
     masks = list(list_true_masks(tissue_store, tissue_store.names[:3], protocol))
-    items = encode_masks(clip, tissue_store, masks, outside)
+    items = encode_masks(clip, tissue_store, masks)
     shown = tissue_store.class_presence()
     pairs = list(zip(items.files, items.classes, strict=True))
     assert pairs == [
