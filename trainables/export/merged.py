@@ -3,7 +3,6 @@
 import copy
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +43,12 @@ CONFIG_FILE = "config.txt"
 _ROUNDING, _PROBE_SIDE = 1e-2, 256
 
 
-@dataclass(frozen=True)
-class MergedExport:
-    """The files of :func:`write_merged`.
-
-    Attributes:
-        merged: The checkpoint for stock SAM2.
-        adapter: Folder of the adapter, which turns the base into the same model; None at scale 0 if the adapter cannot
-            be merged, and of a soup whose members' adapters cannot be joined.
-        config: Name of SAM2's config for both.
-        scale: Factor of the fine-tune's change of the weights, in both.
-    """
-
-    merged: Path
-    adapter: Path | None
-    config: str
-    scale: float
-
-
-def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: float = 1.0) -> MergedExport:
+def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: float = 1.0) -> None:
     """Writes ``adapter/``, ``sam2.pt`` (one key, ``model``, as published checkpoints have) and the config.
 
     The checkpoint is a trial's, or the folder of a soup. The scale is the factor of the change of the weights. At 0
-    ``sam2.pt`` holds the zero-shot weights bit for bit; at 1 a trial's adapter is its own. The folder exists.
+    ``sam2.pt`` holds the zero-shot weights bit for bit; at 1 a trial's adapter is its own. The folder exists. There is
+    no ``adapter/`` at scale 0 if it cannot be merged, nor of a soup whose members' adapters cannot be joined.
 
     Raises:
         InputError: If the scale is out of its limits, or the checkpoint or the base cannot be read.
@@ -76,12 +58,12 @@ def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: f
     check_scale(scale)
     spec = MODELS[context.model]
     if is_soup(checkpoint):
-        return _write_soup(context, spec, checkpoint, folder, scale)
+        _write_soup(context, spec, checkpoint, folder, scale)
+        return
     base_state, adapted = load_adapted_with_base(context, checkpoint)
     if scale == 0 and not can_merge(adapted):
-        torch.save({"model": base_state}, folder / MERGED_FILE)
-        write_config(spec, folder)
-        return MergedExport(folder / MERGED_FILE, None, spec.config, scale)
+        write_stock(spec, base_state, folder)
+        return
     save_adapters(adapted, folder / ADAPTER_FOLDER)
     has_tuner = adapted.tuner is not None
     model = merge_adapters(adapted)
@@ -91,23 +73,20 @@ def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: f
         config = PeftConfig.from_pretrained(str(folder / ADAPTER_FOLDER)) if has_tuner else None
         _rescale_adapter(context, folder / ADAPTER_FOLDER, config, base_state, tuned_state, scale)
     merged_state = interpolate_weights(base_state, tuned_state, scale)
-    torch.save({"model": merged_state}, folder / MERGED_FILE)
-    write_config(spec, folder)
+    write_stock(spec, merged_state, folder)
     if has_tuner:
         _check_adapter(spec, folder / ADAPTER_FOLDER, base_state, merged_state)
-    return MergedExport(folder / MERGED_FILE, folder / ADAPTER_FOLDER, spec.config, scale)
 
 
-def _write_soup(context: TrialContext, spec: ModelSpec, checkpoint: Path, folder: Path, scale: float) -> MergedExport:
+def _write_soup(context: TrialContext, spec: ModelSpec, checkpoint: Path, folder: Path, scale: float) -> None:
     """Writes a soup as :func:`write_merged` writes a trial; ``adapter/`` only if its members' can be joined."""
     base_state, tuned_state = load_merged_states(context, checkpoint)
     merged_state = interpolate_weights(base_state, tuned_state, scale)
-    torch.save({"model": merged_state}, folder / MERGED_FILE)
-    write_config(spec, folder)
+    write_stock(spec, merged_state, folder)
     adapters = [_read_adapter(member / ADAPTER_FOLDER) for member in list_members(checkpoint)]
     joined = join_adapters(adapters, merged_state, scale)
     if joined is None:
-        return MergedExport(folder / MERGED_FILE, None, spec.config, scale)
+        return
     out, (state, config) = folder / ADAPTER_FOLDER, joined
     out.mkdir()
     save_weights(state, out / ADAPTER_WEIGHTS_FILE)
@@ -116,7 +95,6 @@ def _write_soup(context: TrialContext, spec: ModelSpec, checkpoint: Path, folder
     else:
         config.save_pretrained(str(out))
         _check_adapter(spec, out, base_state, merged_state)
-    return MergedExport(folder / MERGED_FILE, out, spec.config, scale)
 
 
 def _read_adapter(folder: Path) -> SavedAdapter:
@@ -126,8 +104,9 @@ def _read_adapter(folder: Path) -> SavedAdapter:
     return state, PeftConfig.from_pretrained(str(folder)) if is_peft else None
 
 
-def write_config(spec: ModelSpec, folder: Path) -> None:
-    """Writes the name of SAM2's config, and a copy of nano's, which sam2 does not contain."""
+def write_stock(spec: ModelSpec, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes the weights, the name of SAM2's config, and a copy of nano's, which sam2 does not contain."""
+    torch.save({"model": dict(state)}, folder / MERGED_FILE)
     (folder / CONFIG_FILE).write_text(spec.config + "\n")
     if spec.is_demo:
         shutil.copyfile(ASSETS / spec.config, folder / spec.config)

@@ -12,7 +12,7 @@ from search.served_model.saving import save_segmenter
 from search.tracking.tracker import Tracker
 from trainables.evaluation.stock_predictor import build_predictor
 from trainables.export.class_export import ClassExport, load_class_export
-from trainables.export.merged import MERGED_FILE, write_config
+from trainables.export.merged import write_stock
 from trainables.export.tiles import segment_image
 from trainables.model.build import MODELS
 from trainables.model.class_prompts import save_class_prompts, start_class_prompts
@@ -26,8 +26,7 @@ BOXES = np.array([[10.0, 12, 90, 100], [60, 40, 150, 158]])
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of an export: nano as it ships."""
     folder = tmp_path_factory.mktemp("export")
-    torch.save({"model": load_model("nano", None).state_dict()}, folder / MERGED_FILE)
-    write_config(MODELS["nano"], folder)
+    write_stock(MODELS["nano"], load_model("nano", None).state_dict(), folder)
     return folder
 
 
