@@ -58,18 +58,14 @@ class SAM2Trainable(tune.Trainable):
         ]
         self.classes = tuple(store.classes.values())
         self.base_state = load_model(context.model, context.checkpoint).state_dict()
-        self._start_trial(config)
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Starts another trial in this process, as imports take longer than a new model."""
-        self._start_trial(new_config)
-        return True
-
-    def _start_trial(self, config: dict[str, Any]) -> None:
         context = self.context
-        searched = {name: value for name, value in config.items() if "." in name}
+        searched = {name: value for name, value in new_config.items() if "." in name}
         self.recipe = Recipe.from_flat({**context.fixed, **searched})
-        own = dataclasses.replace(context, seed=int(config.get(SEED_KEY, context.seed)))
+        own = dataclasses.replace(context, seed=int(new_config.get(SEED_KEY, context.seed)))
         self.val_scores: Scores | None = None
         self.best_value, self.best_epoch = -math.inf, 0  # of what patience watches; epochs count from 1
         # Ends the last trial's loaders and frees its models before the next ones are built.
@@ -80,6 +76,7 @@ class SAM2Trainable(tune.Trainable):
         self.loader = make_loader(own, self.recipe, self.device)
         arguments = self.base_state, self.recipe, self.device, self.loader
         self.fits = [FineTune(own, fold, *arguments) for fold in context.list_folds()]
+        return True
 
     def step(self) -> dict[str, Any]:
         """Trains one epoch on each fold and validates; returns the epoch's metrics.
