@@ -29,7 +29,6 @@ from trainables.data.store_writer import (
     SQUARES,
     VERSION,
     Layout,
-    Places,
     Rows,
     SquareImage,
     compute_fingerprint,
@@ -38,6 +37,7 @@ from trainables.data.store_writer import (
     write_store,
 )
 from trainables.errors import DataError, Finding
+from trainables.tiles.draws import Places
 from trainables.tiles.grid import Window, cut_window
 from trainables.tiles.um_per_px import Scale
 

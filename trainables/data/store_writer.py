@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32, Shaped
+from jaxtyping import Float32, Shaped
 from numpy.lib.format import open_memmap
 
 from trainables.data.checks import DecodedRegion, RegionReport, examine_regions
 from trainables.data.images import MAX_PIXELS, IdMask, RgbImage, digest_pixels, read_size
 from trainables.data.regions import RegionSet
 from trainables.errors import DataError, Finding
+from trainables.tiles.draws import Places
 from trainables.tiles.um_per_px import Scale
 
 Rows = Shaped[np.ndarray, "rows ..."]
 SquareImage = Float32[np.ndarray, "3 side side"]
-Places = Int32[np.ndarray, " places"]
 
 VERSION = 4  # raised with every change of the files' layout
 INDEX = "index.json"

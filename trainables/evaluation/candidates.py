@@ -54,14 +54,15 @@ class Candidate:
 
 def load_adapted(context: TrialContext, checkpoint: Path) -> AdaptedModel:
     """Rebuilds a trial's adapted model from a checkpoint of ``FineTune.save``, on the CPU."""
-    return _adapt_checkpoint(context, checkpoint, load_model(context.model, context.checkpoint))
+    bare = load_model(context.model, context.checkpoint)
+    return adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
 
 
 def load_adapted_with_base(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], AdaptedModel]:
     """Returns a copy of the zero-shot weights, and the model of :func:`load_adapted`; reads the file once."""
     bare = load_model(context.model, context.checkpoint)
     base_state = {name: value.clone() for name, value in bare.state_dict().items()}
-    return base_state, _adapt_checkpoint(context, checkpoint, bare)
+    return base_state, adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
 
 
 def load_merged_states(context: TrialContext, checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -78,10 +79,6 @@ def load_merged_states(context: TrialContext, checkpoint: Path) -> tuple[dict[st
         _refuse_class_prompts(adapted)
         mean = mean.add(merge_adapters(adapted).state_dict())
     return base_state, mean.to_state()
-
-
-def _adapt_checkpoint(context: TrialContext, checkpoint: Path, bare: SAM2Base) -> AdaptedModel:
-    return adapt_model(bare, checkpoint, read_recipe(checkpoint), context.pathology_weights)
 
 
 def adapt_model(bare: SAM2Base, folder: Path, recipe: Recipe, pathology_weights: Mapping[str, str]) -> AdaptedModel:

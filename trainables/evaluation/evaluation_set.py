@@ -87,9 +87,8 @@ class EvaluationSet:
         indices = [store.index(name) for name in names]
         if protocol.is_auto:
             floors = self._measure_constant(indices, [store.index(name) for name in train] or indices)
-            pairs = tuple(
-                PairPlan(class_id, 1.0, floor) for class_id, floor in zip(self._name_ids(), floors, strict=True)
-            )
+            ids = (*store.classes, BACKGROUND_ID)
+            pairs = tuple(PairPlan(class_id, 1.0, floor) for class_id, floor in zip(ids, floors, strict=True))
             self.plans = tuple(self._plan_named(index, pairs) for index in indices)
         else:
             # Normal tissue has nothing to prompt.
@@ -105,9 +104,6 @@ class EvaluationSet:
         """Returns the pixels of a planned class in a region's mask; background: valid pixels of no class."""
         found: BoolMask = self._split(actual)[-1] if class_id == BACKGROUND_ID else actual == class_id
         return found
-
-    def _name_ids(self) -> tuple[int, ...]:
-        return (*self.store.classes, BACKGROUND_ID)
 
     def _split(self, mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "names h w"]:
         return split_classes(mask, list(self.store.classes), find_valid(mask, self.store.ignore_ids, self.protocol))

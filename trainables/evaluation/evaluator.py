@@ -35,12 +35,11 @@ def evaluate(
     model: SAM2Base,
     regions: EvaluationSet,
     device: torch.device,
-    regions_per_pass: int = 4,
     on_logits: OnLogits | None = None,
     prefix: FrozenPrefix | None = None,
 ) -> Scores:
     """Scores a model on every (region, class) pair; see :func:`predict_masks`."""
-    return collect_scores(regions, predict_masks(model, regions, device, regions_per_pass, on_logits, prefix))
+    return collect_scores(regions, predict_masks(model, regions, device, on_logits=on_logits, prefix=prefix))
 
 
 def collect_scores(regions: EvaluationSet, predictions: Iterable[tuple[RegionPlan, list[BoolMask]]]) -> Scores:

@@ -121,9 +121,7 @@ class PathologyEncoder(nn.Module):
 
         SAM2's own, rounded to what the encoder's patches fill; or the encoder's own where it takes no other.
         """
-        if self._fixed_side:
-            return self._fixed_side
-        return max(1, round(side / self._step)) * self._step
+        return self._fixed_side or max(1, round(side / self._step)) * self._step
 
     def _count_channels(self) -> int:
         """Runs the encoder on a small region: what timm says of widths is not always what the map has."""
