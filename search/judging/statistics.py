@@ -16,6 +16,8 @@ from scipy import stats
 FloatArray = NDArray[np.float64]
 
 N_RESAMPLES = 9_999
+# Coverage of the interval that is shown, and of the stricter one that `beaten` needs.
+CONFIDENCE, STRICT_CONFIDENCE = 0.95, 0.99
 MAX_COUNTED = 13  # patients whose signs SciPy counts one by one where there are ties
 DECIMALS = 12  # 0.3 - 0.2 and 0.2 - 0.1 are a tie, not a win by 3e-17
 
@@ -54,16 +56,11 @@ class Comparison:
 
 
 def compare(
-    difference: FloatArray,
-    patient: NDArray[np.str_],
-    rng: np.random.Generator,
-    confidence: float = 0.95,
-    n_resamples: int = N_RESAMPLES,
+    difference: FloatArray, patient: NDArray[np.str_], rng: np.random.Generator, n_resamples: int = N_RESAMPLES
 ) -> Comparison:
     """Compares two models on the pairs that both were scored on, patients resampled.
 
     The differences, candidate minus baseline, are finite, in [-1, 1]; they and the patients have the shape (pairs,).
-    The confidence is the coverage of the interval; the strict one leaves a fifth of its error.
     """
     assert difference.size, "nothing to compare"
     difference = np.round(difference, DECIMALS)
@@ -71,7 +68,7 @@ def compare(
     sums = np.asarray(np.bincount(index, weights=difference), dtype=np.float64)
     counts = np.bincount(index).astype(np.float64)
     means = np.round(sums / counts, DECIMALS)
-    interval, strict = bootstrap_intervals(sums, counts, (confidence, strict_confidence(confidence)), rng, n_resamples)
+    interval, strict = bootstrap_intervals(sums, counts, (CONFIDENCE, STRICT_CONFIDENCE), rng, n_resamples)
     return Comparison(
         mean_difference=float(difference.mean()),
         interval=interval,
@@ -84,11 +81,6 @@ def compare(
         losses=int((difference < 0).sum()),
         ties=int((difference == 0).sum()),
     )
-
-
-def strict_confidence(confidence: float) -> float:
-    """Returns the confidence of the interval that `beaten` needs: a fifth of the error, 0.99 for 0.95."""
-    return round(1 - (1 - confidence) / 5, DECIMALS)
 
 
 def bootstrap_intervals(

@@ -5,9 +5,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from search.errors import ConfigError
 from search.judging.paired_scores import PairedScores
-from search.judging.statistics import DECIMALS, Comparison, adjust_holm, compare
+from search.judging.statistics import Comparison, adjust_holm, compare
 
 # Of Dice: two trainings that differ by their seeds alone differ by as much.
 SMALL_DIFFERENCE = 0.005
@@ -79,18 +78,13 @@ def _format_difference(comparison: Comparison) -> str:
     return f"{comparison.mean_difference:+.4f}  ({bounds})"
 
 
-def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verdict:
+def judge(scores: PairedScores, seed: int = 0) -> Verdict:
     """Returns the verdict on two models, overall and by class.
 
-    The same scores and seed (of the bootstrap) give the same verdict. The confidence is the coverage of the intervals.
-
-    Raises:
-        ConfigError: If the confidence is not inside (0, 1).
+    The same scores and seed (of the bootstrap) give the same verdict.
     """
-    if not 0 < confidence < 1:
-        raise ConfigError.at("confidence", f"`0 < confidence < 1` must hold, but got {confidence}", "use 0.95")
     difference = scores.candidate - scores.baseline
-    overall = compare(difference, scores.patient, np.random.default_rng(seed), confidence)
+    overall = compare(difference, scores.patient, np.random.default_rng(seed))
     word, reason = decide(overall)
     return Verdict(
         word=word,
@@ -100,15 +94,13 @@ def judge(scores: PairedScores, seed: int = 0, confidence: float = 0.95) -> Verd
         candidate_mean=float(scores.candidate.mean()),
         baseline_mean=float(scores.baseline.mean()),
         overall=overall,
-        per_class=_compare_classes(scores, seed, confidence),
+        per_class=_compare_classes(scores, seed),
         notes=(*scores.notes, *_note_small_difference(word, overall)),
     )
 
 
 def decide(comparison: Comparison) -> tuple[Word, str]:
     """Returns the one word about candidate and baseline, with its reason.
-
-    With the default confidence of 0.95:
 
     - `undecided` if there are fewer than 6 patients, whatever they show;
     - `beaten` if the 99 % interval of the mean difference lies above 0 and the two-sided signed-rank test on
@@ -123,18 +115,14 @@ def decide(comparison: Comparison) -> tuple[Word, str]:
     if comparison.n_patients < MIN_PATIENTS or interval is None or strict is None:
         patients = "1 patient is" if comparison.n_patients == 1 else f"{comparison.n_patients} patients are"
         return "undecided", f"{patients} too few to decide (at least {MIN_PATIENTS} needed)"
-    alpha = round(1 - interval.confidence, DECIMALS)  # 1 - 0.95 is a little more than 0.05
-    percent, strict_percent = f"{100 * interval.confidence:.4g} %", f"{100 * strict.confidence:.4g} %"
-    agrees = p < alpha and comparison.ranks_favor_candidate
-    if strict.low > 0 and agrees:
-        reason = f"the {strict_percent} interval lies above 0 and the signed-rank test agrees (p = {p:.2g})"
-        return "beaten", reason
+    if strict.low > 0 and p < 0.05 and comparison.ranks_favor_candidate:
+        return "beaten", f"the 99 % interval lies above 0 and the signed-rank test agrees (p = {p:.2g})"
     if interval.high <= 0:
-        return "not beaten", f"the {percent} interval shows the candidate at or below the baseline"
+        return "not beaten", "the 95 % interval shows the candidate at or below the baseline"
     if interval.low <= 0:
-        return "undecided", f"the {percent} interval includes 0"
+        return "undecided", "the 95 % interval includes 0"
     if strict.low <= 0:
-        return "undecided", f"the {percent} interval lies above 0, but the {strict_percent} one includes 0"
+        return "undecided", "the 95 % interval lies above 0, but the 99 % one includes 0"
     return "undecided", f"the interval lies above 0, but the signed-rank test does not agree (p = {p:.2g})"
 
 
@@ -145,7 +133,7 @@ def _note_small_difference(word: Word, overall: Comparison) -> tuple[str, ...]:
     return (f"the difference is real by these tests, and below {SMALL_DIFFERENCE:g}: too small to matter",)
 
 
-def _compare_classes(scores: PairedScores, seed: int, confidence: float) -> dict[str, ClassComparison]:
+def _compare_classes(scores: PairedScores, seed: int) -> dict[str, ClassComparison]:
     names = sorted(set(scores.class_name.tolist()))
     if len(names) < 2:
         return {}
@@ -153,6 +141,6 @@ def _compare_classes(scores: PairedScores, seed: int, confidence: float) -> dict
     found = []
     for name in names:
         rows = scores.class_name == name
-        found.append(compare(difference[rows], scores.patient[rows], np.random.default_rng(seed), confidence))
+        found.append(compare(difference[rows], scores.patient[rows], np.random.default_rng(seed)))
     adjusted = adjust_holm([one.p_value for one in found])
     return {name: ClassComparison(one, p) for name, one, p in zip(names, found, adjusted, strict=True)}

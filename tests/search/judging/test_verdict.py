@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from search.errors import ConfigError
 from search.judging.paired_scores import PairedScores, pair_scores, read_scores
 from search.judging.verdict import judge
 from search.verdict import main
@@ -86,12 +85,6 @@ def test_identical_models_are_not_beaten() -> None:
     assert verdict.word == "not beaten"
     assert verdict.overall.ties == 20
     json.dumps(verdict.to_dict(), allow_nan=False)
-
-
-@pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, float("nan")])
-def test_confidence_outside_its_range(confidence: float) -> None:
-    with pytest.raises(ConfigError, match="0 < confidence < 1"):
-        judge(pair(["1.png"], 0.5, 0.4), confidence=confidence)
 
 
 def test_command_refuses_bad_input_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
