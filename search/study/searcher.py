@@ -133,10 +133,11 @@ class StudySearcher(Searcher):
 
     def _has_plateau(self, own: Sequence[FrozenTrial]) -> bool:
         """Whether the best value has not risen for so many trials; of those that run only paused ones count."""
-        stop, waits = self._stop, (TrialState.WAITING, *(() if self._study_file.pauses else (TrialState.RUNNING,)))
+        stop = self._stop
         if stop is None:
             return False
-        curves = [read_curve(trial) for trial in own if trial.state not in (*waits, TrialState.FAIL)]
+        counted = (TrialState.COMPLETE, TrialState.PRUNED, *[TrialState.RUNNING] * self._study_file.pauses)
+        curves = [read_curve(trial) for trial in own if trial.state in counted]
         bests = [curve[self._pick_best(curve)][0] for curve in curves if curve]
         if len(bests) <= stop.patience_trials:
             return False

@@ -8,7 +8,7 @@ import copy
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint
@@ -18,21 +18,10 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
 from search.cluster.failures import describe_failure
+from search.tuning.promotion import PromotionScheduler
 from search.tuning.reasons import find_reason
 from search.tuning.seed_race import SeedRace
 from search.tuning.unfinished import Row, UnfinishedTrial
-
-
-class Pausing(Protocol):
-    """A scheduler that pauses trials and sends them on later."""
-
-    def is_paused(self, trial_id: str, epoch: int) -> bool:
-        """Whether a trial that has come as far as this epoch waits there."""
-        ...
-
-    def has_waiting(self) -> bool:
-        """Whether a paused trial is to go on before a new one starts."""
-        ...
 
 
 class TrialGenerator(SearchGenerator):
@@ -44,7 +33,7 @@ class TrialGenerator(SearchGenerator):
         concurrent: int,
         find_kept: Callable[[str], tuple[tuple[Path, Row], ...]],
         unfinished: Sequence[UnfinishedTrial] = (),
-        pausing: Pausing | None = None,
+        pausing: PromotionScheduler | None = None,
     ) -> None:
         """Takes the searcher, how many trials run at once, and those that go on first, in this order.
 
