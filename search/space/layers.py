@@ -76,24 +76,16 @@ def _find_base(node: YamlNode, path: Path, find_shipped: Callable[[str], Path]) 
     if not isinstance(text, str) or not text.strip():
         what = f"must name one space file, but got {describe(text)}"
         raise ConfigError.at(node.where, what, "write extends: lora.yaml")
-    if os.path.isfile(path.parent / text):  # False for text that no path can be
-        beside = (path.parent / text).resolve()
-        # A file may have the name of the shipped one that it extends.
-        if beside != path or not _is_shipped(text, find_shipped):
-            return beside
+    is_file = os.path.isfile(path.parent / text)  # False for text that no path can be
+    if is_file and (beside := (path.parent / text).resolve()) != path:
+        return beside
     try:
-        return find_shipped(text)
+        return find_shipped(text)  # a file may have the name of the shipped one that it extends
     except ConfigError as error:
+        if is_file:
+            return path
         what = f"{text} is neither a file in {path.parent} nor a shipped space"
         raise ConfigError.at(node.where, what, error.findings[0].fix) from error
-
-
-def _is_shipped(text: str, find_shipped: Callable[[str], Path]) -> bool:
-    try:
-        find_shipped(text)
-    except ConfigError:
-        return False
-    return True
 
 
 def _read_setting(text: str, base: YamlNode) -> YamlNode | None:
