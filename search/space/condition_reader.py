@@ -1,6 +1,6 @@
-"""Reads the ``when`` of a space's parameters, and reports every condition that is wrong or can never hold."""
+"""Reads the ``when`` of a space's parameters, and reports every condition that is wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
@@ -33,7 +33,7 @@ def read_conditions(
         for name, child in parameters.items()
         if isinstance(child.value, dict) and "when" in child.value
     }
-    _report_contradictions(given, unsound=_report_cycles(given))
+    _report_cycles(given)
     return {
         name: replace(parameter, when=tuple(one.condition for one in given.get(name, ())))
         for name, parameter in space.items()
@@ -95,20 +95,17 @@ class _Reader:
         return tuple(values) if len(values) == len(items) else ()
 
 
-def _report_cycles(given: Mapping[str, list[_Given]]) -> set[str]:
-    """Reports each circle of conditions once, at its first parameter; returns the parameters in circles."""
+def _report_cycles(given: Mapping[str, list[_Given]]) -> None:
+    """Reports each circle of conditions once, at its first parameter."""
     order = list(given)
     graph = {name: [one.condition.name for one in ones] for name, ones in given.items()}
-    in_cycles: set[str] = set()
     while cycle := _find_cycle(graph):
         start = min(range(len(cycle)), key=lambda position: order.index(cycle[position]))
         cycle = [*cycle[start:], *cycle[:start]]
         node = next(one.node for one in given[cycle[0]] if one.condition.name == cycle[1])
         circle = " -> ".join([*cycle, cycle[0]])
         node.report(f"conditions form a circle: {circle}", "leave one of the conditions out")
-        in_cycles |= set(cycle)
-        graph = {name: parents for name, parents in graph.items() if name not in in_cycles}
-    return in_cycles
+        graph = {name: parents for name, parents in graph.items() if name not in cycle}
 
 
 def _find_cycle(graph: Mapping[str, list[str]]) -> list[str]:
@@ -118,42 +115,3 @@ def _find_cycle(graph: Mapping[str, list[str]]) -> list[str]:
         backwards: list[str] = error.args[1]  # each is named by the next; the first stands at the end again
         return backwards[:0:-1]
     return []
-
-
-def _report_contradictions(given: Mapping[str, list[_Given]], unsound: set[str]) -> None:
-    """Reports parameters whose conditions, and those of what they name, leave a parameter no value.
-
-    Conditions are and-ed sets of values, so a parameter can apply exactly if all sets on the same name, its
-    own and its ancestors', have a value in common.
-    """
-    parents = {
-        name: [one.condition.name for one in ones] if name not in unsound else [] for name, ones in given.items()
-    }
-    allowed: dict[str, dict[str, list[Scalar]]] = {}
-    for name in TopologicalSorter(parents).static_order():
-        # What depends on a faulty parameter is left alone: the fault is reported where it starts.
-        if name not in unsound and all(parent in allowed for parent in parents.get(name, ())):
-            merged = _merge_conditions(name, given.get(name, ()), allowed)
-            if merged is not None:
-                allowed[name] = merged
-
-
-def _merge_conditions(
-    parameter: str, ones: Sequence[_Given], allowed: Mapping[str, dict[str, list[Scalar]]]
-) -> dict[str, list[Scalar]] | None:
-    """Returns the values that each named parameter may have, or reports a name that has none left.
-
-    ``allowed`` holds the same for every parameter that a condition names.
-    """
-    merged: dict[str, list[Scalar]] = {}
-    for one in ones:
-        asked = [(one.condition.name, list(one.condition.values)), *allowed[one.condition.name].items()]
-        for name, values in asked:
-            before = merged.get(name, values)
-            merged[name] = [value for value in before if value in values]
-            if not merged[name]:
-                both = " and ".join(Condition(name, tuple(each)).spell() for each in (before, values))
-                what = f"{parameter} can never apply: its conditions, with those of what they name, ask for {both}"
-                one.node.report(what, "let them have a value in common, or leave one out")
-                return None
-    return merged

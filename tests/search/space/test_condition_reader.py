@@ -127,24 +127,9 @@ FOCAL = "  loss.focal: {low: 1, high: 2, when: {%s}}\n"
             "10 space.adapter.rank.when.adapter.alpha",
             "adapter.rank -> adapter.alpha -> prompts.max_objects -> adapter.rank",
         ),
-        (
-            RANK % "augment.kind: [color, all]" + ALPHA % "adapter.rank: 4, augment.kind: flips",
-            "10 space.adapter.alpha.when.augment.kind",
-            "adapter.alpha can never apply: its conditions, with those of what they name, "
-            "ask for augment.kind: [color, all] and augment.kind: flips",
-        ),
-        (
-            # Two ways to one parameter, and a child of what can never apply, which is not reported again.
-            FOCAL % "prompts.max_objects: 1"
-            + RANK % "adapter.train_heads: true"
-            + ALPHA % "adapter.train_heads: false"
-            + "  prompts.max_objects: {low: 1, high: 2, when: {adapter.rank: 4, adapter.alpha: 4}}\n",
-            "12 space.prompts.max_objects.when.adapter.alpha",
-            "ask for adapter.train_heads: true and adapter.train_heads: false",
-        ),
     ],
 )
-def test_conditions_that_contradict_each_other(list_faults: ListFaults, text: str, where: str, words: str) -> None:
+def test_conditions_in_circles(list_faults: ListFaults, text: str, where: str, words: str) -> None:
     ((place, found),) = list_faults(HEAD + text)
     assert place == where
     assert words in found
