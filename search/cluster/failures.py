@@ -78,12 +78,6 @@ def read_error(trial: Any) -> str:
         return ""
 
 
-def has_lost_worker(trial: Any) -> bool:
-    """Whether a trial's last error is that its worker died."""
-    text = read_error(trial).rpartition("Failure # ")[2]
-    return any(words in text for words in _DIED)
-
-
 def is_made_anew(trial: Any) -> bool:
     """Whether a trial that Tune gave up has retries left, which search/tuning/trial_generator.py uses."""
     return bool(trial.should_recover())
@@ -92,7 +86,7 @@ def is_made_anew(trial: Any) -> bool:
 def describe_failure(trial: Any) -> str:
     """Returns a line that says why a trial failed."""
     text = read_error(trial)
-    if has_lost_worker(trial):
+    if any(words in text.rpartition("Failure # ")[2] for words in _DIED):
         return WORKER_DIED
     lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "unknown, see the trial's error.txt"
