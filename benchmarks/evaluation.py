@@ -76,19 +76,14 @@ def _loop(
     model: SAM2Base, regions: EvaluationSet, images: dict[str, UInt8[np.ndarray, "h w 3"]]
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields the masks of the stock predictor, which encodes anew for every prompt and view."""
-    seen: dict[str, tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]] = {}
+    seen: dict[str, UInt8[np.ndarray, "h w 3"]] = {}
     predictor = build_predictor(model)
 
-    def keep(view: str, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> None:
-        seen[view] = image, size
-
     def encode_and_predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        image, size = seen[view]
-        predictor.set_image(image)
-        predictor._orig_hw = [size]
+        predictor.set_image(seen[view])
         return predict_one(predictor, prompt, regions.protocol.multimask)
 
-    return predict_prompt_by_prompt(regions, images.__getitem__, keep, encode_and_predict)
+    return predict_prompt_by_prompt(regions, images.__getitem__, seen.__setitem__, encode_and_predict)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def segment_scenes(model: SAM2Base) -> Iterator[Pair]:
 def segment_regions(model: SAM2Base, regions: EvaluationSet) -> Iterator[Pair]:
     """Yields each pair's mask, the truth, and the filled boxes' Dice, as the search scores zero-shot."""
     for plan, masks in predict_masks(model, regions, torch.device("cpu")):
-        actual = regions.mask(plan.index)
+        actual = regions.store.mask(plan.index)
         for pair, mask in zip(plan.pairs, masks, strict=True):
             yield mask, regions.find_class(actual, pair.class_id), pair.floor
 
@@ -128,7 +128,7 @@ def draw_regions(models: Sequence[SAM2Base], sets: Sequence[EvaluationSet], colu
             for model in models
         ]
         for plan in regions.plans[:columns]:
-            actual = regions.mask(plan.index)
+            actual = regions.store.mask(plan.index)
             truth = [regions.find_class(actual, pair.class_id) for pair in plan.pairs]
             image = (regions.store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8)
             masks = [truth, *(answer[plan.index] for answer in answers)]

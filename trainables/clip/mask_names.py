@@ -21,7 +21,7 @@ from trainables.clip.report import EMPTY, NamingReport
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import RegionPlan
 from trainables.protocol.components import BoolMask, unite
-from trainables.protocol.spec import Protocol, find_components, resize_mask
+from trainables.protocol.spec import Protocol, find_components
 
 Features = Float32[np.ndarray, "items width"]
 
@@ -119,7 +119,7 @@ def list_true_masks(
 ) -> Iterator[tuple[int, int, BoolMask]]:
     """Yields region index, class id and the true pixels of the components that the protocol would prompt."""
     for index in map(store.index, names):
-        mask = resize_mask(store.mask(index), protocol)
+        mask = store.mask(index)
         for class_id in store.classes:
             if components := find_components(mask == class_id, protocol):
                 yield index, class_id, unite(components)

@@ -1,4 +1,4 @@
-"""Regions under a protocol: prompts drawn once, ceilings, floors, and true masks at the scored size."""
+"""Regions under a protocol: prompts drawn once, ceilings, floors, and true masks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainables.protocol.background import BACKGROUND_ID, name_background, split
 from trainables.protocol.components import BoolMask, Component, fill_boxes, keep_largest_component, unite
 from trainables.protocol.overlap import Overlap, count_overlap
 from trainables.protocol.prompts import Prompt, draw_prompt, find_negative_room
-from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_tiles, find_valid, resize_mask
+from trainables.protocol.spec import Protocol, find_components, find_tiles, find_valid
 from trainables.tiles.grid import Tile, Window, take_region
 
 
@@ -119,16 +119,8 @@ class EvaluationSet:
         ]
 
     def _count_names(self, index: int) -> Int64[np.ndarray, " names"]:
-        counts: np.ndarray = self._split(self.mask(index)).sum(axis=(1, 2), dtype=np.int64)
+        counts: np.ndarray = self._split(self.store.mask(index)).sum(axis=(1, 2), dtype=np.int64)
         return counts
-
-    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns a region's class ids at the size at which the protocol scores it."""
-        return resize_mask(self.store.mask(index), self.protocol)
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Returns height and width at which the protocol scores a region."""
-        return find_scored_size(self.store.size(index), self.protocol)
 
     def image(self, index: int, tile: Tile) -> Float32[np.ndarray, "3 side side"]:
         """Returns a tile of a region as the model sees it, RGB in [0, 1]."""
@@ -139,14 +131,14 @@ class EvaluationSet:
         return self.store.mask_resized(index, self._find_window(index, tile))
 
     def _find_window(self, index: int, tile: Tile) -> Window | None:
-        return None if tile.window == take_region(self.size(index)).window else tile.window
+        return None if tile.window == take_region(self.store.size(index)).window else tile.window
 
     def _find_tiles(self, index: int) -> list[Tile]:
-        return find_tiles(self.size(index), self.store.scales[index].um_per_px, self.protocol)
+        return find_tiles(self.store.size(index), self.store.scales[index].um_per_px, self.protocol)
 
     def join(self, plan: RegionPlan, answers: Iterator[list[BoolMask]]) -> list[BoolMask]:
         """Returns a region's masks, one for each pair, from its tiles' next answers: each fills its core."""
-        size = self.size(plan.index)
+        size = self.store.size(plan.index)
         if [part.tile for part in plan.tiles] == [take_region(size)]:
             return next(answers)
         joined = np.zeros((len(plan.pairs), *size), bool)
@@ -157,7 +149,7 @@ class EvaluationSet:
 
     def _plan_named(self, index: int, pairs: tuple[PairPlan, ...]) -> RegionPlan:
         """Plans a region without prompts; tiles in which no pixel counts are left out."""
-        mask, every = self.mask(index), tuple(range(len(pairs)))
+        mask, every = self.store.mask(index), tuple(range(len(pairs)))
         valid = find_valid(mask, self.store.ignore_ids, self.protocol)
         tiles = self._find_tiles(index)
         seen = [tile for tile in tiles if valid is None or len(tiles) == 1 or valid[tile.core.slices].any()]
@@ -165,7 +157,7 @@ class EvaluationSet:
 
     def _plan_region(self, index: int) -> RegionPlan:
         """Plans a region with prompts; of several tiles those without an object are left out."""
-        mask, side = self.mask(index), self.store.image_size
+        mask, side = self.store.mask(index), self.store.image_size
         tiles = self._find_tiles(index)
         shown = [(tile, self._plan_tile(index, mask, tile, is_whole=len(tiles) == 1)) for tile in tiles]
         prompted = [one for one in self.store.classes if any(one in found and found[one].prompts for _, found in shown)]

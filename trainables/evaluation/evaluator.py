@@ -51,7 +51,7 @@ def collect_scores(regions: EvaluationSet, predictions: Iterable[tuple[RegionPla
     store, protocol = regions.store, regions.protocol
     scores = []
     for plan, masks in follow(predictions, len(regions.plans), "regions scored"):
-        actual = regions.mask(plan.index)
+        actual = regions.store.mask(plan.index)
         valid = find_valid(actual, store.ignore_ids, protocol)
         for pair, mask in zip(plan.pairs, masks, strict=True):
             scores.append(
@@ -149,7 +149,7 @@ def _predict_tile(
 ) -> list[BoolMask]:
     window, protocol = part.tile.window, regions.protocol
     # What lies beyond the region is seen and not answered.
-    inside = window.clip_size(regions.size(plan.index))
+    inside = window.clip_size(regions.store.size(plan.index))
     if protocol.is_auto:
         with autocast(features[protocol.tta[0]].embedding.device):
             by_name = segment_classes(model, features, position)

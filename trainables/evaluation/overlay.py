@@ -93,7 +93,7 @@ def draw_region(regions: EvaluationSet, plan: RegionPlan, answers: Sequence[Imag
     Pixels that do not count are paled in all but the first.
     """
     store = regions.store
-    pointed = _draw_prompts(_draw_tissue(plan, store), plan, store, regions.size(plan.index))
+    pointed = _draw_prompts(_draw_tissue(plan, store), plan, store, regions.store.size(plan.index))
     prompts = _title(pointed, store.names[plan.index])
     truth, valid = _find_truth(regions, plan)
     row = [prompts, _title(_outline(_draw_tissue(plan, store, valid), truth, plan.pairs, store), "truth"), *answers]
@@ -112,7 +112,7 @@ def draw_answer(regions: EvaluationSet, plan: RegionPlan, title: str, masks: Seq
 
 def _find_truth(regions: EvaluationSet, plan: RegionPlan) -> tuple[list[BoolMask], BoolMask | None]:
     """Returns the true mask of each pair, and which pixels count."""
-    actual = regions.mask(plan.index)
+    actual = regions.store.mask(plan.index)
     truth = [regions.find_class(actual, pair.class_id) for pair in plan.pairs]
     return truth, find_valid(actual, regions.store.ignore_ids, regions.protocol)
 

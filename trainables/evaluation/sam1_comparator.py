@@ -57,14 +57,13 @@ def predict_sam1(
     multimask = protocol.multimask and not style.single_mask
     predictors = {view: SamPredictor(network) for view in protocol.tta}
 
-    def set_image(view: str, seen: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> None:
+    def set_image(view: str, seen: UInt8[np.ndarray, "h w 3"]) -> None:
         predictor = predictors[view]
         if style.stretches:
             square = stretch_image(seen, predictor.model.image_encoder.img_size)
             predictor.set_torch_image(square.to(predictor.device), seen.shape[:2])
         else:
             predictor.set_image(seen)
-        predictor.original_size = size
 
     return predict_prompt_by_prompt(
         regions, read_image, set_image, lambda view, prompt: predict_prompt(predictors[view], prompt, multimask)
@@ -74,8 +73,8 @@ def predict_sam1(
 def predict_prompt(
     predictor: SamPredictor, prompt: Prompt, multimask: bool
 ) -> tuple[Float[Tensor, "masks h w"], Float[Tensor, " masks"]]:
-    """Returns logits and predicted IoU of one prompt, both in pixels of the size that is scored."""
-    # The predictor's own scaling does not apply: the scored size may have another shape than the image.
+    """Returns logits and predicted IoU of one prompt, both in pixels of the image."""
+    # The predictor's own scaling does not apply: the image may have been stretched.
     (height, width), (seen_height, seen_width) = predictor.original_size, predictor.input_size
     scale = np.array([seen_width / width, seen_height / height])
     points = torch.as_tensor(prompt.points * scale, dtype=torch.float32, device=predictor.device)

@@ -1,12 +1,11 @@
 """Which regions a protocol scores: without prompts all, else those in which it finds something to prompt."""
 
-import math
 from collections.abc import Collection
 from pathlib import Path
 
 from trainables.data.store import RegionStore
 from trainables.errors import Finding, list_some
-from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_tiles, resize_mask
+from trainables.protocol.spec import Protocol, find_components, find_tiles
 
 # For each pixel that a component needs; a class with more has a component, so that no mask has to be read.
 _PLENTY = 64
@@ -19,12 +18,10 @@ def find_scored(store: RegionStore, protocol: Protocol) -> set[str]:
 
 def _shows_object(store: RegionStore, index: int, protocol: Protocol) -> bool:
     size, pixels = store.size(index), store.class_pixels[index]
-    scored = find_scored_size(size, protocol)
-    tiles = find_tiles(scored, store.scales[index].um_per_px, protocol)
-    share = math.prod(scored) / math.prod(size) / len(tiles)
-    if pixels.max() * share >= _PLENTY * protocol.min_component_px:
+    tiles = find_tiles(size, store.scales[index].um_per_px, protocol)
+    if pixels.max() / len(tiles) >= _PLENTY * protocol.min_component_px:
         return True
-    mask = resize_mask(store.mask(index), protocol)
+    mask = store.mask(index)
     shown = [one for one, number in zip(store.classes, pixels, strict=True) if number]
     return any(find_components(mask[tile.window.slices] == one, protocol) for tile in tiles for one in shown)
 

@@ -15,13 +15,13 @@ from trainables.protocol.components import BoolMask
 from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import clean_mask
-from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
+from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_prompt
 from trainables.tiles.grid import cut_window
 
 ReadImage = Callable[[str], UInt8[np.ndarray, "h w 3"]]
-# Gives a view's predictor an image as seen under the view, and the scored height and width under it.
-SetImage = Callable[[str, UInt8[np.ndarray, "h w 3"], tuple[int, int]], None]
-# Returns a view's logits [masks, h, w], at the scored size, and predicted IoU [masks] of one prompt.
+# Gives a view's predictor an image as seen under the view.
+SetImage = Callable[[str, UInt8[np.ndarray, "h w 3"]], None]
+# Returns a view's logits [masks, h, w], at the image's size, and predicted IoU [masks] of one prompt.
 PredictPrompt = Callable[[str, Prompt], tuple[Tensor, Tensor]]
 
 
@@ -49,10 +49,9 @@ def predict_with_predictor(
     """
     predictors = {view: build_predictor(model) for view in regions.protocol.tta}
 
-    def set_image(view: str, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> None:
+    def set_image(view: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
         with autocast(device):
             predictors[view].set_image(image)
-        predictors[view]._orig_hw = [size]
 
     def predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
         with autocast(device):
@@ -67,7 +66,7 @@ def predict_prompt_by_prompt(
     """Yields each region's plan and cleaned masks, one for each class, from one predictor for each view.
 
     ``read_image`` returns a region's own RGB pixels. ``set_image`` is called for every region and view, ``predict`` for
-    every prompt and view; prompts and masks have the scored size, which may differ from the image's.
+    every prompt and view.
     """
     for plan in regions.plans:
         yield plan, regions.join(plan, _predict_tiles(regions, plan, read_image, set_image, predict))
@@ -79,11 +78,11 @@ def _predict_tiles(
     protocol, pixels = regions.protocol, read_image(regions.store.names[plan.index])
     for part in plan.tiles:
         window = part.tile.window
-        inside = window.clip_size(regions.size(plan.index))
+        inside = window.clip_size(regions.store.size(plan.index))
         image = torch.from_numpy(pixels if protocol.tiles is None else cut_window(pixels, window)).permute(2, 0, 1)
         for view in protocol.tta:
             seen = transform_maps(image, view).permute(1, 2, 0)
-            set_image(view, np.ascontiguousarray(seen.numpy()), transform_pair(window.size, view))
+            set_image(view, np.ascontiguousarray(seen.numpy()))
         united = np.zeros((len(plan.pairs), *window.size), bool)
         for item in part.objects:
             united[item.pair] |= _predict_object(item.prompt, window.size, regions, predict)

@@ -47,8 +47,8 @@ def score_by_library(context: TrialContext, model: LibraryModel[_Features], data
     regions = open_regions(context, context.val)
     seen: dict[str, tuple[_Features, tuple[int, int]]] = {}
 
-    def set_image(view: str, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> None:
-        seen[view] = model.encode(image), size
+    def set_image(view: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        seen[view] = model.encode(image), (image.shape[0], image.shape[1])
 
     def predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
         features, size = seen[view]

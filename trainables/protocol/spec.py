@@ -9,16 +9,12 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from trainables.errors import TrainablesError
 from trainables.protocol.components import BoolMask, Component, keep_largest_component, list_components, take_whole
 from trainables.protocol.prompts import PROMPT_KINDS, PromptSpec
 from trainables.protocol.tta import IDENTITY, VIEWS
 from trainables.tiles.grid import Tile, Tiles, take_region
-
-# At smaller sizes regions lose whole classes, and a closing of 7 px joins distant components.
-MIN_SCORE_PX = 16
 
 
 class ProtocolMismatch(TrainablesError):
@@ -47,8 +43,8 @@ class Protocol:
         count_outside: Whether pixels outside the annotated region (the data set's ignored ids) count.
         averaging: ``pairs`` is the mean over (image, class) pairs, ``classes`` the mean of the
             classes' means, ``pixels`` pools a class's pixel counts over all images, then averages classes.
-        score_px: Side of the square to which the true mask is resized (nearest pixel) before anything else:
-            components, prompts, margins, clean-up and overlap have this size; 0 for the region's own.
+        score_px: Always 0: components, prompts, margins, clean-up and overlap have the region's own size. Ids, and
+            protocols on record, hold it.
         tta: Flips and quarter turns (elements of D4) under which a region is seen, in any order; logits and
             predicted IoU are averaged over them.
         tiles: How regions are cut; None where each is seen whole. Prompts are drawn, and masks cleaned, tile by tile;
@@ -82,12 +78,10 @@ class Protocol:
         if self.closing_px < 0 or (self.closing_px and self.closing_px % 2 == 0):
             # An even square has no center: the closed mask would be shifted.
             raise ValueError(f"closing_px must be 0 or odd, but got {self.closing_px}")
-        if self.score_px != 0 and self.score_px < MIN_SCORE_PX:
-            raise ValueError(f"score_px must be 0 or at least {MIN_SCORE_PX}, but got {self.score_px}")
+        if self.score_px:
+            raise ValueError(f"score_px must be 0, but got {self.score_px}")
         if not self.tta or len(set(self.tta)) < len(self.tta) or not set(self.tta) <= set(VIEWS):
             raise ValueError(f"tta must be one or more of {', '.join(VIEWS)}, each once, but got {self.tta!r}")
-        if self.tiles and self.score_px:
-            raise ValueError("tiles are scored at the region's own size: score_px must be 0")
         self._check_prompt()
         # One order for equal sets: the id, and the sum of the logits to its last bit, do not depend on it.
         object.__setattr__(self, "tta", tuple(view for view in VIEWS if view in self.tta))
@@ -142,7 +136,6 @@ class Protocol:
         odd += ["single mask"] * (not self.multimask)
         odd += [f"threshold {self.threshold:g}"] * bool(self.threshold)
         odd += ["pixels outside count"] * self.count_outside
-        odd += [f"scored at {self.score_px} x {self.score_px}"] * bool(self.score_px)
         odd += [f"TTA of {' + '.join(self.tta)}"] * (self.tta != (IDENTITY,))
         odd += [f"in {self.tiles.describe()}"] if self.tiles else []
         asked = (
@@ -195,24 +188,9 @@ def find_components(class_mask: BoolMask, protocol: Protocol) -> list[Component]
     return list_components(class_mask, protocol.min_component_px)
 
 
-def find_scored_size(size: tuple[int, int], protocol: Protocol) -> tuple[int, int]:
-    """Returns height and width at which a region of a height and width is scored."""
-    return (protocol.score_px, protocol.score_px) if protocol.score_px else size
-
-
 def find_tiles(size: tuple[int, int], um_per_px: float, protocol: Protocol) -> list[Tile]:
-    """Returns what a model sees of a region of a scored height and width: its tiles, or without tiles itself."""
+    """Returns what a model sees of a region of a height and width: its tiles, or without tiles itself."""
     return protocol.tiles.cut(size, um_per_px) if protocol.tiles else [take_region(size)]
-
-
-def resize_mask(mask: UInt8[np.ndarray, "h w"], protocol: Protocol) -> UInt8[np.ndarray, "scored_h scored_w"]:
-    """Returns a region's true mask at the scored size; the same object if it has that size."""
-    height, width = find_scored_size((mask.shape[0], mask.shape[1]), protocol)
-    if mask.shape == (height, width):
-        return mask
-    # OpenCV's plain nearest mode takes the upper left pixel, which shifts the mask.
-    resized: np.ndarray = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return resized
 
 
 def find_valid(mask: np.ndarray, ignore_ids: Sequence[int], protocol: Protocol) -> BoolMask | None:

@@ -28,7 +28,7 @@ from trainables.protocol.prompts import (
     find_negative_room,
     stack_prompts,
 )
-from trainables.protocol.spec import Protocol, find_components, find_scored_size, find_valid
+from trainables.protocol.spec import Protocol, find_components, find_valid
 from trainables.recipe import Recipe, SamplingRecipe
 from trainables.tiles.draws import WindowSampler
 from trainables.tiles.grid import Window
@@ -167,7 +167,7 @@ class TrainingRegions(Dataset[Sample]):
         return found
 
     def _margin_scale(self, index: int, window: Window | None) -> float:
-        height, width = window.size if window else find_scored_size(self.store.size(index), self.protocol)
+        height, width = window.size if window else self.store.size(index)
         return self.store.image_size / max(height, width)
 
 

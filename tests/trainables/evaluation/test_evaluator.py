@@ -32,7 +32,7 @@ CLASSES = {1: "tumor", 2: "stroma"}
 def answer(regions: EvaluationSet, kind: str) -> Iterator[tuple[RegionPlan, list[np.ndarray]]]:
     """Masks that need no model: the prompted components, their boxes, the class in them, all or nothing."""
     for plan in regions.plans:
-        mask = regions.mask(plan.index)
+        mask = regions.store.mask(plan.index)
         masks = []
         for pair in plan.pairs:
             parts = find_components(mask == pair.class_id, regions.protocol)
@@ -137,13 +137,13 @@ def test_logits_that_are_handed_out_are_those_of_the_masks(
     named_nano: SAM2Base, tissue_store: RegionStore, protocol: str
 ) -> None:
     kept: list[tuple[RegionPlan, torch.Tensor]] = []
-    # A model's own size, so that maps and masks have one geometry; without clean-up they are one answer.
-    plain = dataclasses.replace(PROTOCOLS[protocol], keep_largest=False, closing_px=0, score_px=256)
+    # Without clean-up maps and masks are one answer.
+    plain = dataclasses.replace(PROTOCOLS[protocol], keep_largest=False, closing_px=0)
     regions = EvaluationSet(tissue_store, ["r0.png", "r1.png"], plain)
     found = list(predict_masks(named_nano, regions, CPU, on_logits=lambda plan, _, maps: kept.append((plan, maps))))
     assert [plan for plan, _ in kept] == [plan for plan, _ in found]
     for (_, maps), (_, masks) in zip(kept, found, strict=True):
-        shown = torch.nn.functional.interpolate(maps[None], (256, 256), mode="bilinear")[0].numpy()
+        shown = torch.nn.functional.interpolate(maps[None], (160, 160), mode="bilinear")[0].numpy()
         ours = shown == shown.max(axis=0) if plain.is_auto else shown > plain.threshold
         assert (ours == np.stack(masks)).mean() > 0.99
         if plain.is_auto:
@@ -206,50 +206,10 @@ def test_a_region_is_encoded_once_a_view(nano: SAM2Base, tissue_store: RegionSto
     assert seen == len(tissue_store.names) * len(tta)
 
 
-def test_scores_at_another_resolution_by_hand(write_store: Callable[..., RegionStore]) -> None:
-    mask = np.full((32, 128), 9, np.uint8)
-    mask[:, :96] = 0
-    mask[8:24, 32:96] = 1  # 16 x 64 pixels: of 64 x 64 rows 16 to 47 and columns 16 to 47
-    mask[0, 0] = 1  # at 64 x 64 two rows high, and perhaps lost
-    store = write_store({"a": mask}, {1: "tumor"}, ignore=(9,), side=128)
-    protocol = dataclasses.replace(BOX, score_px=64)
-    regions = EvaluationSet(store, store.names, protocol)
-    assert regions.mask(0).shape == regions.size(0) == (64, 64)
-    (item,) = regions.plans[0].objects
-    assert item.prompt.points.tolist() == [[16, 16], [47, 47]] and item.scale == (2, 2)
-    (pair,) = collect_scores(regions, answer(regions, "boxes")).pairs
-    actual = int((regions.mask(0) == 1).sum())
-    assert actual in (1024, 1026)
-    assert pair.overlap == Overlap(shared=1024, predicted=1024, actual=actual)
-    (pair,) = collect_scores(regions, answer(regions, "everything")).pairs
-    assert pair.overlap == Overlap(shared=actual, predicted=64 * 48, actual=actual)
-
-
-@pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_scoring_at_the_own_size_changes_nothing(named_nano: SAM2Base, tissue_store: RegionStore, name: str) -> None:
-    nano, protocol = named_nano, PROTOCOLS[name]
-    own = EvaluationSet(tissue_store, ["r0.png"], protocol)
-    same = EvaluationSet(tissue_store, ["r0.png"], dataclasses.replace(protocol, score_px=160))
-    assert own.size(0) == (160, 160) and own.protocol.id != same.protocol.id
-    assert list_overlaps(nano, same) == list_overlaps(nano, own)
-
-
-@pytest.mark.parametrize("score_px", [80, 320])
-def test_a_model_scores_alike_at_other_resolutions(nano: SAM2Base, tissue_store: RegionStore, score_px: int) -> None:
-    protocols = BOX, dataclasses.replace(BOX, score_px=score_px)
-    own, other = (evaluate(nano, EvaluationSet(tissue_store, ["r0.png", "r1.png"], one), CPU) for one in protocols)
-    assert other.dice != own.dice and other.dice == pytest.approx(own.dice, abs=0.05)
-    assert other.pairs[0].overlap.actual == pytest.approx(own.pairs[0].overlap.actual * (score_px / 160) ** 2, rel=0.1)
-
-
-@pytest.mark.parametrize(("score_px", "sizes"), [(0, [(40, 40), (30, 60)]), (48, [(48, 48), (48, 48)])])
 @pytest.mark.parametrize("tta", [("identity",), ("identity", "rot90")])
-def test_masks_have_the_size_that_is_scored(
-    nano: SAM2Base, drawn: RegionStore, score_px: int, sizes: list[tuple[int, int]], tta: tuple[str, ...]
-) -> None:
-    protocol = dataclasses.replace(BOX, score_px=score_px, tta=tta)
-    masks = list_masks(nano, EvaluationSet(drawn, drawn.names, protocol))
-    assert [one.shape for one in masks] == [(2, *sizes[0]), (1, *sizes[1])]
+def test_masks_have_their_region_s_size(nano: SAM2Base, drawn: RegionStore, tta: tuple[str, ...]) -> None:
+    masks = list_masks(nano, EvaluationSet(drawn, drawn.names, dataclasses.replace(BOX, tta=tta)))
+    assert [one.shape for one in masks] == [(2, 40, 40), (1, 30, 60)]
 
 
 @pytest.mark.parametrize("regions_per_pass", [1, 2, 100])

@@ -44,9 +44,9 @@ def test_every_class_and_background_is_planned_in_every_region(store: RegionStor
     for plan in regions.plans:
         assert [pair.class_id for pair in plan.pairs] == [*CLASSES, BACKGROUND_ID] and not plan.objects
     assert regions.find_name(BACKGROUND_ID) == "background" and regions.find_name(5) == "vessel"
-    mask = regions.mask(1)
+    mask = regions.store.mask(1)
     assert not regions.find_class(mask, BACKGROUND_ID).any()  # ignored is not background
-    assert int(regions.find_class(regions.mask(0), BACKGROUND_ID).sum()) == 64
+    assert int(regions.find_class(regions.store.mask(0), BACKGROUND_ID).sum()) == 64
 
 
 def test_counts_are_pooled_over_regions_and_classes_that_none_shows_are_left_out(store: RegionStore) -> None:
@@ -68,7 +68,9 @@ def test_counts_are_pooled_over_regions_and_classes_that_none_shows_are_left_out
 
 def test_the_truth_scores_1_and_a_constant_answer_the_floor(store: RegionStore) -> None:
     regions = EvaluationSet(store, store.names, AUTO, train=["a.png"])
-    truth = [[regions.find_class(regions.mask(p.index), pair.class_id) for pair in p.pairs] for p in regions.plans]
+    truth = [
+        [regions.find_class(regions.store.mask(p.index), pair.class_id) for pair in p.pairs] for p in regions.plans
+    ]
     scores = collect_scores(regions, zip(regions.plans, truth, strict=True))
     assert scores.dice == scores.iou == scores.ceiling == 1
     constant = [[np.full((16, 16), pair.class_id == 1) for pair in plan.pairs] for plan in regions.plans]

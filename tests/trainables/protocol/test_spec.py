@@ -12,10 +12,8 @@ from trainables.protocol.spec import (
     add_tiles,
     clean_mask,
     find_components,
-    find_scored_size,
     find_valid,
     require_same_protocol,
-    resize_mask,
 )
 from trainables.protocol.tta import VIEWS
 from trainables.tiles.grid import Tiles
@@ -33,7 +31,6 @@ OTHER_VALUES: dict[str, object] = {
     "keep_largest": False,
     "count_outside": True,
     "averaging": "classes",
-    "score_px": 256,
     "tta": ("identity", "hflip"),
     "tiles": Tiles(64),
 }
@@ -52,8 +49,6 @@ def test_tiles_make_another_protocol_and_ids_without_them_stay_as_recorded() -> 
     several = [add_tiles(RECORDED, Tiles(64, *rest)) for rest in ((), (0.5,), (0.5, 0.0))]
     assert len({RECORDED.id, *(each.id for each in several)}) == 4
     assert several[1].name == "recorded+tiles" and "in tiles of 64 px at 0.5 um a pixel" in several[1].describe()
-    with pytest.raises(ValueError, match="score_px must be 0"):
-        dataclasses.replace(several[0], score_px=64)
 
 
 def test_the_name_alone_is_no_difference_and_all_fields_that_differ_are_named() -> None:
@@ -66,7 +61,7 @@ def test_the_name_alone_is_no_difference_and_all_fields_that_differ_are_named() 
 
 
 def test_every_field_is_tried_below() -> None:
-    assert {field.name for field in dataclasses.fields(Protocol)} == {"name", *OTHER_VALUES}
+    assert {field.name for field in dataclasses.fields(Protocol)} == {"name", "score_px", *OTHER_VALUES}
     assert {field.name for field in dataclasses.fields(PromptSpec)} == set(OTHER_PROMPTS)
 
 
@@ -144,12 +139,9 @@ def test_a_protocol_describes_itself_in_one_line(name: str, text: str) -> None:
 
 def test_what_is_out_of_the_ordinary_is_described_too() -> None:
     text = dataclasses.replace(
-        RECORDED, multimask=False, threshold=0.5, count_outside=True, prompt_seed=3, score_px=256, tta=("hflip",)
+        RECORDED, multimask=False, threshold=0.5, count_outside=True, prompt_seed=3, tta=("hflip",)
     ).describe()
-    for part in (
-        *("single mask", "threshold 0.5", "pixels outside count", "prompt seed 3"),
-        *("scored at 256 x 256", "TTA of hflip"),
-    ):
+    for part in (*("single mask", "threshold 0.5", "pixels outside count", "prompt seed 3"), "TTA of hflip"):
         assert part in text
 
 
@@ -159,7 +151,7 @@ def test_what_is_out_of_the_ordinary_is_described_too() -> None:
         ("components", "all"),
         ("averaging", "mean"),
         *(("closing_px", value) for value in (4, -1)),
-        *(("score_px", value) for value in (15, 1, -1)),
+        *(("score_px", value) for value in (256, -1)),
     ],
 )
 def test_values_that_no_protocol_has_are_refused(field: str, value: object) -> None:
@@ -198,27 +190,6 @@ def test_views_that_are_none_unknown_or_repeated_are_refused(tta: tuple[str, ...
 def test_the_order_of_views_is_no_difference() -> None:
     one, other = (dataclasses.replace(RECORDED, tta=views) for views in (VIEWS, VIEWS[::-1]))
     assert one == other and one.id == other.id and one.tta == other.tta == VIEWS
-
-
-@pytest.mark.parametrize("score_px", [0, 16])
-def test_the_least_sides_are_taken(score_px: int) -> None:
-    protocol = dataclasses.replace(RECORDED, score_px=score_px)
-    assert find_scored_size((40, 70), protocol) == ((16, 16) if score_px else (40, 70))
-
-
-@pytest.mark.parametrize("score_px", [0, 30])
-def test_a_mask_of_the_scored_size_is_left_alone(score_px: int) -> None:
-    mask = np.zeros((30, 30), np.uint8)
-    assert resize_mask(mask, dataclasses.replace(RECORDED, score_px=score_px)) is mask
-
-
-def test_masks_are_resized_to_the_nearest_pixel_and_not_shifted() -> None:
-    ids = np.array([0, 3, 9], np.uint8)
-    mask = np.repeat(np.repeat(ids, 30)[None], 50, axis=0)  # 50 x 90, three stripes
-    small = resize_mask(mask, dataclasses.replace(RECORDED, score_px=18))
-    assert small.dtype == np.uint8 and np.array_equal(small, np.tile(np.repeat(ids, 6), (18, 1)))
-    odd = mask[:, ::-1]
-    assert np.array_equal(resize_mask(odd, dataclasses.replace(RECORDED, score_px=18)), small[:, ::-1])
 
 
 BLOCK, DOT, GAP = np.s_[8:20, 8:20], np.s_[30, 30], np.s_[8:20, 13:16]
