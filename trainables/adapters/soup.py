@@ -30,31 +30,15 @@ class WeightMean:
 
     n_members: int = 0
     _totals: Mapping[str, Tensor] = field(default_factory=dict)  # in float64, so that equal weights stay bit for bit
-    _last: Mapping[str, Tensor] = field(default_factory=dict)
 
     def add(self, state: Mapping[str, Tensor]) -> WeightMean:
-        """Returns the mean of one member more.
-
-        Raises:
-            ValueError: If its weights have other names or shapes, or integers that differ.
-        """
-        if self._last and state.keys() != self._last.keys():
-            raise ValueError("all members of a soup must have the same weights")
-        totals: dict[str, Tensor] = {}
-        for name, value in state.items():
-            before = self._last.get(name, value)
-            if before.shape != value.shape or not (value.is_floating_point() or torch.equal(before, value)):
-                raise ValueError(f"{name} differs between the members of a soup and cannot be averaged")
-            if value.is_floating_point():
-                totals[name] = value.double() + self._totals.get(name, 0.0)
-        return WeightMean(self.n_members + 1, totals, state)
+        """Returns the mean of one member more."""
+        totals = {name: value.double() + self._totals.get(name, 0.0) for name, value in state.items()}
+        return WeightMean(self.n_members + 1, totals)
 
     def to_state(self) -> dict[str, Tensor]:
-        """Returns the mean, in the dtypes of the members."""
-        return {
-            name: (self._totals[name] / self.n_members).to(value.dtype) if name in self._totals else value.clone()
-            for name, value in self._last.items()
-        }
+        """Returns the mean."""
+        return {name: (total / self.n_members).float() for name, total in self._totals.items()}
 
 
 def join_adapters(

@@ -34,19 +34,14 @@ class Chain(nn.Module):
 
 
 def make_states() -> tuple[State, State]:
-    """A base and a tuned state: changed floats, an unchanged buffer, a step counter, narrow floats."""
+    """A base and a tuned state: changed floats, an unchanged buffer, a step counter."""
     generator = torch.Generator().manual_seed(0)
     base = {
         "weight": torch.randn(4, 3, generator=generator) * 1e3,
-        "half": torch.randn(5, generator=generator).half(),
         "buffer": torch.tensor([math.inf, -0.0, 1.0]),
         "steps": torch.tensor([3]),
     }
-    tuned = {
-        **{name: value.clone() for name, value in base.items()},
-        "weight": torch.randn(4, 3, generator=generator),
-        "half": torch.randn(5, generator=generator).half(),
-    }
+    tuned = {**{name: value.clone() for name, value in base.items()}, "weight": torch.randn(4, 3, generator=generator)}
     return base, tuned
 
 
@@ -74,8 +69,6 @@ def test_floats_move_along_the_line_and_all_else_stays(scale: float) -> None:
     found = interpolate_weights(base, tuned, scale)
     line = base["weight"].double() + scale * (tuned["weight"].double() - base["weight"].double())
     torch.testing.assert_close(found["weight"].double(), line, rtol=1e-6, atol=1e-4)
-    line = base["half"].float() + scale * (tuned["half"].float() - base["half"].float())
-    torch.testing.assert_close(found["half"], line.half(), rtol=1e-3, atol=1e-3)
     still = ("buffer", "steps")
     assert same_bits({name: found[name] for name in still}, {name: base[name] for name in still})
 
@@ -87,21 +80,6 @@ def test_arguments_are_neither_changed_nor_handed_on(scale: float) -> None:
     for value in found.values():
         value.zero_()
     assert same_bits(base, make_states()[0]) and same_bits(tuned, make_states()[1])
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ({"other": torch.zeros(1)}, "1 differ .first: other"),
-        ({"weight": torch.zeros(3, 4)}, "weight must be alike"),
-        ({"weight": torch.zeros(4, 3).double()}, "weight must be alike"),
-        ({"steps": torch.tensor([4])}, "steps holds torch.int64, which changed"),
-    ],
-)
-def test_states_that_do_not_match_are_refused(change: State, text: str) -> None:
-    base, tuned = make_states()
-    with pytest.raises(ValueError, match=text):
-        interpolate_weights(base, tuned | change, 0.5)
 
 
 @pytest.mark.parametrize("scale", [-0.01, 2.01, 1e300, math.inf, math.nan])
