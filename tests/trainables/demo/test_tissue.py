@@ -160,8 +160,8 @@ def test_a_demo_that_appears_after_the_first_look_stays(tmp_path: Path, monkeypa
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="side_px"):
-        write_demo(tmp_path / "deep" / "demo", side_px=1)
+    with pytest.raises(ValueError, match="negative dimensions"):
+        write_demo(tmp_path / "deep" / "demo", side_px=-1)
     assert list((tmp_path / "deep").iterdir()) == []
 
 
