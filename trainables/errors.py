@@ -88,6 +88,11 @@ def list_some(names: Sequence[object], at_most: int = 4) -> str:
     return ", ".join([*map(str, names[:at_most]), *more])
 
 
+def shorten(text: str, at_most: int = 60) -> str:
+    """Returns a text, cut and with three dots at its end where it has more letters."""
+    return text if len(text) <= at_most else f"{text[: at_most - 3]}..."
+
+
 def count_things(number: int, noun: str) -> str:
     """Returns ``1 region``, ``2 regions``."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from search.command_line.options import SearchOptions
 from search.command_line.paths import expand_path
 from search.errors import ConfigError
-from trainables.errors import Finding, InputError
+from trainables.errors import Finding, collect_findings
 from trainables.files.yaml_lines import YamlNode, read_yaml
 
 PROMPT_TEXTS_FILE = "prompt_texts.yaml"
@@ -86,15 +86,13 @@ def check_naming(options: SearchOptions, classes: Sequence[str] | None) -> Namin
     """
     findings: list[Finding] = []
     model, weights, texts_file = options.clip_model, options.clip_weights, options.prompt_texts
-    if model is not None or weights is not None:
-        findings += _check_clip(model, weights)
+    with collect_findings(findings):
+        _check_clip(model, weights)
     texts: PromptTexts = {}
     has_one_class = classes is not None and len(classes) < 2
     if texts_file is not None or (weights is not None and not has_one_class):
-        try:
+        with collect_findings(findings):
             texts = read_prompt_texts(None if texts_file is None else expand_path(texts_file), classes)
-        except ConfigError as error:
-            findings += error.findings
     if findings:
         raise ConfigError(findings)
     if weights is None:
@@ -105,18 +103,15 @@ def check_naming(options: SearchOptions, classes: Sequence[str] | None) -> Namin
     return NamingSettings(model, str(path) if path.exists() else weights, texts)
 
 
-def _check_clip(model: str | None, weights: str | None) -> list[Finding]:
-    """Returns what is wrong with a model's name and weights."""
+def _check_clip(model: str | None, weights: str | None) -> None:
+    """Loads the weights, or only checks the model's name where there are none."""
+    if model is None and weights is None:
+        return
     import torch
 
     from trainables.clip.model import check_clip_name, load_clip  # open_clip takes seconds to import
 
-    try:
-        if weights is None:
-            assert model is not None
-            check_clip_name(model)
-        else:
-            load_clip(model, weights, torch.device("cpu"))
-    except InputError as error:
-        return list(error.findings)
-    return []
+    if weights is not None:
+        load_clip(model, weights, torch.device("cpu"))
+    elif model is not None:
+        check_clip_name(model)

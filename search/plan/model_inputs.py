@@ -9,7 +9,7 @@ from search.plan.clip_options import NamingSettings, check_naming
 from search.plan.problems import Problems
 from search.space.config import SearchConfig
 from search.space.parameters import Choice
-from trainables.errors import CheckpointError, Finding
+from trainables.errors import Finding, collect_findings
 from trainables.model.build import ModelSpec
 from trainables.model.weights import find_weights, load_with_notes
 from trainables.recipe import FusionRecipe, Scalar
@@ -97,10 +97,8 @@ def check_pathology(
         else:
             weights[name] = file
     for name in encoders:
-        try:
+        with collect_findings(findings):
             weights |= _try_encoder(name, weights.get(name), [] if warnings is None else warnings)
-        except CheckpointError as error:
-            findings += error.findings
     if findings:
         raise ConfigError(findings)
     return weights

@@ -19,7 +19,7 @@ from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import list_failed, read_trials
-from trainables.errors import Finding
+from trainables.errors import Finding, shorten
 
 _MOVED = [name for name, field in FIELDS.items() if field.metadata["on_resume"] == "moved"]
 
@@ -142,12 +142,7 @@ def _find_changes(plan: SearchPlan, record: SearchRecord) -> list[Finding]:
         now_and_then[f"{key} of the space"] = config.get(key), record.config.get(key)
     fix = "bring it back as it was, or start a new search"
     return [
-        Finding(where, HAS_CHANGED.format(_shorten(then), _shorten(now)), fix)
+        Finding(where, HAS_CHANGED.format(shorten(str(then)), shorten(str(now))), fix)
         for where, (now, then) in now_and_then.items()
         if now != then
     ]
-
-
-def _shorten(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

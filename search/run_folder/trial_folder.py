@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +99,9 @@ def read_best_epoch(folder: Path, metric: str = DICE) -> BestEpoch | None:
     None where no checkpoint is left.
     """
     curve = {epoch: row for epoch, row in read_epochs(folder).items() if math.isfinite(row.get(metric, math.nan))}
-    kept = [(curve[epoch][metric], -epoch, path) for epoch, path in list_checkpoints(folder) if epoch in curve]
+    found = list_checkpoint_folders(folder)
+    whole = [(epoch, path) for epoch, path in found if epoch in curve and (path / RECIPE_FILE).is_file()]
+    kept = [(curve[epoch][metric], -epoch, path) for epoch, path in whole]
     if not kept:
         return None
     value, negative_epoch, path = max(kept)
@@ -115,22 +117,19 @@ def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
     }
 
 
-def read_reports(folder: Path) -> dict[int, dict[str, Any]]:
+def read_pairs(folder: Path) -> dict[int, list[float]]:
+    """Returns the Dice of a trial's (region, class) pairs by epoch; nothing where the search does not race."""
+    return {epoch: row.get(PAIRS, []) for epoch, row in read_reports(folder, PAIRS_FILE).items()}
+
+
+def read_reports(folder: Path, name: str = RESULT_FILE) -> dict[int, dict[str, Any]]:
     """Returns what a trial reported, by epoch: numbers, truth values and texts by their names.
 
     A line that a kill tore, or that is joined to a torn one, is skipped; of an epoch that was reported twice the last
     report counts.
     """
-    return _read_lines(folder / RESULT_FILE)
-
-
-def read_pairs(folder: Path) -> dict[int, list[float]]:
-    """Returns the Dice of a trial's (region, class) pairs by epoch; nothing where the search does not race."""
-    return {epoch: row.get(PAIRS, []) for epoch, row in _read_lines(folder / PAIRS_FILE).items()}
-
-
-def _read_lines(path: Path) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
+    path = folder / name
     if not path.is_file():
         return found
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -141,13 +140,6 @@ def _read_lines(path: Path) -> dict[int, dict[str, Any]]:
             continue
         found[epoch] = row
     return found
-
-
-def list_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Yields epoch, counted from 1, and folder of each checkpoint that has its recipe."""
-    for epoch, path in list_checkpoint_folders(folder):
-        if (path / RECIPE_FILE).is_file():
-            yield epoch, path
 
 
 def list_checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:

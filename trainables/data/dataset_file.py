@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import Finding, InputError, find_nearest
+from trainables.errors import Finding, InputError, find_nearest, shorten
 from trainables.files.yaml_lines import KeyPath, YamlNode, describe, read_yaml
 from trainables.tiles.um_per_px import MAX_UM, MIN_UM, is_plausible
 
@@ -58,8 +58,7 @@ class DatasetFile:
     def locate(self, *keys: object) -> str:
         """Returns what findings call a place: ``data/dataset.yaml:3 classes.300``."""
         words = tuple(map(str, keys))
-        dotted = ".".join(words)
-        return f"{self._find_line(words)} {dotted if len(dotted) <= 200 else f'{dotted[:197]}...'}"
+        return f"{self._find_line(words)} {shorten('.'.join(words), 200)}"
 
     def locate_split(self, part: str, name: str = "") -> str:
         """Returns what findings call a part of the split, with the line of a name in it, if one is given."""

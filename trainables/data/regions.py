@@ -30,7 +30,7 @@ _BCSS_NAMES = (
 BCSS_IDS: Mapping[int, str] = dict(enumerate(_BCSS_NAMES.split()))
 BCSS_CLASSES: Mapping[int, str] = {one: BCSS_IDS[one] for one in (1, 2, 3, 4, 18)}
 
-_MAX_COMPARISONS = 20_000  # of names, to find the nearest: 3 s
+MAX_COMPARISONS = 20_000  # of names, to find the nearest: 3 s
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _find_patients(names: Iterable[str], settings: DatasetFile, findings: list[F
             findings.append(Finding(settings.locate("patients", name), what, "correct one of them"))
     named = [("patients", name) for name in declared] + [("um_per_px", name) for name in settings.um_per_px if name]
     strangers = [(key, name) for key, name in named if name not in patients]
-    is_cheap = len(strangers) * len(patients) <= _MAX_COMPARISONS
+    is_cheap = len(strangers) * len(patients) <= MAX_COMPARISONS
     for key, name in strangers:
         fix = suggest_name(name, patients) if is_cheap else "correct or remove it"
         findings.append(Finding(settings.locate(key, name), "there is no such image", fix))

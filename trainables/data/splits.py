@@ -9,13 +9,12 @@ import numpy as np
 from trainables.data.dataset_file import PARTS
 from trainables.data.dealer import Dealer, Turn, group_by_patient
 from trainables.data.patients import find_tcga_hospital, find_tcga_patient
-from trainables.data.regions import LocateSplit, RegionSet, name_part
+from trainables.data.regions import MAX_COMPARISONS, LocateSplit, RegionSet, name_part
 from trainables.errors import DataError, Finding, find_nearest
 
 BCSS_TEST_HOSPITALS = ("OL", "LL", "E2", "EW", "GM", "S3")
 BCSS_SEED = 42
 _MIN_BCSS_REGIONS = 30  # a handful of TCGA files is not BCSS, whatever its hospitals
-_MAX_COMPARISONS = 20_000  # of names, in search of the nearest: 3 s
 _SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 
@@ -90,7 +89,7 @@ def find_split_problems(names: Iterable[str], parts: Mapping[str, Sequence[str]]
         for name in parts[part]:
             parts_of[name].append(part)
     unknown = parts_of.keys() - set(ordered)
-    is_cheap = len(unknown) * len(ordered) <= _MAX_COMPARISONS
+    is_cheap = len(unknown) * len(ordered) <= MAX_COMPARISONS
     for name, found_in in parts_of.items():
         if name in unknown:
             near = find_nearest(name, ordered) if is_cheap else None

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from trainables.errors import Finding, InputError
+from trainables.errors import Finding, InputError, shorten
 
 T = TypeVar("T")
 
@@ -80,6 +80,5 @@ def _spell_fault(fault: Any) -> str:
     where = ".".join(map(str, fault["loc"]))
     words = _WORDS.get(fault["type"]) or fault["msg"].replace("Input should", "must").removeprefix("Value error, ")
     if fault["type"] not in (*_WORDS, "json_invalid", "value_error"):
-        shown = repr(fault["input"])
-        words += f", but got {shown if len(shown) <= 40 else f'{shown[:37]}...'}"
+        words += f", but got {shorten(repr(fault['input']), 40)}"
     return f"{where} {words}".strip()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from trainables.errors import Finding, InputError, suggest_name
+from trainables.errors import Finding, InputError, shorten, suggest_name
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -212,9 +212,7 @@ def describe(value: object) -> str:
         return "nothing"
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return f"{shown} ({'text' if isinstance(value, str) else type(value).__name__})"
+    return f"{shorten(repr(value))} ({'text' if isinstance(value, str) else type(value).__name__})"
 
 
 # The C loader reads 100,000 names in a second, the other in a minute.

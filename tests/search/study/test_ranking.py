@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from search.errors import ConfigError, SearchError
 from search.run_folder.layout import PARETO_FILE
-from search.run_folder.trial_folder import list_checkpoints
+from search.run_folder.trial_folder import list_checkpoint_folders
 from search.space.objective import Objective
 from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
 from search.study.trial_attributes import BEST_VALUE, RAY_TRIAL_ID, REASON
@@ -114,7 +114,7 @@ def test_a_copy_beside_the_checkpoints_is_none(search: Search, name: str) -> Non
     folder = search.add_trial("a", [0.4, 0.7], kept=[1, 2])
     shutil.copytree(folder / "checkpoint_000000", folder / name)
     assert search.find_winner().checkpoint.name == "checkpoint_000001"
-    assert [path.name for _, path in list_checkpoints(folder)] == ["checkpoint_000000", "checkpoint_000001"]
+    assert [path.name for _, path in list_checkpoint_folders(folder)] == ["checkpoint_000000", "checkpoint_000001"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "5", "[" * 100_000])
