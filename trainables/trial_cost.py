@@ -10,6 +10,7 @@ from pathlib import Path
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
+from trainables.evaluation.evaluator import TILES_PER_PASS
 from trainables.model.device import pick_device, read_peak_memory_mb, read_total_memory_mb
 from trainables.model.weights import load_model
 from trainables.recipe import Recipe, Scalar
@@ -17,8 +18,6 @@ from trainables.training.engine import EpochReport, train_epoch
 from trainables.training.fine_tune import FineTune, make_loader
 
 N_STEPS = 2
-# Regions that are validated: as many as the evaluator encodes at once.
-_N_VALIDATED = 4
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def measure_trial(context: TrialContext, values: Mapping[str, Scalar]) -> TrialC
         if index == 0:
             reports.append(train_epoch(fit.state, itertools.islice(batches, N_STEPS)))
             seconds_per_step = (time.perf_counter() - started) / (fit.state.step - first)
-        if scored := fit.fold.val[:_N_VALIDATED]:
+        if scored := fit.fold.val[:TILES_PER_PASS]:
             regions = EvaluationSet(store, scored, context.protocol, fit.fold.train)
             started = time.perf_counter()
             fit.validate(regions)

@@ -24,6 +24,7 @@ from trainables.protocol.spec import clean_mask, find_valid
 from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 from trainables.tiles.grid import Window
 
+TILES_PER_PASS = 4  # regions or tiles that are encoded at once
 # Objects decoded at once; bounds memory if a region has hundreds of components.
 MAX_OBJECTS_PER_PASS = 64
 
@@ -76,7 +77,7 @@ def predict_masks(
     model: SAM2Base,
     regions: EvaluationSet,
     device: torch.device,
-    regions_per_pass: int = 4,
+    regions_per_pass: int = TILES_PER_PASS,
     on_logits: OnLogits | None = None,
     prefix: FrozenPrefix | None = None,
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:

@@ -50,10 +50,8 @@ def change_protocol(base: Protocol, values: Mapping[str, Scalar]) -> Protocol:
     ``recorded+tta=all``.
 
     Raises:
-        ValueError: If a name is unknown, or if no protocol can have the values together.
+        ValueError: If no protocol can have the values together.
     """
-    if unknown := sorted(set(values) - set(PROTOCOL_RULES)):
-        raise ValueError(f"no parts of a protocol: {', '.join(unknown)}")
     fields: dict[str, Any] = {name.removeprefix(PREFIX): value for name, value in values.items()}
     words = [f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in fields.items()]
     prompt = PROMPT_KINDS[fields.pop("prompt")] if "prompt" in fields else base.prompt

@@ -50,7 +50,6 @@ def test_points_take_the_place_of_the_kinds_own() -> None:
     [
         ({"protocol.closing_px": 4}, "closing_px must be 0 or odd"),
         ({"protocol.prompt": "points", "protocol.n_positive": 0}, "at least one positive point"),
-        ({"optim.lr": 0.1}, "no parts of a protocol: optim.lr"),
     ],
 )
 def test_refuses_what_no_protocol_can_be(values: dict[str, Scalar], words: str) -> None:
