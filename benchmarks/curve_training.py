@@ -35,7 +35,7 @@ class CurveTraining:
                 the last epoch; elsewhere the last test Dice stands again.
         """
         self.context, self._tests_all = context, tests_all
-        store = RegionStore.open(Path(context.store_folder))
+        store = RegionStore(context.store_folder)
         self._test = EvaluationSet(store, test, context.protocol, context.train)
         self._trial: SAM2Trainable | None = None
 

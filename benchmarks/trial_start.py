@@ -53,7 +53,7 @@ def start_twice(folder: Path) -> tuple[float, float]:
     from trainables.sam2_trainable import SAM2Trainable
 
     torch.set_num_threads(1)
-    names = RegionStore.open(folder).names
+    names = RegionStore(folder).names
     space, protocol = load_config(find_space("lora.yaml")), PROTOCOLS["recorded"]
     context = TrialContext("nano", None, str(folder), names[:24], names[24:48], protocol, 8, 0, space.fixed, 0)
     params = dict(space.start_from[0].values)

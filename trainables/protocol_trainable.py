@@ -1,7 +1,6 @@
 """Zero-shot SAM2 as a Ray Tune trainable: a trial is a protocol, scored in a single step without training."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ class ProtocolTrainable(tune.Trainable):
         use_ray_share()
         self.context = context
         self.device = pick_device()
-        self.store = RegionStore.open(Path(context.store_folder))
+        self.store = RegionStore(context.store_folder)
         self.model = load_model(context.model, context.checkpoint).requires_grad_(False).to(self.device)
         self.prefix = find_prefix(self.model, self.store.folder, self.device)
         self.reset_config(config)

@@ -51,7 +51,7 @@ class SAM2Trainable(tune.Trainable):
         use_ray_share()
         self.context = context
         self.device = pick_device()
-        store = RegionStore.open(Path(context.store_folder))
+        store = RegionStore(context.store_folder)
         self.val_sets = [
             EvaluationSet(store, fold.val, context.protocol, fold.train) if fold.val else None
             for fold in context.list_folds()

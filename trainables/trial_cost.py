@@ -75,7 +75,7 @@ def measure_trial(context: TrialContext, values: Mapping[str, Scalar]) -> TrialC
     """
     context, device = replace(context, n_workers=0), pick_device()
     recipe = Recipe.from_flat({**context.fixed, **values})
-    store, base = RegionStore.open(Path(context.store_folder)), load_model(context.model, context.checkpoint)
+    store, base = RegionStore(context.store_folder), load_model(context.model, context.checkpoint)
     base_state, loader = base.state_dict(), make_loader(context, recipe, device)
     fits = [FineTune(context, fold, base_state, recipe, device, loader) for fold in context.list_folds()]
     reports, seconds_per_step, seconds_per_scored = list[EpochReport](), 0.0, 0.0

@@ -63,7 +63,7 @@ def _find_store(cache: Path, record: SearchRecord, root: Path, is_moved: bool) -
     if not is_moved:
         for folder in [Path(record.context.store_folder), *sorted(cache.glob(f"{record.data_fingerprint}-*"))]:
             with suppress(DataError):
-                store = RegionStore.open(folder)
+                store = RegionStore(folder)
                 if store.for_tiles or not for_tiles:
                     return store.folder
     listing = list_regions(root)

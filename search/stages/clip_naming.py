@@ -54,7 +54,7 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
     from trainables.model.device import pick_device, use_ray_share
 
     use_ray_share()
-    store = RegionStore.open(Path(context.store_folder))
+    store = RegionStore(context.store_folder)
     device = pick_device()
     clip = load_clip(settings.clip_model, settings.clip_weights, device)
     regions = EvaluationSet(store, names, context.protocol)

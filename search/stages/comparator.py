@@ -111,7 +111,7 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
         what = "was scored without prompts, and this model answers nothing else"
         raise ConfigError.at(record.search_id, what, "compare it under a search whose protocol prompts")
     use_ray_share()
-    store = RegionStore.open(Path(context.store_folder))
+    store = RegionStore(context.store_folder)
     files = {region.name: region.image for region in read_regions(Path(record.data_root)).regions}
     gone = [name for name in context.scored if name not in files]
     if store.fingerprint != record.data_fingerprint or gone:

@@ -62,7 +62,7 @@ def flatten_gradient(fit: FineTune) -> Tensor:
 
 
 def test_masks_and_their_dice(fit: FineTune, set_precision: Callable[[bool], None]) -> None:
-    regions = EvaluationSet(RegionStore.open(Path(fit.context.store_folder)), fit.fold.val, fit.context.protocol)
+    regions = EvaluationSet(RegionStore(Path(fit.context.store_folder)), fit.fold.val, fit.context.protocol)
     model, device = get_base(fit.state.adapted), fit.state.device
     masks, dice = [], []
     for bf16 in (False, True):

@@ -71,8 +71,12 @@ class RegionStore:
         warnings: The build's warnings.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Opens a store; see ``open``."""
+    def __init__(self, folder: Path | str) -> None:
+        """Opens a built store without reading its pixels.
+
+        Raises:
+            DataError: If the folder holds no complete store of this version.
+        """
         self.folder = Path(folder).resolve()
         try:
             index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
@@ -87,15 +91,6 @@ class RegionStore:
             what = f"is no complete region store ({error})"
             raise DataError.at(self.folder, what, "delete it: the next run builds it again") from error
         self._pixels, self._squares, self._masks = maps[PIXELS], maps[SQUARES], maps[MASKS]
-
-    @classmethod
-    def open(cls, folder: Path) -> RegionStore:
-        """Opens a built store without reading its pixels.
-
-        Raises:
-            DataError: If the folder holds no complete store of this version.
-        """
-        return cls(folder)
 
     @classmethod
     def build(
@@ -217,7 +212,7 @@ def _find_cached(regions: RegionSet, image_size: int, cache_dir: Path, for_tiles
     candidates = []
     for index in sorted(cache_dir.glob(f"*-{image_size}px-*/{INDEX}")):
         with suppress(DataError):  # damaged, or of another version: it is built again
-            candidates.append(RegionStore.open(index.parent))
+            candidates.append(RegionStore(index.parent))
     names = tuple(region.name for region in regions.regions)
     if not any(store.names == names for store in candidates):
         return None
@@ -250,11 +245,11 @@ def _publish(building: Path, folder: Path) -> RegionStore:
         os.rename(building, folder)
     except OSError:
         try:
-            return RegionStore.open(folder)
+            return RegionStore(folder)
         except DataError:  # the store there is damaged
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(building, folder)
-    return RegionStore.open(folder)
+    return RegionStore(folder)
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> Rows:

@@ -118,7 +118,7 @@ def load_zero_shot(context: TrialContext) -> SAM2Base:
     """
     model = load_model(context.model, context.checkpoint).requires_grad_(False)
     if context.protocol.is_auto:
-        n_classes = len(RegionStore.open(Path(context.store_folder)).classes)
+        n_classes = len(RegionStore(context.store_folder).classes)
         attach_class_prompts(model, start_class_prompts(model, n_classes, 1, context.seed))
     return model
 
@@ -217,4 +217,4 @@ def _refuse_class_prompts(adapted: AdaptedModel) -> None:
 def open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
     """Returns regions of the search with their prompts, and makes this process use its share of the CPUs."""
     use_ray_share()
-    return EvaluationSet(RegionStore.open(Path(context.store_folder)), names, context.protocol, context.train)
+    return EvaluationSet(RegionStore(context.store_folder), names, context.protocol, context.train)

@@ -119,7 +119,7 @@ def _explain_missing(folder: Path) -> Finding:
 
 def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) -> None:
     """Writes ``class_prompts.safetensors`` and ``class_prompts.json`` next to the files of ``write_merged``."""
-    store = RegionStore.open(Path(context.store_folder))
+    store = RegionStore(context.store_folder)
     save_class_prompts(load_class_prompts(checkpoint), folder)
     seen = [(store.size(i), store.scales[i].um_per_px) for i in map(store.index, context.train)]
     sizes = np.array([find_tiles(size, um_per_px, context.protocol)[0].window.size for size, um_per_px in seen])

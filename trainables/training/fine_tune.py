@@ -68,7 +68,7 @@ class FineTune:
         Fine-tunes of several folds share a loader; one that is alone has its own.
         """
         self.context, self.fold = context, fold
-        self.store = RegionStore.open(Path(context.store_folder))
+        self.store = RegionStore(context.store_folder)
         self.loader = loader or make_loader(context, recipe, device)
         adapted = self._build_model(base_state, recipe, device)
         n_steps = self.loader.count_batches(fold.train) * context.max_epochs
@@ -174,5 +174,5 @@ class FineTune:
 
 def make_loader(context: TrialContext, recipe: Recipe, device: torch.device) -> BatchLoader:
     """Makes the loader of a trial."""
-    regions = TrainingRegions(RegionStore.open(Path(context.store_folder)), context.protocol, recipe, context.seed)
+    regions = TrainingRegions(RegionStore(context.store_folder), context.protocol, recipe, context.seed)
     return BatchLoader(regions, context.n_workers, pin_memory=device.type == "cuda")

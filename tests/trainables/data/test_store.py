@@ -169,7 +169,7 @@ def test_damaged_store_is_built_again(write_set: Write, tmp_path: Path, store: R
     else:
         np.save(images, np.zeros((8, 3), np.uint8))
     with pytest.raises(DataError, match="no complete region store"):
-        RegionStore.open(folder)
+        RegionStore(folder)
     rebuilt = RegionStore.build(write_set(tmp_path / "set"), 32, tmp_path)
     assert rebuilt.folder == folder
     np.testing.assert_array_equal(rebuilt.image(0), store.image(0))
@@ -244,7 +244,7 @@ def test_abandoned_builds_are_removed_after_a_while(write_set: Write, tmp_path: 
 def test_opening_needs_no_torch(store: RegionStore) -> None:
     code = (
         "import sys; from pathlib import Path; from trainables.data.store import RegionStore\n"
-        "RegionStore.open(Path(sys.argv[1])).mask(0); sys.exit('torch' in sys.modules)"
+        "RegionStore(Path(sys.argv[1])).mask(0); sys.exit('torch' in sys.modules)"
     )
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code, str(store.folder)], cwd=root, timeout=60, check=False)

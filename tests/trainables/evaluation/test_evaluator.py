@@ -161,7 +161,7 @@ from trainables.model.class_prompts import attach_class_prompts, start_class_pro
 from trainables.protocol.spec import PROTOCOLS
 
 torch.set_num_threads(int(sys.argv[2]))
-store, nano, found = RegionStore.open(Path(sys.argv[1])), load_model("nano", None), {}
+store, nano, found = RegionStore(Path(sys.argv[1])), load_model("nano", None), {}
 attach_class_prompts(nano, start_class_prompts(nano, len(store.classes), 2, seed=0))
 for name, protocol in PROTOCOLS.items():
     scores = evaluate(nano, EvaluationSet(store, store.names[:2], protocol), torch.device("cpu"))
