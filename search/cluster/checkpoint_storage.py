@@ -33,7 +33,8 @@ class CheckpointStorage:
         """Takes the search's folder, and the URL below which it has a folder of its name; empty for none."""
         self._folder = folder
         self._url = url
-        self._filesystem, self._root = None, str(folder)
+        self._filesystem: Any = None  # fsspec has no types
+        self._root = str(folder)
         if url:
             self._filesystem, base = fsspec.core.url_to_fs(url)
             self._root = f"{base.rstrip('/')}/{folder.name}"
@@ -72,7 +73,6 @@ class CheckpointStorage:
         return (self._url, what) if self._url and (what := probe_url(self._url)) else ("", "")
 
     def _list_folders(self, place: str, pattern: str) -> list[str]:
-        assert self._filesystem is not None
         try:
             found = self._filesystem.ls(place, detail=True)
         except FileNotFoundError:
@@ -81,7 +81,6 @@ class CheckpointStorage:
         return [path for path in folders if fnmatchcase(path.rpartition("/")[2], pattern)]
 
     def _fetch_trial(self, remote: str, folder: Path) -> None:
-        assert self._filesystem is not None
         whole = set()
         for checkpoint in self._list_folders(remote, "checkpoint_*"):
             name = Path(checkpoint).name
@@ -99,7 +98,6 @@ class CheckpointStorage:
                 shutil.rmtree(path)
 
     def _fetch_folder(self, remote: str, folder: Path) -> None:
-        assert self._filesystem is not None
         partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
         partial.mkdir(parents=True)
         try:
