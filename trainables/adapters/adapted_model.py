@@ -13,13 +13,13 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
-from trainables.adapters.bottleneck import attach_bottlenecks, bottlenecks_off, list_bottleneck_weights
+from trainables.adapters.bottleneck import WithBottleneck, attach_bottlenecks, list_bottleneck_weights
 from trainables.adapters.original_weights import OriginalWeights
 from trainables.adapters.peft_config import PEFT_KINDS, build_peft_config, describe_config
 from trainables.adapters.placement import list_bottleneck_sites, list_layers, list_trained_parts
 from trainables.errors import TrainablesError
 from trainables.files.weight_file import check_description, load_saved, refuse_other, save_weights
-from trainables.model.fusion import check_fusion, find_fusion, fusion_off, load_fusion_weights, save_fusion
+from trainables.model.fusion import PathologyFusion, check_fusion, find_fusion, load_fusion_weights, save_fusion
 from trainables.recipe import AdapterRecipe
 
 if TYPE_CHECKING:
@@ -101,8 +101,16 @@ def adapters_off(adapted: AdaptedModel) -> Iterator[SAM2Base]:
     """Makes the model the zero-shot one inside the block, bit for bit, parts trained in full included."""
     base = get_base(adapted)
     tuner_off = nullcontext() if adapted.tuner is None else adapted.tuner.disable_adapter()
-    with tuner_off, bottlenecks_off(base), fusion_off(base), adapted.trained.put_back(), adapted.altered.put_back():
-        yield base
+    switched = [module for module in base.modules() if isinstance(module, (WithBottleneck, PathologyFusion))]
+    before = [module.enabled for module in switched]
+    with tuner_off, adapted.trained.put_back(), adapted.altered.put_back():
+        try:
+            for module in switched:
+                module.enabled = False
+            yield base
+        finally:
+            for module, enabled in zip(switched, before, strict=True):
+                module.enabled = enabled
 
 
 def can_merge(adapted: AdaptedModel) -> bool:

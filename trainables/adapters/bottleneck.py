@@ -3,8 +3,7 @@
 They are nonlinear, unlike a low-rank update, and so cannot be merged into weights of the stock model.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -72,20 +71,6 @@ def list_bottleneck_weights(model: SAM2Base) -> dict[str, nn.Parameter]:
         if isinstance(module, WithBottleneck)
         for name, value in module.adapter.named_parameters()
     }
-
-
-@contextmanager
-def bottlenecks_off(model: SAM2Base) -> Iterator[None]:
-    """Switches the adapters off inside the block."""
-    wrappers = [module for module in model.modules() if isinstance(module, WithBottleneck)]
-    before = [wrapper.enabled for wrapper in wrappers]
-    for wrapper in wrappers:
-        wrapper.enabled = False
-    try:
-        yield
-    finally:
-        for wrapper, enabled in zip(wrappers, before, strict=True):
-            wrapper.enabled = enabled
 
 
 def _count_output_channels(module: nn.Module) -> int:

@@ -6,8 +6,7 @@ merged.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,20 +140,6 @@ def find_fusion(model: SAM2Base) -> PathologyFusion | None:
     found = getattr(model, _ATTRIBUTE, None)
     assert found is None or isinstance(found, PathologyFusion)
     return found
-
-
-@contextmanager
-def fusion_off(model: SAM2Base) -> Iterator[None]:
-    """Switches the fusion off inside the block: the second encoder does not run."""
-    fusion = find_fusion(model)
-    if fusion is None:
-        yield
-        return
-    before, fusion.enabled = fusion.enabled, False
-    try:
-        yield
-    finally:
-        fusion.enabled = before
 
 
 def save_fusion(model: SAM2Base, folder: Path) -> None:
