@@ -14,7 +14,7 @@ OPTIONS = ("--num-trials", "200", "--max-epochs", "8", "--confirm", "0", "--max-
 
 
 def test_trials_that_a_time_budget_stops_have_ended(work_folder: Path) -> None:
-    budget = ("--time-budget", "40", "--name", "job")
+    budget = ("--time-budget", "25", "--name", "job")
     process = start_search(work_folder, *DATA, *OPTIONS, *budget)
     assert process.wait() == 0, read_screen(work_folder)
     screen = read_screen(work_folder)
