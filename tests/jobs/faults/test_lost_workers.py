@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from prepared_workers import instead_of_python, start_server
 from ray.cluster_utils import Cluster
 from searches import (
     DATA,
@@ -82,9 +83,10 @@ def test_a_worker_that_always_dies_fails_its_trial_alone(work_folder: Path) -> N
 
 
 def test_a_lost_node_hands_its_trials_to_the_others(work_folder: Path) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
+    with instead_of_python(start_server()):
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    try:
         options = (*DATA, "--num-trials", "4", "--max-epochs", "3", "--confirm", "0")
         address = ("--address", cluster.address)
         refused = start_search(work_folder, *options, *address, "--name", "job")
