@@ -24,8 +24,10 @@ import search.open_test
 import search.verdict
 from search.command_line.options import SearchOptions
 from search.mlflow_pages.addresses import LOCAL_UI
+from search.plan.data_inputs import DEMO_FOLDER
 from search.python_call import read_outcome
 from search.run_folder.summary import Summary
+from trainables.demo.tissue import write_demo
 
 GUARD = Path(__file__).parent / "network_guard"
 NUM_TRIALS, MAX_EPOCHS = 3, 2
@@ -105,12 +107,15 @@ def call(job: FinishedJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
-    """The main job on the demo, with few trials of few epochs."""
+    """The main job on a small demo, with few trials of few epochs."""
     folder = tmp_path_factory.mktemp("main job")  # with a space in its name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainables.demo.tissue.DEMO_COUNTS", {"train": 6, "val": 6, "test": 14})
+        write_demo(folder / "runs" / ".cache" / DEMO_FOLDER, side_px=160)
     code, screen, log = run_python(
         folder,
         *("-m", "search.run", "--space", "lora.yaml", "--name", "job", "--json"),
-        *("--num-trials", str(NUM_TRIALS), "--max-epochs", str(MAX_EPOCHS)),
+        *("--num-trials", str(NUM_TRIALS), "--max-epochs", str(MAX_EPOCHS), "--max-concurrent", "1"),
         *("--confirm", str(N_CONFIRM), "--confirm-seeds", str(N_SEEDS)),
         *("--on-end", 'echo "$SAM2_SEARCH_STATE $SAM2_SEARCH_VERDICT $SAM2_SEARCH_SUMMARY" > ended.txt'),
     )
