@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prepared_workers import instead_of_python, start_server
 
 from search.console import VERBS, make_verb_parser
 
@@ -148,12 +149,17 @@ def folder(make_work_folder: Callable[[str], Path], tiny_sam1_file: Path) -> Ite
     torch.save({"model": load_model("nano", None).state_dict()}, folder / "sam2.1_hiera_large.pt")
     torch.save(load_encoder("ctranspath", None).network.state_dict(), folder / "ctranspath.pth")
     shutil.copy(tiny_sam1_file, folder / "medsam_vit_b.pth")
-    stop, start = ray.shutdown, main_job.start_ray
+    stop, start, client = ray.shutdown, main_job.start_ray, start_server()
+
+    def begin(address: str | None) -> None:
+        with instead_of_python(client):
+            start(address)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        # One Ray for all, whose workers have imported what they need.
-        patch.setattr(main_job, "start_ray", lambda address: None if ray.is_initialized() else start(address))
+        # One Ray for all, whose workers are forked from a process that has imported what they need.
+        patch.setattr(main_job, "start_ray", lambda address: ray.is_initialized() or begin(address))
         patch.setattr(ray, "shutdown", lambda: None)
         yield folder
     stop()
