@@ -1,5 +1,6 @@
 """The live table of trials on the screen, as a Ray Tune callback."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -178,9 +179,12 @@ class ProgressCallback(Callback):
         return Group(Text(self.heading, style="bold"), self._make_table(), Text("\n".join(self._list_notes())))
 
     def _list_notes(self) -> list[str]:
-        hidden = len(self.progress.rows) - self._count_shown()
+        shown = {row.number for row in self._choose_rows()}
+        hidden = [row for row in self.progress.rows.values() if row.number not in shown]
+        n_running = sum(row.state == "running" for row in hidden)
+        running = f"; {n_running} of them run" if n_running else ""
         return [
-            *([f"... and {hidden} more trials, none better"] if hidden else []),
+            *([f"... and {len(hidden)} more trials, none better{running}"] if hidden else []),
             *(self._describe_bar() if self.progress.bar == self.progress.bar else []),
             self._describe_count(),
         ]
@@ -201,15 +205,16 @@ class ProgressCallback(Callback):
         left = "estimating time left" if seconds is None else f"about {format_seconds(seconds)} left"
         return f"{ended}/{total} trials ended, {left}"
 
-    def _count_shown(self) -> int:
-        """Returns how many rows fit the screen; a file takes them all."""
-        room = max(5, self.console.size.height - 10) if self.console.is_terminal else len(self.progress.rows)
-        return min(len(self.progress.rows), room)
+    def _choose_rows(self) -> list[TrialRow]:
+        """Returns the rows to show, the best first: a file takes them all, a screen those that run and the best."""
+        rows = sorted(self.progress.rows.values(), key=_rank)
+        room = max(5, self.console.size.height - 10) if self.console.is_terminal else len(rows)
+        running = [row.number for row in rows if row.state == "running"][: room // 2]
+        best = [row.number for row in rows if row.number not in running][: room - len(running)]
+        return [row for row in rows if row.number in running or row.number in best]
 
     def _make_table(self) -> Table:
-        # The best first: a long search does not fit a screen, and these are the rows that matter.
-        rows = sorted(self.progress.rows.values(), key=lambda row: -row.best if row.best == row.best else 9.0)
-        cells = [self._list_cells(row) for row in rows[: self._count_shown()]]
+        cells = [self._list_cells(row) for row in self._choose_rows()]
         table = Table(show_edge=False, pad_edge=False, header_style="bold")
         objective = self.progress.objective
         scores = ["trial", "state", "epoch", objective.label, "best", "vs zero-shot"]
@@ -234,6 +239,13 @@ class ProgressCallback(Callback):
             "vs zero-shot": Text(f"{gain:+.3f}" if gain == gain else "", style="green" if gain > 0 else "red"),
             **{title: Text(_format_value(row.config.get(name, ""))) for name, title in SHOWN_PARAMETERS.items()},
         }
+
+
+def _rank(row: TrialRow) -> tuple[bool, float]:
+    """Sorts the best first; without a score, what runs is on top, and what has ended is last."""
+    if row.best == row.best:
+        return False, -row.best
+    return row.ended is not None, -math.inf
 
 
 def _choose_columns(rows: Sequence[Mapping[str, Text]], score_titles: Sequence[str], width: int) -> list[str]:

@@ -187,6 +187,30 @@ def test_a_terminal_shows_the_best_rows_and_says_how_many_it_leaves_out() -> Non
     assert callback._live is None
 
 
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50)])
+def test_two_hundred_trials_keep_to_the_screen_which_shows_the_best_and_what_runs(width: int, height: int) -> None:
+    callback = make_callback(200, width, terminal=True, height=height)
+    trials = [Trial(f"t{number}") for number in range(200)]
+    for number, trial in enumerate(trials):
+        callback.on_trial_start(0, trials, trial)
+        if number % 10 == 9 and number < 190:  # without a score
+            callback.on_trial_error(0, [], trial)
+        elif number < 196:
+            report(callback, trial, 1, 0.3 if number >= 190 else 0.4 + number / 1000)
+        if number < 190:
+            callback.on_trial_complete(0, trials, trial)
+    lines = ["".join(part.text for part in line).rstrip() for line in callback.console.render_lines(callback.render())]
+    assert len(lines) <= height - 1  # the cursor's own line
+    shown = {line.split()[0]: line.split()[2] for line in lines if " │ " in line}
+    n_running = min(10, (height - 10) // 2)
+    assert len(shown) == height - 10
+    assert {"188", "187", "186"} <= shown.keys() and list(shown.values()).count("running") == n_running
+    assert "failed" not in shown.values()
+    n_hidden = 200 - len(shown)
+    run = "; 3 of them run" if n_running == 7 else ""
+    assert f"... and {n_hidden} more trials, none better{run}" in lines
+
+
 def test_a_trial_that_is_made_anew_has_not_ended_and_one_without_a_score_says_so() -> None:
     callback, trial = make_callback(), Trial("t", retries_left=True)
     callback.on_trial_start(0, [], trial)
