@@ -18,6 +18,7 @@ SEARCH_TAG = "search_run"  # on every run of a search, its own included: the id 
 # MLflow's own sections of charts, one a prefix of metrics: all that is not in this view's charts, folded.
 _FOLDED = ("Model metrics", "System metrics", "val_dice", "val_iou", "dice_minus_zeroshot", "train_loss", "seconds")
 _CHARTS, _PARAMETERS, _CLASSES, _SPEED, _IMAGES = "The search", "Parameters", "Dice by class", "Speed", "Overlays"
+_NAME = "attributes.`Run Name`"
 N_COORDINATES = 8  # more cannot be read in MLflow's chart
 OVERLAY_KEY = "overlay"
 
@@ -52,7 +53,8 @@ class SearchView:
             "orderByKey": "metrics.`best_val_dice`" if self.trains else "tags.`trial_number`",
             "orderByAsc": not self.trains,
             "selectedColumns": columns,
-            "columnOrder": columns,
+            "columnOrder": [_NAME, *columns],
+            "columnWidths": {_NAME: 330},
             "runsPinned": list(self.first),
             "runsHiddenMode": "FIRST_20_RUNS",
             "compareRunCharts": list(self._list_charts()),
@@ -76,7 +78,7 @@ class SearchView:
         x_range = {"xMin": 0, "xMax": self.max_epochs + 0.2}  # the search's own run counts trials, not epochs
         yield _draw_lines(_CHARTS, "val_dice", "bar_zeroshot", "bar_recorded", range=x_range)
         # Only the search's own run has it.
-        yield _draw_lines(_CHARTS, "best_dice_minus_zeroshot", displayName="best so far, relative to zero-shot")
+        yield _draw_lines(_CHARTS, "best_dice_minus_zeroshot")
         yield {
             **_begin_chart("PARALLEL", _PARAMETERS, "parallel"),
             "selectedParams": list(self.parameters[:N_COORDINATES]),
@@ -84,7 +86,7 @@ class SearchView:
             "showAllRuns": True,
         }
         for name in self.class_names:
-            yield _draw_lines(_CLASSES, f"val_dice/{name}", displayName=name)
+            yield _draw_lines(_CLASSES, f"val_dice/{name}")
         yield {**_begin_chart("BAR", _SPEED, "images_per_s"), "metricKey": "images_per_s"}
         yield {**_begin_chart("IMAGE", _IMAGES, OVERLAY_KEY), "imageKeys": [OVERLAY_KEY], "step": 0}
 
@@ -109,7 +111,8 @@ def _begin_chart(kind: str, section: str, name: str) -> dict[str, Any]:
 
 
 def _draw_lines(section: str, *metrics: str, **looks: Any) -> dict[str, Any]:
-    own = {"metricKey": metrics[0], "selectedMetricKeys": list(metrics), **looks}
+    # Without it MLflow smooths the lines of a saved view: what is drawn would be no trial's figures.
+    own = {"metricKey": metrics[0], "selectedMetricKeys": list(metrics), "useGlobalLineSmoothing": True, **looks}
     return {**_begin_chart("LINE", section, metrics[0]), **own}
 
 

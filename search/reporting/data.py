@@ -145,11 +145,6 @@ class ReportData:
         """The trials that have a best epoch, those of earlier searches last."""
         return tuple(trial for trial in (*self.trials, *self.imported) if math.isfinite(trial.best))
 
-    def count_epochs(self) -> tuple[int, int]:
-        """Returns the epochs of the trials that ended, failed ones left out, and how many they would be in full."""
-        ended = [trial for trial in self.trials if trial.state in ("complete", "stopped")]
-        return sum(len(trial.epochs) for trial in ended), len(ended) * self.record.context.max_epochs
-
     @property
     def main_parameters(self) -> tuple[str, ...]:
         """The searched parameters, the most important first if that is known."""

@@ -13,6 +13,7 @@ from PIL import Image
 
 from search.errors import ConfigError, SearchError
 from search.reporting import plots
+from search.reporting.cost import measure_cost
 from search.reporting.data import MIN_TRIALS, ReportData, TrialReport, add_leading, read_report, report_damaged_folder
 from search.reporting.parallel_plot import draw_parallel
 from search.reporting.templates import load_template
@@ -64,7 +65,6 @@ def render_page(data: ReportData) -> str:
     """Returns the report as one HTML document."""
     means = data.test or add_leading(data)
     parameters = data.main_parameters[:N_COLUMNS]
-    spent, full = data.count_epochs()
     return load_template("page.html", digits=3).render(
         data=data,
         checkpoint=Path(data.record.context.checkpoint or "shipped weights").name,
@@ -76,8 +76,7 @@ def render_page(data: ReportData) -> str:
         n_hidden=len(data.main_parameters) - len(parameters),
         ranked=sorted(data.trials, key=lambda trial: (-trial.best if trial.best_epoch else math.inf, trial.number)),
         has_origins=any(trial.origin for trial in data.trials),
-        spent=spent,
-        full=full,
+        cost=measure_cost(data.trials, data.record.context.max_epochs).describe(),
         n_scored=len(data.scored),
         min_trials=MIN_TRIALS,
         members=_list_pareto(data),

@@ -35,11 +35,17 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page that waits a minute for what a slow machine shows."""
+def page(browser: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A page that waits a minute for what a slow machine shows; its picture is kept in the folder `screenshots`.
+
+    The folder is in pytest's own (``--basetemp``).
+    """
     opened = browser.new_page(viewport={"width": 1600, "height": 1400})
     opened.set_default_timeout(60_000)
     yield opened
+    folder = tmp_path_factory.getbasetemp() / "screenshots"
+    folder.mkdir(exist_ok=True)
+    opened.screenshot(path=folder / f"{request.node.name}.png")
     opened.close()
 
 
@@ -66,7 +72,7 @@ def serve_ui() -> Callable[[Path], Any]:
             _wait_for(address, server)
             yield address
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            os.killpg(server.pid, signal.SIGKILL)  # it has nothing to save
             server.wait(timeout=30)
 
     return serve

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -337,6 +338,15 @@ def ui(job: FinishedJob, browser: Any, serve_ui: Callable[[Path], Any]) -> Itera
         yield address
 
 
+def test_the_search_unfolds_into_trials_with_readable_names(runs: list[Any], ui: str, page: Any) -> None:
+    page.goto(f"{ui}/#/experiments/{runs[0].info.experiment_id}/runs?workflowType=machine_learning")
+    row = page.locator(".ag-row", has_text="job").first
+    row.locator("button").first.click()
+    for run in runs:
+        page.locator(".ag-row", has_text=run.info.run_name).first.wait_for()
+    assert page.locator("[role=gridcell][col-id='attributes.`Run Name`']").count() == len(runs)
+
+
 def test_the_printed_link_opens_the_dice_and_both_bars_in_one_chart(job: FinishedJob, ui: str, page: Any) -> None:
     (link,) = (line.split()[-1] for line in job.screen.splitlines() if "compareRunsMode" in line)
     page.goto(link.replace(LOCAL_UI, ui))
@@ -344,7 +354,31 @@ def test_the_printed_link_opens_the_dice_and_both_bars_in_one_chart(job: Finishe
     for metric in ("val_dice", "bar_zeroshot", "bar_recorded"):
         page.get_by_text(f"({metric})").first.wait_for()
     rows = page.locator(".ag-center-cols-container, .ag-pinned-left-cols-container").first
-    assert "winner · trial" in rows.inner_text()
+    names = [line for line in rows.inner_text().splitlines() if " · " in line or line in ("job", "zeroshot")]
+    assert names[0].startswith("winner · trial") and names[1] == "job"
+
+
+def test_three_trials_compare_by_their_searched_parameters(runs: list[Any], ui: str, page: Any) -> None:
+    trials = _of_kind(runs, "trial")[:3]
+    query = {
+        "runs": json.dumps([run.info.run_id for run in trials]),
+        "experiments": json.dumps([runs[0].info.experiment_id]),
+    }
+    page.goto(f"{ui}/#/compare-runs?{urlencode(query)}")
+    page.get_by_text("Comparing 3 Runs").first.wait_for()
+    page.locator(".js-plotly-plot .parcoords").first.wait_for(state="attached")
+    drawn = page.locator(".js-plotly-plot .axis-title").all_text_contents()
+    assert set(drawn) & set(trials[0].data.params)
+    for run in trials:
+        page.get_by_text(run.info.run_name, exact=True).first.wait_for()
+
+
+def test_an_overlay_opens_as_a_picture(job: FinishedJob, runs: list[Any], ui: str, page: Any) -> None:
+    (parent,) = _of_kind(runs, "search")
+    name = min(path.name for path in (job.run / "overlays").glob("*.png"))
+    page.goto(f"{ui}/#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/overlays/{name}")
+    page.get_by_text(f"overlays/{name}").first.wait_for()
+    page.wait_for_function("Array.from(document.images).some(image => image.naturalWidth > 300)")
 
 
 def test_the_registered_model_s_page_shows_its_signature(ui: str, page: Any) -> None:

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from prepared_workers import instead_of_python, start_server
 
+from search.mlflow_pages.views import VIEW_TAG, unpack_view
 from search.study.trial_attributes import RAY_TRIAL_ID, read_curve
 
 LIMIT_S = 900
@@ -181,6 +183,33 @@ def wait_for_rows(folder: Path, process: SearchProcess, rows: int) -> None:
         time.sleep(0.1)
 
 
+def describe_pages(client: MlflowClient, experiment: str, parent: str) -> dict[str, Any]:
+    """Returns what a reader sees of a search in MLflow: names, notes, data sets, tables, views and model versions."""
+    runs = client.search_runs([experiment], f"tags.search_run = '{parent}'")
+    (own,) = (each for each in runs if each.info.run_id == parent)
+    tags = client.get_experiment(experiment).tags
+    versions = [
+        version for version in client.search_model_versions() if version.run_id in {each.info.run_id for each in runs}
+    ]
+    return {
+        "names": sorted(str(each.info.run_name) for each in runs),
+        "data sets": Counter(
+            (each.data.tags["run_kind"], *(used.dataset.name for used in each.inputs.dataset_inputs)) for each in runs
+        ),
+        "stopped": Counter(each.data.tags.get("stopped", "") for each in runs),
+        "note": re.sub(r"trial [0-9a-f]{8}", "trial", own.data.tags["mlflow.note.content"]),  # Ray draws the id
+        "tables": own.data.tags["mlflow.loggedArtifacts"],
+        "artifacts": sorted(item.path for item in client.list_artifacts(parent) if item.path != "images"),
+        "overlays": len({item.path.partition("+timestamp")[0] for item in client.list_artifacts(parent, "images")}),
+        "views": [
+            unpack_view(value)["orderByKey"]
+            for key, value in tags.items()
+            if key.startswith(VIEW_TAG) and parent in key
+        ],
+        "versions": len(versions),
+    }
+
+
 def describe_search(folder: Path, name: str) -> dict[str, Any]:
     """Returns all that must not depend on stops: trials, curves, MLflow's runs and histories, the outcome."""
     run = folder / "runs" / name
@@ -200,7 +229,10 @@ def describe_search(folder: Path, name: str) -> dict[str, Any]:
             assert number not in histories, "a trial has two runs"
             histories[number] = sorted((entry.step, entry.value) for entry in found)
     summary = json.loads((run / "summary.json").read_text())
+    pages = describe_pages(client, experiment, parent)
+    assert len(pages["names"]) == len(set(pages["names"])), "two runs have one name"
     return {
+        "pages": pages,
         "states": {trial.number: trial.state.name for trial in trials},
         "params": {trial.number: trial.params for trial in trials},
         "curves": {trial.number: read_curve(trial) for trial in trials},

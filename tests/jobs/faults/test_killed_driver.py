@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from searches import (
+    DATA,
     LIMIT_S,
     SMALL,
     SearchProcess,
@@ -90,6 +91,7 @@ def test_a_stopped_search_says_how_to_go_on_and_takes_more_trials(
     assert process.wait() == 0, read_screen(work_folder)
     assert describe_search(work_folder, "job") == describe_search(undisturbed, "job")
     add_a_trial(work_folder)
+    start_from_what_it_found(work_folder)
 
 
 def interrupt(folder: Path, process: SearchProcess, number: signal.Signals) -> None:
@@ -126,9 +128,24 @@ def add_a_trial(folder: Path) -> None:
     assert kinds.pop("confirmation") in (0, 1)  # 1 where the new trial is the best one
     assert set(kinds.values()) == {0}
     assert after["parent"] == "FINISHED" and set(after["statuses"]) == {"FINISHED"}
+    names = [name.removeprefix("winner · ") for name in after["pages"]["names"]]
+    assert set(names) > {name.removeprefix("winner · ") for name in before["pages"]["names"]}
+    assert sum(name.startswith("winner · ") for name in after["pages"]["names"]) == len(after["pages"]["views"]) == 1
     run = folder / "runs" / "job"
     assert (run / "export" / "sam2.pt").is_file() and (run / "export-1" / "sam2.pt").is_file()
     caveats = json.loads((run / "summary.json").read_text())["caveats"]
     is_same = after["outcome"] == before["outcome"]  # then nothing new was looked at
     assert after["openings"] == (1 if is_same else 2)
     assert any("opened 2 times" in caveat for caveat in caveats) is not is_same
+
+
+def start_from_what_it_found(folder: Path) -> None:
+    """A search that starts warm has a run, a view and names of its own; those of the earlier one stay."""
+    before = describe_search(folder, "job")["pages"]
+    arguments = ("--num-trials", "1", "--max-epochs", "1", "--confirm", "0", "--warm-start", "job", "--name", "next")
+    assert start_search(folder, *DATA, *arguments).wait() == 0, read_screen(folder)
+    pages = describe_search(folder, "next")["pages"]
+    names = [name.partition(" · r")[0] for name in pages["names"]]
+    assert names == ["next", "recorded-zeroshot", "winner · trial 00", "zeroshot"]
+    assert len(pages["views"]) == pages["versions"] == 1
+    assert describe_search(folder, "job")["pages"] == before

@@ -13,6 +13,7 @@ def test_its_first_chart_holds_the_dice_and_both_bars() -> None:
     first = state["compareRunCharts"][0]
     assert first["selectedMetricKeys"] == ["val_dice", "bar_zeroshot", "bar_recorded"]
     assert first["metricSectionId"] == state["compareRunSections"][0]["uuid"]
+    assert first["useGlobalLineSmoothing"] and state["globalLineChartConfig"]["lineSmoothness"] == 0
     assert state["runsPinned"] == ["p", "w"] and "search_run = 'p'" in state["searchFilter"]
 
 

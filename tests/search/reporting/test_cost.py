@@ -1,0 +1,40 @@
+"""What trials cost, in epochs and hours."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from search.reporting.cost import TrialsCost, measure_cost
+from search.reporting.data import TrialReport
+
+
+def make_trial(state: str, seconds: Sequence[float]) -> TrialReport:
+    names = {field.name: None for field in dataclasses.fields(TrialReport)}
+    epochs = {epoch: {"time_this_iter_s": each} for epoch, each in enumerate(seconds, start=1)}
+    fields: dict[str, Any] = {**names, "state": state, "epochs": epochs}
+    return TrialReport(**fields)
+
+
+def test_what_was_stopped_would_have_gone_on_at_its_own_pace() -> None:
+    trials = [make_trial("complete", [100.0] * 4), make_trial("stopped", [300.0]), make_trial("failed", [9.0])]
+    cost = measure_cost(trials, 4)
+    assert cost == TrialsCost(5, 8, 700.0, 1600.0)
+    words = "The trials took 5 epochs and 11 min 40 s of trial time, in place of 8 epochs all in full: "
+    assert cost.describe() == f"{words}early stopping saved 38% and about 15 min 0 s."
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        (TrialsCost(0, 0, 0.0, 0.0), ""),
+        (TrialsCost(8, 8, 7200.0, 7200.0), "The trials took 8 epochs and 2 h 0 min of trial time."),
+        (
+            TrialsCost(2, 8, 0.0, 0.0),
+            "The trials took 2 epochs, in place of 8 epochs all in full: early stopping saved 75%.",
+        ),
+    ],
+)
+def test_what_is_not_known_is_left_out(cost: TrialsCost, words: str) -> None:
+    assert cost.describe() == words
