@@ -39,8 +39,8 @@ def retry_after_memory_kills() -> None:
         return
 
     @functools.wraps(fail)
-    def fail_as_dead(manager: RayActorManager, task: Any, error: Exception) -> None:
-        fail(manager, task, ActorDiedError() if isinstance(error, OutOfMemoryError) else error)
+    def fail_as_dead(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        fail(self, tracked_actor_task, ActorDiedError() if isinstance(exception, OutOfMemoryError) else exception)
 
     RayActorManager._actor_task_failed = fail_as_dead  # type: ignore[method-assign,assignment]
 

@@ -16,7 +16,7 @@ from trainables.data.splits import Fold, Split, find_split_problems, make_folds,
 from trainables.data.store import RegionStore
 from trainables.demo.tissue import write_demo
 from trainables.errors import Finding
-from trainables.evaluation.scored_regions import describe_unscored, find_scored
+from trainables.evaluation.scored_regions import describe_missed, describe_unscored, find_scored
 from trainables.protocol.spec import Protocol
 from trainables.tiles.scale_findings import describe_mixed_scales, describe_shrinking, find_unknown_scales
 
@@ -163,6 +163,7 @@ def _check_scored(
         return set(store.names)
     scored = find_scored(store, protocol)
     problems.warnings += describe_unscored(regions.root, store, scored, protocol)
+    problems.warnings += describe_missed(regions.root, store, scored.intersection(split.val), protocol)
     parts = [(f"split.{part}", names) for part, names in split.parts.items()]
     parts += [("folds", names) for fold in folds for names in (fold.train, fold.val)]
     what, fix = "no region of it shows anything that the protocol prompts", "move regions of a class there"

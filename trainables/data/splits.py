@@ -116,7 +116,14 @@ def _take_declared(regions: RegionSet) -> Split:
         fix = "add `split` to dataset.yaml, or choose another kind"
         raise DataError.at(regions.root, "declares no split", fix)
     parts = {part: tuple(declared.get(part, ())) for part in PARTS}
-    return Split("declared", f"The split that dataset.yaml declares: {_count_regions(parts)}.", **parts)
+    description = f"The split that dataset.yaml declares{_describe_patients(regions)}: {_count_regions(parts)}."
+    return Split("declared", description, **parts)
+
+
+def _describe_patients(regions: RegionSet) -> str:
+    """Says where every region counts as a patient of its own, perhaps for want of names; else empty."""
+    shared = len({region.patient for region in regions.regions}) < len(regions.regions)
+    return "" if shared else " (no two regions are known to share a patient)"
 
 
 def _count_regions(parts: Mapping[str, Sequence[str]]) -> str:
@@ -130,8 +137,7 @@ def _draw_split(regions: RegionSet, seed: int, class_presence: Mapping[str, froz
         what = f"has {len(by_patient)} patient(s), fewer than 3, one for each part"
         raise DataError.at(regions.root, what, "add regions of other patients, or declare a split")
     parts = Dealer(by_patient, _SHARES, seed, class_presence).deal(_choose_part)
-    shared = len(by_patient) < len(regions.regions)
-    unit = "by patient" if shared else "by region (none are known to share a patient)"
+    unit = f"by patient{_describe_patients(regions)}"
     description = f"Drawn here with seed {seed}, {unit}, stratified by class: {_count_regions(parts)}."
     return Split("random", description, **parts)
 

@@ -3,12 +3,15 @@
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
 from trainables.data.store import RegionStore
 from trainables.errors import Finding, list_some
 from trainables.protocol.spec import Protocol, find_components, find_tiles
 
 # For each pixel that a component needs; a class with more has a component, so that no mask has to be read.
 _PLENTY = 64
+_LOOKED_AT, _FEW = 20, 0.5  # regions; share of a class's pixels
 
 
 def find_scored(store: RegionStore, protocol: Protocol) -> set[str]:
@@ -24,6 +27,27 @@ def _shows_object(store: RegionStore, index: int, protocol: Protocol) -> bool:
     mask = store.mask(index)
     shown = [one for one, number in zip(store.classes, pixels, strict=True) if number]
     return any(find_components(mask[tile.window.slices] == one, protocol) for tile in tiles for one in shown)
+
+
+def describe_missed(root: Path, store: RegionStore, names: Collection[str], protocol: Protocol) -> list[Finding]:
+    """Warns where the largest component, which alone is prompted, has little of its class, as with nuclei or glands.
+
+    Looks at some of the regions, at the size of the model's square.
+    """
+    if protocol.components != "largest" or protocol.tiles:
+        return []
+    shares = []
+    for name in sorted(names)[:_LOOKED_AT]:
+        mask = store.mask_resized(store.index(name))
+        present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[list(store.classes)])
+        for one in np.array(list(store.classes))[present]:
+            (prompted,) = find_components(mask == one, protocol)
+            shares.append(prompted.cut_out().sum() / (mask == one).sum())
+    if not shares or (share := float(np.mean(shares))) >= _FEW:
+        return []
+    what = f"protocol {protocol.name} prompts the largest component of a class alone: here {share:.0%} of its pixels"
+    fix = "with many objects in a region (nuclei, glands) use --protocol components, which prompts each of them"
+    return [Finding(str(root / "masks"), what, fix)]
 
 
 def describe_unscored(root: Path, store: RegionStore, scored: Collection[str], protocol: Protocol) -> list[Finding]:

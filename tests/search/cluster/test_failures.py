@@ -52,10 +52,10 @@ def test_a_worker_that_the_memory_monitor_ended_is_a_dead_one_for_tune() -> None
     task = TrackedActorTask(actor, on_error=lambda _, error: seen.append(error))
     retry_after_memory_kills()
     retry_after_memory_kills()
-    manager._actor_task_failed(task, OutOfMemoryError("the node runs low on memory"))
+    manager._actor_task_failed(tracked_actor_task=task, exception=OutOfMemoryError("the node runs low on memory"))
     assert [type(error) for error in seen] == [ActorDiedError, ActorDiedError]
     with pytest.raises(RuntimeError, match="unexpected"):
-        manager._actor_task_failed(task, ValueError("a bug"))
+        manager._actor_task_failed(tracked_actor_task=task, exception=ValueError("a bug"))
 
 
 def wrap(error: Exception) -> RayTaskError:

@@ -140,7 +140,7 @@ def test_random_split_is_60_20_20(n: int, sizes: tuple[int, int, int]) -> None:
     split = split_evenly(n)
     assert tuple(len(names) for names in split.parts.values()) == sizes
     assert find_split_problems([f"{i:03d}.png" for i in range(n)], split.parts, name_part) == []
-    assert "seed 0, by region" in split.description
+    assert "seed 0, by patient (no two" in split.description
 
 
 def test_random_split_depends_on_its_seed_alone() -> None:

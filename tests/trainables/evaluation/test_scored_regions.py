@@ -8,8 +8,9 @@ import pytest
 
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
-from trainables.evaluation.scored_regions import describe_unscored, find_scored
-from trainables.protocol.spec import PROTOCOLS
+from trainables.evaluation.scored_regions import describe_missed, describe_unscored, find_scored
+from trainables.protocol.spec import PROTOCOLS, add_tiles
+from trainables.tiles.grid import Tiles
 
 NAMES = ("normal.png", "specks.png", "tissue.png", "tumor.png")
 
@@ -34,6 +35,19 @@ def test_regions_with_something_to_score_are_found(store: RegionStore, name: str
     (warning,) = describe_unscored(Path("d"), store, scored, protocol)
     assert f"{1 if name == 'auto' else 4 - len(scored)} of 4 regions (normal.png" in warning.what
     assert describe_unscored(Path("d"), store, NAMES[1:], PROTOCOLS["recorded"])[0].what.startswith("1 of 4")
+
+
+def test_many_objects_of_a_class_are_a_warning_where_one_is_prompted(store: RegionStore) -> None:
+    recorded = PROTOCOLS["recorded"]
+    (warning,) = describe_missed(Path("d"), store, ["specks.png"], recorded)
+    assert "here 10% of its pixels" in warning.what and "--protocol components" in warning.fix
+    for names, protocol in (
+        (["specks.png"], PROTOCOLS["components"]),
+        (["specks.png"], add_tiles(recorded, Tiles(64))),
+        (["tissue.png", "tumor.png"], recorded),
+        (["normal.png"], recorded),
+    ):
+        assert describe_missed(Path("d"), store, names, protocol) == []
 
 
 def test_data_without_normal_tissue_needs_no_warning(tissue_store: RegionStore) -> None:
