@@ -79,7 +79,7 @@ def check_naming(options: SearchOptions, classes: Sequence[str] | None) -> Namin
     """Reads ``--clip-model``, ``--clip-weights`` and ``--prompt-texts``, and loads the weights once.
 
     Returns:
-        The settings, or the line that says why nothing will be named.
+        The settings, or the line that says why nothing will be named; empty where nobody asked for names.
 
     Raises:
         ConfigError: With every finding: an unknown model, weights that are missing or do not fit, bad texts.
@@ -96,7 +96,7 @@ def check_naming(options: SearchOptions, classes: Sequence[str] | None) -> Namin
     if findings:
         raise ConfigError(findings)
     if weights is None:
-        return HOW_TO_GET_WEIGHTS
+        return HOW_TO_GET_WEIGHTS if model is not None or texts_file is not None else ""
     if has_one_class:
         return ONE_CLASS
     path = expand_path(weights)  # absolute, as workers run in folders of their own

@@ -93,7 +93,7 @@ class SearchPlan:
 
     def to_lines(self) -> list[str]:
         """Returns what the screen says before anything starts."""
-        lines = [f"DEMO: {self.demo_words}: these numbers say nothing about BCSS."] if self.demo_words else []
+        lines = [f"DEMO: {self.demo_words}: these numbers say nothing about SAM2 on tissue."] if self.demo_words else []
         counts = ", ".join(f"{len(names)} {part}" for part, names in self.data.split.parts.items())
         return [
             *lines,

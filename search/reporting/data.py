@@ -274,7 +274,7 @@ def _measure_importance(trials: Sequence[FrozenTrial], reports: Sequence[TrialRe
 def _list_caveats(
     folder: Path, record: SearchRecord, summary: Summary | None, table: ProtocolTable | None
 ) -> tuple[str, ...]:
-    caveats = [f"{record.demo}: these numbers say nothing about BCSS"] if record.demo else []
+    caveats = [f"{record.demo}: these numbers say nothing about SAM2 on tissue"] if record.demo else []
     if summary is None and table is None:
         caveats.append("this search has not come to its end: there is no verdict, and what follows may still change")
     caveats += [*(table.caveats if table else []), *record.caveats, *(summary.origin.caveats if summary else [])]

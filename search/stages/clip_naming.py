@@ -23,7 +23,7 @@ def name_masks_of(session: Session, part: str, names: Sequence[str]) -> dict[str
     """
     settings = session.plan.model.naming
     if isinstance(settings, str):
-        if part == "val":
+        if part == "val" and settings:
             session.say(settings)
         return {}
     session.say(f"naming the zero-shot masks on {part} ...")

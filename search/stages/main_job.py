@@ -140,6 +140,7 @@ def _find_end(resumed: ResumedSearch) -> Outcome | None:
 
 def _run_stages(session: Session, started: float) -> Outcome:
     plan, folder = session.plan, session.plan.folder
+    session.say(f"MLflow   {'; '.join(_describe_charts(session))}")
     zeroshot = _measure_bar(session)
     recorded = _log_recorded(session)
     naming = name_masks_of(session, "val", session.context.scored)
@@ -280,15 +281,22 @@ def _export(session: Session) -> None:
         session.say(line)
 
 
+def _describe_charts(session: Session) -> list[str]:
+    """Returns what to do to see the search's trials in MLflow, also while they run."""
+    tracker = session.tracker
+    return describe_view(
+        tracker.uri, compose_charts_url(tracker.uri, tracker.experiment_id, session.record.parent_run_id)
+    )
+
+
 def _print_end(session: Session, outcome: Sequence[str], report: Path | None, recorded: str) -> None:
     """Prints the outcome, and where the report, the trials and the recorded experiments are."""
     tracker, parent = session.tracker, session.record.parent_run_id
-    charts = compose_charts_url(tracker.uri, tracker.experiment_id, parent)
     lines = [
         *outcome,
         *([f"  report: {report}"] if report else []),
         "  compare the trials in MLflow:",
-        *(f"    {line}" for line in describe_view(tracker.uri, charts)),
+        *(f"    {line}" for line in _describe_charts(session)),
     ]
     found: list[str] = []
     session.track(lambda: found.append(tracker.read_tag(parent, URI_TAG)))

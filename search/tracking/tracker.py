@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
-CONNECT_TIMEOUT_S = 12.0
+CONNECT_TIMEOUT_S, LOCAL_TIMEOUT_S = 12.0, 60.0
 LATE_LOOKS_S = (0.0, 2.0, 4.0)  # pauses before looking for a run whose answer was lost
 UNKNOWN = "unknown"  # the commit of an installed package
 _SOURCE = {"mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}  # the UI's own column "Source"
@@ -89,7 +89,7 @@ class Tracker:
         """
         tracker, tags = cls(resolve_uri(default_uri), ""), {NOTE_TAG: EXPERIMENT_NOTE}
         # Making a sqlite store takes seconds of migrations on a slow disk: no deadline there.
-        timeout_s = CONNECT_TIMEOUT_S if urlparse(tracker.uri).scheme in ("http", "https") else None
+        timeout_s = CONNECT_TIMEOUT_S if tracker._is_remote else None
         try:
             tracker.experiment_id = call_within(
                 timeout_s, lambda: find_or_create_experiment(tracker.client, experiment, tags)
@@ -106,7 +106,7 @@ class Tracker:
 
         Raises:
             TrackingError: The store cannot be opened or read, or the experiment has been deleted there.
-            TimeoutError: It does not answer within 12 s.
+            TimeoutError: It does not answer within 12 s; a local one, on a busy machine, within a minute.
         """
 
         set_environment_defaults()
@@ -118,7 +118,11 @@ class Tracker:
                 client.search_experiments(max_results=1)
                 find_experiment(client, experiment)
 
-        call_within(CONNECT_TIMEOUT_S, read)
+        call_within(CONNECT_TIMEOUT_S if self._is_remote else LOCAL_TIMEOUT_S, read)
+
+    @property
+    def _is_remote(self) -> bool:
+        return urlparse(self.uri).scheme in ("http", "https")
 
     @property
     def client(self) -> MlflowClient:

@@ -55,7 +55,7 @@ def test_a_finished_search_fills_one_page_that_is_the_same_again(finished: Path,
     text = re.sub(r"\s+", " ", page.text)
     for words in (
         "Yes: zero-shot is beaten",
-        "demo data (synthetic tissue): these numbers say nothing about BCSS",
+        "demo data (synthetic tissue): these numbers say nothing about SAM2 on tissue",
         "recorded [226c7851]",
         "fingerprint 0123456789ab",
         "Trial t3 was out after 1 of 2 seeds",
