@@ -99,7 +99,8 @@ def read_outcome(options: SearchOptions, summary: Summary | ProtocolTable) -> Se
     from search.run_folder.layout import REPORT_FILE, find_run
     from search.run_folder.summary import Summary
 
-    folder = find_run(locate_storage(options.storage), options.resume or summary.search_id)
+    storage = locate_storage(options.storage)
+    folder = find_run(storage, options.resume) if options.resume else storage / summary.search_id
     export, report = folder / "export", folder / REPORT_FILE
     return SearchOutcome(
         folder=folder,

@@ -42,7 +42,7 @@ def retry_after_memory_kills() -> None:
     def fail_as_dead(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         fail(self, tracked_actor_task, ActorDiedError() if isinstance(exception, OutOfMemoryError) else exception)
 
-    RayActorManager._actor_task_failed = fail_as_dead  # type: ignore[method-assign,assignment]
+    RayActorManager._actor_task_failed = fail_as_dead  # type: ignore[method-assign]
 
 
 class StorageGuard(Callback):
