@@ -38,9 +38,8 @@ def save_segmenter(export: Path, out: Path, model: Any = None) -> None:
         inputs.append(TensorSpec(np.dtype(np.float64), (-1, 4), "boxes"))
         example["boxes"] = np.array([[8.0, 8.0, 40.0, 48.0]])
     output = TensorSpec(np.dtype(np.uint8), (-1, -1, -1) if needs_boxes else (-1, -1))
-    with tempfile.TemporaryDirectory(prefix="model-") as scratch, warnings.catch_warnings():
-        # MLflow wants types in the signature of predict, which would take the place of ours.
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch, warnings.catch_warnings(record=True):
+        # Not on the screen: MLflow wants types in the signature of predict, which would take the place of ours.
         files = Path(scratch) / "export"
         files.mkdir()
         for path in (path for pattern in _FILES for path in export.glob(pattern)):
