@@ -23,6 +23,7 @@ from search.cluster.disk import StorageError, describe_storage, find_storage_wor
 MAX_RETRIES = 2
 WORKER_DIED = "its worker died (killed, out of memory, or its node was lost)"
 _DIED = ("actor died", "actor is dead", "worker died", "WorkerCrashedError", "ActorDiedError", "node has died")
+_FAILED_TO_START = "error raised in its creation task"  # Ray's words where a node lacks a package, and the like
 _WORKER_DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, LocalRayletDiedError, RayActorError)
 
 
@@ -86,7 +87,8 @@ def is_made_anew(trial: Any) -> bool:
 def describe_failure(trial: Any) -> str:
     """Returns a line that says why a trial failed."""
     text = read_error(trial)
-    if any(words in text.rpartition("Failure # ")[2] for words in _DIED):
+    last = text.rpartition("Failure # ")[2]
+    if _FAILED_TO_START not in last and any(words in last for words in _DIED):
         return WORKER_DIED
     lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "unknown, see the trial's error.txt"

@@ -36,6 +36,10 @@ def make_trial(error: str) -> Any:
         ("", "unknown, see"),
         ("Traceback\n  File\nValueError: too small\n", "ValueError: too small"),
         ("The actor died unexpectedly before finishing this task.\n\tclass_name: X", "its worker died"),
+        (
+            "The actor died because of an error raised in its creation task, a\nImportError: no peft",
+            "ImportError: no peft",
+        ),
     ],
 )
 def test_a_failure_is_one_line(error: str, beginning: str) -> None:
