@@ -21,6 +21,7 @@ PAIRS_WITHOUT_PROMPTS = (
     "overall Dice, and here only the pairs of the classes that those pixels have; zeroshot stands for untrained class "
     "prompts, as zero-shot SAM2 knows no classes"
 )
+WINNER_IS_ZEROSHOT = "no fine-tune was better on validation, so the winner is zero-shot itself"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def score_on_test(
         number = add_opening(folder, label, context.protocol.id)
     found, zeroshot = score_all([(context, candidate.checkpoint, names, candidate.scale), (context, None, names, 1.0)])
     verdict = judge_on_test(found, zeroshot, context.seed)
+    if candidate.scale == 0:
+        verdict = dataclasses.replace(verdict, reason=WINNER_IS_ZEROSHOT)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
     verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
     file = locate_test_scores(folder, number)

@@ -11,7 +11,7 @@ from search.run_folder.origin import Origin
 from search.space.config import SearchConfig
 from search.study.warm_start import WarmStart
 from trainables.context import TrialContext
-from trainables.errors import Finding
+from trainables.errors import Finding, count_things
 from trainables.protocol.spec import Protocol
 from trainables.tiles.draws import count_windows
 from trainables.tiles.um_per_px import describe_scales
@@ -136,9 +136,10 @@ class SearchPlan:
 
     def _describe_trials(self) -> str:
         config = self.config
-        number = f"{config.num_trials} trial" + "s" * (config.num_trials > 1)
-        varied = f"{len(config.space)} parameters" if config.space else "a replay, nothing varies"
-        return f"{number} of up to {config.max_epochs} epochs, {varied}" if config.train else f"{number}, no training"
+        number = count_things(config.num_trials, "trial")
+        varied = count_things(len(config.space), "parameter") if config.space else "a replay, nothing varies"
+        epochs = count_things(config.max_epochs, "epoch")
+        return f"{number} of up to {epochs}, {varied}" if config.train else f"{number}, no training"
 
     def _describe_start(self) -> list[str]:
         """Says what is noteworthy about trials that are tried first, and which recorded ones are not."""

@@ -121,7 +121,7 @@ def _describe(plan: SearchPlan, cost: TrialCost, whole: SearchCost, resources: T
     slots += "; a cluster's slots share the same work" if plan.options.address else ""
     slots += "; more if they fit a GPU" if resources.gpus and plan.options.gpus_per_trial == AUTO else ""
     confirm = plan.options.confirm * plan.options.confirm_seeds
-    early = f"about {whole.epochs:,} if rules end trials early, " if whole.epochs < whole.max_epochs else ""
+    early = f"about {whole.epochs:,} epochs if rules end trials early, " if whole.epochs < whole.max_epochs else ""
     hours = f"{format_seconds(whole.hours * 3600)} to " if whole.epochs < whole.max_epochs else ""
     room = "" if whole.disk_mb < whole.free_mb else "; THERE IS NOT ENOUGH ROOM"
     return [

@@ -219,9 +219,10 @@ class Summary:
         is_auto = named is not None and named.is_auto
         floor = "one class everywhere" if is_auto else "filled box"
         trials = ", ".join(f"{count} {state}" for state, count in self.trials.items())
+        plural = "s" * (sum(self.trials.values()) != 1)
         opened = "opened once" if test.openings == 1 else f"opened {test.openings} times"
         lines = [
-            f"{self.search_id} - {origin.demo or 'real data and model'} - {trials} trials "
+            f"{self.search_id} - {origin.demo or 'real data and model'} - {trials} trial{plural} "
             f"in {format_seconds(self.wall_seconds)}",
             f"  validation: winner {chosen.val_dice:.3f}, zero-shot {bar.dice:.3f} "
             f"({chosen.val_dice - bar.dice:+.3f}); {floor} {bar.floor:.3f}, ceiling {bar.ceiling:.3f}",

@@ -57,6 +57,11 @@ def test_both_are_scored_on_the_same_pairs_and_judged(tmp_path: Path, record: Se
     assert {(row["test_opening"], row["caveats"]) for row in rows} == {("1", "a leak was allowed")}
 
 
+def test_a_winner_that_is_zero_shot_is_said(tmp_path: Path, record: SearchRecord) -> None:
+    result = score_on_test(tmp_path, record, Candidate(Path("/checkpoint"), 0.0), "zero-shot", score_all)
+    assert result.verdict.reason.endswith("the winner is zero-shot itself")
+
+
 def test_a_second_opening_is_flagged_and_keeps_the_figures_of_the_first(tmp_path: Path, record: SearchRecord) -> None:
     first = look(tmp_path, record).file.read_bytes()
     second = look(tmp_path, record, "trial b")
