@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -57,7 +58,6 @@ def list_switches() -> dict[str, str]:
 
 
 def test_the_job_of_kuberay_runs_this_project_as_a_user() -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
     job = read_yaml("rayjob.yaml")
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
@@ -67,8 +67,6 @@ def test_the_job_of_kuberay_runs_this_project_as_a_user() -> None:
         (container,) = pod["containers"]
         assert {each["name"]: each["value"] for each in container["env"]} == list_switches()
         assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
-        whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": pod}
-        kubernetes_validate.validate(whole, "1.30", strict=True)
     assert [
         group["template"]["spec"]["containers"][0]["resources"]["limits"].get("nvidia.com/gpu") for group in groups
     ] == [*(None, "1")]
@@ -77,6 +75,14 @@ def test_the_job_of_kuberay_runs_this_project_as_a_user() -> None:
     stand_in = 'cd() { :; }; exec() { echo "${@:4}"; }; '
     found = subprocess.run(["bash", "-c", stand_in + script], check=True, capture_output=True, text=True).stdout
     assert make_parser().parse_args(shlex.split(found)).storage == "/mnt/work/runs"
+
+
+def test_kubernetes_knows_the_pods_of_the_job() -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    cluster = read_yaml("rayjob.yaml")["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": group["template"]["spec"]}
+        kubernetes_validate.validate(pod, "1.30", strict=True)
 
 
 def test_ray_knows_the_file_of_ray_up() -> None:
@@ -176,7 +182,9 @@ def test_the_script_makes_one_ray_of_two_nodes(slurm: dict[str, str], tmp_path: 
     (tools / "python").write_text(
         f'#!/bin/bash\n[ "$2" = search.run ] && set -- see_nodes.py "$@"\nexec {shlex.quote(sys.executable)} "$@"\n'
     )
-    number = str(30_000 + os.getpid() % 10_000)  # of the job, and so of its port
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = str(free.getsockname()[1] % 10_000)  # of the job: its last four digits are its port's
     paths = {"PATH": f"{tools}:{PROGRAMS}", "PYTHONPATH": str(RECIPES.parent)}
     with (tmp_path / "log").open("w") as log:
         job = subprocess.Popen(
@@ -187,8 +195,10 @@ def test_the_script_makes_one_ray_of_two_nodes(slurm: dict[str, str], tmp_path: 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        code = job.wait(300)
-        os.killpg(job.pid, signal.SIGKILL)  # Slurm ends the two nodes
-    shutil.rmtree(f"/tmp/ray-{number}", ignore_errors=True)
+        try:
+            code = job.wait(300)
+        finally:
+            os.killpg(job.pid, signal.SIGKILL)  # Slurm ends the two nodes
+            shutil.rmtree(f"/tmp/ray-{number}", ignore_errors=True)
     text = (tmp_path / "log").read_text()
     assert code == 0 and "nodes 2 used 2 cpus 4.0" in text, text

@@ -33,9 +33,12 @@ def retry_after_memory_kills() -> None:
     As Ray 2.60 has it, Tune knows a worker's death by :class:`~ray.exceptions.RayActorError` alone, and any other
     error of a running step ends the whole search.
     """
-    from ray.air.execution._internal.actor_manager import RayActorManager
+    try:
+        from ray.air.execution._internal.actor_manager import RayActorManager
 
-    fail = RayActorManager._actor_task_failed
+        fail = RayActorManager._actor_task_failed
+    except (ImportError, AttributeError):  # another version's: a rare retry is not worth the search
+        return
     if hasattr(fail, "__wrapped__"):
         return
 

@@ -35,6 +35,11 @@ def count_memory(cgroups: Path = _CGROUPS) -> int:
     return int(min(allowed))
 
 
+def count_decoders() -> int:
+    """Returns in how many processes regions may be decoded: one a CPU, and one for each 2 GB of memory."""
+    return min(count_cpus(), max(1, count_memory() // 2**31))
+
+
 def _read_variable(name: str) -> list[float]:
     """Returns a variable's number in a list; an empty one where it has none, or 0, which sets no limit."""
     text = os.environ.get(name, "")

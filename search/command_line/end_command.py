@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainables.errors import InputError
+from trainables.errors import InputError, shorten
 
 LIMIT_S = 60.0  # a batch system that ends a job waits not much longer
 
@@ -32,7 +32,7 @@ def call_at_end(command: str | None, summary: Path, warn: Callable[[str], None])
         state = ""
         raise
     except Exception as error:
-        state, reason = "failed", str(error)
+        state, reason = "failed", shorten(str(error), 2000)
         raise
     except BaseException:  # Ctrl-C, SIGTERM
         state = "interrupted"
@@ -67,6 +67,8 @@ def _call(command: str, facts: dict[str, str], warn: Callable[[str], None]) -> N
         if code := process.wait(LIMIT_S):
             warn(f"warning: the command of --on-end ended with exit code {code}")
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         warn(f"warning: the command of --on-end took more than {LIMIT_S:.0f} s and was stopped")
+    finally:
+        if process.poll() is None:  # also at a second Ctrl-C
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -163,8 +163,8 @@ class SearchOptions:
     name: str | None = _option("of this search and its folder; default: space and time")
     experiment: str | None = _option("of MLflow; the space's name by default")
     on_end: str | None = _option(
-        "run this shell command when the search has finished, failed or been interrupted; SAM2_SEARCH_STATE, _RUN, "
-        "_VERDICT, _SUMMARY and _ERROR in its environment say how it ended; a resume does not remember it",
+        "run this shell command when a search that began has finished, failed or been interrupted; SAM2_SEARCH_STATE, "
+        "SAM2_SEARCH_RUN and others in its environment say how it ended; a resume does not remember it",
         on_resume="new",
         metavar="CMD",
     )

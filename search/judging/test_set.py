@@ -21,12 +21,11 @@ PAIRS_WITHOUT_PROMPTS = (
     "overall Dice, and here only the pairs of the classes that those pixels have; zeroshot stands for untrained class "
     "prompts, as zero-shot SAM2 knows no classes"
 )
-WINNER_IS_ZEROSHOT = "no fine-tune was better on validation, so the winner is zero-shot itself"
 
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """What came of opening the test regions: which opening it was, from 1, both Dice, and a file of all pairs' scores.
+    """What came of opening the test regions: which opening it was, from 1, both Dice, the floor, and all pairs' file.
 
     The verdict's notes say what a reader must know.
     """
@@ -34,6 +33,7 @@ class HeldOutResult:
     opening: int
     candidate_dice: float
     zeroshot_dice: float
+    floor: float
     verdict: Verdict
     file: Path
 
@@ -61,14 +61,12 @@ def score_on_test(
         number = add_opening(folder, label, context.protocol.id)
     found, zeroshot = score_all([(context, candidate.checkpoint, names, candidate.scale), (context, None, names, 1.0)])
     verdict = judge_on_test(found, zeroshot, context.seed)
-    if candidate.scale == 0:
-        verdict = dataclasses.replace(verdict, reason=WINNER_IS_ZEROSHOT)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
     verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
     file = locate_test_scores(folder, number)
     marks = {"test_opening": str(number), "caveats": "; ".join(caveats)}
     write_scores(file, {"winner": found, "zeroshot": zeroshot}, marks)
-    return HeldOutResult(number, found.dice, zeroshot.dice, verdict, file)
+    return HeldOutResult(number, found.dice, zeroshot.dice, found.floor, verdict, file)
 
 
 def score_here(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]) -> list[Scores]:

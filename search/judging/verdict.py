@@ -105,7 +105,8 @@ def decide(comparison: Comparison) -> tuple[Word, str]:
     - `undecided` if there are fewer than 6 patients, whatever they show;
     - `beaten` if the 99 % interval of the mean difference lies above 0 and the two-sided signed-rank test on
       patient means gives p < 0.05 in the candidate's favor;
-    - `not beaten` if the 95 % interval shows the candidate at or below the baseline (upper bound <= 0);
+    - `not beaten` if the 95 % interval shows the candidate at or below the baseline (upper bound <= 0), or both are
+      equal on every pair;
     - `undecided` otherwise.
 
     The 95 % interval does not hold its promise where a few patients lose much and most gain a little: without
@@ -115,6 +116,8 @@ def decide(comparison: Comparison) -> tuple[Word, str]:
     if comparison.n_patients < MIN_PATIENTS or interval is None or strict is None:
         patients = "1 patient is" if comparison.n_patients == 1 else f"{comparison.n_patients} patients are"
         return "undecided", f"{patients} too few to decide (at least {MIN_PATIENTS} needed)"
+    if not comparison.wins + comparison.losses:
+        return "not beaten", "both are equal on every pair, as where the winner is zero-shot itself"
     if strict.low > 0 and p < 0.05 and comparison.ranks_favor_candidate:
         return "beaten", f"the 99 % interval lies above 0 and the signed-rank test agrees (p = {p:.2g})"
     if interval.high <= 0:

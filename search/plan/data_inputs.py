@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.cluster.limits import count_cpus
+from search.cluster.limits import count_decoders
 from search.command_line.options import SearchOptions
 from search.command_line.paths import expand_path
 from search.errors import ConfigError
@@ -115,8 +115,8 @@ def _build_store(listing: RegionListing, regions: RegionSet, use: DataUse, probl
     problems.warnings += assumed
     if use.side_px is not None and use.cache is not None and not (listing.findings or unlikely):
         for_tiles = use.protocol is not None and use.protocol.tiles is not None
-        return RegionStore.build(regions, use.side_px, use.cache, problems.warnings.append, for_tiles, count_cpus())
-    report = examine_regions(regions, listing.has_classes and not unlikely, cores=count_cpus())
+        return RegionStore.build(regions, use.side_px, use.cache, problems.warnings.append, for_tiles, count_decoders())
+    report = examine_regions(regions, listing.has_classes and not unlikely, cores=count_decoders())
     problems.warnings += report.warnings
     problems.findings += report.findings
     return None

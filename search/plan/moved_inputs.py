@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from search.cluster.limits import count_cpus
+from search.cluster.limits import count_decoders
 from search.command_line.options import SearchOptions
 from search.command_line.paths import expand_path, make_absolute
 from search.errors import ConfigError
@@ -70,7 +70,7 @@ def _find_store(cache: Path, record: SearchRecord, root: Path, is_moved: bool) -
     if listing.regions is None or listing.findings:
         raise ConfigError(listing.findings)
     side_px = MODELS[record.context.model].side_px
-    store = RegionStore.build(listing.regions, side_px, cache, for_tiles=for_tiles, cores=count_cpus())
+    store = RegionStore.build(listing.regions, side_px, cache, for_tiles=for_tiles, cores=count_decoders())
     if store.fingerprint != record.data_fingerprint:
         raise ConfigError.at(root, HAS_CHANGED.format(record.data_fingerprint, store.fingerprint), GIVE_DATA)
     return store.folder

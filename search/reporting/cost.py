@@ -14,7 +14,8 @@ _SECONDS = "time_this_iter_s"  # Ray Tune's: training, validation and checkpoint
 class TrialsCost:
     """What the trials that ended took, failed ones left out, and what they would have taken in full.
 
-    The seconds of trials that run at once add up; in full each goes on at its own pace. Both are 0 if not known.
+    The seconds of trials that run at once add up; in full, each trial would go on as fast as it was. Seconds are 0 if
+    they are not known.
     """
 
     epochs: int
@@ -32,7 +33,7 @@ class TrialsCost:
             return f"{took}."
         saved = f"early stopping saved {1 - self.epochs / self.full_epochs:.0%}"
         saved += f" and about {format_seconds(self.full_seconds - self.seconds)}" if self.seconds else ""
-        return f"{took}, in place of {self.full_epochs} epochs all in full: {saved}."
+        return f"{took}; all in full would have taken {self.full_epochs} epochs: {saved}."
 
 
 def measure_cost(trials: Sequence[TrialReport], max_epochs: int) -> TrialsCost:

@@ -11,9 +11,9 @@ class Origin:
         protocol: Name of the protocol.
         protocol_id: Hash of all that the protocol fixes; one that is not this project's has none.
         data: Name of the data set.
-        data_fingerprint: Hash of the data's pixels and classes.
+        data_fingerprint: Hash of names, classes, ignored ids and the bytes of images and masks.
         model: SAM2's size, or what else was scored.
-        seed: The search's.
+        seed: The search's seed.
         demo: Which parts are a demo; empty where none is.
         caveats: What a reader must know before the figures are used.
     """

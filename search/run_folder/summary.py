@@ -65,6 +65,7 @@ _ATTRIBUTES = {
     "soup_members": "chosen.soup_members",
     "arithmetic_share": "arithmetic_share",
     "prefix_reused": "prefix_reused",
+    "test_floor": "test.floor",
 }
 
 
@@ -102,6 +103,7 @@ class HeldOut:
         verdict: ``beaten``, ``not beaten`` or ``undecided``.
         opening: The opening of the test set that the figures are of, counted from 1.
         openings: How often the test set has been opened.
+        floor: Dice of the filled prompt boxes on test; None in searches of older versions.
     """
 
     dice: float
@@ -109,6 +111,7 @@ class HeldOut:
     verdict: str
     opening: int = 1
     openings: int = 1
+    floor: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,9 +236,10 @@ class Summary:
             f"  all Dice under protocol {origin.protocol} [{origin.protocol_id}], data {origin.data_fingerprint}, "
             f"seed {origin.seed}",
         ]
-        if chosen.val_dice < bar.floor:
-            adds = "a constant answer is better here" if is_auto else "it adds nothing to its prompt here"
-            lines.append(f"  the winner is below the floor, {floor}: {adds}")
+        for part, dice, bound in (("validation", chosen.val_dice, bar.floor), ("test", test.dice, test.floor)):
+            if bound is not None and dice < bound:
+                adds = "a constant answer is better there" if is_auto else "it adds nothing to its prompt there"
+                lines.append(f"  on {part} the winner is below the floor, {floor} {bound:.3f}: {adds}")
         if is_auto:
             lines.append("  zero-shot SAM2 knows no classes: its figures are those of untrained class prompts")
         lines.append(

@@ -140,7 +140,8 @@ def _find_end(resumed: ResumedSearch) -> Outcome | None:
 
 def _run_stages(session: Session, started: float) -> Outcome:
     plan, folder = session.plan, session.plan.folder
-    session.say(f"MLflow   {'; '.join(_describe_charts(session))}")
+    for number, line in enumerate(_describe_charts(session)):
+        session.say(f"{'' if number else 'MLflow':9}{line}")
     zeroshot = _measure_bar(session)
     recorded = _log_recorded(session)
     naming = name_masks_of(session, "val", session.context.scored)
@@ -163,7 +164,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
         search_val_dice=ranked[0].val_dice,
         chosen=chosen,
         bar=_describe_bar(zeroshot, plan.config.objective),
-        test=HeldOut(result.candidate_dice, result.zeroshot_dice, result.verdict.word, opening, opening),
+        test=HeldOut(result.candidate_dice, result.zeroshot_dice, result.verdict.word, opening, opening, result.floor),
         wall_seconds=_count_seconds(started),
         bar_recorded_comparable=_is_recorded_setting(plan),
         objective=list(plan.config.objective.metrics),

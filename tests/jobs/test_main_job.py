@@ -151,7 +151,7 @@ def test_the_command_for_the_end_was_called(job: FinishedJob) -> None:
 
 
 def test_the_printed_command_shows_the_store_of_the_search(job: FinishedJob) -> None:
-    (line,) = (line.partition("run  ")[2] for line in job.screen.splitlines() if "mlflow ui" in line)
+    (line,) = {line.partition("run  ")[2] for line in job.screen.splitlines() if "mlflow ui" in line}
     uri = shlex.split(line)[-1]
     assert line.startswith("mlflow ui --backend-store-uri ")
     assert MlflowClient(uri).get_run(job.summary["parent_run_id"]).info.run_name == "job"
@@ -348,7 +348,7 @@ def test_the_search_unfolds_into_trials_with_readable_names(runs: list[Any], ui:
 
 
 def test_the_printed_link_opens_the_dice_and_both_bars_in_one_chart(job: FinishedJob, ui: str, page: Any) -> None:
-    (link,) = (line.split()[-1] for line in job.screen.splitlines() if "compareRunsMode" in line)
+    (link,) = {line.split()[-1] for line in job.screen.splitlines() if "compareRunsMode" in line}
     page.goto(link.replace(LOCAL_UI, ui))
     page.get_by_text("val_dice vs bar_zeroshot vs bar_recorded").first.wait_for()
     for metric in ("val_dice", "bar_zeroshot", "bar_recorded"):

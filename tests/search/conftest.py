@@ -43,12 +43,10 @@ from trainables.protocol.scores import PairScore, Scores
 from trainables.protocol.spec import PROTOCOLS, Protocol
 
 
-@pytest.fixture(scope="session", autouse=True)
-def late_looks_without_pauses() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def late_looks_without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose answer was lost is looked for as often as ever, at once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracker_module, "LATE_LOOKS_S", (0.0,) * len(tracker_module.LATE_LOOKS_S))
-        yield
+    monkeypatch.setattr(tracker_module, "LATE_LOOKS_S", (0.0,) * len(tracker_module.LATE_LOOKS_S))
 
 
 @pytest.fixture(scope="session")

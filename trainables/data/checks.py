@@ -172,6 +172,8 @@ def _examine(
 
 def _count_processes(regions: RegionSet, cores: int) -> int:
     """Returns in how many processes to decode: one for a few regions, and not more than memory should hold at once."""
+    if cores == 1:
+        return 1
     pixels = [math.prod(read_size(region.mask) or (0, 0)) for region in regions.regions]
     return min(cores, max(1, _PIXELS_AT_ONCE // max(pixels))) if sum(pixels) > _FEW_PIXELS else 1
 

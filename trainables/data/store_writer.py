@@ -109,7 +109,7 @@ def write_store(
         if error.errno not in _NO_ROOM:
             raise
         findings.append(_describe_full_disk(layout, folder.parent, error))
-        report = examine_regions(regions)
+        report = examine_regions(regions, cores=cores)
     if warn is not None:
         for warning in report.warnings:
             warn(warning)
@@ -175,6 +175,8 @@ def _list_region_places(regions: RegionSet, layout: Layout, folder: Path) -> Ite
 def _write_index(regions: RegionSet, layout: Layout, folder: Path, report: RegionReport) -> str:
     """Writes the index and returns the fingerprint."""
     stored = report.stored
+    for name in layout.describe_arrays():  # other nodes read them as soon as the folder has its name
+        np.load(folder / name, mmap_mode="r+").flush()
     if layout.for_tiles:
         np.save(folder / PLACES, np.concatenate([places for each in stored for places in each.places]))
     fingerprint = compute_fingerprint(regions, [each.sha256 for each in stored])

@@ -1,6 +1,6 @@
 """The built-in demo: synthetic H&E-like regions with BCSS's class ids, in the layout of BCSS.
 
-It lets the whole search run without data. Its scores say nothing about BCSS, and everything that shows them
+It lets the whole search run without data. Its scores say nothing about SAM2 on tissue, and everything that shows them
 says ``demo``.
 """
 

@@ -51,7 +51,7 @@ def start_server() -> str:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(place)
         listener.listen(64)
-        command = [sys.executable, __file__, str(listener.fileno())]
+        command = [sys.executable, __file__, str(listener.fileno()), str(os.getpid())]
         root = str(Path(__file__).parents[3])
         subprocess.Popen(command, cwd=root, pass_fds=[listener.fileno()], start_new_session=True)
     return str(client)
@@ -67,9 +67,8 @@ def instead_of_python(client: str) -> Iterator[None]:
         sys.executable = real
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, parent: int) -> None:
     """Forks a worker for each client, until the process that started this one is gone."""
-    parent = os.getppid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no dead worker waits for this process
     listener.settimeout(5)
     while os.getppid() == parent:
@@ -120,4 +119,4 @@ if __name__ == "__main__":
 
     for name in MODULES:
         __import__(name)
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -21,7 +21,7 @@ def test_what_was_stopped_would_have_gone_on_at_its_own_pace() -> None:
     trials = [make_trial("complete", [100.0] * 4), make_trial("stopped", [300.0]), make_trial("failed", [9.0])]
     cost = measure_cost(trials, 4)
     assert cost == TrialsCost(5, 8, 700.0, 1600.0)
-    words = "The trials took 5 epochs and 11 min 40 s of trial time, in place of 8 epochs all in full: "
+    words = "The trials took 5 epochs and 11 min 40 s of trial time; all in full would have taken 8 epochs: "
     assert cost.describe() == f"{words}early stopping saved 38% and about 15 min 0 s."
 
 
@@ -32,7 +32,7 @@ def test_what_was_stopped_would_have_gone_on_at_its_own_pace() -> None:
         (TrialsCost(8, 8, 7200.0, 7200.0), "The trials took 8 epochs and 2 h 0 min of trial time."),
         (
             TrialsCost(2, 8, 0.0, 0.0),
-            "The trials took 2 epochs, in place of 8 epochs all in full: early stopping saved 75%.",
+            "The trials took 2 epochs; all in full would have taken 8 epochs: early stopping saved 75%.",
         ),
     ],
 )

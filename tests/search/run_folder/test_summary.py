@@ -18,7 +18,7 @@ KEYS = """
     search_val_dice val_dice zeroshot_val_dice val_floor val_ceiling test_dice zeroshot_test_dice verdict protocol
     protocol_id data_fingerprint seed parent_run_id wall_seconds bar_recorded_comparable bar_recorded export
     export_val_dice caveats test_openings test_opening naming objective objective_value zeroshot_objective_value
-    soup soup_members arithmetic_share prefix_reused
+    soup soup_members arithmetic_share prefix_reused test_floor
 """.split()
 
 
@@ -116,7 +116,13 @@ def test_caveats_are_the_last_lines(make_summary: MakeSummary) -> None:
 def test_without_prompts_the_floor_is_a_constant_answer(make_summary: MakeSummary) -> None:
     text = "\n".join(make_summary(protocol="auto", val_dice=0.1, val_floor=0.2).to_lines("reason"))
     assert "one class everywhere 0.200" in text and "untrained class prompts" in text
-    assert "a constant answer is better here" in text and "box" not in text
+    assert "a constant answer is better there" in text and "box" not in text
+
+
+def test_a_winner_below_the_floor_on_test_is_said(make_summary: MakeSummary) -> None:
+    text = "\n".join(make_summary(test_dice=0.2, test_floor=0.25).to_lines("reason"))
+    assert "on test the winner is below the floor, filled box 0.250: it adds nothing to its prompt there" in text
+    assert "below the floor" not in "\n".join(make_summary(test_dice=0.3, test_floor=0.25).to_lines("reason"))
 
 
 def test_another_objective_is_named_with_its_figures(make_summary: MakeSummary) -> None:
