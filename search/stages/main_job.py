@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -87,7 +88,8 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
                 if resumed is None
                 else reopen_session(resumed, resources, tracker, console)
             )
-            with close_early(session):
+            gpus = session.tracker.watch_machine(session.record.parent_run_id) if resources.gpus else nullcontext()
+            with close_early(session), gpus:
                 return _run_stages(session, started)
     except Exception as error:
         if not isinstance(error, SearchError) and (storage_error := to_storage_error(error, str(plan.folder))):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +40,7 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 CONNECT_TIMEOUT_S, LOCAL_TIMEOUT_S = 12.0, 60.0
 LATE_LOOKS_S = (0.0, 2.0, 4.0)  # pauses before looking for a run whose answer was lost
+SAMPLE_S, SAMPLES_A_POINT = 10, 6  # a point a minute
 UNKNOWN = "unknown"  # the commit of an installed package
 _SOURCE = {"mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}  # the UI's own column "Source"
 
@@ -298,6 +300,24 @@ class Tracker:
         tags = [entities.InputTag("mlflow.data.context", role)]
         with translate_errors("log the data set"):
             self.client.log_inputs(run_id, [entities.DatasetInput(named, tags)])
+
+    @contextmanager
+    def watch_machine(self, run_id: str) -> Iterator[None]:
+        """Logs the load of this machine and its GPUs to a run while a block runs: MLflow's own system metrics.
+
+        GPUs are seen by the package ``nvidia-ml-py``. What fails is left out, and does not disturb the block.
+        """
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+        monitor: Any = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+            run_id, SAMPLE_S, SAMPLES_A_POINT, resume_logging=True, tracking_uri=self.uri
+        )
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
 
     def set_experiment_tag(self, key: str, value: str) -> None:
         """Sets a tag of the experiment, over an earlier value."""

@@ -250,6 +250,7 @@ RARE_METRICS = {
     "val_false_positives": "no normal tissue",
     "activation_checkpointing": "no GPU",
     "regions_per_pass": "no GPU",
+    "system/FIGURE": "no GPU",
     "val_naming_METHOD_FIGURE": "no CLIP",
     "test_naming_METHOD_FIGURE": "no CLIP",
 }

@@ -1,6 +1,7 @@
 """The tracker against a real sqlite store, read back through MLflow's client."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ class TestRuns:
         assert tracker.client.get_run(parent).data.tags["run_kind"] == "search"
         assert tracker.find_child(parent, {"git_commit": "abc"}) == child
         assert tracker.find_child(parent, {"git_commit": "other"}) is None
+
+    def test_a_watched_machine_is_seen_in_the_run_and_goes_on_after_a_resume(
+        self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+        run_id, name = tracker.start_run("s", "search"), "system/cpu_utilization_percentage"
+        for points in (1, 3):
+            with tracker.watch_machine(run_id):
+                while len(tracker.client.get_metric_history(run_id, name)) < points:
+                    time.sleep(0.05)
+        steps = [point.step for point in tracker.client.get_metric_history(run_id, name)]
+        assert sorted(steps) == list(range(len(steps)))
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     def test_what_is_not_finite_is_left_out_with_one_warning(
