@@ -65,7 +65,7 @@ def test_a_finished_search_fills_one_page_that_is_the_same_again(finished: Path,
         "python -m search.run --space 'my space.yaml'",
         "git commit abc",
         "Importance by fANOVA (Hutter et al. 2014) of 12 trials",
-        "took 22 epochs, in place of 96 epochs all in full",
+        "took 22 epochs; all in full would have taken 96 epochs",
         f"rung at epoch 1 {EVIL}",
         "bootstrap over patients",
     ):
