@@ -51,6 +51,9 @@ APPENDED = {
     "run --space lora.yaml --data data --dry-run": "",
     "run --space lora.yaml --data data --model large": f"{TINY} --model nano --name NAME",
     "run --space lora.yaml --data data --model large --checkpoint sam2.1_hiera_large.pt --dry-run": "--model nano",
+    "run --space lora.yaml --data data --model large --checkpoint sam2.1_hiera_large.pt --num-trials 64 --max-epochs": (
+        f"{TINY} --model nano --name tutorial"
+    ),
     "run --space classprompts.yaml": f"{TINY} --name classes",
     "run --space fusion.yaml": "--dry-run",  # whole in tests/jobs/spaces
     "run --space lora.yaml --data data --warm-start RUN": "--dry-run",
