@@ -22,7 +22,7 @@ from search.command_line.numbers import AUTO
 from search.errors import SearchError
 from search.judging.openings import describe_openings
 from search.judging.test_set import HeldOutResult, score_on_test
-from search.mlflow_pages.addresses import compose_charts_url, compose_table_url, describe_view
+from search.mlflow_pages.addresses import compose_table_url
 from search.mlflow_pages.notes import RECORDED_VIEW_KEY
 from search.mlflow_pages.outcome import LEADERBOARD_FILE, make_leaderboard
 from search.plan.class_prompt_checks import NO_ZERO_SHOT
@@ -142,7 +142,7 @@ def _find_end(resumed: ResumedSearch) -> Outcome | None:
 
 def _run_stages(session: Session, started: float) -> Outcome:
     plan, folder = session.plan, session.plan.folder
-    for number, line in enumerate(_describe_charts(session)):
+    for number, line in enumerate(session.describe_charts()):
         session.say(f"{'' if number else 'MLflow':9}{line}")
     zeroshot = _measure_bar(session)
     recorded = _log_recorded(session)
@@ -284,14 +284,6 @@ def _export(session: Session) -> None:
         session.say(line)
 
 
-def _describe_charts(session: Session) -> list[str]:
-    """Returns what to do to see the search's trials in MLflow, also while they run."""
-    tracker = session.tracker
-    return describe_view(
-        tracker.uri, compose_charts_url(tracker.uri, tracker.experiment_id, session.record.parent_run_id)
-    )
-
-
 def _print_end(session: Session, outcome: Sequence[str], report: Path | None, recorded: str) -> None:
     """Prints the outcome, and where the report, the trials and the recorded experiments are."""
     tracker, parent = session.tracker, session.record.parent_run_id
@@ -299,7 +291,7 @@ def _print_end(session: Session, outcome: Sequence[str], report: Path | None, re
         *outcome,
         *([f"  report: {report}"] if report else []),
         "  compare the trials in MLflow:",
-        *(f"    {line}" for line in _describe_charts(session)),
+        *(f"    {line}" for line in session.describe_charts()),
     ]
     found: list[str] = []
     session.track(lambda: found.append(tracker.read_tag(parent, URI_TAG)))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
-from search.mlflow_pages.addresses import compose_charts_url, describe_view
 from search.run_folder.layout import PROTOCOLS_FILE, TRIALS_FOLDER
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolRow, ProtocolTable
 from search.run_folder.trial_folder import locate_trial, read_reports
@@ -20,13 +19,12 @@ def compare_protocols(session: Session, naming: Mapping[str, float]) -> Protocol
     """Writes, logs and returns the table of zero-shot's scores and names; nothing is chosen, tested or exported."""
     plan = session.plan
     trials = read_trials(make_study_file(plan.folder, session.record))
-    parent = session.record.parent_run_id
     table = ProtocolTable(
         search_id=plan.name,
         demo=plan.demo_words,
         data_fingerprint=plan.data.store.fingerprint,
         seed=plan.options.seed,
-        parent_run_id=parent,
+        parent_run_id=session.record.parent_run_id,
         caveats=(PROTOCOLS_DIFFER, *plan.caveats),
         rows=read_rows(trials, plan.folder / TRIALS_FOLDER),
     )
@@ -40,9 +38,7 @@ def compare_protocols(session: Session, naming: Mapping[str, float]) -> Protocol
             Artifact(str(plan.folder / PROTOCOLS_FILE)),
         ],
     )
-    uri, experiment_id = session.tracker.uri, session.tracker.experiment_id
-    view = describe_view(uri, compose_charts_url(uri, experiment_id, parent))
-    for line in [*table.to_lines(), "  in MLflow:", *(f"    {line}" for line in view)]:
+    for line in [*table.to_lines(), "  in MLflow:", *(f"    {line}" for line in session.describe_charts())]:
         session.say(line)
     return table
 

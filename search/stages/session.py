@@ -15,6 +15,7 @@ from rich.console import Console
 from search.cluster.checkpoint_storage import CheckpointStorage
 from search.cluster.resources import TrialResources
 from search.errors import ConfigError, SearchError, describe_findings
+from search.mlflow_pages.addresses import compose_charts_url, describe_view
 from search.mlflow_pages.views import SearchView
 from search.plan.moved_inputs import hash_files, list_input_files
 from search.plan.places import find_taken
@@ -80,6 +81,11 @@ class Session:
     def say(self, text: str) -> None:
         """Prints a line as it is: no markup in names or paths, no wrapping of links."""
         self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    def describe_charts(self) -> list[str]:
+        """Returns what to do to see the search's runs in MLflow, also while they run."""
+        uri, experiment_id = self.tracker.uri, self.tracker.experiment_id
+        return describe_view(uri, compose_charts_url(uri, experiment_id, self.record.parent_run_id))
 
     def open_queue(self) -> SearchQueue:
         """Returns the queue of records for MLflow; not to be used while trials run."""
