@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import runpy
@@ -23,9 +24,13 @@ MODULES = (
     "trainables.training.fine_tune",
     "trainables.export.merged",
     "albumentations",
+    "jsonschema",
+    "msgpack",
     "pandas",
     "pyarrow",
     "pydantic",
+    "requests",
+    "rich",
 )
 
 # In place of Python where Ray starts its processes: workers are left to the server below.
@@ -119,4 +124,5 @@ if __name__ == "__main__":
 
     for name in MODULES:
         __import__(name)
+    gc.freeze()  # no worker looks through all that was imported when it collects garbage
     serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

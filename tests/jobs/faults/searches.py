@@ -39,18 +39,8 @@ SMALL = (
 )
 
 
-# A search forks from a process that has imported what it needs: it begins in a second, not in twelve.
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
-    [
-        "search.plan.resume",
-        "search.stages.main_job",
-        "search.reporting.page",
-        "mlflow.store.tracking.sqlalchemy_store",
-        "alembic.command",
-        "statsmodels.stats.multitest",
-    ]
-)
+_SERVER.set_forkserver_preload(["tests.jobs.faults.prepared_search"])  # as found from the folder of all tests
 
 
 class SearchProcess:
