@@ -107,7 +107,8 @@ def _check_database(database: Path, where: str) -> bool:
         return False
     else:
         try:
-            with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as opened:
+            # To be written, as a killed search may have left a transaction that is rolled back when it is opened.
+            with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as opened:
                 return bool(opened.execute("select * from sqlite_master where name = 'alembic_version'").fetchall())
         except sqlite3.Error as error:
             what = f"{database} is no sqlite database that can be read: {error}"

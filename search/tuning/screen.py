@@ -176,10 +176,11 @@ class ProgressCallback(Callback):
 
     def render(self) -> Group:
         """Returns heading, table and the lines below it."""
-        return Group(Text(self.heading, style="bold"), self._make_table(), Text("\n".join(self._list_notes())))
+        rows = self._choose_rows()
+        return Group(Text(self.heading, style="bold"), self._make_table(rows), Text("\n".join(self._list_notes(rows))))
 
-    def _list_notes(self) -> list[str]:
-        shown = {row.number for row in self._choose_rows()}
+    def _list_notes(self, rows: list[TrialRow]) -> list[str]:
+        shown = {row.number for row in rows}
         hidden = [row for row in self.progress.rows.values() if row.number not in shown]
         n_running = sum(row.state == "running" for row in hidden)
         running = f"; {n_running} of them run" if n_running else ""
@@ -213,8 +214,8 @@ class ProgressCallback(Callback):
         best = [row.number for row in rows if row.number not in running][: room - len(running)]
         return [row for row in rows if row.number in running or row.number in best]
 
-    def _make_table(self) -> Table:
-        cells = [self._list_cells(row) for row in self._choose_rows()]
+    def _make_table(self, rows: list[TrialRow]) -> Table:
+        cells = [self._list_cells(row) for row in rows]
         table = Table(show_edge=False, pad_edge=False, header_style="bold")
         objective = self.progress.objective
         scores = ["trial", "state", "epoch", objective.label, "best", "vs zero-shot"]

@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -71,6 +73,27 @@ def test_a_store_that_is_there_is_opened(store: Path) -> None:
     before = (store / "mlflow.db").read_bytes()
     check_tracking(None, "new")
     assert (store / "mlflow.db").read_bytes() == before
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+store = sqlite3.connect(sys.argv[1])
+store.execute("pragma cache_size = 1")
+store.executemany("insert into probe values (?)", [(f"{number:01000d}",) for number in range(100)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_store_in_which_a_search_was_killed_is_opened(store: Path) -> None:
+    """In the middle of a transaction, which sqlite takes back where the database may be written."""
+    database = store / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(database)) as opened, opened:
+        opened.execute("create table probe (number)")
+    subprocess.run([sys.executable, "-c", KILLED, str(database)])
+    assert (store / "mlflow.db-journal").stat().st_size > 512
+    check_tracking(None, "new")
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        assert opened.execute("select count(*) from probe").fetchone() == (0,)
 
 
 def test_a_database_of_another_mlflow_is_a_finding_with_the_command_that_mends_it(store: Path) -> None:
