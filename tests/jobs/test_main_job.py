@@ -111,7 +111,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
     """The main job on a small demo, with few trials of few epochs."""
     folder = tmp_path_factory.mktemp("main job")  # with a space in its name
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainables.demo.tissue.DEMO_COUNTS", {"train": 3, "val": 3, "test": 14})
+        patch.setattr("trainables.demo.tissue.DEMO_COUNTS", {"train": 3, "val": 4, "test": 14})
         write_demo(folder / "runs" / ".cache" / DEMO_FOLDER, side_px=160)
     code, screen, log = run_python(
         folder,
