@@ -32,7 +32,7 @@ def test_a_preview_measures_a_trial_and_starts_nothing(
         assert words in screen
     cost, whole = figures["trial"], figures["search"]
     assert cost["seconds_per_step"] > 0 and cost["checkpoint_mb"] > 0.1 and cost["weights_mb"] > 5
-    assert (cost["steps_per_epoch"], cost["scored_per_epoch"]) == (1, 2)  # of two regions each, batches of two
+    assert (cost["steps_per_epoch"], cost["scored_per_epoch"]) == (2, 2)  # of three and two regions, batches of two
     assert whole["max_epochs"] == 16 * 8 + 3 * 3 * 8 > whole["epochs"]
     assert len(figures["trials"]) == 10 and json.dumps(figures)
     assert not plan.folder.exists()
