@@ -29,8 +29,9 @@ def make_region(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
     """Makes one square region: the RGB image, and the mask of BCSS class ids with 21 ("other") for fat and gaps.
 
-    The same state of ``rng`` gives the same pixels. Classes, stroma among them, are drawn by their frequency if None,
-    and so is a stain. The side is at least 128: a smaller region has no room for its structures.
+    The same state of ``rng`` gives the same pixels on the same kind of processor (docs/demo.md). Classes, stroma among
+    them, are drawn by their frequency if None, and so is a stain. The side is at least 128: a smaller region has no
+    room for its structures.
     """
     chosen = plan_classes(rng, 1)[0] if classes is None else classes
     mask = make_mask(rng, side_px, chosen)
@@ -63,8 +64,8 @@ def draw_patient_sizes(rng: np.random.Generator, n_regions: int) -> list[int]:
 def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
     """Writes the demo's 108 regions in the layout of BCSS: images/, masks/ and dataset.yaml.
 
-    The same seed gives the same pixels. The folder appears whole or not at all. A folder that has a dataset.yaml
-    already is left as it is.
+    The same seed gives the same pixels on the same kind of processor. The folder appears whole or not at all. A folder
+    that has a dataset.yaml already is left as it is.
 
     Raises:
         DataError: If the path is a file, or a folder of something else.
