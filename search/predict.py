@@ -1,9 +1,9 @@
 """Segments images that nobody has annotated, by the export of a search over class prompts.
 
 ``python -m search.predict --model best/ IMAGE... --out masks/`` writes for each image a mask of class ids and an
-overlay, and one legend. Images may have any size: tissue is seen at the scale that it had in training, by micrometres
-a pixel where both are known. What is finished stays when the command is stopped; the same command then goes on with
-the other images.
+overlay, and one legend. Images may have any size up to 178 megapixels: tissue is seen at the scale that it had in
+training, by micrometres a pixel where both are known. What is finished stays when the command is stopped; the same
+command then goes on with the other images.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def predict_images(
 
     Args:
         model_folder: What ``search.export`` made of a search over class prompts.
-        images: PNG, JPEG or TIFF files, 8 bits a channel, of any size.
+        images: PNG, JPEG or TIFF files, 8 bits a channel, up to 178 megapixels.
         out: Must not exist, be empty, or hold masks of an earlier call. It gets ``NAME.png`` for each image (one
             channel, the data set's class ids), ``overlays/NAME.png``, ``legend.json``, ``legend.png``, and
             ``done.jsonl``, a line for each mask with the hashes of image and model.
@@ -217,7 +217,7 @@ def make_parser() -> argparse.ArgumentParser:
         "when it is stopped; the same command goes on with the other images.",
         {"--model runs/NAME/export slides/*.png --out masks/": "a mask of class ids and an overlay for each image"},
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or TIFF, of any size")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or TIFF, up to 178 megapixels")
     parser.add_argument("--model", required=True, metavar="DIR", help="folder that search.export made")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
     parser.add_argument(

@@ -28,7 +28,7 @@ def save_segmenter(export: Path, out: Path, model: Any = None) -> None:
     """
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
     needs_boxes = not list(export.glob("class_prompts.json"))
     inputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype(np.uint8), (-1, -1, 3), "image")]
@@ -38,6 +38,7 @@ def save_segmenter(export: Path, out: Path, model: Any = None) -> None:
         inputs.append(TensorSpec(np.dtype(np.float64), (-1, 4), "boxes"))
         example["boxes"] = np.array([[8.0, 8.0, 40.0, 48.0]])
     output = TensorSpec(np.dtype(np.uint8), (-1, -1, -1) if needs_boxes else (-1, -1))
+    params = None if needs_boxes else ParamSchema([ParamSpec("um_per_px", DataType.double, 0.0)])
     with tempfile.TemporaryDirectory(prefix="model-") as scratch, warnings.catch_warnings(record=True):
         # Not on the screen: MLflow wants types in the signature of predict, which would take the place of ours.
         files = Path(scratch) / "export"
@@ -49,7 +50,7 @@ def save_segmenter(export: Path, out: Path, model: Any = None) -> None:
             out,
             python_model=str(CODE),
             artifacts={"export": str(files)},
-            signature=ModelSignature(Schema(inputs), Schema([output])),
+            signature=ModelSignature(Schema(inputs), Schema([output]), params),
             input_example=example,
             pip_requirements=[f"{name}=={version(name)}" for name in _PACKAGES],
             **({} if model is None else {"mlflow_model": model}),

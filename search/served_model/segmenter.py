@@ -33,31 +33,36 @@ class Segmenter(PythonModel):
             context: Not used; MLflow's.
             model_input: ``image``, RGB, uint8 [height, width, 3]; and without class prompts ``boxes``, pixels
                 [boxes, 4] as left, top, right, bottom.
-            params: Not used; MLflow's.
+            params: With class prompts ``um_per_px``, micrometres a pixel of the image; 0 for those of training.
 
         Returns:
-            uint8 [boxes, height, width], 1 inside a box's mask; with class prompts [height, width] of class ids.
+            uint8 [boxes, height, width], 1 inside a box's mask: of the model's three candidates the one that it thinks
+            best, which is what a search trains and scores. With class prompts [height, width] of class ids.
+
+        Raises:
+            ValueError: If the image's scale is far from training's.
         """
         image = np.ascontiguousarray(np.asarray(model_input["image"], np.uint8))
         if self.classes is not None:
-            return self._name_pixels(image)
+            return self._name_pixels(image, float((params or {}).get("um_per_px", 0.0)))
         import torch
 
         with torch.inference_mode():
             self.model.set_image(image)
-            masks = [
-                self.model.predict(box=box, multimask_output=False)[0][0]
-                for box in np.asarray(model_input["boxes"], np.float32).reshape(-1, 4)
-            ]
+            masks = [self._segment_box(box) for box in np.asarray(model_input["boxes"], np.float32).reshape(-1, 4)]
         return np.stack(masks).astype(np.uint8) if masks else np.zeros((0, *image.shape[:2]), np.uint8)
 
-    def _name_pixels(self, image: np.ndarray) -> np.ndarray:
+    def _segment_box(self, box: np.ndarray) -> Any:
+        masks, predicted_iou, _ = self.model.predict(box=box, multimask_output=True)
+        return masks[predicted_iou.argmax()]
+
+    def _name_pixels(self, image: np.ndarray, um_per_px: float) -> np.ndarray:
         from trainables.export.tiles import segment_image
         from trainables.model.device import pick_device
 
         assert self.classes is not None
         ids = np.array(list(self.classes.names), np.uint8)
-        named: np.ndarray = ids[segment_image(self.model, image, self.classes.tile_px, pick_device())]
+        named: np.ndarray = ids[segment_image(self.model, image, self.classes.find_tile(um_per_px), pick_device())]
         return named
 
 

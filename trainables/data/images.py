@@ -39,7 +39,6 @@ _READERS: Mapping[bytes, Callable[[BinaryIO], ImageFile]] = {
 _BITS_TAG, _ORIENTATION_TAG = 0x0102, 0x0112
 _RESOLUTION_TAGS, _UNIT_TAG = (0x011A, 0x011B), 0x0128
 _RESOLUTION_UNITS_UM = {2: 25_400.0, 3: 10_000.0}  # pixels an inch, pixels a centimetre
-_PNG_HEAD_BYTES = 4096
 UPRIGHT = 1
 _UNTURN = {  # the inverse of what each orientation asks for
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,6 +49,7 @@ _UNTURN = {  # the inverse of what each orientation asks for
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+_QUARTERS = (5, 6, 7, 8)  # which exchange height and width
 
 
 TURN_FIX = "save it upright and without the tag, as ImageMagick's `mogrify -auto-orient FILE` does"
@@ -80,7 +80,9 @@ def read_size(path: Path) -> tuple[int, int] | None:
                 return None
             stream.seek(0)
             with reader(stream) as picture:
-                return picture.height, picture.width
+                height, width = picture.height, picture.width
+                is_turned = picture.format == "TIFF" and picture.getexif().get(_ORIENTATION_TAG, UPRIGHT) in _QUARTERS
+                return (width, height) if is_turned else (height, width)  # Pillow gives a TIFF's size as it is shown
     except Exception:  # decoding reports what is wrong with the file
         return None
 
@@ -183,16 +185,31 @@ def read_orientation(data: bytes) -> int:
 def read_scale(data: bytes) -> Scale:
     """Returns micrometres a pixel by the resolution tags of a PNG or TIFF that has been decoded, where they have it."""
     if data[1:4] == b"PNG":
-        at = data.find(b"pHYs", 0, _PNG_HEAD_BYTES)  # stands in front of the pixels; Pillow would decode them
-        found = struct.unpack(">II?", data[at + 4 : at + 13]) if at > 0 and len(data) >= at + 13 else (0, 0, False)
-        return convert_resolution(found[0], 1e6) if found[2] and found[0] == found[1] else Scale()
+        x, y, is_per_metre = struct.unpack(">II?", _find_chunk(data, b"pHYs") or bytes(9))
+        return convert_resolution(x, 1e6) if is_per_metre and _is_square(x, y) else Scale()
     with warnings.catch_warnings(), suppress(Exception), _open_header(data) as picture:
         warnings.simplefilter("ignore")
         if isinstance(picture, TiffImageFile):
             x, y = (float(picture.tag_v2.get(tag, 0)) for tag in _RESOLUTION_TAGS)
             unit_um = _RESOLUTION_UNITS_UM.get(picture.tag_v2.get(_UNIT_TAG, 0), 0.0)
-            return convert_resolution(x, unit_um) if x == y else Scale()
+            return convert_resolution(x, unit_um) if _is_square(x, y) else Scale()
     return Scale()
+
+
+def _find_chunk(data: bytes, name: bytes) -> bytes:
+    """Returns a chunk of a PNG that stands in front of the pixels, which Pillow would decode; empty without it."""
+    at = 8
+    while at + 8 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT":
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        if kind == name:
+            return data[at + 8 : at + 8 + length]
+        at += length + 12
+    return b""
+
+
+def _is_square(x: float, y: float) -> bool:
+    """Says whether pixels are as wide as high, but for the rounding of what wrote the tags."""
+    return abs(x - y) <= 0.001 * max(x, y)
 
 
 def _open_header(data: bytes) -> ImageFile:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from trainables.data.store import RegionStore
-from trainables.protocol.background import BACKGROUND_ID, name_background, split_classes
+from trainables.protocol.background import BACKGROUND, BACKGROUND_ID, split_classes
 from trainables.protocol.components import BoolMask, Component, fill_boxes, keep_largest_component, unite
 from trainables.protocol.overlap import Overlap, count_overlap
 from trainables.protocol.prompts import Prompt, draw_prompt, find_negative_room
@@ -96,9 +96,7 @@ class EvaluationSet:
 
     def find_name(self, class_id: int) -> str:
         """Returns the name of a planned class."""
-        if class_id == BACKGROUND_ID:
-            return name_background(self.store.classes)
-        return self.store.classes[class_id]
+        return BACKGROUND if class_id == BACKGROUND_ID else self.store.classes[class_id]
 
     def find_class(self, actual: UInt8[np.ndarray, "h w"], class_id: int) -> BoolMask:
         """Returns the pixels of a planned class in a region's mask; background: valid pixels of no class."""

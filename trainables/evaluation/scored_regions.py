@@ -9,8 +9,6 @@ from trainables.data.store import RegionStore
 from trainables.errors import Finding, list_some
 from trainables.protocol.spec import Protocol, find_components, find_tiles
 
-# For each pixel that a component needs; a class with more has a component, so that no mask has to be read.
-_PLENTY = 64
 _LOOKED_AT, _FEW = 20, 0.5  # regions; share of a class's pixels
 
 
@@ -20,11 +18,10 @@ def find_scored(store: RegionStore, protocol: Protocol) -> set[str]:
 
 
 def _shows_object(store: RegionStore, index: int, protocol: Protocol) -> bool:
-    size, pixels = store.size(index), store.class_pixels[index]
+    size, pixels, mask = store.size(index), store.class_pixels[index], store.mask(index)
+    if protocol.components != "every":
+        return bool(pixels.any())  # no mask has to be read
     tiles = find_tiles(size, store.scales[index].um_per_px, protocol)
-    if pixels.max() / len(tiles) >= _PLENTY * protocol.min_component_px:
-        return True
-    mask = store.mask(index)
     shown = [one for one, number in zip(store.classes, pixels, strict=True) if number]
     return any(find_components(mask[tile.window.slices] == one, protocol) for tile in tiles for one in shown)
 

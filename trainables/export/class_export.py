@@ -29,7 +29,7 @@ from trainables.model.class_prompts import (
 )
 from trainables.model.device import pick_device
 from trainables.model.weights import load_strictly, read_weights
-from trainables.protocol.background import name_background, pick_background_id
+from trainables.protocol.background import BACKGROUND, pick_background_id
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import find_tiles
 
@@ -128,7 +128,7 @@ def write_class_export(context: TrialContext, checkpoint: Path, folder: Path) ->
     if um:
         sizes = sizes * scales[:, None] / um
     height, width = np.clip(np.median(sizes, axis=0).round().astype(int), MIN_TILE_PX, MAX_TILE_PX).tolist()
-    names = {**store.classes, pick_background_id(store.classes): name_background(store.classes)}
+    names = {**store.classes, pick_background_id(store.classes, store.ignore_ids): BACKGROUND}
     ClassExport(context.model, names, (height, width), um).write(folder)
 
 

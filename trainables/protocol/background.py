@@ -1,6 +1,6 @@
 """Background as an extra class, for models that label every pixel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -12,14 +12,9 @@ BACKGROUND = "background"
 BACKGROUND_ID = -1
 
 
-def name_background(classes: Mapping[int, str]) -> str:
-    """Returns the name of background: ``background``, unless a class of the data set has that name."""
-    return BACKGROUND if BACKGROUND not in classes.values() else f"{BACKGROUND} (no class)"
-
-
-def pick_background_id(classes: Mapping[int, str]) -> int:
-    """Returns the id of background in predicted masks: the lowest that is no class, mostly 0."""
-    return min(set(range(256)) - set(classes))
+def pick_background_id(class_ids: Collection[int], ignore_ids: Collection[int]) -> int:
+    """Returns background's id in predicted masks: 0, or the lowest that means nothing else where a class has 0."""
+    return 0 if 0 not in class_ids else min(set(range(256)) - {*class_ids, *ignore_ids})
 
 
 def split_classes(

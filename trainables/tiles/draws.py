@@ -36,9 +36,10 @@ class WindowSampler:
     def draw(self, position: int, rng: np.random.Generator) -> tuple[int, Window]:
         """Draws a window: the position of its region, and where it lies there.
 
-        Regions are drawn by their area, in as many equal parts as there are windows (stratified sampling). Under
-        ``balanced`` that share of the windows is drawn around a pixel of a class instead, each class and each region
-        that shows it with equal chance; nnU-Net draws a third of its patches around foreground (Isensee et al. 2021).
+        Regions are drawn by their area in tiles, in as many equal parts as there are windows (stratified sampling).
+        Under ``balanced`` that share of the windows is drawn around a pixel of a class instead, each class and each
+        region that shows it with equal chance; nnU-Net draws a third of its patches around foreground (Isensee et al.
+        2021).
         """
         if self.recipe.kind == "balanced" and self._shown and rng.random() < self.recipe.strength:
             return self._draw_around_class(rng)
@@ -74,7 +75,8 @@ class WindowSampler:
 
     @cached_property
     def _areas(self) -> np.ndarray:
-        return np.cumsum([height * width for height, width in self.sizes], dtype=np.float64)
+        pairs = zip(self.sizes, self.sides, strict=True)
+        return np.cumsum([height * width / side**2 for (height, width), side in pairs], dtype=np.float64)
 
     @cached_property
     def _shown(self) -> list[list[tuple[int, Places]]]:

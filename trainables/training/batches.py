@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -148,27 +149,31 @@ class TrainingRegions(Dataset[Sample]):
             asked = tuple(range(len(names)))
             return Sample(tensor, (NO_PROMPT,) * len(names), tuple(map(shrink_mask, names)), shrunk, asked, picture)
         prompts, targets, class_index = [], [], []
-        for order, component, class_mask in self._choose_objects(mask, rng):
-            spec = choose_prompt_spec(self.recipe, self.protocol, rng, self._margin_scale(index, window))
+        size = window.size if window else self.store.size(index)
+        for order, component, class_mask in self._choose_objects(mask, rng, size):
+            spec = choose_prompt_spec(self.recipe, self.protocol, rng, self.store.image_size / max(size))
             prompts.append(draw_prompt(component, find_negative_room(class_mask, spec), spec, rng))
             targets.append(shrink_mask(component.to_mask()))
             class_index.append(order)
         return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index), picture)
 
-    def _choose_objects(self, mask: np.ndarray, rng: np.random.Generator) -> list[tuple[int, Component, BoolMask]]:
-        """Returns up to ``max_objects`` prompted components, with their class's position and whole mask."""
+    def _choose_objects(
+        self, mask: np.ndarray, rng: np.random.Generator, size: tuple[int, int]
+    ) -> list[tuple[int, Component, BoolMask]]:
+        """Returns up to ``max_objects`` prompted components, with their class's position and whole mask.
+
+        The mask was resized from ``size``; what has the least area there is trained on, as it is scored.
+        """
+        least_px = self.protocol.min_component_px * min(1.0, mask.size / math.prod(size))
+        protocol = dataclasses.replace(self.protocol, min_component_px=max(1, round(least_px)))
         found = []
         for order, class_id in enumerate(self.store.classes):
             class_mask = mask == class_id
-            found += [(order, part, class_mask) for part in find_components(class_mask, self.protocol)]
+            found += [(order, part, class_mask) for part in find_components(class_mask, protocol)]
         limit = self.recipe.prompts.max_objects
         if len(found) > limit:
             found = [found[index] for index in rng.choice(len(found), limit, replace=False)]
         return found
-
-    def _margin_scale(self, index: int, window: Window | None) -> float:
-        height, width = window.size if window else self.store.size(index)
-        return self.store.image_size / max(height, width)
 
 
 def make_windows(
@@ -186,11 +191,11 @@ def make_windows(
     )
 
 
-def choose_prompt_spec(recipe: Recipe, protocol: Protocol, rng: np.random.Generator, margin_scale: float) -> PromptSpec:
+def choose_prompt_spec(recipe: Recipe, protocol: Protocol, rng: np.random.Generator, scale: float) -> PromptSpec:
     """Returns the prompt of one training object, by the recipe's ``prompts.mix`` and ``prompts.box_jitter``.
 
     The protocol's prompt is that of ``mix: protocol``; ``rng`` chooses the kind where the mix is ``mixed`` or ``half``.
-    ``margin_scale`` is training pixels for each pixel of the region, by which the negative points' margin shrinks.
+    ``scale`` is training pixels for each pixel of the region, by which the negative points' margin shrinks.
     """
     mix = recipe.prompts.mix
     if mix == "protocol":
@@ -202,7 +207,7 @@ def choose_prompt_spec(recipe: Recipe, protocol: Protocol, rng: np.random.Genera
     else:
         spec = PROMPT_KINDS[mix]
     return dataclasses.replace(
-        spec, box_jitter=recipe.prompts.box_jitter, negative_margin_px=spec.negative_margin_px * margin_scale
+        spec, box_jitter=recipe.prompts.box_jitter, negative_margin_px=spec.negative_margin_px * scale
     )
 
 

@@ -44,7 +44,8 @@ def test_boxes_get_the_masks_of_the_stock_predictor(export: Path, image: np.ndar
     predictor = build_predictor(load_model("nano", None).to(pick_device()))
     with torch.inference_mode():
         predictor.set_image(image)
-        expected = [predictor.predict(box=box, multimask_output=False)[0][0] for box in BOXES]
+        found = [predictor.predict(box=box, multimask_output=True) for box in BOXES]
+    expected = [masks[predicted_iou.argmax()] for masks, predicted_iou, _ in found]
     assert masks.dtype == np.uint8 and np.array_equal(masks, np.stack(expected))
     assert masks.any() and not masks.all()
     assert model.predict({"image": image, "boxes": np.zeros((0, 4))}).shape == (0, *image.shape[:2])
@@ -58,12 +59,17 @@ def test_class_prompts_name_every_pixel_of_an_image_alone(export: Path, image: n
     for path in export.iterdir():
         (folder / path.name).symlink_to(path)
     save_class_prompts(start_class_prompts(load_model("nano", None), 2, 1, seed=0), folder)
-    ClassExport("nano", {4: "tumor", 9: "stroma", 0: "background"}, (160, 160)).write(folder)
+    ClassExport("nano", {4: "tumor", 9: "stroma", 0: "background"}, (160, 160), 0.5).write(folder)
     save_segmenter(folder, tmp_path / "model")
-    named = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict({"image": image})
+    model_of_folder = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    named = model_of_folder.predict({"image": image})
     classes, model = load_class_export(folder)
     positions = segment_image(model, image, classes.tile_px, pick_device())
     assert np.array_equal(named, np.array([4, 9, 0])[positions]) and set(np.unique(named)) <= {0, 4, 9}
+    finer = model_of_folder.predict({"image": image}, params={"um_per_px": 0.25})
+    tile_px = classes.find_tile(0.25)
+    assert tile_px == (320, 320)
+    assert np.array_equal(finer, np.array([4, 9, 0])[segment_image(model, image, tile_px, pick_device())])
 
 
 def test_a_choice_is_registered_once(export: Path, tracker: Tracker) -> None:

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from trainables.data import images
-from trainables.data.images import digest_pixels, read_image, read_mask, read_orientation, read_size
+from trainables.data.images import digest_pixels, read_image, read_mask, read_orientation, read_scale, read_size
 from trainables.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -47,6 +47,7 @@ def test_orientation_is_ignored(tmp_path: Path, suffix: str, orientation: int) -
     Image.fromarray(ramp).save(path := tmp_path / f"a.{suffix}", exif=exif, quality=100)
     assert np.abs(read_image(path).astype(int) - ramp).max() <= 4
     assert read_orientation(path.read_bytes()) == orientation
+    assert read_size(path) == (8, 12)
     if orientation > 1:
         with pytest.raises(DataError, match=f"orientation tag {orientation}"):
             read_image(path, is_alone=True)
@@ -67,6 +68,22 @@ def test_orientation_in_xmp_behind_the_pixels_is_found(tmp_path: Path) -> None:
     info.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>', zip=False)
     Image.fromarray(RGB).save(path := tmp_path / "a.png", pnginfo=info)
     assert read_orientation(path.read_bytes()) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "um_per_px"),
+    [
+        ("a.png", {"dpi": (50_800, 50_800)}, 0.5),
+        ("a.png", {"dpi": (50_800, 50_800), "icc_profile": bytes(8192)}, 0.5),
+        ("a.png", {"dpi": (50_800, 50_803)}, 0.5),
+        ("a.png", {"dpi": (50_800, 25_400)}, 0),
+        ("a.png", {}, 0),
+        ("a.tif", {"dpi": (50_800.0, 50_801.0)}, 0.5),
+    ],
+)
+def test_resolution_tags_give_the_scale(tmp_path: Path, name: str, settings: dict[str, Any], um_per_px: float) -> None:
+    Image.fromarray(RGB).save(path := tmp_path / name, **settings)
+    assert read_scale(path.read_bytes()).um_per_px == pytest.approx(um_per_px, rel=1e-3)
 
 
 @pytest.mark.parametrize("pixels", [RGB.astype(np.uint16) * 257, RGB[..., 0].astype(np.uint16)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +18,10 @@ NAMES = ("normal.png", "specks.png", "tissue.png", "tumor.png")
 
 @pytest.fixture
 def store(write_store: Callable[..., RegionStore]) -> RegionStore:
-    """Normal tissue, specks of 9 px, a component of 16 px, and a plain one."""
+    """Normal tissue, many specks of 9 px, a component of 16 px, and a plain one."""
     masks = {name.removesuffix(".png"): np.zeros((64, 64), np.uint8) for name in NAMES}
-    for x in range(0, 60, 6):
-        masks["specks"][:3, x : x + 3] = 1
+    for x, y in itertools.product(range(0, 60, 5), range(0, 60, 5)):
+        masks["specks"][y : y + 3, x : x + 3] = 1
     masks["tissue"][:4, :4] = 2
     masks["tumor"][8:56, 8:56] = 1
     return write_store(masks, {1: "tumor", 2: "stroma"})
@@ -40,7 +41,7 @@ def test_regions_with_something_to_score_are_found(store: RegionStore, name: str
 def test_many_objects_of_a_class_are_a_warning_where_one_is_prompted(store: RegionStore) -> None:
     recorded = PROTOCOLS["recorded"]
     (warning,) = describe_missed(Path("d"), store, ["specks.png"], recorded)
-    assert "here 10% of its pixels" in warning.what and "--protocol components" in warning.fix
+    assert "here 1% of its pixels" in warning.what and "--protocol components" in warning.fix
     for names, protocol in (
         (["specks.png"], PROTOCOLS["components"]),
         (["specks.png"], add_tiles(recorded, Tiles(64))),

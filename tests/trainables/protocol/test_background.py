@@ -1,21 +1,19 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from trainables.protocol.background import name_background, pick_background_id, split_classes
+from trainables.protocol.background import pick_background_id, split_classes
 
 
 @pytest.mark.parametrize(
-    ("classes", "name", "free"),
-    [
-        ({1: "tumor", 2: "stroma"}, "background", 0),
-        ({0: "tumor", 1: "stroma", 3: "fat"}, "background", 2),
-        ({1: "background"}, "background (no class)", 0),
-        ({each: str(each) for each in range(255)}, "background", 255),
-    ],
+    ("class_ids", "ignored", "free"),
+    [((1, 2), (), 0), ((1, 2), (0,), 0), ((0, 1, 3), (), 2), ((0, 1), (2,), 3), (range(255), (), 255)],
 )
-def test_background_has_a_name_and_an_id_of_its_own(classes: dict[int, str], name: str, free: int) -> None:
-    assert name_background(classes) == name
-    assert pick_background_id(classes) == free
+def test_background_has_an_id_that_means_nothing_else(
+    class_ids: Sequence[int], ignored: tuple[int, ...], free: int
+) -> None:
+    assert pick_background_id(class_ids, ignored) == free
 
 
 @pytest.mark.parametrize("ignored", [None, 0])

@@ -50,6 +50,12 @@ def test_regions_come_by_their_area_and_places_change() -> None:
     assert len(tops) > 150 and min(tops) < 10 and max(tops) > 290
 
 
+def test_regions_of_another_scale_come_by_their_area_in_tiles() -> None:
+    sampler = WindowSampler([(800, 800), (400, 400)], [200, 100], [[NONE, NONE]], SamplingRecipe())
+    regions = [sampler.draw(position, np.random.default_rng(position))[0] for position in range(len(sampler))]
+    assert np.bincount(regions).tolist() == [16, 16]
+
+
 def test_regions_of_about_a_tiles_size_are_seen_whole() -> None:
     sampler = WindowSampler([(130, 80)], [100], [[NONE]], SamplingRecipe())
     assert len(sampler) == 1 and sampler.draw(0, np.random.default_rng(0)) == (0, Window(0, 0, 130, 80))

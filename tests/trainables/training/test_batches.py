@@ -1,12 +1,14 @@
 import dataclasses
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from training_regions import make_regions
 
 from trainables.data.store import RegionStore
+from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.protocol.prompts import NEGATIVE, PADDING, POSITIVE, PROMPT_KINDS, Prompt, PromptSpec
 from trainables.protocol.spec import PROTOCOLS, add_tiles
 from trainables.recipe import Recipe, SamplingRecipe
@@ -136,6 +138,20 @@ def test_a_batch_without_any_object_is_left_out(write_store: Callable[..., Regio
     alone = make_regions(store, protocol="components", augment__kind="none", optim__batch_size=1)
     assert collate_samples([alone[Key(0, 1)]]) is None
     assert [len(batch.images) for batch in list_batches(alone)] == [1]
+
+
+def test_objects_that_are_scored_are_trained_on_however_small_the_region_becomes(
+    write_store: Callable[..., RegionStore],
+) -> None:
+    centers = np.zeros((128, 256), np.uint8)
+    centers[8:120:16, 8:240:32] = 1
+    small = cv2.dilate(centers, np.ones((5, 5), np.uint8))  # 25 px each, of which the model's square shows 3
+    specks = cv2.dilate(centers, np.ones((3, 3), np.uint8))  # 9 px: too few to be scored, and to be trained on
+    specks[:8, :8] = 2
+    store = write_store({"a": small, "b": specks}, CLASSES)
+    regions = make_regions(store, protocol="components", augment__kind="none", prompts__max_objects=64)
+    for index, plan in enumerate(EvaluationSet(store, store.names, PROTOCOLS["components"]).plans):
+        assert len(regions[Key(0, index)].prompts) == len(plan.tiles[0].objects) == (56, 1)[index]
 
 
 @pytest.mark.parametrize(("protocol", "share"), [("box", 0.75), ("outside", 1.0)])
