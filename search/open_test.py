@@ -38,10 +38,12 @@ def main(argv: list[str] | None = None) -> int:
 def _open(arguments: argparse.Namespace) -> None:
     import optuna
 
+    from search.errors import ConfigError
     from search.judging.test_set import score_here, score_on_test
     from search.plan.moved_inputs import find_inputs
-    from search.run_folder.layout import TRIALS_FOLDER, find_run
+    from search.run_folder.layout import TRIALS_FOLDER, describe_resume, find_run, hold_search
     from search.run_folder.search_record import SearchRecord
+    from search.run_folder.summary import Summary
     from search.space.objective import Objective
     from search.stages.second_opening import mark_artifacts
     from search.study.ranking import find_trial, rank_trials
@@ -53,6 +55,9 @@ def _open(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = find_inputs(folder, SearchRecord.read(folder), arguments)
+    if Summary.read(folder) is None:
+        what = "has not ended, and the first look at the test set is for its winner"
+        raise ConfigError.at(f"--run {arguments.run}", what, f"end it first: {describe_resume(folder)}")
     trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
     trial = find_trial(ranked, arguments.trial)
@@ -62,12 +67,13 @@ def _open(arguments: argparse.Namespace) -> None:
     label = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
     # Loaded before the opening is recorded: what cannot be loaded opens nothing. Zero-shot is its base.
     load_candidate(context, checkpoint, arguments.scale)
-    with explain_stop(lambda: "the opening is noted; the same command goes on with it and counts it once"):
+    noted = explain_stop(lambda: "the opening is noted; the same command goes on with it and counts it once")
+    with hold_search(folder), noted:
         result = score_on_test(folder, record, Candidate(checkpoint, arguments.scale), label, score_here)
-    print(f"test, opening {result.opening}: {label}")
-    print(result.verdict.to_text())
-    print(f"pairs: {result.file}")
-    mark_artifacts(folder, record, result)
+        print(f"test, opening {result.opening}: {label}")
+        print(result.verdict.to_text())
+        print(f"pairs: {result.file}")
+        mark_artifacts(folder, record, result)
 
 
 if __name__ == "__main__":

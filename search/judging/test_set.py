@@ -60,7 +60,7 @@ def score_on_test(
     if not number or not is_resumed and locate_test_scores(folder, number).exists():
         number = add_opening(folder, label, context.protocol.id)
     found, zeroshot = score_all([(context, candidate.checkpoint, names, candidate.scale), (context, None, names, 1.0)])
-    verdict = judge_on_test(found, zeroshot, context.seed)
+    verdict = judge_on_test(found, zeroshot)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
     verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
     file = locate_test_scores(folder, number)
@@ -74,7 +74,7 @@ def score_here(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], f
     return [score_candidate(*call) for call in calls]
 
 
-def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
+def judge_on_test(candidate: Scores, baseline: Scores) -> Verdict:
     """Compares winner and zero-shot on the same (image, class) pairs.
 
     Raises:
@@ -82,24 +82,21 @@ def judge_on_test(candidate: Scores, baseline: Scores, seed: int) -> Verdict:
     """
     require_same_protocol(candidate.protocol, baseline.protocol)
     dice = {(pair.file, pair.class_name): pair.dice for pair in baseline.compared}
-    verdict = judge_pairs(candidate, dice, ("winner", "zeroshot"), seed)
+    verdict = judge_pairs(candidate, dice, ("winner", "zeroshot"))
     notes = (PAIRS_WITHOUT_PROMPTS,) if candidate.protocol.is_auto else ()
     return dataclasses.replace(verdict, notes=(*verdict.notes, *notes))
 
 
-def judge_pairs(
-    candidate: Scores, baseline: Mapping[tuple[str, str], float], names: tuple[str, str], seed: int
-) -> Verdict:
+def judge_pairs(candidate: Scores, baseline: Mapping[tuple[str, str], float], names: tuple[str, str]) -> Verdict:
     """Compares a model with a baseline on the same (image, class) pairs.
 
     Args:
         candidate: Scores of the model.
         baseline: Dice of exactly its pairs, by image and class.
         names: Names of the model and of the baseline.
-        seed: Of the bootstrap.
     """
     table = tabulate({names[0]: candidate})
     pairs = list(zip(table["file"], table["class"], strict=True))
     assert set(pairs) == set(baseline)
     table[names[1]] = [baseline[pair] for pair in pairs]
-    return judge(pair_scores(table, *names), seed)
+    return judge(pair_scores(table, *names))

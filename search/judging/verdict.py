@@ -11,6 +11,8 @@ from search.judging.statistics import Comparison, adjust_holm, compare
 # Of Dice: two trainings that differ by their seeds alone differ by as much.
 SMALL_DIFFERENCE = 0.005
 
+_SEED = 0  # of the bootstrap: a verdict does not depend on a search's seed
+
 Word = Literal["beaten", "not beaten", "undecided"]
 MIN_PATIENTS = 6  # the two-sided signed-rank p-value of five patients is at least 2 / 2**5 = 0.0625
 
@@ -78,13 +80,10 @@ def _format_difference(comparison: Comparison) -> str:
     return f"{comparison.mean_difference:+.4f}  ({bounds})"
 
 
-def judge(scores: PairedScores, seed: int = 0) -> Verdict:
-    """Returns the verdict on two models, overall and by class.
-
-    The same scores and seed (of the bootstrap) give the same verdict.
-    """
+def judge(scores: PairedScores) -> Verdict:
+    """Returns the verdict on two models, overall and by class; the same scores always give the same one."""
     difference = scores.candidate - scores.baseline
-    overall = compare(difference, scores.patient, np.random.default_rng(seed))
+    overall = compare(difference, scores.patient, np.random.default_rng(_SEED))
     word, reason = decide(overall)
     return Verdict(
         word=word,
@@ -94,7 +93,7 @@ def judge(scores: PairedScores, seed: int = 0) -> Verdict:
         candidate_mean=float(scores.candidate.mean()),
         baseline_mean=float(scores.baseline.mean()),
         overall=overall,
-        per_class=_compare_classes(scores, seed),
+        per_class=_compare_classes(scores),
         notes=(*scores.notes, *_note_small_difference(word, overall)),
     )
 
@@ -136,7 +135,7 @@ def _note_small_difference(word: Word, overall: Comparison) -> tuple[str, ...]:
     return (f"the difference is real by these tests, and below {SMALL_DIFFERENCE:g}: too small to matter",)
 
 
-def _compare_classes(scores: PairedScores, seed: int) -> dict[str, ClassComparison]:
+def _compare_classes(scores: PairedScores) -> dict[str, ClassComparison]:
     names = sorted(set(scores.class_name.tolist()))
     if len(names) < 2:
         return {}
@@ -144,6 +143,6 @@ def _compare_classes(scores: PairedScores, seed: int) -> dict[str, ClassComparis
     found = []
     for name in names:
         rows = scores.class_name == name
-        found.append(compare(difference[rows], scores.patient[rows], np.random.default_rng(seed)))
+        found.append(compare(difference[rows], scores.patient[rows], np.random.default_rng(_SEED)))
     adjusted = adjust_holm([one.p_value for one in found])
     return {name: ClassComparison(one, p) for name, one, p in zip(names, found, adjusted, strict=True)}

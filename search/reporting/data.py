@@ -194,7 +194,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
     test_file = locate_test_scores(folder, summary.test.opening) if summary else None
     verdict = None
     if test_file is not None and test_file.is_file():
-        verdict = judge(read_scores(test_file, "winner", "zeroshot", "patient"), context.seed)
+        verdict = judge(read_scores(test_file, "winner", "zeroshot", "patient"))
     return ReportData(
         folder=folder,
         record=record,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("winner", "zeroshot", "floor", "ceiling")
 _ROWS_SHOWN = 10
+SCORE_DIGITS = 6  # after the point
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def tabulate(scores: Mapping[str, Scores]) -> pd.DataFrame:
 def write_scores(path: Path, scores: Mapping[str, Scores], constants: Mapping[str, str] | None = None) -> None:
     """Writes a table of scores, which ``search.verdict`` reads, with further columns of one value in every row."""
     table = tabulate(scores).assign(**(constants or {}))
-    text = table.to_csv(index=False, float_format="%.6f", na_rep="nan", lineterminator="\r\n")
+    text = table.to_csv(index=False, float_format=f"%.{SCORE_DIGITS}f", na_rep="nan", lineterminator="\r\n")
     write_whole(path, text)
 
 

@@ -91,7 +91,7 @@ def compare_run(
     if {(pair.file, pair.class_name) for pair in scores.compared} != set(zeroshot):
         what = f"zero-shot was scored on {len(zeroshot)} (image, class) pairs, {name} on {len(scores.compared)} others"
         raise ConfigError.at(folder, what, "the data has changed: search again")
-    verdict = judge_pairs(scores, zeroshot, (name, "zeroshot"), record.context.seed)
+    verdict = judge_pairs(scores, zeroshot, (name, "zeroshot"))
     file = folder / f"scores_val_{name}.csv"
     write_scores(file, {name: scores}, {"caveats": "; ".join((*caveats, *record.caveats))})
     return ComparatorScores(name, weights, model.size, scores, verdict, caveats, file)

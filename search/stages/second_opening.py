@@ -1,4 +1,4 @@
-"""Marks the summary, the cards and the MLflow run of a search whose test set was opened again."""
+"""Marks the summary, the cards, the report and the MLflow run of a search whose test set was opened again."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from search.errors import SearchError
 from search.judging.openings import describe_openings, make_opening_tags
 from search.judging.test_set import HeldOutResult
-from search.run_folder.layout import SUMMARY_FILE
+from search.reporting.page import write_report
+from search.run_folder.layout import REPORT_FILE, SUMMARY_FILE
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.tracking.tracker import Tracker
@@ -21,8 +22,7 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
     The summary keeps the figures of the first opening.
     """
     text = describe_openings(result.opening)
-    summary = Summary.read(folder)
-    if summary is not None and text:
+    if text and (summary := Summary.read(folder)) is not None:
         caveats = (*(each for each in summary.origin.caveats if not each.startswith(_OPENED)), text)
         origin = dataclasses.replace(summary.origin, caveats=caveats)
         test = dataclasses.replace(summary.test, openings=result.opening)
@@ -31,6 +31,11 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
         for card in {folder / "export" / "README.md", Path(summary.export or folder) / "README.md"}:
             if card.is_file():
                 write_whole(card, _mark_card(card.read_text(encoding="utf-8"), text))
+    try:
+        if (report := folder / REPORT_FILE).is_file():
+            write_report(folder, report)
+    except SearchError as error:
+        print(f"no new report: {error}")
     try:
         tracker = Tracker.connect(record.experiment, default_uri=record.tracking_uri)
         tracker.set_tags(record.parent_run_id, make_opening_tags(result.opening))

@@ -154,7 +154,13 @@ def make_record() -> Callable[..., SearchRecord]:
             demo="",
             config=load_config(find_space("lora.yaml")).to_dict(),
             context=context,
-            environment={"git_commit": "unknown", "packages": {"torch": "2.9"}},
+            environment={
+                "git_commit": "unknown",
+                "command": ["run.py"],
+                "python": "3.11",
+                "platform": "",
+                "packages": {"torch": "2.9"},
+            },
         )
         return dataclasses.replace(record, **changes)
 

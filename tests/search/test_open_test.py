@@ -11,7 +11,9 @@ import torch
 
 from search.judging.openings import add_opening, read_openings
 from search.open_test import main
+from search.run_folder.layout import hold_search
 from search.run_folder.search_record import SearchRecord
+from search.run_folder.summary import Summary
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID
 from search.tracking.tracker import Tracker
@@ -26,7 +28,11 @@ Screen = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def run_folder(
-    make_record: Callable[..., SearchRecord], tmp_path: Path, small_store: RegionStore, tracker: Tracker
+    make_record: Callable[..., SearchRecord],
+    make_summary: Callable[..., Summary],
+    tmp_path: Path,
+    small_store: RegionStore,
+    tracker: Tracker,
 ) -> Path:
     """A search with one trial of one epoch, whose test set has been opened once."""
     names = small_store.names
@@ -39,7 +45,6 @@ def run_folder(
         split={"train": [names[0]], "val": [names[1]], "test": list(names[2:4])},
         data_fingerprint=small_store.fingerprint,
         demo="demo data",
-        config={"sampler": {"kind": "tpe"}},
         tracking_uri=tracker.uri,
     )
     context = record.context
@@ -53,6 +58,7 @@ def run_folder(
     trial = make_study_file(folder, record).open().ask()
     trial.set_user_attr(RAY_TRIAL_ID, "abc")
     add_opening(folder, "winner", context.protocol.id)
+    make_summary().write(folder)
     return folder
 
 
@@ -68,7 +74,9 @@ def open_test(folder: Path, *options: str) -> int:
 def test_a_second_opening_is_marked(
     run_folder: Path, small_store: RegionStore, tracker: Tracker, capsys: Screen
 ) -> None:
+    (report := run_folder / "report.html").write_text("an old report")
     assert open_test(run_folder, "--trial", "abc", "--scale", "0") == 0
+    assert "opened 2 times" in report.read_text()
     out, err = capsys.readouterr()
     assert "Using an existing study" not in err
     assert out.startswith("test, opening 2: trial abc, epoch 1, scale 0\n") and "opened 2 times" in out
@@ -95,6 +103,16 @@ def test_a_second_opening_is_marked(
 def test_a_wrong_call_opens_nothing(run_folder: Path, capsys: Screen, options: list[str], words: str) -> None:
     assert open_test(run_folder, *options) == 2
     assert words in capsys.readouterr().err
+    assert len(read_openings(run_folder)) == 1 and not list(run_folder.glob("scores_test*"))
+
+
+def test_a_search_that_runs_or_has_not_ended_is_not_opened(run_folder: Path, capsys: Screen) -> None:
+    with hold_search(run_folder):
+        assert open_test(run_folder, "--trial", "abc", "--scale", "0") == 2
+    assert "the search is being run by process" in capsys.readouterr().err
+    (run_folder / "summary.json").unlink()
+    assert open_test(run_folder, "--trial", "abc", "--scale", "0") == 2
+    assert "has not ended" in capsys.readouterr().err
     assert len(read_openings(run_folder)) == 1 and not list(run_folder.glob("scores_test*"))
 
 

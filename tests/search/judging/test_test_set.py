@@ -96,7 +96,7 @@ def test_only_a_resume_may_take_up_the_same_look(
     ("gains", "word"), [((20,), "beaten"), ((-20,), "not beaten"), ((0,), "not beaten"), ((30, -26), "undecided")]
 )
 def test_the_verdict_follows_the_pairs(make_scores: MakeScores, gains: tuple[int, ...], word: str) -> None:
-    verdict = judge_on_test(make_scores(*gains), make_scores(0), seed=0)
+    verdict = judge_on_test(make_scores(*gains), make_scores(0))
     assert ("both are equal on every pair" in verdict.reason) == (gains == (0,))
     assert verdict.word == word
     assert verdict.overall.mean_difference == pytest.approx(sum(gains) / len(gains) / 100)
@@ -106,9 +106,9 @@ def test_the_verdict_follows_the_pairs(make_scores: MakeScores, gains: tuple[int
 
 def test_only_scores_of_one_protocol_are_compared_whatever_its_name(make_scores: MakeScores) -> None:
     with pytest.raises(ProtocolMismatch, match="cannot be compared"):
-        judge_on_test(make_scores(20), make_scores(0, protocol=PROTOCOLS["box"]), seed=0)
+        judge_on_test(make_scores(20), make_scores(0, protocol=PROTOCOLS["box"]))
     renamed = dataclasses.replace(PROTOCOLS["recorded"], name="mine")
-    assert judge_on_test(make_scores(20, protocol=renamed), make_scores(0), seed=0).word == "beaten"
+    assert judge_on_test(make_scores(20, protocol=renamed), make_scores(0)).word == "beaten"
 
 
 def test_without_prompts_only_classes_that_are_shown_are_compared(make_scores: MakeScores, tmp_path: Path) -> None:
@@ -117,9 +117,9 @@ def test_without_prompts_only_classes_that_are_shown_are_compared(make_scores: M
         absent = PairScore("r0.png", "vessel", "p0", Overlap(0, dice, 0), ceiling=1.0, floor=0.0)
         return Scores(shown.protocol, (*shown.pairs, absent))
 
-    verdict = judge_on_test(name_alike(20), name_alike(0), seed=0)
+    verdict = judge_on_test(name_alike(20), name_alike(0))
     assert verdict.overall.n_pairs == 24 and "vessel" not in verdict.per_class
     assert any("untrained class prompts" in note for note in verdict.notes)
-    assert not any("untrained" in note for note in judge_on_test(make_scores(20), make_scores(0), seed=0).notes)
+    assert not any("untrained" in note for note in judge_on_test(make_scores(20), make_scores(0)).notes)
     write_scores(tmp_path / "scores.csv", {"winner": name_alike(20), "zeroshot": name_alike(0)})
     assert "vessel" not in (tmp_path / "scores.csv").read_text()

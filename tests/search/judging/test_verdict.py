@@ -44,9 +44,9 @@ def test_recorded_protocols(
     assert not verdict.notes
 
 
-def test_same_seed_gives_the_same_verdict(recorded_scores: Path) -> None:
+def test_the_same_scores_give_the_same_verdict(recorded_scores: Path) -> None:
     scores = read_scores(recorded_scores, "dice_box_neg", "dice_box")
-    assert judge(scores, seed=3) == judge(scores, seed=3)
+    assert judge(scores) == judge(scores)
 
 
 def test_command_prints_json(recorded_scores: Path, capsys: pytest.CaptureFixture[str]) -> None:

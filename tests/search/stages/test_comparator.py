@@ -20,7 +20,7 @@ def comparison(tmp_path: Path, make_scores: Callable[..., Scores]) -> Comparator
     weights.write_bytes(b"weights")
     file.write_text("file,class\n")
     scores = make_scores(10)
-    verdict = judge_on_test(scores, make_scores(0), seed=0)
+    verdict = judge_on_test(scores, make_scores(0))
     return ComparatorScores("medsam", weights, "ViT-B", scores, verdict, ("trained with boxes alone",), file)
 
 

@@ -30,7 +30,7 @@ def make_result(folder: Path, opening: int) -> HeldOutResult:
     file = folder / f"scores_test_{opening}.csv"
     file.write_text("file,class\n")
     table = pd.DataFrame({"file": ["a", "b"], "class": "tumor", "patient": ["a", "b"], "w": [0.7, 0.6], "z": 0.5})
-    return HeldOutResult(opening, 0.65, 0.5, 0.4, judge(pair_scores(table, "w", "z"), 0), file)
+    return HeldOutResult(opening, 0.65, 0.5, 0.4, judge(pair_scores(table, "w", "z")), file)
 
 
 def test_artifacts_have_the_latest_number_once_and_a_first_is_no_caveat(session: Session, exports: list[Path]) -> None:
