@@ -59,6 +59,8 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
     contenders = list_contenders(session, chosen, compared)
     write_finalists(plan.folder, compared, plan.protocol.id, contenders)
     chosen = chosen.replace_by(choose_contender(contenders))
+    if not chosen.scale:
+        session.say("  no scale of the update beats zero-shot on validation: the export is zero-shot itself")
     if session.context.folds:
         chosen = _refit(session, chosen, best, zeroshot)
     chosen.write(plan.folder)
@@ -145,8 +147,6 @@ def _print_scales(session: Session, best: Finalist, scale: float) -> None:
     session.say(f"  mean {session.plan.config.objective.label} by scale: {figures}; chosen: {scale:g}")
     if set(best.average_scales()) == {0.0, 1.0}:
         session.say("  what was trained cannot be merged into SAM2's weights: there is no scale in between")
-    if scale == 0:
-        session.say("  no scale of the update beats zero-shot on validation: the export is zero-shot itself")
 
 
 def list_contenders(session: Session, single: Chosen, finalists: Sequence[Finalist]) -> list[Contender]:

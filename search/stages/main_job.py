@@ -153,8 +153,8 @@ def _run_stages(session: Session, started: float) -> Outcome:
         return compare_protocols(session, naming)
     run_trials(session, zeroshot)
     trials = read_trials(make_study_file(folder, session.record))
-    ranked = _rank(session, trials, zeroshot)
-    chosen = choose_on_validation(session, ranked, zeroshot)
+    ranked = rank_trials(trials, folder / TRIALS_FOLDER, plan.config.objective)
+    chosen = choose_on_validation(session, _pick_best(session, ranked, trials, zeroshot), zeroshot)
     result = _score_on_test(session, chosen)
     naming |= name_masks_of(session, "test", plan.data.split.test)
     opening = result.opening
@@ -163,7 +163,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
         parent_run_id=session.record.parent_run_id,
         origin=dataclasses.replace(plan.origin, caveats=(*plan.caveats, *filter(None, [describe_openings(opening)]))),
         trials=count_states(trials),
-        search_val_dice=ranked[0].val_dice,
+        search_val_dice=max(each.val_dice for each in ranked),
         chosen=chosen,
         bar=_describe_bar(zeroshot, plan.config.objective),
         test=HeldOut(result.candidate_dice, result.zeroshot_dice, result.verdict.word, opening, opening, result.floor),
@@ -222,14 +222,15 @@ def _log_recorded(session: Session) -> str:
     return found[0] if found else ""
 
 
-def _rank(session: Session, trials: list[FrozenTrial], zeroshot: Scores) -> list[RankedTrial]:
-    """Returns the trials with a checkpoint, the best first; with two objectives only those that no other beats.
+def _pick_best(
+    session: Session, ranked: Sequence[RankedTrial], trials: Sequence[FrozenTrial], zeroshot: Scores
+) -> Sequence[RankedTrial]:
+    """Returns the ranked trials, with two objectives only those that no other beats, and says which is best.
 
     Raises:
         SearchError: If no trial left a checkpoint.
     """
     plan, trials_folder = session.plan, session.plan.folder / TRIALS_FOLDER
-    ranked = rank_trials(trials, trials_folder, plan.config.objective)
     pick_winner(ranked, trials, trials_folder)
     if not plan.config.objective.is_pair:
         return ranked
