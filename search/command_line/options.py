@@ -269,7 +269,7 @@ def compose_words(values: Mapping[str, Any]) -> list[str]:
 
 def compose_command(module: str, options: SearchOptions) -> str:
     """Returns the command line of ``search.run`` or ``search.check`` with the same options, for a search of no name."""
-    left_out = ("name", "resume", "dry_run", "json")
+    left_out = ("name", "resume", "dry_run", "json", "preset")  # what a preset sets is among the other options
     values = {name: getattr(options, name) for name in FIELDS if name not in left_out}
     changed = {name: value for name, value in values.items() if value != FIELDS[name].default}
     return shlex.join(["python", "-m", module, *compose_words(changed)])

@@ -5,12 +5,14 @@ import io
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from PIL import Image
 
+from search.command_line.options import SearchOptions, compose_command
 from search.errors import ConfigError, SearchError
 from search.reporting import plots
 from search.reporting.cost import measure_cost
@@ -21,6 +23,7 @@ from search.run_folder.score_table import PairMeans
 from search.space.parameters import spell_value
 from trainables.data.images import read_image
 from trainables.errors import DataError
+from trainables.files.json_reader import build_record
 from trainables.files.whole_file import write_whole
 
 N_COLUMNS = 5  # of parameters in the leaderboard
@@ -81,7 +84,7 @@ def render_page(data: ReportData) -> str:
         min_trials=MIN_TRIALS,
         members=_list_pareto(data),
         overlays=[_embed_picture(path) for path in sorted((data.folder / "overlays").glob("*.png"))],
-        command=_format_command(data.record.environment["command"]),
+        command=_format_command(data.record.environment["command"], data.record.arguments),
     )
 
 
@@ -155,8 +158,14 @@ def _embed(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _format_command(command: Sequence[str]) -> str:
-    """Returns a command line that can be pasted: the module by name rather than by its path."""
+def _format_command(command: Sequence[str], arguments: Mapping[str, Any]) -> str:
+    """Returns a command line that can be pasted: the module by name rather than by its path.
+
+    A search that a script or a notebook began has a command line by its options.
+    """
     program = Path(command[0])
-    start = ["python", "-m", f"search.{program.stem}"] if program.parent.name == "search" else [program.name]
-    return shlex.join([*start, *command[1:]])
+    if program.parent.name == "search":
+        return shlex.join(["python", "-m", f"search.{program.stem}", *command[1:]])
+    if program.name == "sam2-search" or not arguments:
+        return shlex.join([program.name, *command[1:]])
+    return compose_command("search.run", build_record(arguments, SearchOptions, "ignore"))

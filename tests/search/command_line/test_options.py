@@ -110,8 +110,9 @@ def test_a_command_that_is_composed_of_options_gives_the_same_options() -> None:
         "0.5",
         "--name",
         "n",
+        *("--preset", "quick", "--confirm", "3"),
     ]
     command = shlex.split(compose_command("search.check", parse_options(make_parser(), words)))
     assert command[:3] == ["python", "-m", "search.check"]
     again = parse_options(make_parser(), command[3:])
-    assert again == dataclasses.replace(parse_options(make_parser(), words), name=None)
+    assert again == dataclasses.replace(parse_options(make_parser(), words), name=None, preset=None)

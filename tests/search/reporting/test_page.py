@@ -1,6 +1,7 @@
 """A report shows what a search's folder holds: a search that ended, one under way, and one that trained nothing."""
 
 import base64
+import dataclasses
 import math
 import os
 import re
@@ -99,6 +100,14 @@ def test_few_trials_show_no_importance(make: SimpleNamespace, tmp_path: Path, n_
     make.trials(tmp_path, record, [[0.4], *[[0.5, 0.6 + n / 100, 0.5] for n in range(n_trials - 1)], []])
     assert read_report(tmp_path).importance == {}
     assert "No importance is shown" in write_report(tmp_path, tmp_path / "page.html").read_text()
+
+
+def test_a_search_of_a_notebook_has_a_command_by_its_options(make: SimpleNamespace, tmp_path: Path) -> None:
+    record = make.record()
+    environment = {**record.environment, "command": ["/lib/ipykernel_launcher.py", "-f", "/home/me/kernel.json"]}
+    dataclasses.replace(record, environment=environment, arguments={"space": "a b.yaml", "seed": 3}).write(tmp_path)
+    text = Page(write_report(tmp_path, tmp_path / "page.html").read_text()).text
+    assert "python -m search.run --space 'a b.yaml' --seed 3" in text and "kernel" not in text
 
 
 @pytest.mark.parametrize("stage", ["begun", "measured", "running", "ended"])
