@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.judging.openings import add_opening, describe_openings, find_opening, locate_test_scores
-from search.judging.paired_scores import pair_scores
+from search.judging.paired_scores import PATIENT_COLUMN, pair_scores, read_scores
 from search.judging.verdict import Verdict, judge
 from search.run_folder.score_table import tabulate, write_scores
 from search.run_folder.search_record import SearchRecord
@@ -67,6 +67,16 @@ def score_on_test(
     marks = {"test_opening": str(number), "caveats": "; ".join(caveats)}
     write_scores(file, {"winner": found, "zeroshot": zeroshot}, marks)
     return HeldOutResult(number, found.dice, zeroshot.dice, found.floor, verdict, file)
+
+
+def read_verdict(folder: Path, opening: int, caveats: Sequence[str]) -> Verdict:
+    """Returns the verdict of an opening of a search's test set by its file of scores, with caveats as further notes.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    verdict = judge(read_scores(locate_test_scores(folder, opening), "winner", "zeroshot", PATIENT_COLUMN))
+    return dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
 
 
 def score_here(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]) -> list[Scores]:

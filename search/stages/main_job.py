@@ -21,7 +21,8 @@ from search.command_line.end_command import call_at_end
 from search.command_line.numbers import AUTO
 from search.errors import SearchError
 from search.judging.openings import describe_openings
-from search.judging.test_set import HeldOutResult, score_on_test
+from search.judging.test_set import HeldOutResult, read_verdict, score_on_test
+from search.judging.verdict import Verdict
 from search.mlflow_pages.addresses import compose_table_url
 from search.mlflow_pages.notes import RECORDED_VIEW_KEY
 from search.mlflow_pages.outcome import LEADERBOARD_FILE, make_leaderboard
@@ -44,7 +45,15 @@ from search.stages.exporter import export_run
 from search.stages.protocol_comparison import compare_protocols
 from search.stages.session import Session, claim_folder, close_early, give_back, open_session, reopen_session
 from search.stages.trials import run_protocols, run_trials
-from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
+from search.study.ranking import (
+    RankedTrial,
+    describe_pareto,
+    find_pareto,
+    pick_winner,
+    rank_trials,
+    read_chosen,
+    write_pareto,
+)
 from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, count_states, read_trials
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
@@ -152,6 +161,11 @@ def _run_stages(session: Session, started: float) -> Outcome:
         run_protocols(session)
         return compare_protocols(session, naming)
     run_trials(session, zeroshot)
+    summary = Summary.read(folder) if session.is_resumed else None
+    if summary is not None and summary.export and Path(summary.export).is_dir():  # only MLflow lacks some of it
+        verdict = read_verdict(folder, summary.test.opening, summary.origin.caveats)
+        overlays = draw_winner(session, read_chosen(folder, session.record))
+        return _close(session, summary, verdict, overlays, recorded)
     trials = read_trials(make_study_file(folder, session.record))
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, plan.config.objective)
     chosen = choose_on_validation(session, _pick_best(session, ranked, trials, zeroshot), zeroshot)
@@ -179,19 +193,24 @@ def _run_stages(session: Session, started: float) -> Outcome:
     overlays = draw_winner(session, chosen)
     summary = dataclasses.replace(Summary.read(folder) or summary, wall_seconds=_count_seconds(started))
     summary.write(folder)
+    return _close(session, summary, result.verdict, overlays, recorded)
+
+
+def _close(session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, recorded: str) -> Summary:
+    """Writes the report, delivers the last records and prints the outcome, which it returns."""
     report = write_final_report(session)
-    leaderboard = _list_leaders(session, trials, ranked, zeroshot)
-    finish_tracking(session, list_last_records(session, summary, result.verdict, overlays, leaderboard))
-    _print_end(session, [*summary.to_lines(result.verdict.reason), f"  export: {summary.export}"], report, recorded)
+    finish_tracking(session, list_last_records(session, summary, verdict, overlays, _list_leaders(session, summary)))
+    _print_end(session, [*summary.to_lines(verdict.reason), f"  export: {summary.export}"], report, recorded)
     return summary
 
 
-def _list_leaders(
-    session: Session, trials: Sequence[FrozenTrial], ranked: Sequence[RankedTrial], zeroshot: Scores
-) -> Table:
+def _list_leaders(session: Session, summary: Summary) -> Table:
+    folder, config = session.plan.folder, session.plan.config
+    trials = read_trials(make_study_file(folder, session.record))
+    ranked = rank_trials(trials, folder / TRIALS_FOLDER, config.objective)
     numbers = {str(trial.user_attrs.get(RAY_TRIAL_ID)): number for number, trial in enumerate(trials)}
-    finalists, parameters = read_finalists(session.plan.folder), list(session.plan.config.space)
-    return Table(LEADERBOARD_FILE, *make_leaderboard(ranked, numbers, finalists, zeroshot.dice, parameters))
+    rows = make_leaderboard(ranked, numbers, read_finalists(folder), summary.bar.dice, list(config.space))
+    return Table(LEADERBOARD_FILE, *rows)
 
 
 def _measure_bar(session: Session) -> Scores:

@@ -254,7 +254,13 @@ def stayed(make_work_folder: Callable[[str], Path], empty_store: Path) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def resumed(stayed: Outcome) -> Outcome:
+def summary_before(stayed: Outcome) -> str:
+    """The summary of that search."""
+    return (stayed.job.run / "summary.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def resumed(stayed: Outcome, summary_before: str) -> Outcome:
     """The same search, resumed after its end, with the server there again."""
     stayed.server.start()
     return finish(Job(stayed.job.run.parents[1], stayed.server.uri, "--resume", "job"), stayed.server)
@@ -381,9 +387,11 @@ class TestAnOutageThatStays:
         assert line in stayed.job.screen
         assert f"--resume {stayed.job.run}" in stayed.job.screen
 
-    def test_a_resume_ends_well(self, resumed: Outcome) -> None:
+    def test_a_resume_ends_well_and_does_nothing_else_again(self, resumed: Outcome, summary_before: str) -> None:
         assert resumed.code == 0, resumed.job.screen
         assert "MLflow could not be reached" not in resumed.job.screen
+        assert (resumed.job.run / "summary.json").read_text() == summary_before
+        assert sorted(path.name for path in resumed.job.run.glob("export*")) == ["export"]
 
 
 class TestWhatReachesTheStore:
