@@ -29,6 +29,7 @@ def test_one_epoch_for_all_and_the_best_to_their_end(
     )
 
 
+@pytest.mark.parametrize("n_slots", [2, 6])
 @pytest.mark.parametrize(
     ("name", "n_trials"),
     [("starting points", 1)]
@@ -38,10 +39,10 @@ def test_one_epoch_for_all_and_the_best_to_their_end(
     ],
 )
 def test_every_opponent_runs_to_its_end_and_repeats(
-    table: CurveTable, space: Path, config: SearchConfig, tmp_path: Path, name: str, n_trials: int
+    table: CurveTable, space: Path, config: SearchConfig, tmp_path: Path, name: str, n_trials: int, n_slots: int
 ) -> None:
     rule = list_opponents(space, config, tmp_path, True)[name]
-    replay = Replay(Answers(table, config), 6, 2, seed=1)
+    replay = Replay(Answers(table, config), 6, n_slots, seed=1)
     once = rule(replay)
     events = once.run()
     assert [event[::2] for event in events] == [event[::2] for event in rule(replay).run()]
