@@ -115,17 +115,18 @@ def list_opponents(space: Path, config: SearchConfig, scratch: Path, uses_rows: 
     """Returns the rules that every other one is compared with, by name."""
     full, last = {"scheduler": {"kind": "none"}}, config.max_epochs
     goal: dict[str, Any] = {"metric": config.objective.metric, "mode": "max"}
+    drawn = dataclasses.replace(config, start_from=())
     return {
         "random, full": make_rule(change_space(space, "full", full | RANDOM | {"start_from": []}), scratch, uses_rows),
         "OptunaSearch + ASHA": make_stock(config),
         "one epoch, best 3": _keep_best(config, 3),
         "one epoch, best 1": _keep_best(config, 1),
         "3 brackets": _make_ray_rule(
-            config, lambda _: ASHAScheduler(max_t=last, reduction_factor=3, brackets=3, **goal)
+            drawn, lambda _: ASHAScheduler(max_t=last, reduction_factor=3, brackets=3, **goal)
         ),
-        "hyperband": _make_ray_rule(config, lambda _: HyperBandScheduler(max_t=last, reduction_factor=3, **goal)),
+        "hyperband": _make_ray_rule(drawn, lambda _: HyperBandScheduler(max_t=last, reduction_factor=3, **goal)),
         "median rule": _make_ray_rule(
-            config, lambda _: MedianStoppingRule("training_iteration", grace_period=3, **goal)
+            drawn, lambda _: MedianStoppingRule("training_iteration", grace_period=3, **goal)
         ),
         "starting points": _start_only(change_space(space, "start", full | RANDOM), scratch),
         "asha 1 3": make_rule(change_space(space, "default", FIRST_DEFAULT), scratch, uses_rows),
@@ -159,7 +160,7 @@ def _keep_best(config: SearchConfig, n_kept: int) -> Rule:
 
 
 def _make_ray_rule(config: SearchConfig, make: Callable[[int], TrialScheduler]) -> Rule:
-    """Returns the rule of a scheduler, made for a number of trials, over starting points and random rows."""
+    """Returns the rule of a scheduler, made for a number of trials, over the config's starting points and random rows."""
 
     def prepare(replay: Replay) -> VirtualTune:
         searcher = ListedSearcher([*config.start_from, *replay.draw_rows()][: replay.n_trials])

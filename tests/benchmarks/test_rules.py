@@ -14,6 +14,8 @@ from benchmarks.rules import Replay, change_space, list_opponents
 from search.errors import ConfigError
 from search.space.config import SearchConfig
 
+DRAWN = ("random, full", "3 brackets", "hyperband", "median rule")  # without the starting point
+
 
 @pytest.mark.parametrize("n_slots", [1, 3])
 def test_one_epoch_for_all_and_the_best_to_their_end(
@@ -32,11 +34,7 @@ def test_one_epoch_for_all_and_the_best_to_their_end(
 @pytest.mark.parametrize("n_slots", [2, 6])
 @pytest.mark.parametrize(
     ("name", "n_trials"),
-    [("starting points", 1)]
-    + [
-        (name, 6)
-        for name in ("random, full", "OptunaSearch + ASHA", "asha 1 3", "3 brackets", "hyperband", "median rule")
-    ],
+    [("starting points", 1)] + [(name, 6) for name in ("OptunaSearch + ASHA", "asha 1 3", "one epoch, best 3", *DRAWN)],
 )
 def test_every_opponent_runs_to_its_end_and_repeats(
     table: CurveTable, space: Path, config: SearchConfig, tmp_path: Path, name: str, n_trials: int, n_slots: int
@@ -47,7 +45,7 @@ def test_every_opponent_runs_to_its_end_and_repeats(
     events = once.run()
     assert [event[::2] for event in events] == [event[::2] for event in rule(replay).run()]
     assert len(once.trials) == n_trials
-    assert (once.trials[0].config == config.start_from[0].values) == (name != "random, full")
+    assert (once.trials[0].config == config.start_from[0].values) == (name not in DRAWN)
     if name in ("starting points", "random, full"):
         assert len(events) == 4 * n_trials
 
