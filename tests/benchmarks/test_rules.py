@@ -56,4 +56,10 @@ def test_every_opponent_runs_to_its_end_and_repeats(
 )
 def test_wrong_changes_are_refused(space: Path, changes: Any, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        change_space(space, "wrong", changes)
+        change_space(space, "wrong", changes, 4)
+
+
+def test_changes_are_laid_over_what_a_space_extends_and_the_table_says_the_epochs(space: Path) -> None:
+    (space.parent / "wide.yaml").write_text("extends: tiny.yaml\nmax_epochs: 9\n")
+    changed = change_space(space.parent / "wide.yaml", "late", {"scheduler": {"grace_period": 3}}, 4)
+    assert (changed.max_epochs, changed.scheduler.grace_period, changed.scheduler.reduction_factor) == (4, 3, 2)
