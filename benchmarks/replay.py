@@ -11,7 +11,6 @@ a surrogate answers. Prints tables in Markdown; --out also keeps them, with a pl
 
 import argparse
 import contextlib
-import dataclasses
 import logging
 import multiprocessing
 import os
@@ -36,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--curves", type=Path, required=True, metavar="FILE", help="table of make_curves")
     parser.add_argument("--space", required=True, help="a space file; its scheduler and sampler are the rule 'space'")
     parser.add_argument(
-        "--rule", action="append", default=[], metavar="NAME={...}", help="keys of the space file that are different"
+        "--rule", action="append", default=[], metavar="NAME={...}", help="keys that are laid over the space file"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="replay these rules and opponents only")
     parser.add_argument("--trials", type=int, nargs="+", default=[16, 64], metavar="N", help="default: 16 64")
@@ -100,13 +99,12 @@ class Bench:
         from benchmarks.outcomes import find_goal
         from benchmarks.rules import change_space, list_opponents, make_rule
         from search.errors import ConfigError
-        from search.space.config import find_space, load_config
+        from search.space.config import find_space
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.given, space = given, find_space(given.space)
-        table, self.config = read_table(given.curves), load_config(space)
-        if self.config.max_epochs != table.header["max_epochs"]:
-            self.config = dataclasses.replace(self.config, max_epochs=table.header["max_epochs"])
+        self.given, space, table = given, find_space(given.space), read_table(given.curves)
+        max_epochs = table.header["max_epochs"]
+        self.config = change_space(space, "space", {}, max_epochs)
         self.answers, self.metric = Answers(table, self.config, given.raw), self.config.objective.metric
         self.goal = find_goal(self.answers, self.metric)
         self.scratch = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
@@ -116,7 +114,7 @@ class Bench:
             name, _, mapping = text.partition("=")
             if not mapping:
                 raise ConfigError.at(f"--rule {text}", "has no '='", "write NAME={scheduler: {kind: asha}}")
-            self.configs[name] = change_space(space, name, yaml.safe_load(mapping))
+            self.configs[name] = change_space(space, name, yaml.safe_load(mapping), max_epochs)
         self.rules = list_opponents(space, self.config, self.scratch, uses_rows)
         self.rules |= {name: make_rule(one, self.scratch, uses_rows) for name, one in self.configs.items()}
         if given.only:

@@ -62,17 +62,17 @@ def _describe(bench: "Bench") -> list[str]:
 def _tabulate(bench: "Bench", outcomes: Mapping[str, Sequence[Outcome]]) -> list[str]:
     """Returns a row a rule: intervals are 95 %, bootstrapped over seeds."""
     goal = bench.goal
-    reference = outcomes.get(REFERENCE, next(iter(outcomes.values())))
+    reference = REFERENCE if REFERENCE in outcomes else next(iter(outcomes))
     lines = [
         "| rule | epochs | hours | test Dice of the winner | regret | epochs to the best decile - "
-        f"{NEAR} (median) | reached | beats {REFERENCE} | at equal epochs |",
+        f"{NEAR} (median) | reached | beats {reference} | at equal epochs |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, each in outcomes.items():
         dice, low, high = bootstrap([one.at(one.spent) for one in each])
         reached = [one.count_until(goal.decile - NEAR) for one in each]
         typical = bootstrap(reached, median)
-        rates = [win_rate(each, reference, equal) for equal in (False, True)]
+        rates = [win_rate(each, outcomes[reference], equal) for equal in (False, True)]
         cells = [
             name,
             f"{np.mean([one.spent for one in each]):.0f}",

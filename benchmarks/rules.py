@@ -1,6 +1,7 @@
 """Rules of a search that are replayed side by side: what a space file says, changes of it, and opponents by name."""
 
 import dataclasses
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-import yaml
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
@@ -96,39 +96,41 @@ def _open_study(config: SearchConfig, scratch: Path, seed: int) -> StudyFile:
     return MemoryStudyFile(**fields, study=study)
 
 
-def change_space(space: Path, name: str, changes: Mapping[str, Any]) -> SearchConfig:
-    """Reads a space file with other keys, such as ``{"scheduler": {"kind": "none"}}``.
+def change_space(space: Path, name: str, changes: Mapping[str, Any], max_epochs: int) -> SearchConfig:
+    """Reads a space file with keys laid over it, such as ``{"scheduler": {"kind": "none"}}``.
+
+    Trials have as many epochs as the table's, whatever the file and the keys say.
 
     Raises:
         ConfigError: If the file with the changes is no space.
     """
-    content = yaml.safe_load(space.read_text(encoding="utf-8"))
     if not isinstance(changes, Mapping):
         raise ConfigError.at(f"--rule {name}", "must be a mapping", "write NAME={scheduler: {kind: asha}}")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"rule {name.replace('/', '-')}.yaml"
-        path.write_text(yaml.safe_dump({**content, **changes}, sort_keys=False), encoding="utf-8")
-        return load_config(path)
+    changes = {**changes, "max_epochs": max_epochs}
+    return load_config(space, settings=[f"{key}={json.dumps(value)}" for key, value in changes.items()])
 
 
 def list_opponents(space: Path, config: SearchConfig, scratch: Path, uses_rows: bool) -> dict[str, Rule]:
     """Returns the rules that every other one is compared with, by name."""
     full, last = {"scheduler": {"kind": "none"}}, config.max_epochs
     goal: dict[str, Any] = {"metric": config.objective.metric, "mode": "max"}
+    drawn = dataclasses.replace(config, start_from=())
     return {
-        "random, full": make_rule(change_space(space, "full", full | RANDOM | {"start_from": []}), scratch, uses_rows),
+        "random, full": make_rule(
+            change_space(space, "full", full | RANDOM | {"start_from": []}, last), scratch, uses_rows
+        ),
         "OptunaSearch + ASHA": make_stock(config),
         "one epoch, best 3": _keep_best(config, 3),
         "one epoch, best 1": _keep_best(config, 1),
         "3 brackets": _make_ray_rule(
-            config, lambda _: ASHAScheduler(max_t=last, reduction_factor=3, brackets=3, **goal)
+            drawn, lambda _: ASHAScheduler(max_t=last, reduction_factor=3, brackets=3, **goal)
         ),
-        "hyperband": _make_ray_rule(config, lambda _: HyperBandScheduler(max_t=last, reduction_factor=3, **goal)),
+        "hyperband": _make_ray_rule(drawn, lambda _: HyperBandScheduler(max_t=last, reduction_factor=3, **goal)),
         "median rule": _make_ray_rule(
-            config, lambda _: MedianStoppingRule("training_iteration", grace_period=3, **goal)
+            drawn, lambda _: MedianStoppingRule("training_iteration", grace_period=3, **goal)
         ),
-        "starting points": _start_only(change_space(space, "start", full | RANDOM), scratch),
-        "asha 1 3": make_rule(change_space(space, "default", FIRST_DEFAULT), scratch, uses_rows),
+        "starting points": _start_only(change_space(space, "start", full | RANDOM, last), scratch),
+        "asha 1 3": make_rule(change_space(space, "default", FIRST_DEFAULT, last), scratch, uses_rows),
     }
 
 
@@ -159,7 +161,7 @@ def _keep_best(config: SearchConfig, n_kept: int) -> Rule:
 
 
 def _make_ray_rule(config: SearchConfig, make: Callable[[int], TrialScheduler]) -> Rule:
-    """Returns the rule of a scheduler, made for a number of trials, over starting points and random rows."""
+    """Returns the rule of a scheduler, made for a number of trials; after starting points come random rows."""
 
     def prepare(replay: Replay) -> VirtualTune:
         searcher = ListedSearcher([*config.start_from, *replay.draw_rows()][: replay.n_trials])

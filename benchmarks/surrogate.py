@@ -76,14 +76,15 @@ class Surrogate:
         return SurrogateError(float(1 - residual.var() / truth.var()), float(rank), float(abs(residual).mean()))
 
     def _encode(self, params: Params) -> Floats:
-        """Returns a configuration as numbers: logarithms as the space has them, a column a word; NaN for none."""
+        """Returns a configuration as numbers: logarithms as the space has, a column a word or bool; NaN for none."""
         columns: list[float] = []
         for name in self._names:
             parameter, value = self._space.get(name), params.get(name)
-            if isinstance(parameter, Choice) and not all(isinstance(one, (int, float)) for one in parameter.values):
-                columns += [float(value == one) for one in parameter.values]
+            choices = parameter.values if isinstance(parameter, Choice) else ()
+            if any(isinstance(one, (str, bool)) for one in choices):
+                columns += [float(value == one) for one in choices]
             elif isinstance(value, (int, float)):
-                is_log = getattr(parameter, "log", False) or isinstance(parameter, Choice)
+                is_log = getattr(parameter, "log", False) or min(map(float, choices), default=0.0) > 0
                 columns.append(math.log(value) if is_log and value > 0 else float(value))
             else:
                 columns.append(math.nan)

@@ -25,6 +25,7 @@ class VirtualTrial:
     status: str = Trial.PENDING
     n_epochs: int = 0
     last_result: dict[str, Any] = field(default_factory=dict)
+    is_saving: bool = False
 
     def is_finished(self) -> bool:
         """Whether it has ended, as in Tune."""

@@ -4,7 +4,8 @@
 #   sbatch recipes/slurm.sh --space lora.yaml --data data --model large --checkpoint sam2.1_hiera_large.pt
 #
 # Submit it in the clone, with the virtual environment active. The clone, the environment, the data and STORAGE (by
-# default runs) lie where every node reads them. Adjust the lines below to your cluster.
+# default runs; or a URL for the checkpoints) lie where every node reads them. STORAGE and ON_END, a command to be run
+# when the search ends or is interrupted, are variables of the environment. Adjust the lines below to your cluster.
 #SBATCH --job-name=sam2-search
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -17,7 +18,22 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 
-storage="$(realpath -m "${STORAGE:-runs}")" # an absolute path says that all nodes share it
+for word in "$@"; do
+    case "$word" in
+    --storage | --storage=* | --name | --name=* | --on-end | --on-end=*)
+        echo "slurm.sh: ${word%%=*} would be lost after a requeue. Set the variable STORAGE or ON_END in place of" \
+            "--storage or --on-end; the name is slurm- and the job's number." >&2
+        exit 2
+        ;;
+    esac
+done
+
+storage="${STORAGE:-runs}"
+searches=runs # of a URL, which holds the checkpoints alone
+if [[ "$storage" != *://* ]]; then
+    storage="$(realpath -m "$storage")" # an absolute path says that all nodes share it
+    searches="$storage"
+fi
 name="slurm-$SLURM_JOB_ID" # the same after a requeue
 export RAY_USAGE_STATS_ENABLED=0
 export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # srun does not take it from sbatch since Slurm 22.05
@@ -63,12 +79,12 @@ for node in "${nodes[@]:1}"; do
 done
 wait_for "${#nodes[@]}"
 
-if [ -f "$storage/$name/search.json" ]; then
+if [ -f "$searches/$name/search.json" ]; then
     search=(--resume "$name")
 else
     search=(--name "$name" "$@")
 fi
-python -m search.run "${search[@]}" --storage "$storage" --address "$address" &
+python -m search.run "${search[@]}" --storage "$storage" --address "$address" ${ON_END:+--on-end "$ON_END"} &
 driver=$!
 # Five minutes before the time limit: the search stops between two steps and says how it is resumed.
 trap 'kill -TERM "$driver" 2>/dev/null || true' TERM

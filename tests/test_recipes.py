@@ -121,8 +121,8 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     return {**job, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
 
 
-def start_job(slurm: dict[str, str], folder: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([SCRIPT, "--space", "lora.yaml"], cwd=folder, env=slurm, start_new_session=True)
+def start_job(slurm: dict[str, str], folder: Path, *words: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([SCRIPT, "--space", "lora.yaml", *words], cwd=folder, env=slurm, start_new_session=True)
 
 
 def end_job(job: "subprocess.Popen[bytes]") -> int:
@@ -131,7 +131,11 @@ def end_job(job: "subprocess.Popen[bytes]") -> int:
     return code
 
 
-def test_a_job_is_queued_again_at_its_time_limit_and_then_resumes(slurm: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["", "s3://bucket/searches"])
+def test_a_job_is_queued_again_at_its_time_limit_and_then_resumes(
+    slurm: dict[str, str], tmp_path: Path, url: str
+) -> None:
+    slurm |= {"STORAGE": url, "ON_END": "mail me"}
     (tmp_path / "slow").touch()
     job = start_job(slurm, tmp_path)
     while not (tmp_path / "begun").exists():
@@ -144,12 +148,18 @@ def test_a_job_is_queued_again_at_its_time_limit_and_then_resumes(slurm: dict[st
     calls = (tmp_path / "calls").read_text().splitlines()
     for part in ("ray start --head --port=20007", "ray start --address=one:20007"):
         assert any(call.startswith(part) for call in calls)
-    runs = tmp_path / "runs"
+    rest = f"--storage {url or tmp_path / 'runs'} --address one:20007 --on-end mail me"
     assert [call for call in calls if not call.startswith("ray")] == [
-        f"python -m search.run --name slurm-7 --space lora.yaml --storage {runs} --address one:20007",
+        f"python -m search.run --name slurm-7 --space lora.yaml {rest}",
         "requeue 7",
-        f"python -m search.run --resume slurm-7 --storage {runs} --address one:20007",
+        f"python -m search.run --resume slurm-7 {rest}",
     ]
+
+
+@pytest.mark.parametrize("option", ["--storage", "--storage=/other", "--name", "--on-end"])
+def test_an_option_that_a_requeue_would_lose_is_refused(slurm: dict[str, str], tmp_path: Path, option: str) -> None:
+    assert start_job(slurm, tmp_path, option, "/other").wait(30) == 2
+    assert not (tmp_path / "calls").exists()
 
 
 def test_a_search_that_fails_is_not_queued_again(slurm: dict[str, str], tmp_path: Path) -> None:

@@ -129,7 +129,9 @@ class SearchOptions:
         f"the four below in one word; any of them may stand beside it and wins; {describe_presets()}",
         choices=typing.get_args(Preset),
     )
-    num_trials: int | None = _option("trials; the space's own by default", on_resume="free", **_COUNT)
+    num_trials: int | None = _option(
+        "trials (default: the space's own; on a resume those that the search has)", on_resume="free", **_COUNT
+    )
     max_epochs: int | None = _option("epochs of a whole trial", **_COUNT)
     confirm: int = _option(
         "train the best K configurations again before test is opened; 0 for none (default: 3)",
@@ -146,8 +148,8 @@ class SearchOptions:
     )
     seed: int = _option("of everything left to chance (default: 0)", 0, type=make_whole_parser(0, MAX_SEED))
     gpus_per_trial: float | Literal["auto"] | None = _option(
-        "fractions too; default 1, or 0 without GPUs; auto: as many trials share a GPU as fit, by a measured step of "
-        "the largest recipe",
+        "fractions too (default: 1, or 0 without GPUs; on a resume what the search had); auto: as many trials share a "
+        "GPU as fit, by a measured step of the largest recipe",
         on_resume="free",
         type=parse_gpu_share,
         metavar="G",
@@ -269,7 +271,8 @@ def compose_words(values: Mapping[str, Any]) -> list[str]:
 
 def compose_command(module: str, options: SearchOptions) -> str:
     """Returns the command line of ``search.run`` or ``search.check`` with the same options, for a search of no name."""
-    left_out = ("name", "resume", "dry_run", "json", "preset")  # what a preset sets is among the other options
+    # What a preset sets is among the other options.
+    left_out = ("name", "resume", "retry_failed", "dry_run", "json", "preset")
     values = {name: getattr(options, name) for name in FIELDS if name not in left_out}
     changed = {name: value for name, value in values.items() if value != FIELDS[name].default}
     return shlex.join(["python", "-m", module, *compose_words(changed)])

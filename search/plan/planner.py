@@ -10,6 +10,7 @@ from search.cluster.resources import check_gpus
 from search.cluster.start import check_address, check_machine
 from search.command_line.numbers import AUTO
 from search.command_line.options import SearchOptions
+from search.command_line.paths import locate_storage
 from search.errors import ConfigError
 from search.plan.class_prompt_checks import check_class_prompts
 from search.plan.data_inputs import DataUse, list_data, read_data
@@ -18,9 +19,10 @@ from search.plan.moved_inputs import hash_files, list_input_files
 from search.plan.places import read_places
 from search.plan.problems import Problems
 from search.plan.search_plan import SearchPlan
+from search.run_folder.layout import find_run
 from search.run_folder.search_record import list_facts
 from search.space.config import SearchConfig, find_space, load_config
-from search.study.warm_start import WarmStart, read_warm_start
+from search.study.warm_start import OPTION, WarmStart, read_warm_start
 from trainables.errors import Finding, suggest_name
 from trainables.model.weights import find_model
 from trainables.protocol.spec import PROTOCOLS, Protocol, add_tiles
@@ -64,6 +66,9 @@ def make_plan(
         if options.warm_start and not resuming:  # what is resumed has in its study what it learns from
             warm_start = problems.collect(_read_warm_start, plan)
             plan = dataclasses.replace(plan, warm_start=warm_start or WarmStart())
+    elif not resuming:  # what they are compared with is not known
+        for run in options.warm_start:
+            problems.collect(find_run, locate_storage(options.storage), run, OPTION)
     if warn is not None:
         for warning in problems.warnings:
             warn(warning)

@@ -1,6 +1,7 @@
 """What ``--dry-run`` shows: the resolved space, ten trials, and what the whole search would cost."""
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from search.command_line.numbers import AUTO, format_seconds
 from search.plan.search_plan import SearchPlan
 from search.preview.first_trials import draw_trials, tabulate_trials
 from search.space.kinds import SchedulerConfig
+from trainables.errors import count_things
 from trainables.trial_cost import N_STEPS, TrialCost, measure_trial
 
 N_TRIALS = 10
@@ -24,9 +26,9 @@ class SearchCost:
     """What a whole search costs, without the bar, the test and the export.
 
     Attributes:
-        max_epochs: Of all trials and confirmations, if none is stopped early.
+        max_epochs: Of all trials, confirmations and the refit of a cross-validation, if none is stopped early.
         epochs: The same, if each rung sends on no more than one trial in ``reduction_factor``; the expected cost.
-        hours: For the slots together, of ``epochs``.
+        hours: On the slots that there are, of ``epochs``; one slot a training, so fewer trainings leave slots idle.
         max_hours: The same of ``max_epochs``.
         disk_mb: Checkpoints and the export, in MB (10^6 bytes).
         free_mb: Room on the disk of the searches.
@@ -52,7 +54,8 @@ def show_search(plan: SearchPlan, say: Callable[[str], None]) -> dict[str, Any]:
     for line in plan.config.to_yaml().splitlines():
         say(f"  {line}")
     trials = draw_trials(plan, N_TRIALS)
-    say(f"\nThe first {len(trials)} trials, as they are drawn before any has ended (seed {plan.options.seed}):\n")
+    shown = count_things(len(trials), "trial")
+    say(f"\nThe first {shown}, as drawn before any has ended (seed {plan.options.seed}):\n")
     for line in tabulate_trials(trials, list(plan.config.space)):
         say(line)
     figures: dict[str, Any] = {"config": plan.config.to_dict(), "trials": [dict(trial.values) for trial in trials]}
@@ -71,22 +74,28 @@ def show_search(plan: SearchPlan, say: Callable[[str], None]) -> dict[str, Any]:
 
 def estimate_search(plan: SearchPlan, cost: TrialCost, resources: TrialResources) -> SearchCost:
     """Returns what a search costs, from what a trial does."""
-    config, options = plan.config, plan.options
-    n_folds = max(1, len(plan.data.folds))
-    n_confirmed = options.confirm * options.confirm_seeds
-    confirmed = n_confirmed * config.max_epochs
-    most = config.num_trials * config.max_epochs + confirmed
-    expected = round(config.num_trials * count_epochs(config.scheduler, config.max_epochs)) + confirmed
-    hours_per_epoch = cost.seconds_per_epoch * n_folds / resources.concurrent / 3600
-    checkpoints = (config.num_trials + n_confirmed) * _CHECKPOINTS * n_folds * cost.checkpoint_mb
+    config, last = plan.config, plan.config.max_epochs
+    n_folds, n_refits = max(1, len(plan.data.folds)), int(bool(plan.data.folds))
+    n_confirmed = _count_confirmations(plan)
+    mean = count_epochs(config.scheduler, last)
+    # Trainings in a row on a slot. Each stage waits for the one before; the refit is one model in place of one a fold.
+    in_a_row = math.ceil(config.num_trials / resources.concurrent)
+    after = math.ceil(n_confirmed / resources.concurrent) + n_refits / n_folds
+    hours_per_epoch = cost.seconds_per_epoch * n_folds / 3600
+    n_checkpoints = (config.num_trials + n_confirmed) * _CHECKPOINTS * n_folds + n_refits
     return SearchCost(
-        max_epochs=most,
-        epochs=expected,
-        hours=expected * hours_per_epoch,
-        max_hours=most * hours_per_epoch,
-        disk_mb=checkpoints + cost.weights_mb,
+        max_epochs=(config.num_trials + n_confirmed + n_refits) * last,
+        epochs=round(config.num_trials * mean) + (n_confirmed + n_refits) * last,
+        hours=(in_a_row * mean + after * last) * hours_per_epoch,
+        max_hours=(in_a_row + after) * last * hours_per_epoch,
+        disk_mb=n_checkpoints * cost.checkpoint_mb + cost.weights_mb,
         free_mb=shutil.disk_usage(plan.folder.parent).free / 1e6,
     )
+
+
+def _count_confirmations(plan: SearchPlan) -> int:
+    """Returns the most trainings of a confirmation: no more configurations than trials."""
+    return min(plan.options.confirm, plan.config.num_trials) * plan.options.confirm_seeds
 
 
 def count_epochs(scheduler: SchedulerConfig, max_epochs: int) -> float:
@@ -120,7 +129,9 @@ def _describe(plan: SearchPlan, cost: TrialCost, whole: SearchCost, resources: T
     slots = f"{resources.concurrent} at once on this machine"
     slots += "; a cluster's slots share the same work" if plan.options.address else ""
     slots += "; more if they fit a GPU" if resources.gpus and plan.options.gpus_per_trial == AUTO else ""
-    confirm = plan.options.confirm * plan.options.confirm_seeds
+    trials = count_things(config.num_trials, "trial")
+    confirmed = f", up to {count_things(_count_confirmations(plan), 'confirmation')}" if plan.options.confirm else ""
+    refit = ", a refit" if plan.data.folds else ""
     early = f"about {whole.epochs:,} epochs if rules end trials early, " if whole.epochs < whole.max_epochs else ""
     hours = f"{format_seconds(whole.hours * 3600)} to " if whole.epochs < whole.max_epochs else ""
     room = "" if whole.disk_mb < whole.free_mb else "; THERE IS NOT ENOUGH ROOM"
@@ -128,9 +139,8 @@ def _describe(plan: SearchPlan, cost: TrialCost, whole: SearchCost, resources: T
         f"one step     {cost.seconds_per_step:.2f} s on {cost.device}, {cost.memory.peak_mb:,.0f} MB {where}",
         f"one epoch    {cost.steps_per_epoch} steps and {cost.scored_per_epoch} regions validated: "
         f"{format_seconds(cost.seconds_per_epoch)}",
-        f"one trial    {config.max_epochs} epochs{folds}: {format_seconds(trial)}",
-        f"the search   {config.num_trials} trials and up to {confirm} confirmations: {early}at most "
-        f"{whole.max_epochs:,} epochs",
+        f"one trial    {count_things(config.max_epochs, 'epoch')}{folds}: {format_seconds(trial)}",
+        f"the search   {trials}{confirmed}{refit}: {early}at most {whole.max_epochs:,} epochs",
         f"time         {hours}{format_seconds(whole.max_hours * 3600)}, {slots}; without bar, test and export",
         f"disk         {whole.disk_mb:,.0f} MB of checkpoints and export; {whole.free_mb:,.0f} MB are free{room}",
         "The search was not started.",

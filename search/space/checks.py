@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from search.space.parameters import Choice, FloatRange, Parameter
+from search.space.starting_points import StartingPoint
 from trainables.files.yaml_lines import YamlNode
 from trainables.protocol.fields import PROTOCOL_RULES, change_protocol
 from trainables.protocol.spec import Protocol
@@ -84,6 +85,14 @@ def check_conflicts(
         faults = (_find_conflict({**fixed, **given, name: value}) for value in _list_ends(space[name]))
         if fault := next(filter(None, faults), None):
             node.report(*fault)
+
+
+def check_points(entries: Mapping[str, YamlNode], points: Iterable[StartingPoint], fixed: Mapping[str, Scalar]) -> None:
+    """Reports starting points whose values contradict each other, or fixed ones; what a point leaves out is default."""
+    for point in points:
+        if fault := _find_conflict({**fixed, **point.values}):
+            what, fix = fault
+            entries["start_from"].report(f"{point.name}: {what}", fix)
 
 
 def _find_conflict(values: Mapping[str, Scalar]) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ from search.space.checks import (
     check_fixed_or_searched,
     check_grace_period,
     check_ineffective,
+    check_points,
     check_sections,
     report_protocol_faults,
 )
@@ -199,6 +200,8 @@ def load_config(path: Path, tiles: Tiles | None = None, settings: Sequence[str] 
     if not top.problems:
         _check_values(entries, config)
     start = StartFrom((), ()) if is_replay else _read_start(top, entries, config)
+    if train and not top.problems:
+        check_points(entries, start.points, fixed)
     top.raise_problems()
     if is_replay:
         return dataclasses.replace(config, num_trials=1, start_from=(StartingPoint(config.name, {}),))

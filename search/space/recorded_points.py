@@ -103,7 +103,7 @@ def place_recorded(
     return StartingPoint(f"{FOLDER}/{one.name}", values, _write_note(one, theirs, mine, space, idle))
 
 
-def compute_warmup_share(recipe: Recipe, max_epochs: int, n_regions: int = N_TRAINING_REGIONS) -> float:
+def compute_warmup_share(recipe: Recipe, max_epochs: int, n_regions: int) -> float:
     """Returns the share of a recorded run's steps that warmed up, on so many training regions."""
     if not (recipe.optim.warmup_steps or recipe.optim.warmup_epochs):
         return recipe.optim.warmup_fraction

@@ -31,8 +31,18 @@ def test_rows_of_another_search_are_refused_by_what_differs(table: CurveTable) -
     table.take_rows(part, Path("part"))  # made elsewhere
     assert 40 in table.rows
     other = CurveTable({**table.header, "seed": 1, "model_hash": "1"})
-    with pytest.raises(ConfigError, match="differs in model_hash, seed"):
+    with pytest.raises(ConfigError, match="differs in model_hash, seed.*choose another file$"):
         table.take_rows(other, Path("other"))
+
+
+def test_what_another_processor_makes_of_the_demo_is_taken_or_the_remedy_named(table: CurveTable) -> None:
+    mine = CurveTable({**table.header, "data": "demo"})
+    zeroshot = table.header["zeroshot"]
+    mine.take_rows(CurveTable({**mine.header, "zeroshot": {**zeroshot, "val": 0.500001, "val_pairs": [5001]}}), Path())
+    with pytest.raises(ConfigError, match="differs in zeroshot"):
+        mine.take_rows(CurveTable({**mine.header, "zeroshot": {**zeroshot, "val": 0.501}}), Path())
+    with pytest.raises(ConfigError, match="set NPY_DISABLE_CPU_FEATURES=X86_V4"):
+        mine.take_rows(CurveTable({**mine.header, "data_fingerprint": "g"}), Path())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no gzip", "cut"])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from benchmarks.curve_table import CurveRow, CurveTable
 from benchmarks.known_answers import Answers
 from benchmarks.make_curves import draw_config
+from benchmarks.surrogate import Surrogate
 from search.space.config import SearchConfig
+from search.space.parameters import Choice
 from trainables.context import FAILURE
+from trainables.recipe import Scalar
 
 
 def test_a_configuration_of_the_table_has_its_row(table: CurveTable, config: SearchConfig) -> None:
@@ -45,6 +49,14 @@ def test_the_surrogate_follows_what_the_table_shows(table: CurveTable, config: S
     base = {"adapter.targets": "both", "augment.kind": "flips"}
     good, bad = (answers.look_up({**base, "optim.lr": lr})[-1]["test_dice"] for lr in (1.01e-3, 9.9e-3))
     assert good > bad + 0.1 and 0 <= bad <= good <= 1
+
+
+@pytest.mark.parametrize("values", [(False, True), (0, 1)])
+def test_the_surrogate_tells_false_from_true_and_0_from_1(values: tuple[Scalar, Scalar]) -> None:
+    rows = [{"some": values[number % 2]} for number in range(12)]
+    curves = np.array([[0.3 * bool(row["some"]) + 0.001 * number] for number, row in enumerate(rows)])
+    surrogate = Surrogate({"some": Choice(values)}, rows, curves)
+    assert surrogate.measure_error(0).r2 > 0.9
 
 
 def test_rows_outside_the_space_are_not_proposed(table: CurveTable, config: SearchConfig) -> None:

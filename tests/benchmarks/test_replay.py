@@ -25,6 +25,7 @@ def test_rules_are_compared_in_tables_and_plots(
     report = capsys.readouterr().out
     assert report == (tmp_path / "out" / "replay.md").read_text() and (tmp_path / "out" / "regret_8.png").exists()
     assert "30 of 30 random configurations" in report and "R2" in report
+    assert "| beats random, full |" in report  # the first, as "asha 1 3" is not among them
     rows = [line.split(" | ") for line in report.splitlines() if line.startswith(("| random, full |", "| late |"))]
     assert [row[0] for row in rows] == ["| random, full", "| late"] * 2 + ["| late"]
     assert rows[0][1] == "32"

@@ -14,6 +14,8 @@ from benchmarks.rules import Replay, change_space, list_opponents
 from search.errors import ConfigError
 from search.space.config import SearchConfig
 
+DRAWN = ("random, full", "3 brackets", "hyperband", "median rule")  # without the starting point
+
 
 @pytest.mark.parametrize("n_slots", [1, 3])
 def test_one_epoch_for_all_and_the_best_to_their_end(
@@ -29,24 +31,21 @@ def test_one_epoch_for_all_and_the_best_to_their_end(
     )
 
 
+@pytest.mark.parametrize("n_slots", [2, 6])
 @pytest.mark.parametrize(
     ("name", "n_trials"),
-    [("starting points", 1)]
-    + [
-        (name, 6)
-        for name in ("random, full", "OptunaSearch + ASHA", "asha 1 3", "3 brackets", "hyperband", "median rule")
-    ],
+    [("starting points", 1)] + [(name, 6) for name in ("OptunaSearch + ASHA", "asha 1 3", "one epoch, best 3", *DRAWN)],
 )
 def test_every_opponent_runs_to_its_end_and_repeats(
-    table: CurveTable, space: Path, config: SearchConfig, tmp_path: Path, name: str, n_trials: int
+    table: CurveTable, space: Path, config: SearchConfig, tmp_path: Path, name: str, n_trials: int, n_slots: int
 ) -> None:
     rule = list_opponents(space, config, tmp_path, True)[name]
-    replay = Replay(Answers(table, config), 6, 2, seed=1)
+    replay = Replay(Answers(table, config), 6, n_slots, seed=1)
     once = rule(replay)
     events = once.run()
     assert [event[::2] for event in events] == [event[::2] for event in rule(replay).run()]
     assert len(once.trials) == n_trials
-    assert (once.trials[0].config == config.start_from[0].values) == (name != "random, full")
+    assert (once.trials[0].config == config.start_from[0].values) == (name not in DRAWN)
     if name in ("starting points", "random, full"):
         assert len(events) == 4 * n_trials
 
@@ -57,4 +56,10 @@ def test_every_opponent_runs_to_its_end_and_repeats(
 )
 def test_wrong_changes_are_refused(space: Path, changes: Any, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        change_space(space, "wrong", changes)
+        change_space(space, "wrong", changes, 4)
+
+
+def test_changes_are_laid_over_what_a_space_extends_and_the_table_says_the_epochs(space: Path) -> None:
+    (space.parent / "wide.yaml").write_text("extends: tiny.yaml\nmax_epochs: 9\n")
+    changed = change_space(space.parent / "wide.yaml", "late", {"scheduler": {"grace_period": 3}}, 4)
+    assert (changed.max_epochs, changed.scheduler.grace_period, changed.scheduler.reduction_factor) == (4, 3, 2)

@@ -51,7 +51,7 @@ def find_searcher(search: VirtualTune) -> Any:
 def test_ray_tune_decides_as_the_simulator_does(
     local_ray: None, table: CurveTable, space: Path, kind: str, tmp_path: Path
 ) -> None:
-    config = change_space(space, kind, {"scheduler": {"kind": kind, "grace_period": 1, "reduction_factor": 2}})
+    config = change_space(space, kind, {"scheduler": {"kind": kind, "grace_period": 1, "reduction_factor": 2}}, 4)
     answers = Answers(table, config)
     rule = make_rule(config, tmp_path)
 
@@ -153,7 +153,7 @@ def test_a_scheduler_that_wakes_nobody_is_reported() -> None:
 
 
 def test_everything_in_full_by_hand(table: CurveTable, space: Path, tmp_path: Path) -> None:
-    config = change_space(space, "full", {"scheduler": {"kind": "none"}})
+    config = change_space(space, "full", {"scheduler": {"kind": "none"}}, 4)
     replay = Replay(Answers(table, config), 5, 1, seed=0)
     events = make_rule(config, tmp_path)(replay).run()
     assert [event.epoch for event in events] == [1, 2, 3, 4] * 5

@@ -98,6 +98,7 @@ def test_searches_lie_in_runs_unless_another_storage_is_given(words: list[str], 
 
 def test_a_command_that_is_composed_of_options_gives_the_same_options() -> None:
     words = ["--space", "my space?.yaml", "--data", "slides #1", "--allow-leak", "--time-budget", "15m", "--seed", "3"]
+    words += ["--retry-failed"]  # for a resume alone
     words += [
         "--warm-start",
         "a",
@@ -115,4 +116,5 @@ def test_a_command_that_is_composed_of_options_gives_the_same_options() -> None:
     command = shlex.split(compose_command("search.check", parse_options(make_parser(), words)))
     assert command[:3] == ["python", "-m", "search.check"]
     again = parse_options(make_parser(), command[3:])
-    assert again == dataclasses.replace(parse_options(make_parser(), words), name=None, preset=None)
+    expected = dataclasses.replace(parse_options(make_parser(), words), name=None, preset=None, retry_failed=False)
+    assert again == expected

@@ -209,16 +209,18 @@ def test_the_command_reports_everything_at_once_and_starts_nothing(
         [
             *("--space", str(space), "--data", str(data), "--storage", str(storage), "--checkpoint", str(other)),
             *("--protocol", "boxes", "--name", "a b", "--gpus-per-trial", "64"),
+            *("--warm-start", "earlier"),
         ]
     )
     screen = capsys.readouterr().err
     assert code == 2
     wanted = (
+        *("--warm-start earlier", "no such search"),
         *("tiny.yaml:1", "num_trails", "did you mean 'num_trials'?"),
         *("tiny.yaml:3", "adapter.rnak", "did you mean 'adapter.rank'?"),
         *(fault.split(": ")[0] for fault in DATA_FAULTS),
         *("other.pt", "--model tiny", "--protocol boxes", "--name a b", "--gpus-per-trial 64"),
-        *("error: 10 problems", "nothing was started"),
+        *("error: 11 problems", "nothing was started"),
     )
     assert [word for word in wanted if word not in screen] == []
     assert not list(tmp_path.rglob("mlflow.db"))

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from search.cluster.resources import TrialResources
 from search.command_line.options import SearchOptions
 from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
-from search.preview.dry_run import count_epochs, show_search
+from search.preview.dry_run import count_epochs, estimate_search, show_search
 from search.space.kinds import SchedulerConfig
+from trainables.data.splits import Fold
+from trainables.trial_cost import Memory, TrialCost
 
 
 def test_a_preview_measures_a_trial_and_starts_nothing(
@@ -43,6 +46,28 @@ def test_a_search_that_trains_nothing_is_shown_without_cost(plan: SearchPlan) ->
     config = dataclasses.replace(plan.config, train=False, max_epochs=0)
     assert "trial" not in show_search(dataclasses.replace(plan, config=config), said.append)
     assert "Nothing is trained" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("num_trials", "slots", "n_folds", "max_epochs", "turns", "n_checkpoints"),
+    [
+        (1, 2, 0, (1 + 3) * 4, 1 + 2, (1 + 3) * 2),  # one configuration can be confirmed, and one trial fills one slot
+        (16, 4, 0, (16 + 9) * 4, 4 + 3, (16 + 9) * 2),
+        (16, 4, 3, (16 + 9 + 1) * 4, (4 + 3) * 3 + 1, (16 + 9) * 2 * 3 + 1),  # and a refit of one model
+    ],
+)
+def test_a_search_costs_its_trials_confirmations_and_refit(
+    plan: SearchPlan, num_trials: int, slots: int, n_folds: int, max_epochs: int, turns: int, n_checkpoints: int
+) -> None:
+    config = dataclasses.replace(plan.config, num_trials=num_trials, max_epochs=4)
+    options = dataclasses.replace(plan.options, confirm=3, confirm_seeds=3)
+    data = dataclasses.replace(plan.data, folds=(Fold((), ()),) * n_folds)
+    cost = TrialCost(900.0, 0.0, 1, 0, Memory(1.0, 2.0, True), checkpoint_mb=10.0, weights_mb=5.0, device="cpu")
+    planned = dataclasses.replace(plan, config=config, options=options, data=data)
+    whole = estimate_search(planned, cost, TrialResources(1, 0.0, slots))
+    assert whole.max_epochs == max_epochs
+    assert whole.max_hours == pytest.approx(turns)  # of four epochs of 900 s each
+    assert whole.disk_mb == n_checkpoints * 10 + 5
 
 
 @pytest.mark.parametrize(

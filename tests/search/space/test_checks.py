@@ -30,6 +30,12 @@ PROMPTS = PARTS + "space:\n  protocol.prompt: {choice: [box, points]}\n"
             "2 space.adapter.kind",
             "nothing is trained",
         ),
+        (
+            "space: {optim.warmup_steps: {low: 0, high: 10}, optim.warmup_epochs: {low: 0.0, high: 3.0}}\n"
+            "start_from:\n  - {optim.warmup_steps: 3}\n  - {optim.warmup_steps: 3, optim.warmup_epochs: 1.0}\n",
+            "2 start_from",
+            "start-2: the warm-up is given 2 times",
+        ),
         (PARTS + "space:\n  protocol.closing_px: {choice: [3, 4]}\n", "4 space.protocol.closing_px", "closing_px: 4"),
         (PARTS + "space:\n  protocol.closing_px: {low: 3, high: 7}\n", "4 space.protocol.closing_px", "closing_px: 4"),
         (

@@ -123,7 +123,7 @@ def test_what_is_trained_must_be_as_recorded_where_it_is_not_searched(load_space
 )
 def test_warmup_as_a_share_of_the_recorded_run(name: str, share: float) -> None:
     one = next(one for one in list_recorded() if one.name == name)
-    assert compute_warmup_share(Recipe.from_flat(one.fixed), one.max_epochs) == share
+    assert compute_warmup_share(Recipe.from_flat(one.fixed), one.max_epochs, one.n_regions) == share
 
 
 @pytest.mark.parametrize("space", ["lora", "recorded/v2", "recorded/tta", "recorded/prompts"])
