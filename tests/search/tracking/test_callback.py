@@ -180,6 +180,19 @@ def test_a_resume_goes_on_in_the_same_run(callback: TrackingCallback, tracker: T
     assert tracker.client.get_run(run.info.run_id).data.tags["stopped"] == "no"
 
 
+def test_a_trial_that_failed_and_then_succeeds_shows_no_failure(callback: TrackingCallback, tracker: Tracker) -> None:
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 3))
+    callback.on_trial_error(0, [trial], trial)
+    (failed,) = list_trials(tracker)
+    assert failed.info.run_name.endswith("· failed") and failed.data.tags["failure"] == "NaN"
+    run_trial(callback, trial, range(3, 4))
+    callback.on_trial_complete(0, [trial], trial)
+    (run,) = list_trials(tracker)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", failed.info.run_name.removesuffix(" · failed"))
+    assert "failure" not in run.data.tags
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["same-process", "new-process"])
 def test_an_outage_leaves_no_gap_and_no_double(
     callback: TrackingCallback, tracker: Tracker, parent: str, store: Path, killed: bool
