@@ -24,6 +24,10 @@ def read_history(tracker: Tracker, run_id: str, metric: str) -> list[tuple[int, 
     return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, metric)]
 
 
+def find_no_tags(trial_id: str) -> dict[str, str]:
+    return {}
+
+
 def list_trials(tracker: Tracker) -> list[Any]:
     return list(tracker.client.search_runs([tracker.experiment_id], "tags.run_kind = 'trial'"))
 
@@ -55,7 +59,7 @@ def parent(tracker: Tracker) -> str:
 def callback(tracker: Tracker, parent: str, tmp_path: Path) -> TrackingCallback:
     tags = {"space": "lora.yaml"}
     queue = SearchQueue(tracker, parent, tmp_path / "search")
-    return TrackingCallback(queue, Bars(ZEROSHOT, ("tumor", "stroma")), 3, tags)
+    return TrackingCallback(queue, Bars(ZEROSHOT, ("tumor", "stroma")), 3, tags, find_no_tags)
 
 
 def read_ids(callback: TrackingCallback) -> dict[str, str]:
