@@ -18,7 +18,15 @@ from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
 from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
-from search.stages.session import Session, claim_folder, close_early, give_back, open_session, reopen_session
+from search.stages.session import (
+    Session,
+    _make_record,
+    claim_folder,
+    close_early,
+    give_back,
+    open_session,
+    reopen_session,
+)
 from search.tracking.errors import TrackingError
 from search.tracking.tracker import Tracker
 
@@ -58,6 +66,14 @@ def test_folder_record_and_parent_run_are_made(plan: SearchPlan, tracker: Tracke
     assert not any(name.startswith("space") for name in run.data.params)
     artifacts = [item.path for item in tracker.client.list_artifacts(run.info.run_id)]
     assert artifacts == ["search.json"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "recorded"),
+    [("sqlite:////home/jo@lab.org/mlflow.db", True), ("postgresql://h/db?user=u&password=s3cret", False)],
+)
+def test_the_store_is_recorded_unless_its_uri_holds_a_password(plan: SearchPlan, uri: str, recorded: bool) -> None:
+    assert _make_record(plan, RESOURCES, Tracker(uri, "1")).tracking_uri == (uri if recorded else "")
 
 
 def test_a_name_that_another_search_just_took_is_refused(plan: SearchPlan) -> None:
