@@ -33,6 +33,7 @@ def test_states_are_counted_in_the_users_words() -> None:
 )
 def test_a_starting_point_is_found_by_its_trial(tmp_path: Path, trial_id: str, tags: dict[str, str]) -> None:
     study_file = StudyFile(tmp_path / "study.journal", "a-search")
+    study_file.open()
     finder = pickle.loads(pickle.dumps(TrialFinder(study_file)))
     assert finder.find(trial_id) is None  # has the study open before the trials come
     for attrs in ({RAY_TRIAL_ID: "named", STARTING_POINT: "plain-lora"}, {RAY_TRIAL_ID: "sampled"}):
