@@ -66,8 +66,13 @@ def list_failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Counts trials by how they ended: complete, stopped (early), failed, unfinished."""
-    return dict(Counter(name_state(trial) for trial in trials))
+    """Counts trials that have begun by how they ended: complete, stopped (early), failed, unfinished."""
+    return dict(Counter(name_state(trial) for trial in trials if trial.state != TrialState.WAITING))
+
+
+def count_begun(trials: Sequence[FrozenTrial]) -> int:
+    """Counts the trials that have begun; what tries a failed one again takes its place in their number."""
+    return sum(trial.state != TrialState.WAITING and RETRY_OF not in trial.user_attrs for trial in trials)
 
 
 def name_state(trial: FrozenTrial) -> str:

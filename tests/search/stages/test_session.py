@@ -40,7 +40,8 @@ def begin(plan: SearchPlan, tracker: Tracker, width: int = 40) -> Session:
 
 def reopen(plan: SearchPlan, tracker: Tracker, num_trials: int | None = None) -> Session:
     config = dataclasses.replace(plan.config, num_trials=num_trials or plan.config.num_trials)
-    resumed = ResumedSearch(dataclasses.replace(plan, config=config), SearchRecord.read(plan.folder))
+    record, adds_trials = SearchRecord.read(plan.folder), config.num_trials > plan.config.num_trials
+    resumed = ResumedSearch(dataclasses.replace(plan, config=config), record, adds_trials)
     return reopen_session(resumed, RESOURCES, tracker, Console(file=io.StringIO()))
 
 

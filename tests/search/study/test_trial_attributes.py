@@ -19,6 +19,7 @@ from search.study.trial_attributes import (
 
 def test_states_are_counted_in_the_users_words() -> None:
     states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
+    states.append(TrialState.WAITING)  # a starting point, when a time budget ended the search
     trials = [create_trial(state=state, value=0.4 if state == TrialState.COMPLETE else None) for state in states]
     assert count_states(trials) == {"complete": 1, "stopped": 2, "failed": 1, "unfinished": 1}
 
