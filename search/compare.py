@@ -13,7 +13,7 @@ from search.command_line.paths import expand_path, locate_storage
 from search.errors import SearchError
 from search.run_folder.layout import find_run
 
-_TAKEN_NAMES = ("zeroshot", "chosen", "winner", "floor", "ceiling", "file", "class", "patient", "protocol")
+_TAKEN_NAMES = ("zeroshot", "chosen", "winner", "floor", "ceiling", "file", "class", "patient", "protocol", "caveats")
 
 
 def _name(text: str) -> str:

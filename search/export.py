@@ -89,7 +89,12 @@ def _upload(folder: Path, repo: str, is_agreed: bool) -> None:
 
     upload = HubUpload.of(folder, repo)
     print("\n".join(upload.to_lines()), flush=True)
-    if not is_agreed and input("upload them? [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        answer = "yes" if is_agreed else input("upload them? [y/N] ")
+    except EOFError:  # Ctrl-D
+        answer = "no"
+        print()
+    if answer.strip().lower() not in ("y", "yes"):
         print("nothing was uploaded")
         return
     print(f"uploaded: {upload.send()}")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 from search.command_line.options import FIELDS, SearchOptions, compose_words, make_parser, parse_options
+from search.command_line.paths import locate_storage
 from search.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from search.reporting.data import TrialReport
     from search.run_folder.protocol_table import ProtocolTable
     from search.run_folder.summary import Summary
 
@@ -61,7 +65,8 @@ def _take_options_of(options: Callable[P, SearchOptions]) -> Callable[[Callable[
 
         given = inspect.signature(options)
         kept = [one for name, one in given.parameters.items() if name not in _NOT_HERE]
-        call.__signature__ = given.replace(parameters=kept, return_annotation=SearchOutcome)  # type: ignore[attr-defined]
+        named = [kept[0], *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in kept[1:])]
+        call.__signature__ = given.replace(parameters=named, return_annotation=SearchOutcome)  # type: ignore[attr-defined]
         lines = [f"    {one.name}: {FIELDS[one.name].metadata['argparse']['help']}" for one in kept]
         call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n" + "\n".join(lines)
         return call
@@ -93,27 +98,25 @@ def run_search(space: str = "", **options: Any) -> SearchOutcome:
 
 
 def read_outcome(options: SearchOptions, summary: Summary | ProtocolTable) -> SearchOutcome:
-    """Returns what a search left in its folder."""
-    from search.command_line.paths import locate_storage
+    """Returns what a search left in its folder; ``resume`` is that folder, or None."""
     from search.reporting.data import read_report
-    from search.run_folder.layout import REPORT_FILE, find_run
+    from search.run_folder.layout import REPORT_FILE
     from search.run_folder.summary import Summary
 
-    storage = locate_storage(options.storage)
-    folder = find_run(storage, options.resume) if options.resume else storage / summary.search_id
-    export, report = folder / "export", folder / REPORT_FILE
+    folder = Path(options.resume) if options.resume else locate_storage(options.storage) / summary.search_id
+    export, report, data = folder / "export", folder / REPORT_FILE, read_report(folder)
     return SearchOutcome(
         folder=folder,
         summary=summary,
         report=report if report.is_file() else None,
         export=export if export.is_dir() else None,
-        trials=tabulate_trials(read_report(folder).trials),
+        trials=tabulate_trials(data.trials, data.record.config["space"]),
         pairs=read_pairs(folder, summary.test.opening if isinstance(summary, Summary) else 1),
     )
 
 
-def tabulate_trials(trials: Any) -> pd.DataFrame:
-    """Returns a row for each trial of a report; see :class:`SearchOutcome`."""
+def tabulate_trials(trials: Iterable[TrialReport], parameters: Iterable[str]) -> pd.DataFrame:
+    """Returns a row for each trial of a report, with its searched parameters; see :class:`SearchOutcome`."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -121,7 +124,7 @@ def tabulate_trials(trials: Any) -> pd.DataFrame:
             **{name: getattr(trial, name) for name in ("number", "trial_id", "state", "origin", "end")},
             **{"epochs": len(trial.epochs), "best_epoch": trial.best_epoch, "objective": trial.best},
             **{name: trial.read_best(name) for name in ("val_dice", "val_iou")},
-            **trial.params,
+            **{name: trial.params.get(name, math.nan) for name in parameters},
         }
         for trial in trials
     )
@@ -134,7 +137,14 @@ def read_pairs(folder: Path, opening: int) -> pd.DataFrame:
     from search.judging.openings import locate_test_scores
 
     files = {"val": folder / "scores_val_zeroshot.csv", "test": locate_test_scores(folder, opening)}
-    tables = [pd.read_csv(path).assign(split=split) for split, path in files.items() if path.is_file()]
+    # A class may be called null or NA, and a patient 007.
+    texts = dict.fromkeys(("file", "class", "patient", "protocol"), str)
+    missing = dict.fromkeys(("winner", "zeroshot", "floor", "ceiling"), "nan")
+    tables = [
+        pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=missing).assign(split=split)
+        for split, path in files.items()
+        if path.is_file()
+    ]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"split": []})
     return whole[["split", *whole.columns.drop("split")]]
 
@@ -150,7 +160,7 @@ def make_console() -> Console:
 
 
 def _read_arguments(values: Mapping[str, Any]) -> SearchOptions:
-    """Returns the options, checked as the command line checks them.
+    """Returns the options, checked as the command line checks them, with the folder of a search that goes on.
 
     Raises:
         ConfigError: With the first argument that is unknown or has a wrong value.
@@ -161,7 +171,14 @@ def _read_arguments(values: Mapping[str, Any]) -> SearchOptions:
     plain = {name: os.fspath(each) if isinstance(each, os.PathLike) else each for name, each in values.items()}
     parser = make_parser()
     parser.error = _refuse  # type: ignore[method-assign]
-    return parse_options(parser, compose_words(plain))
+    options = parse_options(parser, compose_words(plain))
+    if options.resume is None:
+        return options
+    from search.run_folder.layout import find_run
+
+    # Looked up once: when this search has ended, another one may be the last.
+    folder = find_run(locate_storage(options.storage), options.resume, "--resume")
+    return dataclasses.replace(options, resume=str(folder))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -42,6 +42,7 @@ def shared_data() -> Path:
 def ray_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails a test that starts Ray; other tests of the same process may have started it before."""
     monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def check_url(url: str, name: str = "") -> None:
         raise ConfigError.at(where, f"no file system is known as {scheme}", f"known are {known} and others")
     if scheme == "memory":
         raise ConfigError.at(where, "lies in one process, which others cannot read", "give another one")
-    if "@" in urlsplit(url).netloc:
+    if hide_password(url) != url:
         what, fix = "holds a password, which would be written down", "give it by the file system's own settings"
         raise ConfigError.at(where, what, fix)
     try:

@@ -35,7 +35,7 @@ def probe_storage(folder: Path) -> str:
             file.write(b"more")
         probe.rename(renamed)
     except OSError as error:
-        return find_storage_error(error) or error.strerror or str(error)
+        return error.strerror or str(error)
     finally:
         for path in (probe, renamed):
             shutil.rmtree(path, ignore_errors=True)
@@ -47,20 +47,34 @@ def describe_storage(what: str, folder: str) -> str:
     return f"{folder} cannot be written: {what}; {_LOOK if is_url(folder) else MAKE_ROOM}"
 
 
+def describe_fault(words: str, folder: str, probed: str) -> str:
+    """Returns what to do about a disk's error in its words, and about why a folder cannot be written by its probe.
+
+    The error may be of another place, which the words mostly name: weights or images that cannot be read, a full
+    shared memory. Empty where there is neither.
+    """
+    if probed or (words and folder in words):
+        return describe_storage(probed or words, folder)
+    if "</torch_" in words:
+        return f"the shared memory (/dev/shm) is full: {words}; give the container more, in Docker by --shm-size=8g"
+    return f"{words}; {MAKE_ROOM}" if words else ""
+
+
 def to_storage_error(error: BaseException, folder: str) -> StorageError | None:
-    """Returns the error to report for a search whose folder's disk stopped it; None where something else did.
+    """Returns the error to report for a search that a disk stopped; None where something else did.
 
     Tune wraps errors of callbacks in its own.
     """
     for each in _list_causes(error):
         if isinstance(each, StorageError):
             return each
-    what = find_storage_error(error)
-    return StorageError(describe_storage(what, folder)) if what else None
+    words = find_storage_error(error)
+    probed = probe_storage(Path(folder)) if words and Path(folder).is_dir() else ""
+    return StorageError(describe_fault(words, folder, probed)) if words else None
 
 
 def find_storage_error(error: BaseException) -> str:
-    """Returns the operating system's words, where an error or one of its causes comes from a disk; else nothing."""
+    """Returns the words and place of a disk's error, where an error or one of its causes is one; else nothing."""
     from ray.exceptions import RayError  # late: the pre-flight and the export need no Ray, whose import costs seconds
     from ray.tune.error import TuneError
 
@@ -82,5 +96,6 @@ def _list_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def find_storage_words(text: str) -> str:
-    """Returns the operating system's words for a disk's error that a text contains; else nothing."""
-    return next((words for words in _STORAGE_WORDS if words in text), "")
+    """Returns the last line of a text that holds the operating system's words for a disk's error; else nothing."""
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line[:500] for line in lines if any(words in line for words in _STORAGE_WORDS)), "")

@@ -17,7 +17,7 @@ from ray.exceptions import (
 )
 from ray.tune import Callback
 
-from search.cluster.disk import StorageError, describe_storage, find_storage_words
+from search.cluster.disk import StorageError, describe_fault, find_storage_words
 
 # A trial that lost its worker is retried from its last checkpoint as often as this.
 MAX_RETRIES = 2
@@ -50,7 +50,7 @@ def retry_after_memory_kills() -> None:
 
 
 class StorageGuard(Callback):
-    """Ends the search at the first checkpoint that cannot be written: all other trials would fail as well."""
+    """Ends the search at the first error of a disk: all other trials would fail as well."""
 
     def __init__(self, folder: str, probe: Callable[[], tuple[str, str]]) -> None:
         """Takes the search's folder, and a function that returns which place cannot be written, and why."""
@@ -60,14 +60,12 @@ class StorageGuard(Callback):
         """Checks why the trial is retried.
 
         Raises:
-            StorageError: If a file could not be written.
+            StorageError: If a file could not be written, or another place has a disk's error.
         """
-        if what := find_storage_words(read_error(trial)):
-            raise StorageError(describe_storage(what, self._folder))
         # On a full disk the error's own file may be empty; an object store's errors have words of their own.
         where, what = self._probe()
-        if what:
-            raise StorageError(describe_storage(what, where))
+        if fault := describe_fault(find_storage_words(read_error(trial)), where or self._folder, what):
+            raise StorageError(fault)
 
 
 def read_error(trial: Any) -> str:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,14 +31,18 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def start_ray(address: str | None) -> None:
-    """Starts Ray on this machine, or joins a cluster; SIGTERM then interrupts as Ctrl-C does.
+    """Starts Ray on this machine, or joins a cluster; SIGTERM then interrupts the main thread as Ctrl-C does.
 
     Raises:
-        ConfigError: If no cluster answers at the address, or this machine lacks what Ray needs.
+        ConfigError: If this process uses Ray already, no cluster answers at the address, or this machine lacks what Ray
+            needs.
         SearchError: If Ray does not start here.
     """
     import ray  # late: the pre-flight only looks whether an address answers
 
+    if ray.is_initialized():  # as in a notebook: what runs there would end with the search
+        fix = "end it first, with ray.shutdown(), or search in another process"
+        raise ConfigError.at("Ray", "this process has a session of its own, and a search starts one", fix)
     environment = silence_telemetry()
     # Relative paths of a user mean the folder that the command was given in, also inside workers.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
@@ -60,7 +65,8 @@ def start_ray(address: str | None) -> None:
         with _name_in_errors(address):
             ray.init(address, runtime_env={"env_vars": environment}, **options)
     # Ray's own handler ends the process at once; a batch system sends SIGTERM when a job's time is over.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is threading.main_thread():  # no other may set one
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def check_machine() -> None:

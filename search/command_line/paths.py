@@ -46,5 +46,6 @@ def locate_storage(storage: str) -> Path:
 
 
 def hide_password(uri: str) -> str:
-    """Returns the URI with the password in it, if any, as asterisks."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+    """Returns the URI with the passwords in it, if any, as asterisks: before the host, and among the query."""
+    uri = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+    return re.sub(r"([?&](?:password|passwd|pwd)=)[^&#\s]*", r"\1***", uri, flags=re.IGNORECASE)

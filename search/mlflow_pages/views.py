@@ -97,13 +97,6 @@ def pack_view(name: str, state: Mapping[str, Any], time_ms: int) -> str:
     return json.dumps({"name": name, "createdAt": time_ms, "updatedAt": time_ms, "state": f"deflate;{packed}"})
 
 
-def unpack_view(value: str) -> dict[str, Any]:
-    """Returns the state that :func:`pack_view` packed."""
-    packed = json.loads(value)["state"].removeprefix("deflate;")
-    state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
-    return state
-
-
 def _begin_chart(kind: str, section: str, name: str) -> dict[str, Any]:
     # Any text will do where MLflow itself has a UUID.
     common = {"deleted": False, "isGenerated": False, "runsCountToCompare": 100}

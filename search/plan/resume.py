@@ -18,7 +18,7 @@ from search.run_folder.layout import RECORD_FILE, find_run
 from search.run_folder.search_record import SearchRecord
 from search.space.config import find_space
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import list_failed, read_trials
+from search.study.trial_attributes import count_begun, list_failed, read_trials
 from trainables.errors import Finding, shorten
 
 _MOVED = [name for name, field in FIELDS.items() if field.metadata["on_resume"] == "moved"]
@@ -26,16 +26,14 @@ _MOVED = [name for name, field in FIELDS.items() if field.metadata["on_resume"] 
 
 @dataclasses.dataclass(frozen=True)
 class ResumedSearch:
-    """A search that can go on: its ``search.json``, and its plan with the number of trials that is asked for now."""
+    """A search that can go on: its ``search.json``, and its plan with the number of trials that is asked for now.
+
+    It ``adds_trials`` where more are asked for than have begun, so that what was chosen has to be chosen again.
+    """
 
     plan: SearchPlan
     record: SearchRecord
-
-    @property
-    def adds_trials(self) -> bool:
-        """Whether trials are asked for beyond those before, so that what was chosen has to be chosen again."""
-        before = int(self.record.config.get("num_trials", 0))
-        return self.plan.options.retry_failed or self.plan.config.num_trials > before
+    adds_trials: bool = False
 
 
 def read_resumed(options: SearchOptions) -> ResumedSearch:
@@ -62,7 +60,9 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
     if options.num_trials is not None and options.num_trials < n_before:
         what = f"the search has {n_before} trials already planned"
         findings.append(Finding(f"--num-trials {options.num_trials}", what, f"give {n_before} or more"))
-    if options.retry_failed and not list_failed(read_trials(make_study_file(folder, record))):
+    asks_for_trials = options.retry_failed or options.num_trials is not None
+    trials = read_trials(make_study_file(folder, record)) if asks_for_trials else []
+    if options.retry_failed and not list_failed(trials):
         what = "no trial has failed, or each that has was tried again"
         findings.append(Finding("--retry-failed", what, "leave it out"))
     if findings:
@@ -78,7 +78,9 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
     hashes = hash_files(files)
     if changes := [*_find_changes(plan, record), *find_changed_files(record, files, hashes)]:
         raise ConfigError(changes)
-    return ResumedSearch(plan, _update_places(plan, record, hashes))
+    # A time budget may have ended the search before all that were planned had begun.
+    adds_trials = options.retry_failed or (options.num_trials or 0) > count_begun(trials)
+    return ResumedSearch(plan, _update_places(plan, record, hashes), adds_trials)
 
 
 def _update_places(plan: SearchPlan, record: SearchRecord, hashes: dict[str, str]) -> SearchRecord:

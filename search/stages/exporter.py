@@ -135,10 +135,9 @@ def name_library(name: str) -> str:
 
 def _find_why_unwritable(error: Exception, partial: Path) -> str:
     """Returns why the disk stopped the export, which PyTorch's errors do not say; empty for other errors."""
-    from search.cluster.disk import describe_storage, find_storage_error, probe_storage  # late: it imports Ray
+    from search.cluster.disk import describe_fault, find_storage_error, probe_storage  # late: it imports Ray
 
-    what = find_storage_error(error) or probe_storage(partial)
-    return describe_storage(what, str(partial.parent)) if what else ""
+    return describe_fault(find_storage_error(error), str(partial.parent), probe_storage(partial))
 
 
 def name_check(protocol: Protocol, unmergeable: str = "") -> str:

@@ -39,7 +39,7 @@ class TuneRun:
         n_trials: int,
         epochs: int,
         zeroshot: Scores | None,
-        trial_tags: Callable[[str], Mapping[str, str]] | None = None,
+        trial_tags: Callable[[str], Mapping[str, str]],
         race: SeedRace | None = None,
     ) -> None:
         """Makes the callbacks.
@@ -58,6 +58,7 @@ class TuneRun:
             session.resources.concurrent,
             bar[objective.metric] if bar else math.nan,
             time.monotonic(),
+            trial_tags,
             plan.options.time_budget if is_search else None,
             objective,
         )
@@ -69,7 +70,7 @@ class TuneRun:
             Bars(bar, tuple(plan.data.store.classes.values())) if bar else None,
             epochs,
             session.tags,
-            trial_tags=trial_tags,
+            trial_tags,
             run_kind="trial" if is_search else name,
             dataset=session.dataset,
         )

@@ -20,28 +20,27 @@ _FIRST_BYTES = b'{"op_code"'
 _log = logging.getLogger(__name__)
 
 
-def remove_stale_lock(journal: Path) -> bool:
-    """Removes the journal's lock if it is older than ``STALE_LOCK_S``; returns whether it did."""
+def remove_stale_lock(journal: Path) -> None:
+    """Removes the journal's lock if it is older than ``STALE_LOCK_S``."""
     lock = journal.with_name(f"{journal.name}.lock")
     try:
         age_s = time.time() - lock.lstat().st_mtime
         if age_s <= STALE_LOCK_S:
-            return False
+            return
         lock.unlink()
     except FileNotFoundError:
-        return False
+        return
     _log.warning("removed the lock %s, left behind %.0f s ago", lock, age_s)
-    return True
 
 
-def drop_torn_line(journal: Path) -> int:
-    """Cuts the journal's last line off if it is no whole record; returns the number of bytes dropped.
+def drop_torn_line(journal: Path) -> None:
+    """Cuts the journal's last line off if it is no whole record.
 
     Raises:
         SearchError: The file is no journal, or a line before the last is damaged.
     """
     if not journal.exists():
-        return 0
+        return
     lock = JournalFileOpenLock(str(journal))
     lock.acquire()  # another process may be in the middle of a line
     try:
@@ -51,7 +50,7 @@ def drop_torn_line(journal: Path) -> int:
         lines = content.splitlines(keepends=True)
         bad = [number for number, line in enumerate(lines, start=1) if not _is_record(line)]
         if not bad:
-            return 0
+            return
         if bad[0] < len(lines):
             n_after = len(lines) - bad[0]
             raise SearchError(f"{journal}:{bad[0]}: damaged line in the journal, {n_after} lines before its end")
@@ -62,7 +61,6 @@ def drop_torn_line(journal: Path) -> int:
     finally:
         lock.release()
     _log.warning("dropped the last line of %s (%d bytes), which was not written whole", journal, n_torn)
-    return n_torn
 
 
 @contextmanager
@@ -78,8 +76,8 @@ def undo_if_torn(journal: Path) -> Iterator[None]:
     mark.unlink()
 
 
-def undo_torn_lines(journal: Path) -> bool:
-    """Removes the lines that were being written when the search's process died; returns whether there were any.
+def undo_torn_lines(journal: Path) -> None:
+    """Removes the lines that were being written when the search's process died.
 
     Only the process that owns the search may call it: another one might cut lines off that are just being written.
 
@@ -88,7 +86,7 @@ def undo_torn_lines(journal: Path) -> bool:
     """
     mark = _locate_mark(journal)
     if not mark.exists():
-        return False
+        return
     try:
         length, size = _read_length(mark), journal.stat().st_size if journal.exists() else 0
         if length is None or length > size:
@@ -102,7 +100,6 @@ def undo_torn_lines(journal: Path) -> bool:
         mark.unlink()
     except OSError as error:
         raise SearchError(f"what {mark} notes cannot be taken back: {error}") from error
-    return True
 
 
 def _read_length(mark: Path) -> int | None:

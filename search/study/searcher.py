@@ -27,6 +27,7 @@ from search.study.trial_attributes import (
     REASON,
     RETRY_OF,
     STARTING_POINT,
+    count_begun,
     is_imported,
     list_failed,
     read_curve,
@@ -114,11 +115,11 @@ class StudySearcher(Searcher):
             if known.user_attrs.get(RAY_TRIAL_ID) == trial_id:
                 return dict(known.params)
         retries = [trial for trial in own if RETRY_OF in trial.user_attrs]
-        n_asked = _count_asked(own)
-        is_over = n_asked >= self._num_trials or self._has_plateau(own)
+        n_begun = count_begun(own)
+        is_over = n_begun >= self._num_trials or self._has_plateau(own)
         if is_over and not any(trial.state == TrialState.WAITING for trial in retries):
             return str(self.FINISHED)
-        study.sampler = self._study_file.make_sampler(n_asked, conditional=bool(self._conditions))
+        study.sampler = self._study_file.make_sampler(n_begun, conditional=bool(self._conditions))
         with undo_if_torn(self._study_file.journal):
             trial = study.ask()
             suggest_applying(trial, self._distributions, self._conditions)
@@ -129,7 +130,7 @@ class StudySearcher(Searcher):
     def ended_early(self) -> bool:
         """Whether the plateau stop left trials undone: for what is said at the end."""
         own = _list_own(self._open())
-        return _count_asked(own) < self._num_trials and self._has_plateau(own)
+        return count_begun(own) < self._num_trials and self._has_plateau(own)
 
     def _has_plateau(self, own: Sequence[FrozenTrial]) -> bool:
         """Whether the best value has not risen for so many trials; of those that run only paused ones count."""
@@ -261,11 +262,6 @@ class StudySearcher(Searcher):
             writer.set_user_attr(BEST_EPOCH, epoch)
         if reason is not None:
             writer.set_user_attr(REASON, reason)
-
-
-def _count_asked(own: Sequence[FrozenTrial]) -> int:
-    """Counts the trials that have begun; what tries a failed one again takes its place in their number."""
-    return sum(trial.state != TrialState.WAITING and RETRY_OF not in trial.user_attrs for trial in own)
 
 
 def _list_own(study: optuna.Study) -> list[FrozenTrial]:

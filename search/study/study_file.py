@@ -1,7 +1,8 @@
 """The Optuna study of a search: where it lies, and the sampler that proposes trials."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,9 @@ class StudyFile:
             SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
                 records of something else, or a study of that name with other directions.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # that a study is opened is no news
         # Trials and tests change the working directory.
         journal = self.journal.absolute()
-        directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in self.modes]
-        try:
+        with _explain_errors(journal):
             journal.parent.mkdir(parents=True, exist_ok=True)
             remove_stale_lock(journal)
             drop_torn_line(journal)
@@ -65,25 +64,41 @@ class StudyFile:
                 # The scheduler of Ray Tune decides which trials stop, never Optuna.
                 pruner=optuna.pruners.NopPruner(),
                 study_name=self.name,
-                directions=directions,
+                directions=self._directions,
                 load_if_exists=True,
             )
-        except SearchError:
-            raise
-        except OSError as error:
-            raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
-        except Exception as error:  # Optuna raises almost anything on lines that are JSON but not its records
-            raise SearchError(
-                f"the study's journal {journal} holds records that Optuna cannot read "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start "
-                "a new search"
-            ) from error
-        if study.directions != directions:
-            raise SearchError(
-                f"study {self.name!r} in {journal} was made to {_name_directions(study.directions)} its values, "
-                f"but is now asked to {_name_directions(directions)} them"
-            )
+        self._check_directions(study)
         return study
+
+    def read(self) -> optuna.Study | None:
+        """Returns the study to be read, whoever writes it, in a folder that one may only read; None before it is made.
+
+        A last line that is not whole is left out, and nothing is written.
+
+        Raises:
+            SearchError: As :meth:`open`.
+        """
+        journal = self.journal.absolute()
+        with _explain_errors(journal):
+            if not journal.exists():
+                return None
+            storage = JournalStorage(JournalFileBackend(str(journal)))
+            if self.name not in optuna.get_all_study_names(storage):
+                return None
+            study = optuna.load_study(study_name=self.name, storage=storage)
+        self._check_directions(study)
+        return study
+
+    @property
+    def _directions(self) -> list[StudyDirection]:
+        return [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in self.modes]
+
+    def _check_directions(self, study: optuna.Study) -> None:
+        if study.directions != self._directions:
+            raise SearchError(
+                f"study {self.name!r} in {self.journal} was made to {_name_directions(study.directions)} its values, "
+                f"but is now asked to {_name_directions(self._directions)} them"
+            )
 
     def make_sampler(self, trial_number: int, conditional: bool = False) -> optuna.samplers.BaseSampler:
         """Makes the sampler that proposes one trial.
@@ -119,6 +134,23 @@ class StudyFile:
             return optuna.samplers.TPESampler(
                 n_startup_trials=n_startup, seed=seed, multivariate=True, group=conditional, constant_liar=True
             )
+
+
+@contextmanager
+def _explain_errors(journal: Path) -> Iterator[None]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # that a study is opened is no news
+    try:
+        yield
+    except SearchError:
+        raise
+    except OSError as error:
+        raise SearchError(f"the study's journal {journal} cannot be used: {error}") from error
+    except Exception as error:  # Optuna raises almost anything on lines that are JSON but not its records
+        raise SearchError(
+            f"the study's journal {journal} holds records that Optuna cannot read "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start "
+            "a new search"
+        ) from error
 
 
 def _name_directions(directions: Sequence[StudyDirection]) -> str:

@@ -33,12 +33,17 @@ FROM_TRIAL = "from_trial"
 
 def read_trials(study_file: StudyFile) -> list[FrozenTrial]:
     """Returns the search's own trials as the study has them; see :func:`read_imported`."""
-    return [trial for trial in study_file.open().get_trials(deepcopy=False) if not is_imported(trial)]
+    return [trial for trial in _read_all(study_file) if not is_imported(trial)]
 
 
 def read_imported(study_file: StudyFile) -> list[FrozenTrial]:
     """Returns the ended trials of earlier searches that a warm start gave to the study."""
-    return [trial for trial in study_file.open().get_trials(deepcopy=False) if is_imported(trial)]
+    return [trial for trial in _read_all(study_file) if is_imported(trial)]
+
+
+def _read_all(study_file: StudyFile) -> list[FrozenTrial]:
+    study = study_file.read()
+    return study.get_trials(deepcopy=False) if study else []
 
 
 def is_imported(trial: FrozenTrial) -> bool:
@@ -61,8 +66,13 @@ def list_failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Counts trials by how they ended: complete, stopped (early), failed, unfinished."""
-    return dict(Counter(name_state(trial) for trial in trials))
+    """Counts trials that have begun by how they ended: complete, stopped (early), failed, unfinished."""
+    return dict(Counter(name_state(trial) for trial in trials if trial.state != TrialState.WAITING))
+
+
+def count_begun(trials: Sequence[FrozenTrial]) -> int:
+    """Counts the trials that have begun; what tries a failed one again takes its place in their number."""
+    return sum(trial.state != TrialState.WAITING and RETRY_OF not in trial.user_attrs for trial in trials)
 
 
 def name_state(trial: FrozenTrial) -> str:
@@ -85,11 +95,9 @@ class TrialFinder:
 
     def find(self, trial_id: str) -> FrozenTrial | None:
         """Returns the trial, or None where the study has none of this id."""
-        self._study = self._study or self._study_file.open()
-        found = (
-            each for each in self._study.get_trials(deepcopy=False) if each.user_attrs.get(RAY_TRIAL_ID) == trial_id
-        )
-        return next(found, None)
+        self._study = self._study or self._study_file.read()
+        trials = self._study.get_trials(deepcopy=False) if self._study else []
+        return next((each for each in trials if each.user_attrs.get(RAY_TRIAL_ID) == trial_id), None)
 
     def count_before(self, trial: FrozenTrial) -> int:
         """Returns a trial's place among the search's own, from 0."""

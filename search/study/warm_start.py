@@ -93,7 +93,7 @@ def read_warm_start(runs: Sequence[str], storage: Path, config: SearchConfig, fa
 
 def _read_run(folder: Path, config: SearchConfig, facts: Mapping[str, object]) -> WarmStart:
     record, where = SearchRecord.read(folder), f"{OPTION} {folder.name}"
-    trials = read_trials(make_study_file(folder, record)) if (folder / "study.journal").is_file() else []
+    trials = read_trials(make_study_file(folder, record))
     ended = [trial for trial in trials if trial.state in _ENDED and BEST_VALUE in trial.user_attrs]
     if not record.config.get("train", True) or not ended:
         what = "has no trial that was trained and has ended, complete or stopped early"

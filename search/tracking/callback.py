@@ -57,7 +57,7 @@ class TrackingCallback(Callback):
         bars: Bars | None,
         max_epochs: int,
         tags: Mapping[str, str],
-        trial_tags: Callable[[str], Mapping[str, str]] | None = None,
+        trial_tags: Callable[[str], Mapping[str, str]],
         run_kind: str = "trial",
         dataset: Dataset | None = None,
     ) -> None:
@@ -181,20 +181,17 @@ class TrackingCallback(Callback):
         run = self._runs.get(trial.trial_id)
         if run is None:
             run = self._runs[trial.trial_id] = TrialRun()
-            own_tags = self._find_tags(trial.trial_id)
+            own_tags = self._trial_tags(trial.trial_id)
             tags = {**self._tags, **own_tags, TRIAL_ID_TAG: trial.trial_id}
             params = {key: _to_json(value) for key, value in trial.config.items()}
             name = self._name_run(trial, own_tags.get("protocol", ""))
             self.queue.post(TrialStart(trial.trial_id, name, self._run_kind, tags, params, self._dataset))
         return run
 
-    def _find_tags(self, trial_id: str) -> Mapping[str, str]:
-        return self._trial_tags(trial_id) if self._trial_tags else {}
-
     def _name_run(self, trial: Trial, protocol: str) -> str:
         """Names a trial's run; one that trains a trial's configuration again is named after that trial."""
         origin = str(trial.config.get(FROM_TRIAL, trial.trial_id))
-        number = spell_number(self._find_tags(origin).get(TRIAL_NUMBER, origin))
+        number = spell_number(self._trial_tags(origin).get(TRIAL_NUMBER, origin))
         if FROM_TRIAL in trial.config:
             return name_repeat(self._run_kind, number, trial.config[SEED_KEY])
         return name_trial(self._run_kind, number, trial.config, protocol)

@@ -15,6 +15,7 @@ from search.tracking.page_records import Choice, Data, Model, Pictures, Table, V
 from search.tracking.recorded_runs import log_recorded_experiments
 from search.tracking.tracker import Dataset, RunStatus
 from search.tracking.trial_runs import SearchRuns, TrialRun
+from trainables.context import FAILURE
 from trainables.files.json_reader import build_record, list_faults
 
 
@@ -159,8 +160,10 @@ class End:
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
         run_id = runs.find(self.trial_id)
         runs.tracker.set_tags(run_id, self.tags)
-        if self.end:
+        if self.trial_id and self.status != "KILLED":  # a resume may have ended otherwise than the try before
             runs.tracker.rename(run_id, lambda name: add_end(name, self.end))
+            if FAILURE not in self.tags:
+                runs.tracker.delete_tag(run_id, FAILURE)
         runs.tracker.finish(run_id, self.status, time_ms)
 
 

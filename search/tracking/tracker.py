@@ -290,6 +290,12 @@ class Tracker:
         with translate_errors("read the run"):
             return str(self.client.get_run(run_id).data.tags.get(key, ""))
 
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Removes a tag of a run, if it has it."""
+        with translate_errors("remove a tag"):
+            if key in self.client.get_run(run_id).data.tags:
+                self.client.delete_tag(run_id, key)
+
     def log_dataset(self, run_id: str, dataset: Dataset, role: str) -> None:
         """Says what data a run used; the same data are listed once. No pixel is read."""
         from mlflow import entities

@@ -49,9 +49,7 @@ class Asha(AsyncHyperBandScheduler):
     With ``moved`` a trial that has not moved passes a rung without being compared, see :class:`Movement`.
     """
 
-    def __init__(
-        self, metric: str, max_epochs: int, grace_epochs: int, reduction_factor: int, moved: float = 0.0
-    ) -> None:
+    def __init__(self, metric: str, max_epochs: int, grace_epochs: int, reduction_factor: int, moved: float) -> None:
         """Makes a scheduler that has seen nothing."""
         super().__init__("training_iteration", metric, "max", max_epochs, grace_epochs, reduction_factor)
         self._rungs: dict[int, dict[str, float]] = {

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from search.space.objective import PARAMETERS, Objective
+from search.study.trial_attributes import TRIAL_NUMBER
 
 
 @dataclass
@@ -34,6 +35,7 @@ class SearchProgress:
         concurrent: Trials at once.
         bar: Zero-shot's value of the objective, on validation; NaN where each trial has its own protocol.
         started: When the first trial could begin.
+        trial_tags: Returns a trial's own MLflow tags, among them its number, by its Ray id; picklable.
         time_budget_s: Seconds that trials may take; None for no limit.
     """
 
@@ -42,9 +44,14 @@ class SearchProgress:
     concurrent: int
     bar: float
     started: float
+    trial_tags: Callable[[str], Mapping[str, str]]
     time_budget_s: float | None = None
     objective: Objective = Objective()
     rows: dict[str, TrialRow] = field(default_factory=dict)
+
+    def find_number(self, trial_id: str) -> int:
+        """Returns a new row's number: the trial's in the study; a confirmation or refit is counted."""
+        return int(self.trial_tags(trial_id).get(TRIAL_NUMBER, len(self.rows)))
 
     def add_ended(
         self, trial_id: str, config: Mapping[str, Any], state: str, epochs: Mapping[int, Mapping[str, float]]
@@ -54,7 +61,7 @@ class SearchProgress:
         last = epochs[max(epochs)] if epochs else {}
         values = [row[metric] for row in epochs.values() if math.isfinite(row.get(metric, math.nan))]
         self.rows[trial_id] = TrialRow(
-            number=len(self.rows),
+            number=self.find_number(trial_id),
             config=dict(config),
             started=now - last.get("time_total_s", 0.0),
             epoch=max(epochs, default=0),

@@ -34,9 +34,9 @@ class PromotionScheduler(FIFOScheduler):
         max_epochs: int,
         rungs: Sequence[int],
         reduction_factor: int,
-        quorum: int = 1,
-        moved: float = 0.0,
-        concurrent: int | None = None,
+        quorum: int,
+        moved: float,
+        concurrent: int | None,
     ) -> None:
         """Makes a scheduler that has seen nothing.
 

@@ -148,8 +148,10 @@ class ProgressCallback(Callback):
 
     def _find_row(self, trial: Any) -> TrialRow:
         """Returns the trial's row, a new one for a trial that ends before it started (setup fails, or time is up)."""
-        rows = self.progress.rows
-        return rows.setdefault(trial.trial_id, TrialRow(len(rows), dict(trial.config), time.monotonic()))
+        rows, trial_id = self.progress.rows, trial.trial_id
+        if trial_id not in rows:
+            rows[trial_id] = TrialRow(self.progress.find_number(trial_id), dict(trial.config), time.monotonic())
+        return rows[trial_id]
 
     def _end(self, row: TrialRow, state: str) -> None:
         row.state, row.ended = state, time.monotonic()

@@ -137,7 +137,7 @@ def test_data_that_has_lost_an_image_is_refused(run_folder: Path, tmp_path: Path
         compare_run(run_folder, tiny_sam1_file, "sam", "sam")
 
 
-@pytest.mark.parametrize("name", ["", "zeroshot", "winner", "a b", "../x", "-x", "x" * 41, "o'k"])
+@pytest.mark.parametrize("name", ["", "zeroshot", "winner", "caveats", "a b", "../x", "-x", "x" * 41, "o'k"])
 def test_names_that_would_hide_or_break_files_are_refused(name: str, capsys: Screen) -> None:
     with pytest.raises(SystemExit):
         make_parser().parse_args(["--run", "s", "--sam", "f", f"--name={name}"])

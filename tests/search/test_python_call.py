@@ -11,13 +11,16 @@ import pytest
 
 from search import run_search
 from search.command_line.options import SearchOptions
-from search.python_call import read_pairs
+from search.python_call import _read_arguments, read_pairs, tabulate_trials
+from search.reporting.data import TrialReport
 from trainables.errors import InputError
 
 
 def test_its_arguments_are_the_options_each_with_its_help() -> None:
     names = [field.name for field in dataclasses.fields(SearchOptions) if field.name not in ("dry_run", "json")]
-    assert list(inspect.signature(run_search).parameters) == names
+    parameters = inspect.signature(run_search).parameters
+    assert list(parameters) == names
+    assert [one.name for one in parameters.values() if one.kind is not one.KEYWORD_ONLY] == ["space"]
     assert all(f"\n    {name}: " in str(run_search.__doc__) for name in names)
 
 
@@ -48,3 +51,27 @@ def test_pairs_are_those_of_validation_and_of_one_opening_of_test(tmp_path: Path
     (tmp_path / "scores_test_2.csv").write_text("file,class,winner,zeroshot\nb.png,tumor,0.7,0.5\n")
     pairs = read_pairs(tmp_path, 2)
     assert list(pairs["split"]) == ["val", "test"] and pairs["winner"].max() == 0.7
+
+
+def test_names_in_pairs_are_texts_and_scores_are_numbers(tmp_path: Path) -> None:
+    rows = "007.png,null,007,NA,nan\n1.png,NA,,NA,0.5\n"
+    (tmp_path / "scores_val_zeroshot.csv").write_text(f"file,class,patient,protocol,zeroshot\n{rows}")
+    pairs = read_pairs(tmp_path, 1)
+    assert pairs.drop(columns=["zeroshot", "split"]).to_numpy().tolist() == [
+        ["007.png", "null", "007", "NA"],
+        ["1.png", "NA", "", "NA"],
+    ]
+    assert pairs["zeroshot"].isna().tolist() == [True, False] and list(pairs.groupby("class").groups) == ["NA", "null"]
+
+
+def test_trials_have_a_column_for_each_searched_parameter() -> None:
+    trial = TrialReport(0, "a", "complete", "", "", {"adapter.kind": "none"}, {}, 0, float("nan"))
+    table = tabulate_trials([trial], ["adapter.kind", "adapter.rank"])
+    assert table["adapter.kind"].tolist() == ["none"] and table["adapter.rank"].isna().all()
+
+
+def test_the_last_search_is_looked_up_once(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "job").mkdir(parents=True)
+    (tmp_path / "runs" / "job" / "search.json").write_text("{}")
+    options = _read_arguments({"resume": "last", "storage": tmp_path / "runs"})
+    assert options.resume == str(tmp_path / "runs" / "job")

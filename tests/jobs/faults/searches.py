@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,7 +26,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from prepared_workers import instead_of_python, start_server
 
-from search.mlflow_pages.views import VIEW_TAG, unpack_view
+from search.mlflow_pages.views import VIEW_TAG
 from search.study.trial_attributes import RAY_TRIAL_ID, read_curve
 
 LIMIT_S = 900
@@ -192,12 +194,17 @@ def describe_pages(client: MlflowClient, experiment: str, parent: str) -> dict[s
         "artifacts": sorted(item.path for item in client.list_artifacts(parent) if item.path != "images"),
         "overlays": len({item.path.partition("+timestamp")[0] for item in client.list_artifacts(parent, "images")}),
         "views": [
-            unpack_view(value)["orderByKey"]
+            _unpack_view(value)["orderByKey"]
             for key, value in tags.items()
             if key.startswith(VIEW_TAG) and parent in key
         ],
         "versions": len(versions),
     }
+
+
+def _unpack_view(value: str) -> Any:
+    """Returns the state of a saved view, as MLflow's page reads it."""
+    return json.loads(zlib.decompress(base64.b64decode(json.loads(value)["state"].removeprefix("deflate;"))))
 
 
 def describe_search(folder: Path, name: str) -> dict[str, Any]:

@@ -91,6 +91,8 @@ def test_without_a_url_nothing_is_fetched(tmp_path: Path) -> None:
         ("nowhere://bucket/a", "no file system is known as nowhere"),
         ("memory://a", "lies in one process"),
         ("sftp://someone:secret@host/a", "holds a password"),
+        ("file:///tmp?password=secret", "holds a password"),
+        ("abfs://data@acct.dfs.core.windows.net/searches", "not installed"),  # the usual form, with no password
         ("dropbox://a", "not installed"),
         ("file:///proc/nothing/a", "cannot be written"),
     ],

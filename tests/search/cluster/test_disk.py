@@ -20,7 +20,7 @@ def wrap(error: Exception, outer: Exception) -> Exception:
     ("error", "found"),
     [
         (wrap(FULL, RuntimeError("tune failed")), "No space left on device (/runs/a/study.journal)"),
-        (TuneError("...\nOSError: [errno 28] No space left on device"), "No space left on device"),
+        (TuneError("...\nOSError: [errno 28] No space left on device"), "OSError: [errno 28] No space left on device"),
         (TuneError("ValueError: too small"), ""),
         (FileNotFoundError(errno.ENOENT, "No such file", "x"), ""),
     ],
@@ -28,6 +28,22 @@ def wrap(error: Exception, outer: Exception) -> Exception:
 def test_a_disk_is_found_among_the_causes(error: Exception, found: str) -> None:
     assert find_storage_error(error) == found
     assert (to_storage_error(error, "/runs/a") is not None) == bool(found)
+
+
+IMAGE = PermissionError(errno.EACCES, "Permission denied", "/images/a.png")
+LOADER = "RuntimeError: unable to write to file </torch_18692_0>: No space left on device (28)"
+
+
+@pytest.mark.parametrize(
+    ("error", "beginning"),
+    [
+        (FULL, "/runs/a cannot be written: No space left on device (/runs/a/study.journal); make room"),
+        (IMAGE, "Permission denied (/images/a.png); make room there (or change"),
+        (TuneError(f"Traceback\n{LOADER}\n"), f"the shared memory (/dev/shm) is full: {LOADER}; give the container"),
+    ],
+)
+def test_only_a_folder_that_cannot_be_written_is_blamed(error: Exception, beginning: str) -> None:
+    assert str(to_storage_error(error, "/runs/a")).startswith(beginning)
 
 
 def test_what_a_callback_raised_is_found_inside_an_error_of_tune() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,8 +93,11 @@ def test_a_disk_ends_the_search_and_other_failures_do_not(number: int, tmp_path:
     guard = StorageGuard(str(tmp_path), CheckpointStorage(tmp_path).probe)
     guard.on_trial_recover(1, [], make_trial("ValueError: too small"))
     assert not list(tmp_path.iterdir())
-    with pytest.raises(StorageError, match=f"{tmp_path} cannot be written: {os.strerror(number)}"):
-        guard.on_trial_recover(1, [], make_trial(f"OSError: [Errno {number}] {os.strerror(number)}: '/runs/a/x'"))
+    said = f"OSError: [Errno {number}] {os.strerror(number)}: "
+    with pytest.raises(StorageError, match=f"^{tmp_path} cannot be written: {re.escape(said)}"):
+        guard.on_trial_recover(1, [], make_trial(f"Traceback\n{said}'{tmp_path}/x'"))
+    with pytest.raises(StorageError, match=f"^{re.escape(said)}'/elsewhere/x'; make room there"):
+        guard.on_trial_recover(1, [], make_trial(f"Traceback\n{said}'/elsewhere/x'"))
 
 
 def test_a_place_that_does_not_answer_ends_the_search() -> None:

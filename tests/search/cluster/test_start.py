@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,20 @@ def test_a_cluster_that_does_not_answer_is_a_finding(
 def test_an_address_that_is_none_is_a_finding(address: str) -> None:
     with pytest.raises(ConfigError, match="must be auto, local, HOST:PORT or ray://HOST:PORT"):
         check_address(address)
+
+
+def test_a_session_of_the_users_is_left_alone(monkeypatch: pytest.MonkeyPatch, ray_stays_off: None) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("Ray was shut down"))
+    with pytest.raises(ConfigError, match=r"this process has a session of its own.* end it first, with ray\.shutdown"):
+        start_ray(None)
+
+
+def test_ray_can_be_started_in_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: None)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(start_ray, "local").result()
 
 
 @pytest.mark.parametrize("address", ["auto", "local"])

@@ -73,7 +73,8 @@ class TestOnThisMachine:
         assert "\n" not in str(caught.value)
 
     def test_a_disk_that_a_worker_finds_full_is_recognized(self) -> None:
+        full = OSError(errno.ENOSPC, "No space left on device", "/weights")
         with pytest.raises(ray.exceptions.RayError) as caught:
-            call_with_resources(ONE_CORE, "the export", fail, OSError(errno.ENOSPC, "No space left on device"))
+            call_with_resources(ONE_CORE, "the export", fail, full)
         error = to_storage_error(caught.value, "/runs/a")
-        assert str(error).startswith("/runs/a cannot be written: No space left on device")
+        assert str(error).startswith("OSError: [Errno 28] No space left on device: '/weights'; make room there")

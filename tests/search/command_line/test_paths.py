@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.command_line.paths import DEFAULT_STORAGE, expand_path, locate_storage
+from search.command_line.paths import DEFAULT_STORAGE, expand_path, hide_password, locate_storage
 from search.errors import ConfigError
 
 
@@ -33,3 +33,16 @@ def test_paths_become_absolute_whether_they_are_there_or_not(tmp_path: Path, mon
     assert expand_path("~/b") == tmp_path / "home" / "b"
     assert expand_path("./~b") == tmp_path / "~b"
     assert locate_storage("s3://bucket/a") == locate_storage(DEFAULT_STORAGE) == tmp_path / DEFAULT_STORAGE
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("mysql://jo:s3cret@host/db", "mysql://jo:***@host/db"),
+        ("postgresql://h/db?user=u&password=s3cret", "postgresql://h/db?user=u&password=***"),
+        ("cannot open mysql://h/db?PWD=s3cret&ssl=1 now", "cannot open mysql://h/db?PWD=***&ssl=1 now"),
+        *[(uri, uri) for uri in ("sqlite:////home/jo@lab.org/mlflow.db", "abfs://data@acct.dfs.core.windows.net/a")],
+    ],
+)
+def test_only_passwords_are_hidden(uri: str, shown: str) -> None:
+    assert hide_password(uri) == shown

@@ -90,6 +90,16 @@ def test_more_trials_are_added_to_the_same_parent_run(begun: Path, tracker: Trac
     assert (again.plan.config.num_trials, again.adds_trials) == (6, False)
 
 
+def test_trials_that_were_planned_and_have_not_begun_can_be_asked_for(begun: Path) -> None:
+    resumed = resume("first", begun.parent)
+    searcher = make_searcher(resumed.plan.config, make_study_file(begun, resumed.record))
+    searcher.suggest("a")  # the others had no time; the starting points among them wait in the study
+    assert not resumed.adds_trials and resume("first", begun.parent, "--num-trials", "4").adds_trials
+    for trial_id in "bcd":
+        searcher.suggest(trial_id)
+    assert not resume("first", begun.parent, "--num-trials", "4").adds_trials
+
+
 def test_failed_trials_are_tried_again_and_the_choice_is_made_again(begun: Path) -> None:
     resumed = resume("first", begun.parent)
     searcher = make_searcher(resumed.plan.config, make_study_file(begun, resumed.record))

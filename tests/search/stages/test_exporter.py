@@ -139,7 +139,15 @@ def test_a_format_is_scored_by_its_library_and_what_cannot_hold_the_winner_is_sa
         export_run(finish(FUSION, 1.0), tmp_path / "other", formats=("transformers",))
 
 
-@pytest.mark.parametrize(("answer", "is_sent"), [("", False), ("no", False), ("y", True), (None, True)])
+def read_line(answer: str) -> str:
+    if answer == "Ctrl-D":
+        raise EOFError
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_sent"), [("", False), ("no", False), ("Ctrl-D", False), ("y", True), (None, True)]
+)
 def test_nothing_is_uploaded_without_a_yes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,7 +171,7 @@ def test_nothing_is_uploaded_without_a_yes(
         command.append("--yes")
     else:
         monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-        monkeypatch.setattr("builtins.input", lambda _: answer)
+        monkeypatch.setattr("builtins.input", lambda _: read_line(answer))
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "1 file would be uploaded to ana/tumor" in printed and bool(sent) == is_sent

@@ -43,7 +43,7 @@ def resume(plan: SearchPlan, n_more: int = 0, screen: TextIO | None = None) -> N
     """Goes on with the plan's search, with so many trials more."""
     record = SearchRecord.read(plan.folder)
     config = dataclasses.replace(plan.config, num_trials=int(record.config["num_trials"]) + n_more)
-    resumed = ResumedSearch(dataclasses.replace(plan, config=config), record)
+    resumed = ResumedSearch(dataclasses.replace(plan, config=config), record, adds_trials=n_more > 0)
     run_search(resumed.plan, Console(file=screen or io.StringIO()), resumed=resumed)
 
 

@@ -18,7 +18,15 @@ from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
 from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
-from search.stages.session import Session, claim_folder, close_early, give_back, open_session, reopen_session
+from search.stages.session import (
+    Session,
+    _make_record,
+    claim_folder,
+    close_early,
+    give_back,
+    open_session,
+    reopen_session,
+)
 from search.tracking.errors import TrackingError
 from search.tracking.tracker import Tracker
 
@@ -32,7 +40,8 @@ def begin(plan: SearchPlan, tracker: Tracker, width: int = 40) -> Session:
 
 def reopen(plan: SearchPlan, tracker: Tracker, num_trials: int | None = None) -> Session:
     config = dataclasses.replace(plan.config, num_trials=num_trials or plan.config.num_trials)
-    resumed = ResumedSearch(dataclasses.replace(plan, config=config), SearchRecord.read(plan.folder))
+    record, adds_trials = SearchRecord.read(plan.folder), config.num_trials > plan.config.num_trials
+    resumed = ResumedSearch(dataclasses.replace(plan, config=config), record, adds_trials)
     return reopen_session(resumed, RESOURCES, tracker, Console(file=io.StringIO()))
 
 
@@ -58,6 +67,14 @@ def test_folder_record_and_parent_run_are_made(plan: SearchPlan, tracker: Tracke
     assert not any(name.startswith("space") for name in run.data.params)
     artifacts = [item.path for item in tracker.client.list_artifacts(run.info.run_id)]
     assert artifacts == ["search.json"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "recorded"),
+    [("sqlite:////home/jo@lab.org/mlflow.db", True), ("postgresql://h/db?user=u&password=s3cret", False)],
+)
+def test_the_store_is_recorded_unless_its_uri_holds_a_password(plan: SearchPlan, uri: str, recorded: bool) -> None:
+    assert _make_record(plan, RESOURCES, Tracker(uri, "1")).tracking_uri == (uri if recorded else "")
 
 
 def test_a_name_that_another_search_just_took_is_refused(plan: SearchPlan) -> None:

@@ -36,7 +36,7 @@ def catch_tuner(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(session: Session, name: str, **context: Any) -> Started:
-    run = TuneRun(session, name, 2, 3, None)
+    run = TuneRun(session, name, 2, 3, None, lambda _: {})
     with pytest.raises(Started) as caught:
         run.fit(SAM2Trainable, dataclasses.replace(session.context, **context), ListSearcher([]), 2, [])
     return caught.value
@@ -80,7 +80,7 @@ def test_the_best_epoch_is_kept_where_there_is_a_validation(
 def test_records_that_wait_for_mlflow_are_reported(
     session: Session, monkeypatch: pytest.MonkeyPatch, n_waiting: int
 ) -> None:
-    run = TuneRun(session, "trials", 2, 3, None)
+    run = TuneRun(session, "trials", 2, 3, None, lambda _: {})
     monkeypatch.setattr(run.tracking, "settle", lambda: n_waiting)
     run.settle()
     assert isinstance(session.console.file, io.StringIO)

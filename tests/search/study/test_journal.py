@@ -30,7 +30,7 @@ def add_trial(journal: Path) -> int:
 def test_drops_a_torn_last_line(journal: Path, tail: bytes) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole + tail)
-    assert drop_torn_line(journal) == len(tail)
+    drop_torn_line(journal)
     assert journal.read_bytes() == whole
     journal.write_bytes(whole + tail)
     assert add_trial(journal) == 4
@@ -62,7 +62,8 @@ def test_lines_that_were_being_written_are_removed(journal: Path) -> None:
     with pytest.raises(KeyboardInterrupt), undo_if_torn(journal):
         journal.write_bytes(whole + b"more")
         raise KeyboardInterrupt
-    assert undo_torn_lines(journal) and not undo_torn_lines(journal)
+    undo_torn_lines(journal)
+    undo_torn_lines(journal)
     assert journal.read_bytes() == whole
 
 
@@ -93,7 +94,7 @@ def test_removes_only_a_stale_lock(journal: Path, age_s: float, removed: bool) -
     lock.symlink_to(journal)
     then = time.time() - age_s
     os.utime(lock, (then, then), follow_symlinks=False)
-    assert remove_stale_lock(journal) == removed
+    remove_stale_lock(journal)
     assert lock.is_symlink() != removed
 
 

@@ -39,6 +39,15 @@ def test_makes_missing_folders_and_resolves_relative_paths(tmp_path: Path, monke
     assert (tmp_path / "a/b/study.journal").stat().st_size > 0
 
 
+def test_reading_writes_nothing_and_leaves_out_a_line_that_is_being_written(journal: Path) -> None:
+    journal.write_bytes(journal.read_bytes() + b'{"op_code":4,"worker')
+    before = {path.name: path.read_bytes() for path in journal.parent.iterdir()}
+    study = StudyFile(journal, "s").read()
+    assert study is not None and len(study.trials) == 3
+    assert StudyFile(journal, "another").read() is StudyFile(journal.parent / "none", "s").read() is None
+    assert {path.name: path.read_bytes() for path in journal.parent.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     "line", [{"op_code": 0}, {"op_code": 99, "worker_id": "w"}, {"op_code": "x"}, {"op_code": None, "worker_id": "w"}]
 )

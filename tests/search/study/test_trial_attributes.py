@@ -19,6 +19,7 @@ from search.study.trial_attributes import (
 
 def test_states_are_counted_in_the_users_words() -> None:
     states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
+    states.append(TrialState.WAITING)  # a starting point, when a time budget ended the search
     trials = [create_trial(state=state, value=0.4 if state == TrialState.COMPLETE else None) for state in states]
     assert count_states(trials) == {"complete": 1, "stopped": 2, "failed": 1, "unfinished": 1}
 
@@ -33,6 +34,7 @@ def test_states_are_counted_in_the_users_words() -> None:
 )
 def test_a_starting_point_is_found_by_its_trial(tmp_path: Path, trial_id: str, tags: dict[str, str]) -> None:
     study_file = StudyFile(tmp_path / "study.journal", "a-search")
+    study_file.open()
     finder = pickle.loads(pickle.dumps(TrialFinder(study_file)))
     assert finder.find(trial_id) is None  # has the study open before the trials come
     for attrs in ({RAY_TRIAL_ID: "named", STARTING_POINT: "plain-lora"}, {RAY_TRIAL_ID: "sampled"}):

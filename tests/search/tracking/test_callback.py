@@ -24,6 +24,10 @@ def read_history(tracker: Tracker, run_id: str, metric: str) -> list[tuple[int, 
     return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, metric)]
 
 
+def find_no_tags(trial_id: str) -> dict[str, str]:
+    return {}
+
+
 def list_trials(tracker: Tracker) -> list[Any]:
     return list(tracker.client.search_runs([tracker.experiment_id], "tags.run_kind = 'trial'"))
 
@@ -55,7 +59,7 @@ def parent(tracker: Tracker) -> str:
 def callback(tracker: Tracker, parent: str, tmp_path: Path) -> TrackingCallback:
     tags = {"space": "lora.yaml"}
     queue = SearchQueue(tracker, parent, tmp_path / "search")
-    return TrackingCallback(queue, Bars(ZEROSHOT, ("tumor", "stroma")), 3, tags)
+    return TrackingCallback(queue, Bars(ZEROSHOT, ("tumor", "stroma")), 3, tags, find_no_tags)
 
 
 def read_ids(callback: TrackingCallback) -> dict[str, str]:
@@ -178,6 +182,19 @@ def test_a_resume_goes_on_in_the_same_run(callback: TrackingCallback, tracker: T
     steps, values = zip(*read_history(tracker, run.info.run_id, "val_dice"), strict=True)
     assert steps == (1, 2, 3) and values == pytest.approx((0.56, 0.57, 0.73))
     assert tracker.client.get_run(run.info.run_id).data.tags["stopped"] == "no"
+
+
+def test_a_trial_that_failed_and_then_succeeds_shows_no_failure(callback: TrackingCallback, tracker: Tracker) -> None:
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 3))
+    callback.on_trial_error(0, [trial], trial)
+    (failed,) = list_trials(tracker)
+    assert failed.info.run_name.endswith("· failed") and failed.data.tags["failure"] == "NaN"
+    run_trial(callback, trial, range(3, 4))
+    callback.on_trial_complete(0, [trial], trial)
+    (run,) = list_trials(tracker)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", failed.info.run_name.removesuffix(" · failed"))
+    assert "failure" not in run.data.tags
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["same-process", "new-process"])

@@ -22,7 +22,10 @@ def test_rungs_are_below_the_last_epoch(grace: int, expected: list[int]) -> None
 @pytest.mark.parametrize("seed", range(5))
 def test_it_decides_as_ray_does_and_says_why(seed: int) -> None:
     values = np.random.default_rng(seed).integers(0, 8, (12, 9)) / 8
-    ours, rays = Asha("val_dice", 9, 1, 3), AsyncHyperBandScheduler("training_iteration", "val_dice", "max", 9, 1, 3)
+    ours, rays = (
+        Asha("val_dice", 9, 1, 3, 0.0),
+        AsyncHyperBandScheduler("training_iteration", "val_dice", "max", 9, 1, 3),
+    )
     for number, curve in enumerate(values):
         trial, n_stopped = Trial("nothing", stub=True, trial_id=str(number)), 0
         for scheduler in (ours, rays):

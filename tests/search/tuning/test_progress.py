@@ -10,7 +10,8 @@ Row = tuple[float, float | None, int]  # start and end in seconds, epochs
 
 
 def make_progress(rows: list[Row], **plan: Any) -> SearchProgress:
-    progress = SearchProgress(**{"num_trials": 4, "max_epochs": 8, "concurrent": 2, "bar": 0.5, "started": 0.0, **plan})
+    counts = {"num_trials": 4, "max_epochs": 8, "concurrent": 2}
+    progress = SearchProgress(**{**counts, "bar": 0.5, "started": 0.0, "trial_tags": lambda _: {}, **plan})
     for number, (started, ended, epoch) in enumerate(rows):
         progress.rows[f"t{number}"] = TrialRow(number, {}, started, epoch=epoch, ended=ended)
     return progress

@@ -39,11 +39,16 @@ class Trial:
         return self.retries_left
 
 
+def find_tags(trial_id: str) -> dict[str, str]:
+    """Returns the number in the study of a trial whose id is one: ``7``; nothing for others."""
+    return {"trial_number": trial_id} if trial_id.isdecimal() else {}
+
+
 def make_callback(num_trials: int = 4, width: int = 100, terminal: bool = False, height: int = 25) -> ProgressCallback:
     console = Console(
         file=io.StringIO(), width=width, height=height, force_terminal=terminal, color_system=None, legacy_windows=False
     )
-    return ProgressCallback(SearchProgress(num_trials, 8, 2, bar=0.5, started=0.0), HEADING, console)
+    return ProgressCallback(SearchProgress(num_trials, 8, 2, 0.5, 0.0, find_tags), HEADING, console)
 
 
 def report(callback: ProgressCallback, trial: Trial, epoch: int, dice: float) -> None:
@@ -81,6 +86,16 @@ def test_a_trial_that_ran_out_of_patience_is_complete() -> None:
     callback.on_trial_result(2, [], trial, {"training_iteration": 2, "val_dice": 0.5, "complete": True})
     callback.on_trial_complete(0, [], trial)
     assert callback.progress.rows["t0"].state == "complete"
+
+
+def test_a_resumed_search_numbers_its_trials_as_mlflow_and_the_report_do() -> None:
+    callback = make_callback()
+    callback.progress.add_ended("2", CONFIG, "complete", {8: {"val_dice": 0.6}})  # trial 0 failed and is tried again
+    for trial_id in ("1", "3"):
+        callback.on_trial_start(0, [], Trial(trial_id))
+    callback.on_trial_complete(0, [], Trial("1"))
+    assert [row.number for row in callback.progress.rows.values()] == [2, 1, 3]
+    assert "trial   1 stopped" in read_screen(callback)
 
 
 def test_another_objective_is_what_the_table_shows() -> None:
