@@ -33,7 +33,7 @@ def test_a_resumed_search_proposes_the_same(tmp_path: Path, kind: SamplerKind, p
     whole, killed = (StudyFile(tmp_path / name, "s", kind, 5, 3, pauses=pauses) for name in "ab")
     study = whole.open()
     expected = [ask(whole, study, not pauses) for _ in range(7)]
-    assert len({params["x"] for params in expected}) >= 5  # a model may propose an end of the range twice
+    assert len({params["x"] for params in expected}) >= 4  # three random ones; a model may repeat an end of the range
     study = killed.open()
     found = [ask(killed, study, not pauses) for _ in range(4)]
     content = killed.journal.read_bytes()
