@@ -1,6 +1,6 @@
 """Reads the data of a search: regions, decoded store, split, folds and leaks between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search.cluster.limits import count_decoders
@@ -99,7 +99,9 @@ def read_data(options: SearchOptions, listing: RegionListing, use: DataUse, prob
         return None
     scored = _check_scored(split, folds or (), regions, store, use.protocol, problems)
     weak = find_weak_parts(split, regions, store.class_presence(), scored)
-    problems.warnings += [*store.warnings, *find_duplicates(store), *weak]
+    # A store may have been built where the data lay before.
+    decoded = [replace(one, where=str(regions.root / one.where)) for one in store.warnings]
+    problems.warnings += [*decoded, *find_duplicates(store), *weak]
     if folds is None:
         return None
     hospitals, is_demo = describe_hospitals(split, regions), options.data is None

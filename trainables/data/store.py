@@ -68,7 +68,7 @@ class RegionStore:
             and scales.
         pixel_digests: Of each region's image; equal for equal pixels, however stored, turned or mirrored.
         class_pixels: Pixels of each class at the region's own size, [n_regions, n_classes] as ``classes``.
-        warnings: The build's warnings.
+        warnings: The build's warnings; files are relative to the data's folder.
     """
 
     def __init__(self, folder: Path | str) -> None:

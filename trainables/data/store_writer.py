@@ -194,7 +194,7 @@ def _write_index(regions: RegionSet, layout: Layout, folder: Path, report: Regio
         "pixel_digests": [each.pixel_digest for each in stored],  # not in the fingerprint, which covers files' bytes
         "class_pixels": [each.class_pixels for each in stored],
         "n_places": [list(map(len, each.places)) for each in stored],
-        "warnings": [(one.where, one.what, one.fix) for one in report.warnings],
+        "warnings": [(one.where.removeprefix(f"{regions.root}/"), one.what, one.fix) for one in report.warnings],
     }
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     return fingerprint

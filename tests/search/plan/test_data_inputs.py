@@ -40,3 +40,21 @@ def test_a_search_that_began_goes_on_with_classes_and_leaks_that_are_refused_now
     assert (found is None) != resuming
     said = problems.warnings if resuming else problems.findings
     assert any("are not named, and no file has a TCGA name" in each.what for each in said)
+
+
+def test_warnings_of_decoded_regions_name_the_place_where_the_data_is_now(tmp_path: Path) -> None:
+    root = tmp_path / "first"
+    for folder, pixels in (("images", np.full((16, 16, 3), 100)), ("masks", np.eye(16))):
+        (root / folder).mkdir(parents=True)
+        for number, name in enumerate(("a.png", "b.png", "c.png")):
+            shown = pixels + number * (folder == "images")  # no two images are copies
+            Image.fromarray(shown.astype(np.uint8)).save(root / folder / name)
+    (root / "dataset.yaml").write_text("classes: {1: tumor}\nsplit: {train: [a.png], val: [b.png], test: [c.png]}\n")
+    for place in (root, tmp_path / "second"):
+        root.rename(place)
+        problems = Problems()
+        use = DataUse(16, tmp_path / "cache", PROTOCOLS["box"])
+        assert read_data(SearchOptions(space="lora"), list_regions(place), use, problems) is not None
+        gray = [each.where for each in problems.warnings if "gray" in each.what]
+        assert gray == [str(place / "images" / name) for name in ("a.png", "b.png", "c.png")]
+        root = place
