@@ -33,6 +33,7 @@ from search.study.trial_attributes import (
     REASON,
     RETRY_OF,
     STARTING_POINT,
+    has_begun,
     name_origin,
     name_state,
     read_curve,
@@ -185,7 +186,8 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
     own, imported = [], []
     if (folder / "study.journal").is_file():
         own, imported = read_trials(make_study_file(folder, record)), read_imported(make_study_file(folder, record))
-    trials = tuple(_read_trial(number, trial, folder, objective) for number, trial in enumerate(own))
+    begun = [(number, trial) for number, trial in enumerate(own) if has_begun(trial)]
+    trials = tuple(_read_trial(number, trial, folder, objective) for number, trial in begun)
     earlier = tuple(_read_trial(number, trial, None, objective) for number, trial in enumerate(imported))
     summary, table = Summary.read(folder), ProtocolTable.read(folder)
     pareto = find_record(folder / PARETO_FILE, dict[str, Any])
@@ -211,7 +213,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         finalists=read_finalists(folder),
         contenders=read_contenders(folder),
         pareto=tuple(member["trial_id"] for member in pareto["members"]) if pareto else (),
-        importance=_measure_importance([*own, *imported], [*trials, *earlier], context.seed),
+        importance=_measure_importance([*(one for _, one in begun), *imported], [*trials, *earlier], context.seed),
         protocols=table.rows if table else (),
         caveats=_list_caveats(folder, record, summary, table),
     )

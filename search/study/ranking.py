@@ -19,7 +19,7 @@ from search.run_folder.search_record import SearchRecord
 from search.run_folder.trial_folder import locate_trial, read_best_epoch
 from search.space.objective import DICE, Objective
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID, REASON, name_state, read_trials
+from search.study.trial_attributes import RAY_TRIAL_ID, REASON, has_begun, name_state, read_trials
 from trainables.context import RECIPE_FILE
 from trainables.files.weight_file import COPY_FIX
 from trainables.files.whole_file import write_whole
@@ -102,7 +102,7 @@ def pick_winner(
     """
     if ranked:
         return ranked[0]
-    reasons = Counter(str(trial.user_attrs.get(REASON, name_state(trial))) for trial in trials)
+    reasons = Counter(str(trial.user_attrs.get(REASON, name_state(trial))) for trial in trials if has_begun(trial))
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3)) or "no trial was started"
     raise SearchError(f"no trial left a checkpoint in {trials_folder} ({why})")
 

@@ -67,12 +67,17 @@ def list_failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """Counts trials that have begun by how they ended: complete, stopped (early), failed, unfinished."""
-    return dict(Counter(name_state(trial) for trial in trials if trial.state != TrialState.WAITING))
+    return dict(Counter(name_state(trial) for trial in trials if has_begun(trial)))
 
 
 def count_begun(trials: Sequence[FrozenTrial]) -> int:
     """Counts the trials that have begun; what tries a failed one again takes its place in their number."""
-    return sum(trial.state != TrialState.WAITING and RETRY_OF not in trial.user_attrs for trial in trials)
+    return sum(has_begun(trial) and RETRY_OF not in trial.user_attrs for trial in trials)
+
+
+def has_begun(trial: FrozenTrial) -> bool:
+    """Says whether a trial is more than a starting point or a retry that waits for its turn."""
+    return trial.state != TrialState.WAITING
 
 
 def name_state(trial: FrozenTrial) -> str:

@@ -35,6 +35,8 @@ def test_test_figures_are_the_summary_s(
 
 
 def test_trials_are_read_with_their_curves_and_states(finished: Path) -> None:
+    record = SearchRecord.read(finished)
+    make_study_file(finished, record).open().enqueue_trial({"optim.lr": 1e-3})  # it never began
     data = read_report(finished)
     assert [trial.state for trial in data.trials] == ["stopped", *["complete"] * 5, *["stopped"] * 6, "failed"]
     assert (data.trials[1].best_epoch, data.trials[1].best) == (2, 0.66)
