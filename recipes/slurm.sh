@@ -20,9 +20,9 @@ set -euo pipefail
 
 for word in "$@"; do
     case "$word" in
-    --storage | --storage=* | --name | --name=* | --on-end | --on-end=*)
+    --storage | --storage=* | --name | --name=* | --on-end | --on-end=* | --time-budget | --time-budget=*)
         echo "slurm.sh: ${word%%=*} would be lost after a requeue. Set the variable STORAGE or ON_END in place of" \
-            "--storage or --on-end; the name is slurm- and the job's number." >&2
+            "--storage or --on-end; the name is slurm- and the job's number; #SBATCH --time limits the time." >&2
         exit 2
         ;;
     esac

@@ -36,8 +36,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> None:
-    import optuna
-
     from search.errors import ConfigError
     from search.judging.test_set import score_here, score_on_test
     from search.plan.moved_inputs import find_inputs
@@ -51,29 +49,27 @@ def _open(arguments: argparse.Namespace) -> None:
     from search.study.trial_attributes import read_trials
     from trainables.evaluation.candidates import Candidate, load_candidate
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
     record = find_inputs(folder, SearchRecord.read(folder), arguments)
-    if Summary.read(folder) is None:
-        what = "has not ended, and the first look at the test set is for its winner"
-        raise ConfigError.at(f"--run {arguments.run}", what, f"end it first: {describe_resume(folder)}")
-    trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
-    ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
-    trial = find_trial(ranked, arguments.trial)
-    context = record.context
-    checkpoint = context.locate_fold(trial.checkpoint, 0)
-    fold = ", its first fold's training" if context.folds else ""
-    label = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
-    # Loaded before the opening is recorded: what cannot be loaded opens nothing. Zero-shot is its base.
-    load_candidate(context, checkpoint, arguments.scale)
-    noted = explain_stop(lambda: "the opening is noted; the same command goes on with it and counts it once")
-    with hold_search(folder), noted:
-        result = score_on_test(folder, record, Candidate(checkpoint, arguments.scale), label, score_here)
-        print(f"test, opening {result.opening}: {label}")
-        print(result.verdict.to_text())
-        print(f"pairs: {result.file}")
-        mark_artifacts(folder, record, result)
+    with hold_search(folder):
+        if record.config.get("train", True) and Summary.read(folder) is None:
+            what = "has not ended, and the first look at the test set is for its winner"
+            raise ConfigError.at(f"--run {arguments.run}", what, f"end it first: {describe_resume(folder)}")
+        trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
+        trial = find_trial(rank_trials(trials, folder / TRIALS_FOLDER, objective), arguments.trial)
+        context = record.context
+        checkpoint = context.locate_fold(trial.checkpoint, 0)
+        fold = ", its first fold's training" if context.folds else ""
+        label = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
+        # Loaded before the opening is recorded: what cannot be loaded opens nothing. Zero-shot is its base.
+        load_candidate(context, checkpoint, arguments.scale)
+        with explain_stop(lambda: "the opening is noted; the same command goes on with it and counts it once"):
+            result = score_on_test(folder, record, Candidate(checkpoint, arguments.scale), label, score_here)
+            print(f"test, opening {result.opening}: {label}")
+            print(result.verdict.to_text())
+            print(f"pairs: {result.file}")
+            mark_artifacts(folder, record, result)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ FLOORS = [line.split() for line in ROOMS.split("\n") if line.strip()]
 MET_IN = {
     "jinja2": "search.reporting",
     "mlflow": "search.tracking search.served_model",
-    "optuna": "search.study search.tuning search.stages search.reporting search.open_test",
+    "optuna": "search.study search.tuning search.stages search.reporting",
     "ray": "search.cluster search.tuning search.tracking search.stages search.study "
     "trainables.sam2_trainable trainables.protocol_trainable",
 }

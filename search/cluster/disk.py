@@ -50,10 +50,10 @@ def describe_storage(what: str, folder: str) -> str:
 def describe_fault(words: str, folder: str, probed: str) -> str:
     """Returns what to do about a disk's error in its words, and about why a folder cannot be written by its probe.
 
-    The error may be of another place, which the words mostly name: weights or images that cannot be read, a full
-    shared memory. Empty where there is neither.
+    The error may be of another place, which the words then name: weights or images that cannot be read, a full shared
+    memory. Empty where there is neither.
     """
-    if probed or (words and folder in words):
+    if probed or (words and (folder in words or "/" not in words)):
         return describe_storage(probed or words, folder)
     if "</torch_" in words:
         return f"the shared memory (/dev/shm) is full: {words}; give the container more, in Docker by --shm-size=8g"

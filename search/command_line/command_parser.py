@@ -27,7 +27,7 @@ def make_command(name: str, description: str, examples: Mapping[str, str], note:
         examples: Arguments as they are typed -> what they do.
         note: A paragraph below the options.
     """
-    parser = argparse.ArgumentParser(formatter_class=_Formatter)
+    parser = argparse.ArgumentParser(formatter_class=_Formatter, allow_abbrev=False)
     teach(parser, name, description, examples, note)
     return parser
 

@@ -47,5 +47,6 @@ def locate_storage(storage: str) -> Path:
 
 def hide_password(uri: str) -> str:
     """Returns the URI with the passwords in it, if any, as asterisks: before the host, and among the query."""
-    uri = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
-    return re.sub(r"([?&](?:password|passwd|pwd)=)[^&#\s]*", r"\1***", uri, flags=re.IGNORECASE)
+    # To the last @, as a password may hold @ and /; behind a host and its port comes a path.
+    uri = re.sub(r"(://[^:/@\s]*):(?!\d+(?:/|$|\s))\S*@", r"\1:***@", uri)
+    return re.sub(r"([?&]\w*(?:password|passwd|pwd|token|secret|sig)=)[^&#\s]*", r"\1***", uri, flags=re.IGNORECASE)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from search.errors import ConfigError
 from search.judging.statistics import FloatArray
-from search.run_folder.score_table import SCORE_DIGITS, format_rows, read_table
+from search.run_folder.score_table import format_rows, read_table
 from trainables.data.patients import describe_doubts, find_patient, find_tcga_patient
 from trainables.errors import Finding, collect_findings
 
@@ -58,8 +58,6 @@ def pair_scores(table: pd.DataFrame, candidate: str, baseline: str, where: str =
         findings.append(Finding(where, what, "name two different columns"))
     # Python's own float(): pandas' reading of decimals may differ in the last bit.
     scores = {name: np.array([_parse_score(cell) for cell in table[name]]) for name in {candidate: 0, baseline: 0}}
-    # As files of scores hold them: a search and whoever judges its file again have the same verdict.
-    scores = {name: values.round(SCORE_DIGITS) for name, values in scores.items()}
     for name, values in scores.items():
         findings += _find_bad_scores(values, name, where, table.index)
     for name in ("class", "file", PATIENT_COLUMN):

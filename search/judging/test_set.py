@@ -1,26 +1,18 @@
 """Scores a candidate and zero-shot on the test regions, records the opening, and compares them pair by pair."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.judging.openings import add_opening, describe_openings, find_opening, locate_test_scores
-from search.judging.paired_scores import PATIENT_COLUMN, pair_scores, read_scores
-from search.judging.verdict import Verdict, judge
-from search.run_folder.score_table import tabulate, write_scores
+from search.judging.paired_scores import pair_scores
+from search.judging.verdict import Verdict, add_notes, judge
+from search.run_folder.score_table import format_score, tabulate, write_scores
 from search.run_folder.search_record import SearchRecord
 from trainables.context import TrialContext
 from trainables.evaluation.candidates import Candidate, score_candidate
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import require_same_protocol
-
-# What the reader of a verdict must know where nothing is prompted.
-PAIRS_WITHOUT_PROMPTS = (
-    "no prompts: a pair is a class that its image shows; what is seen of a class in an image without it lowers the "
-    "overall Dice, and here only the pairs of the classes that those pixels have; zeroshot stands for untrained class "
-    "prompts, as zero-shot SAM2 knows no classes"
-)
 
 
 @dataclass(frozen=True)
@@ -60,23 +52,12 @@ def score_on_test(
     if not number or not is_resumed and locate_test_scores(folder, number).exists():
         number = add_opening(folder, label, context.protocol.id)
     found, zeroshot = score_all([(context, candidate.checkpoint, names, candidate.scale), (context, None, names, 1.0)])
-    verdict = judge_on_test(found, zeroshot)
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
-    verdict = dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
+    verdict = judge_on_test(found, zeroshot, caveats)
     file = locate_test_scores(folder, number)
     marks = {"test_opening": str(number), "caveats": "; ".join(caveats)}
     write_scores(file, {"winner": found, "zeroshot": zeroshot}, marks)
     return HeldOutResult(number, found.dice, zeroshot.dice, found.floor, verdict, file)
-
-
-def read_verdict(folder: Path, opening: int, caveats: Sequence[str]) -> Verdict:
-    """Returns the verdict of an opening of a search's test set by its file of scores, with caveats as further notes.
-
-    Raises:
-        ConfigError: If the file cannot be read.
-    """
-    verdict = judge(read_scores(locate_test_scores(folder, opening), "winner", "zeroshot", PATIENT_COLUMN))
-    return dataclasses.replace(verdict, notes=(*verdict.notes, *caveats))
 
 
 def score_here(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]) -> list[Scores]:
@@ -84,8 +65,8 @@ def score_here(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], f
     return [score_candidate(*call) for call in calls]
 
 
-def judge_on_test(candidate: Scores, baseline: Scores) -> Verdict:
-    """Compares winner and zero-shot on the same (image, class) pairs.
+def judge_on_test(candidate: Scores, baseline: Scores, caveats: Sequence[str] = ()) -> Verdict:
+    """Compares winner and zero-shot on the same (image, class) pairs; caveats become notes.
 
     Raises:
         ProtocolMismatch: If the two were not scored under one protocol.
@@ -93,8 +74,7 @@ def judge_on_test(candidate: Scores, baseline: Scores) -> Verdict:
     require_same_protocol(candidate.protocol, baseline.protocol)
     dice = {(pair.file, pair.class_name): pair.dice for pair in baseline.compared}
     verdict = judge_pairs(candidate, dice, ("winner", "zeroshot"))
-    notes = (PAIRS_WITHOUT_PROMPTS,) if candidate.protocol.is_auto else ()
-    return dataclasses.replace(verdict, notes=(*verdict.notes, *notes))
+    return add_notes(verdict, candidate.protocol.is_auto, caveats)
 
 
 def judge_pairs(candidate: Scores, baseline: Mapping[tuple[str, str], float], names: tuple[str, str]) -> Verdict:
@@ -106,7 +86,10 @@ def judge_pairs(candidate: Scores, baseline: Mapping[tuple[str, str], float], na
         names: Names of the model and of the baseline.
     """
     table = tabulate({names[0]: candidate})
+    # As its file holds it: whoever judges that has the same verdict.
     pairs = list(zip(table["file"], table["class"], strict=True))
     assert set(pairs) == set(baseline)
     table[names[1]] = [baseline[pair] for pair in pairs]
+    for name in names:
+        table[name] = [float(format_score(dice)) for dice in table[name]]
     return judge(pair_scores(table, *names))

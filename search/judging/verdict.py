@@ -1,16 +1,24 @@
 """Does one model beat another on the same (image, class) pairs? The verdict: figures and one word."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from search.judging.paired_scores import PairedScores
+from search.judging.paired_scores import PATIENT_COLUMN, PairedScores, read_scores
 from search.judging.statistics import Comparison, adjust_holm, compare
 
 # Of Dice: two trainings that differ by their seeds alone differ by as much.
 SMALL_DIFFERENCE = 0.005
 
+# What the reader of a verdict must know where nothing is prompted.
+PAIRS_WITHOUT_PROMPTS = (
+    "no prompts: a pair is a class that its image shows; what is seen of a class in an image without it lowers the "
+    "overall Dice, and here only the pairs of the classes that those pixels have; zeroshot stands for untrained class "
+    "prompts, as zero-shot SAM2 knows no classes"
+)
 _SEED = 0  # of the bootstrap: a verdict does not depend on a search's seed
 
 Word = Literal["beaten", "not beaten", "undecided"]
@@ -96,6 +104,22 @@ def judge(scores: PairedScores) -> Verdict:
         per_class=_compare_classes(scores),
         notes=(*scores.notes, *_note_small_difference(word, overall)),
     )
+
+
+def read_verdict(path: Path, is_auto: bool, caveats: Sequence[str] = ()) -> Verdict:
+    """Returns the verdict on a search's winner by the file of an opening of its test set.
+
+    Without prompts (``is_auto``) a note says what a pair is; caveats are further notes.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    return add_notes(judge(read_scores(path, "winner", "zeroshot", PATIENT_COLUMN)), is_auto, caveats)
+
+
+def add_notes(verdict: Verdict, is_auto: bool, caveats: Sequence[str]) -> Verdict:
+    """Returns the verdict of a search's test set with what its reader must know."""
+    return replace(verdict, notes=(*verdict.notes, *[PAIRS_WITHOUT_PROMPTS] * is_auto, *caveats))
 
 
 def decide(comparison: Comparison) -> tuple[Word, str]:

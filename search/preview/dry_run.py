@@ -28,7 +28,7 @@ class SearchCost:
     Attributes:
         max_epochs: Of all trials, confirmations and the refit of a cross-validation, if none is stopped early.
         epochs: The same, if each rung sends on no more than one trial in ``reduction_factor``; the expected cost.
-        hours: On the slots that there are, of ``epochs``; one slot a training, so fewer trainings leave slots idle.
+        hours: What ``epochs`` take. A training fills one slot, so slots stay idle where there are fewer trainings.
         max_hours: The same of ``max_epochs``.
         disk_mb: Checkpoints and the export, in MB (10^6 bytes).
         free_mb: Room on the disk of the searches.

@@ -14,8 +14,7 @@ from optuna.trial import FrozenTrial
 
 from search.errors import SearchError
 from search.judging.openings import describe_openings, locate_test_scores, read_openings
-from search.judging.paired_scores import read_scores
-from search.judging.verdict import Verdict, judge
+from search.judging.verdict import Verdict, read_verdict
 from search.run_folder.chosen import Chosen
 from search.run_folder.contenders import Contender
 from search.run_folder.finalists import Finalist, read_contenders, read_finalists
@@ -183,9 +182,7 @@ def report_damaged_folder(folder: Path) -> Iterator[None]:
 
 def _read(folder: Path, record: SearchRecord) -> ReportData:
     objective, context = Objective.from_config(record.config), record.context
-    own, imported = [], []
-    if (folder / "study.journal").is_file():
-        own, imported = read_trials(make_study_file(folder, record)), read_imported(make_study_file(folder, record))
+    own, imported = read_trials(make_study_file(folder, record)), read_imported(make_study_file(folder, record))
     begun = [(number, trial) for number, trial in enumerate(own) if has_begun(trial)]
     trials = tuple(_read_trial(number, trial, folder, objective) for number, trial in begun)
     earlier = tuple(_read_trial(number, trial, None, objective) for number, trial in enumerate(imported))
@@ -196,7 +193,7 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
     test_file = locate_test_scores(folder, summary.test.opening) if summary else None
     verdict = None
     if test_file is not None and test_file.is_file():
-        verdict = judge(read_scores(test_file, "winner", "zeroshot", "patient"))
+        verdict = read_verdict(test_file, context.protocol.is_auto)
     return ReportData(
         folder=folder,
         record=record,

@@ -5,14 +5,14 @@ import io
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 from PIL import Image
 
-from search.command_line.options import SearchOptions, compose_command
+from search.command_line.options import compose_command
+from search.command_line.paths import DEFAULT_STORAGE
 from search.errors import ConfigError, SearchError
 from search.reporting import plots
 from search.reporting.cost import measure_cost
@@ -20,10 +20,10 @@ from search.reporting.data import MIN_TRIALS, ReportData, TrialReport, add_leadi
 from search.reporting.parallel_plot import draw_parallel
 from search.reporting.templates import load_template
 from search.run_folder.score_table import PairMeans
+from search.run_folder.search_record import SearchRecord
 from search.space.parameters import spell_value
 from trainables.data.images import read_image
 from trainables.errors import DataError
-from trainables.files.json_reader import build_record
 from trainables.files.whole_file import write_whole
 
 N_COLUMNS = 5  # of parameters in the leaderboard
@@ -84,7 +84,7 @@ def render_page(data: ReportData) -> str:
         min_trials=MIN_TRIALS,
         members=_list_pareto(data),
         overlays=[_embed_picture(path) for path in sorted((data.folder / "overlays").glob("*.png"))],
-        command=_format_command(data.record.environment["command"], data.record.arguments),
+        command=_format_command(data.record),
     )
 
 
@@ -158,14 +158,16 @@ def _embed(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _format_command(command: Sequence[str], arguments: Mapping[str, Any]) -> str:
+def _format_command(record: SearchRecord) -> str:
     """Returns a command line that can be pasted: the module by name rather than by its path.
 
-    A search that a script or a notebook began has a command line by its options.
+    A search that a script or a notebook began has one by its options, with the space as it lies in its folder.
     """
+    command = record.environment["command"]
     program = Path(command[0])
     if program.parent.name == "search":
         return shlex.join(["python", "-m", f"search.{program.stem}", *command[1:]])
-    if program.name == "sam2-search" or not arguments:
+    if program.name == "sam2-search" or not record.arguments:
         return shlex.join([program.name, *command[1:]])
-    return compose_command("search.run", build_record(arguments, SearchOptions, "ignore"))
+    space = f"{DEFAULT_STORAGE}/{record.search_id}/{record.options.space}"
+    return compose_command("search.run", replace(record.options, space=space, set=()))

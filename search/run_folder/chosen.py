@@ -127,5 +127,5 @@ class Chosen(ChosenModel):
 
 def discard_choice(folder: Path) -> None:
     """Removes the choice and puts its summary aside, before trials are added to a search that ended."""
+    (folder / CHOSEN_FILE).unlink(missing_ok=True)  # first: a kill in between must not keep it
     put_aside(folder / SUMMARY_FILE)
-    (folder / CHOSEN_FILE).unlink(missing_ok=True)

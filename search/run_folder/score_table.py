@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("winner", "zeroshot", "floor", "ceiling")
 _ROWS_SHOWN = 10
-SCORE_DIGITS = 6  # after the point
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,13 @@ def tabulate(scores: Mapping[str, Scores]) -> pd.DataFrame:
 def write_scores(path: Path, scores: Mapping[str, Scores], constants: Mapping[str, str] | None = None) -> None:
     """Writes a table of scores, which ``search.verdict`` reads, with further columns of one value in every row."""
     table = tabulate(scores).assign(**(constants or {}))
-    text = table.to_csv(index=False, float_format=f"%.{SCORE_DIGITS}f", na_rep="nan", lineterminator="\r\n")
+    text = table.to_csv(index=False, float_format=format_score, na_rep="nan", lineterminator="\r\n")
     write_whole(path, text)
+
+
+def format_score(score: float) -> str:
+    """Returns a score as files hold it."""
+    return f"{score:.6f}"
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def save_segmenter(export: Path, out: Path, model: Any = None) -> None:
         inputs.append(TensorSpec(np.dtype(np.float64), (-1, 4), "boxes"))
         example["boxes"] = np.array([[8.0, 8.0, 40.0, 48.0]])
     output = TensorSpec(np.dtype(np.uint8), (-1, -1, -1) if needs_boxes else (-1, -1))
-    params = None if needs_boxes else ParamSchema([ParamSpec("um_per_px", DataType.double, 0.0)])
+    params = ParamSchema([] if needs_boxes else [ParamSpec("um_per_px", DataType.double, 0.0)])
     with tempfile.TemporaryDirectory(prefix="model-") as scratch, warnings.catch_warnings(record=True):
         # Not on the screen: MLflow wants types in the signature of predict, which would take the place of ours.
         files = Path(scratch) / "export"

@@ -88,7 +88,10 @@ def check_conflicts(
 
 
 def check_points(entries: Mapping[str, YamlNode], points: Iterable[StartingPoint], fixed: Mapping[str, Scalar]) -> None:
-    """Reports starting points whose values contradict each other, or fixed ones; what a point leaves out is default."""
+    """Reports starting points whose values contradict each other, or fixed ones.
+
+    What a point leaves out is drawn; a contradiction with that is found by the trial.
+    """
     for point in points:
         if fault := _find_conflict({**fixed, **point.values}):
             what, fix = fault

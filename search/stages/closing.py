@@ -115,7 +115,7 @@ def list_last_records(
     ]
     for trial_id in (None, best) if overlays else ():
         records += [Artifact(str(overlays), "overlays", trial_id), Pictures(str(overlays), OVERLAY_KEY, trial_id)]
-    if summary.export:
+    if summary.export and Path(summary.export).is_dir():
         records.append(Artifact(summary.export, "export", best))
         if (Path(summary.export) / WEIGHTS_FILE).is_file():
             records.append(_describe_model(session, summary))

@@ -20,9 +20,9 @@ from search.cluster.workers import call_with_resources, check_gpus_compute, chec
 from search.command_line.end_command import call_at_end
 from search.command_line.numbers import AUTO
 from search.errors import SearchError
-from search.judging.openings import describe_openings
-from search.judging.test_set import HeldOutResult, read_verdict, score_on_test
-from search.judging.verdict import Verdict
+from search.judging.openings import describe_openings, locate_test_scores
+from search.judging.test_set import HeldOutResult, score_on_test
+from search.judging.verdict import Verdict, read_verdict
 from search.mlflow_pages.addresses import compose_table_url
 from search.mlflow_pages.notes import RECORDED_VIEW_KEY
 from search.mlflow_pages.outcome import LEADERBOARD_FILE, make_leaderboard
@@ -153,6 +153,9 @@ def _run_stages(session: Session, started: float) -> Outcome:
     plan, folder = session.plan, session.plan.folder
     for number, line in enumerate(session.describe_charts()):
         session.say(f"{'' if number else 'MLflow':9}{line}")
+    summary = Summary.read(folder) if session.is_resumed and plan.config.train else None
+    if summary is not None and summary.export:
+        return _deliver(session, summary)
     zeroshot = _measure_bar(session)
     recorded = _log_recorded(session)
     naming = name_masks_of(session, "val", session.context.scored)
@@ -161,11 +164,6 @@ def _run_stages(session: Session, started: float) -> Outcome:
         run_protocols(session)
         return compare_protocols(session, naming)
     run_trials(session, zeroshot)
-    summary = Summary.read(folder) if session.is_resumed else None
-    if summary is not None and summary.export and Path(summary.export).is_dir():  # only MLflow lacks some of it
-        verdict = read_verdict(folder, summary.test.opening, summary.origin.caveats)
-        overlays = draw_winner(session, read_chosen(folder, session.record))
-        return _close(session, summary, verdict, overlays, recorded)
     trials = read_trials(make_study_file(folder, session.record))
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, plan.config.objective)
     chosen = choose_on_validation(session, _pick_best(session, ranked, trials, zeroshot), zeroshot)
@@ -194,6 +192,14 @@ def _run_stages(session: Session, started: float) -> Outcome:
     summary = dataclasses.replace(Summary.read(folder) or summary, wall_seconds=_count_seconds(started))
     summary.write(folder)
     return _close(session, summary, result.verdict, overlays, recorded)
+
+
+def _deliver(session: Session, summary: Summary) -> Summary:
+    """Gives MLflow what it lacks of a search that has ended; the search stays as it is."""
+    folder, is_auto = session.plan.folder, session.plan.protocol.is_auto
+    verdict = read_verdict(locate_test_scores(folder, summary.test.opening), is_auto, summary.origin.caveats)
+    overlays = draw_winner(session, read_chosen(folder, session.record))
+    return _close(session, summary, verdict, overlays, _log_recorded(session))
 
 
 def _close(session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, recorded: str) -> Summary:
@@ -244,7 +250,7 @@ def _log_recorded(session: Session) -> str:
 def _pick_best(
     session: Session, ranked: Sequence[RankedTrial], trials: Sequence[FrozenTrial], zeroshot: Scores
 ) -> Sequence[RankedTrial]:
-    """Returns the ranked trials, with two objectives only those that no other beats, and says which is best.
+    """Returns the ranked trials, with two objectives only those that no other beats, which the screen lists.
 
     Raises:
         SearchError: If no trial left a checkpoint.

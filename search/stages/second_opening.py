@@ -7,7 +7,7 @@ from search.errors import SearchError
 from search.judging.openings import describe_openings, make_opening_tags
 from search.judging.test_set import HeldOutResult
 from search.reporting.page import write_report
-from search.run_folder.layout import REPORT_FILE, SUMMARY_FILE
+from search.run_folder.layout import OPENINGS_FILE, REPORT_FILE, SUMMARY_FILE
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.tracking.tracker import Tracker
@@ -39,7 +39,7 @@ def mark_artifacts(folder: Path, record: SearchRecord, result: HeldOutResult) ->
     try:
         tracker = Tracker.connect(record.experiment, default_uri=record.tracking_uri)
         tracker.set_tags(record.parent_run_id, make_opening_tags(result.opening))
-        for file in (result.file, folder / SUMMARY_FILE):
+        for file in (result.file, folder / SUMMARY_FILE, folder / OPENINGS_FILE, folder / REPORT_FILE):
             if file.is_file():
                 tracker.log_artifact(record.parent_run_id, file)
     except SearchError as error:  # connecting raises it, writing its subclass

@@ -83,7 +83,9 @@ class StudyFile:
             if not journal.exists():
                 return None
             storage = JournalStorage(JournalFileBackend(str(journal)))
-            if self.name not in optuna.get_all_study_names(storage):
+            if self.name not in (names := optuna.get_all_study_names(storage)):
+                if not names and b"\n" in journal.read_bytes():
+                    raise ValueError("none of its lines is a record")
                 return None
             study = optuna.load_study(study_name=self.name, storage=storage)
         self._check_directions(study)

@@ -145,7 +145,11 @@ class Reopening:
     trial_id: str
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
-        runs.tracker.reopen(runs.find(self.trial_id))
+        run_id = runs.find(self.trial_id)
+        runs.tracker.reopen(run_id)
+        runs.tracker.rename(run_id, lambda name: add_end(name, ""))
+        for tag in (FAILURE, "stopped"):  # of the last try
+            runs.tracker.delete_tag(run_id, tag)
 
 
 @dataclass(frozen=True)
@@ -160,10 +164,8 @@ class End:
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
         run_id = runs.find(self.trial_id)
         runs.tracker.set_tags(run_id, self.tags)
-        if self.trial_id and self.status != "KILLED":  # a resume may have ended otherwise than the try before
+        if self.end:
             runs.tracker.rename(run_id, lambda name: add_end(name, self.end))
-            if FAILURE not in self.tags:
-                runs.tracker.delete_tag(run_id, FAILURE)
         runs.tracker.finish(run_id, self.status, time_ms)
 
 

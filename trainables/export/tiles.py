@@ -1,4 +1,4 @@
-"""Segments an image of any size by class prompts, in overlapping tiles at the scale of training."""
+"""Segments an image of any shape by class prompts, in overlapping tiles at the scale of training."""
 
 import cv2
 import numpy as np

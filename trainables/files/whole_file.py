@@ -8,12 +8,10 @@ from pathlib import Path
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file (text in UTF-8, line ends as they are) under another name, and renames it when the disk has it.
 
-    Where several processes write it, the last one's content stays.
-
     Raises:
         OSError: If the folder cannot be written; the file is then as it was.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

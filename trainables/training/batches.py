@@ -162,9 +162,9 @@ class TrainingRegions(Dataset[Sample]):
     ) -> list[tuple[int, Component, BoolMask]]:
         """Returns up to ``max_objects`` prompted components, with their class's position and whole mask.
 
-        The mask was resized from ``size``; what has the least area there is trained on, as it is scored.
+        The mask was resized from ``size``; what has the protocol's least area there is trained on, as it is scored.
         """
-        least_px = self.protocol.min_component_px * min(1.0, mask.size / math.prod(size))
+        least_px = self.protocol.min_component_px * mask.size / math.prod(size)
         protocol = dataclasses.replace(self.protocol, min_component_px=max(1, round(least_px)))
         found = []
         for order, class_id in enumerate(self.store.classes):

@@ -38,6 +38,7 @@ LOADER = "RuntimeError: unable to write to file </torch_18692_0>: No space left 
     ("error", "beginning"),
     [
         (FULL, "/runs/a cannot be written: No space left on device (/runs/a/study.journal); make room"),
+        (OSError(errno.ENOSPC, "No space left on device"), "/runs/a cannot be written: No space left on device; make"),
         (IMAGE, "Permission denied (/images/a.png); make room there (or change"),
         (TuneError(f"Traceback\n{LOADER}\n"), f"the shared memory (/dev/shm) is full: {LOADER}; give the container"),
     ],

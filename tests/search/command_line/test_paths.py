@@ -39,6 +39,9 @@ def test_paths_become_absolute_whether_they_are_there_or_not(tmp_path: Path, mon
     ("uri", "shown"),
     [
         ("mysql://jo:s3cret@host/db", "mysql://jo:***@host/db"),
+        ("mysql://jo:s3/cr@et@host:33/db", "mysql://jo:***@host:33/db"),
+        ("http://host:5000/#/a@b", "http://host:5000/#/a@b"),
+        ("az://c/a?sig=s3cret&x=1", "az://c/a?sig=***&x=1"),
         ("postgresql://h/db?user=u&password=s3cret", "postgresql://h/db?user=u&password=***"),
         ("cannot open mysql://h/db?PWD=s3cret&ssl=1 now", "cannot open mysql://h/db?PWD=***&ssl=1 now"),
         *[(uri, uri) for uri in ("sqlite:////home/jo@lab.org/mlflow.db", "abfs://data@acct.dfs.core.windows.net/a")],

@@ -105,9 +105,12 @@ def test_few_trials_show_no_importance(make: SimpleNamespace, tmp_path: Path, n_
 def test_a_search_of_a_notebook_has_a_command_by_its_options(make: SimpleNamespace, tmp_path: Path) -> None:
     record = make.record()
     environment = {**record.environment, "command": ["/lib/ipykernel_launcher.py", "-f", "/home/me/kernel.json"]}
-    dataclasses.replace(record, environment=environment, arguments={"space": "a b.yaml", "seed": 3}).write(tmp_path)
+    dataclasses.replace(
+        record, environment=environment, arguments={"space": "a b.yaml", "seed": 3, "set": ["a=1"]}
+    ).write(tmp_path)
     text = Page(write_report(tmp_path, tmp_path / "page.html").read_text()).text
-    assert "python -m search.run --space 'a b.yaml' --seed 3" in text and "kernel" not in text
+    assert f"python -m search.run --space 'runs/{record.search_id}/a b.yaml' --seed 3" in text
+    assert "kernel" not in text and "a=1" not in text  # the copy of the space has it
 
 
 @pytest.mark.parametrize("stage", ["begun", "measured", "running", "ended"])

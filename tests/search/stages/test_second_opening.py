@@ -22,6 +22,7 @@ def exports(session: Session, make_summary: Callable[..., Summary]) -> list[Path
     for export in places:
         export.mkdir()
         (export / "README.md").write_text("# A model\n")
+    (folder / "report.html").write_text("an old report")
     make_summary(export=str(places[1]), caveats=["a leak was allowed"]).write(folder)
     return places
 
@@ -53,7 +54,7 @@ def test_artifacts_have_the_latest_number_once_and_a_first_is_no_caveat(session:
     tags = client.get_run(record.parent_run_id).data.tags
     assert tags["test_openings"] == "3" and "opened 3 times" in tags["caveat_test"]
     artifacts = {item.path for item in client.list_artifacts(record.parent_run_id)}
-    assert {"scores_test_2.csv", "scores_test_3.csv", "summary.json"} <= artifacts
+    assert {"scores_test_2.csv", "scores_test_3.csv", "summary.json", "report.html"} <= artifacts
 
 
 def test_a_search_without_an_outcome_is_marked_in_mlflow_alone_also_from_another_place(

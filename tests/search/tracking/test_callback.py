@@ -191,10 +191,13 @@ def test_a_trial_that_failed_and_then_succeeds_shows_no_failure(callback: Tracki
     (failed,) = list_trials(tracker)
     assert failed.info.run_name.endswith("· failed") and failed.data.tags["failure"] == "NaN"
     run_trial(callback, trial, range(3, 4))
+    (running,) = list_trials(tracker)
     callback.on_trial_complete(0, [trial], trial)
     (run,) = list_trials(tracker)
-    assert (run.info.status, run.info.run_name) == ("FINISHED", failed.info.run_name.removesuffix(" · failed"))
-    assert "failure" not in run.data.tags
+    assert (running.info.status, run.info.status) == ("RUNNING", "FINISHED")
+    for each in (running, run):
+        assert each.info.run_name == failed.info.run_name.removesuffix(" · failed")
+        assert "failure" not in each.data.tags
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["same-process", "new-process"])

@@ -10,7 +10,7 @@ from trainables.protocol.background import pick_background_id, split_classes
     ("class_ids", "ignored", "free"),
     [((1, 2), (), 0), ((1, 2), (0,), 0), ((0, 1, 3), (), 2), ((0, 1), (2,), 3), (range(255), (), 255)],
 )
-def test_background_has_an_id_that_means_nothing_else(
+def test_background_is_0_or_an_id_that_means_nothing_else(
     class_ids: Sequence[int], ignored: tuple[int, ...], free: int
 ) -> None:
     assert pick_background_id(class_ids, ignored) == free
