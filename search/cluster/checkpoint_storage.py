@@ -12,7 +12,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from search.cluster.deadline import call_within
 from search.cluster.disk import probe_storage
-from search.command_line.paths import hide_password
+from search.command_line.paths import has_password, hide_password
 from search.errors import ConfigError, SearchError
 from search.run_folder.trial_folder import find_epoch, list_checkpoint_folders, locate_trial
 from trainables.errors import CheckpointError
@@ -126,7 +126,7 @@ def check_url(url: str, name: str = "") -> None:
         raise ConfigError.at(where, f"no file system is known as {scheme}", f"known are {known} and others")
     if scheme == "memory":
         raise ConfigError.at(where, "lies in one process, which others cannot read", "give another one")
-    if hide_password(url) != url:
+    if has_password(url):
         what, fix = "holds a password, which would be written down", "give it by the file system's own settings"
         raise ConfigError.at(where, what, fix)
     try:

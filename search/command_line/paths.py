@@ -45,6 +45,11 @@ def locate_storage(storage: str) -> Path:
     return expand_path(DEFAULT_STORAGE if is_url(storage) else storage)
 
 
+def has_password(uri: str) -> bool:
+    """Says whether a URI holds a password, which must not be written down."""
+    return hide_password(uri) != uri
+
+
 def hide_password(uri: str) -> str:
     """Returns the URI with the passwords in it, if any, as asterisks: before the host, and among the query."""
     # To the last @, as a password may hold @ and /; behind a host and its port comes a path.

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from search.cluster.checkpoint_storage import CheckpointStorage
 from search.cluster.resources import TrialResources
-from search.command_line.paths import hide_password
+from search.command_line.paths import has_password
 from search.errors import ConfigError, SearchError, describe_findings
 from search.mlflow_pages.addresses import compose_charts_url, describe_view
 from search.mlflow_pages.views import SearchView
@@ -173,7 +173,7 @@ def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) 
         environment=describe_environment(),
         caveats=list(plan.caveats),
         arguments=record_options(plan.options, find_space(plan.options.space)),
-        tracking_uri=tracker.uri if hide_password(tracker.uri) == tracker.uri else "",
+        tracking_uri="" if has_password(tracker.uri) else tracker.uri,
         checkpoint_url=plan.places.checkpoint_url,
         run_key=uuid.uuid4().hex,
         input_hashes=hash_files(list_input_files(plan)),

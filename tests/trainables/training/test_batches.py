@@ -145,7 +145,7 @@ def test_objects_that_are_scored_are_trained_on_however_small_the_region_becomes
 ) -> None:
     centers = np.zeros((128, 256), np.uint8)
     centers[8:120:16, 8:240:32] = 1
-    small = cv2.dilate(centers, np.ones((5, 5), np.uint8))  # 25 px each, of which the model's square shows 3
+    small = cv2.dilate(centers, np.ones((5, 5), np.uint8))  # 25 px each; the model's square shows 3 of them
     specks = cv2.dilate(centers, np.ones((3, 3), np.uint8))  # 9 px: too few to be scored, and to be trained on
     specks[:8, :8] = 2
     store = write_store({"a": small, "b": specks}, CLASSES)
