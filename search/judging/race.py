@@ -93,7 +93,7 @@ def follow_race(finalists: Sequence[Finalist], seeds: Sequence[int], label: str)
         marked = mark_hopeless(reached, len(all_seeds), label)
         for index, each in zip(racing, marked, strict=True):
             whole[index] = dataclasses.replace(whole[index], out=each.out)
-            words += [f"trial {each.trial_id} is {each.out}"] * bool(each.out)
+            words += [f"{each.name} is {each.out}"] * bool(each.out)
         racing = [index for index, each in zip(racing, marked, strict=True) if each.can_win]
         if not racing and any(each.out for each in whole):
             words.append(ALL_FAILED)
@@ -121,7 +121,7 @@ def mark_hopeless(finalists: Sequence[Finalist], n_seeds: int, label: str) -> li
         if chances.get(each.trial_id, 1.0) < MIN_CHANCE:
             why = (
                 f"out after {len(each.runs)} of {n_seeds} seeds: mean {label} {each.mean_score:.3f} against "
-                f"{leader.mean_score:.3f} of trial {leader.trial_id}; its chance to end above it is "
+                f"{leader.mean_score:.3f} of {leader.name}; its chance to end above it is "
                 f"{chances[each.trial_id]:.0%}"
             )
             each = dataclasses.replace(each, out=why)

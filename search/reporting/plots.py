@@ -191,7 +191,7 @@ def _name_finalist(finalist: Finalist, data: ReportData) -> str:
     is_chosen = data.chosen is not None and data.chosen.trial_id == finalist.trial_id
     ends = {"failed": not finalist.is_complete, "chosen": is_chosen, "out early": bool(finalist.out)}
     state = next((f" ({end})" for end, holds in ends.items() if holds), "")
-    return f"trial {finalist.trial_id}{state}"
+    return f"{finalist.name}{state}"
 
 
 @as_svg

@@ -55,8 +55,8 @@ class Finalist:
     """One of the best configurations of a search: its whole recipe, flat, and its trainings, one a seed.
 
     ``search_dice``, its trial's best Dice on validation, is what made it a finalist, and thus optimistic;
-    ``search_value`` is the same by the search's objective, None where that is the Dice. ``out`` says why it got no
-    more seeds; empty where it got all.
+    ``search_value`` is the same by the search's objective, None where that is the Dice. ``starting_point`` is its name,
+    empty where the sampler proposed it. ``out`` says why it got no more seeds; empty where it got all.
     """
 
     trial_id: str
@@ -64,6 +64,7 @@ class Finalist:
     params: Mapping[str, Any]
     runs: tuple[SeedRun, ...]
     search_value: float | None = None
+    starting_point: str = ""
     out: str = ""
 
     @property
@@ -85,6 +86,11 @@ class Finalist:
     def std_dice(self) -> float:
         """Standard deviation over seeds (n - 1); 0 for a single one."""
         return float(np.std([run.val_dice for run in self.runs], ddof=1)) if len(self.runs) > 1 else 0.0
+
+    @property
+    def name(self) -> str:
+        """Its trial, with the starting point that this is."""
+        return f"trial {self.trial_id}" + f" ({self.starting_point})" * bool(self.starting_point)
 
     @property
     def search_score(self) -> float:

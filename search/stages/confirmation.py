@@ -1,9 +1,9 @@
 """Trains the best configurations of a search again with several seeds, and chooses what is exported.
 
-The best of many trials on few regions is partly luck. New seeds show how much: they race, the mean over seeds compares
-configurations, and chooses the scale of the update (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903), with zero-shot
-among the scales. Soups of the trainings then contend with the best one. Everything goes by the search's objective, on
-validation alone.
+The best of many trials on few regions is partly luck. New seeds show how much: they race, and the best starting point
+races with them. The mean over seeds compares configurations, and chooses the scale of the update (WiSE-FT, Wortsman et
+al. 2022, arXiv 2109.01903), with zero-shot among the scales. Soups of the trainings then contend with the best one.
+Everything goes by the search's objective, on validation alone.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from search.run_folder.trial_folder import is_same_training, list_checkpoint_fol
 from search.space.objective import DICE, Objective
 from search.stages.session import Session
 from search.stages.trials import run_listed
-from search.study.ranking import RankedTrial, read_chosen
+from search.study.ranking import RankedTrial, pick_finalists, read_chosen
 from search.study.trial_attributes import FROM_TRIAL
 from search.tuning.seed_race import SeedRace
 from trainables.adapters.interpolation import SCALES
@@ -70,11 +70,19 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
 def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) -> list[Finalist]:
     plan = session.plan
     if not plan.options.confirm:
-        return [ranked[0].to_finalist(plan.options.seed)]
-    finalists, seeds = ranked[: plan.options.confirm], list_seeds(plan.options.seed, plan.options.confirm_seeds)
+        return [ranked[0].to_finalist(ranked[0].to_run(plan.options.seed))]
+    finalists = pick_finalists(ranked, plan.options.confirm)
+    seeds = list_seeds(plan.options.seed, plan.options.confirm_seeds)
     races = len(finalists) > 1 and len(seeds) > 1
+    n_best = min(len(ranked), plan.options.confirm)
+    best = "best configuration" if n_best == 1 else f"best {n_best} configurations"
+    beside = (
+        ""
+        if len(finalists) == n_best
+        else f", and beside them the best starting point, {finalists[-1].starting_point},"
+    )
     session.say(
-        f"confirming the best {len(finalists)} configurations with {'up to ' * races}{len(seeds)} new seeds each "
+        f"confirming the {best}{beside} with {'up to ' * races}{len(seeds)} new seeds each "
         f"({', '.join(map(str, seeds))}) ..."
     )
     confirmed = _race(session, finalists, seeds, zeroshot)
@@ -90,7 +98,7 @@ def _race(session: Session, ranked: Sequence[RankedTrial], seeds: Sequence[int],
     """Trains configurations with seeds as long as they can still win; what ended before a stop is not trained again."""
     plan = session.plan
     race = SeedRace(
-        [Finalist(each.trial_id, each.val_dice, each.params, (), each.value) for each in ranked],
+        [each.to_finalist() for each in ranked],
         seeds,
         plan.config.objective,
         session.resources.concurrent,
@@ -109,12 +117,12 @@ def list_seeds(seed: int, number: int) -> list[int]:
 def _describe(finalist: Finalist, bar: float, objective: Objective) -> str:
     if not finalist.is_complete:
         failed = "; ".join(f"seed {run.seed}: {run.failure}" for run in finalist.runs if run.failure)
-        return f"trial {finalist.trial_id}: out, {failed}"
+        return f"{finalist.name}: out, {failed}"
     dice = ", ".join(f"{run.val_dice:.3f}" for run in finalist.runs)
     mean = f"{finalist.mean_dice:.3f} +/- {finalist.std_dice:.3f}"
     score = "" if objective.metric == DICE else f"mean {objective.label} {finalist.mean_score:.3f}, "
     return (
-        f"trial {finalist.trial_id}{', out early' * bool(finalist.out)}: {score}val Dice {mean} over seeds ({dice}), "
+        f"{finalist.name}{', out early' * bool(finalist.out)}: {score}val Dice {mean} over seeds ({dice}), "
         f"{finalist.mean_dice - bar:+.3f} against zero-shot; {finalist.search_dice:.3f} in the search"
     )
 

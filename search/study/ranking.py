@@ -19,7 +19,7 @@ from search.run_folder.search_record import SearchRecord
 from search.run_folder.trial_folder import locate_trial, read_best_epoch
 from search.space.objective import DICE, Objective
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID, REASON, has_begun, name_state, read_trials
+from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, has_begun, name_state, read_trials
 from trainables.context import RECIPE_FILE
 from trainables.files.weight_file import COPY_FIX
 from trainables.files.whole_file import write_whole
@@ -38,6 +38,7 @@ class RankedTrial:
         params: Its whole recipe, flat.
         value: The objective at that epoch; None where that is the Dice.
         trained_parameters: How many numbers it trains; NaN where it does not report them.
+        starting_point: Its name; empty where the sampler proposed the trial.
     """
 
     trial_id: str
@@ -47,15 +48,20 @@ class RankedTrial:
     params: Mapping[str, Any]
     value: float | None = None
     trained_parameters: float = math.nan
+    starting_point: str = ""
 
     @property
     def score(self) -> float:
         """What trials are ranked by."""
         return self.val_dice if self.value is None else self.value
 
-    def to_finalist(self, seed: int) -> Finalist:
-        """Returns the trial as a finalist that was trained with the search's own seed alone, at scale 1."""
-        run = SeedRun(
+    def to_finalist(self, *runs: SeedRun) -> Finalist:
+        """Returns the trial as a finalist with these trainings."""
+        return Finalist(self.trial_id, self.val_dice, self.params, runs, self.value, self.starting_point)
+
+    def to_run(self, seed: int) -> SeedRun:
+        """Returns the trial's own training, which had the search's seed, at scale 1."""
+        return SeedRun(
             seed,
             str(self.checkpoint),
             self.epoch,
@@ -64,7 +70,6 @@ class RankedTrial:
             value=self.value,
             value_by_scale={} if self.value is None else {1.0: self.value},
         )
-        return Finalist(self.trial_id, self.val_dice, self.params, (run,), self.value)
 
 
 def rank_trials(
@@ -86,9 +91,8 @@ def rank_trials(
         if best is not None:
             params = read_record(best.path / RECIPE_FILE, dict[str, Any], COPY_FIX)
             value = None if objective.metric == DICE else best.value
-            ranked.append(
-                RankedTrial(trial_id, best.path, best.epoch, best.val_dice, params, value, best.trained_parameters)
-            )
+            size, start = best.trained_parameters, trial.user_attrs.get(STARTING_POINT, "")
+            ranked.append(RankedTrial(trial_id, best.path, best.epoch, best.val_dice, params, value, size, start))
     return sorted(ranked, key=lambda each: -each.score)
 
 
@@ -105,6 +109,16 @@ def pick_winner(
     reasons = Counter(str(trial.user_attrs.get(REASON, name_state(trial))) for trial in trials if has_begun(trial))
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3)) or "no trial was started"
     raise SearchError(f"no trial left a checkpoint in {trials_folder} ({why})")
+
+
+def pick_finalists(ranked: Sequence[RankedTrial], number: int) -> list[RankedTrial]:
+    """Returns the best trials, and beside them the best starting point if it is none of them.
+
+    One unlucky training must not lose the configuration that would have been chosen without a search.
+    """
+    start = next((each for each in ranked if each.starting_point), None)
+    best = list(ranked[:number])
+    return best if start is None or start in best else [*best, start]
 
 
 def find_trial(ranked: list[RankedTrial], trial_id: str) -> RankedTrial:
@@ -136,7 +150,8 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
             f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
         )
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
-    finalist = pick_winner(ranked, trials, folder / TRIALS_FOLDER).to_finalist(record.context.seed)
+    best = pick_winner(ranked, trials, folder / TRIALS_FOLDER)
+    finalist = best.to_finalist(best.to_run(record.context.seed))
     return Chosen.from_finalist(finalist, 1.0, 0, record.context.protocol.id, folder)
 
 

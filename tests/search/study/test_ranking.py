@@ -15,8 +15,16 @@ from search.errors import ConfigError, SearchError
 from search.run_folder.layout import PARETO_FILE
 from search.run_folder.trial_folder import list_checkpoint_folders
 from search.space.objective import Objective
-from search.study.ranking import RankedTrial, describe_pareto, find_pareto, pick_winner, rank_trials, write_pareto
-from search.study.trial_attributes import BEST_VALUE, RAY_TRIAL_ID, REASON
+from search.study.ranking import (
+    RankedTrial,
+    describe_pareto,
+    find_pareto,
+    pick_finalists,
+    pick_winner,
+    rank_trials,
+    write_pareto,
+)
+from search.study.trial_attributes import BEST_VALUE, RAY_TRIAL_ID, REASON, STARTING_POINT
 from trainables.context import RECIPE_FILE
 
 
@@ -73,6 +81,25 @@ def test_trials_are_ranked_by_what_is_kept(search: Search) -> None:
     search.add_trial("nothing-kept", [0.8], kept=[])
     found = [(each.trial_id, each.epoch, each.val_dice) for each in search.rank()]
     assert found == [("stopped", 1, 0.6), ("lost-its-best", 3, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("number", "finalists"),
+    [(1, ["a", "weak"]), (2, ["a", "b", "weak"]), (3, ["a", "b", "weak"]), (5, ["a", "b", "weak", "c", "weaker"])],
+)
+def test_the_best_starting_point_is_a_finalist_beside_the_best(
+    search: Search, number: int, finalists: list[str]
+) -> None:
+    dice = {"weaker": 0.2, "a": 0.9, "c": 0.3, "weak": 0.4, "b": 0.8}
+    for name, each in dice.items():
+        attrs = {STARTING_POINT: f"point {name}"} if name.startswith("weak") else {}
+        search.add_trial(name, [each], kept=[1], attrs=attrs)
+    found = pick_finalists(search.rank(), number)
+    assert [each.trial_id for each in found] == finalists
+    names = {each.trial_id: each.to_finalist().name for each in found}
+    assert (names["a"], names["weak"]) == ("trial a", "trial weak (point weak)")
+    without = [each for each in search.rank() if not each.starting_point]
+    assert pick_finalists(without, number) == without[:number]
 
 
 def test_another_objective_chooses_other_epochs_and_trials(search: Search) -> None:
