@@ -205,7 +205,7 @@ def _mix_soups(session: Session, trainings: Sequence[_Training]) -> dict[str, li
         [Path(each.run.checkpoint) for each in trainings],
         context.val,
         session.plan.config.objective.metric,
-        first.run.score_by_scale[1.0],
+        first.run.score_by_scale,
     )
     soups = {
         SEEDS: [each for each in trainings if each.trial_id == first.trial_id],

@@ -216,7 +216,7 @@ def test_contenders_are_the_best_training_and_the_soups(
 
     def grow(resources: object, what: str, function: Callable[..., Any], *arguments: Any) -> list[int]:
         assert [path.relative_to(folder).as_posix() for path in arguments[1]] == ["a/1", "b/1", "a/2"]
-        assert arguments[4] == pytest.approx(0.6)
+        assert arguments[4] == by_scale
         return [0, 1]
 
     monkeypatch.setattr(confirmation, "map_with_resources", work)
