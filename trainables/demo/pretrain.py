@@ -176,7 +176,7 @@ def train_step(model: SAM2Base, batch: Batch, optimizer: torch.optim.Optimizer) 
         lambda module, args, out: captured.update(maps=list(out["backbone_fpn"]))
     )
     features = encode_images(model, batch.images)
-    outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
+    outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
     hook.remove()
     loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), WEIGHTS)
     maps = [level.float() for level in captured["maps"]]
@@ -207,7 +207,7 @@ def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
     floor: list[float] = []
     for batch in batches:
         features = encode_images(model, batch.images)
-        outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
+        outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
         predicted = select_best_mask(outputs.logits, outputs.iou) > 0
         actual = batch.targets > 0.5
         box = actual.any(1)[:, None, :] & actual.any(2)[:, :, None]

@@ -38,7 +38,7 @@ class Sam1Style:
         name: What a user calls it.
         stretches: The image is stretched to a square and its values to [0, 1]; else its longer side is fitted,
             the rest padded, and colors are normalized by ImageNet's mean and deviation.
-        single_mask: Trained to give one mask, which is scored even if the protocol lets a model choose among three.
+        single_mask: Trained to give one mask, which is scored; the others choose among three.
         boxes_alone: Trained with boxes and nothing else.
     """
 
@@ -50,7 +50,7 @@ class Sam1Style:
     def list_caveats(self, protocol: Protocol) -> list[str]:
         """Returns what a reader of its scores under a protocol must know."""
         caveats = []
-        if self.single_mask and protocol.multimask:
+        if self.single_mask:
             caveats.append(
                 f"{self.name} was trained to give one mask, and that one is scored; SAM2 offers three here, and the "
                 "one it holds best is scored"

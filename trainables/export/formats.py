@@ -61,7 +61,7 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(
         "onnxruntime",
         ("onnx", "onnxscript", "onnxruntime"),
-        lambda model, context, folder, name: write_onnx(model, folder, context.protocol.multimask),
+        lambda model, context, folder, name: write_onnx(model, folder),
         lambda context, folder, root: score_by_library(context, load_onnx(folder), root),
     ),
     "qupath": Format("SAM 2.0 as samapi builds it", (), _write_qupath, _score_qupath),

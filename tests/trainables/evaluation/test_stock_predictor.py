@@ -22,7 +22,6 @@ from trainables.protocol.tta import VIEWS
 
 CPU = torch.device("cpu")
 MORE_PROTOCOLS = (
-    Protocol("single-mask", PROMPT_KINDS["box"], multimask=False),
     Protocol("threshold", PROMPT_KINDS["box-neg"], threshold=0.05),
     Protocol("points-tta", PROMPT_KINDS["points"], tta=("rot270", "antitranspose")),
 )
