@@ -98,7 +98,9 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
     from trainables.model.weight_names import take_off_prefix
     from trainables.model.weights import list_misfits
 
-    _require_package(path)
+    if importlib.util.find_spec(PACKAGE) is None:
+        what = "needs the package segment-anything, which is not installed"
+        raise CheckpointError.at(path, what, "pip install segment-anything, or this project with its extra: [medsam]")
     from segment_anything import sam_model_registry
 
     notes: list[str] = []
@@ -123,12 +125,6 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
         network.pixel_std.fill_(1)
     network.requires_grad_(False)
     return Sam1Model(network.eval(), size, style, tuple(notes))
-
-
-def _require_package(path: Path) -> None:
-    if importlib.util.find_spec(PACKAGE) is None:
-        what = "needs the package segment-anything, which is not installed"
-        raise CheckpointError.at(path, what, "pip install segment-anything, or this project with its extra: [medsam]")
 
 
 def _read_state(path: Path, notes: list[str]) -> dict[str, Tensor]:
