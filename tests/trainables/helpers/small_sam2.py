@@ -1,4 +1,4 @@
-"""A SAM2 of nano's architecture with random weights at 128 px: built, prompted and trained for a few steps."""
+"""A SAM2 with random weights, by default nano at 128 px: built, prompted and trained for a few steps."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ from trainables.model.forward import encode_images
 SIDE = 128  # half of nano's own image size: the weights are the same, the steps four times as fast
 
 
-def build_bare() -> SAM2Base:
+def build_bare(name: str = "nano", side: int = SIDE) -> SAM2Base:
     """Builds the same random weights each time: no test may depend on what nano has learned."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build_architecture(MODELS["nano"], SIDE)
+        return build_architecture(MODELS[name], side)
 
 
 def draw_images(n: int = 2, seed: int = 1) -> Tensor:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from sam2.modeling.sam2_base import SAM2Base
+from small_sam2 import build_bare
 from torch import Tensor
 from torchvision.transforms import Resize, ToTensor
 
 from trainables.evaluation.stock_predictor import build_predictor
-from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import MaskOutputs, decode_prompts, encode_images, normalize_images, select_best_mask
 from trainables.protocol.components import take_whole
 from trainables.protocol.prompts import PROMPT_KINDS, Prompt, draw_prompt, find_negative_room, stack_prompts
@@ -28,9 +28,7 @@ class Region(NamedTuple):
 @pytest.fixture(scope="module", params=["nano", "tiny"])
 def model(request: pytest.FixtureRequest) -> SAM2Base:
     """Random weights, both at 256 px: equality with the predictor must not depend on what was learned."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build_architecture(MODELS[request.param], SIDE).eval()
+    return build_bare(request.param, SIDE).eval()
 
 
 @pytest.fixture(scope="module")
