@@ -81,7 +81,7 @@ def _loop(
 
     def encode_and_predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
         predictor.set_image(seen[view])
-        return predict_one(predictor, prompt, regions.protocol.multimask)
+        return predict_one(predictor, prompt)
 
     return predict_prompt_by_prompt(regions, images.__getitem__, seen.__setitem__, encode_and_predict)
 

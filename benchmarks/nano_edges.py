@@ -86,7 +86,7 @@ def segment_scenes(model: SAM2Base) -> Iterator[Pair]:
         corners = torch.tensor([part.box for part in parts], dtype=torch.float32).reshape(-1, 2, 2)
         features = encode_images(model, torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
         where, kinds = torch.zeros(len(parts), dtype=torch.long), torch.tensor([[2, 3]]).expand(len(parts), 2)
-        outputs = decode_prompts(model, features, where, corners, kinds, multimask=True)
+        outputs = decode_prompts(model, features, where, corners, kinds)
         best = select_best_mask(outputs.logits, outputs.iou)
         full = F.interpolate(best[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0] > 0
         for part, predicted in zip(parts, full.numpy(), strict=True):

@@ -59,13 +59,9 @@ class FieldRule:
 
 
 def _rule(
-    default: Scalar,
-    help: str,
-    low: int | float | None = None,
-    high: int | float | None = None,
-    choices: tuple[str, ...] = (),
+    default: Scalar, help: str, limits: tuple[float | None, float | None] = (None, None), choices: tuple[str, ...] = ()
 ) -> Any:
-    return field(default=default, metadata={"rule": FieldRule(type(default), help, low, high, choices)})
+    return field(default=default, metadata={"rule": FieldRule(type(default), help, *limits, choices)})
 
 
 @dataclass(frozen=True)
@@ -82,16 +78,15 @@ class AdapterRecipe:
         "bottleneck: small MLPs after attentions and beside MLPs, which no stock checkpoint can hold",
         choices=("none", "lora", "rslora", "dora", "pissa", "loha", "lokr", "bottleneck"),
     )
-    rank: int = _rule(8, "rank of the update's factors; bottleneck: its width; no effect on none", 1, 256)
+    rank: int = _rule(8, "rank of the update's factors; bottleneck: its width; no effect on none", (1, 256))
     alpha: float = _rule(
         8.0,
         "scale: the update is multiplied by alpha / rank; rslora: by alpha / sqrt(rank); "
         "no effect on none and bottleneck",
-        0.01,
-        1024,
+        (0.01, 1024),
     )
     dropout: float = _rule(
-        0.0, "dropout in front of the update; loha, lokr: of whole rows of it; no effect on none", 0.0, 0.9
+        0.0, "dropout in front of the update; loha, lokr: of whole rows of it; no effect on none", (0.0, 0.9)
     )
     targets: str = _rule(
         "both",
@@ -111,7 +106,7 @@ class AdapterRecipe:
         choices=("early", "late", "all"),
     )
     last_blocks: int = _rule(
-        0, "only the last n blocks of those stages get adapters; 0 for all; no effect on none", 0, 48
+        0, "only the last n blocks of those stages get adapters; 0 for all; no effect on none", (0, 48)
     )
     train_heads: bool = _rule(True, "whether the mask decoder's output heads are trained in full")
     train_decoder: bool = _rule(
@@ -132,14 +127,13 @@ class OptimRecipe:
     (arXiv 2404.06395), Haegele et al. 2024 (arXiv 2405.18392); average: Polyak and Juditsky 1992.
     """
 
-    lr: float = _rule(1e-3, "peak learning rate", 1e-8, 1.0)
+    lr: float = _rule(1e-3, "peak learning rate", (1e-8, 1.0))
     update_lr: float = _rule(
         0.0,
         "peak rate at which the adapters' updates grow: their learning rate is this over their scale (alpha / rank; "
         "rslora: alpha / sqrt(rank)), and optim.lr is that of all else; 0: optim.lr for all; no effect on none and "
         "bottleneck",
-        0.0,
-        1.0,
+        (0.0, 1.0),
     )
     schedule: str = _rule(
         "cosine",
@@ -148,30 +142,28 @@ class OptimRecipe:
         choices=("cosine", "wsd", "constant"),
     )
     lr_end_fraction: float = _rule(
-        0.1, "learning rate at the end, as a fraction of the peak; no effect on constant", 0.0, 1.0
+        0.1, "learning rate at the end, as a fraction of the peak; no effect on constant", (0.0, 1.0)
     )
-    decay_fraction: float = _rule(0.2, "wsd: share of all steps in which the learning rate falls", 0.0, 1.0)
+    decay_fraction: float = _rule(0.2, "wsd: share of all steps in which the learning rate falls", (0.0, 1.0))
     warmup_fraction: float = _rule(
-        0.1, "share of all steps that warm up; no effect with warmup_steps or warmup_epochs", 0.0, 0.9
+        0.1, "share of all steps that warm up; no effect with warmup_steps or warmup_epochs", (0.0, 0.9)
     )
-    warmup_steps: int = _rule(0, "steps that warm up, however many follow; 0 for warmup_fraction", 0, 1_000_000)
-    warmup_epochs: float = _rule(0.0, "epochs that warm up; 0 for warmup_fraction", 0.0, 1000.0)
+    warmup_steps: int = _rule(0, "steps that warm up, however many follow; 0 for warmup_fraction", (0, 1_000_000))
+    warmup_epochs: float = _rule(0.0, "epochs that warm up; 0 for warmup_fraction", (0.0, 1000.0))
     layer_decay: float = _rule(
         1.0,
         "the learning rate of the image encoder's blocks shrinks by this factor a block, from the last to the first; "
         "1 switches it off",
-        0.01,
-        1.0,
+        (0.01, 1.0),
     )
-    weight_decay: float = _rule(0.01, "AdamW's decoupled weight decay", 0.0, 10.0)
-    grad_clip: float = _rule(1.0, "greatest norm of the gradient; 0 switches clipping off", 0.0, 1e6)
-    batch_size: int = _rule(4, "regions a step", 1, 1024)
+    weight_decay: float = _rule(0.01, "AdamW's decoupled weight decay", (0.0, 10.0))
+    grad_clip: float = _rule(1.0, "greatest norm of the gradient; 0 switches clipping off", (0.0, 1e6))
+    batch_size: int = _rule(4, "regions a step", (1, 1024))
     ema_decay: float = _rule(
         0.0,
         "decay a step of a running average of everything that is trained; with it the average is validated, saved and "
         "exported; 0 switches it off",
-        0.0,
-        0.99999,
+        (0.0, 0.99999),
     )
 
 
@@ -179,13 +171,13 @@ class OptimRecipe:
 class LossRecipe:
     """Weights of SAM2's loss parts, and how rare classes are weighted up."""
 
-    focal: float = _rule(20.0, "weight of the focal loss", 0.0, 1e4)
-    dice: float = _rule(1.0, "weight of the Dice loss", 0.0, 1e4)
-    iou: float = _rule(1.0, "weight of the predicted IoU's L1 error", 0.0, 1e4)
-    objectness: float = _rule(1.0, "weight of the object score's cross-entropy", 0.0, 1e4)
-    focal_gamma: float = _rule(2.0, "focal loss: how far well-classified pixels are played down", 0.0, 10.0)
+    focal: float = _rule(20.0, "weight of the focal loss", (0.0, 1e4))
+    dice: float = _rule(1.0, "weight of the Dice loss", (0.0, 1e4))
+    iou: float = _rule(1.0, "weight of the predicted IoU's L1 error", (0.0, 1e4))
+    objectness: float = _rule(1.0, "weight of the object score's cross-entropy", (0.0, 1e4))
+    focal_gamma: float = _rule(2.0, "focal loss: how far well-classified pixels are played down", (0.0, 10.0))
     class_weight_strength: float = _rule(
-        0.0, "0 weighs all objects alike, 1 by the inverse of their class's pixel frequency", 0.0, 1.0
+        0.0, "0 weighs all objects alike, 1 by the inverse of their class's pixel frequency", (0.0, 1.0)
     )
 
 
@@ -196,18 +188,16 @@ class RegulariseRecipe:
     distill: float = _rule(
         0.0,
         "weight of the cross-entropy to the zero-shot model's masks; it costs a second image encoding a step",
-        0.0,
-        1e4,
+        (0.0, 1e4),
     )
     l2_start: float = _rule(
-        0.0, "weight of half the squared distance of all trained parameters to their start", 0.0, 1e4
+        0.0, "weight of half the squared distance of all trained parameters to their start", (0.0, 1e4)
     )
     drop: float = _rule(
         0.0,
         "in each training step the adapters' update counts by a random factor between 1 - drop and 1; "
         "for kinds lora, rslora, dora (its direction), loha and lokr",
-        0.0,
-        1.0,
+        (0.0, 1.0),
     )
 
 
@@ -218,14 +208,12 @@ class SamplingRecipe:
     windows: int = _rule(
         0,
         "windows an epoch; 0: as many tiles as the training regions' area holds; no effect without tiles",
-        0,
-        10_000_000,
+        (0, 10_000_000),
     )
     scale_jitter: float = _rule(
         0.0,
         "windows are up to this share larger or smaller than the tiles that are scored; no effect without tiles",
-        0.0,
-        1.0,
+        (0.0, 1.0),
     )
     kind: str = _rule(
         "uniform",
@@ -234,7 +222,7 @@ class SamplingRecipe:
         choices=("uniform", "balanced"),
     )
     strength: float = _rule(
-        0.33, "balanced: share of the windows that are drawn around a class; no effect on uniform", 0.0, 1.0
+        0.33, "balanced: share of the windows that are drawn around a class; no effect on uniform", (0.0, 1.0)
     )
 
 
@@ -247,18 +235,16 @@ class AugmentRecipe:
         "none; flips and quarter turns; flips with color jitter, H&E stain jitter, elastic warps, or all",
         choices=("none", "flips", "color", "stain", "elastic", "all"),
     )
-    strength: float = _rule(0.2, "strength of color, stain and elastic changes", 0.0, 1.0)
+    strength: float = _rule(0.2, "strength of color, stain and elastic changes", (0.0, 1.0))
     hue: float = _rule(
         -1.0,
         "how far color jitter turns the hue at most, as a fraction of the circle; below 0: a quarter of strength",
-        -1.0,
-        0.5,
+        (-1.0, 0.5),
     )
     rotation_degrees: float = _rule(
         0.0,
         "regions are also turned by any angle up to this, either way, mirrored beyond their border; no effect on none",
-        0.0,
-        180.0,
+        (0.0, 180.0),
     )
     quarter_turns: bool = _rule(
         True, "whether quarter turns join the flips: without them the tissue's axes stay; no effect on none"
@@ -275,8 +261,8 @@ class PromptRecipe:
         "or half: a box or the centroid, one as likely as the other, with five negative points",
         choices=("protocol", "box", "box-neg", "centroid", "points", "mixed", "half"),
     )
-    box_jitter: float = _rule(0.0, "sides of a box move by up to this fraction of its size", 0.0, 0.5)
-    max_objects: int = _rule(5, "objects prompted in one region and step", 1, 64)
+    box_jitter: float = _rule(0.0, "sides of a box move by up to this fraction of its size", (0.0, 0.5))
+    max_objects: int = _rule(5, "objects prompted in one region and step", (1, 64))
 
 
 @dataclass(frozen=True)
@@ -288,8 +274,7 @@ class ClassPromptRecipe:
         "learned tokens that ask for a class in place of a drawn prompt, for protocol auto; 0 switches them off; "
         "with them every class is asked for in every region, the prompts section and loss.iou have no effect, and the "
         "focal loss is taken over classes",
-        0,
-        8,
+        (0, 8),
     )
 
 

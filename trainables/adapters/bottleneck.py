@@ -59,7 +59,8 @@ def attach_bottlenecks(model: SAM2Base, sites: Sequence[str], width: int, dropou
     for site in sites:
         parent_name, name = site.rsplit(".", 1)
         parent, module = model.get_submodule(parent_name), model.get_submodule(site)
-        adapter = Bottleneck(_count_output_channels(module), width, dropout)
+        linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+        adapter = Bottleneck(linears[-1].out_features, width, dropout)  # all of SAM2's end in one, registered last
         setattr(parent, name, WithBottleneck(module, adapter, is_parallel=name == "mlp"))
 
 
@@ -71,8 +72,3 @@ def list_bottleneck_weights(model: SAM2Base) -> dict[str, nn.Parameter]:
         if isinstance(module, WithBottleneck)
         for name, value in module.adapter.named_parameters()
     }
-
-
-def _count_output_channels(module: nn.Module) -> int:
-    """Returns the width of a module's output: all of SAM2's end in a Linear layer, registered last."""
-    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1].out_features

@@ -49,12 +49,9 @@ def list_layers(model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
         for layer in ENCODER_LAYERS[recipe.layers]
         if layer != "proj" or isinstance(getattr(model.get_submodule(block), "proj", None), nn.Linear)
     ]
+    parts = model.sam_mask_decoder.transformer.named_modules(prefix=f"{DECODER}.transformer")
     decoder = [
-        name
-        for name, module in model.named_modules()
-        if name.startswith(f"{DECODER}.transformer.")
-        and isinstance(module, nn.Linear)
-        and name.rsplit(".", 1)[-1] in DECODER_LAYERS
+        name for name, part in parts if isinstance(part, nn.Linear) and name.rsplit(".", 1)[-1] in DECODER_LAYERS
     ]
     return _choose(encoder, decoder, model, recipe)
 
@@ -66,12 +63,8 @@ def list_bottleneck_sites(model: SAM2Base, recipe: AdapterRecipe) -> list[str]:
     """
     blocks = list_encoder_blocks(model, recipe.stages, recipe.last_blocks)
     encoder = [f"{block}.{module}" for block in blocks for module in ("attn", "mlp")]
-    decoder = [
-        name
-        for name, module in model.named_modules()
-        if name.startswith(f"{DECODER}.transformer.")
-        and (isinstance(module, Attention) or name.rsplit(".", 1)[-1] == "mlp")
-    ]
+    parts = model.sam_mask_decoder.transformer.named_modules(prefix=f"{DECODER}.transformer")
+    decoder = [name for name, part in parts if isinstance(part, Attention) or name.endswith(".mlp")]
     return _choose(encoder, decoder, model, recipe)
 
 

@@ -80,15 +80,8 @@ def build_transform(recipe: AugmentRecipe) -> A.Compose | None:
     strength = recipe.strength
     hue = strength / 4 if recipe.hue < 0 else recipe.hue
     if recipe.kind in ("color", "all") and (strength or hue):
-        steps.append(
-            A.ColorJitter(
-                brightness=(1 - strength, 1 + strength),
-                contrast=(1 - strength, 1 + strength),
-                saturation=(1 - strength, 1 + strength),
-                hue=(-hue, hue),
-                p=0.8,
-            )
-        )
+        factor = (1 - strength, 1 + strength)
+        steps.append(A.ColorJitter(brightness=factor, contrast=factor, saturation=factor, hue=(-hue, hue), p=0.8))
     if recipe.kind in ("stain", "all") and strength:
         steps.append(
             StainJitter(

@@ -155,16 +155,10 @@ def _list_weight_files(weights: Path) -> list[Path]:
 
 def _find_preprocessing(name: str) -> dict[str, Any]:
     """Returns how open_clip preprocesses images for all weights of an architecture; empty if these differ."""
-    keys = {
-        "mean": "image_mean",
-        "std": "image_std",
-        "interpolation": "image_interpolation",
-        "resize_mode": "image_resize_mode",
-    }
     ways: list[dict[str, Any]] = []
     for tag in open_clip.list_pretrained_tags_by_model(name):
         known = open_clip.get_pretrained_cfg(name, tag)
-        way = {option: known.get(key) for key, option in keys.items()}
+        way = {f"image_{key}": known.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
         if way not in ways:
             ways.append(way)
     return ways[0] if len(ways) == 1 else {}

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -134,12 +134,16 @@ def decode_region(region: Region, regions: RegionSet, has_classes: bool = True) 
 
 
 def examine_regions(
-    regions: RegionSet, has_classes: bool = True, places: Iterable[Callable[[DecodedRegion], Any]] = (), cores: int = 1
+    regions: RegionSet,
+    has_classes: bool = True,
+    places: Iterable[Callable[[DecodedRegion], Any]] = (),
+    cores: int = 1,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> RegionReport:
     """Decodes every region and collects the findings of ``decode_region``; on several cores where that pays.
 
     ``places`` has one for each region, or none at all: where the region has no findings, it is called with it, in the
-    process that decoded it, and what it returns is kept.
+    process that decoded it, and what it returns is kept. ``sizes`` are those in the masks' headers, if they are known.
     """
     findings: list[Finding] = []
     warnings: list[Finding] = []
@@ -149,7 +153,7 @@ def examine_regions(
     legend = dataclasses.replace(regions, regions=(), declared_split=None, um_per_px={}, locate_split=name_part)
     tasks = zip_longest(regions.regions, places)
     calls = [(region, legend, has_classes, place) for region, place in tasks]
-    examined = map_in_processes(_examine, calls, _count_processes(regions, cores))
+    examined = map_in_processes(_examine, calls, _count_processes(regions, cores, sizes))
     for region, decoded in zip(regions.regions, follow(examined, len(regions.regions), "regions decoded"), strict=True):
         findings += decoded.findings
         warnings += decoded.warnings
@@ -170,11 +174,11 @@ def _examine(
     return dataclasses.replace(decoded, image=None, mask=None, stored=stored)
 
 
-def _count_processes(regions: RegionSet, cores: int) -> int:
+def _count_processes(regions: RegionSet, cores: int, sizes: Sequence[tuple[int, int]] | None) -> int:
     """Returns in how many processes to decode: one for a few regions, and not more than memory should hold at once."""
     if cores == 1:
         return 1
-    pixels = [math.prod(read_size(region.mask) or (0, 0)) for region in regions.regions]
+    pixels = list(map(math.prod, sizes or (read_size(region.mask) or (0, 0) for region in regions.regions)))
     return min(cores, max(1, _PIXELS_AT_ONCE // max(pixels))) if sum(pixels) > _FEW_PIXELS else 1
 
 

@@ -102,14 +102,15 @@ def write_store(
     findings: list[Finding] = []
     try:
         _create_arrays(layout, folder)
-        report = examine_regions(regions, places=_list_region_places(regions, layout, folder), cores=cores)
+        places = _list_region_places(regions, layout, folder)
+        report = examine_regions(regions, places=places, cores=cores, sizes=layout.sizes)
         if not report.findings:
             return _write_index(regions, layout, folder, report)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         findings.append(_describe_full_disk(layout, folder.parent, error))
-        report = examine_regions(regions, cores=cores)
+        report = examine_regions(regions, cores=cores, sizes=layout.sizes)
     if warn is not None:
         for warning in report.warnings:
             warn(warning)

@@ -33,9 +33,7 @@ def place_points(
     return np.asarray(points[keep])
 
 
-def draw_fibers(
-    rng: np.random.Generator, angle: Float32[np.ndarray, "side side"], length_px: int = 26
-) -> Float32[np.ndarray, "side side"]:
+def draw_fibers(rng: np.random.Generator, angle: Float32[np.ndarray, "side side"]) -> Float32[np.ndarray, "side side"]:
     """Draws wavy collagen: noise smeared along angles (line integral convolution, Cabral and Leedom 1993).
 
     The fibers have mean 0 and standard deviation 1.
@@ -47,7 +45,7 @@ def draw_fibers(
     total = noise.copy()
     for sign in (-2, 2):
         y, x = grid[0], grid[1]
-        for _ in range(length_px // 4):
+        for _ in range(6):  # of 2 px, either way
             x = x + sign * cv2.remap(dx, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             y = y + sign * cv2.remap(dy, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             total += cv2.remap(noise, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from trainables.demo.shapes import draw_scene
+from trainables.files.whole_file import write_whole
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import decode_prompts, encode_images, select_best_mask
 from trainables.protocol.components import BoolMask, Component, list_components
@@ -176,7 +177,7 @@ def train_step(model: SAM2Base, batch: Batch, optimizer: torch.optim.Optimizer) 
         lambda module, args, out: captured.update(maps=list(out["backbone_fpn"]))
     )
     features = encode_images(model, batch.images)
-    outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
+    outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
     hook.remove()
     loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), WEIGHTS)
     maps = [level.float() for level in captured["maps"]]
@@ -207,7 +208,7 @@ def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
     floor: list[float] = []
     for batch in batches:
         features = encode_images(model, batch.images)
-        outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
+        outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
         predicted = select_best_mask(outputs.logits, outputs.iou) > 0
         actual = batch.targets > 0.5
         box = actual.any(1)[:, None, :] & actual.any(2)[:, :, None]
@@ -248,9 +249,7 @@ def run_stage(model: SAM2Base, stage: Stage, seed: int, out: Path) -> None:
 def save_weights(model: SAM2Base, path: Path) -> None:
     """Writes all weights in half precision, atomically."""
     state = {name: value.to(torch.float16).contiguous() for name, value in model.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    save_file(state, partial, metadata={"made_by": "trainables.demo.pretrain"})
-    partial.replace(path)
+    write_whole(path, save(state, metadata={"made_by": "trainables.demo.pretrain"}))
 
 
 def pretrain(stages: Sequence[Stage], seed: int, start_from: Path | None, out: Path) -> None:

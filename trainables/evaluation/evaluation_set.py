@@ -104,7 +104,7 @@ class EvaluationSet:
         return found
 
     def _split(self, mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "names h w"]:
-        return split_classes(mask, list(self.store.classes), find_valid(mask, self.store.ignore_ids, self.protocol))
+        return split_classes(mask, list(self.store.classes), find_valid(mask, self.store.ignore_ids))
 
     def _measure_constant(self, indices: Sequence[int], train: Sequence[int]) -> list[float]:
         """Returns each name's Dice, pooled over the regions, if each pixel gets training's most frequent name."""
@@ -148,7 +148,7 @@ class EvaluationSet:
     def _plan_named(self, index: int, pairs: tuple[PairPlan, ...]) -> RegionPlan:
         """Plans a region without prompts; tiles in which no pixel counts are left out."""
         mask, every = self.store.mask(index), tuple(range(len(pairs)))
-        valid = find_valid(mask, self.store.ignore_ids, self.protocol)
+        valid = find_valid(mask, self.store.ignore_ids)
         tiles = self._find_tiles(index)
         seen = [tile for tile in tiles if valid is None or len(tiles) == 1 or valid[tile.core.slices].any()]
         return RegionPlan(index, pairs, tuple(TilePlan(tile, every, ()) for tile in seen))
@@ -183,7 +183,7 @@ class EvaluationSet:
     ) -> dict[int, _ClassInTile]:
         """Draws the prompts of each class that a tile of a region shows, and measures their limits in its core."""
         seen, core = mask[tile.window.slices], tile.core.shift(tile.window).slices
-        valid = find_valid(seen, self.store.ignore_ids, self.protocol)
+        valid = find_valid(seen, self.store.ignore_ids)
         place = () if is_whole else (tile.window.top, tile.window.left)
         found = {}
         for class_id in self.store.classes:

@@ -53,7 +53,7 @@ def collect_scores(regions: EvaluationSet, predictions: Iterable[tuple[RegionPla
     scores = []
     for plan, masks in follow(predictions, len(regions.plans), "regions scored"):
         actual = regions.store.mask(plan.index)
-        valid = find_valid(actual, store.ignore_ids, protocol)
+        valid = find_valid(actual, store.ignore_ids)
         for pair, mask in zip(plan.pairs, masks, strict=True):
             scores.append(
                 PairScore(
@@ -161,7 +161,7 @@ def _predict_tile(
     united = np.zeros((len(plan.pairs), *inside), bool)
     maps: dict[int, Tensor] = {}
     for objects in _group_objects(part.objects):
-        logits = select_best_mask(*decode_objects(model, objects, features, position, window.size, protocol.multimask))
+        logits = select_best_mask(*decode_objects(model, objects, features, position, window.size))
         for item, small in zip(objects, logits, strict=True):
             if on_logits is not None:
                 maps[item.pair] = torch.maximum(maps[item.pair], small) if item.pair in maps else small
@@ -195,7 +195,6 @@ def decode_objects(
     features: Mapping[str, ImageFeatures],
     position: int,
     size: tuple[int, int],
-    multimask: bool,
 ) -> tuple[Float[Tensor, "objects masks h4 w4"], Float[Tensor, "objects masks"]]:
     """Returns logits and predicted IoU of one region's objects, upright, averaged over the views.
 
@@ -207,7 +206,6 @@ def decode_objects(
         features: View -> features of the regions as seen under it.
         position: Index of the region among those that were encoded together.
         size: Height and width of the scored mask.
-        multimask: Three candidate masks instead of one.
     """
 
     def decode(view: str) -> tuple[Tensor, Tensor]:
@@ -219,9 +217,7 @@ def decode_objects(
         )
         region_index = torch.full((len(objects),), position, device=device)
         with autocast(device):
-            outputs = decode_prompts(
-                model, seen, region_index, batch.points.to(device), batch.labels.to(device), multimask
-            )
+            outputs = decode_prompts(model, seen, region_index, batch.points.to(device), batch.labels.to(device))
         return restore_maps(outputs.logits.float(), view), outputs.iou.float()
 
     return average_views(features, decode)

@@ -114,7 +114,7 @@ def _find_truth(regions: EvaluationSet, plan: RegionPlan) -> tuple[list[BoolMask
     """Returns the true mask of each pair, and which pixels count."""
     actual = regions.store.mask(plan.index)
     truth = [regions.find_class(actual, pair.class_id) for pair in plan.pairs]
-    return truth, find_valid(actual, regions.store.ignore_ids, regions.protocol)
+    return truth, find_valid(actual, regions.store.ignore_ids)
 
 
 def _draw_tissue(plan: RegionPlan, store: RegionStore, valid: BoolMask | None = None) -> Image:

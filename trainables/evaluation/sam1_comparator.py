@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
 from trainables.evaluation.evaluator import collect_scores
-from trainables.evaluation.sam1_weights import Sam1Model
+from trainables.evaluation.sam1_weights import Sam1Model, Sam1Style
 from trainables.evaluation.stock_predictor import ReadImage, predict_prompt_by_prompt
 from trainables.protocol.components import BoolMask
 from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
@@ -54,7 +54,6 @@ def predict_sam1(
             "it cannot be scored under it"
         )
     network = model.network.to(device)
-    multimask = protocol.multimask and not style.single_mask
     predictors = {view: SamPredictor(network) for view in protocol.tta}
 
     def set_image(view: str, seen: UInt8[np.ndarray, "h w 3"]) -> None:
@@ -66,12 +65,12 @@ def predict_sam1(
             predictor.set_image(seen)
 
     return predict_prompt_by_prompt(
-        regions, read_image, set_image, lambda view, prompt: predict_prompt(predictors[view], prompt, multimask)
+        regions, read_image, set_image, lambda view, prompt: predict_prompt(predictors[view], prompt, style)
     )
 
 
 def predict_prompt(
-    predictor: SamPredictor, prompt: Prompt, multimask: bool
+    predictor: SamPredictor, prompt: Prompt, style: Sam1Style
 ) -> tuple[Float[Tensor, "masks h w"], Float[Tensor, " masks"]]:
     """Returns logits and predicted IoU of one prompt, both in pixels of the image."""
     # The predictor's own scaling does not apply: the image may have been stretched.
@@ -86,7 +85,7 @@ def predict_prompt(
         points[None] if len(points) else None,
         labels[None] if len(points) else None,
         boxes,
-        multimask_output=multimask,
+        multimask_output=not style.single_mask,
         return_logits=True,
     )
     return logits[0], iou[0]

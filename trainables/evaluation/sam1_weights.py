@@ -38,7 +38,7 @@ class Sam1Style:
         name: What a user calls it.
         stretches: The image is stretched to a square and its values to [0, 1]; else its longer side is fitted,
             the rest padded, and colors are normalized by ImageNet's mean and deviation.
-        single_mask: Trained to give one mask, which is scored even if the protocol lets a model choose among three.
+        single_mask: Trained to give one mask, which is scored; the others choose among three.
         boxes_alone: Trained with boxes and nothing else.
     """
 
@@ -50,7 +50,7 @@ class Sam1Style:
     def list_caveats(self, protocol: Protocol) -> list[str]:
         """Returns what a reader of its scores under a protocol must know."""
         caveats = []
-        if self.single_mask and protocol.multimask:
+        if self.single_mask:
             caveats.append(
                 f"{self.name} was trained to give one mask, and that one is scored; SAM2 offers three here, and the "
                 "one it holds best is scored"
@@ -98,7 +98,9 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
     from trainables.model.weight_names import take_off_prefix
     from trainables.model.weights import list_misfits
 
-    _require_package(path)
+    if importlib.util.find_spec(PACKAGE) is None:
+        what = "needs the package segment-anything, which is not installed"
+        raise CheckpointError.at(path, what, "pip install segment-anything, or this project with its extra: [medsam]")
     from segment_anything import sam_model_registry
 
     notes: list[str] = []
@@ -123,12 +125,6 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
         network.pixel_std.fill_(1)
     network.requires_grad_(False)
     return Sam1Model(network.eval(), size, style, tuple(notes))
-
-
-def _require_package(path: Path) -> None:
-    if importlib.util.find_spec(PACKAGE) is None:
-        what = "needs the package segment-anything, which is not installed"
-        raise CheckpointError.at(path, what, "pip install segment-anything, or this project with its extra: [medsam]")
 
 
 def _read_state(path: Path, notes: list[str]) -> dict[str, Tensor]:

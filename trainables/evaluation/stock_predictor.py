@@ -55,7 +55,7 @@ def predict_with_predictor(
 
     def predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
         with autocast(device):
-            return predict_one(predictors[view], prompt, regions.protocol.multimask)
+            return predict_one(predictors[view], prompt)
 
     return predict_prompt_by_prompt(regions, read_image, set_image, predict)
 
@@ -102,7 +102,7 @@ def _predict_object(prompt: Prompt, size: tuple[int, int], regions: EvaluationSe
 
 
 def predict_one(
-    predictor: SAM2ImagePredictor, prompt: Prompt, multimask: bool
+    predictor: SAM2ImagePredictor, prompt: Prompt
 ) -> tuple[Float[Tensor, "masks h w"], Float[Tensor, " masks"]]:
     """Returns the logits at the image's size and the predicted IoU of one prompt, of the image that was set."""
     box = prompt.points[:2].reshape(4) if prompt.labels[0] == BOX_TOP_LEFT else None
@@ -111,7 +111,7 @@ def predict_one(
         point_coords=points if len(points) else None,
         point_labels=labels if len(labels) else None,
         box=box,
-        multimask_output=multimask,
+        multimask_output=True,
         return_logits=True,
     )
     return torch.from_numpy(logits), torch.from_numpy(iou)

@@ -20,7 +20,7 @@ from trainables.evaluation.evaluator import evaluate
 from trainables.export.merged import MERGED_FILE
 from trainables.export.unmerged import load_unmerged
 from trainables.files.json_reader import read_json
-from trainables.model.build import MODELS, build_architecture
+from trainables.model.build import MODELS
 from trainables.model.class_prompts import (
     CLASS_PROMPTS_FILE,
     attach_class_prompts,
@@ -28,7 +28,7 @@ from trainables.model.class_prompts import (
     save_class_prompts,
 )
 from trainables.model.device import pick_device
-from trainables.model.weights import load_strictly, read_weights
+from trainables.model.weights import load_with_notes
 from trainables.protocol.background import BACKGROUND, pick_background_id
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import find_tiles
@@ -142,12 +142,11 @@ def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[Clas
         CheckpointError: If the folder is no export, one without class prompts, or a damaged one.
     """
     export = ClassExport.read(folder)
-    spec, path = MODELS[export.model], folder / MERGED_FILE
+    path = folder / MERGED_FILE
     if not path.exists() and (folder / ADAPTER_FOLDER).is_dir():
         model = load_unmerged(folder, checkpoint)
     else:
-        model = build_architecture(spec)
-        load_strictly(model, read_weights(path), spec, path)
+        model = load_with_notes(MODELS[export.model], path)[0]
     prompts = load_class_prompts(folder)
     if len(prompts.tokens) != len(export.names):
         what = f"has tokens for {len(prompts.tokens)} names, but {CLASS_EXPORT_FILE} lists {len(export.names)}"

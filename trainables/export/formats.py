@@ -16,9 +16,9 @@ from trainables.export.merged import MERGED_FILE
 from trainables.export.onnx_files import load_onnx, write_onnx
 from trainables.export.qupath_file import SAMAPI_TYPES, load_qupath, write_qupath
 from trainables.export.transformers_folder import load_transformers, write_transformers
-from trainables.model.build import MODELS, build_architecture
+from trainables.model.build import MODELS
 from trainables.model.device import pick_device
-from trainables.model.weights import load_strictly, read_weights
+from trainables.model.weights import load_with_notes
 from trainables.protocol.scores import Scores
 
 
@@ -61,7 +61,7 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(
         "onnxruntime",
         ("onnx", "onnxscript", "onnxruntime"),
-        lambda model, context, folder, name: write_onnx(model, folder, context.protocol.multimask),
+        lambda model, context, folder, name: write_onnx(model, folder),
         lambda context, folder, root: score_by_library(context, load_onnx(folder), root),
     ),
     "qupath": Format("SAM 2.0 as samapi builds it", (), _write_qupath, _score_qupath),
@@ -102,8 +102,6 @@ def write_formats(names: Sequence[str], context: TrialContext, folder: Path, sea
     """
     if not names:
         return
-    spec = MODELS[context.model]
-    model = build_architecture(spec)
-    load_strictly(model, read_weights(folder / MERGED_FILE), spec, folder / MERGED_FILE)
+    model = load_with_notes(MODELS[context.model], folder / MERGED_FILE)[0]
     for name in names:
         FORMATS[name].write(model, context, folder / name, search)

@@ -27,13 +27,12 @@ class LibraryModel(Generic[_Features]):
 
     Attributes:
         encode: Returns the features of an RGB image [h, w, 3] of any size.
-        decode: Returns logits [masks, h, w] and predicted IoU [masks] of one prompt, given the features, the prompt,
-            the height and width in which its points lie and its masks are wanted, and whether three candidate masks
-            are asked for.
+        decode: Returns logits [3, h, w] and predicted IoU [3] of one prompt, given the features, the prompt, and the
+            height and width in which its points lie and its masks are wanted.
     """
 
     encode: Callable[[UInt8[np.ndarray, "h w 3"]], _Features]
-    decode: Callable[[_Features, Prompt, tuple[int, int], bool], tuple[Tensor, Tensor]]
+    decode: Callable[[_Features, Prompt, tuple[int, int]], tuple[Tensor, Tensor]]
 
 
 def open_images(data_root: Path) -> ReadImage:
@@ -52,6 +51,6 @@ def score_by_library(context: TrialContext, model: LibraryModel[_Features], data
 
     def predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
         features, size = seen[view]
-        return model.decode(features, prompt, size, context.protocol.multimask)
+        return model.decode(features, prompt, size)
 
     return collect_scores(regions, predict_prompt_by_prompt(regions, open_images(data_root), set_image, predict))

@@ -167,7 +167,7 @@ def _answer_probe(model: SAM2Base) -> MaskOutputs:
     image = torch.rand(1, 3, _PROBE_SIDE, _PROBE_SIDE, generator=torch.Generator().manual_seed(0))
     box = torch.tensor([[[0.2, 0.3], [0.7, 0.8]]]) * _PROBE_SIDE
     labels = torch.tensor([[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]], dtype=torch.int32)
-    return decode_prompts(model.eval(), encode_images(model, image), torch.tensor([0]), box, labels, multimask=True)
+    return decode_prompts(model.eval(), encode_images(model, image), torch.tensor([0]), box, labels)
 
 
 def load_merged(context: TrialContext, folder: Path) -> SAM2Base:

@@ -44,9 +44,9 @@ class _Encoder(nn.Module):
 class _Decoder(nn.Module):
     """Prompt encoder and mask decoder, of several prompts in one image."""
 
-    def __init__(self, model: SAM2Base, multimask: bool) -> None:
+    def __init__(self, model: SAM2Base) -> None:
         super().__init__()
-        self.prompts, self.masks, self.multimask = model.sam_prompt_encoder, model.sam_mask_decoder, multimask
+        self.prompts, self.masks = model.sam_prompt_encoder, model.sam_mask_decoder
 
     def forward(
         self,
@@ -67,15 +67,15 @@ class _Decoder(nn.Module):
             image_pe=self.prompts.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=self.multimask,
+            multimask_output=True,
             repeat_image=False,
             high_res_features=[each.expand(n_objects, -1, -1, -1) for each in (high_res_feats_0, high_res_feats_1)],
         )
         return logits, iou
 
 
-def write_onnx(model: SAM2Base, folder: Path, multimask: bool) -> None:
-    """Writes the two files into a new folder; the decoder answers with three candidate masks, or with one."""
+def write_onnx(model: SAM2Base, folder: Path) -> None:
+    """Writes the two files into a new folder; the decoder answers with three candidate masks."""
     folder.mkdir()
     width, side = model.sam_prompt_encoder.embed_dim, model.image_size
     _write_graph(_Encoder(model), {"image": torch.zeros(1, 3, side, side)}, {}, _FEATURES, folder / ENCODER_FILE)
@@ -91,7 +91,7 @@ def write_onnx(model: SAM2Base, folder: Path, multimask: bool) -> None:
         "point_labels": {0: objects, 1: points},
         "mask_input": {0: objects},
     }
-    _write_graph(_Decoder(model, multimask), inputs, free, ("masks", "iou_predictions"), folder / DECODER_FILE)
+    _write_graph(_Decoder(model), inputs, free, ("masks", "iou_predictions"), folder / DECODER_FILE)
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def load_onnx(folder: Path) -> LibraryModel[_Features]:
     def encode(image: UInt8[np.ndarray, "h w 3"]) -> _Features:
         return _Features(*encoder.run(list(_FEATURES), {"image": resize(image)[None].numpy()}))
 
-    def decode(features: _Features, prompt: Prompt, size: tuple[int, int], multimask: bool) -> tuple[Tensor, Tensor]:
+    def decode(features: _Features, prompt: Prompt, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         scale = np.array([side / size[1], side / size[0]], np.float32)
         inputs = {
             **features._asdict(),

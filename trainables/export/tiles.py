@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.data.store_writer import resize_image
-from trainables.evaluation.evaluator import autocast
+from trainables.evaluation.evaluator import TILES_PER_PASS, autocast
 from trainables.evaluation.semantic_masks import Logits, name_pixels, segment_classes
 from trainables.model.forward import encode_images
 from trainables.protocol.tta import IDENTITY
@@ -16,7 +16,6 @@ from trainables.protocol.tta import IDENTITY
 OVERLAP = 0.25
 # Weight of a tile's rim relative to 1 in its middle; it decides where no neighbor overlaps.
 _RIM_WEIGHT = 0.02
-_TILES_PER_PASS = 4
 
 
 @torch.inference_mode()
@@ -36,8 +35,8 @@ def segment_image(
     lefts = place_tiles(padded.shape[1], tile_px[1], cell_side)
     blended = _Blend(tops[-1] + cell_side, lefts[-1] + cell_side, cell_side)
     places = [(top, left) for top in tops for left in lefts]
-    for start in range(0, len(places), _TILES_PER_PASS):
-        some = places[start : start + _TILES_PER_PASS]
+    for start in range(0, len(places), TILES_PER_PASS):
+        some = places[start : start + TILES_PER_PASS]
         tiles = [_cut_tile(padded, place, tile_px, cell_side) for place in some]
         squares = torch.from_numpy(np.stack([resize_image(tile, model.image_size) for tile in tiles]))
         with autocast(device):

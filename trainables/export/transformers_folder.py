@@ -94,10 +94,10 @@ def load_transformers(folder: Path) -> LibraryModel[list[Tensor]]:
         return list(model.get_image_embeddings(pixels.to(device)))
 
     @torch.inference_mode()
-    def decode(features: list[Tensor], prompt: Prompt, size: tuple[int, int], multimask: bool) -> tuple[Tensor, Tensor]:
+    def decode(features: list[Tensor], prompt: Prompt, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         inputs = processor(**_compose_inputs(prompt), original_sizes=[list(size)], return_tensors="pt")
         del inputs["original_sizes"]
-        found = model(**inputs.to(device), image_embeddings=features, multimask_output=multimask)
+        found = model(**inputs.to(device), image_embeddings=features, multimask_output=True)
         (masks,) = processor.post_process_masks(found.pred_masks.cpu(), [list(size)], binarize=False)
         return masks[0], found.iou_scores[0, 0].cpu()
 

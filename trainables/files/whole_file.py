@@ -1,17 +1,25 @@
 """Writes files whole or not at all, and mends their last line, whenever a process dies."""
 
 import contextlib
+import functools
 import os
+import time
+import uuid
 from pathlib import Path
+
+_ABANDONED_S = 24 * 3600  # no write takes a day: the process that began it was killed
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file (text in UTF-8, line ends as they are) under another name, and renames it when the disk has it.
 
+    Each write has a name of its own, so that two processes can write one file at once: the last one to end wins.
+
     Raises:
         OSError: If the folder cannot be written; the file is then as it was.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    _remove_abandoned(path.parent)
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -22,6 +30,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+@functools.cache
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what killed processes left half written in a folder: once a process, as some write thousands of files."""
+    for partial in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):  # another process may remove it at the same time
+            if time.time() - partial.stat().st_mtime > _ABANDONED_S:
+                partial.unlink()
 
 
 def cut_torn_line(path: Path) -> bool:

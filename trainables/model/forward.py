@@ -77,9 +77,10 @@ def decode_prompts(
     region_index: Int[Tensor, " objects"],
     points: Float[Tensor, "objects points 2"],
     labels: Int[Tensor, "objects points"],
-    multimask: bool,
 ) -> MaskOutputs:
-    """Segments one object for each prompt; objects may belong to different regions of the batch.
+    """Segments one object for each prompt by three candidate masks (SAM's answer to ambiguity).
+
+    Objects may belong to different regions of the batch.
 
     Args:
         model: The model that made the features.
@@ -87,7 +88,6 @@ def decode_prompts(
         region_index: For each object, its region in the batch.
         points: x, y in pixels of the model's image size. A box is its two corners, in front.
         labels: 1 positive, 0 negative, 2 and 3 the corners of a box, -1 padding.
-        multimask: Three candidate masks (SAM's answer to ambiguity) instead of one.
     """
     sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=None)
     logits, iou, _, objectness = model.sam_mask_decoder(
@@ -95,7 +95,7 @@ def decode_prompts(
         image_pe=model.sam_prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
         dense_prompt_embeddings=dense,
-        multimask_output=multimask,
+        multimask_output=True,
         repeat_image=False,
         high_res_features=[level[region_index] for level in features.high_res],
     )

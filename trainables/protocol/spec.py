@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -32,19 +33,18 @@ class Protocol:
             experiments), ``every`` one with at least ``min_component_px`` pixels (the masks are united),
             the ``whole`` class as one object, or ``none``: the model itself labels every pixel with a class or
             background. With ``none`` the prompt is empty, masks are not cleaned (a pixel has one label), counts are
-            pooled (``pixels``), and ``multimask`` has no effect.
+            pooled (``pixels``), and the decoder gives a single mask.
         min_component_px: See ``components``.
-        prompt_seed: Seed of drawn points.
-        multimask: The decoder returns three masks, and the one with the highest predicted IoU is scored; else its
-            single mask.
+        prompt_seed: Of drawn points; always 0, as three more fields have one value: ids, and protocols on record, hold
+            them.
+        multimask: Always True: of the decoder's three masks, the one with the highest predicted IoU is scored.
         threshold: Mask logits above it are foreground.
         closing_px: Side of the square of a morphological closing, odd; 0 for none.
         keep_largest: Whether only the largest component of the prediction is scored.
-        count_outside: Whether pixels outside the annotated region (the data set's ignored ids) count.
+        count_outside: Always False: pixels outside the annotated region (the data set's ignored ids) do not count.
         averaging: ``pairs`` is the mean over (image, class) pairs, ``classes`` the mean of the
             classes' means, ``pixels`` pools a class's pixel counts over all images, then averages classes.
-        score_px: Always 0: components, prompts, margins, clean-up and overlap have the region's own size. Ids, and
-            protocols on record, hold it.
+        score_px: Always 0: components, prompts, margins, clean-up and overlap have the region's own size.
         tta: Flips and quarter turns (elements of D4) under which a region is seen, in any order; logits and
             predicted IoU are averaged over them.
         tiles: How regions are cut; None where each is seen whole. Prompts are drawn, and masks cleaned, tile by tile;
@@ -56,14 +56,14 @@ class Protocol:
     prompt: PromptSpec
     components: str = "largest"
     min_component_px: int = 1
-    prompt_seed: int = 0
-    multimask: bool = True
+    prompt_seed: Literal[0] = 0
+    multimask: Literal[True] = True
     threshold: float = 0.0
     closing_px: int = 0
     keep_largest: bool = False
-    count_outside: bool = False
+    count_outside: Literal[False] = False
     averaging: str = "pairs"
-    score_px: int = 0
+    score_px: Literal[0] = 0
     tta: tuple[str, ...] = (IDENTITY,)
     tiles: Tiles | None = None
 
@@ -78,8 +78,6 @@ class Protocol:
         if self.closing_px < 0 or (self.closing_px and self.closing_px % 2 == 0):
             # An even square has no center: the closed mask would be shifted.
             raise ValueError(f"closing_px must be 0 or odd, but got {self.closing_px}")
-        if self.score_px:
-            raise ValueError(f"score_px must be 0, but got {self.score_px}")
         if not self.tta or len(set(self.tta)) < len(self.tta) or not set(self.tta) <= set(VIEWS):
             raise ValueError(f"tta must be one or more of {', '.join(VIEWS)}, each once, but got {self.tta!r}")
         self._check_prompt()
@@ -132,10 +130,7 @@ class Protocol:
         }
         cleanup = [f"closing {self.closing_px} x {self.closing_px}"] * bool(self.closing_px)
         cleanup += ["largest component kept"] * self.keep_largest
-        odd = [f"prompt seed {self.prompt_seed}"] * bool(self.prompt_seed)
-        odd += ["single mask"] * (not self.multimask)
-        odd += [f"threshold {self.threshold:g}"] * bool(self.threshold)
-        odd += ["pixels outside count"] * self.count_outside
+        odd = [f"threshold {self.threshold:g}"] * bool(self.threshold)
         odd += [f"TTA of {' + '.join(self.tta)}"] * (self.tta != (IDENTITY,))
         odd += [f"in {self.tiles.describe()}"] if self.tiles else []
         asked = (
@@ -193,9 +188,9 @@ def find_tiles(size: tuple[int, int], um_per_px: float, protocol: Protocol) -> l
     return protocol.tiles.cut(size, um_per_px) if protocol.tiles else [take_region(size)]
 
 
-def find_valid(mask: np.ndarray, ignore_ids: Sequence[int], protocol: Protocol) -> BoolMask | None:
+def find_valid(mask: np.ndarray, ignore_ids: Sequence[int]) -> BoolMask | None:
     """Returns the pixels that count, or None if all do."""
-    if protocol.count_outside or not ignore_ids:
+    if not ignore_ids:
         return None
     valid: BoolMask = ~np.isin(mask, ignore_ids)
     return valid

@@ -142,7 +142,7 @@ class TrainingRegions(Dataset[Sample]):
         image = np.ascontiguousarray(image)
         tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
         picture = hashlib.blake2b(image.data, digest_size=16).hexdigest() if self._recur else ""
-        valid = find_valid(mask, self.store.ignore_ids, self.protocol)
+        valid = find_valid(mask, self.store.ignore_ids)
         shrunk = shrink_mask(np.ones(mask.shape, bool) if valid is None else valid)
         if self.recipe.class_prompts.tokens:
             names = split_classes(mask, list(self.store.classes), valid)

@@ -203,7 +203,7 @@ def segment_batch(
     """Runs the promptable forward pass: three candidate masks for each object."""
     with autocast(device):
         features = encode_reusing(prefix, model, batch.images, batch.pictures)
-        return decode_prompts(model, features, batch.region_index, batch.points, batch.labels, multimask=True)
+        return decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
 
 
 def segment_zero_shot(

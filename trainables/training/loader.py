@@ -23,7 +23,8 @@ class BatchLoader:
         ``n_workers`` processes read and augment ahead if shared memory holds their batches, else this process does.
         Pinned batches are copied to page-locked memory, which a GPU reads faster.
         """
-        self._regions, self._order = regions, _Order()
+        self._regions = regions
+        self._order: list[list[Key]] = []  # the batches of the epoch that comes next, as PyTorch asks for them
         n_workers = n_workers if fits_shared_memory(regions, n_workers) else 0
         self._loader = DataLoader(
             regions,
@@ -44,7 +45,7 @@ class BatchLoader:
         """Lets the processes, if any, load the first batches of an epoch while this process does something else."""
         order = draw_order(self._regions, names, epoch)
         if self._begun is None or self._begun[0] != order:
-            self._order.batches = order
+            self._order[:] = order
             self._begun = order, iter(self._loader)
 
     def load(self, epoch: int, names: Sequence[str]) -> Iterator[Batch]:
@@ -56,19 +57,6 @@ class BatchLoader:
         assert self._begun is not None
         batches, self._begun = self._begun[1], None
         yield from (batch for batch in batches if batch is not None)
-
-
-class _Order:
-    """The batches of the epoch that comes next, as PyTorch asks for them; a sampler of batches."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Key]] = []
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def draw_order(regions: TrainingRegions, names: Sequence[str], epoch: int) -> list[list[Key]]:

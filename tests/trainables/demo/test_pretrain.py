@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sam2.modeling.sam2_base import SAM2Base
+from small_sam2 import build_bare
 
 from trainables.demo import pretrain
 from trainables.demo.pretrain import (
@@ -19,7 +20,6 @@ from trainables.demo.pretrain import (
     score_scenes,
     train_step,
 )
-from trainables.model.build import MODELS, build_architecture
 from trainables.model.weights import load_model
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,9 +28,7 @@ TINY = Stage(side=64, minutes=0.02, regions=2, objects=2, lr=1e-3, decay_share=0
 
 @pytest.fixture
 def model() -> SAM2Base:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return build_architecture(MODELS["nano"], image_size=TINY.side).train()
+    return build_bare(side=TINY.side).train()
 
 
 @pytest.mark.parametrize("stage", [TINY, Stage(256, 30.0, 8, 3, 0.002, 0.6, 0.2)])

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,18 +7,16 @@ import torch
 from ray import tune
 from sam2.modeling.sam2_base import SAM2Base
 
-from trainables.adapters.adapted_model import adapters_off, attach_adapters, get_base, save_adapters
+from trainables.adapters.adapted_model import adapters_off, get_base
 from trainables.adapters.interpolation import SCALES
-from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
+from trainables.context import RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, InputError, TrainablesError
 from trainables.evaluation.candidates import load_adapted, load_candidate, score_candidate, score_scales
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
 from trainables.evaluation.soup_folder import write_soup
-from trainables.model.weights import load_model
 from trainables.protocol.scores import flatten_scores
-from trainables.recipe import Recipe
 from trainables.sam2_trainable import SAM2Trainable
 
 CONFIG = {"adapter.rank": 4, "adapter.alpha": 12.0, "adapter.dropout": 0.2, "optim.lr": 3e-3}
@@ -107,17 +104,9 @@ def test_zero_shot_is_zero_shot_at_every_scale(context: TrialContext, trial: Tri
 
 @pytest.mark.parametrize(("scales", "left"), [(SCALES, [0.0, 1.0]), ((0.5, 1.0), [1.0]), ((0.5, 0.0), [0.0])])
 def test_an_adapter_that_cannot_be_merged_has_two_scales(
-    context: TrialContext, tmp_path: Path, scales: Sequence[float], left: list[float]
+    context: TrialContext, make_checkpoint: Callable[..., Path], scales: Sequence[float], left: list[float]
 ) -> None:
-    recipe = Recipe.from_flat({"adapter.kind": "bottleneck", "adapter.rank": 2})
-    adapted = attach_adapters(load_model("nano", None), recipe.adapter, seed=0)
-    with torch.no_grad():
-        for value in adapted.parameters():
-            if value.requires_grad:
-                value += 0.1
-    save_adapters(adapted, tmp_path / ADAPTER_FOLDER)
-    (tmp_path / RECIPE_FILE).write_text(json.dumps(recipe.to_flat()))
-    found = score_scales(context, tmp_path, context.val[:1], scales)
+    found = score_scales(context, make_checkpoint("bottleneck"), context.val[:1], scales)
     assert list(found) == left
     if 0.0 in left:
         assert found[0.0] == score_candidate(context, None, context.val[:1])

@@ -66,7 +66,7 @@ def predict_by_hand(model: Sam1Model, regions: EvaluationSet, image: np.ndarray)
             points[rest] if has_points else None,
             labels[rest] if has_points else None,
             box,
-            multimask_output=regions.protocol.multimask,
+            multimask_output=not model.style.single_mask,
         )
         masks[item.pair] |= found[iou.argmax()]
     return masks
@@ -74,11 +74,12 @@ def predict_by_hand(model: Sam1Model, regions: EvaluationSet, image: np.ndarray)
 
 @pytest.mark.parametrize("size", [(60, 110), (110, 60), (300, 280)])
 @pytest.mark.parametrize("prompt", ["box", "box-neg", "centroid", "points"])
-@pytest.mark.parametrize("multimask", [True, False])
+@pytest.mark.parametrize("single_mask", [False, True])
 def test_masks_are_those_of_the_package_s_own_predictor(
-    sam: Sam1Model, draw: Draw, size: tuple[int, int], prompt: str, multimask: bool
+    sam: Sam1Model, draw: Draw, size: tuple[int, int], prompt: str, single_mask: bool
 ) -> None:
-    regions, read = draw(size, Protocol("p", PROMPT_KINDS[prompt], multimask=multimask))
+    sam = dataclasses.replace(sam, style=dataclasses.replace(sam.style, single_mask=single_mask))
+    regions, read = draw(size, Protocol("p", PROMPT_KINDS[prompt]))
     ((_, masks),) = predict_sam1(sam, regions, read, CPU)
     by_hand = predict_by_hand(sam, regions, read(regions.store.names[0]))
     assert any(mask.any() and not mask.all() for mask in by_hand)
@@ -114,20 +115,12 @@ def test_a_prompt_means_the_same_place_at_any_size(sam: Sam1Model, size: tuple[i
     predictor = segment_anything.SamPredictor(sam.network)
     predictor.set_image(np.random.default_rng(0).integers(0, 256, (60, 110, 3), np.uint8))
     prompt = Prompt(np.array([[10, 5], [90, 50], [50, 30]], np.float32), np.array([2, 3, 1], np.int32))
-    _, expected = predict_prompt(predictor, prompt, True)
+    _, expected = predict_prompt(predictor, prompt, sam.style)
     predictor.original_size = size
     scaled = Prompt(prompt.points * np.array([size[1] / 110, size[0] / 60], np.float32), prompt.labels)
-    logits, iou = predict_prompt(predictor, scaled, True)
+    logits, iou = predict_prompt(predictor, scaled, sam.style)
     assert logits.shape == (3, *size)
     assert torch.allclose(iou, expected, atol=1e-5)
-
-
-def test_medsam_answers_with_its_single_mask(tiny_sam1_file: Path, draw: Draw) -> None:
-    several, read = draw((60, 110), PROTOCOLS["box"])
-    single = EvaluationSet(several.store, several.store.names, dataclasses.replace(PROTOCOLS["box"], multimask=False))
-    medsam = load_sam1(tiny_sam1_file, STYLES["medsam"])
-    found = [next(predict_sam1(medsam, regions, read, CPU))[1] for regions in (several, single)]
-    assert all(np.array_equal(first, second) for first, second in zip(*found, strict=True))
 
 
 def test_a_protocol_without_prompts_is_refused(model: Sam1Model, draw: Draw) -> None:

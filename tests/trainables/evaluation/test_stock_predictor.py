@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sam2.modeling.sam2_base import SAM2Base
+from small_sam2 import build_bare
 
 from trainables.data.images import read_image
 from trainables.data.regions import read_regions
@@ -22,7 +23,6 @@ from trainables.protocol.tta import VIEWS
 
 CPU = torch.device("cpu")
 MORE_PROTOCOLS = (
-    Protocol("single-mask", PROMPT_KINDS["box"], multimask=False),
     Protocol("threshold", PROMPT_KINDS["box-neg"], threshold=0.05),
     Protocol("points-tta", PROMPT_KINDS["points"], tta=("rot270", "antitranspose")),
 )
@@ -31,11 +31,7 @@ MORE_PROTOCOLS = (
 @pytest.fixture(scope="module", params=["nano", "tiny"])
 def model(request: pytest.FixtureRequest) -> SAM2Base:
     """nano as shipped, and tiny with random weights at nano's image size."""
-    if request.param == "nano":
-        return load_model("nano", None)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build_architecture(MODELS["tiny"], 256)
+    return load_model("nano", None) if request.param == "nano" else build_bare("tiny", 256)
 
 
 def compute_iou(first: BoolMask, second: BoolMask) -> float:

@@ -38,7 +38,7 @@ def predict(model: SAM2Base) -> Tensor:
     points = torch.tensor([[[40.0, 50], [200, 180]], [[20, 30], [90, 90]]])
     labels = torch.tensor([[2, 3]] * 2, dtype=torch.int32)
     features = encode_images(model.eval(), image)
-    return decode_prompts(model, features, torch.tensor([0, 0]), points, labels, True).logits
+    return decode_prompts(model, features, torch.tensor([0, 0]), points, labels).logits
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ def test_onnxruntime_gives_the_masks_and_the_dice_of_stock_sam2(
     nano: SAM2Base, context: TrialContext, tissue_root: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    write_onnx(nano, folder, multimask=True)
+    write_onnx(nano, folder)
     assert {path.name for path in folder.iterdir()} == {ENCODER_FILE, DECODER_FILE}
     for path in folder.iterdir():
         assert b"site-packages" not in path.read_bytes() and b"onnx_files.py" not in path.read_bytes()
     exported = load_onnx(folder)
-    off, changed = measure_distance(nano, exported, multimask=True)
+    off, changed = measure_distance(nano, exported)
     assert off < 1e-4 and changed < 1e-4
     context = replace(context, protocol=PROTOCOLS["box-neg"])
     found = score_by_library(context, exported, tissue_root).dice

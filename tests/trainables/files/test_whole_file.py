@@ -2,6 +2,7 @@
 
 import os
 import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,29 @@ def test_the_disk_has_the_text_before_the_file_gets_its_name(tmp_path: Path, mon
     path = tmp_path / "a.json"
     write_whole(path, "whole")
     assert synced == [(5, False)]
+
+
+def test_two_can_write_one_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, path = os.fsync, tmp_path / "a.json"
+
+    def let_another_write(descriptor: int) -> None:
+        monkeypatch.setattr("os.fsync", sync)
+        write_whole(path, "another's")
+        assert path.read_text() == "another's"
+
+    monkeypatch.setattr("os.fsync", let_another_write)
+    write_whole(path, "whole")
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("hours", "left"), [(1, {"a.json", ".0.partial"}), (100, {"a.json"})])
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path, hours: int, left: set[str]) -> None:
+    partial, then = tmp_path / ".0.partial", time.time() - hours * 3600
+    partial.write_text("hal")
+    os.utime(partial, (then, then))
+    write_whole(tmp_path / "a.json", "{}")
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 @pytest.mark.parametrize(

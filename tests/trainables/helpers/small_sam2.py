@@ -1,4 +1,4 @@
-"""A SAM2 of nano's architecture with random weights at 128 px: built, prompted and trained for a few steps."""
+"""A SAM2 with random weights, by default nano at 128 px: built, prompted and trained for a few steps."""
 
 from collections.abc import Iterator
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 from trainables.adapters.adapted_model import AdaptedModel, get_base
 from trainables.model.build import MODELS, build_architecture
-from trainables.model.forward import decode_prompts, encode_images
+from trainables.model.forward import encode_images
 
 SIDE = 128  # half of nano's own image size: the weights are the same, the steps four times as fast
 
 
-def build_bare() -> SAM2Base:
+def build_bare(name: str = "nano", side: int = SIDE) -> SAM2Base:
     """Builds the same random weights each time: no test may depend on what nano has learned."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build_architecture(MODELS["nano"], SIDE)
+        return build_architecture(MODELS[name], side)
 
 
 def draw_images(n: int = 2, seed: int = 1) -> Tensor:
@@ -27,15 +27,22 @@ def draw_images(n: int = 2, seed: int = 1) -> Tensor:
 def predict(model: SAM2Base) -> Tensor:
     """Returns logits, IoU estimates and object scores of three prompts in two images, in one row.
 
-    With three candidate masks and with one: the single mask has an output head of its own.
+    Of all masks: three candidates, and the single one, which class prompts use and which has an output head of its own.
     """
     points = torch.tensor([[[20.0, 25], [100, 90]], [[10, 15], [45, 45]], [[0, 0], [127, 127]]])
     labels = torch.tensor([[2, 3]] * 3, dtype=torch.int32)
     features = encode_images(model, draw_images())
-    parts: list[Tensor] = []
-    for multimask in (True, False):
-        parts += decode_prompts(model, features, torch.tensor([0, 1, 1]), points, labels, multimask)
-    return torch.cat([part.flatten() for part in parts])
+    of_region = torch.tensor([0, 1, 1])
+    sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=None)
+    logits, iou, _, objectness = model.sam_mask_decoder.predict_masks(
+        image_embeddings=features.embedding[of_region],
+        image_pe=model.sam_prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        repeat_image=False,
+        high_res_features=[level[of_region] for level in features.high_res],
+    )
+    return torch.cat([part.flatten() for part in (logits, iou, objectness)])
 
 
 def infer(model: SAM2Base | AdaptedModel) -> Tensor:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from sam2.modeling.sam2_base import SAM2Base
+from small_sam2 import build_bare
 from torch import Tensor
 from torchvision.transforms import Resize, ToTensor
 
 from trainables.evaluation.stock_predictor import build_predictor
-from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import MaskOutputs, decode_prompts, encode_images, normalize_images, select_best_mask
 from trainables.protocol.components import take_whole
 from trainables.protocol.prompts import PROMPT_KINDS, Prompt, draw_prompt, find_negative_room, stack_prompts
@@ -28,9 +28,7 @@ class Region(NamedTuple):
 @pytest.fixture(scope="module", params=["nano", "tiny"])
 def model(request: pytest.FixtureRequest) -> SAM2Base:
     """Random weights, both at 256 px: equality with the predictor must not depend on what was learned."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build_architecture(MODELS[request.param], SIDE).eval()
+    return build_bare(request.param, SIDE).eval()
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +58,7 @@ def draw_prompts(regions: list[Region], kind: str) -> list[list[Prompt]]:
     ]
 
 
-def predict_stock(
-    model: SAM2Base, regions: list[Region], prompts: list[list[Prompt]], multimask: bool
-) -> tuple[Tensor, Tensor]:
+def predict_stock(model: SAM2Base, regions: list[Region], prompts: list[list[Prompt]]) -> tuple[Tensor, Tensor]:
     """One object at a time: low-resolution logits, which the predictor clamps to [-32, 32], and IoU estimates."""
     predictor = build_predictor(model)
     logits, ious = [], []
@@ -74,16 +70,14 @@ def predict_stock(
                 point_coords=points[n_box:] if len(points) > n_box else None,
                 point_labels=labels[n_box:] if len(points) > n_box else None,
                 box=points[:2].reshape(4) if n_box else None,
-                multimask_output=multimask,
+                multimask_output=True,
             )
             logits.append(low_res)
             ious.append(iou)
     return torch.from_numpy(np.stack(logits)), torch.from_numpy(np.stack(ious))
 
 
-def predict_batched(
-    model: SAM2Base, regions: list[Region], prompts: list[list[Prompt]], multimask: bool
-) -> MaskOutputs:
+def predict_batched(model: SAM2Base, regions: list[Region], prompts: list[list[Prompt]]) -> MaskOutputs:
     """All objects of all regions at once, in an order that mixes the regions."""
     flat = [(index, prompt) for index, each in enumerate(prompts) for prompt in each]
     scales = [(SIDE / SIZES[index][1], SIDE / SIZES[index][0]) for index, _ in flat]
@@ -92,20 +86,19 @@ def predict_batched(
     order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features = encode_images(model, stack_images(regions))
-        mixed = decode_prompts(model, features, region_index[order], points[order], labels[order], multimask)
+        mixed = decode_prompts(model, features, region_index[order], points[order], labels[order])
     back = order.argsort()
     return MaskOutputs(*(value[back] for value in mixed))
 
 
-@pytest.mark.parametrize("multimask", [True, False])
 @pytest.mark.parametrize("kind", sorted(PROMPT_KINDS))
 def test_one_object_gives_the_stock_predictor_s_logits_exactly(
-    model: SAM2Base, regions: list[Region], kind: str, multimask: bool
+    model: SAM2Base, regions: list[Region], kind: str
 ) -> None:
     prompts = draw_prompts(regions, kind)
-    logits, iou = predict_stock(model, regions[:1], [prompts[0][:1]], multimask)
-    outputs = predict_batched(model, regions[:1], [prompts[0][:1]], multimask)
-    assert outputs.logits.shape == (1, 3 if multimask else 1, SIDE // 4, SIDE // 4)
+    logits, iou = predict_stock(model, regions[:1], [prompts[0][:1]])
+    outputs = predict_batched(model, regions[:1], [prompts[0][:1]])
+    assert outputs.logits.shape == (1, 3, SIDE // 4, SIDE // 4)
     assert torch.equal(outputs.logits.clamp(-32, 32), logits)
     assert torch.equal(outputs.iou, iou)
 
@@ -115,8 +108,8 @@ def test_a_batch_of_regions_and_objects_gives_the_stock_logits(
     model: SAM2Base, regions: list[Region], kind: str
 ) -> None:
     prompts = draw_prompts(regions, kind)
-    logits, iou = predict_stock(model, regions, prompts, multimask=True)
-    outputs = predict_batched(model, regions, prompts, multimask=True)
+    logits, iou = predict_stock(model, regions, prompts)
+    outputs = predict_batched(model, regions, prompts)
     # Matrix products of other shapes add up in another order: equal to float32's last digits.
     torch.testing.assert_close(outputs.logits.clamp(-32, 32), logits, rtol=0, atol=2e-5)
     torch.testing.assert_close(outputs.iou, iou, rtol=0, atol=2e-6)
@@ -127,7 +120,7 @@ def test_gradients_reach_every_promptable_part(model: SAM2Base, regions: list[Re
     prompts = draw_prompts(regions, "points")
     points, labels = stack_prompts(prompts[0][:2], [(SIDE / 512, SIDE / 128)] * 2)
     features = encode_images(model, stack_images(regions[:1]))
-    outputs = decode_prompts(model, features, torch.tensor([0, 0]), points, labels, multimask=True)
+    outputs = decode_prompts(model, features, torch.tensor([0, 0]), points, labels)
     (outputs.logits.square().mean() + outputs.iou.mean() + outputs.objectness.mean()).backward()
     try:
         for part in ("image_encoder.trunk", "image_encoder.neck", "sam_prompt_encoder", "sam_mask_decoder"):

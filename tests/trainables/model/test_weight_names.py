@@ -134,7 +134,7 @@ def test_weights_of_transformers_give_the_masks_that_transformers_gives(tmp_path
     with torch.no_grad():
         wanted = theirs(pixel_values=normalize_images(image), input_points=points[None], input_labels=labels[None])
         features = encode_images(ours, image)
-        found = decode_prompts(ours, features, torch.tensor([0]), points, labels, multimask=True)
+        found = decode_prompts(ours, features, torch.tensor([0]), points, labels)
     torch.testing.assert_close(found.logits, wanted.pred_masks[0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found.iou, wanted.iou_scores[0], rtol=1e-3, atol=1e-4)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_sam2 import build_bare
 from torch import Tensor
 
 from trainables.errors import CheckpointError
@@ -38,9 +39,7 @@ class Intruder:
 
 @pytest.fixture(scope="module")
 def nano_state() -> State:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return dict(build_architecture(MODELS["nano"]).state_dict())
+    return dict(build_bare().state_dict())
 
 
 def write(folder: Path, content: object, form: str = "bare") -> Path:

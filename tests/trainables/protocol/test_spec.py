@@ -19,17 +19,15 @@ from trainables.protocol.tta import VIEWS
 from trainables.tiles.grid import Tiles
 
 RECORDED = PROTOCOLS["recorded"]
-# For each field another value than the recorded protocol has.
+CONSTANTS = {"prompt_seed": 0, "multimask": True, "count_outside": False, "score_px": 0}
+# For each other field another value than the recorded protocol has.
 OTHER_VALUES: dict[str, object] = {
     "prompt": PromptSpec(centroid=True),
     "components": "whole",
     "min_component_px": 7,
-    "prompt_seed": 1,
-    "multimask": False,
     "threshold": 0.5,
     "closing_px": 5,
     "keep_largest": False,
-    "count_outside": True,
     "averaging": "classes",
     "tta": ("identity", "hflip"),
     "tiles": Tiles(64),
@@ -61,7 +59,7 @@ def test_the_name_alone_is_no_difference_and_all_fields_that_differ_are_named() 
 
 
 def test_every_field_is_tried_below() -> None:
-    assert {field.name for field in dataclasses.fields(Protocol)} == {"name", "score_px", *OTHER_VALUES}
+    assert {field.name for field in dataclasses.fields(Protocol)} == {"name", *CONSTANTS, *OTHER_VALUES}
     assert {field.name for field in dataclasses.fields(PromptSpec)} == set(OTHER_PROMPTS)
 
 
@@ -93,6 +91,14 @@ def test_protocols_survive_json_also_from_before_a_field_was_there(name: str) ->
     assert build_record(fields, Protocol) == RECORDED
 
 
+@pytest.mark.parametrize(("field", "value"), CONSTANTS.items())
+def test_what_never_differs_is_on_record_and_read_with_its_one_value_alone(field: str, value: object) -> None:
+    fields = RECORDED.to_dict()
+    assert fields[field] == value
+    with pytest.raises(ValueError, match=f"(?s){field}.*Input should be {value}"):
+        build_record({**fields, field: 256}, Protocol)
+
+
 def test_equal_protocols_have_equal_ids_however_their_numbers_are_written() -> None:
     whole = dataclasses.replace(RECORDED, prompt=dataclasses.replace(RECORDED.prompt))
     # As a YAML file's 10 would; past the constructor, whose types are checked in some runs.
@@ -108,7 +114,7 @@ def test_the_named_protocols_are_those_of_the_record() -> None:
     assert len({protocol.id for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
     prompt = RECORDED.prompt
     assert prompt.box and prompt.n_negative == 5 and prompt.negative_margin_px == 10
-    assert RECORDED.components == "largest" and RECORDED.averaging == "pairs" and not RECORDED.count_outside
+    assert RECORDED.components == "largest" and RECORDED.averaging == "pairs"
     assert RECORDED.closing_px == 7 and RECORDED.keep_largest
     bare = dataclasses.replace(RECORDED, closing_px=0, keep_largest=False)
     assert bare.id == PROTOCOLS["box-neg"].id
@@ -116,7 +122,7 @@ def test_the_named_protocols_are_those_of_the_record() -> None:
     seen = PROTOCOLS["recorded-tta"]
     assert seen.tta == ("identity", "rot90", "hflip", "vflip")
     assert dataclasses.replace(seen, tta=("identity",)).id == RECORDED.id
-    assert all(one.score_px == 0 and one.tta == ("identity",) for one in PROTOCOLS.values() if one is not seen)
+    assert all(one.tta == ("identity",) for one in PROTOCOLS.values() if one is not seen)
 
 
 CLEANED = "box + 5 negative points 10 px away of the largest component, closing 7 x 7, largest component kept"
@@ -138,21 +144,12 @@ def test_a_protocol_describes_itself_in_one_line(name: str, text: str) -> None:
 
 
 def test_what_is_out_of_the_ordinary_is_described_too() -> None:
-    text = dataclasses.replace(
-        RECORDED, multimask=False, threshold=0.5, count_outside=True, prompt_seed=3, tta=("hflip",)
-    ).describe()
-    for part in (*("single mask", "threshold 0.5", "pixels outside count", "prompt seed 3"), "TTA of hflip"):
-        assert part in text
+    text = dataclasses.replace(RECORDED, threshold=0.5, tta=("hflip",)).describe()
+    assert "threshold 0.5, TTA of hflip" in text
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("components", "all"),
-        ("averaging", "mean"),
-        *(("closing_px", value) for value in (4, -1)),
-        *(("score_px", value) for value in (256, -1)),
-    ],
+    ("field", "value"), [("components", "all"), ("averaging", "mean"), *(("closing_px", value) for value in (4, -1))]
 )
 def test_values_that_no_protocol_has_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} must be .* got {value!r}"):
@@ -230,9 +227,8 @@ def test_closing_neither_moves_a_mask_nor_eats_its_edge() -> None:
     assert np.array_equal(clean_mask(mask, RECORDED), mask)
 
 
-def test_ignored_ids_do_not_count_unless_the_protocol_says_so() -> None:
+def test_ignored_ids_do_not_count() -> None:
     mask = np.array([[0, 1, 7]], np.uint8)
-    valid = find_valid(mask, (0, 7), RECORDED)
+    valid = find_valid(mask, (0, 7))
     assert valid is not None and valid.tolist() == [[False, True, False]]
-    assert find_valid(mask, (), RECORDED) is None
-    assert find_valid(mask, (0, 7), dataclasses.replace(RECORDED, count_outside=True)) is None
+    assert find_valid(mask, ()) is None

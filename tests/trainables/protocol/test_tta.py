@@ -162,7 +162,7 @@ def predict_logits(
     features = {view: encode_images(model, transform_maps(image, view)) for view in views}
     scale = (image.shape[-1] / size[1], image.shape[-2] / size[0])
     objects = [ObjectPlan(0, prompt, scale) for prompt in prompts]
-    return decode_objects(model, objects, features, 0, size, multimask=True)
+    return decode_objects(model, objects, features, 0, size)
 
 
 @pytest.mark.parametrize("view", VIEWS)
