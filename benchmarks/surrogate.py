@@ -62,12 +62,14 @@ class Surrogate:
     def predict(self, params: Params) -> tuple[Floats, int]:
         """Returns a configuration's figures, as noisy as measured ones, and the number of the nearest row.
 
-        They are the process's mean, plus what the row that is most like it deviates from its own prediction.
+        They are the process's mean, plus what the row that is most like it deviates from its own prediction; no figure
+        lies beyond those of all rows, so that a searcher cannot find what nobody has measured.
         """
         encoded = self._encode(params)
         query = ((np.where(np.isnan(encoded), self._center, encoded) - self._center) / self._spread)[None]
         nearest = int(self._signal(query, self._inputs)[0].argmax())
-        return self._process.predict(query).reshape(-1) + self._residuals[nearest], nearest
+        figures = self._process.predict(query).reshape(-1) + self._residuals[nearest]
+        return figures.clip(self._curves.min(axis=0), self._curves.max(axis=0)), nearest
 
     def measure_error(self, figure: int) -> SurrogateError:
         """Returns the error in one figure of rows that are left out."""

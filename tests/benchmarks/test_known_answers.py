@@ -59,6 +59,15 @@ def test_the_surrogate_tells_false_from_true_and_0_from_1(values: tuple[Scalar, 
     assert surrogate.measure_error(0).r2 > 0.9
 
 
+def test_the_surrogate_finds_nothing_better_than_was_measured() -> None:
+    places = np.linspace(0.0, 1.0, 11)
+    curves = 0.5 + places[:, None] + np.array([0.0, 0.1]) * (-1.0) ** np.arange(11)[:, None]
+    surrogate = Surrogate({}, [{"a": float(place)} for place in places], curves)
+    found = np.array([surrogate.predict({"a": place})[0] for place in np.linspace(-0.5, 1.5, 101)])
+    assert (found >= curves.min(axis=0)).all() and (found <= curves.max(axis=0)).all()
+    assert np.ptp(found) > 0.5
+
+
 def test_rows_outside_the_space_are_not_proposed(table: CurveTable, config: SearchConfig) -> None:
     assert Answers(table, config).list_proposable() == list(range(30))
     fixed = dataclasses.replace(
