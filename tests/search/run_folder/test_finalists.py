@@ -30,7 +30,8 @@ def test_the_best_mean_wins_not_the_best_run() -> None:
     lucky, steady = make_finalist("lucky", 0.9, 0.1, 0.5), make_finalist("steady", 0.6, 0.61, 0.59)
     assert choose_finalist([lucky, steady]) is steady
     assert (lucky.mean_dice, lucky.std_dice) == pytest.approx((0.5, 0.4))
-    single = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8}).to_finalist(seed=5)
+    trial = RankedTrial("abc", Path("/c"), 4, 0.7, {"adapter.rank": 8})
+    single = trial.to_finalist(trial.to_run(seed=5))
     assert (single.mean_dice, single.std_dice, single.runs[0].seed) == (0.7, 0.0, 5)  # one seed has no spread
     runs = tuple(SeedRun(seed, "/c", 1, dice, by_scale={0.0: 0.5, 1.0: dice}) for seed, dice in ((1, 0.4), (2, 0.8)))
     assert Finalist("a", 0.8, {}, runs).average_scales() == {0.0: 0.5, 1.0: pytest.approx(0.6)}
@@ -60,7 +61,8 @@ def test_another_objective_decides_by_its_own_mean() -> None:
     assert choose_finalist([lopsided, even]) is even
     assert choose_scale(lopsided.average_scores()) == 0.0
     assert lopsided.average_scales() == {0.0: 0.5, 1.0: 0.9}
-    from_search = RankedTrial("abc", Path("/c"), 4, 0.7, {}, value=0.3).to_finalist(seed=5)
+    trial = RankedTrial("abc", Path("/c"), 4, 0.7, {}, value=0.3)
+    from_search = trial.to_finalist(trial.to_run(seed=5))
     assert (from_search.mean_score, from_search.mean_dice) == (0.3, 0.7)
 
 
