@@ -1,7 +1,6 @@
 """The finalists of a search, which are its best configurations, trained again with several seeds."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ import numpy as np
 
 from search.errors import SearchError
 from search.run_folder.contenders import Contender
-from search.run_folder.json_files import find_record
+from search.run_folder.json_files import find_record, write_record
 from search.run_folder.layout import CONFIRMATION_FILE
-from trainables.files.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def write_finalists(
     ]
     rivals = [{**dataclasses.asdict(each), "val_dice": each.val_dice} for each in contenders]
     content = {"protocol_id": protocol_id, "finalists": entries, "contenders": rivals}
-    write_whole(folder / CONFIRMATION_FILE, json.dumps(content, indent=1) + "\n")
+    write_record(folder / CONFIRMATION_FILE, content)
 
 
 def read_finalists(folder: Path) -> tuple[Finalist, ...]:
