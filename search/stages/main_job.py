@@ -30,7 +30,7 @@ from search.plan.class_prompt_checks import NO_ZERO_SHOT
 from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import Chosen
-from search.run_folder.finalists import read_finalists
+from search.run_folder.finalists import Confirmation
 from search.run_folder.layout import SUMMARY_FILE, TRIALS_FOLDER, hold_search, put_aside
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolTable
 from search.run_folder.score_table import write_scores
@@ -215,7 +215,7 @@ def _list_leaders(session: Session, summary: Summary) -> Table:
     trials = read_trials(make_study_file(folder, session.record))
     ranked = rank_trials(trials, folder / TRIALS_FOLDER, config.objective)
     numbers = {str(trial.user_attrs.get(RAY_TRIAL_ID)): number for number, trial in enumerate(trials)}
-    rows = make_leaderboard(ranked, numbers, read_finalists(folder), summary.bar.dice, list(config.space))
+    rows = make_leaderboard(ranked, numbers, Confirmation.read(folder).finalists, summary.bar.dice, list(config.space))
     return Table(LEADERBOARD_FILE, *rows)
 
 
