@@ -50,12 +50,11 @@ from search.study.ranking import (
     describe_pareto,
     find_pareto,
     pick_winner,
-    rank_trials,
     read_chosen,
+    read_ranked,
     write_pareto,
 )
-from search.study.study_file import make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID, count_states, read_trials
+from search.study.trial_attributes import RAY_TRIAL_ID, count_states
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
 from search.tracking.page_records import Table
 from search.tracking.recorded_runs import log_recorded_experiments
@@ -164,8 +163,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
         run_protocols(session)
         return compare_protocols(session, naming)
     run_trials(session, zeroshot)
-    trials = read_trials(make_study_file(folder, session.record))
-    ranked = rank_trials(trials, folder / TRIALS_FOLDER, plan.config.objective)
+    trials, ranked = read_ranked(folder, session.record)
     chosen = choose_on_validation(session, _pick_best(session, ranked, trials, zeroshot), zeroshot)
     result = _score_on_test(session, chosen)
     naming |= name_masks_of(session, "test", plan.data.split.test)
@@ -191,7 +189,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
     overlays = draw_winner(session, chosen)
     summary = dataclasses.replace(Summary.read(folder) or summary, wall_seconds=_count_seconds(started))
     summary.write(folder)
-    return _close(session, summary, result.verdict, overlays, recorded)
+    return _close(session, summary, result.verdict, overlays, recorded, _list_leaders(session, summary, trials, ranked))
 
 
 def _deliver(session: Session, summary: Summary) -> Summary:
@@ -199,24 +197,26 @@ def _deliver(session: Session, summary: Summary) -> Summary:
     folder, is_auto = session.plan.folder, session.plan.protocol.is_auto
     verdict = read_verdict(locate_test_scores(folder, summary.test.opening), is_auto, summary.origin.caveats)
     overlays = draw_winner(session, read_chosen(folder, session.record))
-    return _close(session, summary, verdict, overlays, _log_recorded(session))
+    leaders = _list_leaders(session, summary, *read_ranked(folder, session.record))
+    return _close(session, summary, verdict, overlays, _log_recorded(session), leaders)
 
 
-def _close(session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, recorded: str) -> Summary:
+def _close(
+    session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, recorded: str, leaders: Table
+) -> Summary:
     """Writes the report, delivers the last records and prints the outcome, which it returns."""
     report = write_final_report(session)
-    finish_tracking(session, list_last_records(session, summary, verdict, overlays, _list_leaders(session, summary)))
+    finish_tracking(session, list_last_records(session, summary, verdict, overlays, leaders))
     _print_end(session, [*summary.to_lines(verdict.reason), f"  export: {summary.export}"], report, recorded)
     return summary
 
 
-def _list_leaders(session: Session, summary: Summary) -> Table:
-    folder, config = session.plan.folder, session.plan.config
-    trials = read_trials(make_study_file(folder, session.record))
-    ranked = rank_trials(trials, folder / TRIALS_FOLDER, config.objective)
+def _list_leaders(
+    session: Session, summary: Summary, trials: Sequence[FrozenTrial], ranked: Sequence[RankedTrial]
+) -> Table:
     numbers = {str(trial.user_attrs.get(RAY_TRIAL_ID)): number for number, trial in enumerate(trials)}
-    rows = make_leaderboard(ranked, numbers, Confirmation.read(folder).finalists, summary.bar.dice, list(config.space))
-    return Table(LEADERBOARD_FILE, *rows)
+    finalists, parameters = Confirmation.read(session.plan.folder).finalists, list(session.plan.config.space)
+    return Table(LEADERBOARD_FILE, *make_leaderboard(ranked, numbers, finalists, summary.bar.dice, parameters))
 
 
 def _measure_bar(session: Session) -> Scores:

@@ -94,6 +94,12 @@ def rank_trials(
     return sorted(ranked, key=lambda each: -each.score)
 
 
+def read_ranked(folder: Path, record: SearchRecord) -> tuple[list[optuna.trial.FrozenTrial], list[RankedTrial]]:
+    """Returns a search's own trials as the study has them, and those that left a checkpoint by :func:`rank_trials`."""
+    trials = read_trials(make_study_file(folder, record))
+    return trials, rank_trials(trials, folder / TRIALS_FOLDER, Objective.from_config(record.config))
+
+
 def pick_winner(
     ranked: Sequence[RankedTrial], trials: Sequence[optuna.trial.FrozenTrial], trials_folder: Path
 ) -> RankedTrial:
@@ -142,12 +148,11 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     chosen = find_record(folder / CHOSEN_FILE, Chosen)
     if chosen is not None:
         return chosen
-    trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
     if record.context.folds:
         raise SearchError(
             f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
         )
-    ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
+    trials, ranked = read_ranked(folder, record)
     best = pick_winner(ranked, trials, folder / TRIALS_FOLDER)
     finalist = best.to_finalist(best.to_run(record.context.seed))
     return Chosen.from_finalist(finalist, 1.0, 0, record.context.protocol.id, folder)
