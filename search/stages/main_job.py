@@ -44,7 +44,7 @@ from search.stages.confirmation import choose_on_validation
 from search.stages.exporter import export_run
 from search.stages.protocol_comparison import compare_protocols
 from search.stages.session import Session, claim_folder, close_early, give_back, open_session, reopen_session
-from search.stages.trials import run_protocols, run_trials
+from search.stages.trials import run_trials
 from search.study.ranking import (
     RankedTrial,
     describe_pareto,
@@ -160,7 +160,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
     naming = name_masks_of(session, "val", session.context.scored)
     if not plan.config.train:
         session.say(PROTOCOLS_DIFFER)
-        run_protocols(session)
+        run_trials(session, None)
         return compare_protocols(session, naming)
     run_trials(session, zeroshot)
     trials, ranked = read_ranked(folder, session.record)
