@@ -36,7 +36,6 @@ from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolTable
 from search.run_folder.score_table import write_scores
 from search.run_folder.summary import Bar, HeldOut, Summary
 from search.served_model.registry import URI_TAG
-from search.space.objective import Objective
 from search.space.recorded_experiments import RECORDED_BAR
 from search.stages.clip_naming import name_masks_of
 from search.stages.closing import draw_winner, finish_tracking, list_last_records, write_final_report
@@ -156,7 +155,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
     if summary is not None and summary.export:
         return _deliver(session, summary)
     zeroshot = _measure_bar(session)
-    recorded = _log_recorded(session)
+    recorded = session.track(lambda: log_recorded_experiments(session.tracker))
     naming = name_masks_of(session, "val", session.context.scored)
     if not plan.config.train:
         session.say(PROTOCOLS_DIFFER)
@@ -167,7 +166,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
     chosen = choose_on_validation(session, _pick_best(session, ranked, trials, zeroshot), zeroshot)
     result = _score_on_test(session, chosen)
     naming |= name_masks_of(session, "test", plan.data.split.test)
-    opening = result.opening
+    opening, bar_value = result.opening, flatten_scores(zeroshot, "val")[plan.config.objective.metric]
     summary = Summary(
         search_id=plan.name,
         parent_run_id=session.record.parent_run_id,
@@ -175,7 +174,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
         trials=count_states(trials),
         search_val_dice=max(each.val_dice for each in ranked),
         chosen=chosen,
-        bar=_describe_bar(zeroshot, plan.config.objective),
+        bar=Bar(zeroshot.dice, zeroshot.floor, zeroshot.ceiling, bar_value),
         test=HeldOut(result.candidate_dice, result.zeroshot_dice, result.verdict.word, opening, opening, result.floor),
         wall_seconds=_count_seconds(started),
         bar_recorded_comparable=_is_recorded_setting(plan),
@@ -198,11 +197,12 @@ def _deliver(session: Session, summary: Summary) -> Summary:
     verdict = read_verdict(locate_test_scores(folder, summary.test.opening), is_auto, summary.origin.caveats)
     overlays = draw_winner(session, read_chosen(folder, session.record))
     leaders = _list_leaders(session, summary, *read_ranked(folder, session.record))
-    return _close(session, summary, verdict, overlays, _log_recorded(session), leaders)
+    recorded = session.track(lambda: log_recorded_experiments(session.tracker))
+    return _close(session, summary, verdict, overlays, recorded, leaders)
 
 
 def _close(
-    session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, recorded: str, leaders: Table
+    session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, recorded: str | None, leaders: Table
 ) -> Summary:
     """Writes the report, delivers the last records and prints the outcome, which it returns."""
     report = write_final_report(session)
@@ -240,13 +240,6 @@ def _measure_bar(session: Session) -> Scores:
     return scores
 
 
-def _log_recorded(session: Session) -> str:
-    """Logs the recorded experiments; returns the id of their MLflow experiment, empty where MLflow failed."""
-    found: list[str] = []
-    session.track(lambda: found.append(log_recorded_experiments(session.tracker)))
-    return found[0] if found else ""
-
-
 def _pick_best(
     session: Session, ranked: Sequence[RankedTrial], trials: Sequence[FrozenTrial], zeroshot: Scores
 ) -> Sequence[RankedTrial]:
@@ -280,10 +273,6 @@ def _score_on_test(session: Session, chosen: Chosen) -> HeldOutResult:
     )
 
 
-def _describe_bar(zeroshot: Scores, objective: Objective) -> Bar:
-    return Bar(zeroshot.dice, zeroshot.floor, zeroshot.ceiling, flatten_scores(zeroshot, "val")[objective.metric])
-
-
 def _count_seconds(started: float) -> float:
     return round(time.monotonic() - started, 1)
 
@@ -310,8 +299,8 @@ def _export(session: Session) -> None:
         session.say(line)
 
 
-def _print_end(session: Session, outcome: Sequence[str], report: Path | None, recorded: str) -> None:
-    """Prints the outcome, and where the report, the trials and the recorded experiments are."""
+def _print_end(session: Session, outcome: Sequence[str], report: Path | None, recorded: str | None) -> None:
+    """Prints the outcome, and where report and trials are, and the recorded experiments if MLflow has them."""
     tracker, parent = session.tracker, session.record.parent_run_id
     lines = [
         *outcome,
@@ -319,10 +308,8 @@ def _print_end(session: Session, outcome: Sequence[str], report: Path | None, re
         "  compare the trials in MLflow:",
         *(f"    {line}" for line in session.describe_charts()),
     ]
-    found: list[str] = []
-    session.track(lambda: found.append(tracker.read_tag(parent, URI_TAG)))
-    if any(found):
-        lines.append(f"  the winner as an MLflow model: {found[0]}")
+    if model := session.track(lambda: tracker.read_tag(parent, URI_TAG)):
+        lines.append(f"  the winner as an MLflow model: {model}")
     if recorded:
         lines.append("  the recorded experiments, each under its own protocol:")
         lines.append(f"    open {compose_table_url(tracker.uri, recorded, RECORDED_VIEW_KEY)}")
