@@ -35,9 +35,8 @@ from search.study.trial_attributes import (
     has_begun,
     name_origin,
     name_state,
+    read_all_trials,
     read_curve,
-    read_imported,
-    read_trials,
 )
 from trainables.context import STOPPED_BY
 from trainables.errors import TrainablesError
@@ -182,7 +181,7 @@ def report_damaged_folder(folder: Path) -> Iterator[None]:
 
 def _read(folder: Path, record: SearchRecord) -> ReportData:
     objective, context = Objective.from_config(record.config), record.context
-    own, imported = read_trials(make_study_file(folder, record)), read_imported(make_study_file(folder, record))
+    own, imported = read_all_trials(make_study_file(folder, record))
     begun = [(number, trial) for number, trial in enumerate(own) if has_begun(trial)]
     trials = tuple(_read_trial(number, trial, folder, objective) for number, trial in begun)
     earlier = tuple(_read_trial(number, trial, None, objective) for number, trial in enumerate(imported))

@@ -33,8 +33,8 @@ from search.study.trial_attributes import (
     find_origin,
     name_origin,
     name_state,
+    read_all_trials,
     read_curve,
-    read_imported,
     read_trials,
 )
 from search.tuning.scheduler import make_scheduler, replay_results
@@ -137,7 +137,7 @@ def run_trials(session: Session, zeroshot: Scores | None) -> None:
     past = _read_past(session, study_file, searcher)
     unfinished = list_unfinished(past, run.folder, keeps_checkpoints=config.train)
     _report_past(run, past, unfinished)
-    imported = read_imported(study_file) if session.record.warm_start else []
+    imported = read_all_trials(study_file)[1] if session.record.warm_start else []
     scheduler = _make_scheduler(config, [*imported, *past], run.folder, session.resources.concurrent)
     run.fit(trainable, session.context, searcher, config.num_trials, unfinished, scheduler)
     if config.stop and searcher.ended_early():
