@@ -175,7 +175,7 @@ def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) 
         context=plan.make_context(resources.n_workers),
         environment=describe_environment(),
         caveats=list(plan.caveats),
-        arguments=record_options(plan.options, find_space(plan.options.space)),
+        arguments=record_options(plan.options),
         tracking_uri="" if has_password(tracker.uri) else tracker.uri,
         checkpoint_url=plan.places.checkpoint_url,
         run_key=uuid.uuid4().hex,
