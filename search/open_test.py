@@ -40,7 +40,6 @@ def _open(arguments: argparse.Namespace) -> None:
     from search.judging.test_set import score_here, score_on_test
     from search.plan.moved_inputs import find_inputs
     from search.run_folder.layout import describe_resume, find_run, hold_search
-    from search.run_folder.search_record import SearchRecord
     from search.run_folder.summary import Summary
     from search.stages.second_opening import mark_artifacts
     from search.study.ranking import find_trial, read_ranked
@@ -48,7 +47,7 @@ def _open(arguments: argparse.Namespace) -> None:
 
     os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
-    record = find_inputs(folder, SearchRecord.read(folder), arguments)
+    record = find_inputs(folder, arguments)
     with hold_search(folder):
         if record.config.get("train", True) and Summary.read(folder) is None:
             what = "has not ended, and the first look at the test set is for its winner"
