@@ -10,8 +10,8 @@ from search.space.parameters import (
     FloatRange,
     IntRange,
     Parameter,
+    applies,
     contains,
-    list_applying,
     sort_parents_first,
     spell_when,
 )
@@ -60,7 +60,7 @@ WHEN: dict[str, Conditions] = {"c": (Condition("b", (1,)), Condition("a", (True,
     ],
 )
 def test_conditions_are_anded(drawn: dict[str, object], applying: list[str]) -> None:
-    assert list_applying(["c", "b", "a"], WHEN, drawn) == applying
+    assert [name for name in "cba" if applies(name, WHEN, drawn)] == applying
 
 
 @pytest.mark.parametrize(
