@@ -17,6 +17,7 @@ from search.space.checks import (
     check_grace_period,
     check_ineffective,
     check_points,
+    check_sampling,
     check_sections,
     report_protocol_faults,
 )
@@ -28,7 +29,7 @@ from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
 from search.space.recorded_points import SPACES_FOLDER, describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
-from search.space.tiles import check_sampling, read_tiles, select_parameters
+from search.space.tiles import read_tiles, select_parameters
 from trainables.errors import find_nearest
 from trainables.files.yaml_lines import YamlNode
 from trainables.protocol.spec import PROTOCOLS
@@ -195,7 +196,8 @@ def load_config(path: Path, tiles: Tiles | None = None, settings: Sequence[str] 
     if train:
         check_grace_period(entries, config.scheduler.grace_period, config.max_epochs)
     check_sections(entries, train)
-    check_sampling(entries, has_tiles=tiles is not None)
+    if tiles is None:
+        check_sampling(entries)
     check_ineffective(entries, train, is_replay)
     if not top.problems:
         _check_values(entries, config)
