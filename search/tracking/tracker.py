@@ -156,7 +156,7 @@ class Tracker:
         self, name: str, run_kind: str, tags: Mapping[str, str] | None = None, timestamp_ms: int | None = None
     ) -> str:
         """Opens a run that begins now, or at a time in milliseconds, and returns its id; its kind becomes a tag."""
-        start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
+        start_ms = now_ms() if timestamp_ms is None else timestamp_ms
         all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
         all_tags |= _SOURCE
         if all_tags.get("git_commit", UNKNOWN) != UNKNOWN:
@@ -231,7 +231,7 @@ class Tracker:
         """
         from mlflow.entities import Metric
 
-        time_ms = _now_ms() if timestamp_ms is None else timestamp_ms
+        time_ms = now_ms() if timestamp_ms is None else timestamp_ms
         finite, dropped = split_finite(metrics)
         for name in (name for name in dropped if name not in self._dropped):
             logger.warning("%s is %s at step %d: not sent to MLflow (warned once a metric)", name, dropped[name], step)
@@ -296,14 +296,14 @@ class Tracker:
             if key in self.client.get_run(run_id).data.tags:
                 self.client.delete_tag(run_id, key)
 
-    def log_dataset(self, run_id: str, dataset: Dataset, role: str) -> None:
+    def log_dataset(self, run_id: str, dataset: Dataset) -> None:
         """Says what data a run used; the same data are listed once. No pixel is read."""
         from mlflow import entities
 
         named = entities.Dataset(
             dataset.name, dataset.digest, "local", json.dumps({"uri": dataset.uri}), profile=json.dumps(dataset.profile)
         )
-        tags = [entities.InputTag("mlflow.data.context", role)]
+        tags = [entities.InputTag("mlflow.data.context", "train")]
         with translate_errors("log the data set"):
             self.client.log_inputs(run_id, [entities.DatasetInput(named, tags)])
 
@@ -341,5 +341,6 @@ class Tracker:
             self.client.set_terminated(run_id, status, timestamp_ms)
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Returns the time as MLflow counts it: in milliseconds since 1970."""
     return int(time.time() * 1000)
