@@ -90,8 +90,8 @@ def run_listed(
     run = TuneRun(session, kind, len(configs), epochs, zeroshot, tags, race)
     if session.is_resumed:
         session.checkpoints.fetch(kind)
-    unfinished = list_unfinished_listed(run.folder, epochs)
     begun = {read_trial_id(each.folder): each for each in read_listed(run.folder)}
+    unfinished = list_unfinished_listed(begun, epochs)
     for trial_id in begun.keys() - unfinished.keys():
         # A stop may have come between a trial's last checkpoint and its end in MLflow.
         run.tracking.end_trial(trial_id, begun[trial_id].failure)
@@ -106,10 +106,10 @@ def run_listed(
     for trial_id in sorted(ended):
         state = "failed" if asked[trial_id].failure else "complete"
         run.progress.add_ended(trial_id, asked[trial_id].config, state, read_epochs(asked[trial_id].folder))
-    searcher = ListSearcher(new, {trial_id: config for trial_id, (_, config) in first.items()}, race, ended)
+    searcher = ListSearcher(new, {trial_id: asked[trial_id].config for trial_id in first}, race, ended)
     if first or searcher.find_next() is not None:
         whole = dataclasses.replace(context or session.context, patience=0)
-        run.fit(SAM2Trainable, whole, searcher, len(first) + len(new), [trial for trial, _ in first.values()])
+        run.fit(SAM2Trainable, whole, searcher, len(first) + len(new), list(first.values()))
     else:
         run.show_end()
     return read_listed(run.folder)
