@@ -134,13 +134,8 @@ def _import_late_module() -> None:
 def _find_end(resumed: ResumedSearch) -> Outcome | None:
     """Returns the outcome of a search that has come to its end, in MLflow too; None where there is still work."""
     folder = resumed.plan.folder
-    outcome: Outcome | None
-    if resumed.plan.config.train:
-        outcome = Summary.read(folder)
-        has_ended = outcome is not None and bool(outcome.export)
-    else:
-        outcome = ProtocolTable.read(folder)
-        has_ended = outcome is not None
+    outcome: Outcome | None = Summary.read(folder) if resumed.plan.config.train else ProtocolTable.read(folder)
+    has_ended = bool(outcome.export) if isinstance(outcome, Summary) else outcome is not None
     if not has_ended or resumed.adds_trials or count_waiting(folder):
         return None
     tracker = Tracker.connect(resumed.plan.places.experiment, default_uri=resumed.record.tracking_uri)

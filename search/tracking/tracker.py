@@ -157,8 +157,7 @@ class Tracker:
     ) -> str:
         """Opens a run that begins now, or at a time in milliseconds, and returns its id; its kind becomes a tag."""
         start_ms = now_ms() if timestamp_ms is None else timestamp_ms
-        all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
-        all_tags |= _SOURCE
+        all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind, **_SOURCE}
         if all_tags.get("git_commit", UNKNOWN) != UNKNOWN:
             all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
         try:
