@@ -52,7 +52,7 @@ def test_encoders_that_a_trial_may_use(load_space: Load, text: str, wanted: list
 
 
 def test_encoders_without_weights_are_reported_as_random(load_space: Load, weights: Path) -> None:
-    found = check_pathology(load_space(TWO), [f"test_vit={weights}"])
+    found = check_pathology(load_space(TWO), [f"test_vit={weights}"], [])
     assert found == {"test_vit": str(weights.resolve())}
     (caveat,) = list_random_encoders(load_space(TWO), found)
     assert caveat.startswith("pathology encoder test_resnet has random weights")
@@ -76,12 +76,11 @@ def test_what_cannot_be_had_or_used_is_a_finding(
 ) -> None:
     monkeypatch.chdir(weights.parent)
     with pytest.raises(ConfigError, match=found):
-        check_pathology(load_space(text), given)
+        check_pathology(load_space(text), given, [])
 
 
 def test_all_findings_come_at_once(load_space: Load, weights: Path) -> None:
+    given = ["word", f"test_vit={weights}", f"test_vit={weights}", "test_resnet=missing.pth"]
     with pytest.raises(ConfigError) as caught:
-        check_pathology(
-            load_space(TWO), ["word", f"test_vit={weights}", f"test_vit={weights}", "test_resnet=missing.pth"]
-        )
+        check_pathology(load_space(TWO), given, [])
     assert len(caught.value.findings) == 3
