@@ -9,7 +9,6 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 from PIL import Image
 
 from search.command_line.options import compose_command
@@ -39,14 +38,9 @@ def write_report(folder: Path, out: Path) -> Path:
         SearchError: If one of its files is damaged, or the report cannot be written.
     """
     _check_out(out)
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        data = read_report(folder)
-        with report_damaged_folder(folder):
-            page = render_page(data)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    data = read_report(folder)
+    with report_damaged_folder(folder):
+        page = render_page(data)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, page)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-import optuna
 import ray
 from optuna.trial import FrozenTrial
 from rich.console import Console
@@ -75,7 +74,6 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         SearchError: If MLflow cannot be reached at the start, no trial left a checkpoint, or files cannot be written.
     """
     started = time.monotonic()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if resumed is not None and (outcome := _find_end(resumed)) is not None:
         resumed.record.write(plan.folder)  # with the places of what was moved
         console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
