@@ -25,7 +25,6 @@ from search.tracking.limits import clean_name, fit_params, fit_tags, split_batch
 from search.tracking.store import (
     find_experiment,
     find_or_create_experiment,
-    quiet_loggers,
     resolve_uri,
     set_environment_defaults,
     suggest_remedy,
@@ -133,7 +132,9 @@ class Tracker:
             with translate_errors("open the store"):
                 from mlflow import MlflowClient
 
-                quiet_loggers()
+                # Table migrations are no news, and failures are reported by this package itself.
+                logging.getLogger("alembic").setLevel(logging.WARNING)
+                logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
                 with take_turns(self.uri):
                     self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
@@ -264,7 +265,6 @@ class Tracker:
                 self.client.log_artifact(run_id, str(path), artifact_path)
 
     def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        """Stores a text as an artifact."""
         with translate_errors(f"store {artifact_file}"):
             self.client.log_text(run_id, text, artifact_file)
 
@@ -335,7 +335,6 @@ class Tracker:
             self.client.update_run(run_id, status="RUNNING")
 
     def finish(self, run_id: str, status: RunStatus = "FINISHED", timestamp_ms: int | None = None) -> None:
-        """Ends a run."""
         with translate_errors("finish the run"):
             self.client.set_terminated(run_id, status, timestamp_ms)
 
