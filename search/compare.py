@@ -25,7 +25,6 @@ def _name(text: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     from trainables.evaluation.sam1_weights import SAM_MED2D_NOTE
 
     parser = make_command(

@@ -16,7 +16,6 @@ FORMATS = ("transformers", "onnx", "qupath")  # of trainables.export.formats, wh
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     parser = make_command(
         "export",
         "Writes the files of the model that a search chose into another folder, and scores them once more.",

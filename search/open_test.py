@@ -16,7 +16,6 @@ from search.command_line.paths import locate_storage
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     parser = make_command(
         "open_test",
         "Scores another trial of a finished search on the test set, which is meant to decide once: every artifact then "
