@@ -199,8 +199,10 @@ def load_config(path: Path, tiles: Tiles | None = None, settings: Sequence[str] 
     if tiles is None:
         check_sampling(entries)
     check_ineffective(entries, train, is_replay)
-    if not top.problems:
-        _check_values(entries, config)
+    if not top.problems and train:
+        check_conflicts(entries, space, fixed)
+    elif not top.problems:
+        report_protocol_faults(entries, PROTOCOLS[config.protocol], space, fixed)
     start = StartFrom((), ()) if is_replay else _read_start(top, entries, config)
     if train and not top.problems:
         check_points(entries, start.points, fixed)
@@ -232,10 +234,3 @@ def _read_start(top: YamlNode, entries: Mapping[str, YamlNode], config: SearchCo
 
     recorded = find_recorded if config.train else None
     return read_start_from(entries["start_from"], config.space, entries.get("space"), recorded)
-
-
-def _check_values(entries: Mapping[str, YamlNode], config: SearchConfig) -> None:
-    if config.train:
-        check_conflicts(entries, config.space, config.fixed)
-    else:
-        report_protocol_faults(entries, PROTOCOLS[config.protocol], config.space, config.fixed)
