@@ -18,7 +18,7 @@ from search.command_line.exit_codes import run_command
 from search.command_line.telemetry import silence_telemetry
 from search.errors import ConfigError
 from search.run_folder.contenders import SINGLE, Contender
-from search.run_folder.finalists import read_contenders
+from search.run_folder.finalists import Confirmation
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 
@@ -52,7 +52,7 @@ def write_gains(runs: Sequence[Path], out: Path) -> int:
 
 def list_rows(run: Path) -> list[dict[str, object]]:
     """Returns a row a contender of one search."""
-    record, summary, contenders = SearchRecord.read(run), Summary.read(run), read_contenders(run)
+    record, summary, contenders = SearchRecord.read(run), Summary.read(run), Confirmation.read(run).contenders
     if "demo data" not in record.demo or summary is None or not contenders:
         raise ConfigError.at(run, "is no search on the demo that has ended", "pass folders of such searches")
     chosen = summary.chosen.soup or SINGLE

@@ -25,7 +25,6 @@ def _name(text: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     from trainables.evaluation.sam1_weights import SAM_MED2D_NOTE
 
     parser = make_command(
@@ -62,13 +61,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from search.plan.moved_inputs import find_inputs  # late: they import PyTorch
-    from search.run_folder.search_record import SearchRecord
     from search.stages.comparator import compare_run, log_comparison
     from search.study.ranking import read_chosen
 
     os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
-    record = find_inputs(folder, SearchRecord.read(folder), arguments)
+    record = find_inputs(folder, arguments)
     style = "sam" if arguments.medsam is None else "medsam"
     weights = expand_path(arguments.sam if arguments.medsam is None else arguments.medsam)
     with explain_stop(lambda: "nothing was written"):

@@ -60,13 +60,14 @@ def main(argv: list[str] | None = None) -> int:
     if verb == "resume":
         return _resume(words[1:])
     if verb == "completion":
-        return _complete(words[1:])
+        shell = make_completion_parser().parse_args(words[1:]).shell
+        print(compose_completion({each: make_verb_parser(each) for each in VERBS}, shell))
+        return DONE
     code: int = importlib.import_module(f"search.{verb}").main(words[1:])
     return code
 
 
 def make_verb_parser(verb: str) -> argparse.ArgumentParser:
-    """Returns the parser of a verb's arguments."""
     if verb == "resume":
         from search.command_line.options import make_resume_parser
 
@@ -76,12 +77,6 @@ def make_verb_parser(verb: str) -> argparse.ArgumentParser:
     module = importlib.import_module(f"search.{verb}")
     parser: argparse.ArgumentParser = module.make_parser()
     return parser
-
-
-def _complete(words: list[str]) -> int:
-    shell = make_completion_parser().parse_args(words).shell
-    print(compose_completion({verb: make_verb_parser(verb) for verb in VERBS}, shell))
-    return DONE
 
 
 def _resume(words: list[str]) -> int:

@@ -16,7 +16,6 @@ FORMATS = ("transformers", "onnx", "qupath")  # of trainables.export.formats, wh
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     parser = make_command(
         "export",
         "Writes the files of the model that a search chose into another folder, and scores them once more.",
@@ -56,13 +55,12 @@ def main(argv: list[str] | None = None) -> int:
         if findings := _check_upload(arguments.push_to_hub, arguments.yes):
             raise ConfigError(findings)
         from search.plan.moved_inputs import find_inputs  # late: they import PyTorch
-        from search.run_folder.search_record import SearchRecord
         from search.stages.exporter import export_run
 
         folder, out = find_run(locate_storage(arguments.storage), arguments.run), expand_path(arguments.out)
         formats = tuple(dict.fromkeys(arguments.format))
         with explain_stop(lambda: f"nothing was exported to {out}"):
-            report = export_run(folder, out, find_inputs(folder, SearchRecord.read(folder), arguments), formats)
+            report = export_run(folder, out, find_inputs(folder, arguments), formats)
         print(f"exported to {report.folder}")
         print("\n".join(report.to_lines()))
         if arguments.push_to_hub:

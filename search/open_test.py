@@ -16,7 +16,6 @@ from search.command_line.paths import locate_storage
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     parser = make_command(
         "open_test",
         "Scores another trial of a finished search on the test set, which is meant to decide once: every artifact then "
@@ -39,26 +38,20 @@ def _open(arguments: argparse.Namespace) -> None:
     from search.errors import ConfigError
     from search.judging.test_set import score_here, score_on_test
     from search.plan.moved_inputs import find_inputs
-    from search.run_folder.layout import TRIALS_FOLDER, describe_resume, find_run, hold_search
-    from search.run_folder.search_record import SearchRecord
+    from search.run_folder.layout import describe_resume, find_run, hold_search
     from search.run_folder.summary import Summary
-    from search.space.objective import Objective
     from search.stages.second_opening import mark_artifacts
-    from search.study.ranking import find_trial, rank_trials
-    from search.study.study_file import make_study_file
-    from search.study.trial_attributes import read_trials
+    from search.study.ranking import find_trial, read_ranked
     from trainables.evaluation.candidates import Candidate, load_candidate
 
     os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
-    record = find_inputs(folder, SearchRecord.read(folder), arguments)
+    record = find_inputs(folder, arguments)
     with hold_search(folder):
         if record.config.get("train", True) and Summary.read(folder) is None:
             what = "has not ended, and the first look at the test set is for its winner"
             raise ConfigError.at(f"--run {arguments.run}", what, f"end it first: {describe_resume(folder)}")
-        trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
-        trial = find_trial(rank_trials(trials, folder / TRIALS_FOLDER, objective), arguments.trial)
-        context = record.context
+        trial, context = find_trial(read_ranked(folder, record)[1], arguments.trial), record.context
         checkpoint = context.locate_fold(trial.checkpoint, 0)
         fold = ", its first fold's training" if context.folds else ""
         label = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"

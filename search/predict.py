@@ -210,7 +210,6 @@ def _expand_image(text: str) -> Path:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     parser = make_command(
         "predict",
         "Segments images without any prompt, by the export of a search over classprompts.yaml. Finished masks stay "

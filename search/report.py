@@ -11,7 +11,6 @@ from search.run_folder.layout import REPORT_FILE, find_run
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     parser = make_command(
         "report",
         "Writes a search as one HTML page, also while it runs.",

@@ -11,7 +11,6 @@ from search.command_line.exit_codes import run_command
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser."""
     parser = make_command(
         "verdict",
         "Compares two columns of a table of scores pair by pair, clustered by patient: is the baseline beaten?",

@@ -42,11 +42,6 @@ def probe_storage(folder: Path) -> str:
     return ""
 
 
-def describe_storage(what: str, folder: str) -> str:
-    """Returns what to do where files cannot be written, to a folder or below a URL."""
-    return f"{folder} cannot be written: {what}; {_LOOK if is_url(folder) else MAKE_ROOM}"
-
-
 def describe_fault(words: str, folder: str, probed: str) -> str:
     """Returns what to do about a disk's error in its words, and about why a folder cannot be written by its probe.
 
@@ -54,7 +49,7 @@ def describe_fault(words: str, folder: str, probed: str) -> str:
     memory. Empty where there is neither.
     """
     if probed or (words and (folder in words or "/" not in words)):
-        return describe_storage(probed or words, folder)
+        return f"{folder} cannot be written: {probed or words}; {_LOOK if is_url(folder) else MAKE_ROOM}"
     if "</torch_" in words:
         return f"the shared memory (/dev/shm) is full: {words}; give the container more, in Docker by --shm-size=8g"
     return f"{words}; {MAKE_ROOM}" if words else ""

@@ -5,7 +5,7 @@ import math
 from search.cluster.resources import TrialResources
 from search.cluster.workers import call_with_resources
 from search.space.config import SearchConfig
-from search.space.parameters import Choice, Parameter, list_applying, list_conditions, sort_parents_first
+from search.space.parameters import Choice, Parameter, applies, list_conditions, sort_parents_first
 from trainables.context import TrialContext
 from trainables.model.device import CONTEXT_SHARE
 from trainables.recipe import Scalar
@@ -24,6 +24,7 @@ _LARGEST_FIRST: dict[str, tuple[Scalar, ...]] = {
     "adapter.stages": ("all", "early", "late"),
     "fusion.kind": ("attention", "concat", "none"),
 }
+_SIZES = ("adapter.rank", "optim.batch_size", "prompts.max_objects", "class_prompts.tokens")
 
 
 def measure_share(config: SearchConfig, context: TrialContext, whole_gpu: TrialResources) -> tuple[float, str]:
@@ -38,7 +39,7 @@ def measure_share(config: SearchConfig, context: TrialContext, whole_gpu: TrialR
     values = pick_largest(config)
     step = call_with_resources(whole_gpu, "steps of the largest recipe", measure_trial, context, values).memory
     share = choose_share(step)
-    named = ", ".join(f"{name} {value}" for name, value in values.items() if name in _LARGEST_FIRST or _is_size(name))
+    named = ", ".join(f"{name} {value}" for name, value in values.items() if name in (*_LARGEST_FIRST, *_SIZES))
     return share, describe_share(step, share, named)
 
 
@@ -70,7 +71,7 @@ def pick_largest(config: SearchConfig) -> dict[str, Scalar]:
     """
     when, drawn = list_conditions(config.space), dict[str, Scalar]()
     for name in sort_parents_first(list(config.space), when):
-        if list_applying([name], when, drawn):
+        if applies(name, when, drawn):
             drawn[name] = _pick(name, config.space[name])
     return drawn
 
@@ -83,7 +84,3 @@ def _pick(name: str, parameter: Parameter) -> Scalar:
         return 0 if 0 in values else max(values)  # 0 stands for all of them
     # Of switches, True: what is trained in full takes more.
     return values[0] if isinstance(values[0], str) else max(values)
-
-
-def _is_size(name: str) -> bool:
-    return name in ("adapter.rank", "optim.batch_size", "prompts.max_objects", "class_prompts.tokens")

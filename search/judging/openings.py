@@ -1,15 +1,12 @@
 """Counts evaluations on the test set of a search. From the second on, every artifact is flagged."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from search.errors import ConfigError
-from search.run_folder.json_files import read_record
+from search.run_folder.json_files import read_record, write_record
 from search.run_folder.layout import OPENINGS_FILE
-from trainables.files.whole_file import write_whole
 
 _FIX = "bring it back from a copy: without it nobody knows how often the test set was opened"
 
@@ -42,7 +39,7 @@ def add_opening(folder: Path, candidate: str, protocol_id: str) -> int:
     """Records an opening before the test set is scored, and returns its number, counted from 1."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     openings = [*read_openings(folder), Opening(now, candidate, protocol_id)]
-    write_whole(folder / OPENINGS_FILE, json.dumps([dataclasses.asdict(each) for each in openings], indent=1) + "\n")
+    write_record(folder / OPENINGS_FILE, openings)
     return len(openings)
 
 

@@ -15,27 +15,23 @@ def describe_view(tracking_uri: str, url: str) -> list[str]:
     return [f"run  mlflow ui --backend-store-uri {quote_uri(tracking_uri)}", f"open {url}"]
 
 
-def compose_charts_url(tracking_uri: str, experiment_id: str, view: str, ui: str = LOCAL_UI) -> str:
+def compose_charts_url(tracking_uri: str, experiment_id: str, view: str) -> str:
     """Returns the address of a saved view's charts: on its server, or on the UI of a local store.
 
     MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
     """
-    return _compose_runs_url(tracking_uri, experiment_id, view, ui, compareRunsMode="CHART")
+    return compose_table_url(tracking_uri, experiment_id, view, compareRunsMode="CHART")
 
 
-def compose_table_url(tracking_uri: str, experiment_id: str, view: str, ui: str = LOCAL_UI) -> str:
-    """Returns the address of a saved view's table of runs; arguments as :func:`compose_charts_url` has them."""
-    return _compose_runs_url(tracking_uri, experiment_id, view, ui)
+def compose_table_url(tracking_uri: str, experiment_id: str, view: str, **mode: str) -> str:
+    """Returns the address of a saved view's table of runs, or of the page in another of MLflow's modes."""
+    # A filter or a sort key in the address would make MLflow ignore the view.
+    query = {"workflowType": "machine_learning", **mode, "viewStateShareKey": view}
+    base = tracking_uri if urlparse(tracking_uri).scheme in ("http", "https") else LOCAL_UI
+    fragment = f"/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
+    return f"{hide_password(base.rstrip('/'))}/#{fragment}"
 
 
 def quote_uri(uri: str) -> str:
     """Returns a store's URI as a word of a shell's command; of one that holds a password, the variable that gave it."""
     return shlex.quote(uri) if hide_password(uri) == uri else '"$MLFLOW_TRACKING_URI"'
-
-
-def _compose_runs_url(tracking_uri: str, experiment_id: str, view: str, ui: str, **mode: str) -> str:
-    # A filter or a sort key in the address would make MLflow ignore the view.
-    query = {"workflowType": "machine_learning", **mode, "viewStateShareKey": view}
-    base = tracking_uri if urlparse(tracking_uri).scheme in ("http", "https") else ui
-    fragment = f"/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
-    return f"{hide_password(base.rstrip('/'))}/#{fragment}"

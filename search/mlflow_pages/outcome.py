@@ -38,7 +38,7 @@ def describe_outcome(summary: Summary, verdict: Verdict) -> str:
         f"| validation | {chosen.val_dice:.3f} | {bar.dice:.3f} | {gain:+.3f} |\n"
         f"| test | {test.dice:.3f} | {test.zeroshot_dice:.3f} | {test.dice - test.zeroshot_dice:+.3f} |",
         *summary.describe_choice(),
-        *(f"**{caveat}**" for caveat in ([f"Made with {summary.origin.demo}"] if summary.origin.demo else [])),
+        *(f"**Made with {demo}**" for demo in [summary.origin.demo] if demo),
         *(f"**{caveat}**" for caveat in summary.origin.caveats),
         _WHERE,
     ]

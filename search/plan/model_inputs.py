@@ -71,9 +71,7 @@ def _check_weights(spec: ModelSpec, checkpoint: str | None, problems: Problems) 
     return "" if checkpoint is None else str(path)
 
 
-def check_pathology(
-    config: SearchConfig, given: Sequence[str], warnings: list[Finding] | None = None
-) -> dict[str, str]:
+def check_pathology(config: SearchConfig, given: Sequence[str], warnings: list[Finding]) -> dict[str, str]:
     """Builds every encoder of a search once, with weights given as ``NAME=FILE`` or ``NAME=HUB_ID``.
 
     Returns:
@@ -98,7 +96,7 @@ def check_pathology(
             weights[name] = file
     for name in encoders:
         with collect_findings(findings):
-            weights |= _try_encoder(name, weights.get(name), [] if warnings is None else warnings)
+            weights |= _try_encoder(name, weights.get(name), warnings)
     if findings:
         raise ConfigError(findings)
     return weights

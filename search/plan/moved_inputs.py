@@ -26,16 +26,16 @@ from trainables.model.weights import NANO_WEIGHTS, find_weights
 CHECKPOINT = "checkpoint"
 
 
-def find_inputs(folder: Path, record: SearchRecord, given: argparse.Namespace) -> SearchRecord:
+def find_inputs(folder: Path, given: argparse.Namespace) -> SearchRecord:
     """Returns a search's record with the places where its data, its decoded regions and its weights are now.
 
     The folder may have been moved, and its storage with it; the options given are those of ``add_run_options``.
 
     Raises:
-        ConfigError: With everything that is not what it was, or that is given and not there. Weights that are not
-            there are reported where they are loaded.
+        ConfigError: If the folder holds no search; with everything that is not what it was, or that is given and not
+            there. Weights that are not there are reported where they are loaded.
     """
-    problems, context = Problems(), record.context
+    record, problems = SearchRecord.read(folder), Problems()
     cache = folder.parent / CACHE_FOLDER
     root = expand_path(given.data or record.data_root)
     if not root.is_dir() and record.arguments and record.options.data is None:
@@ -49,10 +49,10 @@ def find_inputs(folder: Path, record: SearchRecord, given: argparse.Namespace) -
     if problems.findings or store is None:
         raise ConfigError(problems.findings)
     context = dataclasses.replace(
-        context,
+        record.context,
         store_folder=str(store),
         checkpoint=checkpoint,
-        pathology_weights={**context.pathology_weights, **pathology},
+        pathology_weights={**record.context.pathology_weights, **pathology},
     )
     return dataclasses.replace(record, data_root=str(root), context=context)
 

@@ -85,7 +85,7 @@ def read_resumed(options: SearchOptions) -> ResumedSearch:
 
 def _update_places(plan: SearchPlan, record: SearchRecord, hashes: dict[str, str]) -> SearchRecord:
     """Returns the record with the places, and the hashes, of now of everything that may have been moved."""
-    arguments = record_options(plan.options, find_space(plan.options.space))
+    arguments = record_options(plan.options)
     context = dataclasses.replace(
         record.context,
         store_folder=str(plan.data.store.folder),
@@ -117,7 +117,7 @@ def _merge_options(given: SearchOptions, before: SearchOptions, folder: Path, n_
     return dataclasses.replace(before, **changes)
 
 
-def record_options(options: SearchOptions, space: Path) -> dict[str, Any]:
+def record_options(options: SearchOptions) -> dict[str, Any]:
     """Returns the options for ``search.json``: paths absolute, ``space`` the name of its copy beside it."""
     kept = {name: getattr(options, name) for name, field in FIELDS.items() if field.metadata["on_resume"] != "new"}
     for name, field in FIELDS.items():
@@ -125,6 +125,7 @@ def record_options(options: SearchOptions, space: Path) -> dict[str, Any]:
             kept[name] = make_absolute(kept[name])
     named = (text.partition("=") for text in options.pathology_weights)
     kept["pathology_weights"] = [f"{name}={make_absolute(file)}" for name, _, file in named]
+    space = find_space(options.space)
     # The copy's suffix keeps it apart from the search's own files, whatever the space file is called.
     copy = space if space.suffix in (".yaml", ".yml") else space.with_suffix(".yaml")
     return {**kept, "space": copy.name}

@@ -14,6 +14,7 @@ from search.command_line.numbers import AUTO, format_seconds
 from search.plan.search_plan import SearchPlan
 from search.preview.first_trials import draw_trials, tabulate_trials
 from search.space.kinds import SchedulerConfig
+from search.tuning.asha import list_rungs
 from trainables.errors import count_things
 from trainables.trial_cost import N_STEPS, TrialCost, measure_trial
 
@@ -109,10 +110,9 @@ def count_epochs(scheduler: SchedulerConfig, max_epochs: int) -> float:
     if scheduler.kind not in ("asha", "promotion"):
         return float(max_epochs)
     total, share, done = 0.0, 1.0, 0
-    rung = scheduler.count_grace_epochs(max_epochs)
-    while rung < max_epochs:
+    for rung in list_rungs(scheduler.count_grace_epochs(max_epochs), scheduler.reduction_factor, max_epochs):
         total += share * (rung - done)
-        share, done, rung = share / scheduler.reduction_factor, rung, rung * scheduler.reduction_factor
+        share, done = share / scheduler.reduction_factor, rung
     return total + share * (max_epochs - done)
 
 

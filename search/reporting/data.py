@@ -17,7 +17,7 @@ from search.judging.openings import describe_openings, locate_test_scores, read_
 from search.judging.verdict import Verdict, read_verdict
 from search.run_folder.chosen import Chosen
 from search.run_folder.contenders import Contender
-from search.run_folder.finalists import Finalist, read_contenders, read_finalists
+from search.run_folder.finalists import Confirmation, Finalist
 from search.run_folder.json_files import find_record
 from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, TRIALS_FOLDER
 from search.run_folder.protocol_table import ProtocolRow, ProtocolTable
@@ -35,9 +35,8 @@ from search.study.trial_attributes import (
     has_begun,
     name_origin,
     name_state,
+    read_all_trials,
     read_curve,
-    read_imported,
-    read_trials,
 )
 from trainables.context import STOPPED_BY
 from trainables.errors import TrainablesError
@@ -182,11 +181,11 @@ def report_damaged_folder(folder: Path) -> Iterator[None]:
 
 def _read(folder: Path, record: SearchRecord) -> ReportData:
     objective, context = Objective.from_config(record.config), record.context
-    own, imported = read_trials(make_study_file(folder, record)), read_imported(make_study_file(folder, record))
+    own, imported = read_all_trials(make_study_file(folder, record))
     begun = [(number, trial) for number, trial in enumerate(own) if has_begun(trial)]
     trials = tuple(_read_trial(number, trial, folder, objective) for number, trial in begun)
     earlier = tuple(_read_trial(number, trial, None, objective) for number, trial in enumerate(imported))
-    summary, table = Summary.read(folder), ProtocolTable.read(folder)
+    summary, table, confirmation = Summary.read(folder), ProtocolTable.read(folder), Confirmation.read(folder)
     pareto = find_record(folder / PARETO_FILE, dict[str, Any])
     val = read_means(folder / "scores_val_zeroshot.csv")
     # The summary names the opening of the test set that it reports; other openings were of other trials.
@@ -207,8 +206,8 @@ def _read(folder: Path, record: SearchRecord) -> ReportData:
         verdict=verdict,
         summary=summary,
         chosen=read_chosen(folder, record) if (folder / CHOSEN_FILE).is_file() else None,
-        finalists=read_finalists(folder),
-        contenders=read_contenders(folder),
+        finalists=confirmation.finalists,
+        contenders=confirmation.contenders,
         pareto=tuple(member["trial_id"] for member in pareto["members"]) if pareto else (),
         importance=_measure_importance([*(one for _, one in begun), *imported], [*trials, *earlier], context.seed),
         protocols=table.rows if table else (),

@@ -1,6 +1,7 @@
 """The report: one HTML page with verdict, leaderboard, figures and overlays inside, laid out by ``page.html``."""
 
 import base64
+import functools
 import io
 import math
 import os
@@ -8,7 +9,6 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 from PIL import Image
 
 from search.command_line.options import compose_command
@@ -38,14 +38,9 @@ def write_report(folder: Path, out: Path) -> Path:
         SearchError: If one of its files is damaged, or the report cannot be written.
     """
     _check_out(out)
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        data = read_report(folder)
-        with report_damaged_folder(folder):
-            page = render_page(data)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    data = read_report(folder)
+    with report_damaged_folder(folder):
+        page = render_page(data)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, page)
@@ -75,7 +70,7 @@ def render_page(data: ReportData) -> str:
         means=means,
         figures={name: _embed(svg.encode(), "svg+xml") for name, svg in _draw_figures(data, means).items()},
         parameters=parameters,
-        spell_value=_spell_value,
+        spell_value=functools.partial(spell_value, form=".3g"),
         n_hidden=len(data.main_parameters) - len(parameters),
         ranked=sorted(data.trials, key=lambda trial: (-trial.best if trial.best_epoch else math.inf, trial.number)),
         has_origins=any(trial.origin for trial in data.trials),
@@ -86,10 +81,6 @@ def render_page(data: ReportData) -> str:
         overlays=[_embed_picture(path) for path in sorted((data.folder / "overlays").glob("*.png"))],
         command=_format_command(data.record),
     )
-
-
-def _spell_value(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else spell_value(value)
 
 
 def _find_test_limits(data: ReportData) -> tuple[float, float]:

@@ -56,9 +56,7 @@ def _place(parameter: Mapping[str, Any], value: Any) -> float:
 def _list_ticks(parameter: Mapping[str, Any]) -> dict[float, str]:
     """Returns the texts beside a coordinate by their places: all choices, or both ends."""
     values = parameter.get("choice") or [parameter["low"], parameter["high"]]
-    return {
-        _place(parameter, value): f"{value:.3g}" if isinstance(value, float) else spell_value(value) for value in values
-    }
+    return {_place(parameter, value): spell_value(value, ".3g") for value in values}
 
 
 def _draw_scale(axes: Axes, place: int, ticks: Mapping[float, str]) -> None:

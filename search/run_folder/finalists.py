@@ -1,19 +1,20 @@
 """The finalists of a search, which are its best configurations, trained again with several seeds."""
 
+from __future__ import annotations
+
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from search.errors import SearchError
 from search.run_folder.contenders import Contender
-from search.run_folder.json_files import find_record
+from search.run_folder.json_files import find_record, write_record
 from search.run_folder.layout import CONFIRMATION_FILE
-from trainables.files.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class SeedRun:
     Attributes:
         checkpoint: Folder of its best epoch's checkpoint, absolute; empty where there is none.
         epoch: That epoch, counted from 1.
-        val_dice: Dice of that epoch on validation.
+        val_dice: Dice of that epoch on validation; NaN where it has no checkpoint, and null in the file.
         failure: Why it has no checkpoint; empty where it has.
         by_scale: Dice on validation by the scale of the update; empty where it was not measured.
         value: The search's objective at that epoch; None where that is the Dice.
@@ -33,7 +34,7 @@ class SeedRun:
     seed: int
     checkpoint: str
     epoch: int
-    val_dice: float
+    val_dice: Annotated[float, BeforeValidator(lambda dice: np.nan if dice is None else dice)]
     failure: str = ""
     by_scale: Mapping[float, float] = dataclasses.field(default_factory=dict)
     value: float | None = None
@@ -135,6 +136,7 @@ def write_finalists(
     entries = [
         {
             **dataclasses.asdict(finalist),
+            "runs": [_to_plain(run) for run in finalist.runs],
             "mean_val_dice": finalist.mean_dice if finalist.is_complete else None,
             "std_val_dice": finalist.std_dice if finalist.is_complete else None,
         }
@@ -142,30 +144,27 @@ def write_finalists(
     ]
     rivals = [{**dataclasses.asdict(each), "val_dice": each.val_dice} for each in contenders]
     content = {"protocol_id": protocol_id, "finalists": entries, "contenders": rivals}
-    write_whole(folder / CONFIRMATION_FILE, json.dumps(content, indent=1) + "\n")
+    write_record(folder / CONFIRMATION_FILE, content)
 
 
-def read_finalists(folder: Path) -> tuple[Finalist, ...]:
-    """Reads the finalists of ``confirmation.json``; nothing where the search has not come that far.
-
-    Raises:
-        ConfigError: If it is damaged.
-    """
-    found = _find_confirmation(folder)
-    return found.finalists if found else ()
-
-
-def read_contenders(folder: Path) -> tuple[Contender, ...]:
-    """Reads the contenders of ``confirmation.json``; raises as :func:`read_finalists`."""
-    found = _find_confirmation(folder)
-    return found.contenders if found else ()
+def _to_plain(run: SeedRun) -> dict[str, Any]:
+    # JSON has no NaN, though Python writes and reads one.
+    return {**dataclasses.asdict(run), "val_dice": None if np.isnan(run.val_dice) else run.val_dice}
 
 
 @dataclass(frozen=True)
-class _Confirmation:
+class Confirmation:
+    """What ``confirmation.json`` holds: the finalists, and the models that contended for the export."""
+
     finalists: tuple[Finalist, ...]
     contenders: tuple[Contender, ...] = ()
 
+    @staticmethod
+    def read(folder: Path) -> Confirmation:
+        """Reads ``confirmation.json``; nobody is in it where the search has not come that far.
 
-def _find_confirmation(folder: Path) -> _Confirmation | None:
-    return find_record(folder / CONFIRMATION_FILE, _Confirmation, unknown="ignore")  # what follows is computed anew
+        Raises:
+            ConfigError: If it is damaged.
+        """
+        found = find_record(folder / CONFIRMATION_FILE, Confirmation, unknown="ignore")  # means are computed anew
+        return found or Confirmation(())

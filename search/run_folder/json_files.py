@@ -33,5 +33,5 @@ def find_record(path: Path, kind: type[T], unknown: Literal["forbid", "ignore"] 
 
 
 def write_record(path: Path, record: Any) -> None:
-    """Writes a data class, whole or not at all."""
-    write_whole(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+    """Writes a data class, or plain values in which there may be some, whole or not at all."""
+    write_whole(path, json.dumps(record, indent=1, default=dataclasses.asdict) + "\n")

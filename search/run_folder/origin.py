@@ -1,6 +1,6 @@
 """Where a figure comes from: under which protocol, on which data, by which model."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,6 @@ class Origin:
 
     def to_tags(self) -> dict[str, str]:
         """Returns MLflow's tags: one for each field that is known, and always `demo`."""
-        tags = {
-            "protocol": self.protocol,
-            "protocol_id": self.protocol_id,
-            "data": self.data,
-            "data_fingerprint": self.data_fingerprint,
-            "model": self.model,
-            "seed": "" if self.seed is None else str(self.seed),
-            "demo": self.demo or "no",
-            "caveats": "; ".join(self.caveats),
-        }
+        seed, caveats = "" if self.seed is None else str(self.seed), "; ".join(self.caveats)
+        tags = {**asdict(self), "seed": seed, "demo": self.demo or "no", "caveats": caveats}
         return {name: value for name, value in tags.items() if value}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -13,13 +12,12 @@ from pydantic import model_validator
 
 from search.command_line.numbers import format_seconds
 from search.run_folder.chosen import ChosenModel
-from search.run_folder.json_files import find_record, read_record
+from search.run_folder.json_files import find_record, read_record, write_record
 from search.run_folder.layout import SUMMARY_FILE
 from search.run_folder.origin import Origin
 from search.space.objective import DICE, Objective
 from search.space.recorded_experiments import RECORDED_BAR
 from trainables.errors import count_things
-from trainables.files.whole_file import write_whole
 from trainables.protocol.spec import PROTOCOLS
 
 # The keys of summary.json in their order, and the attribute of a summary that each holds.
@@ -178,7 +176,7 @@ class Summary:
 
     def write(self, folder: Path) -> None:
         """Writes ``summary.json``, whole or not at all."""
-        write_whole(folder / SUMMARY_FILE, json.dumps(self.to_dict(), indent=1) + "\n")
+        write_record(folder / SUMMARY_FILE, self.to_dict())
 
     @staticmethod
     def read(folder: Path) -> Summary | None:

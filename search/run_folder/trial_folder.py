@@ -100,13 +100,12 @@ def read_best_epoch(folder: Path, metric: str = DICE) -> BestEpoch | None:
     """
     curve = {epoch: row for epoch, row in read_epochs(folder).items() if math.isfinite(row.get(metric, math.nan))}
     found = list_checkpoint_folders(folder)
-    whole = [(epoch, path) for epoch, path in found if epoch in curve and (path / RECIPE_FILE).is_file()]
-    kept = [(curve[epoch][metric], -epoch, path) for epoch, path in whole]
-    if not kept:
+    whole = {epoch: path for epoch, path in found if epoch in curve and (path / RECIPE_FILE).is_file()}
+    if not whole:
         return None
-    value, negative_epoch, path = max(kept)
-    row = curve[-negative_epoch]
-    return BestEpoch(path, -negative_epoch, row.get(DICE, math.nan), value, row.get(PARAMETERS, math.nan))
+    epoch = max(whole, key=lambda each: curve[each][metric])  # the first of equals, as the oldest comes first
+    row = curve[epoch]
+    return BestEpoch(whole[epoch], epoch, row.get(DICE, math.nan), row[metric], row.get(PARAMETERS, math.nan))
 
 
 def read_epochs(folder: Path) -> dict[int, dict[str, float]]:

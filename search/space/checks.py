@@ -45,6 +45,15 @@ def check_sections(entries: Mapping[str, YamlNode], train: bool) -> None:
                 node.report(what, "leave it out, or name parts of the protocol such as protocol.tta")
 
 
+def check_sampling(entries: Mapping[str, YamlNode]) -> None:
+    """Reports fields of the section ``sampling``, for files in which regions are seen whole."""
+    for key in ("fixed", "space"):
+        for name, node in _list_children(entries, key).items():
+            if name.startswith("sampling.") and name in list_rules():
+                condition = ", or write when: {tiles: true}" * (key == "space")
+                node.report(f"{name} has no effect without tiles", f"leave it out, add tiles:{condition}")
+
+
 def check_ineffective(entries: Mapping[str, YamlNode], train: bool, is_replay: bool) -> None:
     """Reports keys that do nothing in a file that trains nothing, or in a replay: a single, fixed trial."""
     for key in ("max_epochs", "patience"):

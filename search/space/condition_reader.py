@@ -9,13 +9,7 @@ from search.space.parameters import Condition, FloatRange, Parameter, contains, 
 from trainables.files.yaml_lines import YamlNode
 from trainables.recipe import Scalar
 
-
-@dataclass(frozen=True)
-class _Given:
-    """A condition with its place in the file."""
-
-    condition: Condition
-    node: YamlNode
+_Given = tuple[Condition, YamlNode]  # a condition with its place in the file
 
 
 def read_conditions(
@@ -35,7 +29,7 @@ def read_conditions(
     }
     _report_cycles(given)
     return {
-        name: replace(parameter, when=tuple(one.condition for one in given.get(name, ())))
+        name: replace(parameter, when=tuple(condition for condition, _ in given.get(name, ())))
         for name, parameter in space.items()
     }
 
@@ -53,7 +47,7 @@ class _Reader:
         if isinstance(node.value, dict) and not entries:
             node.report("the condition names no parameter", "name one, or leave when out")
         conditions = [(self._read_condition(parameter, name, child), child) for name, child in entries.items()]
-        return [_Given(condition, child) for condition, child in conditions if condition]
+        return [(condition, child) for condition, child in conditions if condition]
 
     def _read_condition(self, parameter: str, name: str, node: YamlNode) -> Condition | None:
         if name == parameter:
@@ -98,11 +92,11 @@ class _Reader:
 def _report_cycles(given: Mapping[str, list[_Given]]) -> None:
     """Reports each circle of conditions once, at its first parameter."""
     order = list(given)
-    graph = {name: [one.condition.name for one in ones] for name, ones in given.items()}
+    graph = {name: [condition.name for condition, _ in ones] for name, ones in given.items()}
     while cycle := _find_cycle(graph):
         start = min(range(len(cycle)), key=lambda position: order.index(cycle[position]))
         cycle = [*cycle[start:], *cycle[:start]]
-        node = next(one.node for one in given[cycle[0]] if one.condition.name == cycle[1])
+        node = next(node for condition, node in given[cycle[0]] if condition.name == cycle[1])
         circle = " -> ".join([*cycle, cycle[0]])
         node.report(f"conditions form a circle: {circle}", "leave one of the conditions out")
         graph = {name: parents for name, parents in graph.items() if name not in cycle}

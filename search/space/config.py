@@ -17,6 +17,7 @@ from search.space.checks import (
     check_grace_period,
     check_ineffective,
     check_points,
+    check_sampling,
     check_sections,
     report_protocol_faults,
 )
@@ -28,7 +29,7 @@ from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
 from search.space.recorded_points import SPACES_FOLDER, describe_recorded
 from search.space.starting_points import StartFrom, StartingPoint, read_start_from
-from search.space.tiles import check_sampling, read_tiles, select_parameters
+from search.space.tiles import read_tiles, select_parameters
 from trainables.errors import find_nearest
 from trainables.files.yaml_lines import YamlNode
 from trainables.protocol.spec import PROTOCOLS
@@ -195,10 +196,13 @@ def load_config(path: Path, tiles: Tiles | None = None, settings: Sequence[str] 
     if train:
         check_grace_period(entries, config.scheduler.grace_period, config.max_epochs)
     check_sections(entries, train)
-    check_sampling(entries, has_tiles=tiles is not None)
+    if tiles is None:
+        check_sampling(entries)
     check_ineffective(entries, train, is_replay)
-    if not top.problems:
-        _check_values(entries, config)
+    if not top.problems and train:
+        check_conflicts(entries, space, fixed)
+    elif not top.problems:
+        report_protocol_faults(entries, PROTOCOLS[config.protocol], space, fixed)
     start = StartFrom((), ()) if is_replay else _read_start(top, entries, config)
     if train and not top.problems:
         check_points(entries, start.points, fixed)
@@ -230,10 +234,3 @@ def _read_start(top: YamlNode, entries: Mapping[str, YamlNode], config: SearchCo
 
     recorded = find_recorded if config.train else None
     return read_start_from(entries["start_from"], config.space, entries.get("space"), recorded)
-
-
-def _check_values(entries: Mapping[str, YamlNode], config: SearchConfig) -> None:
-    if config.train:
-        check_conflicts(entries, config.space, config.fixed)
-    else:
-        report_protocol_faults(entries, PROTOCOLS[config.protocol], config.space, config.fixed)

@@ -1,6 +1,6 @@
 """What a search may vary: choices, ranges, and the conditions under which a parameter applies."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
@@ -8,8 +8,10 @@ from search.errors import SearchError
 from trainables.recipe import Scalar
 
 
-def spell_value(value: object) -> str:
-    """Returns a parameter's value as a space file says it."""
+def spell_value(value: object, form: str = "") -> str:
+    """Returns a parameter's value as a space file says it; a real number in a format such as ``.3g``."""
+    if isinstance(value, float):
+        return format(value, form)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -42,9 +44,9 @@ def spell_when(when: Conditions) -> dict[str, object]:
     return {"when": values} if values else {}
 
 
-def list_applying(names: Sequence[str], when: Mapping[str, Conditions], drawn: Mapping[str, object]) -> list[str]:
-    """Returns the names of parameters whose conditions all hold beside a trial's values; without any a name applies."""
-    return [name for name in names if all(condition.holds(drawn) for condition in when.get(name, ()))]
+def applies(name: str, when: Mapping[str, Conditions], drawn: Mapping[str, object]) -> bool:
+    """Returns whether all conditions of a parameter, if it has any, hold beside a trial's values."""
+    return all(condition.holds(drawn) for condition in when.get(name, ()))
 
 
 def sort_parents_first(names: Collection[str], when: Mapping[str, Conditions]) -> list[str]:

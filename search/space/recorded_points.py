@@ -27,7 +27,7 @@ from pathlib import Path
 from search.command_line.numbers import MAX_COUNT
 from search.errors import ConfigError
 from search.space.parameter_reader import read_fixed
-from search.space.parameters import Choice, Parameter, contains, list_applying, list_conditions, sort_parents_first
+from search.space.parameters import Choice, Parameter, applies, contains, list_conditions, sort_parents_first
 from search.space.recorded_experiments import RECORDED_EXPERIMENTS
 from search.space.starting_points import StartingPoint
 from trainables.files.yaml_lines import read_yaml
@@ -92,7 +92,7 @@ def place_recorded(
     values: dict[str, Scalar] = {}
     conditions = list_conditions(space)
     for name in sort_parents_first(space, conditions):
-        if name in idle or not list_applying([name], conditions, values):
+        if name in idle or not applies(name, conditions, values):
             continue
         if contains(space[name], theirs[name]):
             values[name] = theirs[name]

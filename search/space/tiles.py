@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from trainables.files.yaml_lines import YamlNode, describe
-from trainables.recipe import list_rules
 from trainables.tiles.grid import Tiles
 
 KEY = "tiles"
@@ -32,17 +31,6 @@ def read_tiles(node: YamlNode) -> Tiles | None:
     except ValueError as error:
         node.report(str(error), _EXAMPLE)
         return None
-
-
-def check_sampling(entries: Mapping[str, YamlNode], has_tiles: bool) -> None:
-    """Reports fields of the section ``sampling`` where regions are seen whole."""
-    for key in ("fixed", "space"):
-        node = entries.get(key)
-        fields = node.read_mapping() if node and isinstance(node.value, dict) and not has_tiles else {}
-        for name, child in fields.items():
-            if name.startswith("sampling.") and name in list_rules():
-                condition = ", or write when: {tiles: true}" * (key == "space")
-                child.report(f"{name} has no effect without tiles", f"leave it out, add tiles:{condition}")
 
 
 def select_parameters(node: YamlNode, has_tiles: bool) -> YamlNode:

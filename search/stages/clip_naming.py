@@ -84,8 +84,8 @@ def plan_parts(context: TrialContext, names: Sequence[str]) -> list[tuple[tuple[
     return [(train, named) for train, named in parts if named]
 
 
-def write_naming(report: NamingReport, folder: Path, part: str) -> list[Path]:
-    """Writes a report's text, its items, and each method's confusion matrix as CSV and PNG; returns the files.
+def write_naming(report: NamingReport, folder: Path, part: str) -> None:
+    """Writes a report's text, its items, and each method's confusion matrix as CSV and PNG.
 
     Their names start with the part, ``val`` or ``test``. The folder is made if missing.
 
@@ -103,12 +103,10 @@ def write_naming(report: NamingReport, folder: Path, part: str) -> list[Path]:
         texts[f"{part}_confusion_{method}.csv"] = report.to_confusion_csv(method)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    written = [folder / name for name in texts]
     for method in report.given:
         title = f"{part}: {method} ({report.clip}), accuracy {report.accuracy(method):.3f}"
         columns = [*report.classes, EMPTY]
         picture = draw_confusion(report.confusion(method), report.classes, columns, title)
-        written.append(folder / f"{part}_confusion_{method}.png")
-        if not cv2.imwrite(str(written[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"{written[-1]} cannot be written")
-    return written
+        path = folder / f"{part}_confusion_{method}.png"
+        if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+            raise OSError(f"{path} cannot be written")

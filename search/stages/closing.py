@@ -11,7 +11,7 @@ from search.mlflow_pages.notes import NOTE_TAG
 from search.mlflow_pages.outcome import describe_outcome
 from search.mlflow_pages.views import OVERLAY_KEY
 from search.run_folder.chosen import Chosen
-from search.run_folder.finalists import read_finalists
+from search.run_folder.finalists import Confirmation
 from search.run_folder.layout import NAMING_FOLDER, RECORD_FILE, REPORT_FILE, describe_resume, list_results
 from search.run_folder.summary import Summary
 from search.served_model.registry import CHOICE_TAG, name_model
@@ -145,7 +145,7 @@ def _list_scales(folder: Path, best_trial: str) -> list[Record]:
     """Returns the chosen configuration's Dice at each scale of its update, as steps of one curve."""
     return [
         Metrics({"val_dice_by_scale_percent": dice}, round(100 * scale))
-        for finalist in read_finalists(folder)
+        for finalist in Confirmation.read(folder).finalists
         if finalist.trial_id == best_trial
         for scale, dice in finalist.average_scales().items()
     ]

@@ -66,7 +66,7 @@ def export_run(
     record = record or SearchRecord.read(run_folder)
     if findings := check_out(out):
         raise ConfigError(findings)
-    chosen = read_chosen(run_folder, record)
+    chosen, summary = read_chosen(run_folder, record), Summary.read(run_folder)
     from trainables.export.formats import find_unfit  # late: it imports PyTorch
     from trainables.export.unmerged import find_unmergeable
 
@@ -84,7 +84,7 @@ def export_run(
             card = Card(
                 record,
                 chosen,
-                Summary.read(run_folder),
+                summary,
                 report.stock_dice,
                 report.unmergeable,
                 has_choice,
@@ -96,7 +96,6 @@ def export_run(
             if what := _find_why_unwritable(error, partial):
                 raise SearchError(f"{what}; nothing was exported") from error
             raise
-    summary = Summary.read(run_folder)
     if summary is not None:
         dataclasses.replace(summary, export=str(out), export_val_dice=report.stock_dice).write(run_folder)
     return dataclasses.replace(report, folder=out)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-import optuna
 import ray
 from optuna.trial import FrozenTrial
 from rich.console import Console
@@ -30,13 +29,12 @@ from search.plan.class_prompt_checks import NO_ZERO_SHOT
 from search.plan.resume import ResumedSearch
 from search.plan.search_plan import SearchPlan
 from search.run_folder.chosen import Chosen
-from search.run_folder.finalists import read_finalists
+from search.run_folder.finalists import Confirmation
 from search.run_folder.layout import SUMMARY_FILE, TRIALS_FOLDER, hold_search, put_aside
 from search.run_folder.protocol_table import PROTOCOLS_DIFFER, ProtocolTable
 from search.run_folder.score_table import write_scores
 from search.run_folder.summary import Bar, HeldOut, Summary
 from search.served_model.registry import URI_TAG
-from search.space.objective import Objective
 from search.space.recorded_experiments import RECORDED_BAR
 from search.stages.clip_naming import name_masks_of
 from search.stages.closing import draw_winner, finish_tracking, list_last_records, write_final_report
@@ -44,18 +42,17 @@ from search.stages.confirmation import choose_on_validation
 from search.stages.exporter import export_run
 from search.stages.protocol_comparison import compare_protocols
 from search.stages.session import Session, claim_folder, close_early, give_back, open_session, reopen_session
-from search.stages.trials import run_protocols, run_trials
+from search.stages.trials import run_trials
 from search.study.ranking import (
     RankedTrial,
     describe_pareto,
     find_pareto,
     pick_winner,
-    rank_trials,
     read_chosen,
+    read_ranked,
     write_pareto,
 )
-from search.study.study_file import make_study_file
-from search.study.trial_attributes import RAY_TRIAL_ID, count_states, read_trials
+from search.study.trial_attributes import RAY_TRIAL_ID, count_states
 from search.tracking.bar_runs import RecordedBar, ZeroshotBar
 from search.tracking.page_records import Table
 from search.tracking.recorded_runs import log_recorded_experiments
@@ -77,7 +74,6 @@ def run_search(plan: SearchPlan, console: Console, resumed: ResumedSearch | None
         SearchError: If MLflow cannot be reached at the start, no trial left a checkpoint, or files cannot be written.
     """
     started = time.monotonic()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if resumed is not None and (outcome := _find_end(resumed)) is not None:
         resumed.record.write(plan.folder)  # with the places of what was moved
         console.print(f"{plan.name} is finished: nothing to go on with; a larger --num-trials adds trials")
@@ -136,13 +132,8 @@ def _import_late_module() -> None:
 def _find_end(resumed: ResumedSearch) -> Outcome | None:
     """Returns the outcome of a search that has come to its end, in MLflow too; None where there is still work."""
     folder = resumed.plan.folder
-    outcome: Outcome | None
-    if resumed.plan.config.train:
-        outcome = Summary.read(folder)
-        has_ended = outcome is not None and bool(outcome.export)
-    else:
-        outcome = ProtocolTable.read(folder)
-        has_ended = outcome is not None
+    outcome: Outcome | None = Summary.read(folder) if resumed.plan.config.train else ProtocolTable.read(folder)
+    has_ended = bool(outcome.export) if isinstance(outcome, Summary) else outcome is not None
     if not has_ended or resumed.adds_trials or count_waiting(folder):
         return None
     tracker = Tracker.connect(resumed.plan.places.experiment, default_uri=resumed.record.tracking_uri)
@@ -157,19 +148,18 @@ def _run_stages(session: Session, started: float) -> Outcome:
     if summary is not None and summary.export:
         return _deliver(session, summary)
     zeroshot = _measure_bar(session)
-    recorded = _log_recorded(session)
+    recorded = session.track(lambda: log_recorded_experiments(session.tracker))
     naming = name_masks_of(session, "val", session.context.scored)
     if not plan.config.train:
         session.say(PROTOCOLS_DIFFER)
-        run_protocols(session)
+        run_trials(session, None)
         return compare_protocols(session, naming)
     run_trials(session, zeroshot)
-    trials = read_trials(make_study_file(folder, session.record))
-    ranked = rank_trials(trials, folder / TRIALS_FOLDER, plan.config.objective)
+    trials, ranked = read_ranked(folder, session.record)
     chosen = choose_on_validation(session, _pick_best(session, ranked, trials, zeroshot), zeroshot)
     result = _score_on_test(session, chosen)
     naming |= name_masks_of(session, "test", plan.data.split.test)
-    opening = result.opening
+    opening, bar_value = result.opening, flatten_scores(zeroshot, "val")[plan.config.objective.metric]
     summary = Summary(
         search_id=plan.name,
         parent_run_id=session.record.parent_run_id,
@@ -177,7 +167,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
         trials=count_states(trials),
         search_val_dice=max(each.val_dice for each in ranked),
         chosen=chosen,
-        bar=_describe_bar(zeroshot, plan.config.objective),
+        bar=Bar(zeroshot.dice, zeroshot.floor, zeroshot.ceiling, bar_value),
         test=HeldOut(result.candidate_dice, result.zeroshot_dice, result.verdict.word, opening, opening, result.floor),
         wall_seconds=_count_seconds(started),
         bar_recorded_comparable=_is_recorded_setting(plan),
@@ -191,7 +181,7 @@ def _run_stages(session: Session, started: float) -> Outcome:
     overlays = draw_winner(session, chosen)
     summary = dataclasses.replace(Summary.read(folder) or summary, wall_seconds=_count_seconds(started))
     summary.write(folder)
-    return _close(session, summary, result.verdict, overlays, recorded)
+    return _close(session, summary, result.verdict, overlays, recorded, _list_leaders(session, summary, trials, ranked))
 
 
 def _deliver(session: Session, summary: Summary) -> Summary:
@@ -199,24 +189,27 @@ def _deliver(session: Session, summary: Summary) -> Summary:
     folder, is_auto = session.plan.folder, session.plan.protocol.is_auto
     verdict = read_verdict(locate_test_scores(folder, summary.test.opening), is_auto, summary.origin.caveats)
     overlays = draw_winner(session, read_chosen(folder, session.record))
-    return _close(session, summary, verdict, overlays, _log_recorded(session))
+    leaders = _list_leaders(session, summary, *read_ranked(folder, session.record))
+    recorded = session.track(lambda: log_recorded_experiments(session.tracker))
+    return _close(session, summary, verdict, overlays, recorded, leaders)
 
 
-def _close(session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, recorded: str) -> Summary:
+def _close(
+    session: Session, summary: Summary, verdict: Verdict, overlays: Path | None, recorded: str | None, leaders: Table
+) -> Summary:
     """Writes the report, delivers the last records and prints the outcome, which it returns."""
     report = write_final_report(session)
-    finish_tracking(session, list_last_records(session, summary, verdict, overlays, _list_leaders(session, summary)))
+    finish_tracking(session, list_last_records(session, summary, verdict, overlays, leaders))
     _print_end(session, [*summary.to_lines(verdict.reason), f"  export: {summary.export}"], report, recorded)
     return summary
 
 
-def _list_leaders(session: Session, summary: Summary) -> Table:
-    folder, config = session.plan.folder, session.plan.config
-    trials = read_trials(make_study_file(folder, session.record))
-    ranked = rank_trials(trials, folder / TRIALS_FOLDER, config.objective)
+def _list_leaders(
+    session: Session, summary: Summary, trials: Sequence[FrozenTrial], ranked: Sequence[RankedTrial]
+) -> Table:
     numbers = {str(trial.user_attrs.get(RAY_TRIAL_ID)): number for number, trial in enumerate(trials)}
-    rows = make_leaderboard(ranked, numbers, read_finalists(folder), summary.bar.dice, list(config.space))
-    return Table(LEADERBOARD_FILE, *rows)
+    finalists, parameters = Confirmation.read(session.plan.folder).finalists, list(session.plan.config.space)
+    return Table(LEADERBOARD_FILE, *make_leaderboard(ranked, numbers, finalists, summary.bar.dice, parameters))
 
 
 def _measure_bar(session: Session) -> Scores:
@@ -238,13 +231,6 @@ def _measure_bar(session: Session) -> Scores:
     queue.post(RecordedBar(max_epochs))
     queue.post(ZeroshotBar(flatten_with_limits(scores, "val"), tags, max_epochs))
     return scores
-
-
-def _log_recorded(session: Session) -> str:
-    """Logs the recorded experiments; returns the id of their MLflow experiment, empty where MLflow failed."""
-    found: list[str] = []
-    session.track(lambda: found.append(log_recorded_experiments(session.tracker)))
-    return found[0] if found else ""
 
 
 def _pick_best(
@@ -280,10 +266,6 @@ def _score_on_test(session: Session, chosen: Chosen) -> HeldOutResult:
     )
 
 
-def _describe_bar(zeroshot: Scores, objective: Objective) -> Bar:
-    return Bar(zeroshot.dice, zeroshot.floor, zeroshot.ceiling, flatten_scores(zeroshot, "val")[objective.metric])
-
-
 def _count_seconds(started: float) -> float:
     return round(time.monotonic() - started, 1)
 
@@ -310,8 +292,8 @@ def _export(session: Session) -> None:
         session.say(line)
 
 
-def _print_end(session: Session, outcome: Sequence[str], report: Path | None, recorded: str) -> None:
-    """Prints the outcome, and where the report, the trials and the recorded experiments are."""
+def _print_end(session: Session, outcome: Sequence[str], report: Path | None, recorded: str | None) -> None:
+    """Prints the outcome, and where report and trials are, and the recorded experiments if MLflow has them."""
     tracker, parent = session.tracker, session.record.parent_run_id
     lines = [
         *outcome,
@@ -319,10 +301,8 @@ def _print_end(session: Session, outcome: Sequence[str], report: Path | None, re
         "  compare the trials in MLflow:",
         *(f"    {line}" for line in session.describe_charts()),
     ]
-    found: list[str] = []
-    session.track(lambda: found.append(tracker.read_tag(parent, URI_TAG)))
-    if any(found):
-        lines.append(f"  the winner as an MLflow model: {found[0]}")
+    if model := session.track(lambda: tracker.read_tag(parent, URI_TAG)):
+        lines.append(f"  the winner as an MLflow model: {model}")
     if recorded:
         lines.append("  the recorded experiments, each under its own protocol:")
         lines.append(f"    open {compose_table_url(tracker.uri, recorded, RECORDED_VIEW_KEY)}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -41,6 +42,7 @@ from trainables.files.whole_file import write_whole
 from trainables.sam2_trainable import SAM2Trainable
 
 RUN_KEY_TAG = "search_key"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,13 @@ class Session:
         """Returns the queue of records for MLflow; not to be used while trials run."""
         return SearchQueue(self.tracker, self.record.parent_run_id, self.plan.folder)
 
-    def track(self, write: Callable[[], object]) -> None:
-        """Writes to MLflow what will be written again; an outage is shown and does not stop the search."""
+    def track(self, call: Callable[[], T]) -> T | None:
+        """Asks MLflow, or writes what will be written again; an outage is shown, stops nothing and returns None."""
         try:
-            write()
+            return call()
         except TrackingError as error:
             self.say(f"MLflow: {error}")
+            return None
 
 
 def claim_folder(plan: SearchPlan) -> SearchPlan:
@@ -172,7 +175,7 @@ def _make_record(plan: SearchPlan, resources: TrialResources, tracker: Tracker) 
         context=plan.make_context(resources.n_workers),
         environment=describe_environment(),
         caveats=list(plan.caveats),
-        arguments=record_options(plan.options, find_space(plan.options.space)),
+        arguments=record_options(plan.options),
         tracking_uri="" if has_password(tracker.uri) else tracker.uri,
         checkpoint_url=plan.places.checkpoint_url,
         run_key=uuid.uuid4().hex,

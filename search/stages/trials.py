@@ -2,12 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from search.run_folder.layout import TRIALS_FOLDER
@@ -34,8 +33,8 @@ from search.study.trial_attributes import (
     find_origin,
     name_origin,
     name_state,
+    read_all_trials,
     read_curve,
-    read_imported,
     read_trials,
 )
 from search.tuning.scheduler import make_scheduler, replay_results
@@ -49,22 +48,6 @@ from trainables.protocol.spec import Protocol
 from trainables.protocol_trainable import ProtocolTrainable
 from trainables.recipe import Scalar
 from trainables.sam2_trainable import SAM2Trainable
-
-
-def run_trials(session: Session, zeroshot: Scores) -> None:
-    """Runs the trials of the search; what came of them lies in the study, the trials' folders and MLflow."""
-    study_file = make_study_file(session.plan.folder, session.record)
-    tags = functools.partial(find_origin, TrialFinder(study_file))
-    _run_study(session, study_file, SAM2Trainable, zeroshot, tags)
-
-
-def run_protocols(session: Session) -> None:
-    """Runs the trials of a search that trains nothing: zero-shot, each trial under a protocol of its own."""
-    study_file = make_study_file(session.plan.folder, session.record)
-    tags = functools.partial(
-        find_protocol_tags, TrialFinder(study_file), session.context.protocol, session.plan.config.fixed
-    )
-    _run_study(session, study_file, ProtocolTrainable, None, tags)
 
 
 def find_protocol_tags(
@@ -107,8 +90,8 @@ def run_listed(
     run = TuneRun(session, kind, len(configs), epochs, zeroshot, tags, race)
     if session.is_resumed:
         session.checkpoints.fetch(kind)
-    unfinished = list_unfinished_listed(run.folder, epochs)
     begun = {read_trial_id(each.folder): each for each in read_listed(run.folder)}
+    unfinished = list_unfinished_listed(begun, epochs)
     for trial_id in begun.keys() - unfinished.keys():
         # A stop may have come between a trial's last checkpoint and its end in MLflow.
         run.tracking.end_trial(trial_id, begun[trial_id].failure)
@@ -123,10 +106,10 @@ def run_listed(
     for trial_id in sorted(ended):
         state = "failed" if asked[trial_id].failure else "complete"
         run.progress.add_ended(trial_id, asked[trial_id].config, state, read_epochs(asked[trial_id].folder))
-    searcher = ListSearcher(new, {trial_id: config for trial_id, (_, config) in first.items()}, race, ended)
+    searcher = ListSearcher(new, {trial_id: asked[trial_id].config for trial_id in first}, race, ended)
     if first or searcher.find_next() is not None:
         whole = dataclasses.replace(context or session.context, patience=0)
-        run.fit(SAM2Trainable, whole, searcher, len(first) + len(new), [trial for trial, _ in first.values()])
+        run.fit(SAM2Trainable, whole, searcher, len(first) + len(new), list(first.values()))
     else:
         run.show_end()
     return read_listed(run.folder)
@@ -138,21 +121,23 @@ def make_searcher(config: SearchConfig, study_file: StudyFile) -> StudySearcher:
     return StudySearcher(study_file, config.space, config.num_trials, epochs, metrics, config.start_from, config.stop)
 
 
-def _run_study(
-    session: Session,
-    study_file: StudyFile,
-    trainable: type[tune.Trainable],
-    zeroshot: Scores | None,
-    trial_tags: Callable[[str], Mapping[str, str]],
-) -> None:
-    """Runs the trials that the study proposes, or what of them a stop has left to do."""
-    config = session.plan.config
-    run = TuneRun(session, TRIALS_FOLDER, config.num_trials, max(1, config.max_epochs), zeroshot, trial_tags)
+def run_trials(session: Session, zeroshot: Scores | None) -> None:
+    """Runs the trials that the study proposes, or what of them a stop has left to do.
+
+    What comes of them lies in the study, the trials' folders and MLflow. In a search that trains nothing they are
+    zero-shot, each under a protocol of its own, and there is no bar for all of them.
+    """
+    config, study_file = session.plan.config, make_study_file(session.plan.folder, session.record)
+    finder, trainable = TrialFinder(study_file), SAM2Trainable if config.train else ProtocolTrainable
+    tags = functools.partial(find_origin, finder)
+    if not config.train:
+        tags = functools.partial(find_protocol_tags, finder, session.context.protocol, config.fixed)
+    run = TuneRun(session, TRIALS_FOLDER, config.num_trials, max(1, config.max_epochs), zeroshot, tags)
     searcher = make_searcher(config, study_file)
     past = _read_past(session, study_file, searcher)
     unfinished = list_unfinished(past, run.folder, keeps_checkpoints=config.train)
     _report_past(run, past, unfinished)
-    imported = read_imported(study_file) if session.record.warm_start else []
+    imported = read_all_trials(study_file)[1] if session.record.warm_start else []
     scheduler = _make_scheduler(config, [*imported, *past], run.folder, session.resources.concurrent)
     run.fit(trainable, session.context, searcher, config.num_trials, unfinished, scheduler)
     if config.stop and searcher.ended_early():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from search.space.parameters import Choice, Conditions, IntRange, Parameter, list_applying
+from search.space.parameters import Choice, Conditions, IntRange, Parameter, applies
 
 
 def suggest_applying(
@@ -16,7 +16,7 @@ def suggest_applying(
     The distributions must stand in the order of ``sort_parents_first``.
     """
     for name, one in distributions.items():
-        if not list_applying([name], when, trial.params):
+        if not applies(name, when, trial.params):
             continue
         if isinstance(one, CategoricalDistribution):
             trial.suggest_categorical(name, one.choices)

@@ -1,6 +1,5 @@
 """Ranks the trials of a search, by one objective or as a Pareto set."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import optuna
 from search.errors import ConfigError, SearchError
 from search.run_folder.chosen import Chosen
 from search.run_folder.finalists import Finalist, SeedRun
-from search.run_folder.json_files import find_record, read_record
+from search.run_folder.json_files import find_record, read_record, write_record
 from search.run_folder.layout import CHOSEN_FILE, PARETO_FILE, TRIALS_FOLDER
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.trial_folder import locate_trial, read_best_epoch
@@ -22,7 +21,6 @@ from search.study.study_file import make_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, REASON, STARTING_POINT, has_begun, name_state, read_trials
 from trainables.context import RECIPE_FILE
 from trainables.files.weight_file import COPY_FIX
-from trainables.files.whole_file import write_whole
 
 _DEFAULT = Objective()
 
@@ -96,6 +94,12 @@ def rank_trials(
     return sorted(ranked, key=lambda each: -each.score)
 
 
+def read_ranked(folder: Path, record: SearchRecord) -> tuple[list[optuna.trial.FrozenTrial], list[RankedTrial]]:
+    """Returns a search's own trials as the study has them, and those that left a checkpoint by :func:`rank_trials`."""
+    trials = read_trials(make_study_file(folder, record))
+    return trials, rank_trials(trials, folder / TRIALS_FOLDER, Objective.from_config(record.config))
+
+
 def pick_winner(
     ranked: Sequence[RankedTrial], trials: Sequence[optuna.trial.FrozenTrial], trials_folder: Path
 ) -> RankedTrial:
@@ -144,12 +148,11 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     chosen = find_record(folder / CHOSEN_FILE, Chosen)
     if chosen is not None:
         return chosen
-    trials, objective = read_trials(make_study_file(folder, record)), Objective.from_config(record.config)
     if record.context.folds:
         raise SearchError(
             f"{folder} was cross-validated and did not come to its refit on all regions: there is no model to export"
         )
-    ranked = rank_trials(trials, folder / TRIALS_FOLDER, objective)
+    trials, ranked = read_ranked(folder, record)
     best = pick_winner(ranked, trials, folder / TRIALS_FOLDER)
     finalist = best.to_finalist(best.to_run(record.context.seed))
     return Chosen.from_finalist(finalist, 1.0, 0, record.context.protocol.id, folder)
@@ -182,7 +185,7 @@ def write_pareto(folder: Path, members: Sequence[RankedTrial], protocol_id: str)
         }
         for each in members
     ]
-    write_whole(folder / PARETO_FILE, json.dumps({"protocol_id": protocol_id, "members": entries}, indent=1) + "\n")
+    write_record(folder / PARETO_FILE, {"protocol_id": protocol_id, "members": entries})
 
 
 def describe_pareto(members: Sequence[RankedTrial], bar: float) -> list[str]:

@@ -39,19 +39,16 @@ class PausedAsStopped(BaseSampler):
         self._view: Study | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Asks the sampler."""
         return self._sampler.infer_relative_search_space(self._see(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Asks the sampler."""
         return self._sampler.sample_relative(self._see(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Asks the sampler."""
         return self._sampler.sample_independent(self._see(study), trial, param_name, param_distribution)
 
     def _see(self, study: Study) -> Study:

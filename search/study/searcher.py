@@ -160,27 +160,29 @@ class StudySearcher(Searcher):
         # Whole or not at all: with its last value but no end, a resumed trial would count as one that the scheduler
         # let pass.
         with undo_if_torn(self._study_file.journal):
-            self._end(trial, result, error)
+            self._end(trial, result or {}, error)
 
-    def _end(self, trial: FrozenTrial, result: dict[str, Any] | None, error: bool) -> None:
+    def _end(self, trial: FrozenTrial, result: Mapping[str, Any], error: bool) -> None:
         if result:
             self._report(trial, result)
         study = self._open()
         curve = read_curve(study.get_trials(deepcopy=False)[trial.number])
+        best = self._pick_best(curve) if curve else 0
         reason = _name_failure(result, error, curve, self._metrics)
         if error:
             reason = self._failures.pop(trial.user_attrs[RAY_TRIAL_ID], reason)
-        self._set_attrs(trial, curve, reason)
-        if result and STOPPED_BY in result:
-            _thaw(study, trial).set_user_attr(STOPPED_BY, str(result[STOPPED_BY]))
+        attrs: dict[str, Any] = {BEST_VALUE: curve[best][0], BEST_EPOCH: best} if curve else {}
+        attrs |= {} if reason is None else {REASON: reason}
+        attrs |= {STOPPED_BY: str(result[STOPPED_BY])} if STOPPED_BY in result else {}
+        writer = _thaw(study, trial)
+        for name, value in attrs.items():
+            writer.set_user_attr(name, value)
         if reason is not None:
             study.tell(trial.number, state=TrialState.FAIL)
-        elif result and result.get(COMPLETE):
-            study.tell(trial.number, curve[self._pick_best(curve)])
-        elif max(*curve, (result or {}).get("training_iteration", 0)) < self._max_epochs:
+        elif not result.get(COMPLETE) and max(*curve, result.get("training_iteration", 0)) < self._max_epochs:
             study.tell(trial.number, state=TrialState.PRUNED)
         else:
-            study.tell(trial.number, curve[self._pick_best(curve)])
+            study.tell(trial.number, curve[best])
 
     def retry_failed(self) -> None:
         """Lines up the configuration of every failed trial that has not been tried again, as a new trial."""
@@ -254,15 +256,6 @@ class StudySearcher(Searcher):
         sign = 1 if self.mode == "max" else -1
         return max(sorted(curve), key=lambda epoch: sign * curve[epoch][0])  # the earliest of equals
 
-    def _set_attrs(self, trial: FrozenTrial, curve: Mapping[int, Sequence[float]], reason: str | None) -> None:
-        writer = _thaw(self._open(), trial)
-        if curve:
-            epoch = self._pick_best(curve)
-            writer.set_user_attr(BEST_VALUE, curve[epoch][0])
-            writer.set_user_attr(BEST_EPOCH, epoch)
-        if reason is not None:
-            writer.set_user_attr(REASON, reason)
-
 
 def _list_own(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if not is_imported(trial)]
@@ -274,15 +267,15 @@ def _thaw(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
 
 
 def _name_failure(
-    result: Mapping[str, Any] | None, error: bool, curve: Mapping[int, Sequence[float]], metrics: Sequence[str]
+    result: Mapping[str, Any], error: bool, curve: Mapping[int, Sequence[float]], metrics: Sequence[str]
 ) -> str | None:
     """Returns why a trial failed; None for one that did not."""
     if error:
         return "the trial raised an error"
-    if result and result.get(FAILURE):
+    if result.get(FAILURE):
         return str(result[FAILURE])
     for metric in metrics:
-        if result and metric in result and not _is_finite(result[metric]):
+        if metric in result and not _is_finite(result[metric]):
             return f"{metric} is {result[metric]} at epoch {result.get('training_iteration')}"
     return None if curve else NO_RESULT
 

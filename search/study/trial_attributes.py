@@ -32,18 +32,16 @@ FROM_TRIAL = "from_trial"
 
 
 def read_trials(study_file: StudyFile) -> list[FrozenTrial]:
-    """Returns the search's own trials as the study has them; see :func:`read_imported`."""
-    return [trial for trial in _read_all(study_file) if not is_imported(trial)]
+    """Returns the search's own trials as the study has them."""
+    return read_all_trials(study_file)[0]
 
 
-def read_imported(study_file: StudyFile) -> list[FrozenTrial]:
-    """Returns the ended trials of earlier searches that a warm start gave to the study."""
-    return [trial for trial in _read_all(study_file) if is_imported(trial)]
-
-
-def _read_all(study_file: StudyFile) -> list[FrozenTrial]:
+def read_all_trials(study_file: StudyFile) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """Returns the search's own trials, and the ended ones of earlier searches that a warm start gave to the study."""
     study = study_file.read()
-    return study.get_trials(deepcopy=False) if study else []
+    trials = study.get_trials(deepcopy=False) if study else []
+    imported = [trial for trial in trials if is_imported(trial)]
+    return [trial for trial in trials if not is_imported(trial)], imported
 
 
 def is_imported(trial: FrozenTrial) -> bool:

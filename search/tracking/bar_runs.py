@@ -44,7 +44,6 @@ class RecordedBar:
     max_epochs: int
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
-        """See :class:`~search.tracking.records.Record`."""
         tracker, bar = runs.tracker, RECORDED_BAR
         note = describe_recorded_bar(bar)
         tags = {"dataset": bar.dataset, "protocol": bar.protocol, "split": bar.split, NOTE_TAG: note}
@@ -73,7 +72,6 @@ class ZeroshotBar:
             raise ValueError(f"figures.{DICE} is missing")
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
-        """See :class:`~search.tracking.records.Record`."""
         run_id = _find_or_start(runs, "zeroshot", "zeroshot", {NOTE_TAG: ZEROSHOT_NOTE, **self.tags})
         figures = {**self.figures, "bar_zeroshot": self.figures[DICE]}
         log_constants(runs.tracker, run_id, figures, self.max_epochs)

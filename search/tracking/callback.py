@@ -220,13 +220,11 @@ def select_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in result.items()
-        if (name in LOGGED_NAMES or name.startswith(LOGGED_PREFIXES)) and _is_number(value)
+        if (name in LOGGED_NAMES or name.startswith(LOGGED_PREFIXES))
+        # NumPy's scalars have __float__ but are not all floats; strings have none, and booleans are no metrics.
+        and hasattr(value, "__float__")
+        and not isinstance(value, bool)
     }
-
-
-def _is_number(value: object) -> bool:
-    # NumPy's scalars have __float__ but are not all floats; booleans and strings are no metrics.
-    return hasattr(value, "__float__") and not isinstance(value, (bool, str))
 
 
 def _to_json(value: object) -> object:

@@ -40,7 +40,7 @@ class Data:
     dataset: Dataset
 
     def deliver(self, runs: SearchRuns, time_ms: int) -> None:
-        runs.tracker.log_dataset(runs.parent, self.dataset, "train")
+        runs.tracker.log_dataset(runs.parent, self.dataset)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The experiment log as MLflow runs of an experiment of its own, each with the protocol of its figure."""
 
 import logging
-import time
 from collections.abc import Iterable
 
 from search.mlflow_pages.notes import (
@@ -16,7 +15,7 @@ from search.run_folder.origin import Origin
 from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
 from search.tracking.errors import translate_errors
 from search.tracking.store import ExperimentDeleted, take_turns
-from search.tracking.tracker import FoundRun, Tracker
+from search.tracking.tracker import FoundRun, Tracker, now_ms
 from trainables.protocol.spec import PROTOCOLS
 
 RECORDED_EXPERIMENT = "recorded"
@@ -48,7 +47,7 @@ def log_recorded_experiments(tracker: Tracker) -> str:
         logger.warning("MLflow: %s; the recorded experiments are not listed", error)
         return error.experiment_id
     rows = order_rows({row.name: row for row in (*RECORDED_EXPERIMENTS, *RECORDED_BARS)}.values())
-    start_ms = int(time.time() * 1000)
+    start_ms = now_ms()
     with translate_errors("list the recorded experiments"), take_turns(recorded.uri):
         oldest_last = reversed(recorded.find_runs({RUN_KIND_TAG: "recorded"}))
         found = {run.tags.get(RECORDED_NAME_TAG): run for run in oldest_last}

@@ -123,7 +123,7 @@ class TrialStart:
             runs.write()
         runs.tracker.log_params(run.run_id, self.params)
         if self.dataset:
-            runs.tracker.log_dataset(run.run_id, self.dataset, "train")
+            runs.tracker.log_dataset(run.run_id, self.dataset)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The queue between a search and MLflow: every record waits in the search's folder until it has been delivered."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from search.tracking.errors import TrackingError
 from search.tracking.outbox import Outbox, count_lines
 from search.tracking.records import Metrics, Progress, Record, read_line, to_line
-from search.tracking.tracker import Tracker
+from search.tracking.tracker import Tracker, now_ms
 from search.tracking.trial_runs import SearchRuns, TrialRun
 
 OUTBOX_FILE = "mlflow_outbox.jsonl"
@@ -45,7 +44,7 @@ class SearchQueue:
         None that stores files: in order, a store that fails would hold up the trials.
         """
         # Outbox before map: what a kill leaves between the two is recovered from the outbox.
-        self._outbox.post(to_line(record, _now_ms()))
+        self._outbox.post(to_line(record, now_ms()))
         self.runs.write()
         self._outbox.flush()
 
@@ -61,7 +60,7 @@ class SearchQueue:
         path = self._arguments[2] / CLOSING_FILE
         path.unlink(missing_ok=True)
         closing = Outbox(path, self._deliver, in_order=False)
-        time_ms = _now_ms()
+        time_ms = now_ms()
         for record in records:
             closing.post(to_line(record, time_ms))
         return closing
@@ -90,7 +89,3 @@ class SearchQueue:
 def count_waiting(folder: Path) -> int:
     """Returns how many records of a search have not been delivered."""
     return sum(count_lines(folder / name) for name in (OUTBOX_FILE, CLOSING_FILE))
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -1,9 +1,8 @@
-"""Opens MLflow's store: its URI, timeouts, quiet loggers, the experiment."""
+"""Opens MLflow's store: its URI, timeouts, the experiment."""
 
 import contextlib
 import fcntl
 import functools
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,12 +71,6 @@ def take_turns(uri: str) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
-
-
-def quiet_loggers() -> None:
-    """Keeps table migrations off the screen, and tracebacks of failures that this package reports itself."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def find_or_create_experiment(client: Any, name: str, tags: Mapping[str, str]) -> str:

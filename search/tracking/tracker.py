@@ -25,7 +25,6 @@ from search.tracking.limits import clean_name, fit_params, fit_tags, split_batch
 from search.tracking.store import (
     find_experiment,
     find_or_create_experiment,
-    quiet_loggers,
     resolve_uri,
     set_environment_defaults,
     suggest_remedy,
@@ -133,7 +132,9 @@ class Tracker:
             with translate_errors("open the store"):
                 from mlflow import MlflowClient
 
-                quiet_loggers()
+                # Table migrations are no news, and failures are reported by this package itself.
+                logging.getLogger("alembic").setLevel(logging.WARNING)
+                logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
                 with take_turns(self.uri):
                     self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
@@ -156,9 +157,8 @@ class Tracker:
         self, name: str, run_kind: str, tags: Mapping[str, str] | None = None, timestamp_ms: int | None = None
     ) -> str:
         """Opens a run that begins now, or at a time in milliseconds, and returns its id; its kind becomes a tag."""
-        start_ms = _now_ms() if timestamp_ms is None else timestamp_ms
-        all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind}
-        all_tags |= _SOURCE
+        start_ms = now_ms() if timestamp_ms is None else timestamp_ms
+        all_tags = {**fit_tags(tags or {}), RUN_KIND_TAG: run_kind, **_SOURCE}
         if all_tags.get("git_commit", UNKNOWN) != UNKNOWN:
             all_tags["mlflow.source.git.commit"] = all_tags["git_commit"]  # the UI's own column "Version"
         try:
@@ -231,7 +231,7 @@ class Tracker:
         """
         from mlflow.entities import Metric
 
-        time_ms = _now_ms() if timestamp_ms is None else timestamp_ms
+        time_ms = now_ms() if timestamp_ms is None else timestamp_ms
         finite, dropped = split_finite(metrics)
         for name in (name for name in dropped if name not in self._dropped):
             logger.warning("%s is %s at step %d: not sent to MLflow (warned once a metric)", name, dropped[name], step)
@@ -265,7 +265,6 @@ class Tracker:
                 self.client.log_artifact(run_id, str(path), artifact_path)
 
     def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        """Stores a text as an artifact."""
         with translate_errors(f"store {artifact_file}"):
             self.client.log_text(run_id, text, artifact_file)
 
@@ -296,14 +295,14 @@ class Tracker:
             if key in self.client.get_run(run_id).data.tags:
                 self.client.delete_tag(run_id, key)
 
-    def log_dataset(self, run_id: str, dataset: Dataset, role: str) -> None:
+    def log_dataset(self, run_id: str, dataset: Dataset) -> None:
         """Says what data a run used; the same data are listed once. No pixel is read."""
         from mlflow import entities
 
         named = entities.Dataset(
             dataset.name, dataset.digest, "local", json.dumps({"uri": dataset.uri}), profile=json.dumps(dataset.profile)
         )
-        tags = [entities.InputTag("mlflow.data.context", role)]
+        tags = [entities.InputTag("mlflow.data.context", "train")]
         with translate_errors("log the data set"):
             self.client.log_inputs(run_id, [entities.DatasetInput(named, tags)])
 
@@ -336,10 +335,10 @@ class Tracker:
             self.client.update_run(run_id, status="RUNNING")
 
     def finish(self, run_id: str, status: RunStatus = "FINISHED", timestamp_ms: int | None = None) -> None:
-        """Ends a run."""
         with translate_errors("finish the run"):
             self.client.set_terminated(run_id, status, timestamp_ms)
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Returns the time as MLflow counts it: in milliseconds since 1970."""
     return int(time.time() * 1000)

@@ -15,6 +15,7 @@ from rich.text import Text
 from search.cluster.failures import describe_failure, is_made_anew
 from search.command_line.numbers import format_seconds
 from search.space.objective import DICE, PARAMETERS
+from search.space.parameters import spell_value
 from search.space.recorded_experiments import RECORDED_BAR
 from search.study.trial_attributes import FROM_TRIAL, NO_RESULT
 from search.tuning.progress import SearchProgress, TrialRow
@@ -240,7 +241,7 @@ class ProgressCallback(Callback):
             "trained": Text("" if row.parameters is None else f"{row.parameters:,}"),
             "best": Text(_format_score(row.best)),
             "vs zero-shot": Text(f"{gain:+.3f}" if gain == gain else "", style="green" if gain > 0 else "red"),
-            **{title: Text(_format_value(row.config.get(name, ""))) for name, title in SHOWN_PARAMETERS.items()},
+            **{title: Text(spell_value(row.config.get(name, ""), ".2g")) for name, title in SHOWN_PARAMETERS.items()},
         }
 
 
@@ -268,7 +269,3 @@ def _choose_columns(rows: Sequence[Mapping[str, Text]], score_titles: Sequence[s
 
 def _format_score(value: float) -> str:
     return f"{value:.3f}" if value == value else ""
-
-
-def _format_value(value: object) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)

@@ -8,14 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.run_folder.trial_folder import (
-    list_checkpoint_folders,
-    locate_trial,
-    read_epochs,
-    read_listed,
-    read_reports,
-    read_trial_id,
-)
+from search.run_folder.trial_folder import ListedTrial, list_checkpoint_folders, locate_trial, read_epochs, read_reports
 from search.study.trial_attributes import RAY_TRIAL_ID, read_curve
 from trainables.files.manifest import is_whole
 
@@ -89,14 +82,10 @@ def list_unfinished(
     return unfinished
 
 
-def list_unfinished_listed(folder: Path, epochs: int) -> dict[str, tuple[UnfinishedTrial, dict[str, Any]]]:
-    """Returns trials of known configurations that have not run all epochs, by Ray's id, each with its configuration."""
-    found = {}
-    for listed in read_listed(folder):
-        trial = UnfinishedTrial(read_trial_id(listed.folder), clear_checkpoints(listed.folder))
-        if trial.epoch < epochs and not listed.diverged:
-            found[trial.trial_id] = (trial, dict(listed.config))
-    return found
+def list_unfinished_listed(begun: Mapping[str, ListedTrial], epochs: int) -> dict[str, UnfinishedTrial]:
+    """Returns those trials of known configurations, by Ray's id, that have not run all epochs."""
+    found = {trial_id: UnfinishedTrial(trial_id, clear_checkpoints(each.folder)) for trial_id, each in begun.items()}
+    return {name: trial for name, trial in found.items() if trial.epoch < epochs and not begun[name].diverged}
 
 
 def clear_checkpoints(folder: Path) -> tuple[tuple[Path, Row], ...]:

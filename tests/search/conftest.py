@@ -29,6 +29,7 @@ from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.run_folder.trial_folder import PARAMS_FILE, RESULT_FILE, locate_trial
 from search.space.config import SearchConfig, find_space, load_config
+from search.space.parameters import Choice, FloatRange, IntRange, Parameter
 from search.stages.session import Session, claim_folder, open_session
 from search.tracking import tracker as tracker_module
 from search.tracking.tracker import Tracker
@@ -287,6 +288,21 @@ def mutate() -> Callable[[Any, str], Iterator[Any]]:
                 yield changed
 
     return change
+
+
+@pytest.fixture(scope="session")
+def every_kind() -> Mapping[str, Parameter]:
+    """A parameter of every kind."""
+    return {
+        "choice": Choice((4, 8, 16)),
+        "switch": Choice((True, False)),
+        "plain": IntRange(1, 4),
+        "stepped": IntRange(2, 8, step=2),
+        "log": IntRange(1, 3, log=True),
+        "grid": FloatRange(0.0, 0.3, step=0.1),
+        "real": FloatRange(-1.0, 1.0),
+        "log_real": FloatRange(1e-5, 1e-1, log=True),
+    }
 
 
 @pytest.fixture

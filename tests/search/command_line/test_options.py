@@ -99,20 +99,8 @@ def test_searches_lie_in_runs_unless_another_storage_is_given(words: list[str], 
 def test_a_command_that_is_composed_of_options_gives_the_same_options() -> None:
     words = ["--space", "my space?.yaml", "--data", "slides #1", "--allow-leak", "--time-budget", "15m", "--seed", "3"]
     words += ["--retry-failed"]  # for a resume alone
-    words += [
-        "--warm-start",
-        "a",
-        "b c",
-        "--pathology-weights",
-        "a=it's",
-        "--pathology-weights",
-        "b=c",
-        "--gpus-per-trial",
-        "0.5",
-        "--name",
-        "n",
-        *("--preset", "quick", "--confirm", "3"),
-    ]
+    words += ["--warm-start", "a", "b c", "--pathology-weights", "a=it's", "--pathology-weights", "b=c"]
+    words += ["--gpus-per-trial", "0.5", "--name", "n", "--preset", "quick", "--confirm", "3"]
     command = shlex.split(compose_command("search.check", parse_options(make_parser(), words)))
     assert command[:3] == ["python", "-m", "search.check"]
     again = parse_options(make_parser(), command[3:])

@@ -4,7 +4,6 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from search.command_line.paths import hide_password
 from search.mlflow_pages.addresses import compose_charts_url, describe_view
 
 
@@ -34,8 +33,3 @@ def test_charts_address(store: str, begin: str) -> None:
 )
 def test_a_page_is_shown_by_the_store_that_holds_it(store: str, lines: list[str]) -> None:
     assert describe_view(store, "URL") == lines
-
-
-@pytest.mark.parametrize("uri", ["sqlite:////a/b.db", "http://host:5000", "http://user@host:5000/x"])
-def test_uri_without_password_stays(uri: str) -> None:
-    assert hide_password(uri) == uri

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from search.errors import ConfigError
 from search.plan.model_inputs import check_pathology, list_encoders, list_random_encoders
-from search.space.config import SearchConfig, load_config
+from search.space.config import SearchConfig
 from trainables.model.pathology_encoder import load_encoder
 
 Load = Callable[[str], SearchConfig]
@@ -31,15 +31,6 @@ NONE = f"space: {{{LR}}}"
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Load:
-    def read(text: str) -> SearchConfig:
-        (tmp_path / "space.yaml").write_text(text)
-        return load_config(tmp_path / "space.yaml")
-
-    return read
-
-
-@pytest.fixture
 def weights(tmp_path: Path) -> Path:
     save_file(load_encoder("test_vit", None).network.state_dict(), tmp_path / "vit.safetensors")
     return tmp_path / "vit.safetensors"
@@ -56,16 +47,16 @@ def weights(tmp_path: Path) -> Path:
         ("train: false", []),
     ],
 )
-def test_encoders_that_a_trial_may_use(load: Load, text: str, wanted: list[str]) -> None:
-    assert list_encoders(load(text)) == wanted
+def test_encoders_that_a_trial_may_use(load_space: Load, text: str, wanted: list[str]) -> None:
+    assert list_encoders(load_space(text)) == wanted
 
 
-def test_encoders_without_weights_are_reported_as_random(load: Load, weights: Path) -> None:
-    found = check_pathology(load(TWO), [f"test_vit={weights}"])
+def test_encoders_without_weights_are_reported_as_random(load_space: Load, weights: Path) -> None:
+    found = check_pathology(load_space(TWO), [f"test_vit={weights}"], [])
     assert found == {"test_vit": str(weights.resolve())}
-    (caveat,) = list_random_encoders(load(TWO), found)
+    (caveat,) = list_random_encoders(load_space(TWO), found)
     assert caveat.startswith("pathology encoder test_resnet has random weights")
-    assert list_random_encoders(load(ONE), found) == list_random_encoders(load(NONE), {}) == ()
+    assert list_random_encoders(load_space(ONE), found) == list_random_encoders(load_space(NONE), {}) == ()
 
 
 @pytest.mark.parametrize(
@@ -81,14 +72,15 @@ def test_encoders_without_weights_are_reported_as_random(load: Load, weights: Pa
     ],
 )
 def test_what_cannot_be_had_or_used_is_a_finding(
-    load: Load, weights: Path, monkeypatch: pytest.MonkeyPatch, text: str, given: list[str], found: str
+    load_space: Load, weights: Path, monkeypatch: pytest.MonkeyPatch, text: str, given: list[str], found: str
 ) -> None:
     monkeypatch.chdir(weights.parent)
     with pytest.raises(ConfigError, match=found):
-        check_pathology(load(text), given)
+        check_pathology(load_space(text), given, [])
 
 
-def test_all_findings_come_at_once(load: Load, weights: Path) -> None:
+def test_all_findings_come_at_once(load_space: Load, weights: Path) -> None:
+    given = ["word", f"test_vit={weights}", f"test_vit={weights}", "test_resnet=missing.pth"]
     with pytest.raises(ConfigError) as caught:
-        check_pathology(load(TWO), ["word", f"test_vit={weights}", f"test_vit={weights}", "test_resnet=missing.pth"])
+        check_pathology(load_space(TWO), given, [])
     assert len(caught.value.findings) == 3

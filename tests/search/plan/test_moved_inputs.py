@@ -45,7 +45,7 @@ def find(folder: Path, *words: str) -> SearchRecord:
     """Finds a search's inputs as export, compare and open_test do."""
     parser = argparse.ArgumentParser()
     add_run_options(parser)
-    return find_inputs(folder, SearchRecord.read(folder), parser.parse_args(["--run", "moved", *words]))
+    return find_inputs(folder, parser.parse_args(["--run", "moved", *words]))
 
 
 def resume(folder: Path, *words: str) -> ResumedSearch:

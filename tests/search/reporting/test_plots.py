@@ -10,7 +10,6 @@ from search.reporting.plots import draw_classes, draw_importance, draw_protocols
 from search.run_folder.finalists import Finalist, SeedRun
 from search.run_folder.protocol_table import ProtocolRow
 from search.run_folder.score_table import PairMeans
-from search.space.parameters import spell_value
 
 ODD = "$x_{ & <b>"
 ROW = {"winner": 0.7, "zeroshot": 0.6, "floor": 0.4, "ceiling": 0.95}
@@ -36,8 +35,3 @@ def test_a_figure_is_whole_and_repeatable(name: str) -> None:
     assert ElementTree.fromstring(svg.encode()).tag.endswith("svg")
     assert DRAWN[name]() == svg
     assert dict(matplotlib.rcParams) == before  # nobody else's figures change
-
-
-@pytest.mark.parametrize(("value", "text"), [(True, "true"), (8, "8"), ("both", "both"), (0.5, "0.5")])
-def test_values_are_spelled_as_in_a_space(value: object, text: str) -> None:
-    assert spell_value(value) == text

@@ -19,10 +19,6 @@ def test_the_scale_with_the_best_mean_is_chosen(by_scale: dict[float, float], ch
     assert choose_scale(by_scale) == chosen
 
 
-def make_contender(kind: str, score: float, scale: float = 1.0) -> Contender:
-    return Contender(kind, ("a", "b"), kind, scale, {scale: score})
-
-
 @pytest.mark.parametrize(
     ("single", "seeds", "greedy", "chosen"),
     [
@@ -38,7 +34,8 @@ def make_contender(kind: str, score: float, scale: float = 1.0) -> Contender:
 def test_the_best_contender_is_chosen_and_ties_go_to_soups(
     single: tuple[float, float], seeds: tuple[float, float], greedy: tuple[float, float], chosen: str
 ) -> None:
-    contenders = [make_contender(*each) for each in ((SINGLE, *single), (SEEDS, *seeds), (GREEDY, *greedy))]
+    scores = {SINGLE: single, SEEDS: seeds, GREEDY: greedy}
+    contenders = [Contender(kind, ("a", "b"), kind, at, {at: score}) for kind, (score, at) in scores.items()]
     assert choose_contender(contenders).kind == chosen
 
 

@@ -9,14 +9,7 @@ import pytest
 
 from search.errors import ConfigError, SearchError
 from search.run_folder.contenders import Contender, choose_scale
-from search.run_folder.finalists import (
-    Finalist,
-    SeedRun,
-    choose_finalist,
-    read_contenders,
-    read_finalists,
-    write_finalists,
-)
+from search.run_folder.finalists import Confirmation, Finalist, SeedRun, choose_finalist, write_finalists
 from search.run_folder.layout import CONFIRMATION_FILE
 from search.study.ranking import RankedTrial
 
@@ -51,7 +44,7 @@ def test_a_configuration_that_fails_with_a_seed_is_out() -> None:
 def test_damaged_finalists_are_reported_by_their_file_s_name(tmp_path: Path, damaged: str) -> None:
     (tmp_path / CONFIRMATION_FILE).write_text(damaged)
     with pytest.raises(ConfigError, match=r"confirmation\.json: cannot be read"):
-        read_finalists(tmp_path)
+        Confirmation.read(tmp_path)
 
 
 def test_another_objective_decides_by_its_own_mean() -> None:
@@ -67,16 +60,21 @@ def test_another_objective_decides_by_its_own_mean() -> None:
 
 
 def test_what_is_written_is_read_again_with_means_and_failures(tmp_path: Path) -> None:
-    assert read_finalists(tmp_path) == read_contenders(tmp_path) == ()
+    assert Confirmation.read(tmp_path) == Confirmation(())
     runs = (SeedRun(1, "/a", 3, 0.9, "", {0.0: 0.5, 1.25: 0.9}, 0.1, {0.0: 0.2, 1.25: 0.1}),)
     finalists = (Finalist("a", 0.9, {"adapter.rank": 4}, runs), make_finalist("b", 0.4, 0.6))
     soup = Contender("seeds", ("trial a, seed 1, epoch 3",), "soups/seeds", 0.5, {0.5: 0.9}, {0.5: 0.4})
     write_finalists(tmp_path, finalists, "ab12cd34", [soup])
-    assert read_finalists(tmp_path) == finalists and read_contenders(tmp_path) == (soup,)
-    failed = Finalist("failed", 0.9, {}, (SeedRun(1, "", 0, 0.0, "was not started"),))
+    assert Confirmation.read(tmp_path) == Confirmation(finalists, (soup,))
+    failed = Finalist("failed", 0.9, {}, (SeedRun(1, "", 0, math.nan, "was not started"),))
     write_finalists(tmp_path, [finalists[1], failed], "ab12cd34")
-    content = json.loads((tmp_path / CONFIRMATION_FILE).read_text())
+    text = (tmp_path / CONFIRMATION_FILE).read_text()
+    content = json.loads(text)
     sound, other = content["finalists"]
     assert (content["protocol_id"], sound["mean_val_dice"]) == ("ab12cd34", pytest.approx(0.5))
     assert [run["seed"] for run in sound["runs"]] == [1, 2]
     assert (other["mean_val_dice"], other["runs"][0]["failure"]) == (None, "was not started")
+    assert "NaN" not in text
+    for written in (text, text.replace('"val_dice": null', '"val_dice": NaN')):  # as older versions wrote it
+        (tmp_path / CONFIRMATION_FILE).write_text(written)
+        assert math.isnan(Confirmation.read(tmp_path).finalists[1].runs[0].val_dice)

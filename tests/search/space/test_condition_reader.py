@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import yaml
 
-from search.space.config import SearchConfig, load_config
+from search.space.config import SearchConfig
 from search.space.parameters import Condition, list_conditions
 
 ListFaults = Callable[[str], list[tuple[str, str]]]
+LoadSpace = Callable[[str], SearchConfig]
 
 # Conditions of the tests begin in line 9.
 HEAD = """\
@@ -25,12 +25,6 @@ space:
   optim.batch_size: {low: 2, high: 8, step: 2}
   optim.lr: {low: 1.0e-4, high: 1.0e-2}
 """
-
-
-def load(folder: Path, text: str) -> SearchConfig:
-    path = folder / "tiny.yaml"
-    path.write_text(text)
-    return load_config(path)
 
 
 def make_strength(when: str) -> str:
@@ -56,21 +50,21 @@ def make_strength(when: str) -> str:
         ),
     ],
 )
-def test_conditions_are_read_and_dumped(tmp_path: Path, when: str, conditions: list[Condition]) -> None:
-    config = load(tmp_path, make_strength(when))
+def test_conditions_are_read_and_dumped(load_space: LoadSpace, when: str, conditions: list[Condition]) -> None:
+    config = load_space(make_strength(when))
     assert config.space["augment.strength"].when == tuple(conditions)
     searched = tuple(one for one in conditions if one.name != "prompts.mix")
     assert list_conditions(config.space) == ({"augment.strength": searched} if searched else {})
-    assert load(tmp_path, yaml.safe_dump(config.to_dict(), sort_keys=False)) == config
+    assert load_space(yaml.safe_dump(config.to_dict(), sort_keys=False)) == config
     assert pickle.loads(pickle.dumps(config)) == config
 
 
 @pytest.mark.parametrize("kind", ["choice: [4, 8]", "low: 4, high: 8", "low: 4, high: 8, log: true"])
-def test_every_kind_of_parameter_can_have_conditions(tmp_path: Path, kind: str) -> None:
+def test_every_kind_of_parameter_can_have_conditions(load_space: LoadSpace, kind: str) -> None:
     text = f"{HEAD}  adapter.rank: {{{kind}, when: {{augment.kind: [color, all]}}}}\n"
-    config = load(tmp_path, text)
+    config = load_space(text)
     assert config.space["adapter.rank"].when == (Condition("augment.kind", ("color", "all")),)
-    assert load(tmp_path, yaml.safe_dump(config.to_dict())) == config
+    assert load_space(yaml.safe_dump(config.to_dict())) == config
 
 
 @pytest.mark.parametrize(
@@ -135,9 +129,9 @@ def test_conditions_in_circles(list_faults: ListFaults, text: str, where: str, w
     assert words in found
 
 
-def test_conditions_that_overlap_are_accepted(tmp_path: Path) -> None:
+def test_conditions_that_overlap_are_accepted(load_space: LoadSpace) -> None:
     text = RANK % "augment.kind: [color, all]" + ALPHA % "adapter.rank: 4, augment.kind: [flips, all]"
-    assert len(load(tmp_path, HEAD + text).space) == 6
+    assert len(load_space(HEAD + text).space) == 6
 
 
 def test_all_faults_come_at_once_by_line(list_faults: ListFaults) -> None:

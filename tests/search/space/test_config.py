@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from search.errors import ConfigError
-from search.space.config import SearchConfig, find_space, list_spaces, load_config
+from search.space.config import SearchConfig, find_space, list_spaces
 from search.space.kinds import SamplerConfig, SchedulerConfig
 from search.space.parameters import Choice, FloatRange, IntRange
 from search.space.starting_points import StartingPoint
 
 ListFaults = Callable[[str], list[tuple[str, str]]]
+LoadSpace = Callable[[str], SearchConfig]
 
 PROTOCOLS = ("recorded", "box")
 MINIMAL = "space:\n  optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
@@ -41,20 +42,14 @@ start_from:
 """
 
 
-def load(folder: Path, text: str) -> SearchConfig:
-    path = folder / "tiny.yaml"
-    path.write_text(text)
-    return load_config(path)
-
-
-def test_defaults_are_filled_in(tmp_path: Path) -> None:
-    assert load(tmp_path, MINIMAL) == SearchConfig(
+def test_defaults_are_filled_in(load_space: LoadSpace) -> None:
+    assert load_space(MINIMAL) == SearchConfig(
         "tiny", {"optim.lr": FloatRange(1e-4, 1e-2, log=True)}, protocol="recorded", num_trials=16, max_epochs=8
     )
 
 
-def test_everything_that_a_file_says_is_read(tmp_path: Path) -> None:
-    config = load(tmp_path, WHOLE)
+def test_everything_that_a_file_says_is_read(load_space: LoadSpace) -> None:
+    config = load_space(WHOLE)
     assert config == SearchConfig(
         name="whole",
         description="all that a file can say",
@@ -90,9 +85,9 @@ def test_everything_that_a_file_says_is_read(tmp_path: Path) -> None:
         MINIMAL + "scheduler: {kind: none}\nsampler: {kind: random}\npatience: 3\n",
     ],
 )
-def test_dumped_config_loads_as_an_equal_one(tmp_path: Path, text: str) -> None:
-    config = load(tmp_path, text)
-    assert load(tmp_path, yaml.safe_dump(config.to_dict(), sort_keys=False)) == config
+def test_dumped_config_loads_as_an_equal_one(load_space: LoadSpace, text: str) -> None:
+    config = load_space(text)
+    assert load_space(yaml.safe_dump(config.to_dict(), sort_keys=False)) == config
     assert pickle.loads(pickle.dumps(config)) == config
 
 

@@ -1,31 +1,20 @@
 """Values that a parameter contains, conditions, and the order that they ask for."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from search.errors import SearchError
 from search.space.parameters import (
-    Choice,
     Condition,
     Conditions,
-    FloatRange,
-    IntRange,
     Parameter,
+    applies,
     contains,
-    list_applying,
     sort_parents_first,
+    spell_value,
     spell_when,
 )
-
-SPACE: dict[str, Parameter] = {
-    "choice": Choice((4, 8, 16)),
-    "switch": Choice((True, False)),
-    "plain": IntRange(1, 4),
-    "stepped": IntRange(2, 8, step=2),
-    "log": IntRange(1, 3, log=True),
-    "grid": FloatRange(0.0, 0.3, step=0.1),
-    "real": FloatRange(-1.0, 1.0),
-    "log_real": FloatRange(1e-5, 1e-1, log=True),
-}
 
 
 @pytest.mark.parametrize(
@@ -40,9 +29,11 @@ SPACE: dict[str, Parameter] = {
         ("switch", [True], [1]),
     ],
 )
-def test_containment_at_the_boundaries(name: str, inside: list[object], outside: list[object]) -> None:
-    assert [contains(SPACE[name], value) for value in inside] == [True] * len(inside)
-    assert [contains(SPACE[name], value) for value in outside] == [False] * len(outside)
+def test_containment_at_the_boundaries(
+    every_kind: Mapping[str, Parameter], name: str, inside: list[object], outside: list[object]
+) -> None:
+    assert [contains(every_kind[name], value) for value in inside] == [True] * len(inside)
+    assert [contains(every_kind[name], value) for value in outside] == [False] * len(outside)
 
 
 WHEN: dict[str, Conditions] = {"c": (Condition("b", (1,)), Condition("a", (True,))), "b": (Condition("a", (True,)),)}
@@ -60,7 +51,7 @@ WHEN: dict[str, Conditions] = {"c": (Condition("b", (1,)), Condition("a", (True,
     ],
 )
 def test_conditions_are_anded(drawn: dict[str, object], applying: list[str]) -> None:
-    assert list_applying(["c", "b", "a"], WHEN, drawn) == applying
+    assert [name for name in "cba" if applies(name, WHEN, drawn)] == applying
 
 
 @pytest.mark.parametrize(
@@ -86,7 +77,8 @@ def test_refuses_what_has_no_order(when: dict[str, Conditions], words: str) -> N
 
 def test_conditions_are_spelled_as_in_a_file() -> None:
     assert Condition("a", (True,)).spell() == "a: true"
-    assert Condition("a", ("x", "y")).spell() == "a: [x, y]"
+    assert Condition("a", ("x", 8, 0.0125)).spell() == "a: [x, 8, 0.0125]"
+    assert [spell_value(value, ".2g") for value in (True, 8, "x", 0.0125)] == ["true", "8", "x", "0.013"]
     assert spell_when(WHEN["c"]) == {"when": {"b": 1, "a": True}}
     assert spell_when((Condition("a", (1, 2)),)) == {"when": {"a": [1, 2]}}
     assert spell_when(()) == {}

@@ -37,7 +37,8 @@ def test_masks_are_named_and_the_report_is_written(small_store: RegionStore, tin
     assert list(zip(report.files, report.actual, strict=True)) == prompted
     assert set(report.given) == {"clip", "probe"}
     assert report == name_regions(context, settings, context.val)
-    files = {path.name: path for path in write_naming(report, tmp_path / "naming", "val")}
+    write_naming(report, tmp_path / "naming", "val")
+    files = {path.name: path for path in (tmp_path / "naming").iterdir()}
     assert {path.suffix for path in files.values()} == {".txt", ".csv", ".png"}
     with files["val_naming_items.csv"].open() as stream:
         assert [row["probe"] for row in csv.DictReader(stream)] == list(report.given["probe"])

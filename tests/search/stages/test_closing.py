@@ -68,12 +68,6 @@ def run_winner(session: Session) -> None:
     queue.post(End(trial_id="abc"))
 
 
-def read_screen(session: Session) -> str:
-    file = session.console.file
-    assert isinstance(file, io.StringIO)
-    return file.getvalue()
-
-
 def read_history(tracker: Tracker, run_id: str, metric: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, metric)]
 
@@ -84,15 +78,17 @@ def read_children(session: Session) -> list[Any]:
 
 
 @pytest.mark.parametrize("is_out", [False, True], ids=["there", "out of reach at the end"])
-def test_everything_arrives_once(session: Session, ended: Summary, verdict: Verdict, store: Path, is_out: bool) -> None:
+def test_everything_arrives_once(
+    session: Session, ended: Summary, verdict: Verdict, store: Path, screen: io.StringIO, is_out: bool
+) -> None:
     folder, parent, tracker = session.plan.folder, session.record.parent_run_id, session.tracker
     records = list_last_records(session, ended, verdict, folder / "overlays")
     if is_out:
         store.rename(store.with_name("gone"))
         run_winner(session)
         finish_tracking(session, records)
-        assert f"{count_waiting(folder)} records wait in {folder}" in read_screen(session)
-        assert f"--resume {folder}" in read_screen(session)
+        assert f"{count_waiting(folder)} records wait in {folder}" in screen.getvalue()
+        assert f"--resume {folder}" in screen.getvalue()
         store.with_name("gone").rename(store)
     else:
         run_winner(session)
@@ -162,13 +158,15 @@ def test_a_file_that_is_gone_holds_nothing_up(session: Session) -> None:
     assert "/no/such/file" in (session.plan.folder / "mlflow_closing.rejected.jsonl").read_text()
 
 
-def test_a_report_that_cannot_be_written_ends_nothing(session: Session) -> None:
+def test_a_report_that_cannot_be_written_ends_nothing(session: Session, screen: io.StringIO) -> None:
     (session.plan.folder / closing.REPORT_FILE).mkdir()
     assert write_final_report(session) is None
-    assert "no report: " in read_screen(session)
+    assert "no report: " in screen.getvalue()
 
 
-def test_pictures_that_cannot_be_drawn_end_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_cannot_be_drawn_end_nothing(
+    session: Session, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise ValueError("Key backend: 'nonsense' is not valid")
 
@@ -177,7 +175,7 @@ def test_pictures_that_cannot_be_drawn_end_nothing(session: Session, monkeypatch
     chosen: Any = SimpleNamespace(refit="", scale=1.0, locate=lambda folder: folder)
     assert draw_winner(session, chosen) is None
     assert write_final_report(session) is None
-    assert read_screen(session).count("'nonsense' is not valid") == 2
+    assert screen.getvalue().count("'nonsense' is not valid") == 2
 
 
 def test_bars_wait_before_the_trials(session: Session, store: Path) -> None:

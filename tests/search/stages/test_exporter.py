@@ -162,7 +162,6 @@ def test_nothing_is_uploaded_without_a_yes(
     report = ExportReport(tmp_path, 0.7, 0.7, "stock SAM2ImagePredictor")
     monkeypatch.setattr("search.export.find_run", lambda *_: tmp_path)
     monkeypatch.setattr("search.stages.exporter.export_run", lambda *_: report)
-    monkeypatch.setattr("search.run_folder.search_record.SearchRecord.read", lambda _: None)
     monkeypatch.setattr("search.plan.moved_inputs.find_inputs", lambda *_: None)
     command = ["--run", "last", "--out", str(tmp_path), "--push-to-hub", "ana/tumor"]
     if answer is None:

@@ -1,7 +1,7 @@
 """A search that trains nothing ends in MLflow too, also where that is out of reach at its end."""
 
 import dataclasses
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -17,22 +17,19 @@ from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT
 from search.tracking.search_queue import count_waiting
 
 
-def write_result(trials_folder: Path, trial_id: str, dice: float) -> None:
-    folder = trials_folder / f"trial-{trial_id}"
-    folder.mkdir(parents=True)
-    result = {"training_iteration": 1, "val_dice": dice, "val_iou": dice / 2, "val_floor": 0.5, "val_ceiling": 0.9}
-    names = {"protocol": f"recorded+tta={trial_id}", "protocol_id": "ab12cd34"}
-    (folder / "result.json").write_text(json.dumps({**result, **names}) + "\n")
+def make_result(trial_id: str, dice: float) -> dict[str, object]:
+    figures = {"val_dice": dice, "val_iou": dice / 2, "val_floor": 0.5, "val_ceiling": 0.9}
+    return {**figures, "protocol": f"recorded+tta={trial_id}", "protocol_id": "ab12cd34"}
 
 
 @pytest.fixture
-def compared(session: Session, monkeypatch: pytest.MonkeyPatch) -> Session:
+def compared(session: Session, write_trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Session:
     """A search with a caveat and two trials, one with a score."""
     monkeypatch.setattr(closing, "PATIENCE_S", 0.0)
     study = make_study_file(session.plan.folder, session.record).open()
     for trial_id in ("a", "lost"):
         study.ask().set_user_attr(RAY_TRIAL_ID, trial_id)
-    write_result(session.plan.folder / "trials", "a", 0.6)
+    write_trial(session.plan.folder / "trials", "a", [make_result("a", 0.6)])
     data = dataclasses.replace(session.plan.data, caveats=("a leak was allowed",))
     return dataclasses.replace(session, plan=dataclasses.replace(session.plan, data=data))
 
@@ -55,15 +52,15 @@ def test_figures_caveats_and_end_reach_the_store(compared: Session, store: Path,
     assert {PROTOCOLS_FILE, "search.json"} <= {item.path for item in client.list_artifacts(parent)}
 
 
-def test_rows_come_in_the_order_of_trials_by_their_names(tmp_path: Path) -> None:
+def test_rows_come_in_the_order_of_trials_by_their_names(write_trial: Callable[..., Path], tmp_path: Path) -> None:
     study = optuna.create_study()
     for trial_id, name in (("b", "as-recorded"), ("a", None), ("lost", None)):
         trial = study.ask()
         trial.set_user_attr(RAY_TRIAL_ID, trial_id)
         if name:
             trial.set_user_attr(STARTING_POINT, name)
-    write_result(tmp_path, "a", 0.9)
-    write_result(tmp_path, "b", 0.4)
+    for trial_id, dice in (("a", 0.9), ("b", 0.4)):
+        write_trial(tmp_path, trial_id, [make_result(trial_id, dice)])
     assert [(row.name, row.dice, row.protocol) for row in read_rows(study.get_trials(), tmp_path)] == [
         ("as-recorded", 0.4, "recorded+tta=b"),
         ("trial 1", 0.9, "recorded+tta=a"),

@@ -33,9 +33,8 @@ from search.tracking.tracker import Tracker
 RESOURCES = TrialResources(cpus=5, gpus=1.0, concurrent=1)
 
 
-def begin(plan: SearchPlan, tracker: Tracker, width: int = 40) -> Session:
-    console = Console(file=io.StringIO(), width=width)
-    return open_session(claim_folder(plan), RESOURCES, tracker, console)
+def begin(plan: SearchPlan, tracker: Tracker) -> Session:
+    return open_session(claim_folder(plan), RESOURCES, tracker, Console(file=io.StringIO()))
 
 
 def reopen(plan: SearchPlan, tracker: Tracker, num_trials: int | None = None) -> Session:
@@ -43,12 +42,6 @@ def reopen(plan: SearchPlan, tracker: Tracker, num_trials: int | None = None) ->
     record, adds_trials = SearchRecord.read(plan.folder), config.num_trials > plan.config.num_trials
     resumed = ResumedSearch(dataclasses.replace(plan, config=config), record, adds_trials)
     return reopen_session(resumed, RESOURCES, tracker, Console(file=io.StringIO()))
-
-
-def read_screen(session: Session) -> str:
-    file = session.console.file
-    assert isinstance(file, io.StringIO)
-    return file.getvalue()
 
 
 def test_folder_record_and_parent_run_are_made(plan: SearchPlan, tracker: Tracker) -> None:
@@ -108,21 +101,18 @@ def test_a_store_that_fails_leaves_no_folder(plan: SearchPlan, tmp_path: Path) -
     assert not plan.folder.exists()
 
 
-def test_lines_are_printed_as_they_are(plan: SearchPlan, tracker: Tracker) -> None:
-    session = begin(plan, tracker, width=20)
+def test_lines_are_printed_as_they_are(session: Session, screen: io.StringIO) -> None:
     line = "http://127.0.0.1:5000/#/experiments/1?search=[ab12cd34]&order=:smile: and [/b] a long path /a/b/c"
     session.say(line)
-    assert read_screen(session) == line + "\n"
+    assert len(line) > session.console.width and screen.getvalue() == line + "\n"
 
 
-def test_an_outage_is_reported_and_stops_nothing(plan: SearchPlan, tracker: Tracker) -> None:
-    session = begin(plan, tracker)
-    session.track(lambda: tracker.finish("no-such-run"))
-    assert "MLflow: could not finish the run" in read_screen(session)
+def test_an_outage_is_reported_and_stops_nothing(session: Session, screen: io.StringIO) -> None:
+    session.track(lambda: session.tracker.finish("no-such-run"))
+    assert "MLflow: could not finish the run" in screen.getvalue()
 
 
-def test_errors_of_our_own_are_not_taken_for_an_outage(plan: SearchPlan, tracker: Tracker) -> None:
-    session = begin(plan, tracker)
+def test_errors_of_our_own_are_not_taken_for_an_outage(session: Session) -> None:
     with pytest.raises(ZeroDivisionError):
         session.track(lambda: 1 / 0)
 
@@ -227,10 +217,9 @@ def test_a_record_that_cannot_be_written_leaves_neither_folder_nor_run(
     ("error", "status"), [(KeyboardInterrupt(), "KILLED"), (SystemExit(1), "KILLED"), (ValueError("x"), "FAILED")]
 )
 def test_a_search_that_stops_early_is_closed_and_says_how_it_goes_on(
-    plan: SearchPlan, tracker: Tracker, error: BaseException, status: str
+    session: Session, screen: io.StringIO, error: BaseException, status: str
 ) -> None:
-    session = begin(plan, tracker, width=20)
     with pytest.raises(type(error)), close_early(session):
         raise error
-    assert tracker.read_status(session.record.parent_run_id) == status
-    assert f"--resume {plan.folder}" in read_screen(session)
+    assert session.tracker.read_status(session.record.parent_run_id) == status
+    assert f"--resume {session.plan.folder}" in screen.getvalue()

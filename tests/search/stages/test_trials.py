@@ -14,11 +14,8 @@ from search.stages.trials import find_protocol_tags, run_listed
 from search.stages.tune_run import TuneRun
 from search.study.study_file import StudyFile
 from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, TrialFinder
-from trainables.protocol.overlap import Overlap
-from trainables.protocol.scores import PairScore, Scores
+from trainables.protocol.scores import Scores
 from trainables.protocol.spec import PROTOCOLS
-
-BAR = Scores(PROTOCOLS["recorded"], (PairScore("a.png", "tumor", "p", Overlap(30, 100, 100), ceiling=0.9, floor=0.2),))
 
 
 @pytest.mark.parametrize(
@@ -27,6 +24,7 @@ BAR = Scores(PROTOCOLS["recorded"], (PairScore("a.png", "tumor", "p", Overlap(30
 def test_only_what_has_not_ended_is_trained(
     session: Session,
     write_trial: Callable[..., Path],
+    make_scores: Callable[..., Scores],
     monkeypatch: pytest.MonkeyPatch,
     kept: tuple[int, ...],
     going_on: list[str],
@@ -42,7 +40,7 @@ def test_only_what_has_not_ended_is_trained(
     write_trial(session.plan.folder / "confirmation", "a", [0.5, 0.6], kept, {"seed": 1})
     patient = dataclasses.replace(session.record.context, patience=1)
     session = dataclasses.replace(session, is_resumed=True, record=dataclasses.replace(session.record, context=patient))
-    listed = run_listed(session, BAR, [{"seed": 1}, *new], "confirmation", epochs=2)
+    listed = run_listed(session, make_scores(0), [{"seed": 1}, *new], "confirmation", epochs=2)
     assert [dict(each.config) for each in listed] == [{"seed": 1}]
     assert started == ([(going_on, len(going_on) + len(new))] if going_on or new else [])
 

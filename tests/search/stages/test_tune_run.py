@@ -78,10 +78,9 @@ def test_the_best_epoch_is_kept_where_there_is_a_validation(
 
 @pytest.mark.parametrize("n_waiting", [0, 3])
 def test_records_that_wait_for_mlflow_are_reported(
-    session: Session, monkeypatch: pytest.MonkeyPatch, n_waiting: int
+    session: Session, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch, n_waiting: int
 ) -> None:
     run = TuneRun(session, "trials", 2, 3, None, lambda _: {})
     monkeypatch.setattr(run.tracking, "settle", lambda: n_waiting)
     run.settle()
-    assert isinstance(session.console.file, io.StringIO)
-    assert ("3 records wait" in session.console.file.getvalue()) == bool(n_waiting)
+    assert ("3 records wait" in screen.getvalue()) == bool(n_waiting)

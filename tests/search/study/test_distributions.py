@@ -21,22 +21,13 @@ from search.space.parameters import (
 from search.study.distributions import suggest_applying, to_distributions
 from search.study.study_file import StudyFile
 
-SPACE: dict[str, Parameter] = {
-    "choice": Choice((4, 8, 16)),
-    "switch": Choice((True, False)),
-    "plain": IntRange(1, 4),
-    "stepped": IntRange(2, 8, step=2),
-    "log": IntRange(1, 3, log=True),
-    "grid": FloatRange(0.0, 0.3, step=0.1),
-    "real": FloatRange(-1.0, 1.0),
-    "log_real": FloatRange(1e-5, 1e-1, log=True),
-}
+Space = Mapping[str, Parameter]
 
 
 @pytest.fixture(scope="module")
-def draws() -> list[dict[str, Any]]:
+def draws(every_kind: Space) -> list[dict[str, Any]]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    distributions = to_distributions(SPACE)
+    distributions = to_distributions(every_kind)
     return [study.ask(distributions).params for _ in range(300)]
 
 
@@ -54,20 +45,20 @@ def draws() -> list[dict[str, Any]]:
     ],
 )
 def test_every_draw_is_contained_and_every_value_drawn_both_ends_included(
-    draws: list[dict[str, Any]], name: str, values: set[Any] | None
+    every_kind: Space, draws: list[dict[str, Any]], name: str, values: set[Any] | None
 ) -> None:
     drawn = {draw[name] for draw in draws}
-    assert all(contains(SPACE[name], value) for value in drawn)
+    assert all(contains(every_kind[name], value) for value in drawn)
     if values is not None:
         assert {round(value, 6) if name == "grid" else value for value in drawn} == values
         assert {type(value) for value in drawn} == {type(value) for value in values}
 
 
-def test_optuna_keeps_a_contained_starting_point() -> None:
+def test_optuna_keeps_a_contained_starting_point(every_kind: Space) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     point = {"choice": 16, "stepped": 8, "grid": 0.3, "log_real": 1e-1}
     study.enqueue_trial(point)
-    params = study.ask(to_distributions(SPACE)).params
+    params = study.ask(to_distributions(every_kind)).params
     assert {name: params[name] for name in point} == point
 
 

@@ -17,7 +17,7 @@ from search.space.config import find_space
 from search.stages.session import Session
 from search.stages.trials import make_searcher
 from search.study.study_file import StudyFile, make_study_file
-from search.study.trial_attributes import count_states, name_origin, read_curve, read_imported, read_trials
+from search.study.trial_attributes import count_states, name_origin, read_all_trials, read_curve, read_trials
 
 Again = Callable[..., SearchPlan]
 WHOLE = find_space("lora.yaml").read_text()
@@ -68,7 +68,7 @@ def test_the_trials_of_a_search_that_agrees_join_the_study(again: Again, earlier
     assert plan.warm_start.notes == ("first: 3 ended trials; the best configuration is trained again",)
     study_file = StudyFile(earlier.parent / "second.journal", "second", seed=5)
     plan.warm_start.give_to(study_file, 2)
-    trials = read_imported(study_file)
+    trials = read_all_trials(study_file)[1]
     assert [name_origin(trial) for trial in trials] == ["first/a", "first/b", "first/d"]
     assert count_states(trials) == {"complete": 1, "stopped": 2}
     assert [len(read_curve(trial)) for trial in trials] == [8, 1, 1]

@@ -1,18 +1,8 @@
 """What is sent to MLflow is what MLflow takes."""
 
-import math
-
 import pytest
 
-from search.tracking.limits import (
-    check_experiment,
-    clean_name,
-    fit_params,
-    fit_tags,
-    flatten_params,
-    split_batches,
-    split_finite,
-)
+from search.tracking.limits import check_experiment, clean_name, fit_params, fit_tags, flatten_params, split_batches
 
 
 @pytest.mark.parametrize(
@@ -32,12 +22,6 @@ def test_nested_params_become_dotted_and_long_values_are_cut() -> None:
     assert flatten_params({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None}) == {"a.b.c": 1, "a.d": [1, 2], "e": None}
     assert len(fit_params({"a": {"b": "x" * 6001}})["a.b"]) == 6000
     assert len(fit_tags({"a": "x" * 5001})["a"]) == 5000
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_kept_apart(bad: float) -> None:
-    finite, dropped = split_finite({"a (b)": 1, "c": bad})
-    assert finite == {"a _b_": 1.0} and list(dropped) == ["c"]
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(0, []), (100, [100]), (101, [100, 1])])
