@@ -14,7 +14,7 @@ from search.run_folder.finalists import Finalist, SeedRun
 
 SCATTER, N_DRAWS = 0.01, 2_000
 SPREADS = (0.003, 0.01, 0.02)
-SIZES = ((4, 3), (6, 3), (4, 5))  # three or five, or three with more seeds; each time the starting point beside them
+SIZES = ((3, 3), (5, 3), (3, 5))
 SLOTS = (1, 2, 4, 8)
 
 

@@ -134,7 +134,7 @@ class SearchOptions:
     )
     max_epochs: int | None = _option("epochs of a whole trial", **_COUNT)
     confirm: int = _option(
-        "train the best K configurations and the best starting point again before the test; 0 for none (default: 3)",
+        "train the best K configurations again, a starting point among them, before the test; 0 for none (default: 3)",
         3,
         type=make_whole_parser(0),
         metavar="K",

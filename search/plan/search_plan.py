@@ -9,7 +9,6 @@ from search.plan.model_inputs import ModelInputs
 from search.plan.places import Places
 from search.run_folder.origin import Origin
 from search.space.config import SearchConfig
-from search.space.starting_points import StartingPoint
 from search.study.warm_start import WarmStart
 from trainables.context import TrialContext
 from trainables.errors import Finding, count_things
@@ -72,11 +71,6 @@ class SearchPlan:
             demo=self.demo_words,
             caveats=tuple(self.caveats),
         )
-
-    @property
-    def starting_points(self) -> tuple[StartingPoint, ...]:
-        """What is tried first: the best of earlier searches, then the space file's ``start_from``."""
-        return (*self.warm_start.points, *self.config.start_from)
 
     def make_context(self, n_workers: int) -> TrialContext:
         """Returns what all trials share; each may read its data with so many processes."""
@@ -149,8 +143,9 @@ class SearchPlan:
 
     def _describe_start(self) -> list[str]:
         """Says what is noteworthy about trials that are tried first, and which recorded ones are not."""
+        points = (*self.warm_start.points, *self.config.start_from)
         notes = [f"warm     {note}" for note in self.warm_start.notes]
-        notes += [f"start    {point.name}: {point.note}" for point in self.starting_points if point.note]
+        notes += [f"start    {point.name}: {point.note}" for point in points if point.note]
         return [*notes, *(f"start    without {name}: {reason}" for name, reason in self.config.left_out)]
 
     def _describe_remarks(self) -> list[str]:

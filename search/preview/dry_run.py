@@ -96,9 +96,7 @@ def estimate_search(plan: SearchPlan, cost: TrialCost, resources: TrialResources
 
 def _count_confirmations(plan: SearchPlan) -> int:
     """Returns the most trainings of a confirmation: no more configurations than trials."""
-    n_best = plan.options.confirm
-    n_finalists = n_best + bool(n_best and plan.starting_points)
-    return min(n_finalists, plan.config.num_trials) * plan.options.confirm_seeds
+    return min(plan.options.confirm, plan.config.num_trials) * plan.options.confirm_seeds
 
 
 def count_epochs(scheduler: SchedulerConfig, max_epochs: int) -> float:

@@ -74,15 +74,11 @@ def _confirm(session: Session, ranked: Sequence[RankedTrial], zeroshot: Scores) 
     finalists = pick_finalists(ranked, plan.options.confirm)
     seeds = list_seeds(plan.options.seed, plan.options.confirm_seeds)
     races = len(finalists) > 1 and len(seeds) > 1
-    n_best = min(len(ranked), plan.options.confirm)
-    best = "best configuration" if n_best == 1 else f"best {n_best} configurations"
-    beside = (
-        ""
-        if len(finalists) == n_best
-        else f", and beside them the best starting point, {finalists[-1].starting_point},"
-    )
+    n_best = sum(each in ranked[: plan.options.confirm] for each in finalists)
+    which = "configuration" if n_best == 1 else f"{n_best} configurations"
+    which += f" and the starting point {finalists[-1].starting_point}" * (n_best < len(finalists))
     session.say(
-        f"confirming the {best}{beside} with {'up to ' * races}{len(seeds)} new seeds each "
+        f"confirming the best {which} with {'up to ' * races}{len(seeds)} new seeds each "
         f"({', '.join(map(str, seeds))}) ..."
     )
     confirmed = _race(session, finalists, seeds, zeroshot)

@@ -116,13 +116,12 @@ def pick_winner(
 
 
 def pick_finalists(ranked: Sequence[RankedTrial], number: int) -> list[RankedTrial]:
-    """Returns the best trials, and beside them the best starting point if it is none of them.
+    """Returns the best trials; of several, the last makes way for the best starting point if that is none of them.
 
     One unlucky training must not lose the configuration that would have been chosen without a search.
     """
-    start = next((each for each in ranked if each.starting_point), None)
-    best = list(ranked[:number])
-    return best if start is None or start in best else [*best, start]
+    start, best = next((each for each in ranked if each.starting_point), None), list(ranked[:number])
+    return best if start is None or start in best or number == 1 else [*best[: number - 1], start]
 
 
 def find_trial(ranked: list[RankedTrial], trial_id: str) -> RankedTrial:

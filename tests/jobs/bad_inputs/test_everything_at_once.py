@@ -82,7 +82,7 @@ def test_the_screen_of_a_sound_input_says_what_would_be_searched(
 ) -> None:
     assert main(["--space", "lora.yaml", "--data", str(data), "--storage", str(tmp_path / "runs")]) == 0
     said = capsys.readouterr().out
-    assert "16 trials" in said and "fingerprint" in said and "DEMO" in said
+    assert "24 trials" in said and "fingerprint" in said and "DEMO" in said
     assert said.endswith("OK: this search can start\n")
 
 

@@ -14,7 +14,6 @@ from search.plan.planner import make_plan
 from search.plan.search_plan import SearchPlan
 from search.preview.dry_run import count_epochs, estimate_search, show_search
 from search.space.kinds import SchedulerConfig
-from search.space.starting_points import StartingPoint
 from trainables.data.splits import Fold
 from trainables.trial_cost import Memory, TrialCost
 
@@ -37,7 +36,7 @@ def test_a_preview_measures_a_trial_and_starts_nothing(
     cost, whole = figures["trial"], figures["search"]
     assert cost["seconds_per_step"] > 0 and cost["checkpoint_mb"] > 0.1 and cost["weights_mb"] > 5
     assert (cost["steps_per_epoch"], cost["scored_per_epoch"]) == (2, 2)  # of three and two regions, batches of two
-    assert whole["max_epochs"] == 16 * 8 + (3 + 1) * 3 * 8 > whole["epochs"]
+    assert whole["max_epochs"] == 24 * 8 + 3 * 3 * 8 > whole["epochs"]
     assert len(figures["trials"]) == 10 and json.dumps(figures)
     assert not plan.folder.exists()
 
@@ -50,27 +49,17 @@ def test_a_search_that_trains_nothing_is_shown_without_cost(plan: SearchPlan) ->
 
 
 @pytest.mark.parametrize(
-    ("num_trials", "slots", "n_folds", "starts", "max_epochs", "turns", "n_checkpoints"),
+    ("num_trials", "slots", "n_folds", "max_epochs", "turns", "n_checkpoints"),
     [
-        # one configuration can be confirmed, and one trial fills one slot
-        (1, 2, 0, True, (1 + 3) * 4, 1 + 2, (1 + 3) * 2),
-        (16, 4, 0, False, (16 + 9) * 4, 4 + 3, (16 + 9) * 2),
-        (16, 4, 0, True, (16 + 12) * 4, 4 + 3, (16 + 12) * 2),  # the best starting point beside the best three
-        (16, 4, 3, False, (16 + 9 + 1) * 4, (4 + 3) * 3 + 1, (16 + 9) * 2 * 3 + 1),  # and a refit of one model
+        (1, 2, 0, (1 + 3) * 4, 1 + 2, (1 + 3) * 2),  # one configuration can be confirmed, and one trial fills one slot
+        (16, 4, 0, (16 + 9) * 4, 4 + 3, (16 + 9) * 2),
+        (16, 4, 3, (16 + 9 + 1) * 4, (4 + 3) * 3 + 1, (16 + 9) * 2 * 3 + 1),  # and a refit of one model
     ],
 )
 def test_a_search_costs_its_trials_confirmations_and_refit(
-    plan: SearchPlan,
-    num_trials: int,
-    slots: int,
-    n_folds: int,
-    starts: bool,
-    max_epochs: int,
-    turns: int,
-    n_checkpoints: int,
+    plan: SearchPlan, num_trials: int, slots: int, n_folds: int, max_epochs: int, turns: int, n_checkpoints: int
 ) -> None:
-    points = (StartingPoint("led", {}),) * starts
-    config = dataclasses.replace(plan.config, num_trials=num_trials, max_epochs=4, start_from=points)
+    config = dataclasses.replace(plan.config, num_trials=num_trials, max_epochs=4)
     options = dataclasses.replace(plan.options, confirm=3, confirm_seeds=3)
     data = dataclasses.replace(plan.data, folds=(Fold((), ()),) * n_folds)
     cost = TrialCost(900.0, 0.0, 1, 0, Memory(1.0, 2.0, True), checkpoint_mb=10.0, weights_mb=5.0, device="cpu")
