@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.plan.search_plan import SearchPlan
+from search.space.parameters import spell_value
 from search.stages.trials import make_searcher
 from search.study.study_file import plan_study_file
 from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, read_trials
@@ -43,7 +44,9 @@ def tabulate_trials(trials: Sequence[FirstTrial], names: Sequence[str]) -> list[
     lines = []
     for start in range(0, len(trials), _A_ROW):
         block = trials[start : start + _A_ROW]
-        columns = [list(names)] + [[_spell(trial.values.get(name, "-")) for name in names] for trial in block]
+        columns = [list(names)] + [
+            [spell_value(trial.values.get(name, "-"), ".3g") for name in names] for trial in block
+        ]
         heads = ["trial"] + [trial.starting_point or str(start + at) for at, trial in enumerate(block)]
         widths = [max(len(cell) for cell in [head, *column]) for head, column in zip(heads, columns, strict=True)]
         for cells in [heads, *zip(*columns, strict=True)]:
@@ -51,7 +54,3 @@ def tabulate_trials(trials: Sequence[FirstTrial], names: Sequence[str]) -> list[
             lines.append("  ".join(["", cells[0].ljust(widths[0]), *padded]))
         lines.append("")
     return lines[:-1]
-
-
-def _spell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

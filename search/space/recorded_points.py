@@ -21,13 +21,21 @@ turned into it, by the recorded run's own length on BCSS.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from search.command_line.numbers import MAX_COUNT
 from search.errors import ConfigError
 from search.space.parameter_reader import read_fixed
-from search.space.parameters import Choice, Parameter, applies, contains, list_conditions, sort_parents_first
+from search.space.parameters import (
+    Choice,
+    Parameter,
+    applies,
+    contains,
+    list_conditions,
+    sort_parents_first,
+    spell_value,
+)
 from search.space.recorded_experiments import RECORDED_EXPERIMENTS
 from search.space.starting_points import StartingPoint
 from trainables.files.yaml_lines import read_yaml
@@ -42,6 +50,7 @@ WHAT_IS_TRAINED = ("adapter.", "fusion.", "class_prompts.")
 _LAYERS_OF_ADAPTERS = tuple(
     f"adapter.{key}" for key in ("rank", "alpha", "dropout", "targets", "layers", "stages", "last_blocks")
 )
+_spell = partial(spell_value, form="g")
 _WARMUP = {"optim.warmup_fraction", "optim.warmup_steps", "optim.warmup_epochs"}
 
 
@@ -145,12 +154,6 @@ def _spell_outside(parameter: Parameter) -> str:
         return f"none of {', '.join(_spell(value) for value in parameter.values)}"
     step = f" in steps of {_spell(parameter.step)}" if parameter.step and parameter.step != 1 else ""
     return f"outside {_spell(parameter.low)} to {_spell(parameter.high)}{step}"
-
-
-def _spell(value: Scalar) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _read_recorded(path: Path, name: str) -> RecordedSpace:

@@ -29,3 +29,7 @@ def test_the_table_has_a_dash_where_a_parameter_does_not_apply() -> None:
     lines = tabulate_trials(trials, ["optim.lr", "adapter.rank", "augment.strength"])
     assert lines[0].split() == ["trial", "0", "1", "2", "3", "4"] and lines[5].split() == ["trial", "5"]
     assert lines[1].split()[:2] == ["optim.lr", "0.00123"] and lines[3].split()[1:] == ["-"] * 5
+
+
+def test_switches_are_spelled_as_in_a_space() -> None:
+    assert tabulate_trials([FirstTrial({"tiles": True}, "")], ["tiles"])[1].split() == ["tiles", "true"]
