@@ -1,4 +1,4 @@
-"""The finalists of a search, which are its best configurations, trained again with several seeds."""
+"""The finalists of a search: its best configurations and a starting point, trained again with several seeds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class Finalist:
-    """One of the best configurations of a search: its whole recipe, flat, and its trainings, one a seed.
+    """One of the configurations that a search confirms: its whole recipe, flat, and its trainings, one a seed.
 
     ``search_dice``, its trial's best Dice on validation, is what made it a finalist, and thus optimistic;
     ``search_value`` is the same by the search's objective, None where that is the Dice. ``starting_point`` is its name,

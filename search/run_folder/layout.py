@@ -50,11 +50,11 @@ def find_run(storage: Path, run: str, option: str = "--run") -> Path:
     Raises:
         ConfigError: If there is none, with the names that there are.
     """
-    records = list(storage.glob(f"*/{RECORD_FILE}"))
     if run == LAST:
+        records = sorted(storage.glob(f"*/{RECORD_FILE}"), key=lambda path: path.stat().st_mtime)
         if not records:
             raise ConfigError.at(f"{option} {LAST}", f"{storage} holds no searches", "give --storage, or a folder")
-        return max(records, key=lambda path: path.stat().st_mtime).parent
+        return records[-1].parent
     for candidate in (expand_path(run), storage / run):
         try:
             if (candidate / RECORD_FILE).is_file():
@@ -62,7 +62,7 @@ def find_run(storage: Path, run: str, option: str = "--run") -> Path:
         except OSError as error:
             what = f"{candidate} cannot be read: {error.strerror or error}"
             raise ConfigError.at(f"{option} {run}", what, "ask its owner for the right to read it") from error
-    known = sorted(path.parent.name for path in records)
+    known = sorted(path.parent.name for path in storage.glob(f"*/{RECORD_FILE}"))
     hint = f"known are: {', '.join(known)}" if known else f"{storage} holds no searches"
     raise ConfigError.at(f"{option} {run}", "no such search", hint)
 

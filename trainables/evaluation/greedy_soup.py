@@ -41,9 +41,9 @@ def grow_soup(
     mean, members, score = WeightMean().add(tuned), [0], max(by_scale[scale] for scale in GROWN_AT)
     for number, checkpoint in enumerate(checkpoints[1:], start=1):
         larger = mean.add(load_merged_states(context, checkpoint)[1])
-        found = []
+        tuned, found = larger.to_state(), []
         for scale in GROWN_AT:
-            model.load_state_dict(interpolate_weights(base, larger.to_state(), scale))
+            model.load_state_dict(interpolate_weights(base, tuned, scale))
             with torch.inference_mode():
                 found.append(flatten_scores(evaluate(model, regions, device), "val")[metric])
         if max(found) >= score:

@@ -18,7 +18,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: If the folder cannot be written; the file is then as it was.
     """
-    _remove_abandoned(path.parent)
+    _remove_abandoned(path.parent.absolute())
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         with partial.open("wb") as file:
@@ -35,7 +35,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 @functools.cache
 def _remove_abandoned(folder: Path) -> None:
     """Removes what killed processes left half written in a folder: once a process, as some write thousands of files."""
-    for partial in folder.glob(".*.partial"):
+    for partial in folder.glob(f".{'[0-9a-f]' * 32}.partial"):  # no file of anybody else's
         with contextlib.suppress(OSError):  # another process may remove it at the same time
             if time.time() - partial.stat().st_mtime > _ABANDONED_S:
                 partial.unlink()

@@ -144,6 +144,24 @@ def test_a_free_slot_gets_the_next_training(
     assert any(finalist.can_win for finalist in found.values())
 
 
+@pytest.mark.parametrize(
+    ("confirm", "names", "words"),
+    [
+        (1, "a", "the best configuration with 3 new seeds each"),
+        (2, "ac", "the best configuration and the starting point led with up to 3 new seeds each"),
+        (3, "abc", "the best 3 configurations with up to 3 new seeds each"),
+    ],
+)
+def test_the_screen_names_who_is_confirmed(
+    session: Session, trained: list[str], screen: io.StringIO, confirm: int, names: str, words: str
+) -> None:
+    options = dataclasses.replace(session.plan.options, confirm=confirm, confirm_seeds=3)
+    session = dataclasses.replace(session, plan=dataclasses.replace(session.plan, options=options))
+    ranked = [*RANKED[:2], dataclasses.replace(RANKED[2], starting_point="led")]
+    assert [each.trial_id for each in confirmation._confirm(session, ranked, BAR)] == list(names)
+    assert f"confirming {words} (" in screen.getvalue() and trained
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("concurrent", [1, 2])

@@ -35,6 +35,13 @@ def test_prompts_depend_on_the_region_and_not_on_company(tissue_store: RegionSto
     assert list_points(["r2.png"]) == list_points(["r0.png", "r1.png", "r2.png"])
 
 
+def test_the_same_tissue_under_another_name_has_other_points(write_store: Callable[..., RegionStore]) -> None:
+    tissue = np.pad(np.ones((60, 60), np.uint8), 2)
+    store = write_store({"a": tissue, "b": tissue}, {1: "tumor"})
+    one, other = EvaluationSet(store, store.names, PROTOCOLS["points"]).plans
+    assert one.objects[0].prompt.points.tolist() != other.objects[0].prompt.points.tolist()
+
+
 @pytest.mark.parametrize("name", ["components", "recorded", "centroid", "points"])
 def test_objects_cost_no_mask_of_the_region_each(write_store: Callable[..., RegionStore], name: str) -> None:
     lattice = np.kron(np.ones((50, 50), np.uint8), np.pad(np.ones((6, 6), np.uint8), 2))  # 2,500 squares

@@ -54,13 +54,15 @@ def test_two_can_write_one_file_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(("hours", "left"), [(1, {"a.json", ".0.partial"}), (100, {"a.json"})])
-def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path, hours: int, left: set[str]) -> None:
-    partial, then = tmp_path / ".0.partial", time.time() - hours * 3600
+@pytest.mark.parametrize(
+    ("name", "hours", "stays"), [(f".{'0' * 32}", 1, True), (f".{'0' * 32}", 100, False), (".film", 100, True)]
+)
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path, name: str, hours: int, stays: bool) -> None:
+    partial, then = tmp_path / f"{name}.partial", time.time() - hours * 3600
     partial.write_text("hal")
     os.utime(partial, (then, then))
     write_whole(tmp_path / "a.json", "{}")
-    assert {path.name for path in tmp_path.iterdir()} == left
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.json"} | ({partial} if stays else set())
 
 
 @pytest.mark.parametrize(
