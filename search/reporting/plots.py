@@ -190,8 +190,8 @@ def draw_seeds(data: ReportData) -> Axes:
 def _name_finalist(finalist: Finalist, data: ReportData) -> str:
     is_chosen = data.chosen is not None and data.chosen.trial_id == finalist.trial_id
     ends = {"failed": not finalist.is_complete, "chosen": is_chosen, "out early": bool(finalist.out)}
-    state = next((f" ({end})" for end, holds in ends.items() if holds), "")
-    return f"{finalist.name}{state}"
+    notes = [finalist.starting_point, next((end for end, holds in ends.items() if holds), "")]
+    return f"trial {finalist.trial_id}" + f" ({', '.join(filter(None, notes))})" * any(notes)
 
 
 @as_svg
