@@ -64,8 +64,9 @@ def list_failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Counts trials that have begun by how they ended: complete, stopped (early), failed, unfinished."""
-    return dict(Counter(name_state(trial) for trial in trials if has_begun(trial)))
+    """Counts trials that have begun by how they ended: complete, stopped (early), failed, unfinished, in this order."""
+    found = Counter(name_state(trial) for trial in trials if has_begun(trial))
+    return {name: found[name] for name in STATE_NAMES.values() if found[name]}
 
 
 def count_begun(trials: Sequence[FrozenTrial]) -> int:
