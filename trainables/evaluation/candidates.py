@@ -148,6 +148,26 @@ def load_candidate(context: TrialContext, checkpoint: Path | None, scale: float 
     return model.to(pick_device())
 
 
+def score_between(
+    model: SAM2Base,
+    states: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    scales: Sequence[float],
+    regions: EvaluationSet,
+) -> dict[float, Scores]:
+    """Scores what lies between zero-shot and merged weights, by scale, in their order.
+
+    The model, a bare one on its device, is used for all scales; its weights are those of the last one afterwards.
+    """
+    _freeze_unchanged(model, *states)
+    device, found = next(model.parameters()).device, dict[float, Scores]()
+    prefix = find_prefix(model, regions.store.folder, device)
+    for scale in scales:
+        model.load_state_dict(interpolate_weights(*states, scale))
+        with torch.inference_mode():
+            found[scale] = evaluate(model, regions, device, prefix=prefix)
+    return found
+
+
 def _freeze_unchanged(model: SAM2Base, base_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor]) -> None:
     """Marks the weights that training changed as those that require a gradient: the others are zero-shot's."""
     for name, value in model.named_parameters():
@@ -196,12 +216,8 @@ def score_scales(
             if set(scales) - {0, 1} and can_merge(adapted):
                 states = base_state, merge_adapters(adapted.cpu()).state_dict()
         if states is not None:
-            model = load_model(context.model, context.checkpoint)
-            _freeze_unchanged(model, *states)
-            prefix = find_prefix(model.to(device), regions.store.folder, device)
-            for scale in (each for each in scales if each and each not in found):
-                model.load_state_dict(interpolate_weights(*states, scale))
-                found[scale] = evaluate(model, regions, device, prefix=prefix)
+            model = load_model(context.model, context.checkpoint).to(device)
+            found |= score_between(model, states, [each for each in scales if each and each not in found], regions)
         if 0.0 in scales:
             found[0.0] = _score(load_candidate(context, None), regions, device)
     return {scale: found[scale] for scale in scales if scale in found}

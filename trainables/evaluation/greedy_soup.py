@@ -3,13 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from trainables.adapters.interpolation import interpolate_weights
 from trainables.adapters.soup import WeightMean
 from trainables.context import TrialContext
-from trainables.evaluation.candidates import load_merged_states, open_regions
-from trainables.evaluation.evaluator import evaluate
+from trainables.evaluation.candidates import load_merged_states, open_regions, score_between
 from trainables.model.device import pick_device
 from trainables.model.weights import load_model
 from trainables.protocol.scores import flatten_scores
@@ -35,18 +31,14 @@ def grow_soup(
         CheckpointError: If a checkpoint or the base cannot be read.
         TrainablesError: If an adapter cannot be merged.
     """
-    regions, device = open_regions(context, names), pick_device()
-    model = load_model(context.model, context.checkpoint).to(device)
+    regions = open_regions(context, names)
+    model = load_model(context.model, context.checkpoint).to(pick_device())
     base, tuned = load_merged_states(context, checkpoints[0])
     mean, members, score = WeightMean().add(tuned), [0], max(by_scale[scale] for scale in GROWN_AT)
     for number, checkpoint in enumerate(checkpoints[1:], start=1):
         larger = mean.add(load_merged_states(context, checkpoint)[1])
-        tuned, found = larger.to_state(), []
-        for scale in GROWN_AT:
-            model.load_state_dict(interpolate_weights(base, tuned, scale))
-            with torch.inference_mode():
-                found.append(flatten_scores(evaluate(model, regions, device), "val")[metric])
-        if max(found) >= score:
-            mean, score = larger, max(found)
+        found = score_between(model, (base, larger.to_state()), GROWN_AT, regions)
+        if (top := max(flatten_scores(each, "val")[metric] for each in found.values())) >= score:
+            mean, score = larger, top
             members.append(number)
     return members
