@@ -28,7 +28,7 @@ class CurveRow:
         params: What was drawn, by flat name.
         seed: Of its training.
         metrics: Name of a metric -> its value after each epoch; NaN where it was not finite. ``test_dice`` is that of
-            the test regions, ``seconds/test`` what it cost.
+            the test regions, ``seconds/test`` what it cost; ``val_dice@0.5`` is that of half of the update.
         pairs: Validation Dice of each (region, class) pair in the header's order, by epoch.
         failure: Why the training ended before its last epoch; empty where it did not.
     """

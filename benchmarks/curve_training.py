@@ -1,6 +1,7 @@
 """Trains one configuration to its end as a search's trial, without Ray's processes, and scores every epoch on test."""
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from ray import tune
 
 from benchmarks.curve_table import CurveRow
+from trainables.adapters.scaled_update import can_scale
 from trainables.context import FAILURE, TrialContext
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
@@ -29,12 +31,13 @@ class CurveTraining:
         """Loads the regions once.
 
         Args:
-            context: What all trials share.
+            context: What all trials share. Epochs count as trained; at its other scales they are scored beside.
             test: The test regions.
             tests_all: Whether they are scored after every epoch, or only where validation Dice is a new best and after
                 the last epoch; elsewhere the last test Dice stands again.
         """
-        self.context, self._tests_all = context, tests_all
+        self._scales = [scale for scale in context.scales if scale != 1]
+        self.context, self._tests_all = dataclasses.replace(context, scales=(1.0,)), tests_all
         store = RegionStore(context.store_folder)
         self._test = EvaluationSet(store, test, context.protocol, context.train)
         self._trial: SAM2Trainable | None = None
@@ -60,11 +63,16 @@ class CurveTraining:
             has_average, val_set = fit.state.average is not None, self._trial.val_sets[0]
             if has_average and val_set is not None:
                 result["val_dice_raw"] = fit.evaluate(val_set, averaged=False).dice
-            for kind in ("", "_raw")[: 1 + has_average]:
+            # By the ending of their names: whether they are the average's, and the scale of the update.
+            kinds = {"": (True, 1.0)} | ({"_raw": (False, 1.0)} if has_average else {})
+            for scale in self._scales if can_scale(fit.state.adapted) and val_set is not None else ():
+                result[f"val_dice@{scale:g}"] = fit.evaluate(val_set, scale=scale).dice
+                kinds[f"@{scale:g}"] = True, scale
+            for kind, how in kinds.items():
                 past, test_dice = metrics.get(f"val_dice{kind}", []), metrics.get(f"test_dice{kind}", [math.nan])[-1]
                 is_best = result[f"val_dice{kind}"] > max(past, default=-math.inf)
                 if self._tests_all or is_best or epoch + 1 == self.context.max_epochs:
-                    test_dice = fit.evaluate(self._test, averaged=not kind).dice
+                    test_dice = fit.evaluate(self._test, *how).dice
                 result[f"test_dice{kind}"] = test_dice
             result["seconds/test"] = time.perf_counter() - started
             for name, value in result.items():

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,14 @@ class Answers:
     """
 
     def __init__(self, table: CurveTable, config: SearchConfig, takes_raw: bool = False) -> None:
-        """Takes a table, and the space in which configurations are proposed; Dice may be that of the raw weights."""
-        if takes_raw:
-            table = CurveTable(table.header, {key: _take_raw(row) for key, row in table.rows.items()})
+        """Takes a table, and the space in which configurations are proposed; Dice may be that of the raw weights.
+
+        An epoch counts at the best of the space's scales, at each of which all rows have been scored.
+        """
+        rows = {key: _take_raw(row) for key, row in table.rows.items()} if takes_raw else table.rows
+        if config.scales != (1.0,):
+            rows = {key: take_best(row, config.scales) for key, row in rows.items()}
+        table = CurveTable(table.header, dict(rows))
         self.table, self._config = table, config
         self.keys = sort_keys(table.rows)
         self._names = sorted({name for row in table.rows.values() for name in row.params})
@@ -122,3 +127,24 @@ def _take_raw(row: CurveRow) -> CurveRow:
     """Returns a row with the Dice of the raw weights in place of their average's, where it has both."""
     raw = {name.removesuffix("_raw"): curve for name, curve in row.metrics.items() if name.endswith("_raw")}
     return dataclasses.replace(row, metrics={**row.metrics, **raw})
+
+
+def is_scored(row: CurveRow, scales: Collection[float]) -> bool:
+    """Returns whether a row has the Dice at each of these scales of the update, as far as its training came."""
+    return bool(row.failure) or all(f"val_dice{_end(scale)}" in row.metrics for scale in scales)
+
+
+def take_best(row: CurveRow, scales: Sequence[float]) -> CurveRow:
+    """Returns a row whose Dice is that of the best of these scales by validation, the first of equals."""
+    val = {scale: row.metrics.get(f"val_dice{_end(scale)}", ()) for scale in scales}
+    n_scored = min(map(len, val.values()))  # a training that failed has one epoch more, without a score
+    best = [max(scales, key=lambda scale: val[scale][epoch]) for epoch in range(n_scored)]
+    metrics = dict(row.metrics)
+    for kind in {"val_dice", TEST} & metrics.keys():
+        scored = [row.metrics[f"{kind}{_end(scale)}"][epoch] for epoch, scale in enumerate(best)]
+        metrics[kind] = [*scored, *metrics[kind][n_scored:]]
+    return dataclasses.replace(row, metrics=metrics)
+
+
+def _end(scale: float) -> str:
+    return "" if scale == 1 else f"@{scale:g}"

@@ -94,8 +94,8 @@ class Bench:
         import optuna
         import yaml
 
-        from benchmarks.curve_table import read_table
-        from benchmarks.known_answers import Answers
+        from benchmarks.curve_table import CurveTable, read_table
+        from benchmarks.known_answers import Answers, is_scored
         from benchmarks.outcomes import find_goal
         from benchmarks.rules import change_space, list_opponents, make_rule
         from search.errors import ConfigError
@@ -105,8 +105,6 @@ class Bench:
         self.given, space, table = given, find_space(given.space), read_table(given.curves)
         max_epochs = table.header["max_epochs"]
         self.config = change_space(space, "space", {}, max_epochs)
-        self.answers, self.metric = Answers(table, self.config, given.raw), self.config.objective.metric
-        self.goal = find_goal(self.answers, self.metric)
         self.scratch = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
         uses_rows = not given.surrogate_only
         self.configs = {"space": self.config}
@@ -115,6 +113,18 @@ class Bench:
             if not mapping:
                 raise ConfigError.at(f"--rule {text}", "has no '='", "write NAME={scheduler: {kind: asha}}")
             self.configs[name] = change_space(space, name, yaml.safe_load(mapping), max_epochs)
+        # All rules have the same rows, each at its own scales.
+        by_scales = {one.scales: one for one in reversed(self.configs.values())}
+        every = {scale for scales in by_scales for scale in scales}
+        table = CurveTable(table.header, {key: row for key, row in table.rows.items() if is_scored(row, every)})
+        if not table.rows:
+            what = (
+                f"has no row that was scored at all of the scales {', '.join(f'{scale:g}' for scale in sorted(every))}"
+            )
+            raise ConfigError.at(given.curves, what, "make rows with a space of these scales, or set scales: [1.0]")
+        self.answers_at = {scales: Answers(table, one, given.raw) for scales, one in by_scales.items()}
+        self.answers, self.metric = self.answers_at[self.config.scales], self.config.objective.metric
+        self.goal = find_goal(self.answers, self.metric)
         self.rules = list_opponents(space, self.config, self.scratch, uses_rows)
         self.rules |= {name: make_rule(one, self.scratch, uses_rows) for name, one in self.configs.items()}
         if given.only:
@@ -130,10 +140,9 @@ class Bench:
         from benchmarks.rules import Replay
 
         name, n_trials, n_slots = job
-        runs = [
-            self.rules[name](Replay(self.answers, n_trials, n_slots, seed)).run() for seed in range(self.given.seeds)
-        ]
-        survivors = [count_survivors(events, self.answers, self.goal) for events in runs]
+        answers = self.answers_at[self.configs.get(name, self.config).scales]
+        runs = [self.rules[name](Replay(answers, n_trials, n_slots, seed)).run() for seed in range(self.given.seeds)]
+        survivors = [count_survivors(events, answers, self.goal) for events in runs]
         return {"outcomes": [follow_incumbent(events, self.metric) for events in runs], "survivors": survivors}
 
 

@@ -20,6 +20,8 @@ FAILURE, DIVERGED = "failure", "diverged"
 # Keys of the last result of a trial that ends before its last epoch: why, a short sentence; and whether it ended itself
 # as one that is complete.
 STOPPED_BY, COMPLETE = "stopped_by", "complete"
+# In a result, where there are several scales of the update: the one at which its figures of validation were taken.
+UPDATE_SCALE = "update_scale"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class TrialContext:
         pathology_weights: Name of a pathology encoder -> its weights' file or hub id; other encoders have random
             weights.
         patience: Epochs after which a trial ends as complete if its ``metric`` has not risen; 0 for never.
-        metric: Name of the figure in a trial's results that patience watches; larger is better.
+        metric: Name of the figure in a trial's results that patience watches and that chooses among ``scales``; larger
+            is better.
+        scales: Scales of the update at which an epoch is scored; it counts at the best of them.
     """
 
     model: str
@@ -56,6 +60,7 @@ class TrialContext:
     pathology_weights: Mapping[str, str] = field(default_factory=dict)
     patience: int = 0
     metric: str = "val_dice"
+    scales: tuple[float, ...] = (1.0,)
 
     def list_folds(self) -> tuple[Fold, ...]:
         """Returns the folds: one without cross-validation."""

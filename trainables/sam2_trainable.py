@@ -21,6 +21,7 @@ from trainables.context import (
     RECIPE_FILE,
     SEED_KEY,
     STOPPED_BY,
+    UPDATE_SCALE,
     TrialContext,
 )
 from trainables.data.store import RegionStore
@@ -91,12 +92,7 @@ class SAM2Trainable(tune.Trainable):
         trained = time.perf_counter()
         if self.loader is not None and self.iteration + 1 < self.context.max_epochs:
             self.loader.begin(self.iteration + 1, self.fits[0].fold.train)  # during the validation
-        pairs = zip(self.fits, self.val_sets, strict=True)
-        found = [fit.validate(val_set) for fit, val_set in pairs if val_set is not None]
-        self.val_scores = join_scores([scores for scores, _ in found]) if found else None
-        figures = flatten_scores(self.val_scores, "val") if self.val_scores else {}
-        if found:
-            figures["val_loss"] = float(np.mean([loss for _, loss in found]))
+        figures = self._validate()
         return {
             **flatten_reports(reports),
             **figures,
@@ -107,6 +103,22 @@ class SAM2Trainable(tune.Trainable):
             "seconds/train": trained - start,
             "seconds/validate": time.perf_counter() - trained,
         }
+
+    def _validate(self) -> dict[str, float]:
+        """Returns the figures of validation at the scale of the update that is best by the search's metric.
+
+        Among equals it is the first of the context's. Without validation regions there are no figures.
+        """
+        pairs = [(fit, val_set) for fit, val_set in zip(self.fits, self.val_sets, strict=True) if val_set is not None]
+        best: dict[str, float] = {}
+        scales = self.fits[0].list_scales() if pairs else ()
+        for scale in scales:
+            found = [fit.validate(val_set, scale) for fit, val_set in pairs]
+            scores = join_scores([each for each, _ in found])
+            figures = flatten_scores(scores, "val") | {"val_loss": float(np.mean([loss for _, loss in found]))}
+            if not best or figures[self.context.metric] > best[self.context.metric]:
+                self.val_scores, best = scores, figures | ({UPDATE_SCALE: scale} if len(scales) > 1 else {})
+        return best
 
     def _name_nothing(self) -> dict[str, float]:
         """Returns NaN for each figure of validation, so that no checkpoint of such an epoch counts as the best."""

@@ -90,7 +90,8 @@ def measure_trial(context: TrialContext, values: Mapping[str, Scalar]) -> TrialC
         if scored := fit.fold.val[:TILES_PER_PASS]:
             regions = EvaluationSet(store, scored, context.protocol, fit.fold.train)
             started = time.perf_counter()
-            fit.validate(regions)
+            for scale in fit.list_scales():
+                fit.validate(regions, scale)
             seconds_per_scored = seconds_per_scored or (time.perf_counter() - started) / len(scored)
     peak_mb = max(read_peak_memory_mb(device), *(report.peak_memory_mb for report in reports))
     is_whole = not any(report.is_checkpointing for report in reports)

@@ -89,6 +89,7 @@ class SearchPlan:
             pathology_weights=dict(self.model.pathology_weights),
             patience=self.config.patience,
             metric=self.config.objective.metric,
+            scales=self.config.scales,
         )
 
     def to_lines(self) -> list[str]:
@@ -106,6 +107,7 @@ class SearchPlan:
             f"split    {self.data.split.description}",
             *self._describe_scale(),
             *self._describe_folds(),
+            *self._describe_scored_scales(),
             *self._describe_start(),
             *self._describe_remarks(),
             *(f"CAVEAT   {caveat}" for caveat in self.caveats),
@@ -155,6 +157,12 @@ class SearchPlan:
             return lines
         check = compose_command("search.check", self.options)
         return [*lines[:MAX_NOTES], f"note     ... and {len(lines) - MAX_NOTES:,} more, which are listed by: {check}"]
+
+    def _describe_scored_scales(self) -> list[str]:
+        if len(self.config.scales) == 1:
+            return []
+        scales = ", ".join(f"{scale:g}" for scale in self.config.scales)
+        return [f"scored   after each epoch at scales {scales} of the update (0 is zero-shot); the best one counts"]
 
     def _describe_folds(self) -> list[str]:
         if not self.data.folds:

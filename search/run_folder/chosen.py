@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ class ChosenModel:
         scale: Factor of the fine-tune's change of the weights (WiSE-FT): 1 is the fine-tune as trained, 0 is
             zero-shot.
         val_dice: Dice on validation at the chosen scale; cross-validated, where there are folds.
-        seeds_mean: Mean over seeds of the validation Dice at scale 1.
+        seeds_mean: Mean over seeds of the validation Dice, each at the best of the scales that epochs are scored at.
         seeds_std: Standard deviation of that Dice over seeds.
         n_seeds: Number of seeds; 1 where nothing was confirmed.
         n_finalists: Number of configurations that were trained with these seeds; 0 where nothing was confirmed.
@@ -82,7 +83,7 @@ class Chosen(ChosenModel):
 
     @staticmethod
     def from_finalist(finalist: Finalist, scale: float, n_finalists: int, protocol_id: str, folder: Path) -> Chosen:
-        """Returns a finalist's best training at a scale; its trainings were scored at this scale and at 1."""
+        """Returns a finalist's best training at a scale; its trainings were scored at this scale."""
         run = max(finalist.runs, key=lambda each: each.score_by_scale[scale])
         return Chosen(
             trial_id=finalist.trial_id,
@@ -97,7 +98,7 @@ class Chosen(ChosenModel):
             n_finalists=n_finalists,
             objective_value=None if run.value is None else run.value_by_scale[scale],
             checkpoint=Path(run.checkpoint).relative_to(folder).as_posix(),
-            val_dice_at_1=run.by_scale[1.0],
+            val_dice_at_1=run.by_scale.get(1.0, math.nan),
             protocol_id=protocol_id,
         )
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from search.run_folder.json_files import read_record
 from search.space.objective import DICE, PARAMETERS
-from trainables.context import DIVERGED, PAIRS, RECIPE_FILE
+from trainables.context import DIVERGED, PAIRS, RECIPE_FILE, UPDATE_SCALE
 
 # In each trial's folder: a line of JSON an epoch.
 RESULT_FILE = "result.json"
@@ -82,14 +82,15 @@ def read_trial_id(folder: Path) -> str:
 class BestEpoch(NamedTuple):
     """The best epoch of a trial among those whose checkpoint is left, and its figures.
 
-    ``path`` is the checkpoint's folder, ``epoch`` counts from 1, ``value`` is the objective, and
-    ``trained_parameters`` is NaN where the trial did not report them.
+    ``path`` is the checkpoint's folder, ``epoch`` counts from 1, ``value`` is the objective, ``scale`` that of the
+    update at which the figures were taken, and ``trained_parameters`` is NaN where the trial did not report them.
     """
 
     path: Path
     epoch: int
     val_dice: float
     value: float
+    scale: float
     trained_parameters: float
 
 
@@ -105,7 +106,8 @@ def read_best_epoch(folder: Path, metric: str = DICE) -> BestEpoch | None:
         return None
     epoch = max(whole, key=lambda each: curve[each][metric])  # the first of equals, as the oldest comes first
     row = curve[epoch]
-    return BestEpoch(whole[epoch], epoch, row.get(DICE, math.nan), row[metric], row.get(PARAMETERS, math.nan))
+    figures = row.get(DICE, math.nan), row[metric], row.get(UPDATE_SCALE, 1.0), row.get(PARAMETERS, math.nan)
+    return BestEpoch(whole[epoch], epoch, *figures)
 
 
 def read_epochs(folder: Path) -> dict[int, dict[str, float]]:

@@ -56,9 +56,11 @@ def check_sampling(entries: Mapping[str, YamlNode]) -> None:
 
 def check_ineffective(entries: Mapping[str, YamlNode], train: bool, is_replay: bool) -> None:
     """Reports keys that do nothing in a file that trains nothing, or in a replay: a single, fixed trial."""
-    for key in ("max_epochs", "patience"):
+    for key in ("max_epochs", "patience", "scales"):
         if not train and key in entries:
-            entries[key].report("has no effect with train: false", "leave it out: zero-shot has no epochs")
+            entries[key].report(
+                "has no effect with train: false", "leave it out: zero-shot has no epochs and no update"
+            )
     if not train and "objective" in entries:
         what = "has no effect with train: false"
         entries["objective"].report(what, "leave it out: scores under several protocols are no ranking")

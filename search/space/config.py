@@ -24,7 +24,7 @@ from search.space.checks import (
 from search.space.condition_reader import read_conditions
 from search.space.kinds import SamplerConfig, SchedulerConfig, StopConfig, read_sampler, read_scheduler, read_stop
 from search.space.layers import read_layers
-from search.space.objective import Objective, read_objective
+from search.space.objective import Objective, read_objective, read_scales
 from search.space.parameter_reader import read_fixed, read_space
 from search.space.parameters import Parameter
 from search.space.recorded_points import SPACES_FOLDER, describe_recorded
@@ -51,6 +51,7 @@ class SearchConfig:
         protocol: Name of the evaluation protocol, the same for all trials; without training the one whose parts
             are changed.
         objective: What is optimized; without training nothing is.
+        scales: Scales of the update at which each epoch is scored; it counts at the best of them by the objective.
         num_trials: How many trials are started; at least 1, and 1 for a replay.
         max_epochs: Epochs of a trial that is not stopped early; at least 1, and 0 without training.
         patience: Epochs after which a trial of the search ends as complete if its validation has not risen above its
@@ -72,6 +73,7 @@ class SearchConfig:
     train: bool = True
     protocol: str = "recorded"
     objective: Objective = Objective()
+    scales: tuple[float, ...] = (1.0,)
     num_trials: int = 16
     max_epochs: int = 8
     patience: int = 0
@@ -103,6 +105,7 @@ class SearchConfig:
         said |= {"protocol": self.protocol}
         said |= {"tiles": dataclasses.asdict(self.tiles)} if self.tiles else {}
         said |= {"objective": self.objective.to_plain()} if self.train else {}
+        said |= {"scales": list(self.scales)} if self.scales != SearchConfig.scales else {}
         said |= {"num_trials": self.num_trials}
         said |= {"max_epochs": self.max_epochs} if self.train else {}
         said |= {"patience": self.patience} if self.patience else {}
@@ -177,6 +180,7 @@ def load_config(path: Path, tiles: Tiles | None = None, settings: Sequence[str] 
         "description": lambda node: node.read_text(""),
         "protocol": lambda node: node.read_word(SearchConfig.protocol, tuple(PROTOCOLS)),
         "objective": read_objective,
+        "scales": read_scales,
         "num_trials": lambda node: node.read_int(SearchConfig.num_trials, low=1, high=MAX_COUNT),
         "max_epochs": lambda node: node.read_int(SearchConfig.max_epochs, low=1, high=MAX_COUNT),
         "patience": lambda node: node.read_int(SearchConfig.patience, low=0, high=MAX_COUNT),

@@ -32,11 +32,12 @@ class RankedTrial:
     Attributes:
         checkpoint: Folder of the checkpoint of its best epoch.
         epoch: That epoch, counted from 1.
-        val_dice: Its Dice on validation, in [0, 1].
+        val_dice: Its Dice on validation, in [0, 1], at ``scale``.
         params: Its whole recipe, flat.
         value: The objective at that epoch; None where that is the Dice.
         trained_parameters: How many numbers it trains; NaN where it does not report them.
         starting_point: Its name; empty where the sampler proposed the trial.
+        scale: Scale of the update at which the epoch is the best.
     """
 
     trial_id: str
@@ -47,6 +48,7 @@ class RankedTrial:
     value: float | None = None
     trained_parameters: float = math.nan
     starting_point: str = ""
+    scale: float = 1.0
 
     @property
     def score(self) -> float:
@@ -58,15 +60,15 @@ class RankedTrial:
         return Finalist(self.trial_id, self.val_dice, self.params, runs, self.value, self.starting_point)
 
     def to_run(self, seed: int) -> SeedRun:
-        """Returns the trial's own training, which had the search's seed, at scale 1."""
+        """Returns the trial's own training, which had the search's seed, at its scale."""
         return SeedRun(
             seed,
             str(self.checkpoint),
             self.epoch,
             self.val_dice,
-            by_scale={1.0: self.val_dice},
+            by_scale={self.scale: self.val_dice},
             value=self.value,
-            value_by_scale={} if self.value is None else {1.0: self.value},
+            value_by_scale={} if self.value is None else {self.scale: self.value},
         )
 
 
@@ -90,7 +92,8 @@ def rank_trials(
             params = read_record(best.path / RECIPE_FILE, dict[str, Any], COPY_FIX)
             value = None if objective.metric == DICE else best.value
             size, start = best.trained_parameters, trial.user_attrs.get(STARTING_POINT, "")
-            ranked.append(RankedTrial(trial_id, best.path, best.epoch, best.val_dice, params, value, size, start))
+            found = trial_id, best.path, best.epoch, best.val_dice, params, value, size, start, best.scale
+            ranked.append(RankedTrial(*found))
     return sorted(ranked, key=lambda each: -each.score)
 
 
@@ -154,7 +157,7 @@ def read_chosen(folder: Path, record: SearchRecord) -> Chosen:
     trials, ranked = read_ranked(folder, record)
     best = pick_winner(ranked, trials, folder / TRIALS_FOLDER)
     finalist = best.to_finalist(best.to_run(record.context.seed))
-    return Chosen.from_finalist(finalist, 1.0, 0, record.context.protocol.id, folder)
+    return Chosen.from_finalist(finalist, best.scale, 0, record.context.protocol.id, folder)
 
 
 def find_pareto(ranked: Sequence[RankedTrial]) -> list[RankedTrial]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.curve_table import CurveRow, CurveTable
-from benchmarks.known_answers import Answers
+from benchmarks.known_answers import Answers, is_scored, take_best
 from benchmarks.make_curves import draw_config
 from benchmarks.surrogate import Surrogate
 from search.space.config import SearchConfig
@@ -34,6 +34,26 @@ def test_dice_can_be_that_of_the_raw_weights(table: CurveTable, config: SearchCo
     raw, plain = (Answers(table, config, takes_raw).look_up(row.params) for takes_raw in (True, False))
     assert [result["val_dice"] for result in raw] == [0.1, 0.2, 0.3, 0.4]
     assert [result["val_dice"] for result in plain] == row.metrics["val_dice"]
+
+
+def test_an_epoch_counts_at_the_best_of_the_space_s_scales(table: CurveTable, config: SearchConfig) -> None:
+    row = table.rows[4]
+    own = {"val_dice": [0.4, 0.5, 0.6, 0.7], "test_dice": [0.1, 0.2, 0.3, 0.4]}
+    half = {"val_dice@0.5": [0.5, 0.5, 0.5, 0.8], "test_dice@0.5": [0.6, 0.7, 0.8, 0.9]}
+    scored = dataclasses.replace(row, metrics={**row.metrics, **own, **half})
+    metrics = {"val_dice": [0.4, math.nan], "test_dice": [0.1], "val_dice@0.5": [0.5], "test_dice@0.5": [0.2]}
+    failed = CurveRow(9, {}, 0, metrics, [], "diverged")
+    found = Answers(CurveTable(table.header, {4: scored}), dataclasses.replace(config, scales=(1.0, 0.5))).look_up(
+        row.params
+    )
+    assert [result["val_dice"] for result in found] == [0.5, 0.5, 0.6, 0.8]
+    assert [result["test_dice"] for result in found] == [0.6, 0.2, 0.3, 0.9]  # of equals the first scale
+    assert is_scored(scored, {1.0, 0.5}) and not is_scored(row, {1.0, 0.5}) and is_scored(row, {1.0})
+    assert take_best(scored, (0.5,)).metrics["test_dice"] == half["test_dice@0.5"]
+    ended = take_best(failed, (1.0, 0.5)).metrics
+    assert ended["test_dice"] == [0.2] and ended["val_dice"][0] == 0.5 and math.isnan(ended["val_dice"][1])
+    first = dataclasses.replace(failed, metrics={"val_dice": [math.nan]})
+    assert is_scored(first, {0.5}) and math.isnan(take_best(first, (1.0, 0.5)).metrics["val_dice"][0])
 
 
 def test_a_training_that_failed_ends_with_its_failure(table: CurveTable, config: SearchConfig) -> None:

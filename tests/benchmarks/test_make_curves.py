@@ -13,6 +13,7 @@ from search.space.config import SearchConfig
 TRAINED = """
 name: tiny
 max_epochs: 2
+scales: [1.0, 0.5]
 fixed: {optim.ema_decay: 0.5}
 space: {optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}}
 start_from: [{name: first, optim.lr: 1.0e-3}]
@@ -56,7 +57,10 @@ def test_a_stopped_command_goes_on_and_gives_what_one_run_gives(
     row = before.rows["first"]
     assert {
         len(row.metrics[name])
-        for name in ("val_dice", "test_dice", "val_dice_raw", "test_dice_raw", "val_loss", "lr", "seconds/train")
+        for name in (
+            *(f"{part}_dice{ending}" for part in ("val", "test") for ending in ("", "_raw", "@0.5")),
+            *("val_loss", "lr", "seconds/train"),
+        )
     } == {2}
     assert len(row.pairs) == 2 and len(row.pairs[0]) == len(before.header["val_pairs"])
     mean = sum(row.pairs[1]) / len(row.pairs[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,21 @@ def test_a_wrong_rule_is_refused(
 ) -> None:
     assert main(["--curves", str(curves), "--space", str(space), "--rule", rule]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_each_rule_has_the_rows_that_were_scored_at_all_scales(
+    table: CurveTable, space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--curves", str(tmp_path / "t.gz"), "--space", str(space), "--seeds", "2", "--trials", "8"]
+    command += ["--slots", "1", "--only", "half", "random, full", "--rule", "half={scales: [1.0, 0.5]}"]
+    table.write(tmp_path / "t.gz")
+    assert main(command) == 2
+    assert "no row that was scored at all of the scales 0.5, 1" in capsys.readouterr().err
+    for key in list(table.rows)[:12]:
+        own = table.rows[key].metrics
+        half = {f"{name}@0.5": [value / 2 for value in own[name]] for name in ("val_dice", "test_dice")}
+        table.rows[key] = dataclasses.replace(table.rows[key], metrics={**own, **half})
+    table.write(tmp_path / "t.gz")
+    assert main(command) == 0
+    n_drawn = sum(isinstance(key, int) for key in list(table.rows)[:12])
+    assert f"{n_drawn} of {n_drawn} random configurations" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from torch import Tensor
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
 from trainables.data.splits import Fold
 from trainables.errors import CheckpointError
+from trainables.protocol.scores import join_scores
 from trainables.recipe import RecipeError
 from trainables.sam2_trainable import SAM2Trainable
 
@@ -233,6 +234,48 @@ def test_a_cross_validated_trial_resumes_exactly(start: Start, context: TrialCon
     second.restore(saved)
     assert take_figures(second.train()) == take_figures(first.train())
     assert sorted(path.name for path in (tmp_path / "checkpoint").glob("fold-*")) == ["fold-0", "fold-1"]
+
+
+@pytest.mark.parametrize("scales", [(1.0, 0.5), (0.5, 1.0), (0.5,)])
+def test_an_epoch_counts_at_the_best_scale_of_its_update(
+    start: Start, whole: Whole, context: TrialContext, scales: tuple[float, ...]
+) -> None:
+    trial = start(CONFIG, scales=scales)
+    fit, val_set = trial.fits[0], trial.val_sets[0]
+    assert val_set is not None
+    for expected in whole[0][:2]:
+        found = trial.train()
+        by_scale = {scale: fit.validate(val_set, scale) for scale in scales}
+        best = max(scales, key=lambda scale: by_scale[scale][0].dice)
+        scores, loss = by_scale[best]
+        assert found.get("update_scale", scales[0]) == best and ("update_scale" in found) == (len(scales) > 1)
+        assert (found["val_dice"], found["val_iou"], found["val_loss"]) == (scores.dice, scores.iou, loss)
+        assert trial.val_scores == scores and found["pairs"] == [pair.dice for pair in scores.compared]
+        assert by_scale.get(1.0, (None, None))[0] is None or by_scale[1.0][0].dice == expected["val_dice"]
+        assert found["train_loss"] == expected["train_loss"]  # how it is scored changes nothing that it learns
+    assert len({fit.validate(val_set, scale)[0].dice for scale in (1.0, 0.5)}) == 2
+
+
+def test_an_update_that_cannot_be_scaled_counts_as_trained(start: Start) -> None:
+    config = {**CONFIG, "adapter.kind": "dora"}
+    found, expected = start(config, scales=(1.0, 0.5)).step(), start(config).step()
+    assert take_figures(found) == take_figures(expected) and "update_scale" not in found
+
+
+def test_scales_are_chosen_for_all_folds_together(start: Start, context: TrialContext) -> None:
+    cross = start(CONFIG, folds=make_folds(context), scales=(1.0, 0.5))
+    found = cross.step()
+    by_scale = {
+        scale: join_scores(
+            [
+                fit.validate(regions, scale)[0]
+                for fit, regions in zip(cross.fits, cross.val_sets, strict=True)
+                if regions
+            ]
+        ).dice
+        for scale in (1.0, 0.5)
+    }
+    assert found["val_dice"] == max(by_scale.values()) == by_scale[found["update_scale"]]
 
 
 def test_without_validation_regions_an_epoch_reports_no_score(start: Start) -> None:

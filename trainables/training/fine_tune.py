@@ -16,6 +16,7 @@ from trainables.adapters.adapted_model import (
     load_adapter_weights,
     save_adapters,
 )
+from trainables.adapters.scaled_update import can_scale, scale_update
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
 from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
@@ -105,13 +106,18 @@ class FineTune:
         torch.manual_seed(context.seed * 1_000_003 + epoch)
         return train_epoch(state, self.loader.load(epoch, self.fold.train))
 
-    def evaluate(self, regions: EvaluationSet, averaged: bool = True) -> Scores:
-        """Scores the model on regions: the average of its weights, where the recipe has one and it is wanted."""
-        with self._use_average() if averaged else nullcontext():
+    def evaluate(self, regions: EvaluationSet, averaged: bool = True, scale: float = 1.0) -> Scores:
+        """Scores the model on regions at a scale of its update: the average of its weights, if it has one, or not."""
+        average = self._use_average() if averaged else nullcontext()
+        with average, scale_update(self.state.adapted, scale):
             return evaluate(get_base(self.state.adapted), regions, self.state.device, prefix=self.state.prefix)
 
-    def validate(self, regions: EvaluationSet) -> tuple[Scores, float]:
-        """Returns the scores of :meth:`evaluate`, and the mean loss of their pairs from the same masks before any cut.
+    def list_scales(self) -> tuple[float, ...]:
+        """Returns those of the context's scales at which the model can be scored: 1 alone, unless its update scales."""
+        return self.context.scales if can_scale(self.state.adapted) else (1.0,)
+
+    def validate(self, regions: EvaluationSet, scale: float = 1.0) -> tuple[Scores, float]:
+        """Returns the scores at a scale of the update, and the mean loss of their pairs from the masks before any cut.
 
         The targets are the whole classes, every fourth pixel each way: the resolution of the model's own masks.
         """
@@ -121,7 +127,7 @@ class FineTune:
             targets, valid = self._list_targets(regions, plan, part)
             losses.append(compute_validation_loss(logits.cpu(), targets, valid))
 
-        with self._use_average():
+        with self._use_average(), scale_update(self.state.adapted, scale):
             state = self.state
             scores = evaluate(get_base(state.adapted), regions, state.device, on_logits=add_losses, prefix=state.prefix)
         return scores, float(torch.cat(losses).mean())

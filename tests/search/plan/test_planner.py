@@ -245,6 +245,13 @@ def test_folds_pool_train_and_val(make: MakePlan) -> None:
     assert any(line.startswith("folds    2-fold") for line in plan.to_lines())
 
 
+def test_scales_are_the_trials_and_said(make: MakePlan) -> None:
+    plan = make(set=("scales=[1.0, 0.25]",))
+    assert plan.make_context(0).scales == (1.0, 0.25)
+    assert any(line.startswith("scored   after each epoch at scales 1, 0.25") for line in plan.to_lines())
+    assert not any(line.startswith("scored") for line in make(set=("scales=[1.0]",)).to_lines())
+
+
 def test_copies_that_folds_would_part_stop_the_run(refuse: Refuse, data: Path) -> None:
     (data / "images" / "r1.png").write_bytes((data / "images" / "r0.png").read_bytes())
     declare(data, "split: {train: [r0.png, r1.png, r2.png], val: [r3.png], test: [r4.png, r5.png]}\n")

@@ -81,7 +81,7 @@ def test_everything_that_a_file_says_is_read(load_space: LoadSpace) -> None:
     [
         MINIMAL,
         WHOLE,
-        MINIMAL + "objective: [val_dice, trained_parameters]\n",
+        MINIMAL + "objective: [val_dice, trained_parameters]\nscales: [1.0, 0.25]\n",
         MINIMAL + "scheduler: {kind: none}\nsampler: {kind: random}\npatience: 3\n",
     ],
 )
@@ -101,6 +101,11 @@ def test_dumped_config_loads_as_an_equal_one(load_space: LoadSpace, text: str) -
         (MINIMAL + "num_trails: 4\n", "3 num_trails", "did you mean 'num_trials'?"),
         (MINIMAL + "num_trials: 0\n", "3 num_trials", "at least 1, but got 0"),
         (MINIMAL + "patience: -1\n", "3 patience", "at least 0, but got -1"),
+        (MINIMAL + "scales: 0.5\n", "3 scales", "must be a list"),
+        (MINIMAL + "scales: []\n", "3 scales", "is empty"),
+        (MINIMAL + "scales: [1, 0.5, 1.0]\n", "3 scales", "names a scale twice"),
+        (MINIMAL + "scales: [1, 0]\n", "3 scales[1]", "must be above 0 and at most 2, but got 0"),
+        (MINIMAL + "scales: [1, half]\n", "3 scales[1]", "must be a number"),
         (MINIMAL + "max_epochs: true\n", "3 max_epochs", "whole number"),
         (MINIMAL + "max_epochs: 2.5\n", "3 max_epochs", "2.5 (float)"),
         (MINIMAL + "max_epochs: '8'\n", "3 max_epochs", "write 8, without quotes"),

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from small_sam2 import build_bare, copy_state, infer, train
+
+from trainables.adapters.adapted_model import attach_adapters, merge_adapters
+from trainables.adapters.interpolation import interpolate_weights
+from trainables.adapters.scaled_update import LINEAR_KINDS, can_scale, scale_update
+from trainables.recipe import AdapterRecipe, list_rules
+
+RECIPES = {
+    **{kind: AdapterRecipe(kind=kind, rank=4, alpha=8.0) for kind in LINEAR_KINDS},
+    "lora-decoder": AdapterRecipe(rank=4, alpha=8.0, train_decoder=True),
+    "lora-without-heads": AdapterRecipe(rank=4, alpha=8.0, train_heads=False),
+    "full": AdapterRecipe(kind="none", train_decoder=True, train_encoder=True),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.25])
+def test_a_scaled_update_is_what_merged_weights_interpolate_to(recipe: AdapterRecipe, scale: float) -> None:
+    adapted = train(attach_adapters(build_bare(), recipe, seed=0))
+    before, whole = copy_state(adapted), infer(adapted)
+    with scale_update(adapted, scale):
+        found = infer(adapted)
+    assert all(torch.equal(value, before[name]) for name, value in adapted.state_dict().items())
+    bare, base_state = build_bare(), copy_state(build_bare())
+    bare.load_state_dict(interpolate_weights(base_state, merge_adapters(adapted).state_dict(), scale))
+    expected = infer(bare)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert (whole - expected).abs().max() > 1e-2  # the scale matters
+
+
+def test_at_scale_1_nothing_is_touched() -> None:
+    adapted = train(attach_adapters(build_bare(), AdapterRecipe(rank=4), seed=0))
+    whole = infer(adapted)
+    with scale_update(adapted, 1.0):
+        assert torch.equal(infer(adapted), whole)
+
+
+def test_a_block_that_fails_leaves_the_update_as_it_was() -> None:
+    adapted = train(attach_adapters(build_bare(), AdapterRecipe(rank=4), seed=0))
+    before = copy_state(adapted)
+    with pytest.raises(ZeroDivisionError), scale_update(adapted, 0.5):
+        raise ZeroDivisionError
+    assert all(torch.equal(value, before[name]) for name, value in adapted.state_dict().items())
+
+
+def test_only_kinds_that_are_linear_in_a_factor_are_scaled() -> None:
+    kinds = list_rules()["adapter.kind"].choices
+    able = {kind for kind in kinds if can_scale(attach_adapters(build_bare(), AdapterRecipe(kind=kind), seed=0))}
+    assert able == {"none", "lora", "rslora", "loha", "lokr"}
