@@ -24,7 +24,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_run_options(parser)
     parser.add_argument("--trial", required=True, metavar="ID", help="a trial of the search that left a checkpoint")
-    parser.add_argument("--scale", type=float, default=1.0, help="of its update, 0 (zero-shot) to 2 (default: 1)")
+    scale_help = "of its update, 0 (zero-shot) to 2 (default: that at which its best epoch counted, mostly 1)"
+    parser.add_argument("--scale", type=float, help=scale_help)
     return parser
 
 
@@ -53,12 +54,13 @@ def _open(arguments: argparse.Namespace) -> None:
             raise ConfigError.at(f"--run {arguments.run}", what, f"end it first: {describe_resume(folder)}")
         trial, context = find_trial(read_ranked(folder, record)[1], arguments.trial), record.context
         checkpoint = context.locate_fold(trial.checkpoint, 0)
+        scale = trial.scale if arguments.scale is None else arguments.scale
         fold = ", its first fold's training" if context.folds else ""
-        label = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {arguments.scale:g}"
+        label = f"trial {trial.trial_id}{fold}, epoch {trial.epoch}, scale {scale:g}"
         # Loaded before the opening is recorded: what cannot be loaded opens nothing. Zero-shot is its base.
-        load_candidate(context, checkpoint, arguments.scale)
+        load_candidate(context, checkpoint, scale)
         with explain_stop(lambda: "the opening is noted; the same command goes on with it and counts it once"):
-            result = score_on_test(folder, record, Candidate(checkpoint, arguments.scale), label, score_here)
+            result = score_on_test(folder, record, Candidate(checkpoint, scale), label, score_here)
             print(f"test, opening {result.opening}: {label}")
             print(result.verdict.to_text())
             print(f"pairs: {result.file}")

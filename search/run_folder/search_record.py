@@ -147,6 +147,7 @@ def list_facts(
         "the model": context.model,
         "the weights": {name: input_hashes.get(name, place) for name, place in weights.items()},
         "the objective": config.get("objective", DICE),
+        "the scales of the update that count": config.get("scales", [1.0]),
         "max_epochs": config.get("max_epochs"),
         "what is fixed": config.get("fixed", {}),
         "the space": config.get("space", {}),

@@ -90,6 +90,13 @@ def test_a_second_opening_is_marked(
     assert run.data.tags["test_openings"] == "2"
 
 
+def test_a_trial_is_opened_at_the_scale_of_its_best_epoch(run_folder: Path, capsys: Screen) -> None:
+    row = {"training_iteration": 1, "val_dice": 0.5, "update_scale": 0.0}
+    (run_folder / "trials" / "trial-abc" / "result.json").write_text(json.dumps(row) + "\n")
+    assert open_test(run_folder, "--trial", "abc") == 0
+    assert capsys.readouterr().out.startswith("test, opening 2: trial abc, epoch 1, scale 0\n")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -110,6 +110,15 @@ def test_another_objective_chooses_other_epochs_and_trials(search: Search) -> No
     assert [(each.trial_id, each.epoch, each.score) for each in search.rank()] == [("a", 1, 0.7), ("b", 1, 0.5)]
 
 
+def test_a_trial_counts_at_the_scale_of_its_best_epoch(search: Search) -> None:
+    rows = [{"val_dice": dice, "update_scale": scale} for dice, scale in ((0.5, 1.0), (0.7, 0.5), (0.6, 1.0))]
+    search.add_trial("a", rows, kept=[2, 3])
+    search.add_trial("old", [0.6], kept=[1])
+    best, old = search.rank()
+    assert (best.epoch, best.scale, old.scale) == (2, 0.5, 1.0)
+    assert (best.to_run(3).by_scale, old.to_run(3).by_scale) == ({0.5: 0.7}, {1.0: 0.6})
+
+
 def test_a_trial_that_broke_later_or_is_held_for_running_keeps_its_good_epochs(search: Search) -> None:
     search.add_trial("nan", [0.8, float("nan")], kept=[1, 2], state=TrialState.FAIL, attrs={BEST_VALUE: 0.8})
     search.add_trial("sound", [0.5], kept=[1])

@@ -84,6 +84,7 @@ def test_the_trials_of_a_search_that_agrees_join_the_study(again: Again, earlier
     ("changes", "words"),
     [
         ({"max_epochs": 3}, "max_epochs (8 there, 3 here)"),
+        ({"set": ("scales=[0.5]",)}, "the scales of the update that count"),
         ({"protocol": "box"}, "the protocol ("),
         ({"folds": 2}, "the folds"),
         ({"space": ("high: 1.0e-2", "high: 2.0e-2")}, "the space (optim.lr)"),
