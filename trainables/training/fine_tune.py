@@ -21,7 +21,7 @@ from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialCon
 from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan, TilePlan
-from trainables.evaluation.evaluator import evaluate
+from trainables.evaluation.evaluator import OnLogits, evaluate
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.class_prompts import (
     attach_class_prompts,
@@ -106,11 +106,13 @@ class FineTune:
         torch.manual_seed(context.seed * 1_000_003 + epoch)
         return train_epoch(state, self.loader.load(epoch, self.fold.train))
 
-    def evaluate(self, regions: EvaluationSet, averaged: bool = True, scale: float = 1.0) -> Scores:
+    def evaluate(
+        self, regions: EvaluationSet, averaged: bool = True, scale: float = 1.0, on_logits: OnLogits | None = None
+    ) -> Scores:
         """Scores the model on regions at a scale of its update: the average of its weights, if it has one, or not."""
-        average = self._use_average() if averaged else nullcontext()
-        with average, scale_update(self.state.adapted, scale):
-            return evaluate(get_base(self.state.adapted), regions, self.state.device, prefix=self.state.prefix)
+        state, average = self.state, self._use_average() if averaged else nullcontext()
+        with average, scale_update(state.adapted, scale):
+            return evaluate(get_base(state.adapted), regions, state.device, on_logits, state.prefix)
 
     def list_scales(self) -> tuple[float, ...]:
         """Returns those of the context's scales at which the model can be scored: 1 alone, unless its update scales."""
@@ -127,9 +129,7 @@ class FineTune:
             targets, valid = self._list_targets(regions, plan, part)
             losses.append(compute_validation_loss(logits.cpu(), targets, valid))
 
-        with self._use_average(), scale_update(self.state.adapted, scale):
-            state = self.state
-            scores = evaluate(get_base(state.adapted), regions, state.device, on_logits=add_losses, prefix=state.prefix)
+        scores = self.evaluate(regions, scale=scale, on_logits=add_losses)
         return scores, float(torch.cat(losses).mean())
 
     def _list_targets(self, regions: EvaluationSet, plan: RegionPlan, part: TilePlan) -> tuple[Tensor, Tensor]:
