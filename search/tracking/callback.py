@@ -17,12 +17,12 @@ from search.tracking.records import End, Metrics, Progress, Reopening, TrialStar
 from search.tracking.search_queue import OUTBOX_FILE, SearchQueue
 from search.tracking.tracker import Dataset, RunStatus
 from search.tracking.trial_runs import TRIAL_ID_TAG, TrialRun
-from trainables.context import FAILURE, SEED_KEY
+from trainables.context import FAILURE, SEED_KEY, UPDATE_SCALE
 
 # What is logged of a trial's result: these names, and names that begin with these prefixes.
 LOGGED_NAMES = frozenset(
     {"lr", "images_per_s", "data_wait_fraction", "peak_memory_mb", "seconds", "trained_parameters"}
-    | {"activation_checkpointing", "prefix_reused", "regions_per_pass"}
+    | {"activation_checkpointing", "prefix_reused", "regions_per_pass", UPDATE_SCALE}
 )
 LOGGED_PREFIXES = ("val_", "train_", "lr/", "seconds/")
 

@@ -286,6 +286,6 @@ def test_a_hook_that_fails_does_not_stop_the_search(callback: TrackingCallback, 
 
 
 def test_only_figures_of_known_names_are_logged() -> None:
-    figures = {"val_dice/tumor": 0.5, "lr": 1, "lr/head": 1e-3}
+    figures = {"val_dice/tumor": 0.5, "lr": 1, "lr/head": 1e-3, "update_scale": 0.5}
     others = {"lrx": 1e-3, "time_total_s": 9.0, "val_is_best": True, "val_comment": "text"}
     assert select_metrics({**figures, **others}) == figures
