@@ -3,7 +3,7 @@
 import gzip
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,16 @@ def _is_same(name: str, mine: Any, theirs: Any) -> bool:
 def sort_keys(keys: Mapping[int | str, object]) -> list[int | str]:
     """Returns the starting points' names as they come, then the numbers in their order."""
     return [*(key for key in keys if isinstance(key, str)), *sorted(key for key in keys if isinstance(key, int))]
+
+
+def name_scale(scale: float) -> str:
+    """Returns the ending of a metric's name at a scale of the update; nothing as trained."""
+    return "" if scale == 1 else f"@{scale:g}"
+
+
+def is_scored(row: CurveRow, scales: Collection[float]) -> bool:
+    """Returns whether a row has the Dice at each of these scales of the update; where training failed it may lack."""
+    return bool(row.failure) or all(f"val_dice{name_scale(scale)}" in row.metrics for scale in scales)
 
 
 def shorten(value: float, digits: int = 6) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ray import tune
 
-from benchmarks.curve_table import CurveRow
+from benchmarks.curve_table import CurveRow, name_scale
 from trainables.adapters.scaled_update import can_scale
 from trainables.context import FAILURE, TrialContext
 from trainables.data.store import RegionStore
@@ -20,7 +20,7 @@ from trainables.sam2_trainable import SAM2Trainable
 # Metrics that the pairs hold too, or that say nothing of the configuration.
 _LEFT_OUT = (
     *("val_iou", "val_dice/", "images_per_s", "data_wait_fraction", "peak_memory_mb"),
-    *("prefix_reused", "trained_parameters"),
+    *("prefix_reused", "trained_parameters", "update_scale"),
 )
 
 
@@ -66,8 +66,8 @@ class CurveTraining:
             # By the ending of their names: whether they are the average's, and the scale of the update.
             kinds = {"": (True, 1.0)} | ({"_raw": (False, 1.0)} if has_average else {})
             for scale in self._scales if can_scale(fit.state.adapted) and val_set is not None else ():
-                result[f"val_dice@{scale:g}"] = fit.evaluate(val_set, scale=scale).dice
-                kinds[f"@{scale:g}"] = True, scale
+                result[f"val_dice{name_scale(scale)}"] = fit.evaluate(val_set, scale=scale).dice
+                kinds[name_scale(scale)] = True, scale
             for kind, how in kinds.items():
                 past, test_dice = metrics.get(f"val_dice{kind}", []), metrics.get(f"test_dice{kind}", [math.nan])[-1]
                 is_best = result[f"val_dice{kind}"] > max(past, default=-math.inf)

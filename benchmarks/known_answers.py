@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.curve_table import CurveRow, CurveTable, sort_keys
+from benchmarks.curve_table import CurveRow, CurveTable, name_scale, sort_keys
 from benchmarks.surrogate import Surrogate, SurrogateError
 from search.space.config import SearchConfig
 from search.space.parameters import contains
@@ -129,22 +129,18 @@ def _take_raw(row: CurveRow) -> CurveRow:
     return dataclasses.replace(row, metrics={**row.metrics, **raw})
 
 
-def is_scored(row: CurveRow, scales: Collection[float]) -> bool:
-    """Returns whether a row has the Dice at each of these scales of the update, as far as its training came."""
-    return bool(row.failure) or all(f"val_dice{_end(scale)}" in row.metrics for scale in scales)
-
-
 def take_best(row: CurveRow, scales: Sequence[float]) -> CurveRow:
-    """Returns a row whose Dice is that of the best of these scales by validation, the first of equals."""
-    val = {scale: row.metrics.get(f"val_dice{_end(scale)}", ()) for scale in scales}
+    """Returns a row whose Dice is that of the best of these scales by validation, the first of equals.
+
+    Validation takes its time for each scale.
+    """
+    val = {scale: row.metrics.get(f"val_dice{name_scale(scale)}", ()) for scale in scales}
     n_scored = min(map(len, val.values()))  # a training that failed has one epoch more, without a score
     best = [max(scales, key=lambda scale: val[scale][epoch]) for epoch in range(n_scored)]
     metrics = dict(row.metrics)
+    if "seconds/validate" in metrics:
+        metrics["seconds/validate"] = [len(scales) * seconds for seconds in metrics["seconds/validate"]]
     for kind in {"val_dice", TEST} & metrics.keys():
-        scored = [row.metrics[f"{kind}{_end(scale)}"][epoch] for epoch, scale in enumerate(best)]
+        scored = [row.metrics[f"{kind}{name_scale(scale)}"][epoch] for epoch, scale in enumerate(best)]
         metrics[kind] = [*scored, *metrics[kind][n_scored:]]
     return dataclasses.replace(row, metrics=metrics)
-
-
-def _end(scale: float) -> str:
-    return "" if scale == 1 else f"@{scale:g}"

@@ -169,10 +169,16 @@ def draw_config(config: "SearchConfig", seed: int, key: int | str) -> "dict[str,
 def list_missing(
     table: "CurveTable", config: "SearchConfig", seed: int, first: int, n_configs: int
 ) -> "dict[int | str, dict[str, Scalar]]":
-    """Returns the configurations that a table lacks, by key; the starting points belong to the first part."""
+    """Returns the configurations that a table lacks at one of the space's scales, by key.
+
+    The starting points belong to the first part.
+    """
+    from benchmarks.curve_table import is_scored
+
     keys: list[int | str] = [point.name for point in config.start_from] if first == 0 else []
     keys += range(first, first + n_configs)
-    return {key: draw_config(config, seed, key) for key in keys if key not in table.rows}
+    done = {key for key, row in table.rows.items() if is_scored(row, config.scales)}
+    return {key: draw_config(config, seed, key) for key in keys if key not in done}
 
 
 def _train_all(

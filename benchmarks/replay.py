@@ -11,6 +11,7 @@ a surrogate answers. Prints tables in Markdown; --out also keeps them, with a pl
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import multiprocessing
 import os
@@ -43,6 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=50, metavar="N", help="default: 50")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--surrogate-only", action="store_true", help="random proposals are new draws too, not rows")
+    scales_help = "scales of the update at which epochs count, in place of the space's"
+    parser.add_argument("--scales", type=float, nargs="+", metavar="S", help=scales_help)
     parser.add_argument("--raw", action="store_true", help="Dice of the raw weights where the table has averages too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where replay.md and the plots go")
     return parser
@@ -94,8 +97,8 @@ class Bench:
         import optuna
         import yaml
 
-        from benchmarks.curve_table import CurveTable, read_table
-        from benchmarks.known_answers import Answers, is_scored
+        from benchmarks.curve_table import CurveTable, is_scored, read_table
+        from benchmarks.known_answers import Answers
         from benchmarks.outcomes import find_goal
         from benchmarks.rules import change_space, list_opponents, make_rule
         from search.errors import ConfigError
@@ -104,7 +107,8 @@ class Bench:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.given, space, table = given, find_space(given.space), read_table(given.curves)
         max_epochs = table.header["max_epochs"]
-        self.config = change_space(space, "space", {}, max_epochs)
+        asked = {"scales": given.scales} if given.scales else {}
+        self.config = change_space(space, "space", asked, max_epochs)
         self.scratch = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
         uses_rows = not given.surrogate_only
         self.configs = {"space": self.config}
@@ -112,23 +116,42 @@ class Bench:
             name, _, mapping = text.partition("=")
             if not mapping:
                 raise ConfigError.at(f"--rule {text}", "has no '='", "write NAME={scheduler: {kind: asha}}")
-            self.configs[name] = change_space(space, name, yaml.safe_load(mapping), max_epochs)
+            keys = yaml.safe_load(mapping)
+            self.configs[name] = change_space(space, name, asked | keys if isinstance(keys, dict) else keys, max_epochs)
+        self._check_scales()
         # All rules have the same rows, each at its own scales.
-        by_scales = {one.scales: one for one in reversed(self.configs.values())}
-        every = {scale for scales in by_scales for scale in scales}
-        table = CurveTable(table.header, {key: row for key, row in table.rows.items() if is_scored(row, every)})
-        if not table.rows:
-            what = (
-                f"has no row that was scored at all of the scales {', '.join(f'{scale:g}' for scale in sorted(every))}"
-            )
-            raise ConfigError.at(given.curves, what, "make rows with a space of these scales, or set scales: [1.0]")
-        self.answers_at = {scales: Answers(table, one, given.raw) for scales, one in by_scales.items()}
+        all_scales = {one.scales for one in self.configs.values()}
+        every = sorted({scale for scales in all_scales for scale in scales})
+        rows = {key: row for key, row in table.rows.items() if is_scored(row, every)}
+        self.n_left_out = len(table.rows) - len(rows)
+        if all(row.failure for row in rows.values()):
+            what = f"has no row that was scored at all of the scales {', '.join(f'{scale:g}' for scale in every)}"
+            raise ConfigError.at(given.curves, what, "make rows with a space of these scales, or add --scales 1")
+        table = CurveTable(table.header, rows)
+        self.answers_at = {
+            scales: Answers(table, dataclasses.replace(self.config, scales=scales), given.raw) for scales in all_scales
+        }
         self.answers, self.metric = self.answers_at[self.config.scales], self.config.objective.metric
         self.goal = find_goal(self.answers, self.metric)
         self.rules = list_opponents(space, self.config, self.scratch, uses_rows)
         self.rules |= {name: make_rule(one, self.scratch, uses_rows) for name, one in self.configs.items()}
         if given.only:
             self.rules = {name: rule for name, rule in self.rules.items() if name in given.only}
+
+    def _check_scales(self) -> None:
+        """Refuses rules of several scales that need more of a row than its Dice at each."""
+        from search.errors import ConfigError
+
+        for name, config in self.configs.items():
+            reasons = {
+                "the scheduler races by pairs": config.scheduler.kind == "racing",
+                f"the objective is {config.objective.metric}": config.objective.metric != "val_dice",
+                "--raw asks for the raw weights": self.given.raw,
+            }
+            why = " and ".join(reason for reason, holds in reasons.items() if holds)
+            if config.scales != (1.0,) and why:
+                what = f"has scales {list(config.scales)}, but {why}: a table has these for scale 1 alone"
+                raise ConfigError.at(f"rule {name}", what, "write scales: [1.0] into the rule, or add --scales 1")
 
     def list_exhaustive(self) -> list[str]:
         """Returns the rules that can be given the whole table: those that propose rows."""

@@ -46,7 +46,9 @@ def _describe(bench: "Bench") -> list[str]:
     lines = [
         f"{header['data']} (fingerprint {header['data_fingerprint']}), protocol {header['protocol']}, model "
         f"{header['model']} ({header['model_hash']}): {len(drawn)} of {n_drawn} random configurations lie in the "
-        f"space, {header['max_epochs']} epochs each; {bench.given.seeds} seeds.",
+        f"space, {header['max_epochs']} epochs each; {bench.given.seeds} seeds."
+        + f" Left out: {bench.n_left_out} rows without the Dice at one of the rules' scales."
+        * bool(bench.n_left_out),
         f"Zero-shot {header['zeroshot']['val']:.3f} on validation and {header['zeroshot']['test']:.3f} on test. Each "
         f"configuration at its best validation epoch: best on test {goal.best:.3f}, best decile {goal.decile:.3f}. "
         f"Starting points on validation: {', '.join(start)}.",

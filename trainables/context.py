@@ -20,7 +20,7 @@ FAILURE, DIVERGED = "failure", "diverged"
 # Keys of the last result of a trial that ends before its last epoch: why, a short sentence; and whether it ended itself
 # as one that is complete.
 STOPPED_BY, COMPLETE = "stopped_by", "complete"
-# In a result, where there are several scales of the update: the one at which its figures of validation were taken.
+# In a result: the scale of the update at which its figures of validation were taken.
 UPDATE_SCALE = "update_scale"
 
 

@@ -117,7 +117,7 @@ class SAM2Trainable(tune.Trainable):
             scores = join_scores([each for each, _ in found])
             figures = flatten_scores(scores, "val") | {"val_loss": float(np.mean([loss for _, loss in found]))}
             if not best or figures[self.context.metric] > best[self.context.metric]:
-                self.val_scores, best = scores, figures | ({UPDATE_SCALE: scale} if len(scales) > 1 else {})
+                self.val_scores, best = scores, figures | {UPDATE_SCALE: scale}
         return best
 
     def _name_nothing(self) -> dict[str, float]:

@@ -41,7 +41,7 @@ class TrialCost:
 
     Attributes:
         seconds_per_step: Of training, over ``N_STEPS`` steps after one that is not counted.
-        seconds_per_scored: Of validation, for one region.
+        seconds_per_scored: Of validation, for one region at all scales of the update.
         steps_per_epoch: Of the fold.
         scored_per_epoch: Regions of the fold's validation.
         memory: With the models of all folds, which a trial holds at once.

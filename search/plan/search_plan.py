@@ -159,10 +159,10 @@ class SearchPlan:
         return [*lines[:MAX_NOTES], f"note     ... and {len(lines) - MAX_NOTES:,} more, which are listed by: {check}"]
 
     def _describe_scored_scales(self) -> list[str]:
-        if len(self.config.scales) == 1:
+        if self.config.scales == (1.0,):
             return []
         scales = ", ".join(f"{scale:g}" for scale in self.config.scales)
-        return [f"scored   after each epoch at scales {scales} of the update (0 is zero-shot); the best one counts"]
+        return [f"scored   after each epoch at scales {scales} of the update, if it can be scaled; the best one counts"]
 
     def _describe_folds(self) -> list[str]:
         if not self.data.folds:

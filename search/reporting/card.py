@@ -22,7 +22,7 @@ class Card:
         stock_dice: Dice of the exported files on the validation regions: by stock SAM2ImagePredictor, or by this
             project's evaluator if they hold class prompts or nothing could be merged.
         unmergeable: The part that no stock checkpoint can hold, so that there is no ``sam2.pt``; empty if there is one.
-        has_choice: Whether the search made its choice; else it is the best trial so far, as trained.
+        has_choice: Whether the search made its choice; else it is the best trial so far, where its best epoch counted.
         has_adapter: Whether the files include an adapter.
         formats: Dice of each further format, by the format's name.
     """

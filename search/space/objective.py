@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainables.adapters.interpolation import MAX_SCALE
+from trainables.adapters.scales import SCALES
 from trainables.errors import suggest_name
 from trainables.files.yaml_lines import YamlNode, describe
 
@@ -95,13 +95,14 @@ def read_objective(node: YamlNode) -> Objective:
 
 def read_scales(node: YamlNode) -> tuple[float, ...]:
     """Reads ``scales`` of a space file; reports what is wrong, and returns the default in its place."""
-    n_before, fix = len(node.problems), "write [1.0, 0.5]: 1 is the update as trained, 0.5 half of it"
-    items = node.read_list()
-    for item in items:
-        if isinstance(item.value, bool) or not isinstance(item.value, (int, float)):
-            item.report(f"must be a number, but got {describe(item.value)}", fix)
-        elif not 0 < item.value <= MAX_SCALE:
-            item.report(f"must be above 0 and at most {MAX_SCALE:g}, but got {item.value}", fix)
-    if len(node.problems) == n_before and len({item.value for item in items}) < max(1, len(items)):
-        node.report("names a scale twice" if items else "is empty", fix)
-    return tuple(float(item.value) for item in items) if len(node.problems) == n_before else (1.0,)  # type: ignore[arg-type]
+    n_before, known = len(node.problems), [scale for scale in SCALES if scale]
+    fix, found = "write [1.0, 0.5]: 1 is the update as trained, 0.5 half of it", []
+    for item in node.read_list():
+        if isinstance(item.value, (int, float)) and not isinstance(item.value, bool) and item.value in known:
+            found.append(float(item.value))
+        else:
+            numbers = ", ".join(f"{scale:g}" for scale in known)
+            item.report(f"must be one of {numbers}, but got {describe(item.value)}", fix)
+    if len(node.problems) == n_before and len(set(found)) < max(1, len(found)):
+        node.report("names a scale twice" if found else "is empty", fix)
+    return tuple(found) if len(node.problems) == n_before else (1.0,)

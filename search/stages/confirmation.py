@@ -26,7 +26,7 @@ from search.stages.trials import run_listed
 from search.study.ranking import RankedTrial, pick_finalists, read_chosen
 from search.study.trial_attributes import FROM_TRIAL
 from search.tuning.seed_race import SeedRace
-from trainables.adapters.interpolation import SCALES
+from trainables.adapters.scales import SCALES
 from trainables.context import SEED_KEY
 from trainables.evaluation.candidates import score_scales
 from trainables.evaluation.greedy_soup import grow_soup

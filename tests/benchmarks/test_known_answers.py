@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.curve_table import CurveRow, CurveTable
-from benchmarks.known_answers import Answers, is_scored, take_best
+from benchmarks.curve_table import CurveRow, CurveTable, is_scored
+from benchmarks.known_answers import Answers, take_best
 from benchmarks.make_curves import draw_config
 from benchmarks.surrogate import Surrogate
 from search.space.config import SearchConfig

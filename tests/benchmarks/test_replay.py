@@ -55,4 +55,24 @@ def test_each_rule_has_the_rows_that_were_scored_at_all_scales(
     table.write(tmp_path / "t.gz")
     assert main(command) == 0
     n_drawn = sum(isinstance(key, int) for key in list(table.rows)[:12])
-    assert f"{n_drawn} of {n_drawn} random configurations" in capsys.readouterr().out
+    report, left_out = capsys.readouterr().out, f"Left out: {len(table.rows) - 12} rows"
+    assert f"{n_drawn} of {n_drawn} random configurations" in report and left_out in report
+    assert main([*command[:-3], "space", "--scales", "0.5"]) == 0
+    assert left_out in capsys.readouterr().out
+    assert main([*command[:-3], "space"]) == 0
+    assert "Left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rule", "r={scheduler: {kind: racing}}"], "has scales [1.0, 0.5], but the scheduler races by pairs"),
+        (["--rule", "r={objective: val_iou}"], "the objective is val_iou"),
+        (["--raw"], "has scales [1.0, 0.5], but --raw asks"),
+    ],
+)
+def test_what_a_table_has_as_trained_alone_is_refused_at_other_scales(
+    curves: Path, space: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--curves", str(curves), "--space", str(space), "--scales", "1.0", "0.5", *options]) == 2
+    assert words in capsys.readouterr().err

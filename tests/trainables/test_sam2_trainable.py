@@ -13,7 +13,7 @@ from torch import Tensor
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, STATE_FILE, TrialContext
 from trainables.data.splits import Fold
 from trainables.errors import CheckpointError
-from trainables.protocol.scores import join_scores
+from trainables.protocol.scores import flatten_scores, join_scores
 from trainables.recipe import RecipeError
 from trainables.sam2_trainable import SAM2Trainable
 
@@ -98,6 +98,7 @@ def test_a_step_reports_finite_figures_by_their_names(start: Start) -> None:
         "data_wait_fraction",
         "peak_memory_mb",
         "prefix_reused",
+        "update_scale",
         "val_dice",
         "val_iou",
         "val_loss",
@@ -248,7 +249,7 @@ def test_an_epoch_counts_at_the_best_scale_of_its_update(
         by_scale = {scale: fit.validate(val_set, scale) for scale in scales}
         best = max(scales, key=lambda scale: by_scale[scale][0].dice)
         scores, loss = by_scale[best]
-        assert found.get("update_scale", scales[0]) == best and ("update_scale" in found) == (len(scales) > 1)
+        assert found["update_scale"] == best
         assert (found["val_dice"], found["val_iou"], found["val_loss"]) == (scores.dice, scores.iou, loss)
         assert trial.val_scores == scores and found["pairs"] == [pair.dice for pair in scores.compared]
         assert by_scale.get(1.0, (None, None))[0] is None or by_scale[1.0][0].dice == expected["val_dice"]
@@ -256,10 +257,21 @@ def test_an_epoch_counts_at_the_best_scale_of_its_update(
     assert len({fit.validate(val_set, scale)[0].dice for scale in (1.0, 0.5)}) == 2
 
 
+@pytest.mark.parametrize("metric", ["val_dice", "val_iou", "val_dice_min_class"])
+def test_the_search_s_metric_chooses_the_scale(start: Start, metric: str) -> None:
+    trial = start({**CONFIG, "optim.ema_decay": 0.5}, scales=(0.25, 1.25), metric=metric)
+    found, fit, val_set = trial.step(), trial.fits[0], trial.val_sets[0]
+    assert val_set is not None
+    by_scale = {scale: flatten_scores(fit.evaluate(val_set, scale=scale), "val")[metric] for scale in (0.25, 1.25)}
+    assert found[metric] == max(by_scale.values()) == by_scale[found["update_scale"]]
+    raw = {scale: flatten_scores(fit.evaluate(val_set, False, scale), "val")[metric] for scale in (0.25, 1.25)}
+    assert len({*by_scale.values(), *raw.values()}) > 2  # the average is scaled, and is not the weights
+
+
 def test_an_update_that_cannot_be_scaled_counts_as_trained(start: Start) -> None:
     config = {**CONFIG, "adapter.kind": "dora"}
     found, expected = start(config, scales=(1.0, 0.5)).step(), start(config).step()
-    assert take_figures(found) == take_figures(expected) and "update_scale" not in found
+    assert take_figures(found) == take_figures(expected) and found["update_scale"] == 1
 
 
 def test_scales_are_chosen_for_all_folds_together(start: Start, context: TrialContext) -> None:

@@ -159,7 +159,7 @@ def save_adapters(adapted: AdaptedModel, folder: Path) -> None:
         config.modules_to_save = adapted.parts or None
         config.inference_mode = True
         config.save_pretrained(str(folder))
-    state = {name: value.detach().contiguous() for name, value in list_trained_weights(adapted).items()}
+    state = {name: value.detach().contiguous() for name, value in _list_saved_weights(adapted).items()}
     save_weights(state, folder / ADAPTER_WEIGHTS_FILE)
     save_fusion(get_base(adapted), folder)
 
@@ -173,7 +173,7 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
             beside a pathology encoder with other weights. The model is left as it was.
     """
     path, config_path = folder / ADAPTER_WEIGHTS_FILE, folder / ADAPTER_CONFIG_FILE
-    state, expected = load_saved(path), list_trained_weights(adapted)
+    state, expected = load_saved(path), _list_saved_weights(adapted)
     if odd := sorted(set(state) ^ set(expected)):
         raise refuse_other(path, f"{len(odd)} weights differ in name (first: {odd[0]})")
     check_description(config_path, _describe(adapted))
@@ -205,7 +205,7 @@ def _list_own_weights(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
     return {f"{prefix}{name}": value for name, value in own.items()}
 
 
-def list_trained_weights(adapted: AdaptedModel) -> dict[str, Tensor]:
+def _list_saved_weights(adapted: AdaptedModel) -> dict[str, Tensor]:
     """Returns every trained weight by its saved name."""
     own: dict[str, Tensor] = {**_list_own_weights(adapted)}
     if adapted.tuner is None:

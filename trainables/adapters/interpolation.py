@@ -17,15 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.adapters.adapted_model import PEFT_PREFIX
-from trainables.errors import InputError, TrainablesError
+from trainables.adapters.scales import check_scale
+from trainables.errors import TrainablesError
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
 
-
-SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-# "A little beyond" ends at twice the update; far greater scales overflow.
-MAX_SCALE = 2.0
 
 # The factor of each kind that is scaled: the update is linear in it. LoHa and LoKr save it whole or in two.
 LINEAR_FACTORS = (".lora_B.weight", ".hada_w1_a", ".lokr_w1", ".lokr_w1_a")
@@ -49,13 +46,6 @@ def interpolate_weights(
     """
     check_scale(scale)
     return {name: _interpolate(value, tuned_state[name], scale) for name, value in base_state.items()}
-
-
-def check_scale(scale: float) -> None:
-    """Raises InputError if a scale is negative, greater than 2, or no number."""
-    if not 0 <= scale <= MAX_SCALE:
-        what = f"`0 <= scale <= {MAX_SCALE:g}` must hold, but got {scale}"
-        raise InputError.at(f"scale {scale}", what, "0 is zero-shot, 1 the fine-tune as trained")
 
 
 def _interpolate(base: Tensor, tuned: Tensor, scale: float) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -37,8 +38,8 @@ class OriginalWeights(nn.Module):
         return found
 
     @contextmanager
-    def put_back(self) -> Iterator[None]:
-        """Gives the model its original weights inside the block.
+    def put_back(self, scale: float = 0.0) -> Iterator[None]:
+        """Gives the model its original weights inside the block, or those at a scale from them (0) to its own (1).
 
         Parameters are exchanged, not their values: the optimizer keeps its own, a backward pass may span the block,
         and autocast, which caches by parameter, cannot mix them up.
@@ -46,9 +47,13 @@ class OriginalWeights(nn.Module):
         changed = self.current()
         if changed:
             self.to(next(iter(changed.values())).device)  # the model inside may have been moved alone
+        given: list[nn.Parameter] = list(self.copies)
+        if scale:
+            pairs = zip(self.copies, changed.values(), strict=True)
+            given = [nn.Parameter(torch.lerp(old, new.detach(), scale), requires_grad=False) for old, new in pairs]
         try:
-            for (module, name), original in zip(self.slots.values(), self.copies, strict=True):
-                module._parameters[name] = original
+            for (module, name), value in zip(self.slots.values(), given, strict=True):
+                module._parameters[name] = value
             yield
         finally:
             for (module, name), value in zip(self.slots.values(), changed.values(), strict=True):

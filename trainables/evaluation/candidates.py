@@ -17,7 +17,8 @@ from trainables.adapters.adapted_model import (
     load_adapter_weights,
     merge_adapters,
 )
-from trainables.adapters.interpolation import SCALES, check_scale, interpolate_weights
+from trainables.adapters.interpolation import interpolate_weights
+from trainables.adapters.scales import SCALES, check_scale
 from trainables.adapters.soup import WeightMean
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
@@ -158,6 +159,7 @@ def score_between(
 
     The model, a bare one on its device, is used for all scales; its weights are those of the last one afterwards.
     """
+    model.load_state_dict(states[0])
     _freeze_unchanged(model, *states)
     device, found = next(model.parameters()).device, dict[float, Scores]()
     prefix = find_prefix(model, regions.store.folder, device)

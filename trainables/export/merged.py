@@ -21,7 +21,8 @@ from trainables.adapters.adapted_model import (
     merge_adapters,
     save_adapters,
 )
-from trainables.adapters.interpolation import check_scale, interpolate_adapter, interpolate_weights, is_pissa
+from trainables.adapters.interpolation import interpolate_adapter, interpolate_weights, is_pissa
+from trainables.adapters.scales import check_scale
 from trainables.adapters.soup import SavedAdapter, join_adapters
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.errors import TrainablesError

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from trainables.adapters.scaled_update import list_scaled_layers
 from trainables.recipe import OptimRecipe
-from trainables.training.regularisers import list_scaled_layers
 
 _BLOCK = re.compile(r"(?:^|\.)image_encoder\.trunk\.blocks\.(\d+)\.")
 _TRUNK = re.compile(r"(?:^|\.)image_encoder\.trunk\.")

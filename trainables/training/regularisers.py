@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,11 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.adapters.scaled_update import list_scaled_layers, scale_adapters
 from trainables.recipe import RecipeError, RegulariseRecipe
-
-if TYPE_CHECKING:
-    from peft.tuners.lora import LoraLayer
-    from peft.tuners.lycoris_utils import LycorisLayer
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Regularisers:
         if not self.recipe.drop:
             yield
             return
-        with scale_updates(model, draw_scale(self.recipe.drop, self.seed, step)):
+        with scale_adapters(model, draw_scale(self.recipe.drop, self.seed, step)):
             yield
 
     def compute_penalties(
@@ -102,30 +98,3 @@ def measure_distance(model: nn.Module, start: Mapping[str, Float[Tensor, ...]]) 
 def draw_scale(drop: float, seed: int, step: int) -> float:
     """Returns one step's scale, uniform in [1 - drop, 1]; it depends on the arguments alone."""
     return 1 - drop * float(np.random.default_rng((seed, step)).random())
-
-
-def list_scaled_layers(model: nn.Module) -> list[LoraLayer | LycorisLayer]:
-    """Returns the layers whose update PEFT multiplies by a scale: of LoRA and its variants, LoHa and LoKr."""
-    from peft.tuners.lora import LoraLayer
-    from peft.tuners.lycoris_utils import LycorisLayer
-
-    return [module for module in model.modules() if isinstance(module, (LoraLayer, LycorisLayer))]
-
-
-@contextmanager
-def scale_updates(model: nn.Module, scale: float) -> Iterator[None]:
-    """Multiplies every update by ``scale`` inside the block, but not parts that are trained in full.
-
-    The forward pass must be inside; where activations are checkpointed, the backward pass as well. A scale of 0
-    switches off LoRA's, LoHa's and LoKr's updates, and leaves DoRA's magnitudes.
-    """
-    layers = list_scaled_layers(model)
-    # Restored, not divided by the scale: that rounds, and a scale may be 0.
-    before = [dict(layer.scaling) for layer in layers]
-    try:
-        for layer in layers:
-            layer.scale_layer(scale)
-        yield
-    finally:
-        for layer, scaling in zip(layers, before, strict=True):
-            layer.scaling.update(scaling)

@@ -25,7 +25,7 @@ from search.errors import SearchError
 from search.study.trial_attributes import RAY_TRIAL_ID
 from search.tracking.limits import fit_params
 from search.tracking.tracker import Tracker
-from trainables.adapters.interpolation import SCALES
+from trainables.adapters.scales import SCALES
 
 pytestmark = pytest.mark.slow
 

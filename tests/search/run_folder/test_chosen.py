@@ -13,6 +13,8 @@ from search.run_folder.layout import CHOSEN_FILE
 from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.study.ranking import read_chosen
+from search.study.study_file import make_study_file
+from search.study.trial_attributes import RAY_TRIAL_ID
 from trainables.data.splits import Fold
 
 
@@ -60,6 +62,16 @@ def test_what_was_chosen_is_forgotten_with_its_summary(tmp_path: Path, make_summ
 def test_a_search_without_checkpoints_has_no_choice(tmp_path: Path, record: SearchRecord) -> None:
     with pytest.raises(SearchError, match="no trial left a checkpoint"):
         read_chosen(tmp_path, record)
+
+
+def test_before_the_choice_the_best_trial_stands_at_its_scale(
+    tmp_path: Path, record: SearchRecord, write_trial: Callable[..., Path]
+) -> None:
+    trial = make_study_file(tmp_path, record).open().ask()
+    trial.set_user_attr(RAY_TRIAL_ID, "abc")
+    write_trial(tmp_path / "trials", "abc", [{"val_dice": 0.6, "update_scale": 0.5}], kept=[1])
+    chosen = read_chosen(tmp_path, record)
+    assert (chosen.trial_id, chosen.epoch, chosen.scale, chosen.val_dice) == ("abc", 1, 0.5, 0.6)
 
 
 def test_a_cross_validation_without_its_refit_has_nothing_to_export(

@@ -21,6 +21,7 @@ PROMPTS = PARTS + "space:\n  protocol.prompt: {choice: [box, points]}\n"
         (UNTRAINED + "max_epochs: 4\n", "4 max_epochs", "zero-shot has no epochs"),
         (UNTRAINED + "objective: val_iou\n", "4 objective", "are no ranking"),
         (UNTRAINED + "scheduler: {kind: asha}\n", "4 scheduler", "no effect on train: false"),
+        (UNTRAINED + "scales: [1.0, 0.5]\n", "4 scales", "no effect with train: false"),
         (REPLAY + "scheduler: {kind: asha}\n", "2 scheduler", "no effect on a single trial"),
         (REPLAY + "num_trials: 3\n", "2 num_trials", "every trial is the same"),
         (REPLAY + "start_from: recorded\n", "2 start_from", "no effect without a space"),

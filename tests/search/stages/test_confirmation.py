@@ -27,7 +27,7 @@ from search.study.ranking import RankedTrial
 from search.study.trial_attributes import FROM_TRIAL
 from search.tuning.epoch_log import EpochLog
 from search.tuning.trial_generator import ListSearcher
-from trainables.adapters.interpolation import SCALES
+from trainables.adapters.scales import SCALES
 from trainables.context import SEED_KEY
 from trainables.evaluation.soup_folder import list_members
 from trainables.protocol.overlap import Overlap

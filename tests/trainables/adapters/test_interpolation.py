@@ -7,7 +7,8 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, get_peft_model,
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from trainables.adapters.interpolation import SCALES, check_scale, interpolate_adapter, interpolate_weights
+from trainables.adapters.interpolation import interpolate_adapter, interpolate_weights
+from trainables.adapters.scales import SCALES, check_scale
 from trainables.errors import InputError, TrainablesError
 
 State = dict[str, Tensor]

@@ -2,9 +2,10 @@ import pytest
 import torch
 from small_sam2 import build_bare, copy_state, infer, train
 
-from trainables.adapters.adapted_model import attach_adapters, merge_adapters
+from trainables.adapters.adapted_model import attach_adapters, get_base, merge_adapters
 from trainables.adapters.interpolation import interpolate_weights
 from trainables.adapters.scaled_update import LINEAR_KINDS, can_scale, scale_update
+from trainables.model.class_prompts import attach_class_prompts, start_class_prompts
 from trainables.recipe import AdapterRecipe, list_rules
 
 RECIPES = {
@@ -49,3 +50,10 @@ def test_only_kinds_that_are_linear_in_a_factor_are_scaled() -> None:
     kinds = list_rules()["adapter.kind"].choices
     able = {kind for kind in kinds if can_scale(attach_adapters(build_bare(), AdapterRecipe(kind=kind), seed=0))}
     assert able == {"none", "lora", "rslora", "loha", "lokr"}
+
+
+def test_class_prompts_have_no_zero_shot_end() -> None:
+    adapted = attach_adapters(build_bare(), AdapterRecipe(), seed=0)
+    base = get_base(adapted)
+    attach_class_prompts(base, start_class_prompts(base, 3, 1, seed=0))
+    assert not can_scale(adapted)

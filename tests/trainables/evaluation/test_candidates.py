@@ -8,7 +8,7 @@ from ray import tune
 from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.adapters.adapted_model import adapters_off, get_base
-from trainables.adapters.interpolation import SCALES
+from trainables.adapters.scales import SCALES
 from trainables.context import RECIPE_FILE, TrialContext
 from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, InputError, TrainablesError

@@ -8,19 +8,13 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import nn
 
 from trainables.adapters.adapted_model import AdaptedModel, adapters_off, attach_adapters, get_base
+from trainables.adapters.scaled_update import list_scaled_layers, scale_adapters
 from trainables.model.forward import encode_images
 from trainables.model.weights import load_model
 from trainables.recipe import DROPPABLE_KINDS, AdapterRecipe, Recipe, RecipeError, RegulariseRecipe, list_rules
 from trainables.training.batches import Batch
 from trainables.training.engine import segment_batch, segment_zero_shot
-from trainables.training.regularisers import (
-    distillation_loss,
-    draw_scale,
-    list_scaled_layers,
-    measure_distance,
-    scale_updates,
-    start_regularisers,
-)
+from trainables.training.regularisers import distillation_loss, draw_scale, measure_distance, start_regularisers
 
 CPU = torch.device("cpu")
 KINDS = list_rules()["adapter.kind"].choices
@@ -111,9 +105,9 @@ def test_scaling_changes_the_output_and_is_undone_exactly(kind: str) -> None:
     base = get_base(adapted)
     with torch.no_grad():
         whole = encode_images(base, images).embedding
-        with scale_updates(adapted, 0.3):
+        with scale_adapters(adapted, 0.3):
             part = encode_images(base, images).embedding
-        with scale_updates(adapted, 0.0):
+        with scale_adapters(adapted, 0.0):
             none = encode_images(base, images).embedding
         again = encode_images(base, images).embedding
         with adapters_off(adapted):
@@ -132,7 +126,7 @@ def test_each_step_is_dropped_by_its_own_scale_and_scaling_is_undone_after_an_er
         with regularisers.drop_updates(adapted, step):
             assert layers[0].scaling["default"] == 2 * draw_scale(0.5, 7, step)
         assert layers[0].scaling["default"] == 2
-    with pytest.raises(RuntimeError, match="on purpose"), scale_updates(adapted, 0.3):
+    with pytest.raises(RuntimeError, match="on purpose"), scale_adapters(adapted, 0.3):
         assert all(layer.scaling["default"] == 0.3 * 2 for layer in layers)
         raise RuntimeError("on purpose")
     assert layers and all(layer.scaling["default"] == 2 for layer in layers)
