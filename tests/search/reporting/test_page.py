@@ -22,6 +22,7 @@ from search.reporting.data import MIN_TRIALS, read_report
 from search.reporting.page import write_report
 from search.run_folder.layout import CONFIRMATION_FILE
 from search.run_folder.protocol_table import ProtocolRow, ProtocolTable
+from search.run_folder.search_record import SearchRecord
 from search.run_folder.summary import Summary
 from search.space.objective import PAIR, Objective
 from search.study.ranking import RankedTrial, write_pareto
@@ -151,6 +152,18 @@ def test_another_objective_ranks(make: SimpleNamespace, tmp_path: Path, make_sum
     assert data.best.read_best("val_dice") == 0.66
     text = Page(write_report(tmp_path / "first", tmp_path / "page.html").read_text()).text
     assert "best val IoU" in text and "optimized: val IoU (val_iou): winner 0.330, zero-shot 0.290" in text
+
+
+@pytest.mark.parametrize(
+    ("scales", "words"),
+    [((1.0,), "val Dice (val_dice) seed"), ((1.0, 0.5), "each epoch at the best of the scales 1.0 and 0.5")],
+)
+def test_scales_at_which_epochs_count_are_named(
+    tmp_path: Path, make_record: Callable[..., SearchRecord], scales: tuple[float, ...], words: str
+) -> None:
+    make_record({"scales": scales}).write(tmp_path)
+    text = Page(write_report(tmp_path, tmp_path / "page.html").read_text()).text
+    assert words in " ".join(text.split())
 
 
 def test_a_search_that_trains_nothing_shows_no_ranking(make: SimpleNamespace, tmp_path: Path) -> None:
