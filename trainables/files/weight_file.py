@@ -1,5 +1,7 @@
 """Checks files of weights before a loader opens them, and the values that they hold."""
 
+import os
+import re
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -61,10 +64,19 @@ def load_saved(path: Path) -> dict[str, Tensor]:
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
-    """Writes a ``.safetensors`` file that may be read by whom the umask allows; safetensors allows its owner alone."""
+    """Writes a ``.safetensors`` file that may be read by whom the umask allows; safetensors allows its owner alone.
+
+    Raises:
+        OSError: If the disk is full, or refuses otherwise: safetensors has an error of its own that names the number.
+    """
     path.touch()
     mode = path.stat().st_mode
-    save_file(dict(state), path, metadata={"format": "pt"})
+    try:
+        save_file(dict(state), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        if not (number := re.search(r"\(os error (\d+)\)", str(error))):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(mode)
 
 

@@ -1,4 +1,6 @@
+import errno
 import os
+import resource
 import socket
 import zipfile
 from collections.abc import Callable
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.errors import CheckpointError
-from trainables.files.weight_file import check_finite, check_weight_file
+from trainables.files.weight_file import check_finite, check_weight_file, save_weights
 
 NAN, INF = float("nan"), float("inf")
 
@@ -71,3 +73,14 @@ def test_of_many_tensors_the_first_are_named_and_the_others_counted() -> None:
 )
 def test_finite_values_of_any_kind_are_sound(value: Tensor) -> None:
     check_finite({"w": value}, Path("w.pt"))
+
+
+def test_a_file_that_cannot_be_written_to_its_end_is_an_error_of_the_system(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            save_weights({"weight": torch.zeros(100_000)}, tmp_path / "w.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG and caught.value.filename == str(tmp_path / "w.safetensors")
