@@ -28,7 +28,7 @@ class Answers:
     def __init__(self, table: CurveTable, config: SearchConfig, takes_raw: bool = False) -> None:
         """Takes a table, and the space in which configurations are proposed; Dice may be that of the raw weights.
 
-        An epoch counts at the best of the space's scales, at each of which all rows have been scored.
+        An epoch counts at the best of the space's scales; all rows have been scored at each of them.
         """
         rows = {key: _take_raw(row) for key, row in table.rows.items()} if takes_raw else table.rows
         if config.scales != (1.0,):
