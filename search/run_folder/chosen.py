@@ -35,6 +35,7 @@ class ChosenModel:
         soup: ``seeds`` or ``greedy`` where the model is a soup (:mod:`search.run_folder.contenders`), else empty;
             seed and epoch are then those of the best single training, which is one of its members.
         soup_members: Trial, seed and epoch of each member in words.
+        starting_point: Name of the starting point that the configuration is; empty where the sampler proposed it.
     """
 
     trial_id: str
@@ -50,6 +51,7 @@ class ChosenModel:
     objective_value: float | None = None
     soup: str = ""
     soup_members: tuple[str, ...] = ()
+    starting_point: str = ""
 
     def describe(self) -> str:
         """Returns trial, seed, epoch and scale in words; the list of test openings identifies a model by them."""
@@ -100,6 +102,7 @@ class Chosen(ChosenModel):
             checkpoint=Path(run.checkpoint).relative_to(folder).as_posix(),
             val_dice_at_1=run.by_scale.get(1.0, math.nan),
             protocol_id=protocol_id,
+            starting_point=finalist.starting_point,
         )
 
     def replace_by(self, winner: Contender) -> Chosen:

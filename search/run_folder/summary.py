@@ -64,6 +64,7 @@ _ATTRIBUTES = {
     "arithmetic_share": "arithmetic_share",
     "prefix_reused": "prefix_reused",
     "test_floor": "test.floor",
+    "starting_point": "chosen.starting_point",
 }
 
 
@@ -240,14 +241,16 @@ class Summary:
                 lines.append(f"  on {part} the winner is below the floor, {floor} {bound:.3f}: {adds}")
         if is_auto:
             lines.append("  zero-shot SAM2 knows no classes: its figures are those of untrained class prompts")
-        lines.append(
-            f"  the recorded bar on the same test set: {self.bar_recorded}"
-            if self.bar_recorded_comparable
-            else f"  the recorded bar {self.bar_recorded} was measured elsewhere: SAM2.1 Hiera-L on the BCSS test set"
-        )
-        if time_spent := self.describe_time():
-            lines.append(f"  {time_spent}")
+        lines += [f"  {line}" for line in (self.describe_recorded_bar(), self.describe_time()) if line]
         return [*lines, *(f"  CAVEAT: {caveat}" for caveat in origin.caveats)]
+
+    def describe_recorded_bar(self) -> str:
+        """Returns how the recorded bar relates to the figures on test; empty under other protocols than its own."""
+        if self.bar_recorded_comparable:
+            return f"the recorded bar on the same test set: {self.bar_recorded}"
+        if self.origin.protocol != RECORDED_BAR.protocol:
+            return ""
+        return f"the recorded bar {self.bar_recorded} was measured elsewhere: SAM2.1 Hiera-L on the BCSS test set"
 
     def describe_time(self) -> str:
         """Returns how much of the time of the slots was arithmetic, and what was spared; empty if not known."""
@@ -286,6 +289,6 @@ class Summary:
             else "the best of the search, not confirmed with other seeds"
         )
         scale = {0.0: "0, which is zero-shot itself", 1.0: "1, as trained"}.get(chosen.scale, f"{chosen.scale:g}")
-        if chosen.soup:
-            return f"trial {chosen.trial_id}, {seeds}; {chosen.describe_training()}, scale {scale}"
-        return f"trial {chosen.trial_id}, {seeds}; seed {chosen.seed}, epoch {chosen.epoch}, scale {scale}"
+        start = f" (starting point {chosen.starting_point})" * bool(chosen.starting_point)
+        training = chosen.describe_training() if chosen.soup else f"seed {chosen.seed}, epoch {chosen.epoch}"
+        return f"trial {chosen.trial_id}{start}, {seeds}; {training}, scale {scale}"

@@ -106,8 +106,14 @@ def read_best_epoch(folder: Path, metric: str = DICE) -> BestEpoch | None:
         return None
     epoch = max(whole, key=lambda each: curve[each][metric])  # the first of equals, as the oldest comes first
     row = curve[epoch]
-    figures = row.get(DICE, math.nan), row[metric], row.get(UPDATE_SCALE, 1.0), row.get(PARAMETERS, math.nan)
-    return BestEpoch(whole[epoch], epoch, *figures)
+    return BestEpoch(
+        path=whole[epoch],
+        epoch=epoch,
+        val_dice=row.get(DICE, math.nan),
+        value=row[metric],
+        scale=row.get(UPDATE_SCALE, 1.0),
+        trained_parameters=row.get(PARAMETERS, math.nan),
+    )
 
 
 def read_epochs(folder: Path) -> dict[int, dict[str, float]]:

@@ -90,10 +90,19 @@ def rank_trials(
         best = read_best_epoch(locate_trial(trials_folder, trial_id), objective.metric)
         if best is not None:
             params = read_record(best.path / RECIPE_FILE, dict[str, Any], COPY_FIX)
-            value = None if objective.metric == DICE else best.value
-            size, start = best.trained_parameters, trial.user_attrs.get(STARTING_POINT, "")
-            found = trial_id, best.path, best.epoch, best.val_dice, params, value, size, start, best.scale
-            ranked.append(RankedTrial(*found))
+            ranked.append(
+                RankedTrial(
+                    trial_id=trial_id,
+                    checkpoint=best.path,
+                    epoch=best.epoch,
+                    val_dice=best.val_dice,
+                    params=params,
+                    value=None if objective.metric == DICE else best.value,
+                    trained_parameters=best.trained_parameters,
+                    starting_point=trial.user_attrs.get(STARTING_POINT, ""),
+                    scale=best.scale,
+                )
+            )
     return sorted(ranked, key=lambda each: -each.score)
 
 

@@ -14,9 +14,8 @@ from rich.text import Text
 
 from search.cluster.failures import describe_failure, is_made_anew
 from search.command_line.numbers import format_seconds
-from search.space.objective import DICE, PARAMETERS
+from search.space.objective import PARAMETERS
 from search.space.parameters import spell_value
-from search.space.recorded_experiments import RECORDED_BAR
 from search.study.trial_attributes import FROM_TRIAL, NO_RESULT
 from search.tuning.progress import SearchProgress, TrialRow
 from search.tuning.seed_race import SeedRace
@@ -196,8 +195,6 @@ class ProgressCallback(Callback):
     def _describe_bar(self) -> list[str]:
         objective = self.progress.objective
         lines = [f"bar: zero-shot {objective.label} {self.progress.bar:.3f} (measured here)"]
-        if objective.metric == DICE:  # nothing else was recorded
-            lines.append(f"     {RECORDED_BAR.overall_dice} is recorded on the BCSS test set")
         return lines if objective.is_dice else [*lines, f"optimized: {objective.describe()}"]
 
     def _describe_count(self) -> str:

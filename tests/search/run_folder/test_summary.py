@@ -18,7 +18,7 @@ KEYS = """
     search_val_dice val_dice zeroshot_val_dice val_floor val_ceiling test_dice zeroshot_test_dice verdict protocol
     protocol_id data_fingerprint seed parent_run_id wall_seconds bar_recorded_comparable bar_recorded export
     export_val_dice caveats test_openings test_opening naming objective objective_value zeroshot_objective_value
-    soup soup_members arithmetic_share prefix_reused test_floor
+    soup soup_members arithmetic_share prefix_reused test_floor starting_point
 """.split()
 
 
@@ -82,6 +82,7 @@ def test_the_recorded_bar_was_measured_elsewhere_unless_it_was_not(make_summary:
     assert "elsewhere" not in "\n".join(here)
     assert "on the same test set: 0.517" in here[-1]
     assert "real data and model" in here[0]
+    assert make_summary(protocol="components").describe_recorded_bar() == ""  # nothing was recorded under it
 
 
 def test_metrics_are_finite_numbers_by_mlflows_names(summary: Summary) -> None:
@@ -104,6 +105,12 @@ def test_a_soup_is_named_with_its_members_and_read_back(make_summary: MakeSummar
     summary.write(tmp_path)
     assert Summary.read(tmp_path) == summary
     assert f"; soup of 2 trainings ({'; '.join(members)}), scale 1" in summary.describe_choice()[0]
+
+
+def test_a_winner_that_was_a_starting_point_is_named_as_one(make_summary: MakeSummary) -> None:
+    assert "starting point" not in make_summary().describe_choice()[0]
+    line = make_summary(starting_point="dice-led").describe_choice()[0]
+    assert line.startswith("winner: trial abc (starting point dice-led), the best of 3 configurations")
 
 
 def test_caveats_are_the_last_lines(make_summary: MakeSummary) -> None:
