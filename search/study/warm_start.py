@@ -1,6 +1,6 @@
 """A warm start: what a new search takes from earlier ones, and how that joins its study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def read_warm_start(runs: Sequence[str], storage: Path, config: SearchConfig, fa
         raise ConfigError(findings)
     return WarmStart(
         tuple(trial for one in found.values() for trial in one.trials),
-        tuple(point for one in found.values() for point in one.points),
+        _list_distinct(point for one in found.values() for point in one.points),
         tuple(note for one in found.values() for note in one.notes),
     )
 
@@ -107,7 +107,7 @@ def _read_run(folder: Path, config: SearchConfig, facts: Mapping[str, object]) -
         note = f"{name}: {count_things(len(ended), 'ended trial')}; the best configuration is trained again"
         return WarmStart(tuple(_import(trial, record) for trial in ended), _list_new([best], config), (note,))
     because = f"its scores do not compare with this search's, as these differ: {'; '.join(differences)}"
-    points: dict[str, StartingPoint] = {}
+    points: list[StartingPoint] = []
     faults: dict[str, list[str]] = {}  # by parameter
     for trial in best_first:
         placed = _place(trial, record, config)
@@ -115,13 +115,13 @@ def _read_run(folder: Path, config: SearchConfig, facts: Mapping[str, object]) -
             for fault in placed.split("; "):
                 faults.setdefault(fault.partition(" ")[0], []).append(fault)
         else:
-            points.setdefault(str(sorted(placed.values.items())), placed)
+            points.append(placed)
     if not points:
         most_common = sorted(faults.values(), key=lambda each: -len(each))[:MAX_FAULTS]
         why = "; ".join(f"{each[0]} ({count_things(len(each), 'trial')} alike)" for each in most_common)
         what = f"{because}. And none of its {count_things(len(ended), 'trial')} lies in the space: {why}"
         raise ConfigError.at(where, what, "widen the space, or leave it out")
-    first = list(points.values())[:MAX_POINTS]
+    first = _list_distinct(points)[:MAX_POINTS]
     note = f"{name}: {count_things(len(first), 'configuration')} to try first; {because}"
     return WarmStart((), _list_new(first, config), (note,))
 
@@ -145,6 +145,14 @@ def _list_new(points: Sequence[StartingPoint], config: SearchConfig) -> tuple[St
     """Returns the points that are not among those that the space file has tried first anyway."""
     known = [point.values for point in config.start_from[: config.num_trials]]
     return tuple(point for point in points if point.values not in known)
+
+
+def _list_distinct(points: Iterable[StartingPoint]) -> tuple[StartingPoint, ...]:
+    """Returns the first of those that have the same values."""
+    distinct: dict[str, StartingPoint] = {}
+    for point in points:
+        distinct.setdefault(str(sorted(point.values.items())), point)
+    return tuple(distinct.values())
 
 
 def _import(trial: FrozenTrial, record: SearchRecord) -> FrozenTrial:

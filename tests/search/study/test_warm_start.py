@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,13 @@ def test_a_configuration_that_is_tried_first_anyway_is_not_tried_twice(
         "from first trial d",
     ]
     assert not again(space=space).warm_start.points and len(again(space=space).warm_start.trials) == 3
+
+
+def test_a_configuration_of_two_searches_is_tried_once(again: Again, earlier: Path) -> None:
+    shutil.copytree(earlier, earlier.parent / "other")
+    both = again(warm_start=("first", "other")).warm_start
+    assert (len(both.trials), len(both.points)) == (6, 1)
+    assert again(warm_start=("first", "other"), max_epochs=3).warm_start.points == again(max_epochs=3).warm_start.points
 
 
 @pytest.mark.parametrize(
