@@ -15,6 +15,7 @@ from search.run_folder.chosen import ChosenModel
 from search.run_folder.origin import Origin
 from search.run_folder.summary import _ATTRIBUTES, Bar, HeldOut, Summary
 from search.space.kinds import SAMPLER_OPTIONS, SCHEDULER_OPTIONS, SamplerConfig, SchedulerConfig, StopConfig
+from trainables.protocol.fields import PROTOCOL_RULES
 from trainables.recipe import FieldRule, Recipe, Scalar, list_rules
 
 DOCS = Path(__file__).parent
@@ -23,7 +24,7 @@ BEGIN, END = "<!-- made by docs/make_reference.py -->", "<!-- end of what is mad
 
 def make_pages() -> dict[Path, str]:
     """Returns each page as it should be: what stands between its two marker comments is made anew."""
-    parts = {"spaces.md": make_field_table(), "reference.md": make_reference()}
+    parts = {"spaces.md": make_field_tables(), "reference.md": make_reference()}
     return {DOCS / name: fill(DOCS / name, part) for name, part in parts.items()}
 
 
@@ -88,14 +89,19 @@ def describe_kinds(section: str, options: Mapping[str, tuple[str, ...]], config:
     return f"`{section}`:\n\n{make_table(('key', 'of kinds', 'meaning'), rows)}"
 
 
-def make_field_table() -> str:
-    """Returns a row for each field of a recipe: its kind, range or choices, default and meaning."""
+def make_field_tables() -> str:
+    """Returns a row for each field of a recipe, with its default, and for each of a protocol that can be searched."""
     defaults = Recipe().to_flat()
-    rows = (
+    recipe = (
         (f"`{name}`", rule.kind.__name__, _spell_values(rule), f"`{_spell(defaults[name])}`", rule.help)
         for name, rule in list_rules().items()
     )
-    return make_table(("field", "kind", "values", "default", "meaning"), rows)
+    protocol = (
+        (f"`{name}`", rule.kind.__name__, _spell_values(rule), rule.help) for name, rule in PROTOCOL_RULES.items()
+    )
+    parts = [make_table(("field", "kind", "values", "default", "meaning"), recipe), "## Protocol fields"]
+    parts += ["They can be searched with `train: false` alone; what is not given is that of `protocol:`."]
+    return "\n\n".join([*parts, make_table(("field", "kind", "values", "meaning"), protocol)])
 
 
 def make_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -28,7 +28,7 @@ HELP = f"""\
 
 Type first:
   {CONSOLE} run --space lora.yaml
-      a demo: no data, no weights, no GPU; five to ten minutes on two CPU cores
+      a demo: no data, no weights, no GPU; five to twelve minutes on two CPU cores
 
 Then, with images and masks of your own in data/:
   {CONSOLE} check --space lora.yaml --data data

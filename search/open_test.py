@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_run_options(parser)
     parser.add_argument("--trial", required=True, metavar="ID", help="a trial of the search that left a checkpoint")
-    scale_help = "of its update, 0 (zero-shot) to 2 (default: that at which its best epoch counted, mostly 1)"
+    scale_help = "of its update, 0 (zero-shot) to 2 (default: that at which its best epoch counted)"
     parser.add_argument("--scale", type=float, help=scale_help)
     return parser
 

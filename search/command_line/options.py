@@ -187,7 +187,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(SearchOptions)}
 
 
 EXAMPLES = {
-    "--space lora.yaml": "a demo, in five to ten minutes on two CPU cores",
+    "--space lora.yaml": "a demo, in five to twelve minutes on two CPU cores",
     "--space lora.yaml --data data --model large --checkpoint sam2.1_hiera_large.pt --dry-run": "what a search "
     "would do and cost, before it starts; the same line without --dry-run starts it",
     "--space lora.yaml --set optim.lr.high=3e-3 --set sampler.kind=gp": "a range and the sampler are others",

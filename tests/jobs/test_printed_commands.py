@@ -51,13 +51,9 @@ APPENDED = {
     "run --space lora.yaml --data data --dry-run": "",
     "run --space lora.yaml --data data --model large": f"{TINY} --model nano --name NAME",
     "run --space lora.yaml --data data --model large --checkpoint sam2.1_hiera_large.pt --dry-run": "--model nano",
-    "run --space lora.yaml --data data --model large --checkpoint sam2.1_hiera_large.pt --num-trials 64 --max-epochs": (
-        f"{TINY} --model nano --name tutorial"
-    ),
     "run --space classprompts.yaml": f"{TINY} --name classes",
     "run --space fusion.yaml": "--dry-run",  # whole in tests/jobs/spaces
     "run --space lora.yaml --data data --warm-start RUN": "--dry-run",
-    "run --resume NAME --num-trials 40": "--num-trials 2",
     "run --resume": "",
     "resume NAME --num-trials 40": "--num-trials 2",
     "run": TINY,
@@ -66,7 +62,7 @@ APPENDED = {
 }
 IN_PLACE = {"RUN": "NAME", "runs/NAME/export": "runs/classes/export", "IMAGE...": "data/images/region-00.png"}
 # With nothing to do, these are wrong input.
-REFUSED = ("run --resume NAME --retry-failed",)
+REFUSED = ("resume NAME --retry-failed",)
 
 
 def list_printed(page: Path) -> list[str]:
@@ -246,6 +242,7 @@ RARE_FILES = {
     "pareto.json": "two objectives",
     "protocols.json": "trains nothing",
     "soups/": "several seeds",
+    "naming/": "no CLIP",
     "confirmation/": "no confirmation",
     "refit/": "no folds",
 }
