@@ -1,6 +1,5 @@
 """Segments an image of any shape by class prompts, in overlapping tiles at the scale of training."""
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -8,9 +7,11 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.data.store_writer import resize_image
 from trainables.evaluation.evaluator import TILES_PER_PASS, autocast
-from trainables.evaluation.semantic_masks import Logits, name_pixels, segment_classes
+from trainables.evaluation.semantic_masks import name_pixels, segment_classes
+from trainables.model.class_prompts import find_class_prompts
 from trainables.model.forward import encode_images
 from trainables.protocol.tta import IDENTITY
+from trainables.tiles.grid import Window, cut_window, spread_starts
 
 # Least share of a tile that it has in common with its neighbor.
 OVERLAP = 0.25
@@ -30,21 +31,27 @@ def segment_image(
     """
     cell_side = model.image_size // 4  # of a tile's square of logits
     height, width = image.shape[:2]
-    padded = _pad_to_tile(image, tile_px)
-    tops = place_tiles(padded.shape[0], tile_px[0], cell_side)
-    lefts = place_tiles(padded.shape[1], tile_px[1], cell_side)
-    blended = _Blend(tops[-1] + cell_side, lefts[-1] + cell_side, cell_side)
+    padded_size = max(height, tile_px[0]), max(width, tile_px[1])
+    padded = cut_window(image, Window(0, 0, *padded_size))
+    tops, lefts = (place_tiles(length, side, cell_side) for length, side in zip(padded_size, tile_px, strict=True))
     places = [(top, left) for top in tops for left in lefts]
+    prompts, window = find_class_prompts(model), make_window(cell_side)
+    assert prompts is not None
+    # The weighted mean of overlapping tiles' logits, on one grid of cells.
+    weights: np.ndarray = np.zeros((tops[-1] + cell_side, lefts[-1] + cell_side), np.float32)
+    sums: np.ndarray = np.zeros((len(prompts.tokens), *weights.shape), np.float32)
     for start in range(0, len(places), TILES_PER_PASS):
         some = places[start : start + TILES_PER_PASS]
         tiles = [_cut_tile(padded, place, tile_px, cell_side) for place in some]
         squares = torch.from_numpy(np.stack([resize_image(tile, model.image_size) for tile in tiles]))
         with autocast(device):
             features = {IDENTITY: encode_images(model, squares.to(device))}
-            for position, place in enumerate(some):
-                blended.add(place, segment_classes(model, features, position))
-    named = name_pixels(blended.average(), (padded.shape[0], padded.shape[1]))
-    return named[:height, :width]
+            for position, (top, left) in enumerate(some):
+                rows, columns = slice(top, top + cell_side), slice(left, left + cell_side)
+                sums[:, rows, columns] += segment_classes(model, features, position) * window
+                weights[rows, columns] += window
+    assert weights.all(), "every cell lies in a tile"
+    return name_pixels(sums / weights, padded_size)[:height, :width]
 
 
 def place_tiles(size_px: int, tile_px: int, cell_side: int) -> list[int]:
@@ -54,20 +61,7 @@ def place_tiles(size_px: int, tile_px: int, cell_side: int) -> list[int]:
     a cell. A tile's side is ``tile_px`` pixels and ``cell_side`` cells.
     """
     last = int(np.round((size_px - tile_px) * cell_side / tile_px))
-    step = max(1, int(cell_side * (1 - OVERLAP)))
-    n_steps = -(-last // step)
-    return [round(last * index / n_steps) for index in range(n_steps + 1)] if n_steps else [0]
-
-
-def _pad_to_tile(
-    image: UInt8[np.ndarray, "h w 3"], tile_px: tuple[int, int]
-) -> UInt8[np.ndarray, "padded_h padded_w 3"]:
-    """Returns an image with its mirror image to the right and below, up to a tile's size."""
-    below, right = (max(0, tile - side) for tile, side in zip(tile_px, image.shape[:2], strict=True))
-    if not below and not right:
-        return image
-    padded: np.ndarray = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT)
-    return padded
+    return spread_starts(last + cell_side, cell_side, OVERLAP)
 
 
 def _cut_tile(
@@ -78,31 +72,6 @@ def _cut_tile(
         for cell, tile, side in zip(place, tile_px, image.shape[:2], strict=True)
     ]
     return image[starts[0] : starts[0] + tile_px[0], starts[1] : starts[1] + tile_px[1]]
-
-
-class _Blend:
-    """The weighted mean of overlapping tiles' logits, on one grid of cells."""
-
-    def __init__(self, height: int, width: int, cell_side: int) -> None:
-        self.cell_side = cell_side
-        self.weights: np.ndarray = np.zeros((height, width), np.float32)
-        self.sums: np.ndarray | None = None
-        self.window = make_window(cell_side)
-
-    def add(self, place: tuple[int, int], logits: Logits) -> None:
-        """Adds one tile."""
-        if self.sums is None:
-            self.sums = np.zeros((len(logits), *self.weights.shape), np.float32)
-        rows = slice(place[0], place[0] + self.cell_side)
-        columns = slice(place[1], place[1] + self.cell_side)
-        self.sums[:, rows, columns] += logits * self.window
-        self.weights[rows, columns] += self.window
-
-    def average(self) -> Logits:
-        """Returns the mean; every cell lies in a tile."""
-        assert self.sums is not None and self.weights.all()
-        averaged: np.ndarray = self.sums / self.weights
-        return averaged
 
 
 def make_window(side: int) -> Float[np.ndarray, "side side"]:

@@ -124,10 +124,18 @@ def take_region(size: tuple[int, int]) -> Tile:
     return Tile(window, window)
 
 
+def spread_starts(length: int, side: int, overlap: float) -> list[int]:
+    """Returns where tiles start that are spread evenly along an axis, the last to its end; ``[0]`` if one fills it.
+
+    Neighbors share at least ``overlap`` of a side, in [0, 1).
+    """
+    n_steps = math.ceil(max(0, length - side) / max(1.0, side * (1 - overlap)))
+    return [round(step * (length - side) / n_steps) for step in range(n_steps + 1)] if n_steps else [0]
+
+
 def _place(length: int, side: int, overlap: float) -> list[tuple[int, int, int]]:
     """Returns, along one axis, where each tile starts, where its core starts, and the core's length."""
-    n_steps = math.ceil(max(0, length - side) / max(1.0, side * (1 - overlap)))
-    starts = [round(step * (length - side) / n_steps) for step in range(n_steps + 1)] if n_steps else [0]
+    starts = spread_starts(length, side, overlap)
     middles = [(before + side + after) // 2 for before, after in zip(starts, starts[1:], strict=False)]
     edges = [0, *middles, length]
     return [(start, low, high - low) for start, low, high in zip(starts, edges, edges[1:], strict=False)]
