@@ -30,8 +30,9 @@ from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import decode_prompts, encode_images, select_best_mask
 from trainables.protocol.components import BoolMask, Component, list_components
 from trainables.protocol.prompts import PromptSpec, draw_prompt, find_negative_room
+from trainables.recipe import LossRecipe
 from trainables.training.batches import Batch, Sample, collate_samples, shrink_mask
-from trainables.training.losses import LossWeights, compute_loss, dice_loss
+from trainables.training.losses import compute_loss, dice_loss
 from trainables.training.optim import set_lr
 
 SPECS = (
@@ -47,7 +48,7 @@ MIN_AREA_PX = 20
 COMPACT_FILL = 0.45
 LARGE_BOX_PX = 900
 SPEC_SHARES = (0.3, 0.4, 0.15, 0.1, 0.05)
-WEIGHTS = LossWeights(focal=4.0, dice=1.0, iou=1.5, objectness=0.05, focal_gamma=0.0, focal_alpha=0.5)
+WEIGHTS = LossRecipe(focal=4.0, dice=1.0, iou=1.5, objectness=0.05, focal_gamma=0.0)
 # Weight of a Dice loss over all candidate masks, not the best alone: without it, candidates that are not trained on
 # an object drift so far that an error of the IoU head costs 0.2 of Dice.
 ALL_MASKS_WEIGHT = 0.3
@@ -179,22 +180,22 @@ def train_step(model: SAM2Base, batch: Batch, optimizer: torch.optim.Optimizer) 
     features = encode_images(model, batch.images)
     outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
     hook.remove()
-    loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), WEIGHTS)
+    loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), WEIGHTS, focal_alpha=0.5)
     maps = [level.float() for level in captured["maps"]]
     # The finest level by itself, too: in the sum the lowest could do it all.
     grouping = (group_pixels_loss(maps, batch) + group_pixels_loss(maps[:1], batch)) / 2
     edges = edge_loss(outputs.logits, batch.targets)
     all_masks = dice_loss(outputs.logits, batch.targets[:, None].expand_as(outputs.logits)).mean()
-    torch.autograd.backward(loss.total + ALL_MASKS_WEIGHT * all_masks + EDGE_WEIGHT * edges + 0.5 * grouping)
+    torch.autograd.backward(loss["total"] + ALL_MASKS_WEIGHT * all_masks + EDGE_WEIGHT * edges + 0.5 * grouping)
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     parts = {
-        "focal": loss.focal,
-        "dice": loss.dice,
+        "focal": loss["focal"],
+        "dice": loss["dice"],
         "all": all_masks,
         "edges": edges,
-        "iou": loss.iou,
+        "iou": loss["iou"],
         "grouping": grouping,
     }
     return {name: float(value.detach()) for name, value in parts.items()}

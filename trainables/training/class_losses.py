@@ -4,38 +4,28 @@ Cross-entropy over classes, focal if the recipe says so (Lin et al. 2017, arXiv 
 of each class (Milletari et al. 2016, arXiv 1606.04797), and the cross-entropy of the decoder's object score.
 """
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.model.class_prompts import ClassOutputs
-from trainables.training.losses import LossWeights
-
-
-class ClassLossParts(NamedTuple):
-    """The weighted total, and each part before its weight; scalars."""
-
-    total: Float[Tensor, ""]
-    focal: Float[Tensor, ""]
-    dice: Float[Tensor, ""]
-    objectness: Float[Tensor, ""]
+from trainables.recipe import LossRecipe
+from trainables.training.losses import Losses
 
 
 def compute_class_loss(
     outputs: ClassOutputs,
     targets: Float[Tensor, "regions names h4 w4"],
     name_weights: Float[Tensor, " names"],
-    weights: LossWeights,
-) -> ClassLossParts:
+    weights: LossRecipe,
+) -> Losses:
     """Computes the loss of a batch of regions.
 
-    Pixels without a name in the targets are ignored. Dice is taken over the whole batch for each name that the batch
-    shows: the Dice of an absent class does not depend on how much of it was predicted, and cross-entropy punishes
-    that already. Objectness learns whether a region shows a name. A batch that is trained in parts gets the Dice of
-    each part, which is not quite that of the whole.
+    The parts are ``focal``, ``dice`` and ``objectness``. Pixels without a name in the targets are ignored. Dice is
+    taken over the whole batch for each name that the batch shows: the Dice of an absent class does not depend on how
+    much of it was predicted, and cross-entropy punishes that already. Objectness learns whether a region shows a name.
+    A batch that is trained in parts gets the Dice of each part, which is not quite that of the whole.
 
     Args:
         outputs: From :func:`trainables.model.class_prompts.decode_classes`.
@@ -49,7 +39,7 @@ def compute_class_loss(
     present = (targets.flatten(-2).sum(-1) > 0).float()
     objectness = F.binary_cross_entropy_with_logits(outputs.objectness.float(), present)
     total = weights.focal * focal + weights.dice * dice + weights.objectness * objectness
-    return ClassLossParts(total, focal, dice, objectness)
+    return {"total": total, "focal": focal, "dice": dice, "objectness": objectness}
 
 
 def focal_cross_entropy(

@@ -16,11 +16,9 @@ from trainables.model.class_prompts import decode_classes, find_class_prompts
 from trainables.model.device import forget_peak_memory, read_peak_memory_mb
 from trainables.model.forward import MaskOutputs, decode_prompts
 from trainables.model.frozen_prefix import FrozenPrefix, encode_reusing
-from trainables.recipe import LossRecipe
 from trainables.training.batches import Batch
 from trainables.training.class_losses import compute_class_loss
-from trainables.training.losses import LossWeights, compute_loss
-from trainables.training.micro_batches import Losses
+from trainables.training.losses import Losses, compute_loss
 from trainables.training.optim import set_lr
 from trainables.training.state import TrainingState
 
@@ -178,8 +176,7 @@ def _compute_mask_losses(state: TrainingState, base: SAM2Base, batch: Batch) -> 
     """Returns the logits and the losses of masks for drawn prompts."""
     outputs = segment_batch(base, batch, state.device, state.prefix)
     weights = state.class_weights[batch.class_index]
-    parts = compute_loss(outputs, batch.targets, weights, to_loss_weights(state.recipe.loss), batch.valid)
-    return outputs.logits, parts._asdict()
+    return outputs.logits, compute_loss(outputs, batch.targets, weights, state.recipe.loss, batch.valid)
 
 
 def _compute_class_losses(state: TrainingState, base: SAM2Base, batch: Batch) -> tuple[Tensor, Losses]:
@@ -189,12 +186,7 @@ def _compute_class_losses(state: TrainingState, base: SAM2Base, batch: Batch) ->
     # Background, whose pixels are not counted, weighs what the most frequent class weighs.
     weights = torch.cat([state.class_weights, state.class_weights.min()[None]])
     targets = batch.targets.view_as(outputs.logits)
-    return outputs.logits, compute_class_loss(outputs, targets, weights, to_loss_weights(state.recipe.loss))._asdict()
-
-
-def to_loss_weights(recipe: LossRecipe) -> LossWeights:
-    """Returns the recipe's part weights."""
-    return LossWeights(recipe.focal, recipe.dice, recipe.iou, recipe.objectness, recipe.focal_gamma)
+    return outputs.logits, compute_class_loss(outputs, targets, weights, state.recipe.loss)
 
 
 def segment_batch(

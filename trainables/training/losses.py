@@ -5,8 +5,6 @@ focal loss is Lin et al. 2017 (arXiv 1708.02002), the soft Dice loss Milletari e
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,28 +13,10 @@ from torch.nn import functional as F
 
 from trainables.data.store import RegionStore
 from trainables.model.forward import MaskOutputs
+from trainables.recipe import LossRecipe
 
-
-@dataclass(frozen=True)
-class LossWeights:
-    """The weight of each part, and the focal loss's two parameters (alpha weighs foreground)."""
-
-    focal: float = 20.0
-    dice: float = 1.0
-    iou: float = 1.0
-    objectness: float = 1.0
-    focal_gamma: float = 2.0
-    focal_alpha: float = 0.25
-
-
-class LossParts(NamedTuple):
-    """The weighted total, and each part before its weight; all are means over the objects, scalars."""
-
-    total: Float[Tensor, ""]
-    focal: Float[Tensor, ""]
-    dice: Float[Tensor, ""]
-    iou: Float[Tensor, ""]
-    objectness: Float[Tensor, ""]
+# The weighted ``total``, and each part before its weight, by the name of its weight in the recipe.
+Losses = dict[str, Float[Tensor, ""]]
 
 
 def focal_loss(
@@ -102,39 +82,44 @@ def compute_loss(
     outputs: MaskOutputs,
     targets: Float[Tensor, "objects h4 w4"],
     object_weights: Float[Tensor, " objects"],
-    weights: LossWeights,
+    weights: LossRecipe,
     valid: Float[Tensor, "objects h4 w4"] | None = None,
-) -> LossParts:
+    focal_alpha: float = 0.25,
+) -> Losses:
     """Computes the loss of a batch of objects.
 
-    Only the candidate with the least weighted focal + Dice is trained, so that candidates may specialize; the
-    IoU head learns from all of them. Every prompt shows an object, so the target of objectness is 1.
+    The parts ``focal``, ``dice``, ``iou`` and ``objectness`` are means over the objects. Only the candidate with the
+    least weighted focal + Dice is trained, so that candidates may specialize; the IoU head learns from all of them.
+    Every prompt shows an object, so the target of objectness is 1.
 
     Args:
         outputs: From :func:`trainables.model.forward.decode_prompts`.
         targets: The prompted masks in [0, 1], averaged down to the logits' resolution.
         object_weights: Weight of each object (of its class), at least 0; weighted losses are averaged.
-        weights: Weight of each part.
+        weights: Weight of each part, and the focal loss's gamma.
         valid: Share of each pixel that counts, in [0, 1]; None where all do.
+        focal_alpha: As in :func:`focal_loss`.
     """
     logits = outputs.logits.float()
     repeated = targets[:, None].expand_as(logits)
     counted = None if valid is None else valid[:, None].expand_as(logits)
-    focal = focal_loss(logits, repeated, weights.focal_gamma, weights.focal_alpha, counted)
+    focal = focal_loss(logits, repeated, weights.focal_gamma, focal_alpha, counted)
     dice = dice_loss(logits, repeated, counted)
     best = (weights.focal * focal + weights.dice * dice).argmin(dim=1, keepdim=True)
     iou_error = (outputs.iou.float() - measure_iou(logits, repeated, counted)).abs().mean(1)
     objectness = outputs.objectness.float()[:, 0]
     object_error = F.binary_cross_entropy_with_logits(objectness, torch.ones_like(objectness), reduction="none")
-    parts = [
-        (part * object_weights).mean()
-        for part in (focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], iou_error, object_error)
-    ]
-    factors = (weights.focal, weights.dice, weights.iou, weights.objectness)
+    by_object = {
+        "focal": focal.gather(1, best)[:, 0],
+        "dice": dice.gather(1, best)[:, 0],
+        "iou": iou_error,
+        "objectness": object_error,
+    }
+    parts = {name: (value * object_weights).mean() for name, value in by_object.items()}
     total = logits.new_zeros(())
-    for factor, part in zip(factors, parts, strict=True):
-        total = total + factor * part
-    return LossParts(total, *parts)
+    for name, part in parts.items():
+        total = total + getattr(weights, name) * part
+    return {"total": total, **parts}
 
 
 def compute_validation_loss(

@@ -4,13 +4,10 @@ import logging
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trainables.errors import TrainablesError
 from trainables.training.batches import Batch
-
-Losses = dict[str, Float[Tensor, ""]]
+from trainables.training.losses import Losses
 
 logger = logging.getLogger(__name__)
 

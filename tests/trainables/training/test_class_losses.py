@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from trainables.model.class_prompts import ClassOutputs
+from trainables.recipe import LossRecipe
 from trainables.training.class_losses import class_dice_loss, compute_class_loss, focal_cross_entropy
-from trainables.training.losses import LossWeights
 
 EVEN = torch.ones(3)
 
@@ -41,12 +41,12 @@ def test_dice_by_hand_without_names_that_no_region_shows() -> None:
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_the_right_answer_costs_nothing_and_a_wrong_one_more(gamma: float) -> None:
-    targets, weights = draw_targets(), LossWeights(focal_gamma=gamma)
+    targets, weights = draw_targets(), LossRecipe(focal_gamma=gamma)
     objectness = 20 * (targets.flatten(-2).sum(-1) > 0).float() - 10
     right = compute_class_loss(ClassOutputs(answer(targets, 30.0), objectness), targets, EVEN, weights)
     wrong = compute_class_loss(ClassOutputs(answer(targets, -30.0), -objectness), targets, EVEN, weights)
-    assert float(right.total) == pytest.approx(0, abs=1e-3)
-    assert all(float(bad) > float(good) + 0.5 for bad, good in zip(wrong, right, strict=True))
+    assert float(right["total"]) == pytest.approx(0, abs=1e-3)
+    assert all(float(bad) > float(good) + 0.5 for bad, good in zip(wrong.values(), right.values(), strict=True))
 
 
 def test_ignored_pixels_do_not_count() -> None:
@@ -55,7 +55,7 @@ def test_ignored_pixels_do_not_count() -> None:
     other = logits.clone()
     other[1, :, 1, 1] = torch.tensor([50.0, -50.0, 3.0])
     first, second = (
-        compute_class_loss(ClassOutputs(each, objectness), targets, EVEN, LossWeights()) for each in (logits, other)
+        compute_class_loss(ClassOutputs(each, objectness), targets, EVEN, LossRecipe()) for each in (logits, other)
     )
     assert first == second
 
@@ -63,6 +63,6 @@ def test_ignored_pixels_do_not_count() -> None:
 def test_regions_without_a_pixel_that_counts_give_finite_slopes() -> None:
     logits = torch.zeros(1, 3, 2, 2, requires_grad=True)
     outputs = ClassOutputs(logits, torch.zeros(1, 3))
-    total = compute_class_loss(outputs, torch.zeros(1, 3, 2, 2), EVEN, LossWeights(focal_gamma=0.5)).total
+    total = compute_class_loss(outputs, torch.zeros(1, 3, 2, 2), EVEN, LossRecipe(focal_gamma=0.5))["total"]
     total.backward()
     assert logits.grad is not None and bool(torch.isfinite(logits.grad).all()) and bool(torch.isfinite(total))

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from trainables.adapters.adapted_model import AdaptedModel, get_base
 from trainables.errors import TrainablesError
-from trainables.recipe import LossRecipe, Recipe, Scalar
+from trainables.recipe import Recipe, Scalar
 from trainables.training.batches import Batch
-from trainables.training.engine import DivergedError, segment_batch, to_loss_weights, train_epoch
+from trainables.training.engine import DivergedError, segment_batch, train_epoch
 from trainables.training.losses import compute_loss
 from trainables.training.optim import set_lr
 from trainables.training.state import TrainingState
@@ -86,15 +86,14 @@ def test_gradients_are_clipped(start_state: Start, draw_batches: Draw, grad_clip
     assert (moved <= 2e-3 * 1e-3 * 1.01) == is_clipped
 
 
-def test_class_weights_and_the_recipe_s_own_reach_the_loss(start_state: Start, draw_batches: Draw) -> None:
-    values = {"focal": 2.0, "dice": 3.0, "iou": 4.0, "objectness": 5.0, "focal_gamma": 1.5}
-    assert dataclasses.asdict(to_loss_weights(LossRecipe(**values))) == {**values, "focal_alpha": 0.25}
+def test_class_weights_and_the_recipe_s_gamma_reach_the_loss(start_state: Start, draw_batches: Draw) -> None:
     totals = []
-    for factor in (1.0, 3.0):
-        state = start_state(make_recipe())
+    for factor, gamma in ((1.0, 2.0), (3.0, 2.0), (1.0, 1.0)):
+        state = start_state(make_recipe(loss__focal_gamma=gamma))
         state.class_weights = torch.full((5,), factor)
         totals.append(train_epoch(state, draw_batches(state.recipe)[:1]).losses["total"])
     assert totals[1] == pytest.approx(3 * totals[0], rel=1e-4)
+    assert totals[2] > totals[0] * 1.01
 
 
 def test_without_regularisers_a_step_is_the_plain_one_bit_for_bit(start_state: Start, draw_batches: Draw) -> None:
@@ -118,10 +117,9 @@ def test_without_regularisers_a_step_is_the_plain_one_bit_for_bit(start_state: S
     for step, batch in enumerate(batches):
         set_lr(optimizer, by_hand.schedule.compute_lr(step))
         outputs = segment_batch(get_base(plain), batch, state.device)
-        weights = to_loss_weights(recipe.loss)
-        loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), weights, batch.valid)
+        loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), recipe.loss, batch.valid)
         optimizer.zero_grad()
-        loss.total.backward()
+        loss["total"].backward()
         torch.nn.utils.clip_grad_norm_(trained, recipe.optim.grad_clip)
         optimizer.step()
     for ours, theirs in zip(copy_trained(state.adapted), copy_trained(plain), strict=True):

@@ -7,8 +7,8 @@ import torch
 
 from trainables.data.store import RegionStore
 from trainables.model.forward import MaskOutputs
+from trainables.recipe import LossRecipe
 from trainables.training.losses import (
-    LossWeights,
     compute_loss,
     compute_validation_loss,
     dice_loss,
@@ -98,9 +98,9 @@ def test_the_iou_head_learns_from_all_masks() -> None:
     logits, target = make_object()  # IoUs: 0, 1, and 0 for logits of 0, which are no foreground
     logits.requires_grad_(True)
     iou = torch.tensor([[0.25, 0.5, 0.125]], requires_grad=True)
-    loss = compute_loss(make_outputs(logits, iou), target, torch.ones(1), LossWeights())
-    assert float(loss.iou.detach()) == pytest.approx((0.25 + 0.5 + 0.125) / 3)
-    loss.iou.backward()
+    loss = compute_loss(make_outputs(logits, iou), target, torch.ones(1), LossRecipe())
+    assert float(loss["iou"].detach()) == pytest.approx((0.25 + 0.5 + 0.125) / 3)
+    loss["iou"].backward()
     assert iou.grad is not None and torch.allclose(iou.grad, torch.tensor([[1.0, -1.0, 1.0]]) / 3)
     assert logits.grad is None or not logits.grad.any()
 
@@ -108,18 +108,18 @@ def test_the_iou_head_learns_from_all_masks() -> None:
 def test_objectness_is_pushed_up() -> None:
     logits, target = make_object()
     objectness = torch.tensor([[LN3]], requires_grad=True)
-    loss = compute_loss(make_outputs(logits, objectness=objectness), target, torch.ones(1), LossWeights())
-    assert float(loss.objectness.detach()) == pytest.approx(-math.log(0.75))
-    loss.objectness.backward()
+    loss = compute_loss(make_outputs(logits, objectness=objectness), target, torch.ones(1), LossRecipe())
+    assert float(loss["objectness"].detach()) == pytest.approx(-math.log(0.75))
+    loss["objectness"].backward()
     assert objectness.grad is not None and float(objectness.grad) == pytest.approx(-0.25)
 
 
 def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
     logits, target = make_object()
-    weights = LossWeights(focal=7.0, dice=5.0, iou=3.0, objectness=2.0)
+    weights = LossRecipe(focal=7.0, dice=5.0, iou=3.0, objectness=2.0)
     loss = compute_loss(make_outputs(logits, torch.full((1, 3), 0.4)), target, torch.ones(1), weights)
-    total = 7 * loss.focal + 5 * loss.dice + 3 * loss.iou + 2 * loss.objectness
-    assert float(loss.total) == pytest.approx(float(total))
+    total = 7 * loss["focal"] + 5 * loss["dice"] + 3 * loss["iou"] + 2 * loss["objectness"]
+    assert float(loss["total"]) == pytest.approx(float(total))
 
 
 def test_sam2_s_whole_loss_by_hand() -> None:
@@ -140,7 +140,7 @@ def test_sam2_s_whole_loss_by_hand() -> None:
     targets = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
     iou = torch.tensor([[0.5, 0.25, 0.75]]).repeat(2, 1)
     objectness = torch.full((2, 1), LN3)
-    loss = compute_loss(make_outputs(logits, iou, objectness), targets, torch.ones(2), LossWeights())
+    loss = compute_loss(make_outputs(logits, iou, objectness), targets, torch.ones(2), LossRecipe())
     ln43 = math.log(4 / 3)
     expected = {
         "focal": ln43 / 32,
@@ -149,10 +149,10 @@ def test_sam2_s_whole_loss_by_hand() -> None:
         "objectness": ln43,  # sigmoid(ln 3) = 3/4
         "total": 20 * ln43 / 32 + 1 / 6 + 1 / 2 + ln43,
     }
-    found = {name: float(value.detach()) for name, value in loss._asdict().items()}
+    found = {name: float(value.detach()) for name, value in loss.items()}
     assert found == pytest.approx(expected, rel=1e-6)
     assert found["total"] == pytest.approx(1.13415, rel=1e-6)
-    loss.total.backward()
+    loss["total"].backward()
     assert logits.grad is not None
     assert logits.grad.flatten(2).any(-1).tolist() == [[False, True, False], [False, False, True]]
 
@@ -175,8 +175,8 @@ def test_the_choice_follows_the_weights_by_hand(focal: float, dice: float, chose
     logits = torch.tensor([[[[-LN3, -LN3, -LN3, -LN3]], [[LN3, LN3, -LN3, -LN3]]]])
     target = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
     parts = {"shy": (0.0588507, 1 / 2), "bold": (0.1540770, 3 / 8)}
-    loss = compute_loss(make_outputs(logits), target, torch.ones(1), LossWeights(focal=focal, dice=dice))
-    assert (float(loss.focal), float(loss.dice)) == pytest.approx(parts[chosen], rel=1e-5)
+    loss = compute_loss(make_outputs(logits), target, torch.ones(1), LossRecipe(focal=focal, dice=dice))
+    assert (float(loss["focal"]), float(loss["dice"])) == pytest.approx(parts[chosen], rel=1e-5)
 
 
 def test_objects_are_weighted_before_the_mean() -> None:
@@ -184,21 +184,21 @@ def test_objects_are_weighted_before_the_mean() -> None:
     both = make_outputs(torch.cat([logits, logits.flip(1) * 0.5]))
     targets = torch.cat([target, target])
     each = [
-        compute_loss(MaskOutputs(*(part[i : i + 1] for part in both)), target, torch.ones(1), LossWeights())
+        compute_loss(MaskOutputs(*(part[i : i + 1] for part in both)), target, torch.ones(1), LossRecipe())
         for i in range(2)
     ]
-    joined = compute_loss(both, targets, torch.tensor([0.5, 3.0]), LossWeights())
-    for name in joined._fields:
-        expected = (0.5 * getattr(each[0], name) + 3 * getattr(each[1], name)) / 2
-        assert float(getattr(joined, name)) == pytest.approx(float(expected), rel=1e-5)
+    joined = compute_loss(both, targets, torch.tensor([0.5, 3.0]), LossRecipe())
+    for name in joined:
+        expected = (0.5 * each[0][name] + 3 * each[1][name]) / 2
+        assert float(joined[name]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_perfect_answer_costs_next_to_nothing() -> None:
     _, target = make_object()
     logits = ((2 * target - 1) * 30)[:, None]
     outputs = make_outputs(logits, torch.ones(1, 1), torch.full((1, 1), 30.0))
-    loss = compute_loss(outputs, target, torch.ones(1), LossWeights())
-    assert all(0 <= float(part) < 1e-5 for part in loss)
+    loss = compute_loss(outputs, target, torch.ones(1), LossRecipe())
+    assert all(0 <= float(part) < 1e-5 for part in loss.values())
 
 
 def test_pixels_that_do_not_count_change_nothing() -> None:
@@ -209,23 +209,23 @@ def test_pixels_that_do_not_count_change_nothing() -> None:
     spoiled[..., 3] = 9.0
     spoiled.requires_grad_(True)
     iou = torch.full((1, 3), 0.4)
-    weights = LossWeights()
+    weights = LossRecipe()
     whole = compute_loss(make_outputs(logits[..., :3], iou), target[..., :3], torch.ones(1), weights)
     partly = compute_loss(make_outputs(spoiled, iou), target, torch.ones(1), weights, valid)
-    for part, expected in zip(partly, whole, strict=True):
+    for part, expected in zip(partly.values(), whole.values(), strict=True):
         assert float(part.detach()) == pytest.approx(float(expected), rel=1e-6)
-    partly.total.backward()
+    partly["total"].backward()
     assert spoiled.grad is not None and not spoiled.grad[..., 3].any() and spoiled.grad[..., :3].any()
 
 
 def test_all_valid_equals_no_mask_and_none_valid_is_finite() -> None:
     logits, target = make_object()
     outputs, ones = make_outputs(logits, torch.full((1, 3), 0.4)), torch.ones(1)
-    plain = compute_loss(outputs, target, ones, LossWeights())
-    full = compute_loss(outputs, target, ones, LossWeights(), torch.ones_like(target))
-    empty = compute_loss(outputs, target, ones, LossWeights(), torch.zeros_like(target))
-    assert [float(part) for part in full] == pytest.approx([float(part) for part in plain])
-    assert all(math.isfinite(part) for part in empty)
+    plain = compute_loss(outputs, target, ones, LossRecipe())
+    full = compute_loss(outputs, target, ones, LossRecipe(), torch.ones_like(target))
+    empty = compute_loss(outputs, target, ones, LossRecipe(), torch.zeros_like(target))
+    assert [float(part) for part in full.values()] == pytest.approx([float(part) for part in plain.values()])
+    assert all(math.isfinite(part) for part in empty.values())
 
 
 def test_validation_s_loss_is_cross_entropy_and_dice_of_what_counts() -> None:
