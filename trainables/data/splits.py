@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trainables.data.dataset_file import PARTS
-from trainables.data.dealer import Dealer, Turn, group_by_patient
+from trainables.data.dealer import Turn, deal_patients, group_by_patient
 from trainables.data.patients import find_tcga_hospital, find_tcga_patient
 from trainables.data.regions import MAX_COMPARISONS, LocateSplit, RegionSet, name_part
 from trainables.errors import DataError, Finding, find_nearest
@@ -136,7 +136,7 @@ def _draw_split(regions: RegionSet, seed: int, class_presence: Mapping[str, froz
     if len(by_patient) < len(PARTS):
         what = f"has {len(by_patient)} patient(s), fewer than 3, one for each part"
         raise DataError.at(regions.root, what, "add regions of other patients, or declare a split")
-    parts = Dealer(by_patient, _SHARES, seed, class_presence).deal(_choose_part)
+    parts = deal_patients(by_patient, _SHARES, seed, class_presence, _choose_part)
     unit = f"by patient{_describe_patients(regions)}"
     description = f"Drawn here with seed {seed}, {unit}, stratified by class: {_count_regions(parts)}."
     return Split("random", description, **parts)
@@ -195,7 +195,7 @@ def make_folds(
         return _choose_fold(turn, largest)
 
     shares = {str(fold): 1 / n_folds for fold in range(n_folds)}
-    dealt = Dealer(by_patient, shares, seed, class_presence).deal(choose)
+    dealt = deal_patients(by_patient, shares, seed, class_presence, choose)
     return tuple(Fold(train=tuple(sorted(pooled.difference(val))), val=val) for val in dealt.values())
 
 
