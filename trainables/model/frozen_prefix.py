@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,18 +29,11 @@ _MARGIN = 2.0
 _TOKENS = "tokens"
 
 
-@dataclass(frozen=True)
-class _Speed:
-    """Multiply-adds a second in an image encoder; what it takes to read features."""
-
-    macs_per_s: float
-    bytes_per_s: float
-    read_s: float
-
-
-# CPU: measured on one core, see docs/performance.md. CUDA: reasoned for a data-center card, not measured: a small model
-# is as fast as its features are read.
-_SPEEDS = {"cpu": _Speed(20e9, 1e9, 1e-3), "cuda": _Speed(20e12, 3e9, 1e-3)}
+# Multiply-adds a second in an image encoder, and bytes a second of features that are read. CPU: measured on one core,
+# see docs/performance.md. CUDA: reasoned for a data-center card, not measured: a small model is as fast as its features
+# are read.
+_SPEEDS = {"cpu": (20e9, 1e9), "cuda": (20e12, 3e9)}
+_READ_S = 1e-3  # what it takes to read features, beside their bytes
 
 
 class FrozenPrefix:
@@ -133,10 +125,7 @@ def find_prefix(model: SAM2Base, store_folder: Path, device: torch.device) -> Fr
     decoder = model.sam_mask_decoder
     rest = (encoder.neck, decoder.conv_s0, decoder.conv_s1)
     is_whole = n_blocks == len(states) and all(map(_is_frozen, rest)) and find_fusion(model) is None
-    speed = _SPEEDS.get(device.type, _SPEEDS["cuda"])
-    n_bytes = _count_values(model, n_blocks, is_whole) * (4 if device.type == "cpu" else 2)
-    read_s = speed.read_s + n_bytes / speed.bytes_per_s
-    if not n_blocks or _count_macs(model, n_blocks) / speed.macs_per_s < _MARGIN * read_s:
+    if not n_blocks or not _pays(model, n_blocks, is_whole, device):
         return None
     return FrozenPrefix(model, n_blocks, is_whole, store_folder / FOLDER)
 
@@ -198,31 +187,26 @@ def _name_set(model: SAM2Base, n_blocks: int, is_whole: bool) -> str:
     return digest.hexdigest()
 
 
-def _list_sides(model: SAM2Base) -> list[int]:
-    """Returns for each block the side of the map of tokens that it returns."""
-    ends = model.image_encoder.trunk.stage_ends
-    return [
-        model.image_size // 4 >> sum(end < index for end in ends)
-        for index in range(len(model.image_encoder.trunk.blocks))
-    ]
-
-
-def _count_macs(model: SAM2Base, n_blocks: int) -> float:
-    """Estimates a picture's multiply-adds in the first blocks: each weight once a token, without attention's own."""
-    blocks, sides = model.image_encoder.trunk.blocks, _list_sides(model)
-    weights = [sum(value.numel() for value in block.parameters()) for block in blocks]
-    return float(sum(weights[index] * sides[index] ** 2 for index in range(n_blocks)))
-
-
-def _count_values(model: SAM2Base, n_blocks: int, is_whole: bool) -> int:
-    """Returns how many numbers are kept of a picture."""
-    side, trunk = model.image_size // 4, model.image_encoder.trunk
+def _pays(model: SAM2Base, n_blocks: int, is_whole: bool, device: torch.device) -> bool:
+    """Estimates whether features of a picture are read so much faster than computed that they are worth their room."""
+    trunk, decoder, largest = model.image_encoder.trunk, model.sam_mask_decoder, model.image_size // 4
+    # Of the map of tokens that each block returns.
+    sides = [largest >> sum(end < index for end in trunk.stage_ends) for index in range(n_blocks)]
+    # Each weight once a token, without attention's own.
+    n_macs = sum(
+        sum(value.numel() for value in block.parameters()) * side**2
+        for block, side in zip(trunk.blocks, sides, strict=False)
+    )
     if is_whole:
-        decoder = model.sam_mask_decoder
-        return int(
-            model.hidden_dim * (side // 4) ** 2
-            + decoder.conv_s0.out_channels * side**2
-            + decoder.conv_s1.out_channels * (side // 2) ** 2
-        )
-    kept = [end for end in trunk.stage_ends if end < n_blocks - 1] + [n_blocks - 1] * bool(n_blocks)
-    return int(sum(trunk.blocks[index].dim_out * _list_sides(model)[index] ** 2 for index in kept))
+        kept = [
+            (model.hidden_dim, largest // 4),
+            (decoder.conv_s0.out_channels, largest),
+            (decoder.conv_s1.out_channels, largest // 2),
+        ]
+    else:
+        ends = [*(end for end in trunk.stage_ends if end < n_blocks - 1), n_blocks - 1]
+        kept = [(trunk.blocks[end].dim_out, sides[end]) for end in ends]
+    n_values = sum(channels * side**2 for channels, side in kept)
+    macs_per_s, bytes_per_s = _SPEEDS.get(device.type, _SPEEDS["cuda"])
+    read_s = _READ_S + n_values * (4 if device.type == "cpu" else 2) / bytes_per_s
+    return bool(n_macs / macs_per_s >= _MARGIN * read_s)
