@@ -44,7 +44,7 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
     Raises:
         DataError: If no region shows a class that the protocol prompts.
     """
-    from trainables.clip.mask_names import encode_masks, list_predicted_masks, list_true_masks, name_masks
+    from trainables.clip.mask_names import encode_masks, list_true_masks, name_masks
     from trainables.clip.model import load_clip
     from trainables.data.store import RegionStore
     from trainables.errors import DataError
@@ -59,7 +59,12 @@ def name_regions(context: TrialContext, settings: NamingSettings, names: Sequenc
     clip = load_clip(settings.clip_model, settings.clip_weights, device)
     regions = EvaluationSet(store, names, context.protocol)
     predictions = predict_masks(load_candidate(context, None), regions, device)
-    items = encode_masks(clip, store, list_predicted_masks(predictions))
+    predicted = (
+        (plan.index, pair.class_id, mask)
+        for plan, masks in predictions
+        for pair, mask in zip(plan.pairs, masks, strict=True)
+    )
+    items = encode_masks(clip, store, predicted)
     if not items.files:
         what = "no region to name shows a class in components that the protocol prompts"
         raise DataError.at(store.folder, what, "check the classes and the split")

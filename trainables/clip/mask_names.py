@@ -19,7 +19,6 @@ from trainables.clip.crops import Crop, crop_region
 from trainables.clip.model import ClipModel
 from trainables.clip.report import EMPTY, NamingReport
 from trainables.data.store import RegionStore
-from trainables.evaluation.evaluation_set import RegionPlan
 from trainables.protocol.components import BoolMask, unite
 from trainables.protocol.spec import Protocol, find_components
 
@@ -80,38 +79,20 @@ def encode_crops(clip: ClipModel, crops: Iterable[Crop], crops_per_pass: int = C
 
 def encode_masks(clip: ClipModel, store: RegionStore, masks: Iterable[tuple[int, int, BoolMask]]) -> MaskFeatures:
     """Crops and encodes masks, each with its region's index and its class id."""
-    indices: list[int] = []
-    classes: list[str] = []
-    is_empty: list[bool] = []
+    items: list[tuple[str, str, str, bool]] = []  # file, patient, class, and whether the mask is empty
 
     def cut() -> Iterator[Crop]:
         for index, class_id, mask in masks:
             crop = crop_region(store.image(index), mask, store.size(index), clip.mean)
-            indices.append(index)
-            classes.append(store.classes[class_id])
-            is_empty.append(crop is None)
+            items.append((store.names[index], store.patients[index], store.classes[class_id], crop is None))
             if crop is not None:
                 yield crop
 
     shown = encode_crops(clip, cut())
-    features = np.zeros((len(indices), shown.shape[1]), np.float32)
+    files, patients, classes, is_empty = zip(*items, strict=True) if items else ((), (), (), ())
+    features = np.zeros((len(items), shown.shape[1]), np.float32)
     features[~np.array(is_empty, bool)] = shown
-    return MaskFeatures(
-        files=tuple(store.names[index] for index in indices),
-        patients=tuple(store.patients[index] for index in indices),
-        classes=tuple(classes),
-        is_empty=tuple(is_empty),
-        features=features,
-    )
-
-
-def list_predicted_masks(
-    predictions: Iterable[tuple[RegionPlan, list[BoolMask]]],
-) -> Iterator[tuple[int, int, BoolMask]]:
-    """Yields region index, prompted class id and mask of each pair that was predicted."""
-    for plan, masks in predictions:
-        for pair, mask in zip(plan.pairs, masks, strict=True):
-            yield plan.index, pair.class_id, mask
+    return MaskFeatures(files, patients, classes, is_empty, features)
 
 
 def list_true_masks(
