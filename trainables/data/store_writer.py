@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import hashlib
 import itertools
 import json
@@ -128,49 +129,45 @@ class StoredRegion:
     places: list[Places]
 
 
-@dataclass(frozen=True)
-class _RegionPlace:
-    """Where a region's pixels lie in a store: called with them in the process that has decoded them.
-
-    Attributes:
-        size: Height and width in pixels, as the layout has them.
-        image: The image's array, and its first row there.
-        mask_row: The first row of the mask.
-    """
-
-    folder: Path
-    layout: Layout
-    class_ids: tuple[int, ...]
-    size: Size
-    image: tuple[str, int]
-    mask_row: int
-
-    def __call__(self, decoded: DecodedRegion) -> StoredRegion:
-        """Writes a region that has no findings."""
-        image, mask = decoded.image, decoded.mask
-        assert image is not None and mask is not None
-        if mask.shape != self.size:
-            raise DataError.at(
-                decoded.region.mask, "changed while it was read", "start again when nothing writes there any more"
-            )
-        name, row = self.image
-        self._write(
-            name, row, image.reshape(-1, 3) if name == PIXELS else resize_image(image, self.layout.image_size)[None]
-        )
-        self._write(MASKS, self.mask_row, mask.ravel())
-        counts = [int(decoded.pixels[one]) for one in self.class_ids]
-        listed = zip(self.class_ids, counts, strict=True) if self.layout.for_tiles else ()
-        places = [list_places(mask, one, count) for one, count in listed]
-        return StoredRegion(decoded.sha256, digest_pixels(image), counts, decoded.scale, places)
-
-    def _write(self, name: str, row: int, rows: Rows) -> None:
-        np.load(self.folder / name, mmap_mode="r+")[row : row + len(rows)] = rows
-
-
-def _list_region_places(regions: RegionSet, layout: Layout, folder: Path) -> Iterator[_RegionPlace]:
+def _list_region_places(
+    regions: RegionSet, layout: Layout, folder: Path
+) -> Iterator[Callable[[DecodedRegion], StoredRegion]]:
     bare, ids = dataclasses.replace(layout, sizes=()), tuple(regions.classes)  # sent to a process with each region
-    for size, image, mask_row in zip(layout.sizes, layout.find_starts(), layout.find_mask_starts(), strict=False):
-        yield _RegionPlace(folder, bare, ids, size, image, mask_row)
+    for size, start, mask_row in zip(layout.sizes, layout.find_starts(), layout.find_mask_starts(), strict=False):
+        yield functools.partial(_store_region, folder, bare, ids, size, start, mask_row)
+
+
+def _store_region(
+    folder: Path,
+    layout: Layout,
+    class_ids: tuple[int, ...],
+    size: Size,
+    start: tuple[str, int],
+    mask_row: int,
+    decoded: DecodedRegion,
+) -> StoredRegion:
+    """Writes a region that has no findings, in the process that has decoded it.
+
+    ``size`` is the layout's; ``start`` is the image's array, and its first row there.
+    """
+    image, mask = decoded.image, decoded.mask
+    assert image is not None and mask is not None
+    if mask.shape != size:
+        raise DataError.at(
+            decoded.region.mask, "changed while it was read", "start again when nothing writes there any more"
+        )
+    name, row = start
+    rows = image.reshape(-1, 3) if name == PIXELS else resize_image(image, layout.image_size)[None]
+    _write_rows(folder / name, row, rows)
+    _write_rows(folder / MASKS, mask_row, mask.ravel())
+    counts = [int(decoded.pixels[one]) for one in class_ids]
+    listed = zip(class_ids, counts, strict=True) if layout.for_tiles else ()
+    places = [list_places(mask, one, count) for one, count in listed]
+    return StoredRegion(decoded.sha256, digest_pixels(image), counts, decoded.scale, places)
+
+
+def _write_rows(array: Path, start: int, rows: Rows) -> None:
+    np.load(array, mmap_mode="r+")[start : start + len(rows)] = rows
 
 
 def _write_index(regions: RegionSet, layout: Layout, folder: Path, report: RegionReport) -> str:
