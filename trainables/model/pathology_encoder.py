@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +36,6 @@ _DEFAULT_STEP_PX = 32
 _TRIED_SIDE = 64
 
 
-@dataclass(frozen=True)
-class EncoderSpec:
-    """An encoder with a name of its own.
-
-    Attributes:
-        architecture: timm's name.
-        options: Of the architecture.
-        mean: Of its training images, RGB in [0, 1]; None for timm's value.
-        std: Their standard deviation.
-    """
-
-    architecture: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-
-
 class ConvStem(nn.Module):
     """CTransPath's stem: two 3 x 3 convolutions of stride 2 and a 1 x 1 one, in place of 4 x 4 patches.
 
@@ -78,9 +60,12 @@ class ConvStem(nn.Module):
         return self.norm(self.proj(images).permute(0, 2, 3, 1))  # type: ignore[no-any-return]
 
 
-ENCODERS: dict[str, EncoderSpec] = {
-    "ctranspath": EncoderSpec("swin_tiny_patch4_window7_224", {"embed_layer": ConvStem}, IMAGENET_MEAN, IMAGENET_STD),
-    "uni": EncoderSpec("vit_large_patch16_224", {"init_values": 1e-5}, IMAGENET_MEAN, IMAGENET_STD),
+# How an encoder's training images were normalized, where it is not as timm's of the same architecture.
+_BY_IMAGENET = {"pretrained_cfg_overlay": {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}}
+# Name -> timm's name of the architecture, and its options.
+ENCODERS: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "ctranspath": ("swin_tiny_patch4_window7_224", {"embed_layer": ConvStem, **_BY_IMAGENET}),
+    "uni": ("vit_large_patch16_224", {"init_values": 1e-5, **_BY_IMAGENET}),
 }
 
 
@@ -100,15 +85,12 @@ class PathologyEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, name: str, network: nn.Module, spec: EncoderSpec, takes_any_side: bool, is_trained: bool
-    ) -> None:
+    def __init__(self, name: str, network: nn.Module, takes_any_side: bool, is_trained: bool) -> None:
         super().__init__()
         self.name, self.network, self.is_trained = name, network, is_trained
         config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-        for key, own in (("mean", spec.mean), ("std", spec.std)):
-            value = torch.tensor(own or config[key]).view(1, 3, 1, 1)
-            self.register_buffer(key, value, persistent=False)
+        for key in ("mean", "std"):
+            self.register_buffer(key, torch.tensor(config[key]).view(1, 3, 1, 1), persistent=False)
         self._fixed_side = 0 if takes_any_side else int(config["input_size"][-1])
         self._step = _find_step(network)
         self.fingerprint = compute_fingerprint(network)
@@ -166,20 +148,20 @@ def load_encoder(
         CheckpointError: If there is no such encoder, or weights are missing, unreadable, hold code, do not fit, or are
             not finite.
     """
-    spec = find_encoder(name)
+    architecture, options = find_encoder(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(RANDOM_SEED)  # torch.manual_seed would reseed the GPUs as well
-        network, takes_any_side = _build_network(spec)
+        network, takes_any_side = _build_network(architecture, options)
     if weights is not None:
         path = find_encoder_weights(name, weights)
         state = _fit_weights(name, network, _read_state(path, notes), path)
         check_finite(state, path)  # not before: buffers that are left out may well hold infinities
         network.load_state_dict(state)
-    return PathologyEncoder(name, network, spec, takes_any_side, is_trained)
+    return PathologyEncoder(name, network, takes_any_side, is_trained)
 
 
-def find_encoder(name: str) -> EncoderSpec:
-    """Returns the architecture of an encoder's name.
+def find_encoder(name: str) -> tuple[str, Mapping[str, Any]]:
+    """Returns timm's name for the architecture of an encoder's name, and the architecture's options.
 
     Raises:
         CheckpointError: If neither this project nor timm knows it.
@@ -192,7 +174,7 @@ def find_encoder(name: str) -> EncoderSpec:
         known = (*ENCODERS, *timm.list_models())
         fix = suggest_name(name, known) if len(name) > 2 else "ctranspath, uni, or a name of timm.list_models()"
         raise CheckpointError.at(f"fusion.encoder {name}", "timm has no such encoder", fix[:200])
-    return EncoderSpec(name)
+    return name, {}
 
 
 def find_encoder_weights(name: str, weights: str) -> Path:
@@ -221,23 +203,21 @@ def compute_fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build_network(spec: EncoderSpec) -> tuple[nn.Module, bool]:
+def _build_network(architecture: str, options: Mapping[str, Any]) -> tuple[nn.Module, bool]:
     """Builds the architecture, for images of any size if it can; also returns whether it takes any size."""
     import timm
 
     # Vision transformers, and Swin since timm 1.0.20; Swin before; all that take any size anyway, or one alone.
-    options: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-    for option in options:
+    ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for way in ways:
         try:
-            network: nn.Module = timm.create_model(
-                spec.architecture, pretrained=False, num_classes=0, **spec.options, **option
-            )
+            network: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **options, **way)
             break
         except TypeError:  # it has no such option
-            if not option:
+            if not way:
                 raise
     config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    return network, bool(option) or not config.get("fixed_input_size")
+    return network, bool(way) or not config.get("fixed_input_size")
 
 
 def _find_step(network: nn.Module) -> int:
