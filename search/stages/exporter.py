@@ -152,10 +152,10 @@ def _write_model(
     record: SearchRecord, chosen: Chosen, checkpoint: Path, folder: Path, unmergeable: str
 ) -> ExportReport:
     """Writes adapter, merged weights where there can be any, class prompts if any, config and recipe; scores them."""
-    from trainables.evaluation.candidates import score_candidate
-    from trainables.export.class_export import score_class_export, write_class_export
+    from trainables.evaluation.candidates import score_candidate, score_model
+    from trainables.export.class_export import load_class_export, write_class_export
     from trainables.export.merged import score_merged, write_merged
-    from trainables.export.unmerged import score_unmerged, write_unmerged
+    from trainables.export.unmerged import load_unmerged, write_unmerged
 
     context = record.context
     if unmergeable:
@@ -167,9 +167,9 @@ def _write_model(
         write_class_export(context, checkpoint, folder)
     own = score_candidate(context, checkpoint, context.val, chosen.scale)
     if unmergeable:
-        found = score_unmerged(context, folder)
+        found = score_model(context, load_unmerged(folder, context.checkpoint, context.pathology_weights))
     elif context.protocol.is_auto:
-        found = score_class_export(context, folder)
+        found = score_model(context, load_class_export(folder)[1])
     else:
         found = score_merged(context, folder, Path(record.data_root))
     return ExportReport(folder, own.dice, found.dice, name_check(context.protocol, unmergeable), unmergeable)

@@ -232,6 +232,13 @@ def _refuse_class_prompts(adapted: AdaptedModel) -> None:
         )
 
 
+def score_model(context: TrialContext, model: SAM2Base) -> Scores:
+    """Scores a model on the search's validation regions by the project's evaluator, on this process's device."""
+    regions, device = open_regions(context, context.val), pick_device()
+    with torch.inference_mode():
+        return evaluate(model.to(device), regions, device)
+
+
 def open_regions(context: TrialContext, names: Sequence[str]) -> EvaluationSet:
     """Returns regions of the search with their prompts, and makes this process use its share of the CPUs."""
     use_ray_share()

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, Finding
-from trainables.evaluation.candidates import open_regions
-from trainables.evaluation.evaluator import evaluate
 from trainables.export.merged import MERGED_FILE
 from trainables.export.unmerged import load_unmerged
 from trainables.files.json_reader import read_json
@@ -30,7 +27,6 @@ from trainables.model.class_prompts import (
 from trainables.model.device import pick_device
 from trainables.model.weights import load_with_notes
 from trainables.protocol.background import BACKGROUND, pick_background_id
-from trainables.protocol.scores import Scores
 from trainables.protocol.spec import find_tiles
 
 CLASS_EXPORT_FILE = "class_prompts.json"
@@ -156,9 +152,3 @@ def load_class_export(folder: Path, checkpoint: str | None = None) -> tuple[Clas
         raise CheckpointError.at(folder / CLASS_PROMPTS_FILE, what, _EXPORT_AGAIN)
     attach_class_prompts(model, prompts)
     return export, model.to(pick_device()).eval()
-
-
-def score_class_export(context: TrialContext, folder: Path) -> Scores:
-    """Scores an export on validation by the project's evaluator, as stock ``SAM2ImagePredictor`` takes no tokens."""
-    with torch.inference_mode():
-        return evaluate(load_class_export(folder)[1], open_regions(context, context.val), pick_device())

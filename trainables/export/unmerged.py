@@ -7,22 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.adapters.adapted_model import ADAPTER_WEIGHTS_FILE, get_base, name_unmergeable
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.errors import CheckpointError
-from trainables.evaluation.candidates import adapt_model, load_adapted, open_regions, read_recipe
-from trainables.evaluation.evaluator import evaluate
+from trainables.evaluation.candidates import adapt_model, load_adapted, read_recipe
 from trainables.files.json_reader import read_json
 from trainables.files.weight_file import COPY_FIX
 from trainables.model.build import MODELS
 from trainables.model.class_prompts import CLASS_PROMPTS_FILE
-from trainables.model.device import pick_device
 from trainables.model.pathology_encoder import compute_fingerprint
 from trainables.model.weights import load_model
-from trainables.protocol.scores import Scores
 
 BASE_FILE = "base.json"
 
@@ -82,11 +78,3 @@ def load_unmerged(
         fix = "pass the weights that the search began with as checkpoint"
         raise CheckpointError.at(folder, what, fix)
     return get_base(adapt_model(bare, folder, recipe, pathology_weights or {})).eval()
-
-
-def score_unmerged(context: TrialContext, folder: Path) -> Scores:
-    """Scores an export on validation by the project's evaluator, from its files and the weights that it needs."""
-    regions = open_regions(context, context.val)
-    with torch.inference_mode():
-        model = load_unmerged(folder, context.checkpoint, context.pathology_weights)
-        return evaluate(model.to(pick_device()), regions, pick_device())

@@ -11,15 +11,9 @@ from trainables.adapters.adapted_model import get_base
 from trainables.context import TrialContext
 from trainables.data.store import RegionStore
 from trainables.errors import CheckpointError, TrainablesError
-from trainables.evaluation.candidates import load_candidate, score_candidate, score_scales
+from trainables.evaluation.candidates import load_candidate, score_candidate, score_model, score_scales
 from trainables.evaluation.evaluation_set import EvaluationSet
-from trainables.export.class_export import (
-    CLASS_EXPORT_FILE,
-    ClassExport,
-    load_class_export,
-    score_class_export,
-    write_class_export,
-)
+from trainables.export.class_export import CLASS_EXPORT_FILE, ClassExport, load_class_export, write_class_export
 from trainables.export.merged import MERGED_FILE, write_merged
 from trainables.export.unmerged import write_unmerged
 from trainables.model.class_prompts import ClassPrompts, find_class_prompts, save_class_prompts
@@ -105,7 +99,7 @@ def test_the_bar_is_untrained_tokens_with_nothing_between(context: TrialContext,
 
 
 def test_an_export_scores_what_the_checkpoint_does(context: TrialContext, trained: Trained, export: Path) -> None:
-    assert score_class_export(context, export).dice == pytest.approx(
+    assert score_model(context, load_class_export(export)[1]).dice == pytest.approx(
         score_candidate(context, trained[2], context.val).dice, abs=0.001
     )
     written, model = load_class_export(export)
@@ -127,7 +121,7 @@ def test_adapters_that_cannot_be_merged_are_exported_with_class_prompts(context:
     write_unmerged(context, tmp_path / "checkpoint", tmp_path / "export")
     write_class_export(context, tmp_path / "checkpoint", tmp_path / "export")
     assert not (tmp_path / "export" / MERGED_FILE).exists()
-    assert score_class_export(context, tmp_path / "export") == score(fit)
+    assert score_model(context, load_class_export(tmp_path / "export")[1]) == score(fit)
 
 
 def test_an_export_without_class_prompts_says_that_it_needs_prompts(export: Path, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 
 from trainables.context import ADAPTER_FOLDER, RECIPE_FILE, TrialContext
 from trainables.errors import CheckpointError, TrainablesError
-from trainables.evaluation.candidates import load_candidate, load_zero_shot, score_candidate, score_scales
+from trainables.evaluation.candidates import load_candidate, load_zero_shot, score_candidate, score_model, score_scales
 from trainables.export.merged import MERGED_FILE, write_merged
-from trainables.export.unmerged import find_unmergeable, load_unmerged, score_unmerged, write_unmerged
+from trainables.export.unmerged import find_unmergeable, load_unmerged, write_unmerged
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.pathology_encoder import load_encoder
 from trainables.protocol.spec import PROTOCOLS
@@ -80,7 +80,7 @@ def test_what_is_reloaded_is_the_candidate(
     wanted = load_candidate(context, checkpoint).cpu().state_dict()
     assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
     own, bar = (score_candidate(context, candidate, context.val) for candidate in (checkpoint, None))
-    assert score_unmerged(context, folder).dice == own.dice != bar.dice
+    assert score_model(context, model).dice == own.dice != bar.dice
 
 
 @pytest.mark.parametrize("name", RECIPES)
