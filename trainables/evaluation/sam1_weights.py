@@ -96,7 +96,7 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
     """
     from trainables.files.weight_file import check_finite
     from trainables.model.weight_names import take_off_prefix
-    from trainables.model.weights import list_misfits
+    from trainables.model.weights import list_misfits, read_weights
 
     if importlib.util.find_spec(PACKAGE) is None:
         what = "needs the package segment-anything, which is not installed"
@@ -104,7 +104,7 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
     from segment_anything import sam_model_registry
 
     notes: list[str] = []
-    state = _read_state(path, notes)
+    state = read_weights(path, notes)
     state = take_off_prefix(state, _POSITIONS, path, notes) or state
     position = state.get(_POSITIONS)  # (1, rows, columns, width)
     name = SIZES.get(position.shape[-1]) if position is not None and position.ndim == 4 else None
@@ -125,18 +125,6 @@ def load_sam1(path: Path, style: Sam1Style) -> Sam1Model:
         network.pixel_std.fill_(1)
     network.requires_grad_(False)
     return Sam1Model(network.eval(), size, style, tuple(notes))
-
-
-def _read_state(path: Path, notes: list[str]) -> dict[str, Tensor]:
-    from trainables.model.weights import read_weights
-
-    try:
-        return read_weights(path, notes)
-    except CheckpointError as error:
-        if "state dictionary" not in str(error):
-            raise
-        what = "holds no state dictionary, bare or under the key 'model'"
-        raise CheckpointError.at(path, what, "pass a checkpoint of SAM or MedSAM") from error
 
 
 def _explain_stranger(state: Mapping[str, Tensor]) -> tuple[str, str]:
