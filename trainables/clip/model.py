@@ -214,10 +214,6 @@ def _explain(source: ClipSource, error: Exception) -> CheckpointError:
     if "TorchScript" in reason:
         what = "is a TorchScript archive, which holds code; it was not opened"
         return CheckpointError.at(where, what, "pass the same weights as .safetensors (timm's hub pages have OpenAI's)")
-    if "transformers" in reason:
-        return CheckpointError.at(
-            where, f"{source.name} needs the package transformers", "install it, or take another model"
-        )
     if _is_readable(source.weights):
         fix = f"pass the --clip-model they belong to ({source.name} is assumed)"
         return CheckpointError.at(where, f"does not fit the model {source.name}: {reason}", fix)
