@@ -140,14 +140,14 @@ class RegionStore:
         """Returns a resized image, or a window of it, RGB in [0, 1]: torchvision's ToTensor and Resize, not normalized.
 
         Raises:
-            ValueError: If a window is asked for, and the region's own pixels are not kept.
+            ValueError: If a part of the region is asked for, and its own pixels are not kept.
         """
         i = range(len(self.names))[i]
         (array, start), size = self._starts[i], self._sizes[i]
         if array == PIXELS:
             pixels = self._pixels[start : start + math.prod(size)].reshape(*size, 3)
             return resize_image(pixels if window is None else cut_window(pixels, window), self.image_size)
-        if window is not None:
+        if window not in (None, Window(0, 0, *size)):
             raise ValueError(f"{self.names[i]} is kept as a square: this store was not built for tiles")
         square: SquareImage = self._squares[start]
         return square

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
 from trainables.data.store import RegionStore
 from trainables.protocol.background import BACKGROUND, BACKGROUND_ID, split_classes
@@ -16,7 +16,7 @@ from trainables.protocol.components import BoolMask, Component, fill_boxes, keep
 from trainables.protocol.overlap import Overlap, count_overlap
 from trainables.protocol.prompts import Prompt, draw_prompt, find_negative_room
 from trainables.protocol.spec import Protocol, find_components, find_tiles, find_valid
-from trainables.tiles.grid import Tile, Window, take_region
+from trainables.tiles.grid import Tile, take_region
 
 
 class ObjectPlan(NamedTuple):
@@ -119,17 +119,6 @@ class EvaluationSet:
     def _count_names(self, index: int) -> Int64[np.ndarray, " names"]:
         counts: np.ndarray = self._split(self.store.mask(index)).sum(axis=(1, 2), dtype=np.int64)
         return counts
-
-    def image(self, index: int, tile: Tile) -> Float32[np.ndarray, "3 side side"]:
-        """Returns a tile of a region as the model sees it, RGB in [0, 1]."""
-        return self.store.image(index, self._find_window(index, tile))
-
-    def mask_resized(self, index: int, tile: Tile) -> UInt8[np.ndarray, "side side"]:
-        """Returns a tile's class ids at the model's image size."""
-        return self.store.mask_resized(index, self._find_window(index, tile))
-
-    def _find_window(self, index: int, tile: Tile) -> Window | None:
-        return None if tile.window == take_region(self.store.size(index)).window else tile.window
 
     def _find_tiles(self, index: int) -> list[Tile]:
         return find_tiles(self.store.size(index), self.store.scales[index].um_per_px, self.protocol)

@@ -112,7 +112,8 @@ def _predict_tiles(
     todo = [(plan, part) for plan in regions.plans for part in plan.tiles]
     for start in range(0, len(todo), tiles_per_pass):
         some = todo[start : start + tiles_per_pass]
-        images = torch.from_numpy(np.stack([regions.image(plan.index, part.tile) for plan, part in some])).to(device)
+        seen = [regions.store.image(plan.index, part.tile.window) for plan, part in some]
+        images = torch.from_numpy(np.stack(seen)).to(device)
         with autocast(device):
             features = {
                 view: encode_reusing(
@@ -129,8 +130,7 @@ def _predict_tiles(
 
 def _name_view(index: int, window: Window, view: str) -> str:
     """Names what a model sees: no other view of a window of a region of the store has the name."""
-    height, width = window.size
-    return f"{index}-{window.top}-{window.left}-{height}-{width}-{view}"
+    return "-".join(map(str, (index, *window, view)))
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -134,7 +134,7 @@ class FineTune:
 
     def _list_targets(self, regions: EvaluationSet, plan: RegionPlan, part: TilePlan) -> tuple[Tensor, Tensor]:
         """Returns the planned classes of a tile, and which pixels count, as 0 and 1."""
-        mask, ids = regions.mask_resized(plan.index, part.tile)[2::4, 2::4], list(self.store.classes)
+        mask, ids = self.store.mask_resized(plan.index, part.tile.window)[2::4, 2::4], list(self.store.classes)
         valid = find_valid(mask, self.store.ignore_ids)
         shown = [plan.pairs[pair].class_id for pair in part.pairs]
         order = [len(ids) if class_id == BACKGROUND_ID else ids.index(class_id) for class_id in shown]
