@@ -1,15 +1,16 @@
 """``dataset.yaml``: what a data set says of itself, read with the line of everything that is wrong with it."""
 
+import functools
+import operator
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from trainables.errors import Finding, InputError, find_nearest, shorten
-from trainables.files.yaml_lines import KeyPath, YamlNode, describe, read_yaml
+from trainables.files.yaml_lines import YamlNode, describe, read_yaml
 from trainables.tiles.um_per_px import MAX_UM, MIN_UM, is_plausible
 
 FILE = "dataset.yaml"
@@ -162,14 +163,8 @@ def _list_lines(top: YamlNode) -> Iterable[tuple[tuple[str, ...], int]]:
         if len(words) < len(path):  # an item of a list
             if len(path) != 3 or path[0] != "split":
                 continue
-            words.append(_look_up(top.value, path))
+            words.append(str(functools.reduce(operator.getitem, path, top.value)))
         yield tuple(map(normalize_name, words)), line
-
-
-def _look_up(value: Any, path: KeyPath) -> str:
-    for part in path:
-        value = value[part]
-    return str(value)
 
 
 def _read_name(node: YamlNode) -> str | None:

@@ -50,7 +50,8 @@ def describe_model(model: SAM2Base) -> dict[str, Any]:
 
 def write_transformers(model: SAM2Base, folder: Path) -> None:
     """Writes ``config.json``, ``model.safetensors`` and the processor's file into a new folder."""
-    library = _import_library()
+    import transformers as library  # late: a second
+
     theirs = library.Sam2Model(library.Sam2Config(**describe_model(model)))
     theirs.load_state_dict(name_for_transformers(model.state_dict()))
     size, mask_size = (dict.fromkeys(("height", "width"), side) for side in (model.image_size, model.image_size // 4))
@@ -60,17 +61,11 @@ def write_transformers(model: SAM2Base, folder: Path) -> None:
         processor.save_pretrained(folder)
 
 
-def _import_library() -> Any:
-    """Returns the package transformers, whose types are those of a few versions only."""
-    import transformers  # late: a second
-
-    return transformers
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Draws no progress bars inside the block, where transformers takes a second or two."""
-    logging = _import_library().utils.logging
+    from transformers.utils import logging
+
     before = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -82,7 +77,9 @@ def _quiet() -> Iterator[None]:
 
 def load_transformers(folder: Path) -> LibraryModel[list[Tensor]]:
     """Returns the model of a folder as its users load it: by transformers alone, on this process's device."""
-    library, device = _import_library(), pick_device()
+    import transformers as library  # late: a second
+
+    device = pick_device()
     # Files of this machine alone: nothing is asked of the hub.
     with _quiet():
         model = library.Sam2Model.from_pretrained(folder, local_files_only=True).to(device).eval()
