@@ -17,9 +17,9 @@ class OriginalWeights(nn.Module):
         """Copies every parameter of the named modules, buffers excepted (SAM2 changes none by training)."""
         super().__init__()
         self.slots = {
-            f"{part}.{inner}.{name}" if inner else f"{part}.{name}": (module, name)
+            f"{place}.{name}": (module, name)
             for part in parts
-            for inner, module in model.get_submodule(part).named_modules()
+            for place, module in model.get_submodule(part).named_modules(prefix=part)
             for name in module._parameters
             if module._parameters[name] is not None
         }
@@ -30,12 +30,7 @@ class OriginalWeights(nn.Module):
 
     def current(self) -> dict[str, nn.Parameter]:
         """Returns the weights that the model has now, by their stock names."""
-        found = {}
-        for full_name, (module, name) in self.slots.items():
-            value = module._parameters[name]
-            assert value is not None
-            found[full_name] = value
-        return found
+        return {full_name: module.get_parameter(name) for full_name, (module, name) in self.slots.items()}
 
     @contextmanager
     def put_back(self, scale: float = 0.0) -> Iterator[None]:
