@@ -19,7 +19,7 @@ from trainables.adapters.peft_config import PEFT_KINDS, build_peft_config, descr
 from trainables.adapters.placement import list_bottleneck_sites, list_layers, list_trained_parts
 from trainables.errors import TrainablesError
 from trainables.files.weight_file import check_description, load_saved, refuse_other, save_weights
-from trainables.model.fusion import PathologyFusion, check_fusion, find_fusion, load_fusion_weights, save_fusion
+from trainables.model.fusion import PathologyFusion, find_fusion, read_fusion, save_fusion
 from trainables.recipe import AdapterRecipe
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
     check_description(config_path, _describe(adapted))
     if odd := sorted(name for name, value in expected.items() if state[name].shape != value.shape):
         raise refuse_other(path, f"{len(odd)} weights differ in shape (first: {odd[0]})")
-    check_fusion(get_base(adapted), folder)
+    fused = read_fusion(get_base(adapted), folder)
     own = _list_own_weights(adapted)
     if adapted.tuner is not None:
         from peft.utils import set_peft_model_state_dict
@@ -187,9 +187,8 @@ def load_adapter_weights(adapted: AdaptedModel, folder: Path) -> None:
         tuned = {name: value for name, value in state.items() if name not in own}
         set_peft_model_state_dict(adapted.tuner, tuned)
     with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(state[name])
-    load_fusion_weights(get_base(adapted), folder)
+        for parameter, value in [*((own[name], state[name]) for name in own), *fused]:
+            parameter.copy_(value)
 
 
 def count_parameters(adapted: AdaptedModel) -> tuple[int, int]:

@@ -156,8 +156,10 @@ def save_fusion(model: SAM2Base, folder: Path) -> None:
     save_weights(state, folder / FUSION_WEIGHTS_FILE)
 
 
-def check_fusion(model: SAM2Base, folder: Path) -> None:
-    """Checks that a folder holds the same kind of fusion as the model.
+def read_fusion(model: SAM2Base, folder: Path) -> list[tuple[nn.Parameter, Tensor]]:
+    """Returns the model's trained weights of a fusion, each with its value as :func:`save_fusion` wrote it.
+
+    There are none without a fusion.
 
     Raises:
         CheckpointError: If only one of them has a fusion, or they differ in kind, names or shapes; if its files are
@@ -167,7 +169,7 @@ def check_fusion(model: SAM2Base, folder: Path) -> None:
     if (fusion is not None) != path.is_file():
         raise refuse_other(folder, f"it has {'no' if fusion is not None else 'a'} fusion")
     if fusion is None:
-        return
+        return []
     theirs = check_description(path, fusion.describe(), "fusion.").get("encoder_fingerprint")
     state, wanted = load_saved(folder / FUSION_WEIGHTS_FILE), fusion.list_weights()
     odd = set(state) ^ set(wanted) or {name for name, value in wanted.items() if state[name].shape != value.shape}
@@ -179,17 +181,7 @@ def check_fusion(model: SAM2Base, folder: Path) -> None:
         what = f"was trained beside {encoder.name} with other weights: {theirs}, but got {encoder.fingerprint}"
         fix = f"pass the same weights by {OPTION} {encoder.name}=FILE (random ones depend on PyTorch's version)"
         raise CheckpointError.at(folder, what, fix)
-
-
-def load_fusion_weights(model: SAM2Base, folder: Path) -> None:
-    """Loads what :func:`save_fusion` wrote into a model with the same fusion; see :func:`check_fusion`."""
-    fusion = find_fusion(model)
-    if fusion is None:
-        return
-    state = load_saved(folder / FUSION_WEIGHTS_FILE)
-    with torch.no_grad():
-        for name, parameter in fusion.list_weights().items():
-            parameter.copy_(state[name])
+    return [(value, state[name]) for name, value in wanted.items()]
 
 
 def _flatten(image: Float[Tensor, "regions channels h w"]) -> Float[Tensor, "regions places channels"]:
