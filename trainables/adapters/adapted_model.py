@@ -113,11 +113,6 @@ def adapters_off(adapted: AdaptedModel) -> Iterator[SAM2Base]:
                 module.enabled = enabled
 
 
-def can_merge(adapted: AdaptedModel) -> bool:
-    """Returns whether the weights of a stock model can hold what was trained; see :func:`name_unmergeable`."""
-    return not name_unmergeable(adapted)
-
-
 def name_unmergeable(adapted: AdaptedModel) -> str:
     """Names what weights of a stock model cannot hold, bottleneck adapters or a fusion; empty if nothing."""
     base = get_base(adapted)
@@ -131,11 +126,11 @@ def merge_adapters(adapted: AdaptedModel) -> SAM2Base:
     """Adds the updates to the weights; returns a stock model with stock keys. Do not use the adapted one afterwards.
 
     Raises:
-        TrainablesError: If what was trained cannot be merged; see :func:`can_merge`.
+        TrainablesError: If what was trained cannot be merged; see :func:`name_unmergeable`.
     """
-    if not can_merge(adapted):
+    if unmergeable := name_unmergeable(adapted):
         raise TrainablesError(
-            f"{name_unmergeable(adapted)} cannot be merged into a stock SAM2 checkpoint: "
+            f"{unmergeable} cannot be merged into a stock SAM2 checkpoint: "
             "load the model by trainables.export.unmerged.load_unmerged"
         )
     adapted.eval()  # in training mode LoHa and LoKr would merge what their dropout left

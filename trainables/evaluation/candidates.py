@@ -12,10 +12,10 @@ from torch import Tensor
 from trainables.adapters.adapted_model import (
     AdaptedModel,
     attach_adapters,
-    can_merge,
     get_base,
     load_adapter_weights,
     merge_adapters,
+    name_unmergeable,
 )
 from trainables.adapters.interpolation import interpolate_weights
 from trainables.adapters.scales import SCALES, check_scale
@@ -215,7 +215,7 @@ def score_scales(
                 _refuse_class_prompts(adapted)
             if 1.0 in scales:  # first: merging consumes the adapter
                 found[1.0] = _score(get_base(adapted).to(device), regions, device)
-            if set(scales) - {0, 1} and can_merge(adapted):
+            if set(scales) - {0, 1} and not name_unmergeable(adapted):
                 states = base_state, merge_adapters(adapted.cpu()).state_dict()
         if states is not None:
             model = load_model(context.model, context.checkpoint).to(device)

@@ -17,8 +17,8 @@ from trainables.adapters.adapted_model import (
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
     PEFT_PREFIX,
-    can_merge,
     merge_adapters,
+    name_unmergeable,
     save_adapters,
 )
 from trainables.adapters.interpolation import interpolate_adapter, interpolate_weights, is_pissa
@@ -62,7 +62,7 @@ def write_merged(context: TrialContext, checkpoint: Path, folder: Path, scale: f
         _write_soup(context, spec, checkpoint, folder, scale)
         return
     base_state, adapted = load_adapted_with_base(context, checkpoint)
-    if scale == 0 and not can_merge(adapted):
+    if scale == 0 and name_unmergeable(adapted):
         write_stock(spec, base_state, folder)
         return
     save_adapters(adapted, folder / ADAPTER_FOLDER)

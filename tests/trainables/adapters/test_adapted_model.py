@@ -15,11 +15,11 @@ from trainables.adapters.adapted_model import (
     AdaptedModel,
     adapters_off,
     attach_adapters,
-    can_merge,
     count_parameters,
     get_base,
     load_adapter_weights,
     merge_adapters,
+    name_unmergeable,
     save_adapters,
 )
 from trainables.adapters.peft_config import PEFT_KINDS
@@ -218,7 +218,7 @@ def test_merged_equals_unmerged_and_loads_strictly_as_a_stock_checkpoint(
     bare: SAM2Base, stock: SAM2Base, tmp_path: Path, recipe: AdapterRecipe
 ) -> None:
     adapted = train(attach_adapters(bare, dataclasses.replace(recipe, dropout=0.3), seed=0))
-    assert can_merge(adapted)
+    assert not name_unmergeable(adapted)
     unmerged = infer(adapted)
     adapted.train()  # whoever merges right after training gets no dropout into the weights
     merged = merge_adapters(adapted).eval()
@@ -234,7 +234,7 @@ def test_merged_equals_unmerged_and_loads_strictly_as_a_stock_checkpoint(
 def test_a_bottleneck_says_that_it_cannot_be_merged_and_stays_as_it_was(bare: SAM2Base) -> None:
     adapted = train(attach_adapters(bare, RECIPES["bottleneck-heads"], seed=0), 1)
     before = infer(adapted)
-    assert not can_merge(adapted)
+    assert name_unmergeable(adapted)
     with pytest.raises(TrainablesError, match="kind bottleneck cannot be merged"):
         merge_adapters(adapted)
     assert torch.equal(infer(adapted), before)

@@ -12,11 +12,11 @@ from trainables.adapters.adapted_model import (
     AdaptedModel,
     adapters_off,
     attach_adapters,
-    can_merge,
     count_parameters,
     get_base,
     load_adapter_weights,
     merge_adapters,
+    name_unmergeable,
     save_adapters,
 )
 from trainables.errors import CheckpointError, TrainablesError
@@ -167,7 +167,7 @@ def test_a_fusion_with_weights_of_another_shape_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize(("name", "text"), [("attention, lora", "a fusion"), ("concat, bottleneck", "bottleneck and")])
 def test_a_fusion_says_that_it_cannot_be_merged(name: str, text: str) -> None:
     adapted = fuse(name)
-    assert not can_merge(adapted)
+    assert name_unmergeable(adapted)
     with pytest.raises(TrainablesError, match=f"{text}.*cannot be merged"):
         merge_adapters(adapted)
 
