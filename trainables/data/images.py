@@ -1,7 +1,6 @@
 """Reads one image or mask file: PNG, JPEG or TIFF, with the pixels as they are stored."""
 
 import hashlib
-import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -184,27 +183,16 @@ def read_orientation(data: bytes) -> int:
 
 def read_scale(data: bytes) -> Scale:
     """Returns micrometres a pixel by the resolution tags of a PNG or TIFF that has been decoded, where they have it."""
-    if data[1:4] == b"PNG":
-        x, y, is_per_metre = struct.unpack(">II?", _find_chunk(data, b"pHYs") or bytes(9))
-        return convert_resolution(x, 1e6) if is_per_metre and _is_square(x, y) else Scale()
     with warnings.catch_warnings(), suppress(Exception), _open_header(data) as picture:
         warnings.simplefilter("ignore")
+        if picture.format == "PNG" and "dpi" in picture.info:
+            x, y = (round(dpi / 0.0254) for dpi in picture.info["dpi"])  # the file has whole pixels a metre
+            return convert_resolution(x, 1e6) if _is_square(x, y) else Scale()
         if isinstance(picture, TiffImageFile):
             x, y = (float(picture.tag_v2.get(tag, 0)) for tag in _RESOLUTION_TAGS)
             unit_um = _RESOLUTION_UNITS_UM.get(picture.tag_v2.get(_UNIT_TAG, 0), 0.0)
             return convert_resolution(x, unit_um) if _is_square(x, y) else Scale()
     return Scale()
-
-
-def _find_chunk(data: bytes, name: bytes) -> bytes:
-    """Returns a chunk of a PNG that stands in front of the pixels, which Pillow would decode; empty without it."""
-    at = 8
-    while at + 8 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT":
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        if kind == name:
-            return data[at + 8 : at + 8 + length]
-        at += length + 12
-    return b""
 
 
 def _is_square(x: float, y: float) -> bool:
