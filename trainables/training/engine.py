@@ -62,8 +62,8 @@ def train_epoch(state: TrainingState, batches: Iterable[Batch]) -> EpochReport:
     forget_peak_memory(state.device)
     start, first_step, n_images, lr = time.perf_counter(), state.step, 0, 0.0
     sums: dict[str, Tensor] = {}
-    stream = _TimedStream(batches)
-    for batch in send_ahead(stream, state.device):
+    waits_s: list[float] = []
+    for batch in send_ahead(_time_waits(batches, waits_s), state.device):
         lr = state.schedule.compute_lr(state.step)
         for name, value in take_step(state, batch, lr).items():
             sums[name] = sums.get(name, torch.zeros((), device=state.device)) + value
@@ -76,29 +76,21 @@ def train_epoch(state: TrainingState, batches: Iterable[Batch]) -> EpochReport:
         losses,
         lr,
         images_per_s=n_images / seconds,
-        data_wait_fraction=stream.waited_s / seconds,
+        data_wait_fraction=sum(waits_s) / seconds,
         peak_memory_mb=read_peak_memory_mb(state.device),
         regions_per_pass=state.micro_batches.regions_per_pass,
         is_checkpointing=state.micro_batches.is_checkpointing,
     )
 
 
-class _TimedStream:
-    """Hands batches on and adds up how long it waited for them."""
-
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self._batches = iter(batches)
-        self.waited_s = 0.0
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
+def _time_waits(batches: Iterable[Batch], waits_s: list[float]) -> Iterator[Batch]:
+    """Hands batches on, and notes how long it waited for each of them, and for their end."""
+    asked = time.perf_counter()
+    for batch in batches:
+        waits_s.append(time.perf_counter() - asked)
+        yield batch
         asked = time.perf_counter()
-        try:
-            return next(self._batches)
-        finally:
-            self.waited_s += time.perf_counter() - asked
+    waits_s.append(time.perf_counter() - asked)
 
 
 def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
