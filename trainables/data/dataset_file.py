@@ -1,13 +1,12 @@
 """``dataset.yaml``: what a data set says of itself, read with the line of everything that is wrong with it."""
 
-import functools
-import operator
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from trainables.errors import Finding, InputError, find_nearest, shorten
 from trainables.files.yaml_lines import YamlNode, describe, read_yaml
@@ -163,7 +162,8 @@ def _list_lines(top: YamlNode) -> Iterable[tuple[tuple[str, ...], int]]:
         if len(words) < len(path):  # an item of a list
             if len(path) != 3 or path[0] != "split":
                 continue
-            words.append(str(functools.reduce(operator.getitem, path, top.value)))
+            whole: Any = top.value
+            words.append(str(whole[path[0]][path[1]][path[2]]))
         yield tuple(map(normalize_name, words)), line
 
 
