@@ -32,7 +32,7 @@ from trainables.data.store import RegionStore
 from trainables.demo.tissue import write_demo
 from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
 from trainables.evaluation.evaluator import predict_masks
-from trainables.evaluation.stock_predictor import build_predictor, predict_one, predict_prompt_by_prompt
+from trainables.evaluation.stock_predictor import PromptedModel, build_predictor, predict_one, predict_prompt_by_prompt
 from trainables.model.frozen_prefix import FrozenPrefix
 from trainables.model.weights import load_model
 from trainables.protocol.components import BoolMask
@@ -89,14 +89,16 @@ def _loop(
     model: SAM2Base, regions: EvaluationSet, images: dict[str, UInt8[np.ndarray, "h w 3"]]
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
     """Yields the masks of the stock predictor, which encodes anew for every prompt and view."""
-    seen: dict[str, UInt8[np.ndarray, "h w 3"]] = {}
     predictor = build_predictor(model)
 
-    def encode_and_predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        predictor.set_image(seen[view])
+    def encode_and_predict(
+        image: UInt8[np.ndarray, "h w 3"], prompt: Prompt, _: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        predictor.set_image(image)
         return predict_one(predictor, prompt)
 
-    return predict_prompt_by_prompt(regions, images.__getitem__, seen.__setitem__, encode_and_predict)
+    prompted = PromptedModel(lambda image: image, encode_and_predict)
+    return predict_prompt_by_prompt(prompted, regions, images.__getitem__)
 
 
 if __name__ == "__main__":

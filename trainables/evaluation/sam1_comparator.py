@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
 from trainables.evaluation.evaluator import collect_scores
 from trainables.evaluation.sam1_weights import Sam1Model, Sam1Style
-from trainables.evaluation.stock_predictor import ReadImage, predict_prompt_by_prompt
+from trainables.evaluation.stock_predictor import PromptedModel, ReadImage, predict_prompt_by_prompt
 from trainables.protocol.components import BoolMask
 from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
 from trainables.protocol.scores import Scores
@@ -54,19 +54,18 @@ def predict_sam1(
             "it cannot be scored under it"
         )
     network = model.network.to(device)
-    predictors = {view: SamPredictor(network) for view in protocol.tta}
 
-    def set_image(view: str, seen: UInt8[np.ndarray, "h w 3"]) -> None:
-        predictor = predictors[view]
+    def encode(image: UInt8[np.ndarray, "h w 3"]) -> SamPredictor:
+        predictor = SamPredictor(network)
         if style.stretches:
-            square = stretch_image(seen, predictor.model.image_encoder.img_size)
-            predictor.set_torch_image(square.to(predictor.device), seen.shape[:2])
+            square = stretch_image(image, predictor.model.image_encoder.img_size)
+            predictor.set_torch_image(square.to(predictor.device), image.shape[:2])
         else:
-            predictor.set_image(seen)
+            predictor.set_image(image)
+        return predictor
 
-    return predict_prompt_by_prompt(
-        regions, read_image, set_image, lambda view, prompt: predict_prompt(predictors[view], prompt, style)
-    )
+    prompted = PromptedModel(encode, lambda predictor, prompt, _: predict_prompt(predictor, prompt, style))
+    return predict_prompt_by_prompt(prompted, regions, read_image)
 
 
 def predict_prompt(

@@ -1,6 +1,9 @@
 """Scores a model by sam2's own ``SAM2ImagePredictor``: the outside check of this project's forward pass."""
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -10,19 +13,29 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from torch import Tensor
 
 from trainables.evaluation.evaluation_set import EvaluationSet, RegionPlan
-from trainables.evaluation.evaluator import autocast, collect_scores
+from trainables.evaluation.evaluator import autocast
 from trainables.protocol.components import BoolMask
 from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
-from trainables.protocol.scores import Scores
-from trainables.protocol.spec import clean_mask
-from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_prompt
+from trainables.protocol.spec import Protocol, clean_mask
+from trainables.protocol.tta import average_views, restore_maps, transform_maps, transform_pair, transform_prompt
 from trainables.tiles.grid import cut_window
 
 ReadImage = Callable[[str], UInt8[np.ndarray, "h w 3"]]
-# Gives a view's predictor an image as seen under the view.
-SetImage = Callable[[str, UInt8[np.ndarray, "h w 3"]], None]
-# Returns a view's logits [masks, h, w], at the image's size, and predicted IoU [masks] of one prompt.
-PredictPrompt = Callable[[str, Prompt], tuple[Tensor, Tensor]]
+Features = TypeVar("Features")
+
+
+@dataclass(frozen=True)
+class PromptedModel(Generic[Features]):
+    """A model that answers one prompt at a time, as a library runs it.
+
+    Attributes:
+        encode: Returns the features of an RGB image [h, w, 3] of any size.
+        decode: Returns logits [masks, h, w] and predicted IoU [masks] of one prompt, given the features, the prompt,
+            and the height and width in which its points lie and its masks are wanted.
+    """
+
+    encode: Callable[[UInt8[np.ndarray, "h w 3"]], Features]
+    decode: Callable[[Features, Prompt, tuple[int, int]], tuple[Tensor, Tensor]]
 
 
 def build_predictor(model: SAM2Base) -> SAM2ImagePredictor:
@@ -33,71 +46,67 @@ def build_predictor(model: SAM2Base) -> SAM2ImagePredictor:
     return predictor
 
 
-def score_with_predictor(
-    model: SAM2Base, regions: EvaluationSet, read_image: ReadImage, device: torch.device
-) -> Scores:
-    """Scores a model as :func:`trainables.evaluation.evaluator.evaluate` does, but by the stock predictor."""
-    return collect_scores(regions, predict_with_predictor(model, regions, read_image, device))
+def use_predictor(model: SAM2Base, device: torch.device) -> PromptedModel[SAM2ImagePredictor]:
+    """Returns a model as the stock predictor runs it; the model is on the device, in evaluation mode."""
+    empty = build_predictor(model)
 
-
-def predict_with_predictor(
-    model: SAM2Base, regions: EvaluationSet, read_image: ReadImage, device: torch.device
-) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
-    """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, but from the stock predictor.
-
-    The model is on the device, in evaluation mode; ``read_image`` returns a region's own RGB pixels, uint8.
-    """
-    predictors = {view: build_predictor(model) for view in regions.protocol.tta}
-
-    def set_image(view: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    def encode(image: UInt8[np.ndarray, "h w 3"]) -> SAM2ImagePredictor:
+        predictor = copy.copy(empty)  # building one compiles its transforms
         with autocast(device):
-            predictors[view].set_image(image)
+            predictor.set_image(image)
+        return predictor
 
-    def predict(view: str, prompt: Prompt) -> tuple[Tensor, Tensor]:
+    def decode(predictor: SAM2ImagePredictor, prompt: Prompt, _: tuple[int, int]) -> tuple[Tensor, Tensor]:
         with autocast(device):
-            return predict_one(predictors[view], prompt)
+            return predict_one(predictor, prompt)
 
-    return predict_prompt_by_prompt(regions, read_image, set_image, predict)
+    return PromptedModel(encode, decode)
 
 
 def predict_prompt_by_prompt(
-    regions: EvaluationSet, read_image: ReadImage, set_image: SetImage, predict: PredictPrompt
+    model: PromptedModel[Features], regions: EvaluationSet, read_image: ReadImage
 ) -> Iterator[tuple[RegionPlan, list[BoolMask]]]:
-    """Yields each region's plan and cleaned masks, one for each class, from one predictor for each view.
+    """Yields what :func:`trainables.evaluation.evaluator.predict_masks` does, with one encoding for each view.
 
-    ``read_image`` returns a region's own RGB pixels. ``set_image`` is called for every region and view, ``predict`` for
-    every prompt and view.
+    ``read_image`` returns a region's own RGB pixels, uint8.
     """
     for plan in regions.plans:
-        yield plan, regions.join(plan, _predict_tiles(regions, plan, read_image, set_image, predict))
+        yield plan, regions.join(plan, _predict_tiles(model, regions, plan, read_image))
 
 
 def _predict_tiles(
-    regions: EvaluationSet, plan: RegionPlan, read_image: ReadImage, set_image: SetImage, predict: PredictPrompt
+    model: PromptedModel[Features], regions: EvaluationSet, plan: RegionPlan, read_image: ReadImage
 ) -> Iterator[list[BoolMask]]:
     protocol, pixels = regions.protocol, read_image(regions.store.names[plan.index])
     for part in plan.tiles:
         window = part.tile.window
         inside = window.clip_size(regions.store.size(plan.index))
         image = torch.from_numpy(pixels if protocol.tiles is None else cut_window(pixels, window)).permute(2, 0, 1)
+        features = {}
         for view in protocol.tta:
             seen = transform_maps(image, view).permute(1, 2, 0)
-            set_image(view, np.ascontiguousarray(seen.numpy()))
+            features[view] = model.encode(np.ascontiguousarray(seen.numpy()))
         united = np.zeros((len(plan.pairs), *window.size), bool)
         for item in part.objects:
-            united[item.pair] |= _predict_object(item.prompt, window.size, regions, predict)
+            united[item.pair] |= _predict_object(model, features, item.prompt, window.size, protocol)
         yield [clean_mask(mask[: inside[0], : inside[1]], protocol) for mask in united]
 
 
-def _predict_object(prompt: Prompt, size: tuple[int, int], regions: EvaluationSet, predict: PredictPrompt) -> BoolMask:
+def _predict_object(
+    model: PromptedModel[Features],
+    features: Mapping[str, Features],
+    prompt: Prompt,
+    size: tuple[int, int],
+    protocol: Protocol,
+) -> BoolMask:
     """Returns the mask of one prompt with the highest predicted IoU, averaged over the views."""
 
-    def predict_upright(view: str) -> tuple[Tensor, Tensor]:
-        logits, iou = predict(view, transform_prompt(prompt, size, view))
+    def decode(view: str) -> tuple[Tensor, Tensor]:
+        logits, iou = model.decode(features[view], transform_prompt(prompt, size, view), transform_pair(size, view))
         return restore_maps(logits, view), iou
 
-    logits, iou = average_views(regions.protocol.tta, predict_upright)
-    mask: BoolMask = (logits[int(iou.argmax())] > regions.protocol.threshold).cpu().numpy()
+    logits, iou = average_views(features, decode)
+    mask: BoolMask = (logits[int(iou.argmax())] > protocol.threshold).cpu().numpy()
     return mask
 
 

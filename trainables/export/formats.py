@@ -9,9 +9,8 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.context import TrialContext
 from trainables.errors import Finding, list_some
-from trainables.evaluation.candidates import open_regions
-from trainables.evaluation.stock_predictor import score_with_predictor
-from trainables.export.library_scores import open_images, score_by_library
+from trainables.evaluation.stock_predictor import use_predictor
+from trainables.export.library_scores import score_by_library
 from trainables.export.merged import MERGED_FILE
 from trainables.export.onnx_files import load_onnx, write_onnx
 from trainables.export.qupath_file import SAMAPI_TYPES, load_qupath, write_qupath
@@ -47,8 +46,7 @@ def _write_qupath(model: SAM2Base, context: TrialContext, folder: Path, name: st
 
 def _score_qupath(context: TrialContext, folder: Path, data_root: Path) -> Scores:
     (path,) = folder.iterdir()
-    model = load_qupath(path, context.model)
-    return score_with_predictor(model, open_regions(context, context.val), open_images(data_root), pick_device())
+    return score_by_library(context, use_predictor(load_qupath(path, context.model), pick_device()), data_root)
 
 
 FORMATS: dict[str, Format] = {

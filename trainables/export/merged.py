@@ -26,10 +26,10 @@ from trainables.adapters.scales import check_scale
 from trainables.adapters.soup import SavedAdapter, join_adapters
 from trainables.context import ADAPTER_FOLDER, TrialContext
 from trainables.errors import TrainablesError
-from trainables.evaluation.candidates import load_adapted_with_base, load_merged_states, open_regions
+from trainables.evaluation.candidates import load_adapted_with_base, load_merged_states
 from trainables.evaluation.soup_folder import is_soup, list_members
-from trainables.evaluation.stock_predictor import score_with_predictor
-from trainables.export.library_scores import open_images
+from trainables.evaluation.stock_predictor import use_predictor
+from trainables.export.library_scores import score_by_library
 from trainables.files.weight_file import load_saved, save_weights
 from trainables.model.build import ASSETS, MODELS, ModelSpec, build_architecture, config_path
 from trainables.model.class_prompts import detach_class_prompts
@@ -180,5 +180,4 @@ def load_merged(context: TrialContext, folder: Path) -> SAM2Base:
 
 def score_merged(context: TrialContext, folder: Path, data_root: Path) -> Scores:
     """Scores a merged checkpoint on validation through stock ``SAM2ImagePredictor``, from the image files."""
-    regions = open_regions(context, context.val)
-    return score_with_predictor(load_merged(context, folder), regions, open_images(data_root), pick_device())
+    return score_by_library(context, use_predictor(load_merged(context, folder), pick_device()), data_root)

@@ -15,7 +15,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from sam2.utils.transforms import SAM2Transforms
 from torch import Tensor, nn
 
-from trainables.export.library_scores import LibraryModel
+from trainables.evaluation.stock_predictor import PromptedModel
 from trainables.model.forward import IMAGENET_MEAN, IMAGENET_STD, encode_images
 from trainables.protocol.prompts import Prompt
 
@@ -129,7 +129,7 @@ class _Features(NamedTuple):
     image_embed: Float[np.ndarray, "1 c h w"]
 
 
-def load_onnx(folder: Path) -> LibraryModel[_Features]:
+def load_onnx(folder: Path) -> PromptedModel[_Features]:
     """Returns the model of a folder as its users load it: by onnxruntime, on the CPU."""
     import onnxruntime  # of the extra onnx
 
@@ -155,4 +155,4 @@ def load_onnx(folder: Path) -> LibraryModel[_Features]:
         masks, iou = decoder.run(["masks", "iou_predictions"], inputs)
         return resize.postprocess_masks(torch.from_numpy(masks), size)[0], torch.from_numpy(iou)[0]
 
-    return LibraryModel(encode, decode)
+    return PromptedModel(encode, decode)

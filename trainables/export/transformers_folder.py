@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from trainables.export.library_scores import LibraryModel
+from trainables.evaluation.stock_predictor import PromptedModel
 from trainables.model.device import pick_device
 from trainables.model.weight_names import name_for_transformers
 from trainables.protocol.prompts import BOX_TOP_LEFT, Prompt
@@ -75,7 +75,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_transformers(folder: Path) -> LibraryModel[list[Tensor]]:
+def load_transformers(folder: Path) -> PromptedModel[list[Tensor]]:
     """Returns the model of a folder as its users load it: by transformers alone, on this process's device."""
     import transformers as library  # late: a second
 
@@ -98,7 +98,7 @@ def load_transformers(folder: Path) -> LibraryModel[list[Tensor]]:
         (masks,) = processor.post_process_masks(found.pred_masks.cpu(), [list(size)], binarize=False)
         return masks[0], found.iou_scores[0, 0].cpu()
 
-    return LibraryModel(encode, decode)
+    return PromptedModel(encode, decode)
 
 
 def _compose_inputs(prompt: Prompt) -> Mapping[str, Any]:

@@ -12,8 +12,8 @@ from trainables.data.images import read_image
 from trainables.data.regions import read_regions
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
-from trainables.evaluation.evaluator import evaluate, predict_masks
-from trainables.evaluation.stock_predictor import build_predictor, predict_with_predictor, score_with_predictor
+from trainables.evaluation.evaluator import collect_scores, evaluate, predict_masks
+from trainables.evaluation.stock_predictor import build_predictor, predict_prompt_by_prompt, use_predictor
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.weights import load_model
 from trainables.protocol.components import BoolMask
@@ -40,7 +40,8 @@ def compute_iou(first: BoolMask, second: BoolMask) -> float:
 
 def compare(model: SAM2Base, regions: EvaluationSet, root: Path) -> list[float]:
     """IoU of each predicted mask with the stock predictor's; masks that both leave empty are not counted."""
-    stock = predict_with_predictor(model, regions, lambda name: read_image(root / "images" / name), CPU)
+    prompted = use_predictor(model, CPU)
+    stock = predict_prompt_by_prompt(prompted, regions, lambda name: read_image(root / "images" / name))
     ious = []
     for (plan, masks), (stock_plan, stock_masks) in zip(
         predict_masks(model, regions, CPU, regions_per_pass=3), stock, strict=True
@@ -88,7 +89,7 @@ def test_the_evaluator_gives_the_stock_masks_of_real_tissue(nano: SAM2Base, shar
     store = RegionStore.build(dataclasses.replace(every, regions=chosen), 256, tmp_path)
     regions = EvaluationSet(store, store.names, PROTOCOLS["components"])
     images = {region.name: region.image for region in chosen}
-    stock = predict_with_predictor(nano, regions, lambda name: read_image(images[name]), CPU)
+    stock = predict_prompt_by_prompt(use_predictor(nano, CPU), regions, lambda name: read_image(images[name]))
     for (_, masks), (_, stock_masks) in zip(predict_masks(nano, regions, CPU), stock, strict=True):
         for mask, stock_mask in zip(masks, stock_masks, strict=True):
             assert mask.any() and compute_iou(mask, stock_mask) >= 0.999
@@ -97,7 +98,9 @@ def test_the_evaluator_gives_the_stock_masks_of_real_tissue(nano: SAM2Base, shar
 def test_scores_through_the_stock_predictor_agree(nano: SAM2Base, tissue_store: RegionStore, tissue_root: Path) -> None:
     regions = EvaluationSet(tissue_store, tissue_store.names, PROTOCOLS["recorded"])
     scores = evaluate(nano, regions, CPU)
-    stock = score_with_predictor(nano, regions, lambda name: read_image(tissue_root / "images" / name), CPU)
+    images = tissue_root / "images"
+    answers = predict_prompt_by_prompt(use_predictor(nano, CPU), regions, lambda name: read_image(images / name))
+    stock = collect_scores(regions, answers)
     assert [(pair.file, pair.class_name) for pair in stock.pairs] == [
         (pair.file, pair.class_name) for pair in scores.pairs
     ]

@@ -5,8 +5,7 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 
 from trainables.demo.tissue import make_region
-from trainables.evaluation.stock_predictor import build_predictor
-from trainables.export.library_scores import LibraryModel
+from trainables.evaluation.stock_predictor import PromptedModel, build_predictor
 from trainables.protocol.prompts import Prompt
 
 SIZE = (120, 160)
@@ -15,7 +14,7 @@ _POINTS = ([[70.0, 60], [5, 5]], [1, 0])
 _BOTH = (_BOX[0] + _POINTS[0], _BOX[1] + _POINTS[1])
 
 
-def measure_distance(model: SAM2Base, exported: LibraryModel) -> tuple[float, float]:
+def measure_distance(model: SAM2Base, exported: PromptedModel) -> tuple[float, float]:
     """Returns the greatest difference of logits, relative to the greatest, and the share of pixels that differ."""
     image = make_region(np.random.default_rng(0), side_px=160)[0][: SIZE[0]]
     predictor = build_predictor(model)
