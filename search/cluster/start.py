@@ -194,7 +194,7 @@ def check_address(address: str) -> None:
         place = urlsplit(address if "://" in address else f"ray://{address}")
         if place.scheme != "ray" or not (place.hostname and place.port):
             raise ValueError("must be auto, local, HOST:PORT or ray://HOST:PORT")
-        connect_once(place.hostname, place.port)
+        socket.create_connection((place.hostname, place.port), timeout=CONNECT_TIMEOUT_S).close()
 
 
 @contextmanager
@@ -206,12 +206,3 @@ def _name_in_errors(address: str) -> Iterator[None]:
         what = f"no Ray cluster answers there ({reason})"
         fix = "start one with `ray start --head`, or leave the option out to run on this machine"
         raise ConfigError.at(f"--address {address}".strip(), what, fix) from error
-
-
-def connect_once(host: str, port: int) -> None:
-    """Connects, and hangs up.
-
-    Raises:
-        OSError: If nothing listens there, or nothing answers within ``CONNECT_TIMEOUT_S``.
-    """
-    socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()
