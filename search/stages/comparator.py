@@ -138,7 +138,7 @@ def log_comparison(record: SearchRecord, found: ComparatorScores) -> str:
         SearchError: If MLflow's store cannot be used, or does not hold the search's run.
     """
     tracker, parent = Tracker.connect(record.experiment, default_uri=record.tracking_uri), record.parent_run_id
-    tracker.read_start_ms(parent)  # fails before a run is made if this is another store than the search's
+    tracker.get_run(parent)  # fails before a run is made if this is another store than the search's
     scores, protocol = found.scores, found.scores.protocol
     identity = {RUN_KIND_TAG: RUN_KIND, "comparator": found.name, "weights_sha256": hash_file(found.weights)[:12]}
     origin = Origin(

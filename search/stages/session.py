@@ -194,7 +194,9 @@ def _find_or_open_run(session: Session) -> str:
     """Returns the parent run's id: of a new run, or of the one that a process has opened and was killed."""
     key = {RUN_KEY_TAG: session.record.run_key}
     found = session.tracker.find_runs(key, max_results=1) if session.is_resumed else []
-    return found[0].run_id if found else session.tracker.start_run(session.plan.name, "search", {**session.tags, **key})
+    if found:
+        return str(found[0].info.run_id)
+    return session.tracker.start_run(session.plan.name, "search", {**session.tags, **key})
 
 
 def _enter_run(session: Session, parent: str) -> Session:

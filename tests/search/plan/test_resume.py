@@ -85,7 +85,7 @@ def test_more_trials_are_added_to_the_same_parent_run(begun: Path, tracker: Trac
     assert resumed.adds_trials
     tracker.finish(resumed.record.parent_run_id, "KILLED")
     session = reopen_session(resumed, RESOURCES, tracker, CONSOLE)
-    assert tracker.read_status(session.record.parent_run_id) == "RUNNING"
+    assert tracker.get_run(session.record.parent_run_id).info.status == "RUNNING"
     again = resume("first", begun.parent)
     assert (again.plan.config.num_trials, again.adds_trials) == (6, False)
 

@@ -154,7 +154,7 @@ def test_a_stop_in_the_middle_of_the_end_leaves_no_figure_twice(
 
 def test_a_file_that_is_gone_holds_nothing_up(session: Session) -> None:
     finish_tracking(session, [Artifact("/no/such/file"), End()])
-    assert session.tracker.read_status(session.record.parent_run_id) == "FINISHED"
+    assert session.tracker.get_run(session.record.parent_run_id).info.status == "FINISHED"
     assert "/no/such/file" in (session.plan.folder / "mlflow_closing.rejected.jsonl").read_text()
 
 

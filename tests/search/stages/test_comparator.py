@@ -59,6 +59,6 @@ def test_a_run_that_was_left_halfway_is_completed(session: Session, comparison: 
         log_comparison(session.record, comparison)
     comparison.file.write_text(content)
     run_id = log_comparison(session.record, comparison)
-    assert [(run.run_id, run.status) for run in session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})] == [
+    assert [(run.info.run_id, run.info.status) for run in session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})] == [
         (run_id, "FINISHED")
     ]
