@@ -114,11 +114,7 @@ def read_verdict(path: Path, is_auto: bool, caveats: Sequence[str] = ()) -> Verd
     Raises:
         ConfigError: If the file cannot be read.
     """
-    return add_notes(judge(read_scores(path, "winner", "zeroshot", PATIENT_COLUMN)), is_auto, caveats)
-
-
-def add_notes(verdict: Verdict, is_auto: bool, caveats: Sequence[str]) -> Verdict:
-    """Returns the verdict of a search's test set with what its reader must know."""
+    verdict = judge(read_scores(path, "winner", "zeroshot", PATIENT_COLUMN))
     return replace(verdict, notes=(*verdict.notes, *[PAIRS_WITHOUT_PROMPTS] * is_auto, *caveats))
 
 
