@@ -11,7 +11,6 @@ from optuna.trial import TrialState
 
 from search.errors import SearchError
 from search.space.kinds import SamplerKind
-from search.space.objective import Mode
 from search.study.study_file import StudyFile
 
 SPACE = {"x": FloatDistribution(-1.0, 1.0), "y": FloatDistribution(-1.0, 1.0)}
@@ -59,12 +58,6 @@ def test_names_a_journal_with_records_of_something_else(journal: Path, line: dic
             StudyFile(path, "s").open()
     with pytest.raises(SearchError, match="cannot be used"):
         StudyFile(journal.parent, "s").open()
-
-
-@pytest.mark.parametrize(("modes", "words"), [(("min",), "minimize"), (("max", "min"), "maximize and minimize")])
-def test_refuses_other_directions(journal: Path, modes: tuple[Mode, ...], words: str) -> None:
-    with pytest.raises(SearchError, match=f"made to maximize its values, but is now asked to {words} them"):
-        StudyFile(journal, "s", modes=modes).open()
 
 
 def propose(source: StudyFile, n_past: int, conditional: bool) -> list[dict[str, float]]:
