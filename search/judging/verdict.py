@@ -1,9 +1,9 @@
 """Does one model beat another on the same (image, class) pairs? The verdict: figures and one word."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -50,10 +50,6 @@ class Verdict:
     overall: Comparison
     per_class: dict[str, ClassComparison]
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns every figure as plain values that JSON can hold."""
-        return asdict(self)
 
     def to_text(self) -> str:
         """Returns the verdict as a few lines for a terminal."""

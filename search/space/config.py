@@ -109,7 +109,7 @@ class SearchConfig:
         said |= {"max_epochs": self.max_epochs} if self.train else {}
         said |= {"patience": self.patience} if self.patience else {}
         said |= {"scheduler": self.scheduler.to_dict(), "sampler": self.sampler.to_dict()}
-        said |= {"stop": self.stop.to_dict()} if self.stop else {}
+        said |= {"stop": dataclasses.asdict(self.stop)} if self.stop else {}
         said |= {"fixed": dict(self.fixed)}
         said |= {"space": {name: parameter.to_dict() for name, parameter in self.space.items()}}
         if not self.is_replay:

@@ -78,10 +78,6 @@ class StopConfig:
     patience_trials: int
     min_gain: float = 0.0
 
-    def to_dict(self) -> dict[str, object]:
-        """Returns what a space file would say."""
-        return dataclasses.asdict(self)
-
 
 # What each kind knows; the first option of each is always said.
 SCHEDULER_OPTIONS: Mapping[str, tuple[str, ...]] = {

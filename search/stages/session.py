@@ -17,7 +17,7 @@ from search.cluster.checkpoint_storage import CheckpointStorage
 from search.cluster.resources import TrialResources
 from search.command_line.paths import has_password
 from search.errors import ConfigError, SearchError, describe_findings
-from search.mlflow_pages.addresses import compose_charts_url, describe_view
+from search.mlflow_pages.addresses import compose_table_url, describe_view
 from search.mlflow_pages.views import SearchView
 from search.plan.moved_inputs import hash_files, list_input_files
 from search.plan.places import find_taken
@@ -88,7 +88,9 @@ class Session:
     def describe_charts(self) -> list[str]:
         """Returns what to do to see the search's runs in MLflow, also while they run."""
         uri, experiment_id = self.tracker.uri, self.tracker.experiment_id
-        return describe_view(uri, compose_charts_url(uri, experiment_id, self.record.parent_run_id))
+        # MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
+        charts = compose_table_url(uri, experiment_id, self.record.parent_run_id, compareRunsMode="CHART")
+        return describe_view(uri, charts)
 
     def open_queue(self) -> SearchQueue:
         """Returns the queue of records for MLflow; not to be used while trials run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_the_verdict_command_reads_what_is_written(
     found = json.loads(capsys.readouterr().out)
     zeroshot = {(pair.file, pair.class_name): pair.dice for pair in scores["zeroshot"].compared}
     direct = judge_pairs(scores["winner"], zeroshot, ("winner", "zeroshot"))
-    assert found == json.loads(json.dumps(direct.to_dict()))
+    assert found == json.loads(json.dumps(dataclasses.asdict(direct)))
 
 
 def test_cells_stay_text_and_rows_have_the_numbers_of_their_lines(tmp_path: Path) -> None:
