@@ -58,7 +58,7 @@ class Verdict:
             f"{self.candidate_name} against {self.baseline_name}: {self.word}",
             f"  because {self.reason}",
             f"  mean score         {self.candidate_mean:.4f} against {self.baseline_mean:.4f}",
-            f"  mean difference    {_format_difference(total)}",
+            f"  mean difference    {total.mean_difference:+.4f}  ({total.describe_interval()})",
             f"  signed-rank test   p = {total.p_value:.3g} (Wilcoxon, patient means)",
             f"  wins/losses/ties   {total.wins}/{total.losses}/{total.ties} "
             f"of {total.n_pairs} pairs, {total.n_patients} patients",
@@ -68,20 +68,13 @@ class Verdict:
             lines.append("  by class (p after Holm's correction)")
             for name, found in self.per_class.items():
                 one = found.comparison
+                difference = f"{one.mean_difference:+.4f}  ({one.describe_interval()})"
                 lines.append(
-                    f"    {name:<{width}}  {_format_difference(one):<46}  p = {found.p_value_holm:<8.3g}"
+                    f"    {name:<{width}}  {difference:<46}  p = {found.p_value_holm:<8.3g}"
                     f"  {one.wins}/{one.losses}/{one.ties}"
                 )
         lines.append("  intervals: BCa bootstrap over patients")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
-
-
-def _format_difference(comparison: Comparison) -> str:
-    interval = comparison.interval
-    if interval is None:
-        return f"{comparison.mean_difference:+.4f}  (no interval: one patient)"
-    bounds = f"{100 * interval.confidence:.4g} % interval {interval.low:+.4f} to {interval.high:+.4f}"
-    return f"{comparison.mean_difference:+.4f}  ({bounds})"
 
 
 def judge(scores: PairedScores) -> Verdict:
