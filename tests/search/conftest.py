@@ -115,10 +115,16 @@ def three_regions(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plan(three_regions: Path, tmp_path: Path) -> SearchPlan:
-    """A search over three regions."""
+def options(three_regions: Path, tmp_path: Path) -> SearchOptions:
+    """What a search over three regions is asked for."""
     storage = str(tmp_path / "runs")
-    return make_plan(SearchOptions(space="lora", data=str(three_regions), storage=storage, name="first", seed=4))
+    return SearchOptions(space="lora", data=str(three_regions), storage=storage, name="first", seed=4)
+
+
+@pytest.fixture
+def plan(options: SearchOptions) -> SearchPlan:
+    """That search, planned."""
+    return make_plan(options)
 
 
 @pytest.fixture
