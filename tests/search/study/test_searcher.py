@@ -385,6 +385,7 @@ def test_starting_points_leave_out_what_does_not_apply(study_file: StudyFile) ->
     assert list_names(study_file) == ["bare", "part", "open"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_real_search(study_file: StudyFile, tmp_path: Path) -> None:
     class Curve(tune.Trainable):  # inside the test, so that it travels to the workers by value
