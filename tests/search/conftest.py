@@ -203,7 +203,7 @@ def make_scores() -> Callable[..., Scores]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_summary() -> Callable[..., Summary]:
     """Makes the outcome of a demo search that was confirmed with four seeds; other values by summary.json's keys."""
     content = {
@@ -238,7 +238,7 @@ def make_summary() -> Callable[..., Summary]:
     return lambda **changes: build_record({**content, **changes}, Summary)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def summary(make_summary: Callable[..., Summary]) -> Summary:
     return make_summary()
 
