@@ -79,10 +79,17 @@ def test_proposals_follow_from_the_seed(tmp_path: Path, kind: SamplerKind, condi
 
 
 def test_running_trials_push_tpe_away(tmp_path: Path) -> None:
-    study = StudyFile(tmp_path / "j", "s", startup_trials=4).open()
-    fill(study, 8)
-    asked = [study.ask(dict(SPACE)).params["x"] for _ in range(4)]
-    assert len(set(asked)) == 4
+    """With four trials under way the same draw of the sampler is another one."""
+    proposals = set()
+    for n_running in (0, 4):
+        source = StudyFile(tmp_path / str(n_running), "s", startup_trials=4)
+        study = source.open()
+        fill(study, 8)
+        for _ in range(n_running):
+            study.ask(dict(SPACE))
+        study.sampler = source.make_sampler(12)
+        proposals.add(study.ask(dict(SPACE)).params["x"])
+    assert len(proposals) == 2
 
 
 def test_tpe_beats_random_on_a_quadratic() -> None:
