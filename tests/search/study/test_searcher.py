@@ -318,16 +318,6 @@ def test_a_failure_is_kept_with_its_reason(study_file: StudyFile) -> None:
     assert found == [(TrialState.FAIL, "its worker died"), (TrialState.FAIL, "the loss became nan at step 3")]
 
 
-def test_a_torn_journal_goes_on(study_file: StudyFile) -> None:
-    searcher = make_searcher(study_file)
-    searcher.suggest("t1")
-    with study_file.journal.open("ab") as file:
-        file.write(b'{"op_code":7,"worker_id":"x","trial_id":0,"st')
-    searcher = restart(searcher)
-    finish(searcher, "t1", [0.1, 0.2, 0.3])
-    assert last_trial(study_file).value == 0.3
-
-
 @pytest.mark.parametrize("space", [SPACE, CONDITIONAL_SPACE], ids=["plain", "conditional"])
 def test_proposals_are_the_same_with_and_without_restarts(tmp_path: Path, space: Any) -> None:
     def play(searcher: StudySearcher, trial_id: str, config: Any) -> None:
