@@ -8,7 +8,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
-from search.command_line.command_parser import teach
 from search.command_line.exit_codes import DONE, WRONG_INPUT, run_command
 from search.command_line.options import SearchOptions, parse_options
 from search.command_line.options import make_parser as make_run_parser
@@ -22,9 +21,7 @@ _NAME_OR_NUMBER = re.compile(r"\S*[/\d]\S*|\S+\.\w{3,4}\b")
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser: that of ``search.run``, so that its arguments can be tried as they are."""
-    parser = make_run_parser()
-    teach(
-        parser,
+    return make_run_parser(
         "check",
         "Checks everything that search.run would be given, takes the same arguments and starts nothing: no trial, no "
         "Ray; it reads MLflow's store and asks whether a cluster can be reached. The decoded regions are kept below "
@@ -34,7 +31,6 @@ def make_parser() -> argparse.ArgumentParser:
             "--space mine.yaml --set optim.lr.high=3e-3": "checks a setting before a night is spent on it",
         },
     )
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

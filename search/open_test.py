@@ -37,13 +37,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _open(arguments: argparse.Namespace) -> None:
     from search.errors import ConfigError
-    from search.judging.test_set import score_here, score_on_test
+    from search.judging.test_set import score_on_test
     from search.plan.moved_inputs import find_inputs
     from search.run_folder.layout import describe_resume, find_run, hold_search
     from search.run_folder.summary import Summary
     from search.stages.second_opening import mark_artifacts
     from search.study.ranking import find_trial, read_ranked
-    from trainables.evaluation.candidates import Candidate, load_candidate
+    from trainables.evaluation.candidates import Candidate, load_candidate, score_candidate
 
     os.environ.setdefault("OMP_NUM_THREADS", str(count_cpus()))
     folder = find_run(locate_storage(arguments.storage), arguments.run)
@@ -60,7 +60,8 @@ def _open(arguments: argparse.Namespace) -> None:
         # Loaded before the opening is recorded: what cannot be loaded opens nothing. Zero-shot is its base.
         load_candidate(context, checkpoint, scale)
         with explain_stop(lambda: "the opening is noted; the same command goes on with it and counts it once"):
-            result = score_on_test(folder, record, Candidate(checkpoint, scale), label, score_here)
+            candidate = Candidate(checkpoint, scale)
+            result = score_on_test(folder, record, candidate, label, lambda calls: [score_candidate(*c) for c in calls])
             print(f"test, opening {result.opening}: {label}")
             print(result.verdict.to_text())
             print(f"pairs: {result.file}")

@@ -1,6 +1,7 @@
 """Compares two columns of a scores file: ``python -m search.verdict --scores FILE --candidate A --baseline B``."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ def _judge_file(options: argparse.Namespace) -> None:
     from search.judging.verdict import judge
 
     verdict = judge(read_scores(options.scores, options.candidate, options.baseline, options.patient))
-    print(json.dumps(verdict.to_dict(), indent=2) if options.json else verdict.to_text())
+    print(json.dumps(dataclasses.asdict(verdict), indent=2) if options.json else verdict.to_text())
 
 
 if __name__ == "__main__":

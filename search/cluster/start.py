@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,24 +127,6 @@ def _limit_resources() -> dict[str, int]:
     return options
 
 
-@contextmanager
-def _change_environment(**changes: str | None) -> Iterator[None]:
-    """Sets variables, removes those that are None, and puts everything back."""
-    before = {name: os.environ.get(name) for name in changes}
-    try:
-        _set_environment(changes)
-        yield
-    finally:
-        _set_environment(before)
-
-
-def _set_environment(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-
-
 def _start_here(options: dict[str, Any]) -> None:
     """Starts Ray on this machine; once more where its server did not answer in time, as on a machine that stalls.
 
@@ -160,7 +142,9 @@ def _start_here(options: dict[str, Any]) -> None:
     for is_last in (False, True):
         try:
             # The second would name what a job was submitted with, which a new Ray does not have.
-            with _change_environment(HOME=str(folder), RAY_JOB_CONFIG_JSON_ENV_VAR=None):
+            before = {name: os.environ.pop(name, None) for name in ("HOME", "RAY_JOB_CONFIG_JSON_ENV_VAR")}
+            os.environ["HOME"] = str(folder)
+            try:
                 # "local", as without an address Ray would join whatever RAY_ADDRESS names. Ray opens its folder to all.
                 ray.init(
                     "local",
@@ -171,6 +155,9 @@ def _start_here(options: dict[str, Any]) -> None:
                     _temp_dir=str(folder / "s"),
                     **options,
                 )
+            finally:
+                del os.environ["HOME"]
+                os.environ.update({name: value for name, value in before.items() if value is not None})
             return
         except (Exception, SystemExit) as error:  # Ray raises it where a node times out, and a RuntimeError elsewhere
             ray.shutdown()
@@ -194,7 +181,7 @@ def check_address(address: str) -> None:
         place = urlsplit(address if "://" in address else f"ray://{address}")
         if place.scheme != "ray" or not (place.hostname and place.port):
             raise ValueError("must be auto, local, HOST:PORT or ray://HOST:PORT")
-        connect_once(place.hostname, place.port)
+        socket.create_connection((place.hostname, place.port), timeout=CONNECT_TIMEOUT_S).close()
 
 
 @contextmanager
@@ -206,12 +193,3 @@ def _name_in_errors(address: str) -> Iterator[None]:
         what = f"no Ray cluster answers there ({reason})"
         fix = "start one with `ray start --head`, or leave the option out to run on this machine"
         raise ConfigError.at(f"--address {address}".strip(), what, fix) from error
-
-
-def connect_once(host: str, port: int) -> None:
-    """Connects, and hangs up.
-
-    Raises:
-        OSError: If nothing listens there, or nothing answers within ``CONNECT_TIMEOUT_S``.
-    """
-    socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()

@@ -27,19 +27,10 @@ def make_command(name: str, description: str, examples: Mapping[str, str], note:
         examples: Arguments as they are typed -> what they do.
         note: A paragraph below the options.
     """
-    parser = argparse.ArgumentParser(formatter_class=_Formatter, allow_abbrev=False)
-    teach(parser, name, description, examples, note)
-    return parser
-
-
-def teach(
-    parser: argparse.ArgumentParser, name: str, description: str, examples: Mapping[str, str], note: str = ""
-) -> None:
-    """Gives a parser its name, description and examples; see :func:`make_command`."""
-    parser.prog = name_command(name)
-    parser.description = description
-    lines = [f"  {f'{parser.prog} {words}'.strip()}\n      {what}" for words, what in examples.items()]
-    parser.epilog = f"{note}\n{_HEADING}" + "\n".join(lines)
+    command = name_command(name)
+    lines = [f"  {f'{command} {words}'.strip()}\n      {what}" for words, what in examples.items()]
+    epilog = f"{note}\n{_HEADING}" + "\n".join(lines)
+    return argparse.ArgumentParser(command, None, description, epilog, formatter_class=_Formatter, allow_abbrev=False)
 
 
 def name_command(name: str) -> str:

@@ -194,16 +194,17 @@ EXAMPLES = {
     "--space lora.yaml --set adapter.rank=8": "this parameter is fixed, all others are searched",
     "--resume last": "goes on with the search that stopped last",
 }
+DESCRIPTION = (
+    "Searches LoRA fine-tunes of SAM2 for one that beats zero-shot. Without --data it runs "
+    "on built-in synthetic tissue, without --model on the shipped 2.5 M-parameter nano: a demo."
+)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Returns the command line's parser of ``search.run``."""
-    parser = make_command(
-        "run",
-        "Searches LoRA fine-tunes of SAM2 for one that beats zero-shot. Without --data it runs "
-        "on built-in synthetic tissue, without --model on the shipped 2.5 M-parameter nano: a demo.",
-        EXAMPLES,
-    )
+def make_parser(
+    name: str = "run", description: str = DESCRIPTION, examples: Mapping[str, str] = EXAMPLES
+) -> argparse.ArgumentParser:
+    """Returns the command line's parser of ``search.run``, or of another command with the same options."""
+    parser = make_command(name, description, examples)
     group: argparse._ActionsContainer = parser.add_mutually_exclusive_group(required=True)
     for name in FIELDS:
         if title := _GROUPS.get(name):

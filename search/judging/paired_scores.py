@@ -28,7 +28,6 @@ class PairedScores:
     know about how patients were distinguished.
     """
 
-    file: NDArray[np.str_]
     class_name: NDArray[np.str_]
     patient: NDArray[np.str_]
     candidate: FloatArray
@@ -72,7 +71,6 @@ def pair_scores(table: pd.DataFrame, candidate: str, baseline: str, where: str =
         raise ConfigError(findings)
     patients, notes = _read_patients(table["file"], table.get(PATIENT_COLUMN))
     return PairedScores(
-        file=np.asarray(table["file"], dtype=np.str_),
         class_name=np.asarray(table["class"], dtype=np.str_),
         patient=np.asarray(patients, dtype=np.str_),
         candidate=scores[candidate],

@@ -54,6 +54,13 @@ class Comparison:
     losses: int
     ties: int
 
+    def describe_interval(self) -> str:
+        """Returns the interval in words: ``95 % interval -0.0100 to +0.0300``."""
+        if self.interval is None:
+            return "no interval: one patient"
+        low, high, confidence = self.interval.low, self.interval.high, self.interval.confidence
+        return f"{100 * confidence:.4g} % interval {low:+.4f} to {high:+.4f}"
+
 
 def compare(
     difference: FloatArray, patient: NDArray[np.str_], rng: np.random.Generator, n_resamples: int = N_RESAMPLES

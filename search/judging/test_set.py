@@ -6,11 +6,11 @@ from pathlib import Path
 
 from search.judging.openings import add_opening, describe_openings, find_opening, locate_test_scores
 from search.judging.paired_scores import pair_scores
-from search.judging.verdict import Verdict, add_notes, judge
+from search.judging.verdict import Verdict, judge, read_verdict
 from search.run_folder.score_table import format_score, tabulate, write_scores
 from search.run_folder.search_record import SearchRecord
 from trainables.context import TrialContext
-from trainables.evaluation.candidates import Candidate, score_candidate
+from trainables.evaluation.candidates import Candidate
 from trainables.protocol.scores import Scores
 from trainables.protocol.spec import require_same_protocol
 
@@ -45,6 +45,9 @@ def score_on_test(
         score_all: Calls :func:`trainables.evaluation.candidates.score_candidate` with each tuple of arguments.
         is_resumed: Whether a last opening of the same candidate is this one; if not, it is so only if it was stopped
             before its scores were written.
+
+    Raises:
+        ProtocolMismatch: If the two were not scored under one protocol.
     """
     # Recorded first: a run that dies in between has looked, or may have.
     context, names = record.context, record.split["test"]
@@ -53,28 +56,12 @@ def score_on_test(
         number = add_opening(folder, label, context.protocol.id)
     found, zeroshot = score_all([(context, candidate.checkpoint, names, candidate.scale), (context, None, names, 1.0)])
     caveats = [*record.caveats, *filter(None, [describe_openings(number)])]
-    verdict = judge_on_test(found, zeroshot, caveats)
+    require_same_protocol(found.protocol, zeroshot.protocol)
     file = locate_test_scores(folder, number)
     marks = {"test_opening": str(number), "caveats": "; ".join(caveats)}
     write_scores(file, {"winner": found, "zeroshot": zeroshot}, marks)
+    verdict = read_verdict(file, found.protocol.is_auto, caveats)
     return HeldOutResult(number, found.dice, zeroshot.dice, found.floor, verdict, file)
-
-
-def score_here(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], float]]) -> list[Scores]:
-    """Scores in this process, one after the other."""
-    return [score_candidate(*call) for call in calls]
-
-
-def judge_on_test(candidate: Scores, baseline: Scores, caveats: Sequence[str] = ()) -> Verdict:
-    """Compares winner and zero-shot on the same (image, class) pairs; caveats become notes.
-
-    Raises:
-        ProtocolMismatch: If the two were not scored under one protocol.
-    """
-    require_same_protocol(candidate.protocol, baseline.protocol)
-    dice = {(pair.file, pair.class_name): pair.dice for pair in baseline.compared}
-    verdict = judge_pairs(candidate, dice, ("winner", "zeroshot"))
-    return add_notes(verdict, candidate.protocol.is_auto, caveats)
 
 
 def judge_pairs(candidate: Scores, baseline: Mapping[tuple[str, str], float], names: tuple[str, str]) -> Verdict:

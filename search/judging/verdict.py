@@ -1,9 +1,9 @@
 """Does one model beat another on the same (image, class) pairs? The verdict: figures and one word."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -51,10 +51,6 @@ class Verdict:
     per_class: dict[str, ClassComparison]
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns every figure as plain values that JSON can hold."""
-        return asdict(self)
-
     def to_text(self) -> str:
         """Returns the verdict as a few lines for a terminal."""
         total = self.overall
@@ -62,7 +58,7 @@ class Verdict:
             f"{self.candidate_name} against {self.baseline_name}: {self.word}",
             f"  because {self.reason}",
             f"  mean score         {self.candidate_mean:.4f} against {self.baseline_mean:.4f}",
-            f"  mean difference    {_format_difference(total)}",
+            f"  mean difference    {total.mean_difference:+.4f}  ({total.describe_interval()})",
             f"  signed-rank test   p = {total.p_value:.3g} (Wilcoxon, patient means)",
             f"  wins/losses/ties   {total.wins}/{total.losses}/{total.ties} "
             f"of {total.n_pairs} pairs, {total.n_patients} patients",
@@ -72,20 +68,13 @@ class Verdict:
             lines.append("  by class (p after Holm's correction)")
             for name, found in self.per_class.items():
                 one = found.comparison
+                difference = f"{one.mean_difference:+.4f}  ({one.describe_interval()})"
                 lines.append(
-                    f"    {name:<{width}}  {_format_difference(one):<46}  p = {found.p_value_holm:<8.3g}"
+                    f"    {name:<{width}}  {difference:<46}  p = {found.p_value_holm:<8.3g}"
                     f"  {one.wins}/{one.losses}/{one.ties}"
                 )
         lines.append("  intervals: BCa bootstrap over patients")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
-
-
-def _format_difference(comparison: Comparison) -> str:
-    interval = comparison.interval
-    if interval is None:
-        return f"{comparison.mean_difference:+.4f}  (no interval: one patient)"
-    bounds = f"{100 * interval.confidence:.4g} % interval {interval.low:+.4f} to {interval.high:+.4f}"
-    return f"{comparison.mean_difference:+.4f}  ({bounds})"
 
 
 def judge(scores: PairedScores) -> Verdict:
@@ -114,11 +103,7 @@ def read_verdict(path: Path, is_auto: bool, caveats: Sequence[str] = ()) -> Verd
     Raises:
         ConfigError: If the file cannot be read.
     """
-    return add_notes(judge(read_scores(path, "winner", "zeroshot", PATIENT_COLUMN)), is_auto, caveats)
-
-
-def add_notes(verdict: Verdict, is_auto: bool, caveats: Sequence[str]) -> Verdict:
-    """Returns the verdict of a search's test set with what its reader must know."""
+    verdict = judge(read_scores(path, "winner", "zeroshot", PATIENT_COLUMN))
     return replace(verdict, notes=(*verdict.notes, *[PAIRS_WITHOUT_PROMPTS] * is_auto, *caveats))
 
 

@@ -15,16 +15,11 @@ def describe_view(tracking_uri: str, url: str) -> list[str]:
     return [f"run  mlflow ui --backend-store-uri {quote_uri(tracking_uri)}", f"open {url}"]
 
 
-def compose_charts_url(tracking_uri: str, experiment_id: str, view: str) -> str:
-    """Returns the address of a saved view's charts: on its server, or on the UI of a local store.
-
-    MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
-    """
-    return compose_table_url(tracking_uri, experiment_id, view, compareRunsMode="CHART")
-
-
 def compose_table_url(tracking_uri: str, experiment_id: str, view: str, **mode: str) -> str:
-    """Returns the address of a saved view's table of runs, or of the page in another of MLflow's modes."""
+    """Returns the address of a saved view's table of runs, or of the page in another of MLflow's modes.
+
+    It is on the store's server, or on the UI of a local store.
+    """
     # A filter or a sort key in the address would make MLflow ignore the view.
     query = {"workflowType": "machine_learning", **mode, "viewStateShareKey": view}
     base = tracking_uri if urlparse(tracking_uri).scheme in ("http", "https") else LOCAL_UI

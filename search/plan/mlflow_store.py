@@ -4,20 +4,15 @@ import contextlib
 import os
 import sqlite3
 import uuid
-from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass, url2pathname
+from urllib.request import url2pathname
 
-from search.cluster.start import connect_once
 from search.command_line.paths import hide_password
 from search.errors import ConfigError
 from search.tracking.errors import TrackingError
 from search.tracking.store import find_database, make_uri_absolute, resolve_uri, suggest_remedy, takes_escapes
 from search.tracking.tracker import Tracker
-
-_PORTS = {"http": 80, "https": 443}
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def check_tracking(uri: str | None, experiment: str) -> None:
@@ -40,18 +35,15 @@ def check_tracking(uri: str | None, experiment: str) -> None:
             raise ValueError("is blank")
         absolute = make_uri_absolute(uri) if uri else resolve_uri()
         parts = urlsplit(absolute)
-        port = parts.port  # raises ValueError where it is no number
-        if parts.scheme in _PORTS:
-            _check_server(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
+        _ = parts.port  # raises ValueError where it is no number
+        if parts.scheme in ("http", "https") and not parts.hostname:
+            raise ValueError("names no host")  # MLflow would ask a host named api
     except ValueError as error:
         raise ConfigError.at(where, str(error), fix) from error
     exists = True
     if database := find_database(absolute):
         exists = _check_database(database, where)
-    elif parts.scheme not in _PORTS and not _is_known(absolute.partition(":")[0]):
-        if parts.scheme not in ("", "file"):
-            what, kinds = f"MLflow has no store of the kind {parts.scheme}", ", ".join(_DATABASES)
-            raise ConfigError.at(where, what, f"kinds are: {kinds}, http, https")
+    elif parts.scheme == "file":
         exists = _check_folder(Path(url2pathname(parts.path)), where)
     if exists:
         try:
@@ -59,25 +51,6 @@ def check_tracking(uri: str | None, experiment: str) -> None:
         except (TrackingError, TimeoutError) as error:
             at = where if uri else f"{where} {hide_password(absolute)}"
             raise ConfigError.at(at, str(error), suggest_remedy(absolute, error)) from error
-
-
-def _is_known(scheme: str) -> bool:
-    """Whether MLflow has such a store, of its own or by a plugin; a database may name its driver: ``mysql+pymysql``."""
-    kind, _, driver = scheme.partition("+")
-    plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
-    return kind in _DATABASES and "+" not in driver or scheme == "databricks" or scheme in plugins
-
-
-def _check_server(scheme: str, host: str | None, port: int) -> None:
-    if not host:
-        raise ValueError("names no host")
-    if scheme in getproxies() and not proxy_bypass(host):
-        return  # only the proxy knows
-    try:
-        connect_once(host, port)
-    except (OSError, ValueError) as error:  # ValueError: no valid host name
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"no server answers at {host}:{port} ({reason})") from error
 
 
 def _check_folder(folder: Path, where: str) -> bool:

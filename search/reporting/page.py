@@ -15,7 +15,7 @@ from search.command_line.options import compose_command
 from search.command_line.paths import DEFAULT_STORAGE
 from search.errors import ConfigError, SearchError
 from search.reporting import plots
-from search.reporting.cost import measure_cost
+from search.reporting.cost import describe_cost
 from search.reporting.data import MIN_TRIALS, ReportData, TrialReport, add_leading, read_report, report_damaged_folder
 from search.reporting.parallel_plot import draw_parallel
 from search.reporting.templates import load_template
@@ -74,7 +74,7 @@ def render_page(data: ReportData) -> str:
         n_hidden=len(data.main_parameters) - len(parameters),
         ranked=sorted(data.trials, key=lambda trial: (-trial.best if trial.best_epoch else math.inf, trial.number)),
         has_origins=any(trial.origin for trial in data.trials),
-        cost=measure_cost(data.trials, data.record.context.max_epochs).describe(),
+        cost=describe_cost(data.trials, data.record.context.max_epochs),
         n_scored=len(data.scored),
         min_trials=MIN_TRIALS,
         members=_list_pareto(data),

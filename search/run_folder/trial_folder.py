@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ class ListedTrial:
     trained again, it would end there again.
     """
 
-    config: Mapping[str, Any]
+    config: dict[str, Any]
     folder: Path
     failure: str
     diverged: bool = False
@@ -52,11 +51,6 @@ def read_listed(folder: Path) -> list[ListedTrial]:
             failure = read_failure(path) or "the loss was not finite" * diverged
             trials.append(ListedTrial(config, path, failure, diverged))
     return trials
-
-
-def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two configurations train the same recipe with the same seed."""
-    return json.dumps(dict(one), sort_keys=True) == json.dumps(dict(other), sort_keys=True)
 
 
 def name_trial_folder(trial: Any) -> str:

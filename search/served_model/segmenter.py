@@ -69,7 +69,7 @@ class Segmenter(PythonModel):
 def _load_predictor(folder: Path) -> Any:
     """Returns the stock predictor of ``sam2.pt``; a config that sam2 does not hold lies beside it."""
     import torch
-    from hydra import initialize_config_dir
+    from hydra import initialize_config_dir, initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
     from sam2.build_sam import build_sam2
     from sam2.sam2_image_predictor import SAM2ImagePredictor
@@ -80,19 +80,12 @@ def _load_predictor(folder: Path) -> Any:
         with initialize_config_dir(str(folder.absolute()), version_base="1.2"):
             model = build_sam2(config, str(folder / "sam2.pt"), device=device)
         GlobalHydra.instance().clear()
-        _restore_stock_configs()
+        initialize_config_module("sam2", version_base="1.2")  # as importing sam2 does, for its own configs
     else:
         model = build_sam2(config, str(folder / "sam2.pt"), device=device)
     predictor, side = SAM2ImagePredictor(model), model.image_size
     predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in (4, 8, 16)]  # it assumes 1024
     return predictor
-
-
-def _restore_stock_configs() -> None:
-    """Lets Hydra find sam2's own configs again, as importing sam2 does."""
-    from hydra import initialize_config_module
-
-    initialize_config_module("sam2", version_base="1.2")
 
 
 set_model(Segmenter())

@@ -33,8 +33,11 @@ def check_grace_period(entries: Mapping[str, YamlNode], grace_period: float, max
         )
 
 
-def check_sections(entries: Mapping[str, YamlNode], train: bool) -> None:
-    """Reports fields of the recipe where nothing is trained, and of the protocol where something is."""
+def check_sections(entries: Mapping[str, YamlNode], train: bool, has_tiles: bool) -> None:
+    """Reports fields of the protocol where something is trained, of the recipe where nothing is.
+
+    And fields of the section ``sampling`` in files in which regions are seen whole.
+    """
     for key in ("fixed", "space"):
         for name, node in _list_children(entries, key).items():
             if train and name in PROTOCOL_RULES:
@@ -43,13 +46,7 @@ def check_sections(entries: Mapping[str, YamlNode], train: bool) -> None:
             elif not train and name in list_rules():
                 what = f"{name} has no effect with train: false"
                 node.report(what, "leave it out, or name parts of the protocol such as protocol.tta")
-
-
-def check_sampling(entries: Mapping[str, YamlNode]) -> None:
-    """Reports fields of the section ``sampling``, for files in which regions are seen whole."""
-    for key in ("fixed", "space"):
-        for name, node in _list_children(entries, key).items():
-            if name.startswith("sampling.") and name in list_rules():
+            elif not has_tiles and name.startswith("sampling.") and name in list_rules():
                 condition = ", or write when: {tiles: true}" * (key == "space")
                 node.report(f"{name} has no effect without tiles", f"leave it out, add tiles:{condition}")
 

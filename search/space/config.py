@@ -17,7 +17,6 @@ from search.space.checks import (
     check_grace_period,
     check_ineffective,
     check_points,
-    check_sampling,
     check_sections,
     report_protocol_faults,
 )
@@ -110,7 +109,7 @@ class SearchConfig:
         said |= {"max_epochs": self.max_epochs} if self.train else {}
         said |= {"patience": self.patience} if self.patience else {}
         said |= {"scheduler": self.scheduler.to_dict(), "sampler": self.sampler.to_dict()}
-        said |= {"stop": self.stop.to_dict()} if self.stop else {}
+        said |= {"stop": dataclasses.asdict(self.stop)} if self.stop else {}
         said |= {"fixed": dict(self.fixed)}
         said |= {"space": {name: parameter.to_dict() for name, parameter in self.space.items()}}
         if not self.is_replay:
@@ -199,9 +198,7 @@ def load_config(path: Path, tiles: Tiles | None = None, settings: Sequence[str] 
     check_fixed_or_searched(entries)
     if train:
         check_grace_period(entries, config.scheduler.grace_period, config.max_epochs)
-    check_sections(entries, train)
-    if tiles is None:
-        check_sampling(entries)
+    check_sections(entries, train, tiles is not None)
     check_ineffective(entries, train, is_replay)
     if not top.problems and train:
         check_conflicts(entries, space, fixed)

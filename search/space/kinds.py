@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from search.command_line.numbers import MAX_COUNT
 from trainables.files.yaml_lines import YamlNode, describe
 
 SchedulerKind = Literal["asha", "promotion", "racing", "none"]
 SamplerKind = Literal["tpe", "random", "gp", "qmc"]
-SAMPLER_KINDS: tuple[SamplerKind, ...] = get_args(SamplerKind)
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,6 @@ class StopConfig:
 
     patience_trials: int
     min_gain: float = 0.0
-
-    def to_dict(self) -> dict[str, object]:
-        """Returns what a space file would say."""
-        return dataclasses.asdict(self)
 
 
 # What each kind knows; the first option of each is always said.

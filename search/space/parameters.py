@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 
-from search.errors import SearchError
 from trainables.recipe import Scalar
 
 
@@ -50,22 +49,12 @@ def applies(name: str, when: Mapping[str, Conditions], drawn: Mapping[str, objec
 
 
 def sort_parents_first(names: Collection[str], when: Mapping[str, Conditions]) -> list[str]:
-    """Returns the names in an order in which each follows those that its conditions name.
+    """Returns the names in an order in which each follows those that its conditions name, which are among them.
 
-    Without conditions the order stays as it is.
-
-    Raises:
-        SearchError: A condition names something else, or parameters depend on each other.
+    Without conditions the order stays as it is. A space file whose conditions form a circle is refused before.
     """
-    for name in names:
-        for condition in when.get(name, ()):
-            if condition.name not in names:
-                raise SearchError(f"{name} depends on {condition.name}, which the space does not search")
     parents = {name: [condition.name for condition in when.get(name, ())] for name in names}
-    try:
-        return list(TopologicalSorter(parents).static_order())
-    except CycleError as error:
-        raise SearchError(f"parameters depend on each other: {', '.join(error.args[1][1:])}") from error
+    return list(TopologicalSorter(parents).static_order())
 
 
 @dataclass(frozen=True)

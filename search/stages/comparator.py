@@ -47,10 +47,12 @@ class ComparatorScores:
         """Returns the lines for the screen; there is no chosen model where no trial left a checkpoint."""
         scores, protocol = self.scores, self.scores.protocol
         demo = f" - {record.demo}" if record.demo else ""
+        found = self.verdict.overall
+        difference = f"{found.mean_difference:+.4f} against zero-shot ({found.describe_interval()})"
         rows = [
             ("filled prompt box", scores.floor, ""),
             (f"zero-shot SAM2 ({record.context.model})", self.verdict.baseline_mean, ""),
-            (f"{self.name} ({self.size})", self.verdict.candidate_mean, _describe_difference(self.verdict)),
+            (f"{self.name} ({self.size})", self.verdict.candidate_mean, difference),
         ]
         if chosen is not None:
             rows.append((f"chosen: {chosen.describe()}", chosen.val_dice, "chosen on these very regions, so too good"))
@@ -122,13 +124,6 @@ def _score(record: SearchRecord, model: Sam1Model) -> Scores:
     return score_sam1(model, regions, lambda name: read_image(files[name]), pick_device())
 
 
-def _describe_difference(verdict: Verdict) -> str:
-    interval, text = verdict.overall.interval, "one patient, no interval"
-    if interval is not None:
-        text = f"{100 * interval.confidence:.4g} % interval over patients {interval.low:+.4f} to {interval.high:+.4f}"
-    return f"{verdict.overall.mean_difference:+.4f} against zero-shot ({text})"
-
-
 def log_comparison(record: SearchRecord, found: ComparatorScores) -> str:
     """Logs a comparator as a run nested in the search's, beside its trials, and returns its run id.
 
@@ -138,7 +133,7 @@ def log_comparison(record: SearchRecord, found: ComparatorScores) -> str:
         SearchError: If MLflow's store cannot be used, or does not hold the search's run.
     """
     tracker, parent = Tracker.connect(record.experiment, default_uri=record.tracking_uri), record.parent_run_id
-    tracker.read_start_ms(parent)  # fails before a run is made if this is another store than the search's
+    tracker.get_run(parent)  # fails before a run is made if this is another store than the search's
     scores, protocol = found.scores, found.scores.protocol
     identity = {RUN_KIND_TAG: RUN_KIND, "comparator": found.name, "weights_sha256": hash_file(found.weights)[:12]}
     origin = Origin(

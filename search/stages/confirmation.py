@@ -19,7 +19,7 @@ from search.run_folder.chosen import Chosen, describe_training
 from search.run_folder.contenders import GREEDY, SEEDS, SINGLE, Contender, choose_contender, choose_scale
 from search.run_folder.finalists import Finalist, SeedRun, choose_finalist, write_finalists
 from search.run_folder.layout import CHOSEN_FILE, SOUPS_FOLDER
-from search.run_folder.trial_folder import is_same_training, list_checkpoint_folders
+from search.run_folder.trial_folder import list_checkpoint_folders
 from search.space.objective import DICE, Objective
 from search.stages.session import Session
 from search.stages.trials import run_listed
@@ -240,7 +240,7 @@ def _refit(session: Session, chosen: Chosen, best: Finalist, zeroshot: Scores) -
     config: dict[str, Any] = {**chosen.params, SEED_KEY: chosen.seed, FROM_TRIAL: chosen.trial_id}
     whole = dataclasses.replace(context, train=pool, val=(), folds=())
     trials = run_listed(session, zeroshot, [config], REFIT, whole, epochs)
-    trial = next((each for each in trials if is_same_training(each.config, config)), None)
+    trial = next((each for each in trials if each.config == config), None)
     checkpoints = [path for _, path in list_checkpoint_folders(trial.folder)] if trial else []
     if trial is None or trial.failure or not checkpoints:
         why = (trial.failure or "it left no checkpoint") if trial else "it was not started"

@@ -137,7 +137,7 @@ def _find_end(resumed: ResumedSearch) -> Outcome | None:
     if not has_ended or resumed.adds_trials or count_waiting(folder):
         return None
     tracker = Tracker.connect(resumed.plan.places.experiment, default_uri=resumed.record.tracking_uri)
-    return outcome if tracker.read_status(resumed.record.parent_run_id) == "FINISHED" else None
+    return outcome if tracker.get_run(resumed.record.parent_run_id).info.status == "FINISHED" else None
 
 
 def _run_stages(session: Session, started: float) -> Outcome:
@@ -301,7 +301,7 @@ def _print_end(session: Session, outcome: Sequence[str], report: Path | None, re
         "  compare the trials in MLflow:",
         *(f"    {line}" for line in session.describe_charts()),
     ]
-    if model := session.track(lambda: tracker.read_tag(parent, URI_TAG)):
+    if model := session.track(lambda: tracker.get_run(parent).data.tags.get(URI_TAG)):
         lines.append(f"  the winner as an MLflow model: {model}")
     if recorded:
         lines.append("  the recorded experiments, each under its own protocol:")

@@ -17,7 +17,7 @@ from search.cluster.checkpoint_storage import CheckpointStorage
 from search.cluster.resources import TrialResources
 from search.command_line.paths import has_password
 from search.errors import ConfigError, SearchError, describe_findings
-from search.mlflow_pages.addresses import compose_charts_url, describe_view
+from search.mlflow_pages.addresses import compose_table_url, describe_view
 from search.mlflow_pages.views import SearchView
 from search.plan.moved_inputs import hash_files, list_input_files
 from search.plan.places import find_taken
@@ -88,7 +88,9 @@ class Session:
     def describe_charts(self) -> list[str]:
         """Returns what to do to see the search's runs in MLflow, also while they run."""
         uri, experiment_id = self.tracker.uri, self.tracker.experiment_id
-        return describe_view(uri, compose_charts_url(uri, experiment_id, self.record.parent_run_id))
+        # MLflow's own landing page shows a search as one folded row, whose charts stay empty until it is unfolded.
+        charts = compose_table_url(uri, experiment_id, self.record.parent_run_id, compareRunsMode="CHART")
+        return describe_view(uri, charts)
 
     def open_queue(self) -> SearchQueue:
         """Returns the queue of records for MLflow; not to be used while trials run."""
@@ -194,7 +196,9 @@ def _find_or_open_run(session: Session) -> str:
     """Returns the parent run's id: of a new run, or of the one that a process has opened and was killed."""
     key = {RUN_KEY_TAG: session.record.run_key}
     found = session.tracker.find_runs(key, max_results=1) if session.is_resumed else []
-    return found[0].run_id if found else session.tracker.start_run(session.plan.name, "search", {**session.tags, **key})
+    if found:
+        return str(found[0].info.run_id)
+    return session.tracker.start_run(session.plan.name, "search", {**session.tags, **key})
 
 
 def _enter_run(session: Session, parent: str) -> Session:

@@ -12,7 +12,6 @@ from ray.tune.schedulers import TrialScheduler
 from search.run_folder.layout import TRIALS_FOLDER
 from search.run_folder.trial_folder import (
     ListedTrial,
-    is_same_training,
     locate_trial,
     read_epochs,
     read_listed,
@@ -95,12 +94,8 @@ def run_listed(
     for trial_id in begun.keys() - unfinished.keys():
         # A stop may have come between a trial's last checkpoint and its end in MLflow.
         run.tracking.end_trial(trial_id, begun[trial_id].failure)
-    asked = {
-        trial_id: each
-        for trial_id, each in begun.items()
-        if any(is_same_training(config, each.config) for config in configs)
-    }
-    new = [config for config in configs if not any(is_same_training(config, each.config) for each in asked.values())]
+    asked = {trial_id: each for trial_id, each in begun.items() if each.config in configs}
+    new = [config for config in configs if all(config != each.config for each in asked.values())]
     first = {trial_id: unfinished[trial_id] for trial_id in asked if trial_id in unfinished}
     ended = asked.keys() - first.keys()
     for trial_id in sorted(ended):

@@ -10,7 +10,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from search.errors import SearchError
 from search.space.kinds import StopConfig
 from search.space.objective import DICE
 from search.space.parameters import Parameter, list_conditions, sort_parents_first
@@ -107,7 +106,7 @@ class StudySearcher(Searcher):
         A trial that the study has under this id, since a stop interrupted it, gets the values that it had.
 
         Raises:
-            SearchError: The journal cannot be used, or its trials were drawn from another space.
+            SearchError: The journal cannot be used.
         """
         study = self._open()
         own = _list_own(study)
@@ -209,20 +208,9 @@ class StudySearcher(Searcher):
         if self._study is None:
             undo_torn_lines(self._study_file.journal)
             study = self._study_file.open()
-            self._check_space(study)
             self._enqueue_starting_points(study)
             self._study = study
         return self._study
-
-    def _check_space(self, study: optuna.Study) -> None:
-        for trial in study.get_trials(deepcopy=False):
-            for name, distribution in trial.distributions.items():
-                if self._distributions.get(name) != distribution:
-                    raise SearchError(
-                        f"study {self._study_file.name!r} in {self._study_file.journal} searched {name} over "
-                        f"{distribution}, but now it is {self._distributions.get(name, 'not searched')}; "
-                        "a changed space needs a new search"
-                    )
 
     def _enqueue_starting_points(self, study: optuna.Study) -> None:
         own = _list_own(study)

@@ -1,7 +1,7 @@
 """The Optuna study of a search: where it lies, and the sampler that proposes trials."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.study import StudyDirection
 
 from search.errors import SearchError
 from search.run_folder.search_record import SearchRecord
@@ -49,8 +48,8 @@ class StudyFile:
         so is a last line that was not written whole: the next append would merge with it.
 
         Raises:
-            SearchError: The file cannot be read or written, is no journal, is damaged before its last line, holds
-                records of something else, or a study of that name with other directions.
+            SearchError: The file cannot be read or written, is no journal, is damaged before its last line, or holds
+                records of something else.
         """
         # Trials and tests change the working directory.
         journal = self.journal.absolute()
@@ -58,17 +57,15 @@ class StudyFile:
             journal.parent.mkdir(parents=True, exist_ok=True)
             remove_stale_lock(journal)
             drop_torn_line(journal)
-            study = optuna.create_study(
+            return optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal)))),
                 sampler=self.make_sampler(0),
                 # The scheduler of Ray Tune decides which trials stop, never Optuna.
                 pruner=optuna.pruners.NopPruner(),
                 study_name=self.name,
-                directions=self._directions,
+                directions=["maximize" if mode == "max" else "minimize" for mode in self.modes],
                 load_if_exists=True,
             )
-        self._check_directions(study)
-        return study
 
     def read(self) -> optuna.Study | None:
         """Returns the study to be read, whoever writes it, in a folder that one may only read; None before it is made.
@@ -87,20 +84,7 @@ class StudyFile:
                 if not names and b"\n" in journal.read_bytes():
                     raise ValueError("none of its lines is a record")
                 return None
-            study = optuna.load_study(study_name=self.name, storage=storage)
-        self._check_directions(study)
-        return study
-
-    @property
-    def _directions(self) -> list[StudyDirection]:
-        return [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in self.modes]
-
-    def _check_directions(self, study: optuna.Study) -> None:
-        if study.directions != self._directions:
-            raise SearchError(
-                f"study {self.name!r} in {self.journal} was made to {_name_directions(study.directions)} its values, "
-                f"but is now asked to {_name_directions(self._directions)} them"
-            )
+            return optuna.load_study(study_name=self.name, storage=storage)
 
     def make_sampler(self, trial_number: int, conditional: bool = False) -> optuna.samplers.BaseSampler:
         """Makes the sampler that proposes one trial.
@@ -153,10 +137,6 @@ def _explain_errors(journal: Path) -> Iterator[None]:
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); bring it back from a copy, or start "
             "a new search"
         ) from error
-
-
-def _name_directions(directions: Sequence[StudyDirection]) -> str:
-    return " and ".join(direction.name.lower() for direction in directions)
 
 
 def make_study_file(folder: Path, record: SearchRecord) -> StudyFile:

@@ -86,6 +86,6 @@ def _find_or_start(runs: SearchRuns, name: str, run_kind: str, tags: Mapping[str
 def log_constants(tracker: Tracker, run_id: str, figures: Mapping[str, float], last_step: int) -> None:
     """Logs figures at step 0 and at the last one, which is a line among the trials' curves."""
     # The run's own start is the timestamp: a repeated call writes the same rows, not more of them.
-    start_ms = tracker.read_start_ms(run_id)
+    start_ms = tracker.get_run(run_id).info.start_time
     for step in sorted({0, last_step}):
         tracker.log_metrics(run_id, figures, step, start_ms)

@@ -183,9 +183,8 @@ class TrackingCallback(Callback):
             run = self._runs[trial.trial_id] = TrialRun()
             own_tags = self._trial_tags(trial.trial_id)
             tags = {**self._tags, **own_tags, TRIAL_ID_TAG: trial.trial_id}
-            params = {key: _to_json(value) for key, value in trial.config.items()}
             name = self._name_run(trial, own_tags.get("protocol", ""))
-            self.queue.post(TrialStart(trial.trial_id, name, self._run_kind, tags, params, self._dataset))
+            self.queue.post(TrialStart(trial.trial_id, name, self._run_kind, tags, dict(trial.config), self._dataset))
         return run
 
     def _name_run(self, trial: Trial, protocol: str) -> str:
@@ -225,10 +224,3 @@ def select_metrics(result: Mapping[str, Any]) -> dict[str, float]:
         and hasattr(value, "__float__")
         and not isinstance(value, bool)
     }
-
-
-def _to_json(value: object) -> object:
-    """Returns the value in the form that the outbox keeps: plain, nested mappings kept, the rest as text."""
-    if isinstance(value, Mapping):
-        return {str(key): _to_json(entry) for key, entry in value.items()}
-    return value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -54,8 +54,8 @@ class View:
         tracker, parent = runs.tracker, runs.parent
         tracker.set_tags(parent, {SEARCH_TAG: parent})
         for run in tracker.find_runs({PARENT_TAG: parent}):
-            if SEARCH_TAG not in run.tags:  # made by an older version
-                tracker.set_tags(run.run_id, {SEARCH_TAG: parent})
+            if SEARCH_TAG not in run.data.tags:  # made by an older version
+                tracker.set_tags(run.info.run_id, {SEARCH_TAG: parent})
         first = [parent, runs.find(self.winner)] if self.winner else [parent]
         state = dataclasses.replace(self.view, first=first).to_state(parent)
         tracker.set_experiment_tag(f"{VIEW_TAG}{parent}", pack_view(self.view.name, state, time_ms))

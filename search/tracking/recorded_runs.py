@@ -1,7 +1,10 @@
 """The experiment log as MLflow runs of an experiment of its own, each with the protocol of its figure."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from search.mlflow_pages.notes import (
     NOTE_TAG,
@@ -15,8 +18,11 @@ from search.run_folder.origin import Origin
 from search.space.recorded_experiments import RECORDED_BARS, RECORDED_EXPERIMENTS, RecordedExperiment
 from search.tracking.errors import translate_errors
 from search.tracking.store import ExperimentDeleted, take_turns
-from search.tracking.tracker import FoundRun, Tracker, now_ms
+from search.tracking.tracker import Tracker, now_ms
 from trainables.protocol.spec import PROTOCOLS
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 RECORDED_EXPERIMENT = "recorded"
 RECORDED_NAME_TAG = "recorded_name"
@@ -50,26 +56,26 @@ def log_recorded_experiments(tracker: Tracker) -> str:
     start_ms = now_ms()
     with translate_errors("list the recorded experiments"), take_turns(recorded.uri):
         oldest_last = reversed(recorded.find_runs({RUN_KIND_TAG: "recorded"}))
-        found = {run.tags.get(RECORDED_NAME_TAG): run for run in oldest_last}
+        found = {run.data.tags.get(RECORDED_NAME_TAG): run for run in oldest_last}
         for index, row in enumerate(rows):
             # MLflow shows the youngest first: a millisecond each keeps the order of the rows.
             _log_row(recorded, row, found.get(row.name), start_ms - index)
     return recorded.experiment_id
 
 
-def _log_row(tracker: Tracker, row: RecordedExperiment, run: FoundRun | None, start_ms: int) -> None:
+def _log_row(tracker: Tracker, row: RecordedExperiment, run: Run | None, start_ms: int) -> None:
     """Writes what the run of a row lacks; opens one where there is none."""
     tags = list_tags(row)
     protocol_id = tags.get(PROTOCOL_ID_TAG)
-    if run is None or run.status != "FINISHED":
-        run_id = run.run_id if run else tracker.start_run(row.name, "recorded", tags, start_ms)
-        time_ms = run.start_ms if run else start_ms
+    if run is None or run.info.status != "FINISHED":
+        run_id = run.info.run_id if run else tracker.start_run(row.name, "recorded", tags, start_ms)
+        time_ms = run.info.start_time if run else start_ms
         tracker.log_params(run_id, {"protocol": row.protocol, **row.parameters})
         tracker.log_metrics(run_id, list_metrics(row), step=0, timestamp_ms=time_ms)
         tracker.finish(run_id, timestamp_ms=time_ms)
-    elif protocol_id and run.tags.get(PROTOCOL_ID_TAG) != protocol_id:
+    elif protocol_id and run.data.tags.get(PROTOCOL_ID_TAG) != protocol_id:
         # A protocol that gained a field has another id than when the run was written.
-        tracker.set_tags(run.run_id, {PROTOCOL_ID_TAG: protocol_id})
+        tracker.set_tags(run.info.run_id, {PROTOCOL_ID_TAG: protocol_id})
 
 
 def order_rows(rows: Iterable[RecordedExperiment]) -> list[RecordedExperiment]:

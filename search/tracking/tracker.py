@@ -1,6 +1,6 @@
 """Writes and reads MLflow's runs, by its client alone: the fluent API's active run is global state.
 
-The only module that imports mlflow, and it does so late, as the import costs seconds.
+The only module that loads mlflow, and it does so late, as the import costs seconds.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from search.tracking.store import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
@@ -44,16 +45,6 @@ UNKNOWN = "unknown"  # the commit of an installed package
 _SOURCE = {"mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}  # the UI's own column "Source"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FoundRun:
-    """A run as the store holds it, MLflow's own tags included; the status is RUNNING, FINISHED, FAILED or KILLED."""
-
-    run_id: str
-    status: str
-    start_ms: int
-    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -183,32 +174,24 @@ class Tracker:
     def find_child(self, parent: str, tags: Mapping[str, str]) -> str | None:
         """Returns the run id of the parent's first child that carries these tags, or None."""
         found = self.find_runs({PARENT_TAG: parent, **tags}, max_results=1)
-        return found[0].run_id if found else None
+        return found[0].info.run_id if found else None
 
-    def find_runs(self, tags: Mapping[str, str], max_results: int = 1000) -> list[FoundRun]:
+    def find_runs(self, tags: Mapping[str, str], max_results: int = 1000) -> list[Run]:
         """Returns the experiment's runs that carry these tags and are not deleted, oldest first."""
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         with translate_errors("search the runs"):
             order = ["attributes.start_time ASC"]
-            runs = self.client.search_runs([self.experiment_id], query, max_results=max_results, order_by=order)
-        return [
-            FoundRun(run.info.run_id, run.info.status, int(run.info.start_time), dict(run.data.tags)) for run in runs
-        ]
+            return self.client.search_runs([self.experiment_id], query, max_results=max_results, order_by=order)
 
-    def read_status(self, run_id: str) -> str:
-        """Returns `RUNNING`, `FINISHED`, `FAILED` or `KILLED`."""
+    def get_run(self, run_id: str) -> Run:
+        """Returns a run as the store holds it, its status `RUNNING`, `FINISHED`, `FAILED` or `KILLED`."""
         with translate_errors("read the run"):
-            return str(self.client.get_run(run_id).info.status)
+            return self.client.get_run(run_id)
 
     def read_last_step(self, run_id: str, metric: str) -> int:
         """Returns the last step at which a run has a metric; 0 where it has none."""
         with translate_errors("read the metric"):
             return max((entry.step for entry in self.client.get_metric_history(run_id, metric)), default=0)
-
-    def read_start_ms(self, run_id: str) -> int:
-        """Returns when a run began, in milliseconds since 1970."""
-        with translate_errors("read the run"):
-            return int(self.client.get_run(run_id).info.start_time)
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Logs parameters, which MLflow never lets change.
@@ -283,11 +266,6 @@ class Tracker:
             name = str(self.client.get_run(run_id).info.run_name)
             if (new := change(name)) != name:
                 self.client.update_run(run_id, name=new)
-
-    def read_tag(self, run_id: str, key: str) -> str:
-        """Returns a tag of a run; empty where it has none."""
-        with translate_errors("read the run"):
-            return str(self.client.get_run(run_id).data.tags.get(key, ""))
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Removes a tag of a run, if it has it."""

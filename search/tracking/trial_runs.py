@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +40,7 @@ class SearchRuns:
 
     def __init__(self, tracker: Tracker, parent: str, folder: Path) -> None:
         self.tracker, self.parent, self.folder = tracker, parent, folder.absolute()
-        self.by_trial = read_trial_runs(self.folder / RUN_MAP_FILE)
+        self.by_trial = self._read()
 
     def find(self, trial_id: str | None) -> str:
         """Returns the run id of a trial, by the map or by MLflow; the search's own for None.
@@ -66,33 +65,25 @@ class SearchRuns:
         return self.tracker.find_child(self.parent, {TRIAL_ID_TAG: trial_id})
 
     def write(self) -> None:
-        """Writes the trials' runs to disk; logs a warning where that fails."""
+        """Writes the trials' runs to disk, whole or not at all; logs a warning where that fails."""
         path = self.folder / RUN_MAP_FILE
+        # Written with every record: asdict and indents would take ten times as long over thousands of trials.
+        text = json.dumps({trial_id: vars(run) for trial_id, run in self.by_trial.items()})
         try:
-            write_trial_runs(path, self.by_trial)
+            write_whole(path, text)
         except OSError as error:
             logger.warning("could not write %s: %s; a resume may log steps twice", path, error)
 
+    def _read(self) -> dict[str, TrialRun]:
+        """Returns the runs by Ray's trial id; none, with a warning in the log, where the file is damaged.
 
-def read_trial_runs(path: Path) -> dict[str, TrialRun]:
-    """Returns the runs by Ray's trial id; none, with a warning in the log, where the file is damaged.
-
-    MLflow has the runs too, each with its trial's id as a tag, by which they are found again.
-    """
-    if not path.exists():
-        return {}
-    try:
-        return read_record(path, dict[str, TrialRun], "the trials' runs are looked for in MLflow")
-    except ConfigError as error:
-        logger.warning("%s", error)
-        return {}
-
-
-def write_trial_runs(path: Path, runs: Mapping[str, TrialRun]) -> None:
-    """Writes the map whole or not at all.
-
-    Raises:
-        OSError: If the folder cannot be written.
-    """
-    # Written with every record: asdict and indents would take ten times as long over thousands of trials.
-    write_whole(path, json.dumps({trial_id: vars(run) for trial_id, run in runs.items()}))
+        MLflow has the runs too, each with its trial's id as a tag, by which they are found again.
+        """
+        path = self.folder / RUN_MAP_FILE
+        if not path.exists():
+            return {}
+        try:
+            return read_record(path, dict[str, TrialRun], "the trials' runs are looked for in MLflow")
+        except ConfigError as error:
+            logger.warning("%s", error)
+            return {}

@@ -115,10 +115,16 @@ def three_regions(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plan(three_regions: Path, tmp_path: Path) -> SearchPlan:
-    """A search over three regions."""
+def options(three_regions: Path, tmp_path: Path) -> SearchOptions:
+    """What a search over three regions is asked for."""
     storage = str(tmp_path / "runs")
-    return make_plan(SearchOptions(space="lora", data=str(three_regions), storage=storage, name="first", seed=4))
+    return SearchOptions(space="lora", data=str(three_regions), storage=storage, name="first", seed=4)
+
+
+@pytest.fixture
+def plan(options: SearchOptions) -> SearchPlan:
+    """That search, planned."""
+    return make_plan(options)
 
 
 @pytest.fixture
@@ -197,7 +203,7 @@ def make_scores() -> Callable[..., Scores]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_summary() -> Callable[..., Summary]:
     """Makes the outcome of a demo search that was confirmed with four seeds; other values by summary.json's keys."""
     content = {
@@ -232,7 +238,7 @@ def make_summary() -> Callable[..., Summary]:
     return lambda **changes: build_record({**content, **changes}, Summary)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def summary(make_summary: Callable[..., Summary]) -> Summary:
     return make_summary()
 

@@ -83,9 +83,9 @@ def test_it_prints_writes_and_logs_once(
     assert main(arguments) == 0
     record = SearchRecord.read(run_folder)
     (run,) = tracker.find_runs({RUN_KIND_TAG: "comparator"})
-    assert run.status == "FINISHED" and run.tags["mlflow.parentRunId"] == record.parent_run_id
-    assert run.tags["comparator"] == "medsam" and run.tags["protocol_id"] == PROTOCOLS["recorded"].id
-    history = tracker.client.get_metric_history(run.run_id, "val_dice")
+    assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == record.parent_run_id
+    assert run.data.tags["comparator"] == "medsam" and run.data.tags["protocol_id"] == PROTOCOLS["recorded"].id
+    history = tracker.client.get_metric_history(run.info.run_id, "val_dice")
     dice = np.mean([float(row["medsam"]) for row in rows])
     assert [(one.step, one.value) for one in history] == [(step, pytest.approx(dice, abs=1e-6)) for step in (0, 3)]
 

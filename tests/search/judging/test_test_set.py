@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from search.judging.openings import read_openings
-from search.judging.test_set import HeldOutResult, judge_on_test, score_on_test
-from search.run_folder.score_table import write_scores
+from search.judging.test_set import HeldOutResult, score_on_test
+from search.judging.verdict import Verdict
 from search.run_folder.search_record import SearchRecord
 from trainables.context import TrialContext
 from trainables.evaluation.candidates import Candidate
@@ -19,6 +19,7 @@ from trainables.protocol.scores import PairScore, Scores
 from trainables.protocol.spec import PROTOCOLS, ProtocolMismatch
 
 MakeScores = Callable[..., Scores]
+Judge = Callable[[Scores, Scores], Verdict]
 NAMES = [f"r{number}.png" for number in range(12)]
 
 
@@ -44,6 +45,16 @@ def score_all(calls: Sequence[tuple[TrialContext, Path | None, Sequence[str], fl
 
 def look(folder: Path, record: SearchRecord, candidate: str = "trial a", **options: Any) -> HeldOutResult:
     return score_on_test(folder, record, Candidate(Path("/checkpoint")), candidate, score_all, **options)
+
+
+@pytest.fixture
+def judge(tmp_path: Path, record: SearchRecord) -> Judge:
+    """Returns the verdict on the winner's scores and zero-shot's."""
+
+    def judge_scores(*found: Scores) -> Verdict:
+        return score_on_test(tmp_path, record, Candidate(Path("/checkpoint")), "trial a", lambda _: [*found]).verdict
+
+    return judge_scores
 
 
 def test_both_are_scored_on_the_same_pairs_and_judged(tmp_path: Path, record: SearchRecord) -> None:
@@ -95,8 +106,10 @@ def test_only_a_resume_may_take_up_the_same_look(
 @pytest.mark.parametrize(
     ("gains", "word"), [((20,), "beaten"), ((-20,), "not beaten"), ((0,), "not beaten"), ((30, -26), "undecided")]
 )
-def test_the_verdict_follows_the_pairs(make_scores: MakeScores, gains: tuple[int, ...], word: str) -> None:
-    verdict = judge_on_test(make_scores(*gains), make_scores(0))
+def test_the_verdict_follows_the_pairs(
+    judge: Judge, make_scores: MakeScores, gains: tuple[int, ...], word: str
+) -> None:
+    verdict = judge(make_scores(*gains), make_scores(0))
     assert ("both are equal on every pair" in verdict.reason) == (gains == (0,))
     assert verdict.word == word
     assert verdict.overall.mean_difference == pytest.approx(sum(gains) / len(gains) / 100)
@@ -104,22 +117,23 @@ def test_the_verdict_follows_the_pairs(make_scores: MakeScores, gains: tuple[int
     assert set(verdict.per_class) == {"tumor", "stroma, fine"}
 
 
-def test_only_scores_of_one_protocol_are_compared_whatever_its_name(make_scores: MakeScores) -> None:
+def test_only_scores_of_one_protocol_are_compared_whatever_its_name(judge: Judge, make_scores: MakeScores) -> None:
     with pytest.raises(ProtocolMismatch, match="cannot be compared"):
-        judge_on_test(make_scores(20), make_scores(0, protocol=PROTOCOLS["box"]))
+        judge(make_scores(20), make_scores(0, protocol=PROTOCOLS["box"]))
     renamed = dataclasses.replace(PROTOCOLS["recorded"], name="mine")
-    assert judge_on_test(make_scores(20, protocol=renamed), make_scores(0)).word == "beaten"
+    assert judge(make_scores(20, protocol=renamed), make_scores(0)).word == "beaten"
 
 
-def test_without_prompts_only_classes_that_are_shown_are_compared(make_scores: MakeScores, tmp_path: Path) -> None:
+def test_without_prompts_only_classes_that_are_shown_are_compared(
+    judge: Judge, make_scores: MakeScores, tmp_path: Path
+) -> None:
     def name_alike(dice: int) -> Scores:
         shown = make_scores(dice, protocol=PROTOCOLS["auto"])
         absent = PairScore("r0.png", "vessel", "p0", Overlap(0, dice, 0), ceiling=1.0, floor=0.0)
         return Scores(shown.protocol, (*shown.pairs, absent))
 
-    verdict = judge_on_test(name_alike(20), name_alike(0))
+    verdict = judge(name_alike(20), name_alike(0))
     assert verdict.overall.n_pairs == 24 and "vessel" not in verdict.per_class
     assert any("untrained class prompts" in note for note in verdict.notes)
-    assert not any("untrained" in note for note in judge_on_test(make_scores(20), make_scores(0)).notes)
-    write_scores(tmp_path / "scores.csv", {"winner": name_alike(20), "zeroshot": name_alike(0)})
-    assert "vessel" not in (tmp_path / "scores.csv").read_text()
+    assert not any("untrained" in note for note in judge(make_scores(20), make_scores(0)).notes)
+    assert "vessel" not in (tmp_path / "scores_test.csv").read_text()

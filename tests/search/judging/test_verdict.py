@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def test_one_patient_is_too_few() -> None:
     verdict = judge(pair(["1.png", "2.png"], [0.1, 0.3], 0.2, patient="p"))
     assert verdict.word == "undecided"
     assert "1 patient is too few" in verdict.to_text()
-    json.dumps(verdict.to_dict(), allow_nan=False)
+    json.dumps(dataclasses.asdict(verdict), allow_nan=False)
 
 
 @pytest.mark.parametrize(("n_patients", "word"), [(5, "undecided"), (6, "beaten")])
@@ -84,7 +85,7 @@ def test_identical_models_are_not_beaten() -> None:
     verdict = judge(pair([f"{i // 2}.png" for i in range(20)], 0.5, 0.5, **{"class": ["x", "y"] * 10}))
     assert verdict.word == "not beaten"
     assert verdict.overall.ties == 20
-    json.dumps(verdict.to_dict(), allow_nan=False)
+    json.dumps(dataclasses.asdict(verdict), allow_nan=False)
 
 
 def test_command_refuses_bad_input_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

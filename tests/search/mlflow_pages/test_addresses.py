@@ -4,7 +4,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from search.mlflow_pages.addresses import compose_charts_url, describe_view
+from search.mlflow_pages.addresses import compose_table_url, describe_view
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from search.mlflow_pages.addresses import compose_charts_url, describe_view
     ],
 )
 def test_charts_address(store: str, begin: str) -> None:
-    url = compose_charts_url(store, "7", "abc")
+    url = compose_table_url(store, "7", "abc", compareRunsMode="CHART")
     assert url.startswith(begin)
     query = parse_qs(url.partition("?")[2])
     # MLflow ignores the view where the address carries a filter or a sort key.

@@ -13,12 +13,11 @@ from PIL import Image
 from rich.console import Console
 
 from search.cluster.resources import TrialResources
-from search.command_line.options import add_run_options, make_parser, parse_options
+from search.command_line.options import SearchOptions, add_run_options, make_parser, parse_options
 from search.errors import ConfigError
 from search.plan.moved_inputs import find_inputs, hash_files
 from search.plan.planner import make_plan
 from search.plan.resume import ResumedSearch, read_resumed
-from search.plan.search_plan import SearchPlan
 from search.run_folder.search_record import SearchRecord
 from search.stages.session import claim_folder, open_session, reopen_session
 from search.tracking.tracker import Tracker
@@ -31,12 +30,12 @@ MINE = "mine.safetensors"
 
 
 @pytest.fixture
-def begun(plan: SearchPlan, tracker: Tracker, tmp_path: Path) -> Path:
+def begun(options: SearchOptions, tracker: Tracker, tmp_path: Path) -> Path:
     """The folder of a search that has begun, with data and weights of its own."""
     (tmp_path / "weights").mkdir()
     shutil.copy(NANO_WEIGHTS, tmp_path / "weights" / MINE)
-    options = dataclasses.replace(plan.options, name="moved", checkpoint=str(tmp_path / "weights" / MINE))
-    session = open_session(claim_folder(make_plan(options)), RESOURCES, tracker, CONSOLE)
+    moved = dataclasses.replace(options, name="moved", checkpoint=str(tmp_path / "weights" / MINE))
+    session = open_session(claim_folder(make_plan(moved)), RESOURCES, tracker, CONSOLE)
     assert set(session.record.input_hashes) == {"checkpoint"}
     return session.plan.folder
 

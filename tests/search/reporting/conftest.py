@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +35,7 @@ CLASSES = ("tumor", EVIL)
 BY_DICE = Objective()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def begin(make_record: Callable[..., SearchRecord]) -> Callable[..., SearchRecord]:
     """Makes the record of a demo search with a leak, over a shipped space and for an objective."""
 
@@ -105,7 +106,7 @@ def write_chosen(folder: Path) -> None:
     Chosen(**choice, **figures, n_seeds=2, n_finalists=2, refit=False, params={}).write(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make(begin: Callable[..., SearchRecord]) -> SimpleNamespace:
     """The writers of a search's folder and of its parts."""
 
@@ -127,7 +128,14 @@ def make(begin: Callable[..., SearchRecord]) -> SimpleNamespace:
     return SimpleNamespace(record=begin, trials=add_trials, pairs=write_pairs, chosen=write_chosen, finished=finish)
 
 
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, summary: Summary, make: SimpleNamespace) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "first"
+    make.finished(folder, summary)
+    return folder
+
+
 @pytest.fixture
-def finished(tmp_path: Path, summary: Summary, make: SimpleNamespace) -> Path:
-    make.finished(tmp_path / "first", summary)
-    return tmp_path / "first"
+def finished(tmp_path: Path, finished_once: Path) -> Path:
+    """A copy of the folder of a search that came to its end."""
+    return Path(shutil.copytree(finished_once, tmp_path / "first"))

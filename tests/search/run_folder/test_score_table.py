@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError
-from search.judging.test_set import judge_on_test
+from search.judging.test_set import judge_pairs
 from search.run_folder.score_table import format_rows, read_means, read_table, read_zeroshot, write_scores
 from search.verdict import main as judge_file
 from trainables.protocol.scores import Scores
@@ -66,8 +67,9 @@ def test_the_verdict_command_reads_what_is_written(
     write_scores(table, scores)
     assert judge_file(["--scores", str(table), "--candidate", "winner", "--baseline", "zeroshot", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    direct = judge_on_test(scores["winner"], scores["zeroshot"])
-    assert found == json.loads(json.dumps(direct.to_dict()))
+    zeroshot = {(pair.file, pair.class_name): pair.dice for pair in scores["zeroshot"].compared}
+    direct = judge_pairs(scores["winner"], zeroshot, ("winner", "zeroshot"))
+    assert found == json.loads(json.dumps(dataclasses.asdict(direct)))
 
 
 def test_cells_stay_text_and_rows_have_the_numbers_of_their_lines(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What the folders of confirmations and refits say of them."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 from search.errors import ConfigError
-from search.run_folder.trial_folder import is_same_training, read_listed
+from search.run_folder.trial_folder import read_listed
 from trainables.context import DIVERGED
 
 WriteTrial = Callable[..., Path]
@@ -32,18 +31,3 @@ def test_a_damaged_configuration_is_reported_by_its_name(write_trial: WriteTrial
     (write_trial(tmp_path, "b", []) / "params.json").write_text(content)
     with pytest.raises(ConfigError, match=r"trial-b/params\.json: cannot be read: .* -> remove the folder trial-b"):
         read_listed(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("other", "same"),
-    [
-        ({"seed": 1, "optim.lr": 0.001}, True),
-        ({"optim.lr": 0.001, "seed": 1}, True),
-        ({"optim.lr": 0.001, "seed": 2}, False),
-        ({"optim.lr": 0.001}, False),
-        ({"optim.lr": 0.001, "seed": 1, "from_trial": "a"}, False),
-    ],
-)
-def test_a_training_is_known_again_by_all_that_it_is_made_of(other: dict[str, Any], same: bool) -> None:
-    config = json.loads(json.dumps({"optim.lr": 0.001, "seed": 1}))  # as read from its file
-    assert is_same_training(config, other) == same

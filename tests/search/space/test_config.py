@@ -120,7 +120,6 @@ def test_dumped_config_loads_as_an_equal_one(load_space: LoadSpace, text: str) -
         (MINIMAL + "scheduler: {grace_period: 9}\n", "3 scheduler.grace_period", "max_epochs=8"),
         (MINIMAL + "scheduler: {reduction_factor: 1}\n", "3 scheduler.reduction_factor", "at least 2"),
         (MINIMAL + "scheduler: {kind: none, grace_period: 2}\n", "3 scheduler.grace_period", "no effect"),
-        (MINIMAL + "sampler: {kind: random, startup_trials: 2}\n", "3 sampler.startup_trials", "no effect"),
         (MINIMAL + "sampler: {startup_trials: 0}\n", "3 sampler.startup_trials", "at least 1"),
         (MINIMAL + "fixed: {optim.lr: 0.1}\n", "3 fixed.optim.lr", "searched in line 2"),
         (MINIMAL + "fixed: {adapter.rank: 0}\n", "3 fixed.adapter.rank", "at least 1, but got 0"),

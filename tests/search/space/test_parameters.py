@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from search.errors import SearchError
 from search.space.parameters import (
     Condition,
     Conditions,
@@ -60,19 +59,6 @@ def test_conditions_are_anded(drawn: dict[str, object], applying: list[str]) -> 
 )
 def test_parents_come_first(names: str, when: dict[str, Conditions], order: list[str]) -> None:
     assert sort_parents_first(list(names), when) == order
-
-
-@pytest.mark.parametrize(
-    ("when", "words"),
-    [
-        ({"a": (Condition("b", (1,)),), "b": (Condition("a", (1,)),)}, "depend on each other: "),
-        ({"a": (Condition("a", (1,)),)}, "depend on each other: a"),
-        ({"a": (Condition("q", (1,)),)}, "a depends on q, which the space does not search"),
-    ],
-)
-def test_refuses_what_has_no_order(when: dict[str, Conditions], words: str) -> None:
-    with pytest.raises(SearchError, match=words):
-        sort_parents_first(["a", "b"], when)
 
 
 def test_conditions_are_spelled_as_in_a_file() -> None:

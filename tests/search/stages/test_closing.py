@@ -154,7 +154,7 @@ def test_a_stop_in_the_middle_of_the_end_leaves_no_figure_twice(
 
 def test_a_file_that_is_gone_holds_nothing_up(session: Session) -> None:
     finish_tracking(session, [Artifact("/no/such/file"), End()])
-    assert session.tracker.read_status(session.record.parent_run_id) == "FINISHED"
+    assert session.tracker.get_run(session.record.parent_run_id).info.status == "FINISHED"
     assert "/no/such/file" in (session.plan.folder / "mlflow_closing.rejected.jsonl").read_text()
 
 
@@ -186,8 +186,11 @@ def test_bars_wait_before_the_trials(session: Session, store: Path) -> None:
     run_winner(session)  # by another instance, as a stage after them
     store.with_name("gone").rename(store)
     assert session.open_queue().flush() == 0
-    kinds = {run.data.tags["run_kind"]: run.info.status for run in read_children(session)}
-    assert kinds == {"recorded": "FINISHED", "zeroshot": "FINISHED", "trial": "FINISHED"}
+    runs = {run.data.tags["run_kind"]: run for run in read_children(session)}
+    statuses = {kind: run.info.status for kind, run in runs.items()}
+    assert statuses == {"recorded": "FINISHED", "zeroshot": "FINISHED", "trial": "FINISHED"}
     for metric, value in (("val_dice", 0.5), ("bar_zeroshot", 0.5)):
-        (bar,) = [run for run in read_children(session) if run.data.tags["run_kind"] == "zeroshot"]
-        assert read_history(session.tracker, bar.info.run_id, metric) == [(0, value), (3, value)]
+        assert read_history(session.tracker, runs["zeroshot"].info.run_id, metric) == [(0, value), (3, value)]
+    recorded = runs["recorded"].data
+    assert recorded.metrics == {"test_dice": 0.517, "test_iou": 0.374, "bar_recorded": 0.517}
+    assert {"dataset": "BCSS", "protocol": "recorded", "split": "test"}.items() <= recorded.tags.items()

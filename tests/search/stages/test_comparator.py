@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.judging.test_set import judge_on_test
+from search.judging.test_set import judge_pairs
 from search.mlflow_pages.notes import PARENT_TAG, RUN_KIND_TAG
 from search.stages.comparator import RUN_KIND, ComparatorScores, log_comparison
 from search.stages.session import Session
@@ -20,7 +20,8 @@ def comparison(tmp_path: Path, make_scores: Callable[..., Scores]) -> Comparator
     weights.write_bytes(b"weights")
     file.write_text("file,class\n")
     scores = make_scores(10)
-    verdict = judge_on_test(scores, make_scores(0))
+    zeroshot = {(pair.file, pair.class_name): pair.dice for pair in make_scores(0).compared}
+    verdict = judge_pairs(scores, zeroshot, ("medsam", "zeroshot"))
     return ComparatorScores("medsam", weights, "ViT-B", scores, verdict, ("trained with boxes alone",), file)
 
 
@@ -59,6 +60,6 @@ def test_a_run_that_was_left_halfway_is_completed(session: Session, comparison: 
         log_comparison(session.record, comparison)
     comparison.file.write_text(content)
     run_id = log_comparison(session.record, comparison)
-    assert [(run.run_id, run.status) for run in session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})] == [
+    assert [(run.info.run_id, run.info.status) for run in session.tracker.find_runs({RUN_KIND_TAG: RUN_KIND})] == [
         (run_id, "FINISHED")
     ]

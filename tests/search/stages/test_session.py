@@ -198,7 +198,7 @@ def test_a_disk_that_fills_once_the_run_is_open_keeps_the_search(
     assert run.info.status == "FAILED"
     monkeypatch.undo()
     assert reopen(plan, tracker).record.parent_run_id == run.info.run_id
-    assert tracker.read_status(run.info.run_id) == "RUNNING"
+    assert tracker.get_run(run.info.run_id).info.status == "RUNNING"
 
 
 def test_a_record_that_cannot_be_written_leaves_neither_folder_nor_run(
@@ -221,5 +221,5 @@ def test_a_search_that_stops_early_is_closed_and_says_how_it_goes_on(
 ) -> None:
     with pytest.raises(type(error)), close_early(session):
         raise error
-    assert session.tracker.read_status(session.record.parent_run_id) == status
+    assert session.tracker.get_run(session.record.parent_run_id).info.status == status
     assert f"--resume {session.plan.folder}" in screen.getvalue()

@@ -37,11 +37,13 @@ def test_only_what_has_not_ended_is_trained(
         started.append(([each.trial_id for each in first], num_samples))
 
     monkeypatch.setattr(TuneRun, "fit", fit)
-    write_trial(session.plan.folder / "confirmation", "a", [0.5, 0.6], kept, {"seed": 1})
+    other = {"seed": 1, "from_trial": "another"}  # was asked for before, and is not now
+    for trial_id, ends, config in (("a", kept, {"seed": 1}), ("b", (1,), other)):
+        write_trial(session.plan.folder / "confirmation", trial_id, [0.5, 0.6], ends, config)
     patient = dataclasses.replace(session.record.context, patience=1)
     session = dataclasses.replace(session, is_resumed=True, record=dataclasses.replace(session.record, context=patient))
     listed = run_listed(session, make_scores(0), [{"seed": 1}, *new], "confirmation", epochs=2)
-    assert [dict(each.config) for each in listed] == [{"seed": 1}]
+    assert [each.config for each in listed] == [{"seed": 1}, other]
     assert started == ([(going_on, len(going_on) + len(new))] if going_on or new else [])
 
 

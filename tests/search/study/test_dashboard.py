@@ -45,6 +45,7 @@ def ask(url: str, limit_s: float = 120) -> Any:
             time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_it_shows_the_trials_of_a_journal_that_goes_on(journal: Path, address: str) -> None:
     (found,) = ask(f"{address}/api/studies")["study_summaries"]
     assert found["study_name"] == "s"

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.space.kinds import SAMPLER_KINDS, SamplerKind
+from search.space.kinds import SAMPLER_OPTIONS, SamplerKind
 from search.study.study_file import StudyFile
 
 
@@ -27,7 +27,7 @@ def ask(source: StudyFile, study: optuna.Study, end: bool = True) -> dict[str, f
 
 
 @pytest.mark.parametrize("pauses", [False, True])
-@pytest.mark.parametrize("kind", SAMPLER_KINDS)
+@pytest.mark.parametrize("kind", SAMPLER_OPTIONS)
 def test_a_resumed_search_proposes_the_same(tmp_path: Path, kind: SamplerKind, pauses: bool) -> None:
     """Also where a draw was interrupted, which Optuna would count too."""
     whole, killed = (StudyFile(tmp_path / name, "s", kind, 5, 3, pauses=pauses) for name in "ab")

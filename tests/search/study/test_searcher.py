@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune.search import Searcher
 
-from search.errors import SearchError
 from search.space.kinds import SchedulerConfig, StopConfig
 from search.space.objective import PAIR
 from search.space.parameters import Choice, Condition, FloatRange, IntRange
@@ -319,16 +318,6 @@ def test_a_failure_is_kept_with_its_reason(study_file: StudyFile) -> None:
     assert found == [(TrialState.FAIL, "its worker died"), (TrialState.FAIL, "the loss became nan at step 3")]
 
 
-def test_a_torn_journal_goes_on(study_file: StudyFile) -> None:
-    searcher = make_searcher(study_file)
-    searcher.suggest("t1")
-    with study_file.journal.open("ab") as file:
-        file.write(b'{"op_code":7,"worker_id":"x","trial_id":0,"st')
-    searcher = restart(searcher)
-    finish(searcher, "t1", [0.1, 0.2, 0.3])
-    assert last_trial(study_file).value == 0.3
-
-
 @pytest.mark.parametrize("space", [SPACE, CONDITIONAL_SPACE], ids=["plain", "conditional"])
 def test_proposals_are_the_same_with_and_without_restarts(tmp_path: Path, space: Any) -> None:
     def play(searcher: StudySearcher, trial_id: str, config: Any) -> None:
@@ -361,13 +350,6 @@ def test_tpe_goes_on_with_two_objectives(tmp_path: Path, ended: int) -> None:
     assert proposals[0] == proposals[1]
 
 
-def test_a_changed_space_is_refused(study_file: StudyFile) -> None:
-    make_searcher(study_file).suggest("t1")
-    changed = {**SPACE, "x": FloatRange(0.0, 2.0)}
-    with pytest.raises(SearchError, match="searched x over .* needs a new search"):
-        make_searcher(study_file, space=changed).suggest("t2")
-
-
 def list_expected(config: dict[str, Any]) -> set[str]:
     """Says by hand what the conditions of ``CONDITIONAL_SPACE`` mean."""
     return {"kind", "on"} | ({"x"} if config["kind"] == "a" else set()) | ({"n"} if config["on"] else set())
@@ -393,6 +375,7 @@ def test_starting_points_leave_out_what_does_not_apply(study_file: StudyFile) ->
     assert list_names(study_file) == ["bare", "part", "open"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_real_search(study_file: StudyFile, tmp_path: Path) -> None:
     class Curve(tune.Trainable):  # inside the test, so that it travels to the workers by value

@@ -274,7 +274,7 @@ def test_a_damaged_map_is_mended_from_what_mlflow_has(
     assert read_ids(reborn) == read_ids(callback)
     run_trial(reborn, trial, range(2, 4), dice=0.7)  # the restored trial repeats step 2
     run_id = read_ids(callback)["a1"]
-    assert tracker.read_status(run_id) == "RUNNING" and len(list_trials(tracker)) == 1
+    assert tracker.get_run(run_id).info.status == "RUNNING" and len(list_trials(tracker)) == 1
     assert [step for step, _ in read_history(tracker, run_id, "val_dice")] == [1, 2, 3]
     assert read_ids(pickle.loads(pickle.dumps(callback))) == read_ids(callback)
 

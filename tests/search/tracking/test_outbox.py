@@ -11,19 +11,23 @@ from search.tracking.outbox import RETRY_S, Line, Outbox, count_lines
 
 
 class Receiver:
-    """Takes records while `up`, refuses those marked bad, and spends `call_s` seconds of its clock a call."""
+    """Takes records while `up`, refuses those marked bad, and spends `call_s` seconds of its clock a call.
+
+    Those that are `blocked` cannot be taken, as where the store of a file is away.
+    """
 
     def __init__(self) -> None:
         self.up = True
         self.call_s = 0.0
         self.now_s = 100.0
-        self.n_calls = 0
+        self.blocked: set[int] = set()
+        self.asked: list[int] = []
         self.taken: list[int] = []
 
     def __call__(self, record: Line) -> None:
-        self.n_calls += 1
+        self.asked.append(record["n"])
         self.now_s += self.call_s
-        if not self.up:
+        if not self.up or record["n"] in self.blocked:
             raise TrackingUnavailable("down")
         if record.get("bad"):
             raise TrackingError("refused")
@@ -61,9 +65,9 @@ def test_a_receiver_that_is_down_is_left_alone(
     outbox.post({"n": 0})
     outbox.flush()
     receiver.now_s += wait_s - 0.1
-    assert outbox.flush() == 1 and receiver.n_calls == 1
+    assert outbox.flush() == 1 and len(receiver.asked) == 1
     receiver.now_s += 0.2
-    assert outbox.flush() == 1 and receiver.n_calls == 2
+    assert outbox.flush() == 1 and len(receiver.asked) == 2
     receiver.up = True
     assert outbox.flush() == 1 and outbox.flush(force=True) == 0
 
@@ -114,38 +118,28 @@ class TestOutOfOrder:
     """Where a record may overtake one that cannot be delivered."""
 
     @pytest.fixture
-    def outbox(self, tmp_path: Path) -> Outbox:
-        return Outbox(tmp_path / "outbox.jsonl", self.deliver, in_order=False)
-
-    @pytest.fixture(autouse=True)
-    def begin(self) -> None:
-        self.blocked: set[int] = set()
-        self.asked: list[int] = []
-        self.taken: list[int] = []
-
-    def deliver(self, record: Line) -> None:
-        self.asked.append(record["n"])
-        if record["n"] in self.blocked:
-            raise TrackingUnavailable("its file's store is away")
-        self.taken.append(record["n"])
+    def outbox(self, tmp_path: Path, receiver: Receiver) -> Outbox:
+        return Outbox(tmp_path / "outbox.jsonl", receiver, in_order=False)
 
     @pytest.mark.parametrize("blocked", [{0}, {1}, {3}, {0, 2}, {1, 3}])
-    def test_one_that_fails_alone_holds_nothing_up(self, outbox: Outbox, tmp_path: Path, blocked: set[int]) -> None:
-        self.blocked = blocked
+    def test_one_that_fails_alone_holds_nothing_up(
+        self, outbox: Outbox, receiver: Receiver, tmp_path: Path, blocked: set[int]
+    ) -> None:
+        receiver.blocked = blocked
         for n in range(4):
             outbox.post({"n": n})
         assert outbox.flush() == len(blocked)
-        assert self.taken == sorted({0, 1, 2, 3} - blocked) and self.asked == [0, 1, 2, 3]
-        self.blocked = set()
-        reborn = Outbox(tmp_path / "outbox.jsonl", self.deliver, in_order=False)
+        assert receiver.taken == sorted({0, 1, 2, 3} - blocked) and receiver.asked == [0, 1, 2, 3]
+        receiver.blocked = set()
+        reborn = Outbox(tmp_path / "outbox.jsonl", receiver, in_order=False)
         assert {record["n"] for record in reborn.pending} == blocked
-        assert reborn.flush() == 0 and sorted(self.taken) == [0, 1, 2, 3]
+        assert reborn.flush() == 0 and sorted(receiver.taken) == [0, 1, 2, 3]
 
-    def test_two_failures_in_a_row_are_an_outage(self, outbox: Outbox) -> None:
-        self.blocked = {1, 2, 3, 4, 5}
+    def test_two_failures_in_a_row_are_an_outage(self, outbox: Outbox, receiver: Receiver) -> None:
+        receiver.blocked = {1, 2, 3, 4, 5}
         for n in range(6):
             outbox.post({"n": n})
         assert outbox.flush() == 5
-        assert self.asked == [0, 1, 2]  # the others would each wait for their timeout
-        self.blocked = set()
-        assert outbox.flush(force=True) == 0 and sorted(self.taken) == list(range(6))
+        assert receiver.asked == [0, 1, 2]  # the others would each wait for their timeout
+        receiver.blocked = set()
+        assert outbox.flush(force=True) == 0 and sorted(receiver.taken) == list(range(6))

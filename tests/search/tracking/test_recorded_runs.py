@@ -1,7 +1,9 @@
 """The experiment log as MLflow runs, against a real sqlite store."""
 
 import logging
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,12 +24,24 @@ def read_runs(tracker: Tracker, experiment_id: str) -> dict[str, Any]:
     return {run.info.run_name: run for run in runs}
 
 
+@pytest.fixture(scope="session")
+def filled_store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database that holds the recorded experiments, which takes a second: tests work on copies."""
+    path = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("recorded") / "mlflow.db"))
+    log_recorded_experiments(Tracker(f"sqlite:///{path}", ""))
+    return path
+
+
 @pytest.fixture
-def experiment_id(tracker: Tracker) -> str:
-    return log_recorded_experiments(tracker)
+def filled(filled_store: Path, store: Path) -> tuple[Tracker, str]:
+    """A tracker of such a store, and the id of its experiment `recorded`."""
+    shutil.copy(filled_store, store / "mlflow.db")
+    tracker = Tracker.connect("lora")
+    return tracker, tracker.client.get_experiment_by_name("recorded").experiment_id
 
 
-def test_every_row_is_a_run_with_its_protocol(tracker: Tracker, experiment_id: str) -> None:
+def test_every_row_is_a_run_with_its_protocol(filled: tuple[Tracker, str]) -> None:
+    tracker, experiment_id = filled
     runs = read_runs(tracker, experiment_id)
     assert experiment_id != tracker.experiment_id and set(runs) == NAMES and len(NAMES) == 12
     for name, run in runs.items():
@@ -39,7 +53,8 @@ def test_every_row_is_a_run_with_its_protocol(tracker: Tracker, experiment_id: s
         assert run.data.metrics or "No figure recorded" in run.data.tags[NOTE_TAG]
 
 
-def test_figures(tracker: Tracker, experiment_id: str) -> None:
+def test_figures(filled: tuple[Tracker, str]) -> None:
+    tracker, experiment_id = filled
     runs = read_runs(tracker, experiment_id)
     for name, *expected in (
         ("zeroshot", "recorded", 0.517, 0.0),
@@ -55,7 +70,8 @@ def test_figures(tracker: Tracker, experiment_id: str) -> None:
         assert ("test_dice/tumor" in metrics) == (name in ("v2", "lora-light", "box-focal"))
 
 
-def test_mlflow_lists_rows_by_protocol_and_says_why_they_have_no_ranking(tracker: Tracker, experiment_id: str) -> None:
+def test_mlflow_lists_rows_by_protocol_and_says_why_they_have_no_ranking(filled: tuple[Tracker, str]) -> None:
+    tracker, experiment_id = filled
     runs = tracker.client.search_runs([experiment_id], order_by=["attributes.start_time DESC"])
     protocols = [run.data.tags["protocol"] for run in runs]
     assert protocols == ["recorded", *["centroid"] * 3, "box-neg+tta", *["unknown"] * 7]
@@ -74,7 +90,8 @@ def test_what_a_kill_left_is_completed(tracker: Tracker) -> None:
     assert runs["v2"].info.status == "FINISHED"
 
 
-def test_a_second_call_adds_nothing_and_updates_another_protocol_id(tracker: Tracker, experiment_id: str) -> None:
+def test_a_second_call_adds_nothing_and_updates_another_protocol_id(filled: tuple[Tracker, str]) -> None:
+    tracker, experiment_id = filled
     before = {run.info.run_id: run.data.to_dictionary() for run in tracker.client.search_runs([experiment_id])}
     assert log_recorded_experiments(tracker) == experiment_id
     after = {run.info.run_id: run.data.to_dictionary() for run in tracker.client.search_runs([experiment_id])}
@@ -97,8 +114,9 @@ def test_searches_that_begin_at_once_leave_one_run_a_row(tracker: Tracker) -> No
 
 
 def test_a_deleted_experiment_is_logged_and_stays_deleted(
-    tracker: Tracker, experiment_id: str, caplog: pytest.LogCaptureFixture
+    filled: tuple[Tracker, str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    tracker, experiment_id = filled
     tracker.client.delete_experiment(experiment_id)
     with caplog.at_level(logging.WARNING, logger="search.tracking.recorded_runs"):
         assert log_recorded_experiments(tracker) == experiment_id

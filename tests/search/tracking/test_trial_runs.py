@@ -2,31 +2,41 @@ from pathlib import Path
 
 import pytest
 
-from search.tracking.trial_runs import TrialRun, read_trial_runs, write_trial_runs
+from search.tracking.tracker import Tracker
+from search.tracking.trial_runs import RUN_MAP_FILE, SearchRuns, TrialRun
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    runs = {"a": TrialRun(), "b": TrialRun("1f", 3, 0.5, closed=True, counted=True)}
-    path = tmp_path / "runs.json"
-    assert read_trial_runs(path) == {}
-    for written in ({"old": TrialRun()}, runs):
-        write_trial_runs(path, written)
-        assert read_trial_runs(path) == written
-    assert list(tmp_path.iterdir()) == [path]
+@pytest.fixture
+def runs(tmp_path: Path) -> SearchRuns:
+    return SearchRuns(Tracker("", ""), "", tmp_path)
 
 
-def test_a_damaged_file_is_a_warning(tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "runs.json"
-    path.write_text(damaged)
-    assert read_trial_runs(path) == {}
-    assert "runs.json: cannot be read" in caplog.text
+def reread(runs: SearchRuns) -> dict[str, TrialRun]:
+    return SearchRuns(runs.tracker, runs.parent, runs.folder).by_trial
 
 
-def test_a_write_that_fails_keeps_the_old_map(tmp_path: Path) -> None:
-    path = tmp_path / "runs.json"
-    write_trial_runs(path, {"a": TrialRun("1f")})
+def test_what_is_written_is_read(runs: SearchRuns) -> None:
+    assert runs.by_trial == {}
+    for written in ({"old": TrialRun()}, {"a": TrialRun(), "b": TrialRun("1f", 3, 0.5, closed=True, counted=True)}):
+        runs.by_trial = written
+        runs.write()
+        assert reread(runs) == written
+    assert list(runs.folder.iterdir()) == [runs.folder / RUN_MAP_FILE]
+
+
+def test_a_damaged_file_is_a_warning(runs: SearchRuns, damaged: str, caplog: pytest.LogCaptureFixture) -> None:
+    (runs.folder / RUN_MAP_FILE).write_text(damaged)
+    assert reread(runs) == {}
+    assert f"{RUN_MAP_FILE}: cannot be read" in caplog.text
+
+
+def test_a_write_that_fails_keeps_the_old_map(runs: SearchRuns, caplog: pytest.LogCaptureFixture) -> None:
+    runs.by_trial = {"a": TrialRun("1f")}
+    runs.write()
+    runs.by_trial = {"a": TrialRun(run_id=b"2f")}  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not JSON serializable"):
-        write_trial_runs(path, {"a": TrialRun(run_id=b"2f")})  # type: ignore[arg-type]
-    assert read_trial_runs(path) == {"a": TrialRun("1f")}
-    with pytest.raises(OSError, match="gone"):
-        write_trial_runs(tmp_path / "gone" / "runs.json", {})
+        runs.write()
+    assert reread(runs) == {"a": TrialRun("1f")}
+    gone = SearchRuns(runs.tracker, "", runs.folder / "gone")
+    gone.write()
+    assert "a resume may log steps twice" in caplog.text and not gone.folder.exists()
