@@ -139,6 +139,7 @@ def test_weights_of_transformers_give_the_masks_that_transformers_gives(tmp_path
     torch.testing.assert_close(found.iou, wanted.iou_scores[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("no_weights")
 def test_the_parts_for_video_of_transformers_are_read_too() -> None:
     from transformers import Sam2VideoConfig, Sam2VideoModel
 
