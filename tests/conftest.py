@@ -7,10 +7,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import search  # noqa: F401  (switches usage reports off before a test file imports ray, mlflow or albumentations)
+
+if TYPE_CHECKING:
+    from trainables.data.store import RegionStore
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported; tests gain nothing from more
 # The shipped spaces come before the faults, as most of those wait for one search.
@@ -83,6 +87,15 @@ def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_store(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    """Its regions, decoded for nano."""
+    from trainables.data.regions import read_regions
+    from trainables.data.store import RegionStore
+
+    return RegionStore.build(read_regions(small_root), 256, tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables made, which takes seconds: tests work on copies."""
     from mlflow import MlflowClient
@@ -111,6 +124,34 @@ def make_work_folder(
 def work_folder(make_work_folder: Callable[[str], Path]) -> Path:
     """A working directory for searches: the small data set as ``data``, and an empty MLflow database."""
     return make_work_folder("work")
+
+
+@pytest.fixture(scope="session")
+def start_local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], None]]:
+    """Starts Ray once for all tests of this process, where neither RAY_ADDRESS nor TMPDIR is of any use."""
+    import ray
+
+    from search.cluster.start import start_ray
+
+    nowhere = tmp_path_factory.mktemp("a temporary folder whose name is too long for sockets below it")
+
+    def start() -> None:
+        if not ray.is_initialized():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # of no cluster: a local start must not look there
+                patch.setenv("TMPDIR", str(nowhere))
+                patch.delenv("RAY_TMPDIR", raising=False)
+                start_ray(None)
+
+    yield start
+    ray.shutdown()
+    assert not list(nowhere.iterdir())
+
+
+@pytest.fixture
+def local_ray(start_local_ray: Callable[[], None]) -> None:
+    """Ray on this machine; again, where a test of a whole search has shut it down."""
+    start_local_ray()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The house as one table: rooms from top to bottom, and which third-party package is met where."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,14 +50,17 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 CODE = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}
 
 
-def list_imports(path: Path) -> Iterator[str]:
-    """Yields every module that a file imports, also inside functions and for its types alone."""
+@cache
+def list_imports(path: Path) -> set[str]:
+    """Returns every module that a file imports, also inside functions and for its types alone."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            whole = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from ([name for name in whole if name in CODE] or [node.module])
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (whole & CODE.keys()) or {node.module}
+    return found
 
 
 def name_room(module: str) -> str:
@@ -102,6 +105,11 @@ def test_packages_are_met_where_the_table_says(package: str) -> None:
         if package in {each.partition(".")[0] for each in list_imports(path)}
     }
     assert importers == set(MET_IN[package].split())
+
+
+@pytest.mark.parametrize(("module", "importers"), [("pretrain", set()), ("shapes", {"trainables.demo.pretrain"})])
+def test_pretraining_is_no_part_of_the_product(module: str, importers: set[str]) -> None:
+    assert {name for name, path in CODE.items() if f"trainables.demo.{module}" in list_imports(path)} == importers
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}))

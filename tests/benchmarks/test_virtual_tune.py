@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -16,20 +14,9 @@ from benchmarks.curve_table import CurveTable
 from benchmarks.known_answers import Answers
 from benchmarks.rules import ListedSearcher, MemoryStudyFile, Replay, change_space, make_rule
 from benchmarks.virtual_tune import VirtualTune
-from search.cluster.start import start_ray
 from search.space.starting_points import StartingPoint
 from search.tuning.scheduler import make_scheduler
 from search.tuning.trial_generator import TrialGenerator
-
-
-@pytest.fixture
-def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    begins = not ray.is_initialized()
-    if begins:
-        start_ray(None)
-    yield
-    if begins:
-        ray.shutdown()
 
 
 def list_ends(study_file: Any) -> list[tuple[Any, ...]]:

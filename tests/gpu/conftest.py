@@ -4,13 +4,11 @@ Most of them also run on a CPU, marked slow, so that their code is tried where n
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 
 from trainables.context import TrialContext
-from trainables.data.regions import read_regions
 from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
 from trainables.model.weights import load_model
@@ -39,15 +37,14 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(scope="session")
-def context(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
+def context(small_store: RegionStore) -> TrialContext:
     """Two epochs of nano under ``box``, on four regions, with two to validate."""
-    store = RegionStore.build(read_regions(small_root), 256, tmp_path_factory.mktemp("stores"))
     return TrialContext(
         model="nano",
         checkpoint=None,
-        store_folder=str(store.folder),
-        train=store.names[:4],
-        val=store.names[4:6],
+        store_folder=str(small_store.folder),
+        train=small_store.names[:4],
+        val=small_store.names[4:6],
         protocol=PROTOCOLS["box"],
         max_epochs=2,
         seed=0,

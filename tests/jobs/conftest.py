@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,39 +43,16 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest
 
 @pytest.fixture(scope="session")
 def serve_ui() -> Callable[[Path], Any]:
-    """Serves an MLflow database on loopback while a block runs, and gives its address."""
+    """Serves a database `mlflow.db` on loopback while a block runs, and gives its address."""
+    from mlflow_server import MlflowServer
 
     @contextmanager
     def serve(database: Path) -> Iterator[str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = ["-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{database}", "--port", str(port)]
-        server = subprocess.Popen(
-            [sys.executable, *command, "--workers", "1"],
-            cwd=database.parent,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # seven processes that nobody asks
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        server = MlflowServer(database.parent)
         try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_for(address, server)
-            yield address
+            server.start()
+            yield server.uri
         finally:
-            os.killpg(server.pid, signal.SIGKILL)  # it has nothing to save
-            server.wait(timeout=30)
+            server.kill()  # it has nothing to save
 
     return serve
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=2).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail(f"MLflow's UI did not answer at {address}")

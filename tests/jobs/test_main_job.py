@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
@@ -21,8 +21,6 @@ import torch
 from mlflow import MlflowClient
 
 import search.export
-import search.open_test
-import search.verdict
 from search.command_line.options import SearchOptions
 from search.mlflow_pages.addresses import LOCAL_UI
 from search.plan.data_inputs import DEMO_FOLDER
@@ -82,28 +80,6 @@ def run_python(folder: Path, *arguments: str) -> tuple[int, str, Path]:
         timeout=900,
     )
     return done.returncode, done.stdout, log
-
-
-class Call(NamedTuple):
-    """What a command's function returned, and what it printed."""
-
-    code: int
-    screen: str
-
-
-@pytest.fixture
-def call(job: FinishedJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Call]:
-    """Calls a command's ``main`` in this process, which has imported everything, in the job's folder."""
-    monkeypatch.chdir(job.folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-    def run(main: Callable[[list[str]], int], *arguments: str) -> Call:
-        capsys.readouterr()
-        code = main(list(arguments))
-        said = capsys.readouterr()
-        return Call(code, said.out + said.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -230,22 +206,12 @@ def test_export_holds_adapter_recipe_and_card(job: FinishedJob) -> None:
     assert f"{job.summary['val_dice']:.4f}" in card
 
 
-def test_the_export_command_does_it_again(job: FinishedJob, call: Callable[..., Call]) -> None:
-    code, screen = call(search.export.main, "--run", "job", "--out", "again")
-    assert code == 0, screen
+def test_the_export_command_does_it_again(job: FinishedJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(job.folder)
+    assert search.export.main(["--run", "job", "--out", "again"]) == 0
     first = torch.load(job.run / "export" / "sam2.pt", weights_only=True)["model"]
     second = torch.load(job.folder / "again" / "sam2.pt", weights_only=True)["model"]
     assert all(first[name].equal(second[name]) for name in first)
-
-
-def test_the_verdict_command_reads_the_test_scores(job: FinishedJob, call: Callable[..., Call]) -> None:
-    code, screen = call(
-        search.verdict.main,
-        *("--scores", str(job.run / "scores_test.csv"), "--patient", "patient"),
-        *("--candidate", "winner", "--baseline", "zeroshot", "--json"),
-    )
-    assert code == 0, screen
-    assert json.loads(screen)["word"] == job.summary["verdict"]
 
 
 def test_overlays_are_pictures(job: FinishedJob) -> None:
@@ -261,8 +227,6 @@ def test_overlays_are_pictures(job: FinishedJob) -> None:
 @pytest.fixture(scope="module")
 def runs(job: FinishedJob) -> list[Any]:
     """All MLflow runs in the job's default store, read back by MLflow's own client."""
-    from mlflow import MlflowClient
-
     client = MlflowClient(f"sqlite:///{job.folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("lora")
     assert experiment is not None
@@ -394,36 +358,6 @@ def test_the_report_loads_its_pictures_and_asks_nothing_of_anyone(job: FinishedJ
     widths = page.evaluate("Array.from(document.images, image => image.naturalWidth)")
     assert len(widths) > 4 and all(widths)
     assert {url.partition(":")[0] for url in asked} <= {"file", "data"} and "http" not in " ".join(asked)
-
-
-def test_a_second_opening_of_the_test_set_marks_every_artifact(
-    job: FinishedJob, runs: list[Any], call: Callable[..., Call]
-) -> None:
-    """Comes last: it changes what the job has left."""
-    trial, before = job.summary["best_trial"], job.summary
-    code, screen = call(search.open_test.main, "--run", "job", "--trial", trial)
-    assert code == 0, screen
-    caveat_text = "the test set was opened 2 times"
-    assert caveat_text in screen
-    after = job.summary
-    assert (after["test_openings"], after["test_dice"]) == (2, before["test_dice"])
-    assert any(caveat_text in caveat for caveat in after["caveats"])
-    assert caveat_text in (job.run / "export" / "README.md").read_text().replace("The test", "the test")
-    rows = (job.run / "scores_test_2.csv").read_text().splitlines()
-    assert all(caveat_text in row for row in rows[1:])
-    from mlflow import MlflowClient
-
-    parent = MlflowClient(f"sqlite:///{job.folder / 'mlflow.db'}").get_run(before["parent_run_id"])
-    assert parent.data.tags["test_openings"] == "2"
-    assert caveat_text in parent.data.tags["caveat_test"]
-
-
-def test_an_unknown_trial_does_not_open_the_test_set(job: FinishedJob, call: Callable[..., Call]) -> None:
-    before = (job.run / "test_openings.json").read_text()
-    code, screen = call(search.open_test.main, "--run", "job", "--trial", "nobody")
-    assert code == 2
-    assert "no such trial left a checkpoint" in screen
-    assert (job.run / "test_openings.json").read_text() == before
 
 
 def test_python_reads_what_the_search_found(job: FinishedJob) -> None:

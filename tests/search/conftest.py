@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import yaml
 from PIL import Image
 from rich.console import Console
 
 from search.cluster.resources import TrialResources
-from search.cluster.start import start_ray
 from search.command_line.options import SearchOptions
 from search.errors import ConfigError
 from search.plan.planner import make_plan
@@ -34,8 +32,6 @@ from search.stages.session import Session, claim_folder, open_session
 from search.tracking import tracker as tracker_module
 from search.tracking.tracker import Tracker
 from trainables.context import RECIPE_FILE, TrialContext
-from trainables.data.regions import read_regions
-from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES
 from trainables.files.json_reader import build_record
 from trainables.files.manifest import seal_checkpoint
@@ -67,39 +63,9 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return folder
 
 
-@pytest.fixture(scope="session")
-def small_store(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
-    """The 16 regions of synthetic tissue, decoded for nano."""
-    return RegionStore.build(read_regions(small_root), 256, tmp_path_factory.mktemp("stores"))
-
-
 @pytest.fixture
 def tracker(store: Path) -> Tracker:
     return Tracker.connect("lora")
-
-
-@pytest.fixture(scope="session")
-def start_local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], None]]:
-    """Starts Ray once for all tests of this process, where neither RAY_ADDRESS nor TMPDIR is of any use."""
-    nowhere = tmp_path_factory.mktemp("a temporary folder whose name is too long for sockets below it")
-
-    def start() -> None:
-        if not ray.is_initialized():
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # of no cluster: a local start must not look there
-                patch.setenv("TMPDIR", str(nowhere))
-                patch.delenv("RAY_TMPDIR", raising=False)
-                start_ray(None)
-
-    yield start
-    ray.shutdown()
-    assert not list(nowhere.iterdir())
-
-
-@pytest.fixture
-def local_ray(start_local_ray: Callable[[], None]) -> None:
-    """Ray on this machine; again, where a test of a whole search has shut it down."""
-    start_local_ray()
 
 
 @pytest.fixture

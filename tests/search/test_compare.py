@@ -23,6 +23,7 @@ from trainables.demo.tissue import DEMO_CLASSES
 from trainables.errors import CheckpointError
 from trainables.evaluation.candidates import score_candidate
 from trainables.model.build import MODELS, build_architecture
+from trainables.protocol.scores import Scores
 from trainables.protocol.spec import PROTOCOLS
 
 pytest.importorskip("segment_anything", reason="needs the package segment-anything")
@@ -32,29 +33,33 @@ Screen = pytest.CaptureFixture[str]
 Make = Callable[..., SearchRecord]
 
 
-@pytest.fixture
-def run_folder(make_record: Make, tmp_path: Path, small_root: Path, small_store: RegionStore, tracker: Tracker) -> Path:
-    """What a search leaves behind once zero-shot is scored: record, scores, store, parent run."""
-    root = shutil.copytree(small_root, tmp_path / "data")
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))  # no split names a lost image
+@pytest.fixture(scope="module")
+def begun(make_record: Make, small_store: RegionStore) -> tuple[SearchRecord, Scores]:
+    """The record of a search, and its scores of zero-shot."""
     names = small_store.names
     trials = {"store_folder": str(small_store.folder), "train": names[:1], "val": VAL, "max_epochs": 3}
     record = make_record(
         {**trials, "seed": 0, "fixed": {}},
         search_id="s",
-        parent_run_id=tracker.start_run("s", "search"),
-        data_root=str(root),
         split={"train": [names[0]], "val": list(VAL), "test": []},
         data_fingerprint=small_store.fingerprint,
         demo="demo data",
         config={"sampler": {"kind": "tpe"}},
         caveats=["a leak was allowed"],
     )
-    context = record.context
+    return record, score_candidate(record.context, None, record.context.val)
+
+
+@pytest.fixture
+def run_folder(begun: tuple[SearchRecord, Scores], tmp_path: Path, small_root: Path, tracker: Tracker) -> Path:
+    """What a search leaves behind once zero-shot is scored: record, scores, store, parent run."""
+    root = shutil.copytree(small_root, tmp_path / "data")
+    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES}))  # no split names a lost image
     folder = tmp_path / "runs" / "s"
     folder.mkdir(parents=True)
+    record = dataclasses.replace(begun[0], parent_run_id=tracker.start_run("s", "search"), data_root=str(root))
     record.write(folder)
-    write_scores(folder / "scores_val_zeroshot.csv", {"zeroshot": score_candidate(context, None, context.val)})
+    write_scores(folder / "scores_val_zeroshot.csv", {"zeroshot": begun[1]})
     return folder
 
 

@@ -120,13 +120,6 @@ def test_all_findings_are_reported_at_once_and_nothing_is_written(
     assert [path.name for path in tmp_path.rglob("*")] == ["masks", "mine.txt"]
 
 
-def test_an_export_that_needs_prompts_is_refused(slides: Path, export: Path, tmp_path: Path) -> None:
-    (tmp_path / "best").mkdir()
-    (tmp_path / "best" / MERGED_FILE).symlink_to(export / MERGED_FILE)
-    with pytest.raises(ConfigError, match="needs prompts"):
-        list(predict_images(tmp_path / "best", [slides / "larger.png"], tmp_path / "masks"))
-
-
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -216,15 +209,6 @@ def test_what_can_be_no_path_is_refused(
     words = [word for name, value in given.items() if name != "IMAGE" for word in (name, value)]
     assert main([given["IMAGE"], *words]) == 2
     assert what in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("out", "what"), [("file", "is no folder"), ("file/x", "file is no folder")])
-def test_a_folder_that_cannot_be_made_is_refused(
-    out: str, what: str, export: Path, slides: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=what):
-        list(predict_images(export, [slides / "larger.png"], tmp_path / out))
 
 
 def test_the_mask_of_a_link_is_called_as_the_link_is(export: Path, slides: Path, tmp_path: Path) -> None:

@@ -86,6 +86,13 @@ def nano() -> SAM2Base:
 
 
 @pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are built without drawing weights, which takes longer than all else: for tests of names and shapes."""
+    for name in ("kaiming_uniform_", "normal_", "trunc_normal_", "uniform_", "xavier_uniform_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+
+
+@pytest.fixture
 def write_store(write_regions: Callable[..., RegionSet], tmp_path: Path) -> Callable[..., RegionStore]:
     """Makes stores of masks drawn by hand: masks by name, classes, ignored ids, side of the model."""
 

@@ -10,15 +10,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from mlflow_server import MlflowServer, wait_until
 from searches import DATA, find_free_port, read_screen, read_study, start_search
 
 from search.errors import SearchError
@@ -31,82 +30,16 @@ pytestmark = pytest.mark.slow
 
 MAX_EPOCHS = 3
 N_WAITING = 3  # records in the outbox before the server comes back
-SERVER_START_S, JOB_S = 120.0, 900.0
+JOB_S = 900.0
 OUTBOXES = ("mlflow_outbox.jsonl", "mlflow_closing.jsonl")
 
 
-def wait_until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Waits for something; fails after `timeout_s` seconds."""
-    deadline_s = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < deadline_s, f"waited {timeout_s:.0f} s in vain for {what}"
-        time.sleep(0.2)
-
-
-class Server:
-    """`mlflow server` on loopback, to be killed and started again on the same port and database."""
-
-    def __init__(self, folder: Path, empty_store: Path | None = None) -> None:
-        folder.mkdir()
-        if empty_store is not None:
-            shutil.copy(empty_store, folder / "mlflow.db")
-        self.port = find_free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._log = folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
-        store += ["--artifacts-destination", str(self._folder / "artifacts")]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *where, *store],
-                cwd=self._folder,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # the server and its worker are killed together
-            )
-        wait_until(self._answers, SERVER_START_S, f"mlflow server; see {self._log}")
-
-    def kill(self) -> None:
-        """Kills the server, where it runs, and its worker."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        assert self._process is not None and self._process.poll() is None, self._log.read_text()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
-
-    @property
-    def client(self) -> Any:
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.uri)
-
-    def read_runs(self, kind: str | None = None) -> list[Any]:
-        """Returns the runs of experiment `lora` that are not deleted."""
-        experiment = self.client.get_experiment_by_name("lora")
-        runs = [] if experiment is None else self.client.search_runs([experiment.experiment_id])
-        return [run for run in runs if kind is None or run.data.tags["run_kind"] == kind]
-
-    def read_history(self, run: Any, metric: str) -> list[tuple[int, float]]:
-        """Returns steps and values as they are in the store, doubles and all."""
-        return sorted((point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, metric))
-
-    def list_artifacts(self, run: Any) -> set[str]:
-        return {item.path for item in self.client.list_artifacts(run.info.run_id)}
+def make_server(folder: Path, empty_store: Path | None = None) -> MlflowServer:
+    """Returns a server, not started, with a new folder of its own."""
+    folder.mkdir()
+    if empty_store is not None:
+        shutil.copy(empty_store, folder / "mlflow.db")
+    return MlflowServer(folder)
 
 
 class Job:
@@ -180,20 +113,20 @@ class Outcome:
     """
 
     job: Job
-    server: Server
+    server: MlflowServer
     code: int
     waiting: int
 
 
-def has_search(server: Server) -> bool:
+def has_search(server: MlflowServer) -> bool:
     return bool(server.read_runs("search"))
 
 
-def has_epoch(server: Server) -> bool:
+def has_epoch(server: MlflowServer) -> bool:
     return any("val_dice" in run.data.metrics for run in server.read_runs("trial"))
 
 
-def finish(job: Job, server: Server) -> Outcome:
+def finish(job: Job, server: MlflowServer) -> Outcome:
     """Waits for the job's end."""
     try:
         code = job.wait()
@@ -202,7 +135,7 @@ def finish(job: Job, server: Server) -> Outcome:
         job.end()
 
 
-def lose_server(folder: Path, server: Server, num_trials: int, last_words: Callable[[Server], bool]) -> Job:
+def lose_server(folder: Path, server: MlflowServer, num_trials: int, last_words: Callable[[MlflowServer], bool]) -> Job:
     """Kills the server as soon as it knows of something; returns the job when records wait."""
     server.start()
     job = Job.begin(folder, server.uri, num_trials)
@@ -229,7 +162,7 @@ def lose_server(folder: Path, server: Server, num_trials: int, last_words: Calla
 def passed(make_work_folder: Callable[[str], Path], empty_store: Path) -> Iterator[Outcome]:
     """A search whose server was killed after an epoch that reached it, and came back before the end."""
     folder = make_work_folder("passed")
-    server = Server(folder / "server", empty_store)
+    server = make_server(folder / "server", empty_store)
     try:
         job = lose_server(folder, server, 4, has_epoch)
         try:
@@ -246,7 +179,7 @@ def passed(make_work_folder: Callable[[str], Path], empty_store: Path) -> Iterat
 def stayed(make_work_folder: Callable[[str], Path], empty_store: Path) -> Iterator[Outcome]:
     """A search whose server was killed as soon as it knew of it, and stayed away until the search had ended."""
     folder = make_work_folder("stayed")
-    server = Server(folder / "server", empty_store)
+    server = make_server(folder / "server", empty_store)
     try:
         yield finish(lose_server(folder, server, 2, has_search), server)
     finally:
@@ -279,7 +212,7 @@ class TestAtTheStart:
     def test_a_search_without_its_store_ends_and_leaves_nothing(self, work_folder: Path) -> None:
         place = f"127.0.0.1:{find_free_port()}"
         job = Job.begin(work_folder, f"http://someone:secret@{place}", num_trials=1, max_epochs=1)
-        assert finish(job, Server(work_folder / "none")).code == 2, job.screen
+        assert finish(job, make_server(work_folder / "none")).code == 2, job.screen
         _, _, finding = job.screen.partition("error: 1 problem; nothing was started\n")
         assert finding.startswith(f"  MLFLOW_TRACKING_URI http://someone:***@{place}\n")
         assert "Connection refused -> start the server" in " ".join(finding.split())
@@ -351,7 +284,7 @@ class TestALostAnswer:
     """The store did what it was asked and could not say so: nothing is done twice."""
 
     def test_a_run_is_opened_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        server = Server(tmp_path / "server")
+        server = make_server(tmp_path / "server")
         try:
             server.start()
             with LossyRelay(server.port, "/runs/create") as relay:

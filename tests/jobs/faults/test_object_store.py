@@ -11,6 +11,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from searches import SMALL, count_rows, describe_search, find_free_port, read_screen, start_search, wait_for_rows
 
+from search.cluster.checkpoint_storage import check_url
+from search.errors import ConfigError
+
 pytestmark = pytest.mark.slow
 
 BUCKET = "histology"
@@ -84,13 +87,10 @@ def test_a_search_goes_on_from_checkpoints_in_a_bucket_that_went_away(
         server.stop()
 
 
-def test_a_bucket_that_is_not_there_is_reported_before_anything_starts(
-    server: ThreadedMotoServer, work_folder: Path
-) -> None:
-    process = start_search(work_folder, *SMALL, "--name", "job", "--storage", "s3://no-such-bucket/searches")
-    assert process.wait() == 2, read_screen(work_folder)
-    assert "--storage s3://no-such-bucket/searches cannot be written: no-such-bucket does not exist" in " ".join(
-        read_screen(work_folder).split()
-    )
-    assert "Traceback" not in read_screen(work_folder)
-    assert not (work_folder / "runs" / "job").exists()
+@pytest.mark.usefixtures("server")
+def test_a_bucket_that_is_not_there_is_reported() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_url("s3://no-such-bucket/searches", "job")
+    (finding,) = caught.value.findings
+    assert finding.where == "--storage s3://no-such-bucket/searches"
+    assert finding.what.startswith("cannot be written: no-such-bucket does not exist")

@@ -130,11 +130,11 @@ def list_trained(name: str, weight: str) -> bool:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_an_epoch_on_tissue_changes_what_was_trained_and_nothing_else(
-    name: str, store: RegionStore, base_state: dict[str, torch.Tensor]
+    name: str, small_store: RegionStore, base_state: dict[str, torch.Tensor]
 ) -> None:
-    config, fold = load(name), Fold(store.names[:3], ())
+    config, fold = load(name), Fold(small_store.names[:3], ())
     protocol = PROTOCOLS[config.protocol]
-    context = TrialContext("nano", None, str(store.folder), fold.train, (), protocol, 1, 0, {}, 0)
+    context = TrialContext("nano", None, str(small_store.folder), fold.train, (), protocol, 1, 0, {}, 0)
     recipe = Recipe.from_flat(config.fixed)
     fit = FineTune(context, fold, base_state, recipe, torch.device("cpu"))
     weights = dict(get_base(fit.state.adapted).named_parameters())

@@ -69,11 +69,11 @@ def propose(config: SearchConfig, journal: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("space", [space for space in list_spaces() if space not in WHOLE])
-def test_its_trials_run(space: str, store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_trials_run(space: str, small_store: RegionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(find_space(space))
-    train, val = store.names[:N_TRAIN], store.names[N_TRAIN : N_TRAIN + N_VAL]
+    train, val = small_store.names[:N_TRAIN], small_store.names[N_TRAIN : N_TRAIN + N_VAL]
     protocol, n_epochs, fixed = PROTOCOLS[config.protocol], max(1, config.max_epochs), dict(config.fixed)
-    context = TrialContext("nano", None, str(store.folder), train, val, protocol, n_epochs, 0, fixed, 0)
+    context = TrialContext("nano", None, str(small_store.folder), train, val, protocol, n_epochs, 0, fixed, 0)
     # Ray gives a trial that has no storage a folder below the home directory.
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
     trainable = tune.with_parameters(SAM2Trainable if config.train else ProtocolTrainable, context=context)

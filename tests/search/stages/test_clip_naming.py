@@ -2,12 +2,11 @@
 
 import csv
 import dataclasses
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import pytest
 
 from search.command_line.options import SearchOptions
 from search.plan.clip_options import NamingSettings, check_naming, read_prompt_texts
@@ -19,7 +18,6 @@ from trainables.data.store import RegionStore
 from trainables.demo.tissue import DEMO_CLASSES
 from trainables.protocol.spec import PROTOCOLS
 
-ROOT = Path(__file__).parents[3]
 CLASSES = tuple(DEMO_CLASSES.values())
 
 
@@ -28,9 +26,27 @@ def make_context(store: RegionStore, n_train: int, protocol: str = "recorded") -
     return TrialContext("nano", None, str(store.folder), train, val, PROTOCOLS[protocol], 1, 0, {}, 0)
 
 
+@pytest.fixture
+def nothing_fetched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails a test that looks up or connects to anything, with the hub allowed."""
+    tried: list[object] = []
+
+    def refuse(*address: object, **_: object) -> None:
+        tried.append(address)
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    for name in ("getaddrinfo", "socket.connect"):
+        monkeypatch.setattr(f"socket.{name}", refuse)
+    yield
+    assert not tried
+
+
+@pytest.mark.usefixtures("nothing_fetched")
 def test_masks_are_named_and_the_report_is_written(small_store: RegionStore, tiny_clip: Path, tmp_path: Path) -> None:
     context = make_context(small_store, 3)
-    settings = NamingSettings(None, str(tiny_clip), read_prompt_texts(None, CLASSES))
+    settings = check_naming(SearchOptions(space="lora.yaml", clip_weights=str(tiny_clip)), CLASSES)
+    assert isinstance(settings, NamingSettings) and settings.texts == read_prompt_texts(None, CLASSES)
     report = name_regions(context, settings, context.val)
     presence = small_store.class_presence()
     prompted = [(name, DEMO_CLASSES[one]) for name in context.val for one in DEMO_CLASSES if one in presence[name]]
@@ -70,31 +86,3 @@ def test_no_region_is_named_by_a_probe_that_saw_it(small_store: RegionStore) -> 
     folded = dataclasses.replace(context, folds=(Fold((c, d, e), (a, b)), Fold((a, b), (c, d, e))))
     assert plan_parts(folded, folded.scored) == [((c, d, e), (a, b)), ((a, b), (c, d, e))]
     assert plan_parts(folded, ("test",)) == [((c, d, e, a, b), ("test",))]
-
-
-def test_nothing_is_fetched(small_store: RegionStore, tiny_clip: Path, tmp_path: Path) -> None:
-    """In a process that records every look-up and connection, with the hub allowed."""
-    log = tmp_path / "guard.log"
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from search.plan.clip_options import check_naming\nfrom search.stages.clip_naming import name_regions\n"
-        "from search.command_line.options import SearchOptions\n"
-        "from tests_context import context, classes\n"
-        "options = SearchOptions(space='lora.yaml', clip_weights=sys.argv[1])\n"
-        "report = name_regions(context, check_naming(options, classes), context.val)\n"
-        "print(report.to_text())\n"
-    )
-    (tmp_path / "tests_context.py").write_text(
-        "from trainables.context import TrialContext\nfrom trainables.files.json_reader import build_record\n"
-        f"context = build_record({dataclasses.asdict(make_context(small_store, 3))!r}, TrialContext)\n"
-        f"classes = {CLASSES!r}\n"
-    )
-    paths = [str(ROOT / "tests" / "jobs" / "network_guard"), str(ROOT), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "NETWORK_GUARD_LOG": str(log)}
-    environment.pop("HF_HUB_OFFLINE", None)
-    command = [sys.executable, "-c", code, str(tiny_clip)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "clip: accuracy" in done.stdout
-    assert not log.exists(), log.read_text()

@@ -1,6 +1,7 @@
 """An export can be loaded and scores what the search's own evaluator gives."""
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -23,47 +24,64 @@ from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe, Scalar
 from trainables.training.fine_tune import FineTune
 
-Finish = Callable[[Mapping[str, Scalar], float], Path]
-BOTTLENECK: Mapping[str, Scalar] = {"adapter.kind": "bottleneck", "adapter.rank": 4}
-FUSION: Mapping[str, Scalar] = {"adapter.kind": "none", "fusion.kind": "concat", "fusion.encoder": "test_vit"}
+Finish = Callable[[str, float], Path]
+RECIPES: Mapping[str, Mapping[str, Scalar]] = {
+    "lora": {"adapter.rank": 4, "optim.lr": 5e-3, "augment.kind": "none"},
+    "bottleneck": {"adapter.kind": "bottleneck", "adapter.rank": 4, "optim.lr": 5e-3, "augment.kind": "none"},
+    "fusion": {
+        **{"adapter.kind": "none", "fusion.kind": "concat", "fusion.encoder": "test_vit"},
+        **{"optim.lr": 5e-3, "augment.kind": "none"},
+    },
+}
 
 
-@pytest.fixture
-def finish(
+@pytest.fixture(scope="module")
+def train(
     small_root: Path,
     small_store: RegionStore,
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     make_record: Callable[..., SearchRecord],
-    make_chosen: Callable[..., Chosen],
-) -> Finish:
-    """Makes the folder of a search that has chosen a fine-tune of one epoch, at a scale."""
+) -> Callable[[str], Path]:
+    """Makes the folder of a search with a trial of one epoch, once a recipe."""
 
-    def make(params: Mapping[str, Scalar], scale: float) -> Path:
+    @functools.cache
+    def make(name: str) -> Path:
         shared = {"store_folder": str(small_store.folder), "train": small_store.names[:1], "seed": 0, "fixed": {}}
         shared |= {"val": small_store.names[1:2], "protocol": PROTOCOLS["box"], "max_epochs": 1}
         record = make_record(shared, data_root=str(small_root), config={"sampler": {"kind": "tpe"}})
         context = record.context
-        values = {**params, "optim.lr": 5e-3, "augment.kind": "none"}
-        base, recipe = load_model("nano", None).state_dict(), Recipe.from_flat(values)
+        base, recipe = load_model("nano", None).state_dict(), Recipe.from_flat(RECIPES[name])
         fit = FineTune(context, context.list_folds()[0], base, recipe, torch.device("cpu"))
         fit.train_epoch(0)
-        run = tmp_path / "run"
-        (run / "trial").mkdir(parents=True)
+        run = tmp_path_factory.mktemp("run")
+        (run / "trial").mkdir()
         fit.save(run / "trial")
         record.write(run)
-        make_chosen(checkpoint="trial", params=values, scale=scale, protocol_id=PROTOCOLS["box"].id).write(run)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def finish(train: Callable[[str], Path], tmp_path: Path, make_chosen: Callable[..., Chosen]) -> Finish:
+    """Makes the folder of such a search that has chosen its trial, at a scale."""
+
+    def make(name: str, scale: float) -> Path:
+        run = shutil.copytree(train(name), tmp_path / "run")
+        chosen = make_chosen(checkpoint="trial", params=RECIPES[name], scale=scale, protocol_id=PROTOCOLS["box"].id)
+        chosen.write(run)
         return run
 
     return make
 
 
 @pytest.mark.parametrize(
-    ("params", "part"), [(BOTTLENECK, "adapters of kind bottleneck"), (FUSION, "a fusion with the encoder test_vit")]
+    ("name", "part"), [("bottleneck", "adapters of kind bottleneck"), ("fusion", "a fusion with the encoder test_vit")]
 )
 def test_what_cannot_be_merged_is_written_as_what_can_be_loaded(
-    finish: Finish, tmp_path: Path, params: Mapping[str, Scalar], part: str
+    finish: Finish, tmp_path: Path, name: str, part: str
 ) -> None:
-    report = export_run(finish(params, 1.0), tmp_path / "out")
+    report = export_run(finish(name, 1.0), tmp_path / "out")
     assert report.unmergeable == part and abs(report.own_dice - report.stock_dice) <= TOLERANCE
     assert {path.name for path in report.folder.iterdir()} == {"README.md", "adapter", "base.json", "recipe.json"}
     card = (report.folder / "README.md").read_text()
@@ -72,25 +90,23 @@ def test_what_cannot_be_merged_is_written_as_what_can_be_loaded(
     assert load_unmerged(report.folder).image_size == 256
 
 
-@pytest.mark.parametrize(
-    ("params", "scale"), [({"adapter.rank": 4}, 1.0), ({"adapter.rank": 4}, 0.0), (BOTTLENECK, 0.0), (FUSION, 0.0)]
-)
-def test_all_else_is_stock_sam2(finish: Finish, tmp_path: Path, params: Mapping[str, Scalar], scale: float) -> None:
-    report = export_run(finish(params, scale), tmp_path / "out")
+@pytest.mark.parametrize(("name", "scale"), [("lora", 1.0), ("lora", 0.0), ("bottleneck", 0.0), ("fusion", 0.0)])
+def test_all_else_is_stock_sam2(finish: Finish, tmp_path: Path, name: str, scale: float) -> None:
+    report = export_run(finish(name, scale), tmp_path / "out")
     assert not report.unmergeable and "stock SAM2ImagePredictor" in report.to_lines()[0]
     state = torch.load(report.folder / "sam2.pt", weights_only=True)["model"]
-    same = all(torch.equal(value, state[name]) for name, value in load_model("nano", None).state_dict().items())
+    same = all(torch.equal(value, state[key]) for key, value in load_model("nano", None).state_dict().items())
     assert same == (scale == 0)
 
 
 def test_a_soup_is_stock_sam2_and_scored_from_its_file(
     finish: Finish, tmp_path: Path, make_chosen: Callable[..., Chosen]
 ) -> None:
-    run = finish({"adapter.rank": 4}, 1.0)
+    run = finish("lora", 1.0)
     shutil.copytree(run / "trial", run / "other")
     write_soup(run / "soups" / "seeds", [run / "trial", run / "other"])
     chosen = dataclasses.replace(
-        make_chosen(params={"adapter.rank": 4, "optim.lr": 5e-3, "augment.kind": "none"}, scale=1.25),
+        make_chosen(params=RECIPES["lora"], scale=1.25),
         checkpoint="soups/seeds",
         soup="seeds",
         soup_members=("trial abc, seed 1, epoch 1", "trial abc, seed 2, epoch 1"),
@@ -106,7 +122,7 @@ def test_a_soup_is_stock_sam2_and_scored_from_its_file(
 def test_a_folder_that_cannot_be_made_is_found_before_anything_is_computed(
     finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = finish({"adapter.rank": 4}, 1.0)
+    run = finish("lora", 1.0)
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("search.stages.exporter._write_model", lambda *_: pytest.fail("it was computed"))
     for name, what in (
@@ -126,7 +142,7 @@ def test_a_folder_that_cannot_be_made_is_found_before_anything_is_computed(
 def test_a_format_is_scored_by_its_library_and_what_cannot_hold_the_winner_is_said(
     finish: Finish, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = finish({"adapter.rank": 4}, 1.0)
+    run = finish("lora", 1.0)
     assert main(["--run", str(run), "--out", str(tmp_path / "no"), "--format", "qupath", "transformers"]) == 2
     assert "--format qupath" in capsys.readouterr().err and not (tmp_path / "no").exists()
     report = export_run(run, tmp_path / "out", formats=("transformers",))
@@ -136,7 +152,7 @@ def test_a_format_is_scored_by_its_library_and_what_cannot_hold_the_winner_is_sa
     assert card.startswith("---\nlicense: apache-2.0\n") and 'Sam2Model.from_pretrained("transformers")' in card
     with pytest.raises(ConfigError, match="a fusion .* cannot be merged into SAM2's weights"):
         shutil.rmtree(run)
-        export_run(finish(FUSION, 1.0), tmp_path / "other", formats=("transformers",))
+        export_run(finish("fusion", 1.0), tmp_path / "other", formats=("transformers",))
 
 
 def read_line(answer: str) -> str:

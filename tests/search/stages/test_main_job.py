@@ -64,8 +64,9 @@ def test_a_resume_that_is_refused_keeps_what_was_chosen(
     assert (folder / CHOSEN_FILE).exists() and SearchRecord.read(folder) == before
 
 
-@pytest.mark.parametrize("kind", [ConfigError, DataError, CheckpointError])
-@pytest.mark.parametrize("is_new", [False, True], ids=["resumed", "new"])
+@pytest.mark.parametrize(
+    ("kind", "is_new"), [(ConfigError, True), (ConfigError, False), (DataError, False), (CheckpointError, False)]
+)
 def test_wrong_input_that_a_stage_finds_is_a_search_that_failed(
     plan: SearchPlan,
     session: Session,

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from trainables.adapters.adapted_model import (
     AdaptedModel,
     adapters_off,
     attach_adapters,
+    name_unmergeable,
     count_parameters,
     get_base,
     load_adapter_weights,
     merge_adapters,
-    name_unmergeable,
     save_adapters,
 )
 from trainables.adapters.peft_config import PEFT_KINDS
@@ -40,16 +41,17 @@ RECIPES = {
     "full": AdapterRecipe(kind="none", train_decoder=True, train_encoder=True),
 }
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-each_mergeable = pytest.mark.parametrize(
-    "recipe",
-    [recipe for recipe in RECIPES.values() if recipe.kind != "bottleneck"],
-    ids=[name for name, recipe in RECIPES.items() if recipe.kind != "bottleneck"],
-)
 
 
 @pytest.fixture
 def bare() -> SAM2Base:
     return build_bare()
+
+
+@pytest.fixture(scope="module", params=RECIPES.values(), ids=RECIPES)
+def tuned(request: pytest.FixtureRequest) -> AdaptedModel:
+    """A trained model of each recipe, with an alpha and a dropout that are not the defaults, for evaluation."""
+    return train(attach(dataclasses.replace(request.param, alpha=6.5, dropout=0.3)))
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +94,13 @@ def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(bare: SA
     assert all(name.endswith("k_proj.bias") for name in set(trained) - changed)
 
 
-@each_recipe
-def test_adapters_off_is_zero_shot_exactly_and_then_on_again(bare: SAM2Base, recipe: AdapterRecipe) -> None:
-    zero_shot = infer(bare)
-    adapted = train(attach_adapters(bare, recipe, seed=0))
-    trained, tuned = list(list_trained(adapted)), infer(adapted)
-    with adapters_off(adapted) as base:
+def test_adapters_off_is_zero_shot_exactly_and_then_on_again(bare: SAM2Base, tuned: AdaptedModel) -> None:
+    zero_shot, trained, before = infer(bare), list(list_trained(tuned)), infer(tuned)
+    with adapters_off(tuned) as base:
         assert torch.equal(infer(base), zero_shot)
-    assert torch.equal(infer(adapted), tuned)
-    assert (tuned - zero_shot).abs().max() > 1e-4
-    assert list(list_trained(adapted)) == trained
+    assert torch.equal(infer(tuned), before)
+    assert (before - zero_shot).abs().max() > 1e-4
+    assert list(list_trained(tuned)) == trained
 
 
 @pytest.mark.parametrize("name", ["lora-heads", "pissa", "bottleneck-heads", "full"])
@@ -131,24 +130,16 @@ def test_adapters_off_under_autocast_is_not_served_from_the_cache(bare: SAM2Base
             assert torch.equal(infer(base), zero_shot)
 
 
-@each_recipe
-def test_saved_adapters_load_exactly(tmp_path: Path, recipe: AdapterRecipe) -> None:
-    recipe = dataclasses.replace(recipe, alpha=6.5, dropout=0.1)
-    adapted = train(attach(recipe))
-    save_adapters(adapted, tmp_path / "adapter")
-    other = attach(recipe, seed=99).eval()
-    load_adapter_weights(other, tmp_path / "adapter")
-    assert have_same_weights(adapted.state_dict(), other.state_dict())
-    assert torch.equal(infer(adapted), infer(other))
-    assert list(list_trained(other)) == list(list_trained(adapted))
-
-
-@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.kind in PEFT_KINDS])
-def test_peft_itself_loads_a_saved_adapter_of_its_kinds(tmp_path: Path, name: str) -> None:
-    adapted = train(attach(RECIPES[name]))
-    save_adapters(adapted, tmp_path)
-    loaded = PeftModel.from_pretrained(build_bare(), str(tmp_path)).eval()
-    assert torch.equal(infer(loaded.get_base_model()), infer(adapted))
+def test_saved_adapters_load_exactly_also_into_peft_itself(tmp_path: Path, tuned: AdaptedModel) -> None:
+    save_adapters(tuned, tmp_path)
+    other, wanted = attach(tuned.recipe, seed=99).eval(), infer(tuned)
+    load_adapter_weights(other, tmp_path)
+    assert have_same_weights(tuned.state_dict(), other.state_dict())
+    assert torch.equal(infer(other), wanted)
+    assert list(list_trained(other)) == list(list_trained(tuned))
+    if tuned.recipe.kind in PEFT_KINDS:
+        loaded = PeftModel.from_pretrained(build_bare(), str(tmp_path)).eval()
+        assert torch.equal(infer(loaded.get_base_model()), wanted)
 
 
 def test_the_saved_file_of_a_trained_part_has_stock_names(tmp_path: Path) -> None:
@@ -213,31 +204,25 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path, kind: str) -> None
     assert have_same_weights(adapted.state_dict(), before)
 
 
-@each_mergeable
 def test_merged_equals_unmerged_and_loads_strictly_as_a_stock_checkpoint(
-    bare: SAM2Base, stock: SAM2Base, tmp_path: Path, recipe: AdapterRecipe
+    bare: SAM2Base, stock: SAM2Base, tmp_path: Path, tuned: AdaptedModel
 ) -> None:
-    adapted = train(attach_adapters(bare, dataclasses.replace(recipe, dropout=0.3), seed=0))
-    assert not name_unmergeable(adapted)
-    unmerged = infer(adapted)
-    adapted.train()  # whoever merges right after training gets no dropout into the weights
+    unmerged = infer(tuned)
+    if tuned.recipe.kind == "bottleneck":
+        assert name_unmergeable(tuned)
+        with pytest.raises(TrainablesError, match="kind bottleneck cannot be merged"):
+            merge_adapters(tuned)
+        assert torch.equal(infer(tuned), unmerged)
+        return
+    assert not name_unmergeable(tuned)
+    adapted = copy.deepcopy(tuned).train()  # whoever merges right after training gets no dropout into the weights
     merged = merge_adapters(adapted).eval()
     torch.testing.assert_close(infer(merged), unmerged, rtol=1e-5, atol=1e-5)
-    assert list(merged.state_dict()) == list(build_bare().state_dict())
+    assert list(merged.state_dict()) == list(bare.state_dict())
     torch.save({"model": merged.state_dict()}, tmp_path / "sam2.pt")
     stock.load_state_dict(torch.load(tmp_path / "sam2.pt", weights_only=True)["model"])
     assert torch.equal(infer(stock), infer(merged))
-    difference = infer(stock) - infer(build_bare())
-    assert difference.abs().max() > 1e-4  # it had learned something
-
-
-def test_a_bottleneck_says_that_it_cannot_be_merged_and_stays_as_it_was(bare: SAM2Base) -> None:
-    adapted = train(attach_adapters(bare, RECIPES["bottleneck-heads"], seed=0), 1)
-    before = infer(adapted)
-    assert name_unmergeable(adapted)
-    with pytest.raises(TrainablesError, match="kind bottleneck cannot be merged"):
-        merge_adapters(adapted)
-    assert torch.equal(infer(adapted), before)
+    assert (infer(stock) - infer(bare)).abs().max() > 1e-4  # it had learned something
 
 
 @pytest.mark.parametrize("train_heads", [True, False])

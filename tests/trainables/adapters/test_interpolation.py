@@ -8,7 +8,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from trainables.adapters.interpolation import interpolate_adapter, interpolate_weights
-from trainables.adapters.scales import SCALES, check_scale
+from trainables.adapters.scales import check_scale
 from trainables.errors import InputError, TrainablesError
 
 State = dict[str, Tensor]
@@ -51,11 +51,6 @@ def same_bits(left: State, right: State) -> bool:
         left[name].dtype == right[name].dtype and left[name].numpy().tobytes() == right[name].numpy().tobytes()
         for name in left
     )
-
-
-def test_the_scales_reach_from_zero_shot_beyond_the_fine_tune() -> None:
-    assert SCALES == tuple(sorted(set(SCALES)))
-    assert SCALES[0] == 0 and 1 in SCALES and SCALES[-1] == 1.25
 
 
 def test_both_ends_are_met_bit_for_bit() -> None:

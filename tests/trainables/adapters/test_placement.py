@@ -35,6 +35,7 @@ def test_blocks_of_stages_and_the_last_ones(nano: SAM2Base, stages: str, last_bl
     assert blocks == [f"{BLOCK}{index}" for index in expected]
 
 
+@pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize("name", ["tiny", "small", "base_plus"])
 def test_late_stages_of_stock_models_run_at_strides_16_and_32(name: str) -> None:
     model = build_architecture(MODELS[name])

@@ -135,9 +135,12 @@ def test_unknown_hospitals_are_not_vouched_for() -> None:
     assert describe_hospitals(split_by("x.png", names[0], names[2]), regions) == ""
 
 
-def test_real_crops_have_no_equal_pixels(shared_data: Path, tmp_path: Path) -> None:
-    regions = read_regions(shared_data / "he_tumour")
+@pytest.mark.parametrize("folder", ["he_tumour", "bcss_crops"])
+def test_real_crops_are_split_without_leaks(shared_data: Path, tmp_path: Path, folder: str) -> None:
+    regions = read_regions(shared_data / folder)
     store = RegionStore.build(regions, 64, tmp_path)
+    assert (store.class_pixels.sum(axis=1) > 0).all()
     split = make_split(regions, class_presence=store.class_presence())
+    assert split.kind == "random" and sum(map(len, split.parts.values())) == len(store)
     assert find_leaks(split.parts, regions, store) == [] and find_duplicates(store) == []
     assert describe_hospitals(split, regions) == ""

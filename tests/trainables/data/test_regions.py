@@ -96,6 +96,7 @@ def test_background_and_ignored_ids_among_the_classes_are_none(
         ("classes: {0: background, 1: a}\nignore: [0]", "0 is also the class background"),
         ("split: {trian: [a.png]}", "did you mean 'train'?"),
         ("split: {train: [[a.png]]}", "no list of file names"),
+        ("split: {train: a.png}", "no list of file names"),
         ("split: [a.png]", "must be a mapping, but got a list"),
         ("classes: {a: 1}", "whole number"),
         ("classes: {256: a}", "0..255"),

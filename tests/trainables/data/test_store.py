@@ -22,7 +22,6 @@ from torchvision.transforms import Resize, ToTensor
 from trainables.data import store as store_module
 from trainables.data.images import digest_pixels, read_image, read_mask
 from trainables.data.regions import RegionSet, read_regions
-from trainables.data.splits import make_split
 from trainables.data.store import RegionStore
 from trainables.data.store_writer import resize_image
 from trainables.errors import DataError
@@ -249,12 +248,3 @@ def test_opening_needs_no_torch(store: RegionStore) -> None:
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code, str(store.folder)], cwd=root, timeout=60, check=False)
     assert done.returncode == 0
-
-
-@pytest.mark.parametrize(("folder", "kind"), [("he_tumour", "random"), ("bcss_crops", "random")])
-def test_real_data_is_stored_and_split(shared_data: Path, tmp_path: Path, folder: str, kind: str) -> None:
-    regions = read_regions(shared_data / folder)
-    store = RegionStore.build(regions, 64, tmp_path)
-    split = make_split(regions, class_presence=store.class_presence())
-    assert split.kind == kind and sum(map(len, split.parts.values())) == len(store)
-    assert (store.class_pixels.sum(axis=1) > 0).all()

@@ -1,4 +1,3 @@
-import ast
 import itertools
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from trainables.demo.pretrain import (
 )
 from trainables.model.weights import load_model
 
-ROOT = Path(__file__).resolve().parents[3]
 TINY = Stage(side=64, minutes=0.02, regions=2, objects=2, lr=1e-3, decay_share=0.5, compact_share=1.0)
 
 
@@ -105,22 +103,3 @@ def test_a_pretraining_writes_weights_that_load_at_nano_s_own_size(tmp_path: Pat
     assert path.stat().st_size < 6_000_000 and list(tmp_path.iterdir()) == [path]
     loaded = load_model("nano", str(path)).state_dict()
     assert all(torch.equal(loaded[name].half(), value) for name, value in weights.items())
-
-
-def list_imports(file: Path) -> set[str]:
-    """All modules that a file imports, and all that ``from package import module`` could mean."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {one.name for one in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}", *(f"{node.module}.{one.name}" for one in node.names)}
-    return found
-
-
-@pytest.mark.parametrize("module", ["trainables.demo.pretrain", "trainables.demo.shapes"])
-def test_pretraining_is_no_part_of_the_product(module: str) -> None:
-    files = [file for package in ("search", "trainables") for file in (ROOT / package).rglob("*.py")]
-    assert len(files) > 20
-    importers = {file.name for file in files if module in list_imports(file)}
-    assert importers == ({"pretrain.py"} if module == "trainables.demo.shapes" else set())

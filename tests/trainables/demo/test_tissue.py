@@ -81,6 +81,7 @@ def test_a_patient_has_two_or_three_regions(n_regions: int) -> None:
         assert sum(counts) == n_regions and set(counts) <= {2, 3}
 
 
+@pytest.mark.slow
 def test_the_layout_is_bcss_s(demo_root: Path, split: dict[str, list[str]], masks: dict[str, np.ndarray]) -> None:
     declared = yaml.safe_load((demo_root / "dataset.yaml").read_text())
     assert declared["name"] == "demo" and declared["classes"] == DEMO_CLASSES
@@ -94,6 +95,7 @@ def test_the_layout_is_bcss_s(demo_root: Path, split: dict[str, list[str]], mask
         assert set(DEMO_CLASSES) <= {*np.unique([masks[name] for name in listed]).tolist()}, part
 
 
+@pytest.mark.slow
 def test_classes_are_as_frequent_as_in_bcss(masks: dict[str, np.ndarray]) -> None:
     counts = np.bincount(np.concatenate([mask.ravel() for mask in masks.values()]), minlength=22)
     shares = counts / counts.sum()
@@ -104,6 +106,7 @@ def test_classes_are_as_frequent_as_in_bcss(masks: dict[str, np.ndarray]) -> Non
     assert {c: float(shares[c]) for c in bcss} == pytest.approx(bcss, rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_box_is_no_answer_and_its_component_nearly_all(masks: dict[str, np.ndarray]) -> None:
     pairs = [(mask, one) for mask in masks.values() for one in DEMO_CLASSES if (mask == one).any()]
     floors, ceilings = np.array([score_box(mask, one) for mask, one in pairs]).T
@@ -111,6 +114,7 @@ def test_the_box_is_no_answer_and_its_component_nearly_all(masks: dict[str, np.n
     assert ceilings.mean() >= 0.95 and ceilings.min() >= 0.85
 
 
+@pytest.mark.slow
 def test_every_class_has_texture(demo_root: Path, masks: dict[str, np.ndarray]) -> None:
     for name, mask in masks.items():
         gray = np.asarray(Image.open(demo_root / "images" / name).convert("L"), np.float32)
@@ -120,6 +124,7 @@ def test_every_class_has_texture(demo_root: Path, masks: dict[str, np.ndarray]) 
                 assert detail[mask == class_id].std() > 4, (name, class_id)
 
 
+@pytest.mark.slow
 def test_patients_differ_in_stain_more_than_their_regions(demo_root: Path, split: dict[str, list[str]]) -> None:
     means: dict[str, list[np.ndarray]] = {}
     for name in (name for part in split.values() for name in part):

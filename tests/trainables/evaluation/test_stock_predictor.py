@@ -15,7 +15,6 @@ from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import collect_scores, evaluate, predict_masks
 from trainables.evaluation.stock_predictor import build_predictor, predict_prompt_by_prompt, use_predictor
 from trainables.model.build import MODELS, build_architecture
-from trainables.model.weights import load_model
 from trainables.protocol.components import BoolMask
 from trainables.protocol.prompts import PROMPT_KINDS
 from trainables.protocol.spec import PROTOCOLS, Protocol
@@ -26,12 +25,6 @@ MORE_PROTOCOLS = (
     Protocol("threshold", PROMPT_KINDS["box-neg"], threshold=0.05),
     Protocol("points-tta", PROMPT_KINDS["points"], tta=("rot270", "antitranspose")),
 )
-
-
-@pytest.fixture(scope="module", params=["nano", "tiny"])
-def model(request: pytest.FixtureRequest) -> SAM2Base:
-    """nano as shipped, and tiny with random weights at nano's image size."""
-    return load_model("nano", None) if request.param == "nano" else build_bare("tiny", 256)
 
 
 def compute_iou(first: BoolMask, second: BoolMask) -> float:
@@ -57,15 +50,24 @@ def compare(model: SAM2Base, regions: EvaluationSet, root: Path) -> list[float]:
 PROMPTED = [protocol for protocol in (*PROTOCOLS.values(), *MORE_PROTOCOLS) if not protocol.is_auto]
 
 
+def check_masks(model: SAM2Base, store: RegionStore, root: Path, protocol: Protocol, n_regions: int) -> None:
+    ious = compare(model, EvaluationSet(store, store.names[:n_regions], protocol), root)
+    assert len(ious) >= 4 and min(ious) >= 0.999
+
+
 @pytest.mark.parametrize("protocol", PROMPTED, ids=lambda one: one.name)
 def test_the_evaluator_gives_the_stock_predictor_s_masks(
-    model: SAM2Base, tissue_store: RegionStore, tissue_root: Path, protocol: Protocol
+    nano: SAM2Base, tissue_store: RegionStore, tissue_root: Path, protocol: Protocol
 ) -> None:
-    is_nano = len(model.image_encoder.trunk.blocks) < 10
-    n_regions = 4 if is_nano and len(protocol.tta) == 1 else 2  # what costs time is the encodings
-    regions = EvaluationSet(tissue_store, tissue_store.names[:n_regions], protocol)
-    ious = compare(model, regions, tissue_root)
-    assert len(ious) >= 4 and min(ious) >= 0.999
+    n_regions = 4 if len(protocol.tta) == 1 else 2  # what costs time is the encodings
+    check_masks(nano, tissue_store, tissue_root, protocol, n_regions)
+
+
+@pytest.mark.parametrize("name", ["box", "recorded-tta"])
+def test_those_of_a_stock_model_with_random_weights_too(
+    tissue_store: RegionStore, tissue_root: Path, name: str
+) -> None:
+    check_masks(build_bare("tiny", 256), tissue_store, tissue_root, PROTOCOLS[name], 2)
 
 
 @pytest.mark.parametrize("view", VIEWS)

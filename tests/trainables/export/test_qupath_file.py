@@ -19,6 +19,7 @@ def test_samapi_s_own_steps_load_it(tmp_path: Path) -> None:
     assert all(torch.equal(value, model.state_dict()[each]) for each, value in theirs.state_dict().items())
 
 
+@pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize("name", sorted(SAMAPI_TYPES))
 def test_every_size_is_that_of_sam_2_0_for_images(name: str) -> None:
     model = build_architecture(MODELS[name])
@@ -31,6 +32,7 @@ def test_every_size_is_that_of_sam_2_0_for_images(name: str) -> None:
         assert getattr(theirs, setting) == getattr(model, setting)
 
 
+@pytest.mark.usefixtures("no_weights")
 def test_a_file_of_sam_2_1_itself_is_refused_there(tmp_path: Path) -> None:
     torch.save({"model": build_architecture(MODELS["tiny"]).state_dict()}, tmp_path / "sam2.pt")
     with pytest.raises(RuntimeError, match="Unexpected key"):

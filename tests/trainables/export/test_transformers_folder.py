@@ -35,6 +35,7 @@ def test_transformers_gives_the_masks_of_stock_sam2(name: str, tmp_path: Path) -
     assert off < 0.02 and changed < 0.005  # its processor rounds the resized image to whole numbers
 
 
+@pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize("name", ["small", "base_plus", "large"])
 def test_every_size_has_the_weights_that_transformers_wants(name: str) -> None:
     from transformers import Sam2Config, Sam2Model

@@ -39,6 +39,7 @@ def test_stock_models_agree_with_sam2_s_own_table(name: str) -> None:
     assert (Path(sam2.__file__).parent / config).is_file()
 
 
+@pytest.mark.usefixtures("no_weights")
 def test_tiny_is_what_build_sam2_builds() -> None:
     model, stock = build_architecture(MODELS["tiny"]), build_sam2(MODELS["tiny"].config, device="cpu")
     shapes = {name: value.shape for name, value in model.state_dict().items()}

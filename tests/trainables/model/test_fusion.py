@@ -40,6 +40,12 @@ RECIPES = {
 each_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
+@pytest.fixture(scope="module", params=RECIPES)
+def tuned(request: pytest.FixtureRequest) -> tuple[str, AdaptedModel]:
+    """The name of each recipe, and its model after training, for evaluation."""
+    return request.param, train(fuse(request.param))
+
+
 def fuse(name: str, seed: int = 0, weights: str | None = None) -> AdaptedModel:
     adapter, fusion = RECIPES[name]
     adapted = attach_adapters(build_bare(), adapter, seed)
@@ -76,21 +82,18 @@ def test_steps_reach_all_that_is_trained_and_leave_the_rest_bit_for_bit(name: st
     assert any(".encoder." in key for key in changed) == RECIPES[name][1].train_encoder
 
 
-@each_recipe
-def test_off_is_zero_shot_exactly_and_then_on_again(name: str) -> None:
-    zero_shot = infer(build_bare())
-    adapted = train(fuse(name))
-    tuned = infer(adapted)
+def test_off_is_zero_shot_exactly_and_then_on_again(tuned: tuple[str, AdaptedModel]) -> None:
+    adapted = tuned[1]
+    zero_shot, before = infer(build_bare()), infer(adapted)
     with pytest.raises(RuntimeError, match="halfway"), adapters_off(adapted) as base:
         assert torch.equal(infer(base), zero_shot)
         raise RuntimeError("halfway")
-    assert torch.equal(infer(adapted), tuned)
-    assert (tuned - zero_shot).abs().max() > 1e-5
+    assert torch.equal(infer(adapted), before)
+    assert (before - zero_shot).abs().max() > 1e-5
 
 
-@each_recipe
-def test_saved_fusions_load_exactly(tmp_path: Path, name: str) -> None:
-    adapted = train(fuse(name))
+def test_saved_fusions_load_exactly(tmp_path: Path, tuned: tuple[str, AdaptedModel]) -> None:
+    name, adapted = tuned
     save_adapters(adapted, tmp_path)
     other = fuse(name, seed=99)
     load_adapter_weights(other, tmp_path)

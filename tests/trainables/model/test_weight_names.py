@@ -11,6 +11,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from trainables.errors import CheckpointError
+from trainables.export.transformers_folder import describe_model
 from trainables.model.build import MODELS, build_architecture
 from trainables.model.forward import decode_prompts, encode_images, normalize_images
 from trainables.model.weight_names import adopt_names
@@ -100,29 +101,12 @@ def test_what_cannot_be_read_is_named_with_what_to_do(
         load_with_notes(NANO, tmp_path / "w.pt")
 
 
-def describe_nano() -> dict[str, Any]:
-    """nano's sizes in transformers' words."""
-    trunk = {
-        **{"hidden_size": 32, "image_size": [256, 256], "blocks_per_stage": [1, 2, 3, 1]},
-        **{"embed_dim_per_stage": [32, 64, 128, 256], "global_attention_blocks": [4, 5]},
-    }
-    return {
-        "vision_config": {
-            **{"model_type": "sam2_vision_model", "backbone_config": {"model_type": "sam2_hiera_det_model", **trunk}},
-            **{"backbone_channel_list": [256, 128, 64, 32], "fpn_hidden_size": 64},
-            "backbone_feature_sizes": [[64, 64], [32, 32], [16, 16]],
-        },
-        "prompt_encoder_config": {"hidden_size": 64, "image_size": 256},
-        "mask_decoder_config": {"hidden_size": 64, "dynamic_multimask_via_stability": False},
-    }
-
-
-def test_weights_of_transformers_give_the_masks_that_transformers_gives(tmp_path: Path) -> None:
+def test_weights_of_transformers_give_the_masks_that_transformers_gives(nano: SAM2Base, tmp_path: Path) -> None:
     from transformers import Sam2Config, Sam2Model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        theirs = Sam2Model(Sam2Config(**describe_nano())).eval()
+        theirs = Sam2Model(Sam2Config(**describe_model(nano))).eval()
         with torch.no_grad():
             for value in theirs.parameters():
                 value += 0.05 * torch.randn(value.shape)
@@ -139,6 +123,7 @@ def test_weights_of_transformers_give_the_masks_that_transformers_gives(tmp_path
     torch.testing.assert_close(found.iou, wanted.iou_scores[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("no_weights")
 def test_the_parts_for_video_of_transformers_are_read_too() -> None:
     from transformers import Sam2VideoConfig, Sam2VideoModel
 

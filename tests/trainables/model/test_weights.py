@@ -169,6 +169,7 @@ def test_a_file_without_state_dictionary_is_refused(tmp_path: Path, content: obj
         read_weights(write(tmp_path, content))
 
 
+@pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize("name", list(MODELS))
 def test_weights_show_their_model(name: str) -> None:
     assert guess_model(build_architecture(MODELS[name]).state_dict()) == name
@@ -179,6 +180,7 @@ def test_strange_weights_are_nobody_s(name: str) -> None:
     assert guess_model({name: torch.zeros(48, 3, 7, 7)}) is None
 
 
+@pytest.mark.usefixtures("no_weights")
 def test_a_checkpoint_of_another_size_names_the_model_that_fits(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not fit the model 'tiny'.*pass --model nano") as caught:
         load_model("tiny", str(NANO_WEIGHTS))

@@ -107,24 +107,6 @@ def test_equal_protocols_have_equal_ids_however_their_numbers_are_written() -> N
     require_same_protocol(whole, RECORDED)
 
 
-def test_the_named_protocols_are_those_of_the_record() -> None:
-    assert set(PROTOCOLS) == {
-        *("recorded", "recorded-tta", "box", "box-neg", "centroid", "points", "components", "auto")
-    }
-    assert len({protocol.id for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
-    prompt = RECORDED.prompt
-    assert prompt.box and prompt.n_negative == 5 and prompt.negative_margin_px == 10
-    assert RECORDED.components == "largest" and RECORDED.averaging == "pairs"
-    assert RECORDED.closing_px == 7 and RECORDED.keep_largest
-    bare = dataclasses.replace(RECORDED, closing_px=0, keep_largest=False)
-    assert bare.id == PROTOCOLS["box-neg"].id
-    assert PROTOCOLS["components"].components == "every"
-    seen = PROTOCOLS["recorded-tta"]
-    assert seen.tta == ("identity", "rot90", "hflip", "vflip")
-    assert dataclasses.replace(seen, tta=("identity",)).id == RECORDED.id
-    assert all(one.tta == ("identity",) for one in PROTOCOLS.values() if one is not seen)
-
-
 CLEANED = "box + 5 negative points 10 px away of the largest component, closing 7 x 7, largest component kept"
 
 
