@@ -16,11 +16,11 @@ from trainables.adapters.adapted_model import (
     AdaptedModel,
     adapters_off,
     attach_adapters,
-    name_unmergeable,
     count_parameters,
     get_base,
     load_adapter_weights,
     merge_adapters,
+    name_unmergeable,
     save_adapters,
 )
 from trainables.adapters.peft_config import PEFT_KINDS
