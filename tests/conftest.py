@@ -62,27 +62,10 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of seven regions of synthetic tissue (160 px, one a patient), to be read, not changed."""
-    import numpy as np
-    import yaml
-    from PIL import Image
-
-    from trainables.demo.tissue import DEMO_CLASSES, make_region
+    from tissue_set import write_tissue
 
     root = tmp_path_factory.mktemp("small") / "data"
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    names = [f"region-{number:02d}.png" for number in range(7)]
-    for seed, name in enumerate(names):
-        image, mask = make_region(np.random.default_rng(seed), side_px=160)
-        Image.fromarray(image).save(root / "images" / name)
-        Image.fromarray(mask).save(root / "masks" / name)
-    settings = {
-        "name": "small",
-        "classes": DEMO_CLASSES,
-        "split": {"train": names[:3], "val": names[3:5], "test": names[5:]},
-        "patients": {name: f"P-{number}" for number, name in enumerate(names)},
-    }
-    (root / "dataset.yaml").write_text(yaml.safe_dump(settings))
+    write_tissue(root, side_px=160, n_train=3, n_val=2, n_test=2)
     return root
 
 

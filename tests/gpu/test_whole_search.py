@@ -9,27 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
+from tissue_set import write_tissue
 
-from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.model.build import MODELS, build_architecture
-
-N_REGIONS = 8
-
-
-def write_regions(root: Path, side_px: int) -> None:
-    """Writes synthetic tissue, one region a patient."""
-    names = [f"region-{number}.png" for number in range(N_REGIONS)]
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for seed, name in enumerate(names):
-        image, mask = make_region(np.random.default_rng(seed), side_px)
-        Image.fromarray(image).save(root / "images" / name)
-        Image.fromarray(mask).save(root / "masks" / name)
-    split = {"train": names[:4], "val": names[4:6], "test": names[6:]}
-    patients = {name: f"P-{number}" for number, name in enumerate(names)}
-    (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": DEMO_CLASSES, "split": split, "patients": patients}))
 
 
 def write_random_weights(name: str, path: Path) -> None:
@@ -71,7 +53,7 @@ def check_search(folder: Path, code: int, screen: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.usefixtures("gpu")
 def test_a_search_on_regions_of_1024_px(tmp_path: Path) -> None:
-    write_regions(tmp_path / "data", MODELS["tiny"].side_px)
+    write_tissue(tmp_path / "data", MODELS["tiny"].side_px, n_train=4, n_val=2, n_test=2)
     write_random_weights("tiny", tmp_path / "weights.pt")
     code, screen = run_search(tmp_path, "tiny", "--gpus-per-trial", "auto")
     check_search(tmp_path, code, screen)
