@@ -18,6 +18,7 @@ from trainables.model.device import CONTEXT_SHARE
 
 @pytest.fixture
 def running_ray(device: torch.device) -> Iterator[None]:
+    ray.shutdown()  # what other tests of this process may have left running
     start_ray(None)
     yield
     ray.shutdown()
