@@ -127,6 +127,18 @@ def _limit_resources() -> dict[str, int]:
     return options
 
 
+@contextmanager
+def _live_in(folder: Path) -> Iterator[None]:
+    """Makes a folder the home of what is started, and hides what a job was submitted with, which a new Ray lacks."""
+    before = {name: os.environ.pop(name, None) for name in ("HOME", "RAY_JOB_CONFIG_JSON_ENV_VAR")}
+    os.environ["HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["HOME"]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
 def _start_here(options: dict[str, Any]) -> None:
     """Starts Ray on this machine; once more where its server did not answer in time, as on a machine that stalls.
 
@@ -141,10 +153,7 @@ def _start_here(options: dict[str, Any]) -> None:
     own._client_job = True  # else Ray puts the working directory before all others in the workers' search path
     for is_last in (False, True):
         try:
-            # The second would name what a job was submitted with, which a new Ray does not have.
-            before = {name: os.environ.pop(name, None) for name in ("HOME", "RAY_JOB_CONFIG_JSON_ENV_VAR")}
-            os.environ["HOME"] = str(folder)
-            try:
+            with _live_in(folder):
                 # "local", as without an address Ray would join whatever RAY_ADDRESS names. Ray opens its folder to all.
                 ray.init(
                     "local",
@@ -155,9 +164,6 @@ def _start_here(options: dict[str, Any]) -> None:
                     _temp_dir=str(folder / "s"),
                     **options,
                 )
-            finally:
-                del os.environ["HOME"]
-                os.environ.update({name: value for name, value in before.items() if value is not None})
             return
         except (Exception, SystemExit) as error:  # Ray raises it where a node times out, and a RuntimeError elsewhere
             ray.shutdown()

@@ -30,7 +30,9 @@ def make_command(name: str, description: str, examples: Mapping[str, str], note:
     command = name_command(name)
     lines = [f"  {f'{command} {words}'.strip()}\n      {what}" for words, what in examples.items()]
     epilog = f"{note}\n{_HEADING}" + "\n".join(lines)
-    return argparse.ArgumentParser(command, None, description, epilog, formatter_class=_Formatter, allow_abbrev=False)
+    return argparse.ArgumentParser(
+        prog=command, description=description, epilog=epilog, formatter_class=_Formatter, allow_abbrev=False
+    )
 
 
 def name_command(name: str) -> str:

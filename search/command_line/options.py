@@ -201,10 +201,10 @@ DESCRIPTION = (
 
 
 def make_parser(
-    name: str = "run", description: str = DESCRIPTION, examples: Mapping[str, str] = EXAMPLES
+    command: str = "run", description: str = DESCRIPTION, examples: Mapping[str, str] = EXAMPLES
 ) -> argparse.ArgumentParser:
     """Returns the command line's parser of ``search.run``, or of another command with the same options."""
-    parser = make_command(name, description, examples)
+    parser = make_command(command, description, examples)
     group: argparse._ActionsContainer = parser.add_mutually_exclusive_group(required=True)
     for name in FIELDS:
         if title := _GROUPS.get(name):
