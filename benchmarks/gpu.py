@@ -20,18 +20,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.loading import make_store
+from search.cluster.resources import MAX_WORKERS_PER_TRIAL
 from search.command_line.exit_codes import run_command
 from search.command_line.telemetry import silence_telemetry
 from trainables.context import TrialContext
-from trainables.data.regions import read_regions
 from trainables.data.splits import Fold
-from trainables.data.store import RegionStore
-from trainables.demo.tissue import DEMO_CLASSES, make_region
 from trainables.errors import InputError
 from trainables.evaluation.evaluator import autocast
 from trainables.model.build import MODELS, build_architecture
@@ -121,7 +118,7 @@ class _Bench:
 
     def __init__(self, size: str, folder: Path, device: torch.device) -> None:
         self._size, self._device = size, device
-        store = make_store(folder / f"{MODELS[size].side_px}", MODELS[size].side_px)
+        store = make_store(folder / f"{MODELS[size].side_px}", MODELS[size].side_px, N_REGIONS)
         self._base = build_architecture(MODELS[size]).state_dict()
         self._context = TrialContext(
             model=size,
@@ -133,7 +130,7 @@ class _Bench:
             max_epochs=100,
             seed=0,
             fixed={},
-            n_workers=min(4, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0,
+            n_workers=min(MAX_WORKERS_PER_TRIAL, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0,
         )
         self._loaders: dict[int, BatchLoader] = {}
 
@@ -172,19 +169,6 @@ class _Bench:
             n_flops * steps_per_s / limit,
             describe_saving(loaded),
         )
-
-
-def make_store(folder: Path, side_px: int) -> RegionStore:
-    """Makes synthetic regions and decodes them; those of a folder that is there already are used again."""
-    data = folder / "data"
-    if not data.is_dir():
-        (data / "images").mkdir(parents=True), (data / "masks").mkdir()
-        (data / "dataset.yaml").write_text(f"classes: {DEMO_CLASSES}\n")
-        for seed in range(N_REGIONS):
-            image, mask = make_region(np.random.default_rng(seed), side_px)
-            Image.fromarray(image).save(data / "images" / f"{seed}.png")
-            Image.fromarray(mask).save(data / "masks" / f"{seed}.png")
-    return RegionStore.build(read_regions(data), side_px, folder / "store")
 
 
 def count_flops(fit: FineTune, batch: Batch) -> int:

@@ -2,7 +2,8 @@
 
 python -m benchmarks.loading
 
-- CPU time of augmenting one region of 1024 px on one core, by kind: albumentations' own transforms over ours.
+- CPU time of augmenting one region of 1024 px on one core, by kind: albumentations' own transforms over ours; and of
+  all that a loading process does with it: read, augment, draw prompts, make targets.
 - An epoch of nano on the demo with every augmentation on and one loader, after a validation as in a search: over the
   bare loop on the same batches in memory; and the share of it in which training waited. It takes two free cores.
 
@@ -26,26 +27,28 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from trainables.augmentation.augmenter import ELASTIC_SIGMA, ELASTIC_SPREAD, Augmenter, seed_steps
 from trainables.context import TrialContext
 from trainables.data.regions import read_regions
 from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
-from trainables.demo.tissue import make_region, write_demo
+from trainables.demo.tissue import DEMO_CLASSES, make_region, write_demo
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import AugmentRecipe, Recipe
-from trainables.training.batches import Batch
+from trainables.training.batches import Batch, TrainingRegions
 from trainables.training.engine import train_epoch
 from trainables.training.fine_tune import FineTune
+from trainables.training.loader import BatchLoader
 
 T = TypeVar("T")
 
 KINDS = ("stain", "elastic", "all")
 STRENGTH = 0.5  # as far as lora.yaml goes
-SIDE_PX, N_SEEDS = 1024, 10
+SIDE_PX, N_SEEDS, N_LOADED = 1024, 10, 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     repeats: int = parser.parse_args(argv).repeats
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    threadpool_limits(1)
     print(f"augmenting one region of {SIDE_PX} px on one core, strength {STRENGTH:g}: albumentations' own / ours")
     for kind in KINDS:
         pairs = compare_augmentation(kind, repeats)
         ratios, ours_ms = [theirs / ours for theirs, ours in pairs], [1e3 * ours for _, ours in pairs]
         print(f"  {kind:8} {describe(ratios)}  ({np.median(ours_ms):.0f} ms)", flush=True)
+    print(f"loading one region of {SIDE_PX} px on one core, in ms: protocol recorded, strength {STRENGTH:g}")
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder), SIDE_PX, N_LOADED)
+        for kind in ("none", "flips", "all"):
+            print(f"  {kind:8} {describe([1e3 * each for each in time_loading(store, kind, repeats)])}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         figures = compare_epochs(Path(folder), repeats)
     print("an epoch of nano on the demo, every augmentation on")
@@ -93,6 +102,27 @@ def compare_augmentation(kind: str, repeats: int) -> list[tuple[float, float]]:
             ours_s += time_cpu(functools.partial(ours, image, mask, seed))[0]
         pairs.append((theirs_s / N_SEEDS, ours_s / N_SEEDS))
     return pairs
+
+
+def make_store(folder: Path, side_px: int, n_regions: int) -> RegionStore:
+    """Writes synthetic tissue as a data set of its own and decodes it; what a folder holds already is used again."""
+    data = folder / "data"
+    for index in range(0 if data.is_dir() else n_regions):
+        for kind in ("images", "masks"):
+            (data / kind).mkdir(parents=True, exist_ok=True)
+        image, mask = make_region(np.random.default_rng(index), side_px)
+        cv2.imwrite(str(data / "images" / f"r{index}.png"), image[..., ::-1])
+        cv2.imwrite(str(data / "masks" / f"r{index}.png"), mask)
+    (data / "dataset.yaml").write_text(f"classes: {DEMO_CLASSES}\n")
+    return RegionStore.build(read_regions(data), side_px, folder / "cache")
+
+
+def time_loading(store: RegionStore, kind: str, repeats: int) -> list[float]:
+    """Returns the CPU seconds of loading a region, a value an epoch over all of them."""
+    recipe = Recipe.from_flat({"augment.kind": kind, "augment.strength": STRENGTH})
+    loader = BatchLoader(TrainingRegions(store, PROTOCOLS["recorded"], recipe, seed=0), n_workers=0, pin_memory=False)
+    epochs = [time_cpu(functools.partial(list, loader.load(epoch, store.names)))[0] for epoch in range(repeats + 1)]
+    return [seconds / len(store) for seconds in epochs[1:]]  # the first does something for the first time
 
 
 def build_stock(recipe: AugmentRecipe):  # type: ignore[no-untyped-def]

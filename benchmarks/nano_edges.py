@@ -130,7 +130,7 @@ def draw_regions(models: Sequence[SAM2Base], sets: Sequence[EvaluationSet], colu
         for plan in regions.plans[:columns]:
             actual = regions.store.mask(plan.index)
             truth = [regions.find_class(actual, pair.class_id) for pair in plan.pairs]
-            image = (regions.store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+            image = regions.store.picture(plan.index)
             masks = [truth, *(answer[plan.index] for answer in answers)]
             shown.append(np.vstack([_outline(image, each) for each in masks]))
     cv2.imwrite(str(out), cv2.cvtColor(np.hstack(shown), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])

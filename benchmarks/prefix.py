@@ -17,16 +17,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
-from benchmarks.loading import time_cpu
+from benchmarks.loading import make_store, time_cpu
 from trainables.context import TrialContext
-from trainables.data.regions import read_regions
 from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
-from trainables.demo.tissue import make_region
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.model.build import MODELS, build_architecture
 from trainables.protocol.spec import PROTOCOLS
@@ -61,17 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, values in RECIPES.items():
             compare(store, use.model, name, {**values, "prompts.max_objects": use.objects}, use.epochs)
     return 0
-
-
-def make_store(folder: Path, side_px: int, n_regions: int) -> RegionStore:
-    """Writes synthetic tissue as a data set of its own, and decodes it."""
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir()
-    for index in range(n_regions):
-        image, mask = make_region(np.random.default_rng(index), side_px)
-        cv2.imwrite(str(folder / "images" / f"r{index}.png"), image[..., ::-1])
-        cv2.imwrite(str(folder / "masks" / f"r{index}.png"), mask)
-    return RegionStore.build(read_regions(folder), side_px, folder / "cache")
 
 
 def compare(store: RegionStore, model: str, name: str, values: dict[str, Scalar], n_epochs: int) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from search.errors import ConfigError
 from trainables.errors import Finding
 
-# More loaders than this feed no GPU faster: one core augments about 30 regions a second.
-MAX_WORKERS_PER_TRIAL = 4
+# One core loads and augments about 25 regions of 1024 px a second; see benchmarks.loading.
+MAX_WORKERS_PER_TRIAL = 8
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def draw_batch(side: int, device: torch.device) -> Batch:
     corners = torch.tensor([[0.1, 0.2], [0.6, 0.8]]) * side
     targets = (torch.rand(n, side // 4, side // 4, generator=generator) > 0.5).float()
     batch = Batch(
-        images=torch.rand(N_REGIONS, 3, side, side, generator=generator),
+        images=torch.randint(256, (N_REGIONS, side, side, 3), generator=generator, dtype=torch.uint8),
         region_index=torch.arange(N_REGIONS).repeat_interleave(N_OBJECTS),
         points=corners.expand(n, 2, 2).contiguous(),
         labels=torch.tensor([[2, 3]], dtype=torch.int32).expand(n, 2).contiguous(),

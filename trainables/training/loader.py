@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import torch
+from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
 from trainables.training.batches import Batch, Key, TrainingRegions, collate_samples
@@ -32,6 +34,7 @@ class BatchLoader:
             num_workers=n_workers,
             persistent_workers=n_workers > 0,
             collate_fn=collate_samples,
+            worker_init_fn=_use_one_core,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # without one it would draw from the generator of dropout
         )
@@ -69,15 +72,21 @@ def draw_order(regions: TrainingRegions, names: Sequence[str], epoch: int) -> li
     return [mixed[start : start + size] for start in range(0, len(mixed), size)]
 
 
+def _use_one_core(_: int) -> None:
+    """Keeps a loading process to one core, as PyTorch does: OpenCV and NumPy would take all cores for each picture."""
+    cv2.setNumThreads(0)
+    threadpool_limits(1)
+
+
 def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = Path("/dev/shm")) -> bool:
     """Returns whether shared memory holds the loaders' batches, two for each loader.
 
-    Containers often have 64 MB, and SIGBUS ends a process that writes more. Each of an image's masks takes a
-    sixteenth of its pixels.
+    Containers often have 64 MB, and SIGBUS ends a process that writes more. An image has 3 bytes a pixel; each of its
+    masks a float for 16 pixels.
     """
     if not n_workers or not folder.is_dir():
         return True
-    recipe, n_values = regions.recipe, 3 * regions.store.image_size**2
+    recipe, n_pixels = regions.recipe, regions.store.image_size**2
     n_masks = 2 * (len(regions.store.classes) + 1 if recipe.class_prompts.tokens else recipe.prompts.max_objects)
-    n_bytes = recipe.optim.batch_size * 4 * n_values * (1 + n_masks / (3 * 16))
+    n_bytes = recipe.optim.batch_size * n_pixels * (3 + 4 * n_masks / 16)
     return shutil.disk_usage(folder).free > 2 * n_workers * n_bytes

@@ -17,20 +17,20 @@ from search.errors import ConfigError
         (2, 0, None, 8, TrialResources(1, 0, 2)),
         (1, 0, 0.0, None, TrialResources(1, 0, 1)),
         # A GPU a trial; cores are split, but no more than a trial's loaders can use.
-        (8, 1, None, None, TrialResources(5, 1, 1)),
+        (8, 1, None, None, TrialResources(8, 1, 1)),
         (16, 4, None, None, TrialResources(4, 1, 4)),
-        (64, 8, None, None, TrialResources(5, 1, 8)),
-        (64, 8, None, 2, TrialResources(5, 1, 2)),
+        (64, 8, None, None, TrialResources(8, 1, 8)),
+        (64, 8, None, 2, TrialResources(9, 1, 2)),
         # Shared GPUs hold whole trials.
-        (16, 1, 0.5, None, TrialResources(5, 0.5, 2)),
+        (16, 1, 0.5, None, TrialResources(8, 0.5, 2)),
         (16, 4, 0.5, None, TrialResources(2, 0.5, 8)),
-        (16, 1, 0.4, None, TrialResources(5, 0.4, 2)),
+        (16, 1, 0.4, None, TrialResources(8, 0.4, 2)),
         (16, 4, 0.25, None, TrialResources(1, 0.25, 16)),
         (16, 2, 0.1, None, TrialResources(1, 0.1, 16)),
         # Several GPUs a trial; what is left over idles.
         (16, 8, 2.0, None, TrialResources(4, 2, 4)),
-        (16, 8, 3.0, None, TrialResources(5, 3, 2)),
-        (16, 8, 8.0, None, TrialResources(5, 8, 1)),
+        (16, 8, 3.0, None, TrialResources(8, 3, 2)),
+        (16, 8, 8.0, None, TrialResources(9, 8, 1)),
         # Fewer cores than GPUs: each trial needs one.
         (2, 4, None, None, TrialResources(1, 1, 2)),
         # GPUs may be left alone.
@@ -54,10 +54,10 @@ def test_resources_are_shared_out(
         # A head without GPUs has cores for no trial.
         ([(16, 0), *[(4, 1)] * 4], None, None, TrialResources(4, 1, 4)),
         ([(32, 0), (16, 8)], None, None, TrialResources(2, 1, 8)),
-        ([(32, 0), (16, 8)], None, 2, TrialResources(5, 1, 2)),
+        ([(32, 0), (16, 8)], None, 2, TrialResources(8, 1, 2)),
         ([(16, 2), (4, 2)], None, None, TrialResources(2, 1, 4)),
-        ([(16, 2), (16, 1)], 2.0, None, TrialResources(5, 2, 1)),
-        ([(16, 2), (0, 4)], None, None, TrialResources(5, 1, 2)),
+        ([(16, 2), (16, 1)], 2.0, None, TrialResources(9, 2, 1)),
+        ([(16, 2), (0, 4)], None, None, TrialResources(8, 1, 2)),
     ],
 )
 def test_a_trial_is_never_wider_than_a_node(
@@ -76,7 +76,7 @@ def test_more_gpus_than_there_are_are_refused(gpus: int, asked: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus", "expected"), [(4, 0.0, 0), (1, 1.0, 0), (2, 0.5, 1), (5, 1.0, 4), (9, 1.0, 4)]
+    ("cpus", "gpus", "expected"), [(4, 0.0, 0), (1, 1.0, 0), (2, 0.5, 1), (5, 1.0, 4), (16, 1.0, 8)]
 )
 def test_loaders_run_beside_a_gpu_only(cpus: int, gpus: float, expected: int) -> None:
     assert TrialResources(cpus, gpus, 1).n_workers == expected

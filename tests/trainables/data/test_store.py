@@ -77,6 +77,21 @@ def test_pixels_are_those_of_the_files(store: RegionStore, regions: RegionSet, i
     assert store.class_pixels[i].tolist() == [(mask == 1).sum(), (mask == 2).sum()]
 
 
+@pytest.mark.parametrize("image_size", [8, 16, 32])
+def test_pictures_are_the_images_in_8_bits(write_set: Write, tmp_path: Path, image_size: int) -> None:
+    regions = write_set(tmp_path / "set")
+    for for_tiles in (False, True):
+        store = RegionStore.build(regions, image_size, tmp_path / "cache", for_tiles=for_tiles)
+        for i, size in enumerate(map(store.size, range(len(store)))):
+            expected = (store.image(i).transpose(1, 2, 0) * 255).round()
+            np.testing.assert_array_equal(store.picture(i), expected)
+            if for_tiles and min(size) >= image_size:  # a window of the model's own size is not resized
+                window = Window(1, 0, image_size, image_size)
+                np.testing.assert_array_equal(
+                    store.picture(i, window), (store.image(i, window).transpose(1, 2, 0) * 255).round()
+                )
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")  # sam2 scripts its transforms
 @pytest.mark.parametrize("i", [0, 1, 2])
 @pytest.mark.parametrize("image_size", [8, 32, 100])

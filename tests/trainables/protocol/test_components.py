@@ -27,6 +27,14 @@ def test_components_are_joined_by_corners_and_come_largest_first_then_in_scan_or
     assert np.array_equal(keep_largest_component(draw("#.#", "...")), draw("#..", "..."))
 
 
+def test_the_largest_component_counts_all_its_rows() -> None:
+    mask = np.random.default_rng(0).random((300, 90)) < 0.3
+    mask[20:280, 40] = True  # crosses the whole picture
+    largest = list_components(mask)[0]
+    assert largest.box[1] <= 20 and largest.box[3] >= 279
+    assert np.array_equal(keep_largest_component(mask), largest.to_mask())
+
+
 def test_an_object_is_cut_out_of_its_box_without_what_else_lies_there() -> None:
     ring, speck = list_components(draw(".#####", ".#...#", ".#.#.#", ".#...#", ".#####"))
     assert ring.box == (1, 0, 5, 4) and speck.box == (3, 2, 3, 2)

@@ -1,5 +1,6 @@
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
@@ -78,6 +79,19 @@ def test_negative_points_keep_their_margin_from_the_whole_class(rng: np.random.G
     negatives = prompt.points[prompt.labels == NEGATIVE]
     assert len(negatives) == 200
     assert measure_distances(negatives, ring | satellite).min() >= max(margin, 1)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0, 2.5, 5.12, 10.0, 34.13, 90.0])
+def test_negative_points_may_lie_wherever_the_class_is_far_enough(rng: np.random.Generator, margin: float) -> None:
+    spec = PromptSpec(box=True, n_negative=10**6, negative_margin_px=margin)
+    for density in (0.001, 0.02):
+        mask = rng.random((70, 120)) < density
+        far = cv2.distanceTransform(255 - 255 * mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        prompt = draw_alone(mask, spec, rng)
+        columns, rows = prompt.points[prompt.labels == NEGATIVE].astype(int).T
+        drawn = np.zeros_like(mask)
+        drawn[rows, columns] = True
+        assert drawn.sum() == len(rows) and np.array_equal(drawn, far >= max(margin, 1.0))  # each once
 
 
 @pytest.mark.parametrize(("columns", "number"), [(20, 0), (10, 0), (9, 2), (8, 4)])

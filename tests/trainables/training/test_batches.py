@@ -47,7 +47,7 @@ def test_windows_are_cut_from_image_and_mask_alike_and_prompted(tiled_store: Reg
     for key in keys:
         sample = regions[key]
         stored = torch.from_numpy(tiled_store.image(key.region, key.window))
-        assert torch.allclose(sample.image, stored, atol=0.5 / 255 + 1e-6)
+        assert torch.allclose(sample.image.permute(2, 0, 1) / 255, stored, atol=0.5 / 255 + 1e-6)
         for order, target in zip(sample.class_index, sample.targets, strict=True):
             if order < len(ids):
                 whole = shrink_mask(tiled_store.mask_resized(key.region, key.window) == ids[order])
@@ -66,8 +66,10 @@ def test_batches_have_the_shapes_and_ranges_they_say(tissue_store: RegionStore) 
     assert [len(batch.images) for batch in batches] == [2, 2, 1]
     for batch in batches:
         n_objects = len(batch.region_index)
-        assert batch.images.shape[1:] == (3, 256, 256) and batch.images.dtype == torch.float32
-        assert 0 <= batch.images.min() and batch.images.max() <= 1
+        assert batch.images.shape[1:] == (256, 256, 3) and batch.images.dtype == torch.uint8
+        scaled = batch.scale_images()
+        assert scaled.shape[1:] == (3, 256, 256) and scaled.is_contiguous() and scaled.dtype == torch.float32
+        assert torch.equal(scaled[0, 2], batch.images[0, :, :, 2] / 255) and 0.9 < scaled.max() <= 1
         assert batch.targets.shape == batch.valid.shape == (n_objects, 64, 64)
         assert 0 <= batch.targets.min() and batch.targets.max() <= 1
         assert batch.points.shape == (*batch.labels.shape, 2) and len(batch.labels) == n_objects
@@ -168,7 +170,7 @@ def test_pixels_of_ignored_ids_are_marked(write_store: Callable[..., RegionStore
 def make_sample(fill: float, n_points: tuple[int, ...], class_index: tuple[int, ...]) -> Sample:
     prompts = tuple(Prompt(np.full((n, 2), fill, np.float32), np.ones(n, np.int32)) for n in n_points)
     targets = tuple(torch.full((4, 4), float(fill + i)) for i in range(len(n_points)))
-    image, valid = torch.full((3, 16, 16), float(fill)), torch.full((4, 4), float(fill))
+    image, valid = torch.full((16, 16, 3), int(fill), dtype=torch.uint8), torch.full((4, 4), float(fill))
     return Sample(image, prompts, targets, valid, class_index)
 
 

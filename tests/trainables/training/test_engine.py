@@ -64,7 +64,7 @@ def test_a_loss_that_is_not_finite_and_an_epoch_without_objects_are_errors(
 ) -> None:
     state = start_state(make_recipe())
     good, bad = draw_batches(state.recipe)
-    bad = dataclasses.replace(bad, images=torch.full_like(bad.images, math.nan))
+    bad = dataclasses.replace(bad, targets=torch.full_like(bad.targets, math.nan))
     lr = state.schedule.compute_lr(1)
     with pytest.raises(DivergedError, match=rf"became nan at step 2 of 8 \(learning rate {lr:.3g}\)"):
         train_epoch(state, [good, bad])
