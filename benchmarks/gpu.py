@@ -10,6 +10,7 @@ Rows that do not begin within --seconds are left out and named.
 """
 
 import argparse
+import collections
 import itertools
 import math
 import os
@@ -142,6 +143,8 @@ class _Bench:
             return (self._size, adapter, str(batch_size), *["-"] * 5, "does not fit")
 
     def _train(self, adapter: str, batch_size: int, limit: float) -> Row:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # else the peak would be that of the rows before
         values: dict[str, Scalar] = {
             "augment.kind": "all",
             "augment.strength": 0.5,
@@ -156,10 +159,15 @@ class _Bench:
         names = self._context.train * math.ceil(batch_size / N_REGIONS)
         batch = next(iter(loader.load(0, names)))
         n_flops = count_flops(fit, batch)
+        train_epoch(fit.state, [batch])  # loads kernels
         seconds = time_call(lambda: train_epoch(fit.state, [batch]))
         n_steps = max(MIN_STEPS, int(TIMED_S / seconds))
         compute = train_epoch(fit.state, itertools.repeat(batch, n_steps))
-        loaded = train_epoch(fit.state, loader.load(1, names * math.ceil(n_steps * batch_size / len(names))))
+        # Without those that the processes load before they wait: they are at work, and nothing lies ready.
+        n_ahead = 2 * self._context.n_workers
+        batches = loader.load(1, names * math.ceil((n_steps + n_ahead) * batch_size / len(names)))
+        collections.deque(itertools.islice(batches, n_ahead), maxlen=0)
+        loaded = train_epoch(fit.state, batches)
         steps_per_s = compute.images_per_s / len(batch.images)
         return Row(
             (self._size, adapter, batch_size),

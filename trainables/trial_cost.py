@@ -3,7 +3,7 @@
 import itertools
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from trainables.evaluation.evaluator import TILES_PER_PASS
 from trainables.model.device import pick_device, read_peak_memory_mb, read_total_memory_mb
 from trainables.model.weights import load_model
 from trainables.recipe import Recipe, Scalar
+from trainables.training.batches import Batch
 from trainables.training.engine import EpochReport, train_epoch
 from trainables.training.fine_tune import FineTune, make_loader
 
@@ -81,8 +82,11 @@ def measure_trial(context: TrialContext, values: Mapping[str, Scalar]) -> TrialC
     reports, seconds_per_step, seconds_per_scored = list[EpochReport](), 0.0, 0.0
     for index, fit in enumerate(fits):
         # An epoch of a small data set has fewer steps.
-        batches = itertools.chain.from_iterable(loader.load(epoch, fit.fold.train) for epoch in range(N_STEPS + 1))
+        epochs = (loader.load(epoch, fit.fold.train) for epoch in range(N_STEPS + 1))
+        batches: Iterator[Batch] = itertools.chain.from_iterable(epochs)
         reports.append(train_epoch(fit.state, itertools.islice(batches, 1)))  # imports, allocates, compiles
+        if device.type == "cuda":  # processes of their own load a trial's batches
+            batches = iter(list(itertools.islice(batches, N_STEPS)))
         first, started = fit.state.step, time.perf_counter()
         if index == 0:
             reports.append(train_epoch(fit.state, itertools.islice(batches, N_STEPS)))

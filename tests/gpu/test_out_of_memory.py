@@ -77,7 +77,7 @@ def count_peak_bytes(action: Callable[[], object]) -> int:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     action()
-    return torch.cuda.max_memory_reserved()
+    return torch.cuda.max_memory_allocated()  # what is reserved has gaps, in which a limit below it would still fit
 
 
 @pytest.mark.gpu
@@ -87,6 +87,7 @@ def test_memory_that_runs_out_changes_no_gradient(
     monkeypatch.setattr(
         "trainables.training.engine.autocast", lambda device: torch.autocast(device.type, enabled=False)
     )
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     state, batch = start("tiny", gpu), draw_batch(MODELS["tiny"].side_px, gpu)
     gradients: list[Tensor] = []
     whole_bytes = count_peak_bytes(lambda: gradients.append(take_gradient(state, batch)))

@@ -1,11 +1,13 @@
 """Activation checkpointing of the image encoder: memory for time (Chen et al. 2016, arXiv 1604.06174)."""
 
 import functools
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from sam2.modeling.sam2_base import SAM2Base
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -17,10 +19,12 @@ def checkpoint_blocks(model: SAM2Base) -> None:
     backward pass has ended. Passes without gradients stay as they are.
     """
     for block in model.image_encoder.trunk.blocks:
-        block.forward = functools.partial(_run, block.forward)
+        # The function of the class, and the block by a weak reference: a model that nobody holds is freed at once.
+        block.forward = functools.partial(_run, type(block).forward, weakref.ref(block))
 
 
-def _run(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _run(forward_of: Callable[[nn.Module, Tensor], Tensor], find_block: Callable[[], Any], x: Tensor) -> Tensor:
+    forward = functools.partial(forward_of, find_block())
     if not torch.is_grad_enabled():
         return forward(x)
     outputs: Tensor = checkpoint(forward, x, use_reentrant=False)

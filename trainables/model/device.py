@@ -40,7 +40,8 @@ def limit_gpu_memory() -> None:
     ray = sys.modules.get("ray")  # a process that Ray started has imported it
     if ray is None or not torch.cuda.is_available() or not ray.is_initialized():
         return
-    share = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)
+    process = ray.get_runtime_context()
+    share = process.get_assigned_resources().get("GPU", 1.0) if process.worker.mode == ray.WORKER_MODE else 1.0
     if 0 < share < 1:
         torch.cuda.set_per_process_memory_fraction((1 - CONTEXT_SHARE) * share)
 

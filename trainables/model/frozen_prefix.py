@@ -179,7 +179,8 @@ def _name_set(model: SAM2Base, n_blocks: int, is_whole: bool) -> str:
     """Names what the features depend on beside the picture: weights, and what rounding depends on."""
     device = model.device
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    around = (torch.__version__, device.type, machine, torch.get_num_threads(), model.image_size, n_blocks, is_whole)
+    n_threads = torch.get_num_threads() if device.type == "cpu" else 0
+    around = (torch.__version__, device.type, machine, n_threads, model.image_size, n_blocks, is_whole)
     digest = hashlib.blake2b(repr(around).encode(), digest_size=12)
     for name, value in _list_frozen(model, n_blocks, is_whole):
         digest.update(name.encode())

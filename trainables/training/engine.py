@@ -98,7 +98,7 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
     if device.type != "cuda":
         yield from (batch.to(device) for batch in batches)
         return
-    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copying = _open_copy_stream(device)
     computing = torch.cuda.current_stream(device)
     sent: list[tuple[Batch, torch.cuda.Event]] = []
 
@@ -116,6 +116,12 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
             yield receive()
     if sent:
         yield receive()
+
+
+@functools.cache
+def _open_copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Returns this process's stream for copies: PyTorch keeps freed memory for the stream that it was taken on."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def take_step(state: TrainingState, batch: Batch, lr: float) -> Losses:

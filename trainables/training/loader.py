@@ -1,5 +1,6 @@
 """Loads training batches ahead of training, in processes that live as long as their trial."""
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
 from trainables.training.batches import Batch, Key, TrainingRegions, collate_samples
+
+logger = logging.getLogger(__name__)
 
 
 class BatchLoader:
@@ -27,7 +30,9 @@ class BatchLoader:
         """
         self._regions = regions
         self._order: list[list[Key]] = []  # the batches of the epoch that comes next, as PyTorch asks for them
-        n_workers = n_workers if fits_shared_memory(regions, n_workers) else 0
+        if not fits_shared_memory(regions, n_workers):
+            logger.warning("/dev/shm does not hold the batches of %d loaders: training loads its own", n_workers)
+            n_workers = 0
         self._loader = DataLoader(
             regions,
             batch_sampler=self._order,

@@ -44,4 +44,5 @@ class TrainingState:
 
     def __post_init__(self) -> None:
         """Nothing is saved at first."""
-        self.micro_batches = MicroBatches(lambda: checkpoint_blocks(get_base(self.adapted)))
+        adapted = self.adapted  # not self: a state that nobody holds must free its model at once
+        self.micro_batches = MicroBatches(lambda: checkpoint_blocks(get_base(adapted)))

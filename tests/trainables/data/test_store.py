@@ -94,7 +94,7 @@ def test_pictures_are_the_images_in_8_bits(write_set: Write, tmp_path: Path, ima
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")  # sam2 scripts its transforms
 @pytest.mark.parametrize("i", [0, 1, 2])
-@pytest.mark.parametrize("image_size", [8, 32, 100])
+@pytest.mark.parametrize("image_size", [8, 16, 32, 100])
 def test_images_equal_sam2s_own_transforms(regions: RegionSet, tmp_path: Path, image_size: int, i: int) -> None:
     transforms = SAM2Transforms(image_size, mask_threshold=0.0)
     image = torch.from_numpy(RegionStore.build(regions, image_size, tmp_path).image(i).copy())

@@ -1,4 +1,6 @@
+import gc
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from trainables.data.store import RegionStore
 from trainables.evaluation.candidates import load_adapted
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.evaluation.evaluator import evaluate
+from trainables.model.checkpointed_blocks import checkpoint_blocks
 from trainables.model.frozen_prefix import FOLDER
 from trainables.model.weights import load_model
 from trainables.protocol.spec import PROTOCOLS, add_tiles
@@ -67,6 +70,33 @@ def test_a_resumed_fine_tune_goes_on_exactly(context: TrialContext, tmp_path: Pa
     assert all(torch.equal(value, begun[name]) for name, value in resumed.state.regularisers.start.items())
     if begun:
         assert report.losses["l2_start"] > 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optim__ema_decay": 0.9, "regularise__distill": 1.0},
+        {"adapter__kind": "dora", "regularise__l2_start": 0.1},
+        {"adapter__kind": "bottleneck"},
+        {"adapter__targets": "mask_decoder"},
+        WHOLE_ENCODER,
+    ],
+)
+def test_a_fine_tune_that_nobody_holds_frees_its_model_at_once(
+    context: TrialContext, values: dict[str, Scalar]
+) -> None:
+    """Python seldom looks for cycles: models of ended trials would fill a GPU."""
+    fit = start(context, **values)
+    fit.train_epoch(0)
+    checkpoint_blocks(get_base(fit.state.adapted))  # as where memory ran out
+    fit.train_epoch(1)
+    held = weakref.ref(get_base(fit.state.adapted).image_encoder)
+    gc.disable()
+    try:
+        del fit
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("values", [{"adapter__targets": "mask_decoder"}, {"adapter__stages": "late"}])
