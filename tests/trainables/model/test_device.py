@@ -25,13 +25,18 @@ def test_a_process_that_was_given_no_gpu_computes_on_the_cpu() -> None:
 @pytest.mark.parametrize(("share", "limits"), [(0.5, [0.475]), (0.25, [0.2375]), (1.0, []), (2.0, []), (0.0, [])])
 def test_a_share_of_a_gpu_is_one_of_memory(share: float, limits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[float] = []
-    context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0, "GPU": share})
+    worker = SimpleNamespace(mode=ray.WORKER_MODE)
+    context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0, "GPU": share}, worker=worker)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", found.append)
     limit_gpu_memory()
     assert found == pytest.approx(limits)
+    found.clear()
+    worker.mode = ray.SCRIPT_MODE  # the process that started Ray was given nothing
+    limit_gpu_memory()
+    assert not found
 
 
 @pytest.mark.parametrize(
