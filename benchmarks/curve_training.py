@@ -65,7 +65,8 @@ class CurveTraining:
                 result["val_dice_raw"] = fit.evaluate(val_set, averaged=False).dice
             # By the ending of their names: whether they are the average's, and the scale of the update.
             kinds = {"": (True, 1.0)} | ({"_raw": (False, 1.0)} if has_average else {})
-            for scale in self._scales if can_scale(fit.state.adapted) and val_set is not None else ():
+            for scale in self._scales if can_scale(fit.state.adapted) else ():
+                assert val_set is not None
                 result[f"val_dice{name_scale(scale)}"] = fit.evaluate(val_set, scale=scale).dice
                 kinds[name_scale(scale)] = True, scale
             for kind, how in kinds.items():

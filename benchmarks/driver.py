@@ -117,14 +117,15 @@ def _make_parts(folder: Path, config: SearchConfig) -> tuple[Any, dict[str, Any]
     study_file = make_study_file(folder, record)
     tracker = Tracker.connect("driver", f"sqlite:///{folder / 'mlflow.db'}").open_experiment("driver", {})
     parent = tracker.start_run("search", "search", {})
-    progress = SearchProgress(config.num_trials, config.max_epochs, SLOTS, 0.5, time.monotonic())
+    trial_tags = functools.partial(find_origin, TrialFinder(study_file))
+    progress = SearchProgress(config.num_trials, config.max_epochs, SLOTS, 0.5, time.monotonic(), trial_tags)
     bar = {f"val_{kind}{name}": 0.5 for kind in ("dice", "iou") for name in ("", *(f"/{one}" for one in CLASSES))}
     tracking = TrackingCallback(
         SearchQueue(tracker, parent, folder),
         Bars({**bar, "val_dice_min_class": 0.5}, CLASSES),
         config.max_epochs,
         {},
-        functools.partial(find_origin, TrialFinder(study_file)),
+        trial_tags,
     )
     screen = ProgressCallback(progress, "driver", Console(file=io.StringIO()))
     return make_searcher(config, study_file), {

@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             regions = EvaluationSet(store, listed.declared_split["val"][: given.regions], protocol)
             prefix = FrozenPrefix(model, len(model.image_encoder.trunk.blocks), True, Path(name) / protocol.name)
             _predict(model, regions, prefix)
-            ratios, same = {"first": [], "later": []}, []
+            ratios: dict[str, list[float]] = {"first": [], "later": []}
+            same: list[bool] = []
             for _ in range(given.repeats):
                 loop: tuple[float, Answers] = time_cpu(functools.partial(list, _loop(model, regions, images)))
                 for when, features in (("first", None), ("later", prefix)):

@@ -184,7 +184,7 @@ def count_flops(fit: FineTune, batch: Batch) -> int:
     fit.state.adapted.train()
     with FlopCounterMode(display=False) as counter:
         take_step(fit.state, batch.to(fit.state.device), lr=1e-6)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def measure_limit(device: torch.device) -> float:

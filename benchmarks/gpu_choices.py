@@ -39,14 +39,14 @@ from trainables.model.device import find_gpu_fault
 from trainables.model.forward import encode_images
 from trainables.model.frozen_prefix import FrozenPrefix
 from trainables.protocol.spec import PROTOCOLS
-from trainables.recipe import Recipe
+from trainables.recipe import Recipe, Scalar
 from trainables.training.batches import Batch
 from trainables.training.engine import take_step
 from trainables.training.fine_tune import FineTune, make_loader
 
 N_REGIONS, REPEATS = 8, 5
 PARTS = ("features", "loaders", "steps")
-RECIPE = {"augment.kind": "all", "augment.strength": 0.5, "optim.lr": 1e-6, "adapter.rank": 16}
+RECIPE: dict[str, Scalar] = {"augment.kind": "all", "augment.strength": 0.5, "optim.lr": 1e-6, "adapter.rank": 16}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

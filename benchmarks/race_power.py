@@ -56,7 +56,7 @@ def follow(scores: np.ndarray, in_search: np.ndarray, ended: set[tuple[int, int]
 
 def measure(n_finalists: int, n_seeds: int, spread: float, slots: int = 1) -> np.ndarray:
     """Returns means over draws: trainings, time, same choice as all trainings, losses of all trainings and the race."""
-    rng, rows = np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(0), list[tuple[float, ...]]()
     for _ in range(N_DRAWS):
         true = rng.exponential(spread, n_finalists)
         scores = rng.normal(true[:, None], SCATTER, (n_finalists, n_seeds + 2))
