@@ -95,6 +95,27 @@ def check_conflicts(
             node.report(*fault)
 
 
+def check_conditions(entries: Mapping[str, YamlNode], space: Mapping[str, Parameter]) -> None:
+    """Reports parameters that never apply: their conditions, and those of the fields that these name, clash."""
+    for name, node in _list_children(entries, "space").items():
+        clash = _find_clash(name, space) if name in space else None
+        if clash:
+            what = f"its conditions never hold: they and those behind them ask for different values of {clash}"
+            node.read_mapping()["when"].report(what, "let one value meet them all, or leave the parameter out")
+
+
+def _find_clash(name: str, space: Mapping[str, Parameter]) -> str | None:
+    """Returns a field for which a parameter's conditions, with those of the fields that they name, leave no value."""
+    left: dict[str, set[Scalar]] = {}
+    todo = [name]
+    while todo:
+        for condition in space[todo.pop()].when:
+            if condition.name in space and condition.name not in left:
+                todo.append(condition.name)
+            left[condition.name] = left.get(condition.name, set(condition.values)) & set(condition.values)
+    return next((field for field, values in left.items() if not values), None)
+
+
 def check_points(entries: Mapping[str, YamlNode], points: Iterable[StartingPoint], fixed: Mapping[str, Scalar]) -> None:
     """Reports starting points whose values contradict each other, or fixed ones.
 

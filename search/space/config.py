@@ -12,6 +12,7 @@ import yaml
 from search.command_line.numbers import MAX_COUNT
 from search.errors import ConfigError
 from search.space.checks import (
+    check_conditions,
     check_conflicts,
     check_fixed_or_searched,
     check_grace_period,
@@ -200,6 +201,8 @@ def load_config(path: Path, tiles: Tiles | None = None, settings: Sequence[str] 
         check_grace_period(entries, config.scheduler.grace_period, config.max_epochs)
     check_sections(entries, train, tiles is not None)
     check_ineffective(entries, train, is_replay)
+    if not top.problems:
+        check_conditions(entries, space)
     if not top.problems and train:
         check_conflicts(entries, space, fixed)
     elif not top.problems:

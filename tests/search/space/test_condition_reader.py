@@ -134,6 +134,17 @@ def test_conditions_that_overlap_are_accepted(load_space: LoadSpace) -> None:
     assert len(load_space(HEAD + text).space) == 6
 
 
+def test_conditions_that_can_never_hold_together(list_faults: ListFaults) -> None:
+    text = (
+        RANK % "augment.kind: [color, all]"
+        + ALPHA % "adapter.rank: 4, augment.kind: flips"
+        + FOCAL % ("adapter.alpha: 8, adapter.train_heads: true")
+    )
+    (place, found), (other, _) = list_faults(HEAD + text)  # what depends on it never applies either
+    assert (place, other) == ("10 space.adapter.alpha.when", "11 space.loss.focal.when")
+    assert "its conditions never hold" in found and "different values of augment.kind" in found
+
+
 def test_all_faults_come_at_once_by_line(list_faults: ListFaults) -> None:
     findings = list_faults(
         "space:\n"
