@@ -3,7 +3,7 @@
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from trainables.evaluation.evaluator import TILES_PER_PASS
 from trainables.model.device import pick_device, read_peak_memory_mb, read_total_memory_mb
 from trainables.model.weights import load_model
 from trainables.recipe import Recipe, Scalar
-from trainables.training.batches import Batch
 from trainables.training.engine import EpochReport, train_epoch
 from trainables.training.fine_tune import FineTune, make_loader
 
@@ -41,7 +40,8 @@ class TrialCost:
     """What one trial costs; time, steps, regions and checkpoints are those of one fold.
 
     Attributes:
-        seconds_per_step: Of training, over ``N_STEPS`` steps after one that is not counted.
+        seconds_per_step: Of training, over ``N_STEPS`` steps after one that is not counted; loading included, which the
+            context's loaders do at the same time.
         seconds_per_scored: Of validation, for one region at all scales of the update.
         steps_per_epoch: Of the fold.
         scored_per_epoch: Regions of the fold's validation.
@@ -74,7 +74,8 @@ def measure_trial(context: TrialContext, values: Mapping[str, Scalar]) -> TrialC
     Raises:
         TrainablesError: If the loss is not finite, or not even one region fits the GPU.
     """
-    context, device = replace(context, n_workers=0), pick_device()
+    n_workers, device = context.n_workers, pick_device()
+    context = replace(context, n_workers=0)
     recipe = Recipe.from_flat({**context.fixed, **values})
     store, base = RegionStore(context.store_folder), load_model(context.model, context.checkpoint)
     base_state, loader = base.state_dict(), make_loader(context, recipe, device)
@@ -82,15 +83,17 @@ def measure_trial(context: TrialContext, values: Mapping[str, Scalar]) -> TrialC
     reports, seconds_per_step, seconds_per_scored = list[EpochReport](), 0.0, 0.0
     for index, fit in enumerate(fits):
         # An epoch of a small data set has fewer steps.
-        epochs = (loader.load(epoch, fit.fold.train) for epoch in range(N_STEPS + 1))
-        batches: Iterator[Batch] = itertools.chain.from_iterable(epochs)
+        batches = itertools.chain.from_iterable(loader.load(epoch, fit.fold.train) for epoch in range(N_STEPS + 1))
         reports.append(train_epoch(fit.state, itertools.islice(batches, 1)))  # imports, allocates, compiles
-        if device.type == "cuda":  # processes of their own load a trial's batches
-            batches = iter(list(itertools.islice(batches, N_STEPS)))
-        first, started = fit.state.step, time.perf_counter()
         if index == 0:
-            reports.append(train_epoch(fit.state, itertools.islice(batches, N_STEPS)))
-            seconds_per_step = (time.perf_counter() - started) / (fit.state.step - first)
+            first, started = fit.state.step, time.perf_counter()
+            ready = list(itertools.islice(batches, N_STEPS))
+            loaded = time.perf_counter()
+            reports.append(train_epoch(fit.state, ready))
+            load_s, train_s = loaded - started, time.perf_counter() - loaded
+            # Processes load while another step is taken, and without them training does it.
+            seconds = max(train_s, load_s / n_workers) if n_workers else train_s + load_s
+            seconds_per_step = seconds / (fit.state.step - first)
         if scored := fit.fold.val[:TILES_PER_PASS]:
             regions = EvaluationSet(store, scored, context.protocol, fit.fold.train)
             started = time.perf_counter()

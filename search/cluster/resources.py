@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from search.errors import ConfigError
 from trainables.errors import Finding
 
-# One core loads and augments about 25 regions of 1024 px a second; see benchmarks.loading.
+# So many load 230 regions of 1024 px a second (benchmarks.loading); whether a GPU takes more was not measured.
 MAX_WORKERS_PER_TRIAL = 8
 
 

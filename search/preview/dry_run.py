@@ -66,7 +66,7 @@ def show_search(plan: SearchPlan, say: Callable[[str], None]) -> dict[str, Any]:
     resources = _share(plan)
     say(f"\nmeasuring {N_STEPS} training steps of the first trial ...")
     torch.set_num_threads(resources.cpus)  # as many as a trial has
-    cost = measure_trial(plan.make_context(0), trials[0].values)
+    cost = measure_trial(plan.make_context(resources.n_workers), trials[0].values)
     whole = estimate_search(plan, cost, resources)
     for line in _describe(plan, cost, whole, resources):
         say(line)

@@ -111,8 +111,9 @@ class SceneBatches(IterableDataset[Batch]):
             spec = SPECS[rng.choice(len(SPECS), p=SPEC_SHARES)]
             prompts.append(draw_prompt(component, find_negative_room(class_mask, spec), spec, rng))
             targets.append(shrink_mask(component.to_mask()))
-        tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        return Sample(tensor, tuple(prompts), tuple(targets), torch.ones_like(targets[0]), (0,) * len(drawn))
+        return Sample(
+            torch.from_numpy(image), tuple(prompts), tuple(targets), torch.ones_like(targets[0]), (0,) * len(drawn)
+        )
 
     def _draw_objects(self, rng: np.random.Generator, labels: np.ndarray) -> list[tuple[Component, BoolMask]]:
         """Returns up to ``objects`` components of one scene's areas, each with its whole area."""
@@ -177,7 +178,7 @@ def train_step(model: SAM2Base, batch: Batch, optimizer: torch.optim.Optimizer) 
     hook = model.image_encoder.register_forward_hook(
         lambda module, args, out: captured.update(maps=list(out["backbone_fpn"]))
     )
-    features = encode_images(model, batch.images)
+    features = encode_images(model, batch.scale_images())
     outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
     hook.remove()
     loss = compute_loss(outputs, batch.targets, torch.ones(len(batch.targets)), WEIGHTS, focal_alpha=0.5)
@@ -208,7 +209,7 @@ def score_scenes(model: SAM2Base, batches: list[Batch]) -> tuple[float, float]:
     dice: list[float] = []
     floor: list[float] = []
     for batch in batches:
-        features = encode_images(model, batch.images)
+        features = encode_images(model, batch.scale_images())
         outputs = decode_prompts(model, features, batch.region_index, batch.points, batch.labels)
         predicted = select_best_mask(outputs.logits, outputs.iou) > 0
         actual = batch.targets > 0.5

@@ -149,17 +149,16 @@ def _predict_tile(
     on_logits: OnLogits | None,
 ) -> list[BoolMask]:
     window, protocol = part.tile.window, regions.protocol
-    device = features[protocol.tta[0]].embedding.device
     # What lies beyond the region is seen and not answered.
     inside = window.clip_size(regions.store.size(plan.index))
     if protocol.is_auto:
-        with autocast(device):
+        with autocast(features[protocol.tta[0]].embedding.device):
             by_name = segment_classes(model, features, position)
         if on_logits is not None:
             on_logits(plan, part, _contrast(torch.from_numpy(by_name)))
         named = name_pixels(by_name, window.size)[: inside[0], : inside[1]]
         return [named == order for order in range(len(plan.pairs))]
-    united = torch.zeros((len(plan.pairs), *inside), dtype=torch.bool, device=device)
+    united = np.zeros((len(plan.pairs), *inside), bool)
     maps: dict[int, Tensor] = {}
     for objects in _group_objects(part.objects):
         logits = select_best_mask(*decode_objects(model, objects, features, position, window.size))
@@ -168,10 +167,10 @@ def _predict_tile(
                 maps[item.pair] = torch.maximum(maps[item.pair], small) if item.pair in maps else small
             # One at a time: at full size the masks of a whole pass could fill a GPU.
             full = F.interpolate(small[None, None], window.size, mode="bilinear", align_corners=False)[0, 0]
-            united[item.pair] |= full[: inside[0], : inside[1]] > protocol.threshold
+            united[item.pair] |= (full[: inside[0], : inside[1]] > protocol.threshold).cpu().numpy()
     if on_logits is not None and maps:
         on_logits(plan, part, torch.stack([maps[pair] for pair in part.pairs]))
-    return [clean_mask(mask, protocol) for mask in united.cpu().numpy()]
+    return [clean_mask(mask, protocol) for mask in united]
 
 
 def _contrast(logits: Float[Tensor, "names h4 w4"]) -> Float[Tensor, "names h4 w4"]:

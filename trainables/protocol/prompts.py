@@ -73,7 +73,19 @@ class PromptBatch(NamedTuple):
     labels: Int[Tensor, "objects points"]
 
 
-def draw_prompt(component: Component, room: BoolMask, spec: PromptSpec, rng: np.random.Generator) -> Prompt:
+class Room(NamedTuple):
+    """Pixels of a mask from which points may be drawn.
+
+    Attributes:
+        mask: Which they are.
+        ends: How many they are up to the end of each row.
+    """
+
+    mask: BoolMask
+    ends: Int64[np.ndarray, " h"]
+
+
+def draw_prompt(component: Component, room: Room, spec: PromptSpec, rng: np.random.Generator) -> Prompt:
     """Draws one prompt of a component; negative points lie in the room of :func:`find_negative_room`."""
     points: list[tuple[float, float]] = []
     labels: list[int] = []
@@ -91,7 +103,7 @@ def draw_prompt(component: Component, room: BoolMask, spec: PromptSpec, rng: np.
         chosen = inside[_draw_ranks(len(inside), spec.n_positive, rng)]
         labels += [POSITIVE] * len(chosen)
     if spec.n_negative:
-        ranks = _draw_ranks(cv2.countNonZero(room.view(np.uint8)), spec.n_negative, rng)
+        ranks = _draw_ranks(int(room.ends[-1]), spec.n_negative, rng)
         chosen = np.concatenate([chosen, _find_pixels(room, ranks)])
         labels += [NEGATIVE] * len(ranks)
     points += [(float(index % width), float(index // width)) for index in chosen]
@@ -106,13 +118,12 @@ def _draw_ranks(n_pixels: int, number: int, rng: np.random.Generator) -> Int64[n
     return ranks
 
 
-def _find_pixels(mask: BoolMask, ranks: Int64[np.ndarray, " drawn"]) -> Int64[np.ndarray, " drawn"]:
-    """Returns the pixels of these ranks among a mask's own, row by row, as positions in the flattened mask."""
-    ends = np.count_nonzero(mask, axis=1).cumsum()
-    rows = np.searchsorted(ends, ranks, side="right")
+def _find_pixels(room: Room, ranks: Int64[np.ndarray, " drawn"]) -> Int64[np.ndarray, " drawn"]:
+    """Returns the pixels of these ranks in the order of rows, as positions in the flattened mask."""
+    rows = np.searchsorted(room.ends, ranks, side="right")
     # From the row's end, before which all ranks of the row lie.
-    columns = [np.flatnonzero(mask[row])[rank - ends[row]] for row, rank in zip(rows, ranks, strict=True)]
-    pixels: np.ndarray = rows * mask.shape[1] + np.asarray(columns, np.int64)
+    columns = [np.flatnonzero(room.mask[row])[rank - room.ends[row]] for row, rank in zip(rows, ranks, strict=True)]
+    pixels: np.ndarray = rows * room.mask.shape[1] + np.asarray(columns, np.int64)
     return pixels
 
 
@@ -124,17 +135,17 @@ def _list_pixels(component: Component) -> Int64[np.ndarray, " pixels"]:
     return flat
 
 
-def find_negative_room(class_mask: BoolMask, spec: PromptSpec) -> BoolMask:
+def find_negative_room(class_mask: BoolMask, spec: PromptSpec) -> Room:
     """Returns the pixels that are far enough from a class for negative points; none if the prompt has no such points.
 
     It is the same for all objects of the class, and takes longer than their prompts.
     """
     if not spec.n_negative:
-        return np.zeros_like(class_mask)
+        return _list_room(np.zeros_like(class_mask))
     margin = np.float32(max(spec.negative_margin_px, 1.0))
     # The class is dilated by a disk, row by row of the disk from its edge to its middle. With a margin of 10 pixels
     # it is 10 times as fast as OpenCV's exact distances; its faster ones let points come up to 2 % too near.
-    steps = np.arange(math.ceil(margin), dtype=np.float32)
+    steps = np.arange(min(math.ceil(margin), max(class_mask.shape)), dtype=np.float32)
     widths = (np.hypot(steps[:, None], steps) < margin).sum(axis=1) - 1
     near = np.zeros(class_mask.shape, np.uint8)
     wide: np.ndarray = class_mask.view(np.uint8)
@@ -144,8 +155,11 @@ def find_negative_room(class_mask: BoolMask, spec: PromptSpec) -> BoolMask:
             wide, reached = cv2.dilate(wide, np.ones((1, 2 * step + 1), np.uint8)), reached + step
         cv2.bitwise_or(near[down:], wide[: len(wide) - down], dst=near[down:])
         cv2.bitwise_or(near[: len(near) - down], wide[down:], dst=near[: len(near) - down])
-    room: BoolMask = near == 0
-    return room
+    return _list_room(near == 0)
+
+
+def _list_room(mask: BoolMask) -> Room:
+    return Room(mask, np.count_nonzero(mask, axis=1).cumsum())
 
 
 def stack_prompts(prompts: Sequence[Prompt], scales: Sequence[tuple[float, float]]) -> PromptBatch:

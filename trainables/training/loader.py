@@ -30,9 +30,14 @@ class BatchLoader:
         """
         self._regions = regions
         self._order: list[list[Key]] = []  # the batches of the epoch that comes next, as PyTorch asks for them
-        if not fits_shared_memory(regions, n_workers):
-            logger.warning("/dev/shm does not hold the batches of %d loaders: training loads its own", n_workers)
-            n_workers = 0
+        asked = n_workers
+        while n_workers and not fits_shared_memory(regions, n_workers):
+            n_workers -= 1
+        if n_workers < asked:
+            words = (
+                "%d of %d loading processes start: /dev/shm has no room for the batches of more (--shm-size of Docker)"
+            )
+            logger.warning(words, n_workers, asked)
         self._loader = DataLoader(
             regions,
             batch_sampler=self._order,
@@ -78,7 +83,7 @@ def draw_order(regions: TrainingRegions, names: Sequence[str], epoch: int) -> li
 
 
 def _use_one_core(_: int) -> None:
-    """Keeps a loading process to one core, as PyTorch does: OpenCV and NumPy would take all cores for each picture."""
+    """Keeps a loading process to one core, as PyTorch does for itself: OpenCV and NumPy would take all of them."""
     cv2.setNumThreads(0)
     threadpool_limits(1)
 

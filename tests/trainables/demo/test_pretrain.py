@@ -45,7 +45,7 @@ def test_batches_follow_from_the_seed_and_have_the_shapes_they_say() -> None:
     assert torch.equal(first.images, again.images) and torch.equal(first.points, again.points)
     assert torch.equal(first.targets, again.targets) and not torch.equal(first.images, other.images)
     n_objects = len(first.region_index)
-    assert first.images.shape == (2, 3, 64, 64) and 0 <= first.images.min() and first.images.max() <= 1
+    assert first.images.shape == (2, 64, 64, 3) and first.images.dtype == torch.uint8
     assert first.targets.shape == (n_objects, 16, 16) and 2 <= n_objects <= 4
     assert first.points.shape == (*first.labels.shape, 2) and len(first.labels) == n_objects
     assert set(first.region_index.tolist()) == {0, 1}

@@ -81,11 +81,18 @@ def test_negative_points_keep_their_margin_from_the_whole_class(rng: np.random.G
     assert measure_distances(negatives, ring | satellite).min() >= max(margin, 1)
 
 
+def test_points_are_those_that_earlier_searches_drew(rng: np.random.Generator) -> None:
+    prompt = draw_alone(draw_ring(), PromptSpec(n_positive=3, n_negative=3, negative_margin_px=5.12), rng)
+    assert prompt.points.tolist() == [[53, 35], [55, 30], [43, 41], [62, 0], [46, 3], [75, 1]]
+    assert prompt.labels.tolist() == [POSITIVE] * 3 + [NEGATIVE] * 3
+
+
 @pytest.mark.parametrize("margin", [0.0, 1.0, 2.5, 5.12, 10.0, 34.13, 90.0])
 def test_negative_points_may_lie_wherever_the_class_is_far_enough(rng: np.random.Generator, margin: float) -> None:
     spec = PromptSpec(box=True, n_negative=10**6, negative_margin_px=margin)
-    for density in (0.001, 0.02):
-        mask = rng.random((70, 120)) < density
+    for shape, density in (((70, 120), 0.001), ((70, 120), 0.02), ((1, 300), 0.005), ((300, 1), 0.005)):
+        mask = rng.random(shape) < density
+        mask[0, 0] = True
         far = cv2.distanceTransform(255 - 255 * mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         prompt = draw_alone(mask, spec, rng)
         columns, rows = prompt.points[prompt.labels == NEGATIVE].astype(int).T

@@ -1,16 +1,19 @@
 import multiprocessing
 import pickle
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 from training_regions import make_regions
 
 from trainables.data.store import RegionStore
 from trainables.training.batches import Batch, Key, TrainingRegions
-from trainables.training.loader import BatchLoader, draw_order, fits_shared_memory
+from trainables.training.loader import BatchLoader, _use_one_core, draw_order, fits_shared_memory
 
 
 def start(regions: TrainingRegions, n_workers: int = 0) -> BatchLoader:
@@ -70,6 +73,28 @@ def test_every_region_comes_once_in_an_order_that_changes_and_is_that_of_earlier
     images = torch.cat([batch.images for batch in start(regions).load(1, names)])
     for image, index in zip(images, ORDERS[1], strict=True):
         assert torch.equal(image, torch.from_numpy(tissue_store.picture(index)))
+
+
+def count_threads() -> tuple[int, set[int]]:
+    _use_one_core(0)
+    return cv2.getNumThreads(), {library["num_threads"] for library in threadpool_info()}
+
+
+def test_a_loading_process_keeps_to_one_core() -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(count_threads).result() == (1, {1})
+
+
+def test_as_many_loaders_start_as_shared_memory_has_room_for(
+    tissue_store: RegionStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    regions = make_regions(tissue_store, prompts__max_objects=8)
+    batch_bytes = 2 * 256 * 256 * (3 + 8 * (4 + 4) / 16)  # two images; a mask and its pixels that count an object
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * batch_bytes + 1))
+    loader = start(regions, n_workers=3)
+    assert len(list(loader.load(0, tissue_store.names))) == 3
+    assert len(multiprocessing.active_children()) == 1
+    assert "1 of 3 loading processes start" in caplog.text
 
 
 @pytest.mark.parametrize(("free", "n_workers", "fits"), [(10**4, 2, False), (10**4, 0, True), (10**9, 2, True)])
