@@ -11,7 +11,7 @@ from trainables.training.engine import send_ahead
 from trainables.training.fine_tune import FineTune
 
 Start = Callable[..., FineTune]
-LEAST = 1e-6  # what objectness loses on objects of which the model is sure is rounding
+LEAST = 1e-6  # where the model is sure of an object, the loss of objectness is rounding
 
 
 def test_batches_that_are_sent_ahead_are_those_of_the_loader(
