@@ -25,6 +25,7 @@ from trainables.protocol.prompts import (
     PROMPT_KINDS,
     Prompt,
     PromptSpec,
+    Room,
     draw_prompt,
     find_negative_room,
     stack_prompts,
@@ -153,10 +154,13 @@ class TrainingRegions(Dataset[Sample]):
             asked = tuple(range(len(names)))
             return Sample(tensor, (NO_PROMPT,) * len(names), tuple(map(shrink_mask, names)), shrunk, asked, picture)
         prompts, targets, class_index = [], [], []
+        rooms: dict[tuple[int, PromptSpec], Room] = {}
         size = window.size if window else self.store.size(index)
         for order, component, class_mask in self._choose_objects(mask, rng, size):
             spec = choose_prompt_spec(self.recipe, self.protocol, rng, self.store.image_size / max(size))
-            prompts.append(draw_prompt(component, find_negative_room(class_mask, spec), spec, rng))
+            if (order, spec) not in rooms:
+                rooms[order, spec] = find_negative_room(class_mask, spec)
+            prompts.append(draw_prompt(component, rooms[order, spec], spec, rng))
             targets.append(shrink_mask(component.to_mask()))
             class_index.append(order)
         return Sample(tensor, tuple(prompts), tuple(targets), shrunk, tuple(class_index), picture)
