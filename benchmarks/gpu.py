@@ -30,6 +30,7 @@ from search.command_line.exit_codes import run_command
 from search.command_line.telemetry import silence_telemetry
 from trainables.context import TrialContext
 from trainables.data.splits import Fold
+from trainables.data.store import RegionStore
 from trainables.errors import InputError
 from trainables.evaluation.evaluator import autocast
 from trainables.model.build import MODELS, build_architecture
@@ -72,9 +73,7 @@ class Row:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tries the code (default: cuda)")
-    parser.add_argument("--sizes", nargs="+", choices=tuple(MODELS), default=["tiny", "base_plus", "large"])
+    parser = make_parser(__doc__, ["tiny", "base_plus", "large"])
     parser.add_argument(
         "--adapters", nargs="+", choices=tuple(ADAPTERS), default=list(ADAPTERS), help="what is trained"
     )
@@ -86,15 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> int:
-    """Measures the rows and prints each as soon as it is known; returns 0.
-
-    Raises:
-        InputError: If there is no such device.
-    """
-    device, started = torch.device(arguments.device), time.monotonic()
-    if device.type == "cuda" and (why := find_gpu_fault()):
-        fix = "run it where a GPU is; --device cpu --sizes nano tries the code"
-        raise InputError.at("--device cuda", f"no CUDA device computes here ({why})", fix)
+    """Measures the rows and prints each as soon as it is known; returns 0; raises what :func:`open_device` raises."""
+    device, started = open_device(arguments.device), time.monotonic()
     limit = measure_limit(device)
     print(
         f"{name_device(device)}, torch {torch.__version__}, {limit / 1e12:.3g} TFLOP/s in a large product of matrices\n"
@@ -114,6 +106,32 @@ def measure(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def make_parser(doc: str | None, sizes: list[str]) -> argparse.ArgumentParser:
+    """Returns a parser of the device and of the model sizes, which are these where none is given."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tries the code (default: cuda)")
+    parser.add_argument("--sizes", nargs="+", choices=tuple(MODELS), default=sizes)
+    return parser
+
+
+def open_device(kind: str) -> torch.device:
+    """Returns the device of ``--device``.
+
+    Raises:
+        InputError: If no CUDA device computes here.
+    """
+    if kind == "cuda" and (why := find_gpu_fault()):
+        fix = "run it where a GPU is; --device cpu --sizes nano tries the code"
+        raise InputError.at("--device cuda", f"no CUDA device computes here ({why})", fix)
+    return torch.device(kind)
+
+
+def make_context(size: str, store: RegionStore, n_workers: int) -> TrialContext:
+    """Returns what trials share that train on all regions of a store."""
+    protocol = PROTOCOLS["recorded"]
+    return TrialContext(size, None, str(store.folder), tuple(store.names), (), protocol, 100, 0, {}, n_workers)
+
+
 class _Bench:
     """What the rows of one model size share: regions of its side, first weights, and a loader for each batch size."""
 
@@ -121,18 +139,8 @@ class _Bench:
         self._size, self._device = size, device
         store = make_store(folder / f"{MODELS[size].side_px}", MODELS[size].side_px, N_REGIONS)
         self._base = build_architecture(MODELS[size]).state_dict()
-        self._context = TrialContext(
-            model=size,
-            checkpoint=None,
-            store_folder=str(store.folder),
-            train=store.names,
-            val=(),
-            protocol=PROTOCOLS["recorded"],
-            max_epochs=100,
-            seed=0,
-            fixed={},
-            n_workers=min(MAX_WORKERS_PER_TRIAL, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0,
-        )
+        n_workers = min(MAX_WORKERS_PER_TRIAL, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0
+        self._context = make_context(size, store, n_workers)
         self._loaders: dict[int, BatchLoader] = {}
 
     def measure(self, adapter: str, batch_size: int, limit: float) -> tuple[str, ...]:

@@ -26,37 +26,31 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.gpu import name_device, time_call
+from benchmarks.gpu import N_REGIONS, make_context, make_parser, name_device, open_device, time_call
 from benchmarks.loading import make_store
 from search.command_line.exit_codes import run_command
 from search.command_line.telemetry import silence_telemetry
 from trainables.adapters.adapted_model import get_base
-from trainables.context import TrialContext
 from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
-from trainables.errors import InputError
 from trainables.evaluation.evaluator import autocast
 from trainables.model.build import MODELS, build_architecture
-from trainables.model.device import find_gpu_fault
 from trainables.model.forward import encode_images
 from trainables.model.frozen_prefix import FrozenPrefix
-from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe, Scalar
 from trainables.training.batches import Batch
 from trainables.training.engine import take_step
 from trainables.training.fine_tune import FineTune, make_loader
 
-N_REGIONS, REPEATS = 8, 5
+REPEATS = 5
 PARTS = ("features", "loaders", "steps")
 RECIPE: dict[str, Scalar] = {"augment.kind": "all", "augment.strength": 0.5, "optim.lr": 1e-6, "adapter.rank": 16}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the figures; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, ["tiny", "base_plus"])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tries the code (default: cuda)")
-    parser.add_argument("--sizes", nargs="+", choices=tuple(MODELS), default=["tiny", "base_plus"])
     parser.add_argument("--batch", type=int, default=8, help="regions a step (default: 8)")
     given = parser.parse_args(argv)
     silence_telemetry()
@@ -64,15 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(given: argparse.Namespace) -> int:
-    """Measures each part for each size; returns 0.
-
-    Raises:
-        InputError: If there is no such device.
-    """
-    device = torch.device(given.device)
-    if device.type == "cuda" and (why := find_gpu_fault()):
-        fix = "run it where a GPU is; --device cpu --sizes nano tries the code"
-        raise InputError.at("--device cuda", f"no CUDA device computes here ({why})", fix)
+    """Measures each part for each size; returns 0; raises what :func:`benchmarks.gpu.open_device` raises."""
+    device = open_device(given.device)
     print(f"{name_device(device)}, torch {torch.__version__}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         for size in given.sizes:
@@ -142,12 +129,6 @@ def compare_steps(size: str, store: RegionStore, batch_size: int, device: torch.
             f"steps    {size:9} {way:15}: {1e3 * seconds:.1f} ms, the first {first_s:.1f} s, loss {step():.5f}",
             flush=True,
         )
-
-
-def make_context(size: str, store: RegionStore, n_workers: int) -> TrialContext:
-    """Returns what trials share that train on all regions of a store."""
-    protocol = PROTOCOLS["recorded"]
-    return TrialContext(size, None, str(store.folder), tuple(store.names), (), protocol, 100, 0, {}, n_workers)
 
 
 def _use_channels_last(model: SAM2Base, batch: Batch) -> None:

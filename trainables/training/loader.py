@@ -25,24 +25,20 @@ class BatchLoader:
     def __init__(self, regions: TrainingRegions, n_workers: int, pin_memory: bool) -> None:
         """Starts nothing yet.
 
-        ``n_workers`` processes read and augment ahead if shared memory holds their batches, else this process does.
-        Pinned batches are copied to page-locked memory, which a GPU reads faster.
+        ``n_workers`` processes read and augment ahead, or as many as shared memory holds the batches of; this process
+        does where there are none. Pinned batches are copied to page-locked memory, which a GPU reads faster.
         """
         self._regions = regions
         self._order: list[list[Key]] = []  # the batches of the epoch that comes next, as PyTorch asks for them
-        asked = n_workers
-        while n_workers and not fits_shared_memory(regions, n_workers):
-            n_workers -= 1
-        if n_workers < asked:
-            words = (
-                "%d of %d loading processes start: /dev/shm has no room for the batches of more (--shm-size of Docker)"
-            )
-            logger.warning(words, n_workers, asked)
+        n_fitting = count_fitting(regions, n_workers)
+        if n_fitting < n_workers:
+            words = "%d of %d loading processes start: /dev/shm has no room for batches of more (--shm-size of Docker)"
+            logger.warning(words, n_fitting, n_workers)
         self._loader = DataLoader(
             regions,
             batch_sampler=self._order,
-            num_workers=n_workers,
-            persistent_workers=n_workers > 0,
+            num_workers=n_fitting,
+            persistent_workers=n_fitting > 0,
             collate_fn=collate_samples,
             worker_init_fn=_use_one_core,
             pin_memory=pin_memory,
@@ -88,15 +84,16 @@ def _use_one_core(_: int) -> None:
     threadpool_limits(1)
 
 
-def fits_shared_memory(regions: TrainingRegions, n_workers: int, folder: Path = Path("/dev/shm")) -> bool:
-    """Returns whether shared memory holds the loaders' batches, two for each loader.
+def count_fitting(regions: TrainingRegions, n_workers: int, folder: Path = Path("/dev/shm")) -> int:
+    """Returns for how many of the loaders shared memory holds the batches, two for each.
 
     Containers often have 64 MB, and SIGBUS ends a process that writes more. An image has 3 bytes a pixel; each of its
     masks a float for 16 pixels.
     """
     if not n_workers or not folder.is_dir():
-        return True
+        return n_workers
     recipe, n_pixels = regions.recipe, regions.store.image_size**2
     n_masks = 2 * (len(regions.store.classes) + 1 if recipe.class_prompts.tokens else recipe.prompts.max_objects)
     n_bytes = recipe.optim.batch_size * n_pixels * (3 + 4 * n_masks / 16)
-    return shutil.disk_usage(folder).free > 2 * n_workers * n_bytes
+    # Below all that is free, not up to it.
+    return min(n_workers, int(max(0, shutil.disk_usage(folder).free - 1) // (2 * n_bytes)))

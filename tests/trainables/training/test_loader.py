@@ -13,7 +13,7 @@ from training_regions import make_regions
 
 from trainables.data.store import RegionStore
 from trainables.training.batches import Batch, Key, TrainingRegions
-from trainables.training.loader import BatchLoader, _use_one_core, draw_order, fits_shared_memory
+from trainables.training.loader import BatchLoader, _use_one_core, count_fitting, draw_order
 
 
 def start(regions: TrainingRegions, n_workers: int = 0) -> BatchLoader:
@@ -102,5 +102,5 @@ def test_loaders_need_shared_memory(
     tissue_store: RegionStore, free: int, n_workers: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
-    assert fits_shared_memory(make_regions(tissue_store), n_workers, tmp_path) is fits
-    assert fits_shared_memory(make_regions(tissue_store), n_workers, tmp_path / "none")  # no such system
+    assert count_fitting(make_regions(tissue_store), n_workers, tmp_path) == (n_workers if fits else 0)
+    assert count_fitting(make_regions(tissue_store), n_workers, tmp_path / "none") == n_workers  # no such system
