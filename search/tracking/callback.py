@@ -92,10 +92,9 @@ class TrackingCallback(Callback):
         run = self._runs.get(trial_id)
         if run is None or run.counted:
             return
-        run.closed = False
         stopped = "early" if run.last_step < self._max_epochs else "no"
         tags = {"failure": failure} if failure else {"stopped": stopped}
-        self._close(trial_id, run, "FAILED" if failure else "FINISHED", tags)
+        self._post_end(trial_id, run, "FAILED" if failure else "FINISHED", tags)
 
     def take_up(self, trial_id: str) -> None:
         """Asks MLflow for the last epoch of a trial that goes on, and for its run where the map has none.
@@ -110,10 +109,9 @@ class TrackingCallback(Callback):
             run = self._runs[trial_id] = TrialRun(found, closed=True)  # so that it is reopened, as after any stop
         if run.run_id is not None:
             run.last_step = max(run.last_step, runs.tracker.read_last_step(run.run_id, "train_loss"))
-            runs.write()
 
     def _end_all(self) -> int:
-        for trial_id, run in self._runs.items():
+        for trial_id, run in self._runs.copy().items():
             self._close(trial_id, run, "KILLED", {"stopped": "interrupted"})
         return self.queue.flush()
 
@@ -122,7 +120,6 @@ class TrackingCallback(Callback):
         """Opens the trial's run, or takes up the one it has."""
         run = self._find_or_open(trial)
         if run.closed:
-            run.closed = False
             self.queue.post(Reopening(trial.trial_id))
 
     @_never_raise
@@ -137,13 +134,10 @@ class TrackingCallback(Callback):
             return
         if step <= run.last_step:
             return
-        run.last_step = step
-        val_dice = float(result.get("val_dice", math.nan))
-        if math.isfinite(val_dice):
-            run.best_val_dice = max(val_dice, run.best_val_dice or 0.0)
         metrics = {**select_metrics(result), **(self._bars.compare(result) if self._bars else {})}
-        if run.best_val_dice is not None:
-            metrics["best_val_dice"] = run.best_val_dice
+        known = (run.best_val_dice, float(result.get("val_dice", math.nan)))
+        if finite := [dice for dice in known if dice is not None and math.isfinite(dice)]:
+            metrics["best_val_dice"] = max(finite)
         self.queue.post(Metrics(metrics, step, trial.trial_id))
 
     @_never_raise
@@ -178,14 +172,12 @@ class TrackingCallback(Callback):
             )
 
     def _find_or_open(self, trial: Trial) -> TrialRun:
-        run = self._runs.get(trial.trial_id)
-        if run is None:
-            run = self._runs[trial.trial_id] = TrialRun()
+        if trial.trial_id not in self._runs:
             own_tags = self._trial_tags(trial.trial_id)
             tags = {**self._tags, **own_tags, TRIAL_ID_TAG: trial.trial_id}
             name = self._name_run(trial, own_tags.get("protocol", ""))
             self.queue.post(TrialStart(trial.trial_id, name, self._run_kind, tags, dict(trial.config), self._dataset))
-        return run
+        return self._runs[trial.trial_id]
 
     def _name_run(self, trial: Trial, protocol: str) -> str:
         """Names a trial's run; one that trains a trial's configuration again is named after that trial."""
@@ -196,19 +188,19 @@ class TrackingCallback(Callback):
         return name_trial(self._run_kind, number, trial.config, protocol)
 
     def _close(self, trial_id: str, run: TrialRun, status: RunStatus, tags: Mapping[str, str]) -> None:
-        if run.closed:
-            return
-        run.closed = True
+        if not run.closed:
+            self._post_end(trial_id, run, status, tags)
+
+    def _post_end(self, trial_id: str, run: TrialRun, status: RunStatus, tags: Mapping[str, str]) -> None:
         end = {"FAILED": FAILED, "FINISHED": f"{STOPPED}{run.last_step}" if tags.get("stopped") == "early" else ""}
         self.queue.post(End(status, dict(tags), trial_id, end.get(status, "")))
         if status != "KILLED" and not run.counted and self._run_kind == "trial":
-            run.counted = True
-            self.queue.post(self._sum_up(trial_id))
+            self.queue.post(self._sum_up(trial_id, run))
 
-    def _sum_up(self, trial_id: str) -> Progress:
+    def _sum_up(self, trial_id: str, last: TrialRun) -> Progress:
         """Returns what the parent run shows after a trial: the best so far beside the bars."""
         # Confirmations and refits never count: they are in the map beside the search's own trials.
-        ended = [run for run in self._runs.values() if run.counted]
+        ended = [*(run for run in self._runs.values() if run.counted), last]
         best = max((run.best_val_dice for run in ended if run.best_val_dice is not None), default=None)
         figures = self._bars.compare_best(best) if self._bars else {}
         return Progress(trial_id, {**figures, "trials_ended": float(len(ended))}, len(ended))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,10 +15,7 @@ from trainables.files.whole_file import cut_torn_line, write_whole
 
 Line = dict[str, Any]  # a record in its form on disk
 
-# After a failed try the next one waits 10 s, or ten times as long as the try took: a server whose calls all time out
-# costs the search a tenth of its time at most.
-RETRY_S = 10.0
-RETRY_PER_SECOND_LOST = 10.0
+RETRY_S = 10.0  # between a failed try and the next
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +25,11 @@ class Outbox:
 
     After a crash the file is delivered again from its first line: a repeated record must change nothing. A record that
     the receiver refuses for good goes to `<name>.rejected.jsonl` with the reason and holds up no other.
+
+    One thread may post while another delivers.
+
+    Attributes:
+        writing: Held while the file changes; what a poster does inside it as well is done before ``save``.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Outbox:
         deliver: Callable[[Line], None],
         clock: Callable[[], float] = time.monotonic,
         in_order: bool = True,
+        save: Callable[[], None] = lambda: None,
     ) -> None:
         """Reads what an earlier process left undelivered.
 
@@ -45,6 +49,7 @@ class Outbox:
             clock: Seconds, increasing.
             in_order: Whether no record may overtake one that could not be delivered. If it may, the next one is tried
                 too, and the second failure in a row counts as an outage.
+            save: Called when records have been delivered, before they leave the file.
 
         Raises:
             ConfigError: If there is a file that cannot be read, or a folder in its place.
@@ -54,7 +59,9 @@ class Outbox:
         self._deliver = deliver
         self._clock = clock
         self._failures_of_outage = 1 if in_order else 2
+        self._save = save
         self._next_try = -float("inf")
+        self.writing = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             records, n_skipped = _read_records(path)
@@ -75,24 +82,24 @@ class Outbox:
 
         If the disk cannot be written, logs a warning and keeps the record in memory only.
         """
-        self._pending.append(record)
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            logger.warning("could not write %s: %s; its record is kept in memory only", self._path, error)
+        with self.writing:
+            self._pending.append(record)
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+            except OSError as error:
+                logger.warning("could not write %s: %s; its record is kept in memory only", self._path, error)
 
     def flush(self, force: bool = False) -> int:
         """Delivers what is pending, by force even if the last failure is too recent; returns how many are left."""
         if not self._pending or (self._clock() < self._next_try and not force):
             return len(self._pending)
-        n_before, n_failed = len(self._pending), 0  # failures in a row
-        for _ in range(n_before):
-            began = self._clock()
+        n_done = n_failed = 0  # failures in a row
+        for _ in range(len(self._pending)):
             try:
                 self._deliver(self._pending[0])
             except TrackingUnavailable as error:
-                self._note_outage(error, self._clock() - began)
+                self._note_outage(error)
                 n_failed += 1
                 if n_failed == self._failures_of_outage:
                     break
@@ -101,16 +108,18 @@ class Outbox:
             except TrackingError as error:
                 self._reject(self._pending[0], error)
             n_failed = 0
+            n_done += 1
             self._pending.popleft()
         if not self._pending:
             self._next_try = -float("inf")
-        if len(self._pending) < n_before:
-            self._rewrite_file()
+        if n_done:
+            with self.writing:
+                self._save()
+                self._rewrite_file()
         return len(self._pending)
 
-    def _note_outage(self, error: TrackingUnavailable, took_s: float) -> None:
-        wait_s = max(RETRY_S, RETRY_PER_SECOND_LOST * took_s)
-        self._next_try = self._clock() + wait_s
+    def _note_outage(self, error: TrackingUnavailable) -> None:
+        self._next_try = self._clock() + RETRY_S
         logger.warning("MLflow is out of reach (%s); %d records wait in %s", error, len(self._pending), self._path)
 
     def _reject(self, record: Line, error: TrackingError) -> None:

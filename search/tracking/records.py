@@ -120,7 +120,6 @@ class TrialStart:
             run.run_id = runs.search(self.trial_id) or runs.tracker.start_child(
                 runs.parent, self.name, self.run_kind, self.tags, timestamp_ms=time_ms
             )
-            runs.write()
         runs.tracker.log_params(run.run_id, self.params)
         if self.dataset:
             runs.tracker.log_dataset(run.run_id, self.dataset)

@@ -1,24 +1,33 @@
 """The queue between a search and MLflow: every record waits in the search's folder until it has been delivered."""
 
+import contextlib
+import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from search.tracking.errors import TrackingError
 from search.tracking.outbox import Outbox, count_lines
-from search.tracking.records import Metrics, Progress, Record, read_line, to_line
+from search.tracking.records import End, Metrics, Progress, Record, Reopening, read_line, to_line
 from search.tracking.tracker import Tracker, now_ms
 from search.tracking.trial_runs import SearchRuns, TrialRun
 
 OUTBOX_FILE = "mlflow_outbox.jsonl"
 CLOSING_FILE = "mlflow_closing.jsonl"
 
+# One thread for all queues of the process: what a copy has begun ends before another's turn comes.
+_COURIER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
+
+logger = logging.getLogger(__name__)
+
 
 class SearchQueue:
     """Delivers the records of a search and its trials, in order; in its ``runs`` what still waits is counted in.
 
-    During an outage they wait on disk; a later record, the search's end, or a resume delivers them. Its copies, such
-    as Tune's, share files: only one is used at a time, and :meth:`reread` takes over what another has written.
+    A thread of its own delivers, so that no trial waits for MLflow. During an outage records wait on disk; a later one,
+    the search's end, or a resume delivers them. Its copies, such as Tune's, share files: only one is used at a time,
+    and :meth:`reread` takes over what another has written.
     """
 
     def __init__(self, tracker: Tracker, parent: str, folder: Path) -> None:
@@ -31,26 +40,37 @@ class SearchQueue:
         return SearchQueue, self._arguments
 
     def reread(self) -> None:
-        """Reads the folder again."""
+        """Reads the folder again, after the last delivery of any copy."""
+        _COURIER.submit(self._read).result()
+
+    def _read(self) -> None:
         tracker, parent, folder = self._arguments
         self.runs = SearchRuns(tracker, parent, folder)
-        self._outbox = Outbox(folder / OUTBOX_FILE, self._deliver)
+        self._outbox = Outbox(folder / OUTBOX_FILE, self._deliver, save=self.runs.write)
         for line in self._outbox.pending:
-            self._count_in(line)
+            with contextlib.suppress(TrackingError):  # a damaged one is refused when its turn comes
+                self._count_in(read_line(line)[0])
 
     def post(self, record: Record) -> None:
-        """Puts a record on disk and delivers it, or leaves it behind what waits for MLflow.
+        """Puts a record on disk, behind what waits for MLflow, and returns before it is delivered.
 
         None that stores files: in order, a store that fails would hold up the trials.
         """
-        # Outbox before map: what a kill leaves between the two is recovered from the outbox.
-        self._outbox.post(to_line(record, now_ms()))
-        self.runs.write()
-        self._outbox.flush()
+        # On disk before it counts, and it counts before it can leave: a kill at any time loses nothing.
+        with self._outbox.writing:
+            self._outbox.post(to_line(record, now_ms()))
+            self._count_in(record)
+        _COURIER.submit(self._deliver_waiting)
 
     def flush(self) -> int:
         """Tries to deliver what waits, now, and returns how many records still wait on disk."""
-        return self._outbox.flush(force=True)
+        return _COURIER.submit(self._outbox.flush, force=True).result()
+
+    def _deliver_waiting(self) -> None:
+        try:
+            self._outbox.flush()
+        except Exception:
+            logger.exception("tracking failed; the search goes on")
 
     def open_closing(self, records: Sequence[Record]) -> Outbox:
         """Returns a queue of the search's last records, in place of what an earlier end left; delivers none of them.
@@ -69,12 +89,8 @@ class SearchQueue:
         record, time_ms = read_line(line)
         record.deliver(self.runs, time_ms)
 
-    def _count_in(self, line: Mapping[str, Any]) -> None:
-        """Adds to the runs what a record that waits says of them; a damaged one is refused when its turn comes."""
-        try:
-            record, _ = read_line(line)
-        except TrackingError:
-            return
+    def _count_in(self, record: Record) -> None:
+        """Adds to the runs what a record says of them, delivered or not."""
         trial_id: str | None = getattr(record, "trial_id", None)
         if trial_id is None:
             return
@@ -82,6 +98,8 @@ class SearchQueue:
         if isinstance(record, Metrics):
             run.last_step = max(run.last_step, record.step)
             run.best_val_dice = record.metrics.get("best_val_dice", run.best_val_dice)
+        elif isinstance(record, End | Reopening):
+            run.closed = isinstance(record, End)
         elif isinstance(record, Progress):
             run.counted = True
 

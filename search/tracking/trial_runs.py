@@ -67,8 +67,8 @@ class SearchRuns:
     def write(self) -> None:
         """Writes the trials' runs to disk, whole or not at all; logs a warning where that fails."""
         path = self.folder / RUN_MAP_FILE
-        # Written with every record: asdict and indents would take ten times as long over thousands of trials.
-        text = json.dumps({trial_id: vars(run) for trial_id, run in self.by_trial.items()})
+        # asdict and indents would take ten times as long over thousands of trials. A copy, as Tune's thread adds some.
+        text = json.dumps({trial_id: vars(run) for trial_id, run in self.by_trial.copy().items()})
         try:
             write_whole(path, text)
         except OSError as error:

@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from search.mlflow_pages.notes import PARENT_TAG
 from search.tracking.bar_runs import Bars
 from search.tracking.callback import TrackingCallback, select_metrics
-from search.tracking.search_queue import SearchQueue
+from search.tracking.search_queue import SearchQueue, count_waiting
 from search.tracking.tracker import Tracker
 from search.tracking.trial_runs import TrialRun
 
@@ -28,7 +29,10 @@ def find_no_tags(trial_id: str) -> dict[str, str]:
     return {}
 
 
-def list_trials(tracker: Tracker) -> list[Any]:
+def list_trials(callback: TrackingCallback) -> list[Any]:
+    """Returns the trials' runs in MLflow once all that was posted has been tried."""
+    callback.queue.flush()
+    tracker = callback.queue.runs.tracker
     return list(tracker.client.search_runs([tracker.experiment_id], "tags.run_kind = 'trial'"))
 
 
@@ -63,7 +67,8 @@ def callback(tracker: Tracker, parent: str, tmp_path: Path) -> TrackingCallback:
 
 
 def read_ids(callback: TrackingCallback) -> dict[str, str]:
-    """Returns MLflow's run id by Ray's trial id, for the trials that have reached MLflow."""
+    """Returns MLflow's run id by Ray's trial id, for the trials that have reached MLflow, after another try."""
+    callback.queue.flush()
     return {trial_id: run.run_id for trial_id, run in callback.queue.runs.by_trial.items() if run.run_id}
 
 
@@ -109,7 +114,7 @@ def test_the_run_of_a_trial_that_is_made_anew_stays_open(callback: TrackingCallb
     callback.on_trial_error(0, [trial], trial)
     run_trial(callback, trial, range(3, 4))
     callback.on_trial_complete(0, [trial], trial)
-    (run,) = list_trials(tracker)
+    (run,) = list_trials(callback)
     assert run.info.status == "FINISHED" and "failure" not in run.data.tags
     assert [step for step, _ in read_history(tracker, run.info.run_id, "val_dice")] == [1, 2, 3]
 
@@ -145,17 +150,22 @@ def test_the_parent_shows_the_best_so_far(callback: TrackingCallback, tracker: T
     for trial, dice in zip(trials, (0.6, 0.4, 0.7), strict=True):
         run_trial(callback, trial, range(1, 3), dice)
         callback.on_trial_complete(0, trials, trial)
+    assert callback.queue.flush() == 0
     n_ended, bests = zip(*read_history(tracker, parent, "best_val_dice"), strict=True)
     assert n_ended == (1, 2, 3) and bests == pytest.approx((0.62, 0.62, 0.72))
     assert tracker.client.get_run(parent).data.metrics["best_dice_minus_zeroshot"] == pytest.approx(0.22)
 
 
-def test_confirmations_do_not_count_as_the_best_of_the_search(callback: TrackingCallback, tracker: Tracker) -> None:
+def test_confirmations_do_not_count_as_the_best_of_the_search(
+    callback: TrackingCallback, tracker: Tracker, parent: str
+) -> None:
     trial = make_trial("a")
     run_trial(callback, trial, range(1, 3), 0.4)
     callback.queue.runs.by_trial["confirmation"] = TrialRun("run", best_val_dice=0.9)  # the map holds all runs
     callback.on_trial_complete(0, [trial], trial)
-    assert callback._sum_up("a").metrics["best_val_dice"] == pytest.approx(0.42)
+    assert callback.queue.flush() == 0
+    shown = tracker.get_run(parent).data.metrics
+    assert (shown["trials_ended"], shown["best_val_dice"]) == (1, pytest.approx(0.42))
 
 
 def test_nan_never_becomes_the_best(callback: TrackingCallback, tracker: Tracker) -> None:
@@ -178,7 +188,7 @@ def test_a_resume_goes_on_in_the_same_run(callback: TrackingCallback, tracker: T
     assert run.info.status == "RUNNING"
     resumed.on_trial_complete(0, [trial], trial)
     assert read_ids(resumed) == read_ids(callback)
-    assert len(list_trials(tracker)) == 1
+    assert len(list_trials(callback)) == 1
     steps, values = zip(*read_history(tracker, run.info.run_id, "val_dice"), strict=True)
     assert steps == (1, 2, 3) and values == pytest.approx((0.56, 0.57, 0.73))
     assert tracker.client.get_run(run.info.run_id).data.tags["stopped"] == "no"
@@ -188,12 +198,12 @@ def test_a_trial_that_failed_and_then_succeeds_shows_no_failure(callback: Tracki
     trial = make_trial()
     run_trial(callback, trial, range(1, 3))
     callback.on_trial_error(0, [trial], trial)
-    (failed,) = list_trials(tracker)
+    (failed,) = list_trials(callback)
     assert failed.info.run_name.endswith("· failed") and failed.data.tags["failure"] == "NaN"
     run_trial(callback, trial, range(3, 4))
-    (running,) = list_trials(tracker)
+    (running,) = list_trials(callback)
     callback.on_trial_complete(0, [trial], trial)
-    (run,) = list_trials(tracker)
+    (run,) = list_trials(callback)
     assert (running.info.status, run.info.status) == ("RUNNING", "FINISHED")
     for each in (running, run):
         assert each.info.run_name == failed.info.run_name.removesuffix(" · failed")
@@ -206,6 +216,7 @@ def test_an_outage_leaves_no_gap_and_no_double(
 ) -> None:
     first, second = make_trial("first"), make_trial("second")
     run_trial(callback, first, range(1, 2))
+    assert callback.queue.flush() == 0
     store.rename(store.with_name("gone"))
     callback.on_trial_result(0, [first], first, make_result(2))
     run_trial(callback, second, range(1, 4))
@@ -218,9 +229,30 @@ def test_an_outage_leaves_no_gap_and_no_double(
     assert callback.queue.flush() == 0
     histories = [read_history(tracker, read_ids(callback)[name], "val_dice") for name in ("first", "second")]
     assert [[step for step, _ in history] for history in histories] == [[1, 2, 3], [1, 2, 3]]
-    assert len(list_trials(tracker)) == 2
+    assert len(list_trials(callback)) == 2
     assert tracker.client.get_run(read_ids(callback)["second"]).info.status == "FINISHED"
     assert len(read_history(tracker, parent, "trials_ended")) == 1
+
+
+def test_no_trial_waits_for_mlflow(
+    callback: TrackingCallback, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_metrics, answers = Tracker.log_metrics, threading.Event()
+
+    def log_late(*args: Any) -> None:
+        assert answers.wait(60)
+        log_metrics(*args)
+
+    monkeypatch.setattr(Tracker, "log_metrics", log_late)
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 4))
+    callback.on_trial_complete(0, [trial], trial)
+    assert count_waiting(tmp_path / "search") == 6  # the trial's start and end, three epochs, and the sum of the search
+    answers.set()
+    copy = pickle.loads(pickle.dumps(callback))  # as the one that settles what Tune's has left
+    assert copy.settle() == 0 and count_waiting(tmp_path / "search") == 0
+    assert [step for step, _ in read_history(tracker, read_ids(copy)["a1"], "val_dice")] == [1, 2, 3]
+    assert len(list_trials(copy)) == 1
 
 
 def test_records_replayed_change_nothing(callback: TrackingCallback, tracker: Tracker, tmp_path: Path) -> None:
@@ -274,7 +306,7 @@ def test_a_damaged_map_is_mended_from_what_mlflow_has(
     assert read_ids(reborn) == read_ids(callback)
     run_trial(reborn, trial, range(2, 4), dice=0.7)  # the restored trial repeats step 2
     run_id = read_ids(callback)["a1"]
-    assert tracker.get_run(run_id).info.status == "RUNNING" and len(list_trials(tracker)) == 1
+    assert tracker.get_run(run_id).info.status == "RUNNING" and len(list_trials(callback)) == 1
     assert [step for step, _ in read_history(tracker, run_id, "val_dice")] == [1, 2, 3]
     assert read_ids(pickle.loads(pickle.dumps(callback))) == read_ids(callback)
 
