@@ -29,7 +29,7 @@ from search.command_line.telemetry import silence_telemetry
 from search.space.config import SearchConfig, find_space, load_config
 from search.stages.trials import make_searcher
 from search.study.study_file import make_study_file
-from search.study.trial_attributes import TrialFinder, find_origin
+from search.study.trial_attributes import TrialFinder
 from search.tracking.bar_runs import Bars
 from search.tracking.callback import TrackingCallback
 from search.tracking.search_queue import SearchQueue
@@ -125,7 +125,7 @@ def _make_parts(folder: Path, config: SearchConfig) -> tuple[Any, dict[str, Any]
     study_file = make_study_file(folder, record)
     tracker = Tracker.connect("driver", f"sqlite:///{folder / 'mlflow.db'}").open_experiment("driver", {})
     parent = tracker.start_run("search", "search", {})
-    trial_tags = functools.partial(find_origin, TrialFinder(study_file))
+    trial_tags = TrialFinder(study_file).find_origin
     progress = SearchProgress(config.num_trials, config.max_epochs, SLOTS, 0.5, time.monotonic(), trial_tags)
     bar = {f"val_{kind}{name}": 0.5 for kind in ("dice", "iou") for name in ("", *(f"/{one}" for one in CLASSES))}
     tracking = TrackingCallback(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from search.study.trial_attributes import (
     REASON,
     RETRY_OF,
     TrialFinder,
-    find_origin,
     name_origin,
     name_state,
     read_all_trials,
@@ -57,7 +56,7 @@ def find_protocol_tags(
     if trial is None:
         return {}
     protocol = change_protocol(base, {**fixed, **trial.params})
-    return {**find_origin(finder, trial_id), "protocol": protocol.name, "protocol_id": protocol.id}
+    return {**finder.find_origin(trial_id), "protocol": protocol.name, "protocol_id": protocol.id}
 
 
 def run_listed(
@@ -85,7 +84,7 @@ def run_listed(
         those that it interrupted go on first.
     """
     epochs = epochs or session.plan.config.max_epochs
-    tags = functools.partial(find_origin, TrialFinder(make_study_file(session.plan.folder, session.record)))
+    tags = TrialFinder(make_study_file(session.plan.folder, session.record)).find_origin
     run = TuneRun(session, kind, len(configs), epochs, zeroshot, tags, race)
     if session.is_resumed:
         session.checkpoints.fetch(kind)
@@ -124,7 +123,7 @@ def run_trials(session: Session, zeroshot: Scores | None) -> None:
     """
     config, study_file = session.plan.config, make_study_file(session.plan.folder, session.record)
     finder, trainable = TrialFinder(study_file), SAM2Trainable if config.train else ProtocolTrainable
-    tags = functools.partial(find_origin, finder)
+    tags: Callable[[str], Mapping[str, str]] = finder.find_origin
     if not config.train:
         tags = functools.partial(find_protocol_tags, finder, session.context.protocol, config.fixed)
     run = TuneRun(session, TRIALS_FOLDER, config.num_trials, max(1, config.max_epochs), zeroshot, tags)

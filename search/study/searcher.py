@@ -221,7 +221,7 @@ class StudySearcher(Searcher):
             study.enqueue_trial(dict(point.values), user_attrs={STARTING_POINT: point.name})
 
     def _find_running(self, trial_id: str) -> FrozenTrial | None:
-        for trial in self._open().get_trials(deepcopy=False):
+        for trial in reversed(self._open().get_trials(deepcopy=False)):  # those that run are among the last
             if trial.user_attrs.get(RAY_TRIAL_ID) == trial_id:
                 if not trial.state.is_finished():
                     return trial

@@ -93,6 +93,7 @@ class TrialFinder:
     def __init__(self, study_file: StudyFile) -> None:
         self._study_file = study_file
         self._study: optuna.Study | None = None
+        self._origins: dict[str, dict[str, str]] = {}
 
     def __reduce__(self) -> tuple[type["TrialFinder"], tuple[StudyFile]]:
         return TrialFinder, (self._study_file,)
@@ -103,20 +104,19 @@ class TrialFinder:
         trials = self._study.get_trials(deepcopy=False) if self._study else []
         return next((each for each in trials if each.user_attrs.get(RAY_TRIAL_ID) == trial_id), None)
 
-    def count_before(self, trial: FrozenTrial) -> int:
-        """Returns a trial's place among the search's own, from 0."""
-        assert self._study is not None, "find() comes first"
-        trials = self._study.get_trials(deepcopy=False)
-        return sum(each.number < trial.number and not is_imported(each) for each in trials)
-
-
-def find_origin(finder: TrialFinder, trial_id: str) -> dict[str, str]:
-    """Returns the MLflow tags of a trial's origin: its number, starting point, the failed trial that it tries again."""
-    trial = finder.find(trial_id)
-    if trial is None:
-        return {}
-    names = (name for name in (STARTING_POINT, RETRY_OF) if name in trial.user_attrs)
-    return {TRIAL_NUMBER: str(finder.count_before(trial)), **{name: str(trial.user_attrs[name]) for name in names}}
+    def find_origin(self, trial_id: str) -> dict[str, str]:
+        """Returns the MLflow tags of a trial's origin: number (from 0), starting point, failed trial tried again."""
+        if trial_id not in self._origins:
+            trial = self.find(trial_id)
+            if trial is None:
+                return {}
+            assert self._study is not None
+            trials = self._study.get_trials(deepcopy=False)
+            number = sum(each.number < trial.number and not is_imported(each) for each in trials)
+            names = (name for name in (STARTING_POINT, RETRY_OF) if name in trial.user_attrs)
+            origin = {name: str(trial.user_attrs[name]) for name in names}
+            self._origins[trial_id] = {TRIAL_NUMBER: str(number), **origin}
+        return self._origins[trial_id]
 
 
 def read_curve(trial: FrozenTrial) -> dict[int, list[float]]:

@@ -7,14 +7,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from search.study.study_file import StudyFile
-from search.study.trial_attributes import (
-    RAY_TRIAL_ID,
-    STARTING_POINT,
-    TrialFinder,
-    count_states,
-    find_origin,
-    read_trials,
-)
+from search.study.trial_attributes import RAY_TRIAL_ID, STARTING_POINT, TrialFinder, count_states, read_trials
 
 
 def test_states_are_counted_in_the_users_words() -> None:
@@ -41,4 +34,4 @@ def test_a_starting_point_is_found_by_its_trial(tmp_path: Path, trial_id: str, t
     for attrs in ({RAY_TRIAL_ID: "named", STARTING_POINT: "plain-lora"}, {RAY_TRIAL_ID: "sampled"}):
         study_file.open().add_trial(create_trial(value=0.4, user_attrs=attrs))
     assert len(read_trials(study_file)) == 2
-    assert find_origin(finder, trial_id) == tags
+    assert finder.find_origin(trial_id) == tags
