@@ -102,7 +102,7 @@ class TrialFinder:
         """Returns the trial, or None where the study has none of this id."""
         self._study = self._study or self._study_file.read()
         trials = self._study.get_trials(deepcopy=False) if self._study else []
-        return next((each for each in trials if each.user_attrs.get(RAY_TRIAL_ID) == trial_id), None)
+        return next((each for each in reversed(trials) if each.user_attrs.get(RAY_TRIAL_ID) == trial_id), None)
 
     def find_origin(self, trial_id: str) -> dict[str, str]:
         """Returns the MLflow tags of a trial's origin: number (from 0), starting point, failed trial tried again."""
