@@ -26,6 +26,7 @@ from trainables.data.splits import Fold
 from trainables.data.store import RegionStore
 from trainables.evaluation.evaluation_set import EvaluationSet
 from trainables.model.build import MODELS, build_architecture
+from trainables.model.device import keep_freed_memory
 from trainables.protocol.spec import PROTOCOLS
 from trainables.recipe import Recipe, Scalar
 from trainables.training.fine_tune import FineTune
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=3, help="epochs; the first is not measured (default: 3)")
     use = parser.parse_args(argv)
     torch.set_num_threads(1)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder), MODELS[use.model].side_px, use.regions + N_VAL)
         print(f"{use.model}, {use.regions} training regions of {store.image_size} px, {use.objects} objects at most")

@@ -82,14 +82,15 @@ def decode_classes(model: SAM2Base, features: ImageFeatures) -> ClassOutputs:
     n_regions, n_names = len(features.embedding), len(prompts.tokens)
     index = torch.arange(n_regions, device=features.embedding.device).repeat_interleave(n_names)
     _, dense = model.sam_prompt_encoder(points=None, boxes=None, masks=None)
+    embedding, high_res = features.take(index)
     # Not the decoder's forward: in evaluation it may answer from other mask tokens than in training.
     logits, _, _, objectness = model.sam_mask_decoder.predict_masks(
-        image_embeddings=features.embedding[index],
+        image_embeddings=embedding,
         image_pe=model.sam_prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=prompts.tokens.repeat(n_regions, 1, 1),
         dense_prompt_embeddings=dense.expand(len(index), -1, -1, -1),
         repeat_image=False,
-        high_res_features=[level[index] for level in features.high_res],
+        high_res_features=list(high_res),
     )
     single = logits[:, 0]
     return ClassOutputs(single.reshape(n_regions, n_names, *single.shape[-2:]), objectness.reshape(n_regions, n_names))

@@ -27,6 +27,12 @@ class ImageFeatures(NamedTuple):
     embedding: Float[Tensor, "regions channels h w"]
     high_res: tuple[Float[Tensor, "regions c0 h0 w0"], Float[Tensor, "regions c1 h1 w1"]]
 
+    def take(self, region_index: Int[Tensor, " objects"]) -> "ImageFeatures":
+        """Returns the features of each object's region, channels last in memory, as the mask decoder goes on."""
+        levels = (self.embedding, *self.high_res)
+        taken = [level.contiguous(memory_format=torch.channels_last)[region_index] for level in levels]
+        return ImageFeatures(taken[0], (taken[1], taken[2]))
+
 
 class MaskOutputs(NamedTuple):
     """The mask decoder's answers for a batch of objects.
@@ -90,14 +96,15 @@ def decode_prompts(
         labels: 1 positive, 0 negative, 2 and 3 the corners of a box, -1 padding.
     """
     sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=None)
+    embedding, high_res = features.take(region_index)
     logits, iou, _, objectness = model.sam_mask_decoder(
-        image_embeddings=features.embedding[region_index],
+        image_embeddings=embedding,
         image_pe=model.sam_prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
         dense_prompt_embeddings=dense,
         multimask_output=True,
         repeat_image=False,
-        high_res_features=[level[region_index] for level in features.high_res],
+        high_res_features=list(high_res),
     )
     return MaskOutputs(logits, iou, objectness)
 

@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -51,3 +52,26 @@ def test_threads_follow_ray_s_variable(monkeypatch: pytest.MonkeyPatch, variable
     monkeypatch.setattr(torch, "set_num_threads", found.append)
     use_ray_share()
     assert found == [n_threads]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_memory_that_was_freed_is_taken_again_as_it_is() -> None:
+    code = """
+import resource, torch
+from trainables.model.device import keep_freed_memory
+
+def count_new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.zeros(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+plain = count_new_pages()
+keep_freed_memory()
+count_new_pages()  # until enough has been freed
+print(plain, count_new_pages())
+"""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    plain, kept = map(int, done.stdout.split())
+    assert kept < plain / 10
