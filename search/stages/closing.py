@@ -68,7 +68,7 @@ def _shorten(error: Exception) -> str:
 def finish_tracking(session: Session, records: Sequence[Record]) -> None:
     """Delivers the last records of a search whose trials have ended, in their order, and those that every search has.
 
-    While MLflow is out of reach, it tries again for :data:`PATIENCE_S` seconds; then it prints what waits on disk.
+    Once MLflow has taken nothing for :data:`PATIENCE_S` seconds, it prints what waits on disk.
     """
     folder, queue = session.plan.folder, session.open_queue()
     closing = queue.open_closing([*records, *_list_of_every_search(folder)])
@@ -83,7 +83,9 @@ def finish_tracking(session: Session, records: Sequence[Record]) -> None:
         session.say(f"MLflow could not be reached: trying for {PATIENCE_S:.0f} s more ...")
     while waiting and time.monotonic() < deadline_s:
         time.sleep(RETRY_S)
-        waiting = deliver()
+        before, waiting = waiting, deliver()
+        if waiting < before:  # it is slow
+            deadline_s = time.monotonic() + PATIENCE_S
     if waiting:
         session.say(
             f"MLflow could not be reached: {waiting} records wait in {folder}, files {OUTBOX_FILE} and {CLOSING_FILE}. "

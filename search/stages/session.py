@@ -34,7 +34,7 @@ from search.tracking.errors import TrackingError
 from search.tracking.limits import fit_params
 from search.tracking.page_records import Data, View
 from search.tracking.records import Params
-from search.tracking.search_queue import SearchQueue
+from search.tracking.search_queue import SearchQueue, await_deliveries
 from search.tracking.tracker import Dataset, RunStatus, Tracker
 from trainables.context import TrialContext
 from trainables.errors import InputError
@@ -256,6 +256,7 @@ def close_early(session: Session) -> Iterator[None]:
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
         status: RunStatus = "KILLED" if is_stopped else "FAILED"
+        await_deliveries()
         session.track(lambda: session.tracker.finish(session.record.parent_run_id, status))
         session.say("the search stopped; everything up to the last epoch's checkpoint is kept. To go on:")
         session.say(f"  {describe_resume(session.plan.folder)}")

@@ -109,9 +109,10 @@ class TrackingCallback(Callback):
             run = self._runs[trial_id] = TrialRun(found, closed=True)  # so that it is reopened, as after any stop
         if run.run_id is not None:
             run.last_step = max(run.last_step, runs.tracker.read_last_step(run.run_id, "train_loss"))
+            self.queue.write_runs()
 
     def _end_all(self) -> int:
-        for trial_id, run in self._runs.copy().items():
+        for trial_id, run in self._runs.items():
             self._close(trial_id, run, "KILLED", {"stopped": "interrupted"})
         return self.queue.flush()
 

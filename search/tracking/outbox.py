@@ -83,19 +83,24 @@ class Outbox:
         If the disk cannot be written, logs a warning and keeps the record in memory only.
         """
         with self.writing:
-            self._pending.append(record)
             try:
                 with self._path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(record) + "\n")
             except OSError as error:
                 logger.warning("could not write %s: %s; its record is kept in memory only", self._path, error)
+            self._pending.append(record)
 
-    def flush(self, force: bool = False) -> int:
-        """Delivers what is pending, by force even if the last failure is too recent; returns how many are left."""
+    def flush(self, force: bool = False, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Delivers what is pending, by force even if the last failure is too recent; returns how many are left.
+
+        Before each record it asks whether it goes on.
+        """
         if not self._pending or (self._clock() < self._next_try and not force):
             return len(self._pending)
         n_done = n_failed = 0  # failures in a row
         for _ in range(len(self._pending)):
+            if not goes_on():
+                break
             try:
                 self._deliver(self._pending[0])
             except TrackingUnavailable as error:

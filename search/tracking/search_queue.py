@@ -1,11 +1,14 @@
 """The queue between a search and MLflow: every record waits in the search's folder until it has been delivered."""
 
 import contextlib
+import functools
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from search.tracking.errors import TrackingError
 from search.tracking.outbox import Outbox, count_lines
@@ -16,10 +19,38 @@ from search.tracking.trial_runs import SearchRuns, TrialRun
 OUTBOX_FILE = "mlflow_outbox.jsonl"
 CLOSING_FILE = "mlflow_closing.jsonl"
 
-# One thread for all queues of the process: what a copy has begun ends before another's turn comes.
-_COURIER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
+PATIENCE_S = 5.0  # of one who waits for deliveries: what is left by then waits on
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+
+class _Courier:
+    """One thread for all queues of the process: what a copy has begun ends before another's turn comes."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
+        self._ends_s = math.inf
+
+    def send(self, work: Callable[[], object]) -> None:
+        """Lets the thread do some work when its turn comes."""
+        self._thread.submit(work)
+
+    def wait_for(self, work: Callable[[], T]) -> T:
+        """Returns what some work returns; from now on, all work before it and itself have ``PATIENCE_S`` left."""
+        self._ends_s = time.monotonic() + PATIENCE_S
+        future = self._thread.submit(work)
+        wait([future])  # a Ctrl-C here leaves the end as it is: the thread must not keep the process from ending
+        self._ends_s = math.inf
+        return future.result()
+
+    def has_time(self) -> bool:
+        """Whether deliveries may go on."""
+        return time.monotonic() < self._ends_s
+
+
+_COURIER = _Courier()
 
 
 class SearchQueue:
@@ -41,7 +72,7 @@ class SearchQueue:
 
     def reread(self) -> None:
         """Reads the folder again, after the last delivery of any copy."""
-        _COURIER.submit(self._read).result()
+        _COURIER.wait_for(self._read)
 
     def _read(self) -> None:
         tracker, parent, folder = self._arguments
@@ -60,15 +91,20 @@ class SearchQueue:
         with self._outbox.writing:
             self._outbox.post(to_line(record, now_ms()))
             self._count_in(record)
-        _COURIER.submit(self._deliver_waiting)
+        _COURIER.send(self._deliver_waiting)
 
     def flush(self) -> int:
-        """Tries to deliver what waits, now, and returns how many records still wait on disk."""
-        return _COURIER.submit(self._outbox.flush, force=True).result()
+        """Tries to deliver what waits, now, for some seconds; returns how many records still wait on disk."""
+        return _COURIER.wait_for(functools.partial(self._outbox.flush, force=True, goes_on=_COURIER.has_time))
+
+    def write_runs(self) -> None:
+        """Writes to disk what is known of the runs, which follows from no record."""
+        with self._outbox.writing:
+            self.runs.write()
 
     def _deliver_waiting(self) -> None:
         try:
-            self._outbox.flush()
+            self._outbox.flush(goes_on=_COURIER.has_time)
         except Exception:
             logger.exception("tracking failed; the search goes on")
 
@@ -102,6 +138,11 @@ class SearchQueue:
             run.closed = isinstance(record, End)
         elif isinstance(record, Progress):
             run.counted = True
+
+
+def await_deliveries() -> None:
+    """Returns when all that was posted has been tried, or some seconds have passed."""
+    _COURIER.wait_for(lambda: None)
 
 
 def count_waiting(folder: Path) -> int:

@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrialRun:
-    """What is known of one trial's run, kept on disk.
+    """What is known of one trial's run, kept on disk: what has reached MLflow, and what waits for it.
 
     Attributes:
         run_id: MLflow's run id; None until MLflow could be reached.
-        last_step: The last epoch logged; 0 before the first.
-        closed: Whether the run has been given its final status.
-        counted: Whether the parent run has counted it among the trials ended; stays so after a reopening.
+        last_step: The last epoch; 0 before the first.
+        closed: Whether the trial has ended.
+        counted: Whether the parent run counts it among the trials ended; stays so after a reopening.
     """
 
     run_id: str | None = None
@@ -67,8 +67,8 @@ class SearchRuns:
     def write(self) -> None:
         """Writes the trials' runs to disk, whole or not at all; logs a warning where that fails."""
         path = self.folder / RUN_MAP_FILE
-        # asdict and indents would take ten times as long over thousands of trials. A copy, as Tune's thread adds some.
-        text = json.dumps({trial_id: vars(run) for trial_id, run in self.by_trial.copy().items()})
+        # Written often: asdict and indents would take ten times as long over thousands of trials.
+        text = json.dumps({trial_id: vars(run) for trial_id, run in self.by_trial.items()})
         try:
             write_whole(path, text)
         except OSError as error:

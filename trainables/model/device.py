@@ -10,8 +10,8 @@ import torch
 # Share of a shared GPU's memory that is left to the CUDA contexts of its trials.
 CONTEXT_SHARE = 0.05
 
-# glibc's names of what mallopt sets, from malloc.h, and values that no tensor reaches.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _NEVER = -1, -3, 2**31 - 1
+# What glibc's mallopt sets, from malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def pick_device() -> torch.device:
@@ -29,7 +29,10 @@ def find_gpu_fault() -> str:
 
 
 def use_ray_share() -> None:
-    """Limits PyTorch to what Ray gave this process: its cores (``OMP_NUM_THREADS``) and its part of a GPU."""
+    """Limits PyTorch to what Ray gave this process: its cores (``OMP_NUM_THREADS``) and its part of a GPU.
+
+    On a CPU it keeps freed memory, see :func:`keep_freed_memory`.
+    """
     limit_gpu_memory()
     keep_freed_memory()
     # OpenMP allows a list, one number for each level of nesting: the outermost counts.
@@ -45,8 +48,8 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and not torch.cuda.is_available():
-        mallopt(_M_MMAP_THRESHOLD, _NEVER)
-        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+        mallopt(_M_MMAP_MAX, 0)  # no memory of its own for a large tensor
+        mallopt(_M_TRIM_THRESHOLD, -1)  # never
 
 
 def limit_gpu_memory() -> None:

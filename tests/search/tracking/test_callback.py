@@ -237,13 +237,13 @@ def test_an_outage_leaves_no_gap_and_no_double(
 def test_no_trial_waits_for_mlflow(
     callback: TrackingCallback, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log_metrics, answers = Tracker.log_metrics, threading.Event()
+    find_child, answers = Tracker.find_child, threading.Event()
 
-    def log_late(*args: Any) -> None:
+    def find_late(*args: Any) -> str | None:
         assert answers.wait(60)
-        log_metrics(*args)
+        return find_child(*args)
 
-    monkeypatch.setattr(Tracker, "log_metrics", log_late)
+    monkeypatch.setattr(Tracker, "find_child", find_late)  # a trial's run is looked for first of all
     trial = make_trial()
     run_trial(callback, trial, range(1, 4))
     callback.on_trial_complete(0, [trial], trial)
@@ -253,6 +253,29 @@ def test_no_trial_waits_for_mlflow(
     assert copy.settle() == 0 and count_waiting(tmp_path / "search") == 0
     assert [step for step, _ in read_history(tracker, read_ids(copy)["a1"], "val_dice")] == [1, 2, 3]
     assert len(list_trials(copy)) == 1
+
+
+def test_nobody_waits_long_for_a_store_that_is_slow(
+    callback: TrackingCallback, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_metrics, asked, answers = Tracker.log_metrics, threading.Event(), threading.Event()
+
+    def log_slowly(*args: Any) -> None:
+        asked.set()
+        assert answers.wait(60)
+        log_metrics(*args)
+
+    monkeypatch.setattr(Tracker, "log_metrics", log_slowly)
+    monkeypatch.setattr("search.tracking.search_queue.PATIENCE_S", 0.0)
+    trial = make_trial()
+    run_trial(callback, trial, range(1, 4))
+    assert asked.wait(60)  # the first epoch is under way
+    threading.Timer(0.5, answers.set).start()
+    assert callback.queue.flush() == 2  # it arrives, and the others are left for later
+    callback.on_trial_complete(0, [trial], trial)
+    monkeypatch.undo()
+    assert callback.queue.flush() == 0
+    assert [step for step, _ in read_history(tracker, read_ids(callback)["a1"], "val_dice")] == [1, 2, 3]
 
 
 def test_records_replayed_change_nothing(callback: TrackingCallback, tracker: Tracker, tmp_path: Path) -> None:
