@@ -50,7 +50,7 @@ def list_data(data: str | None, cache: Path | None) -> RegionListing | None:
         return list_regions(root)
     if cache is None:
         return None
-    write_demo(cache / DEMO_FOLDER)
+    write_demo(cache / DEMO_FOLDER, cores=count_decoders())
     return list_regions(cache / DEMO_FOLDER)
 
 

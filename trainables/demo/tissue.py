@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -17,6 +18,8 @@ from PIL import Image
 from trainables.demo.layout import LYMPHOCYTE, NECROSIS, STROMA, TUMOR, VESSEL, make_mask
 from trainables.demo.texture import Stain, draw_stain, paint
 from trainables.errors import DataError
+from trainables.files.processes import map_in_processes
+from trainables.files.progress import follow
 
 DEMO_CLASSES: dict[int, str] = {1: "tumor", 2: "stroma", 3: "lymphocyte", 4: "necrosis", 18: "blood_vessel"}
 DEMO_COUNTS = {"train": 24, "val": 24, "test": 60}
@@ -61,11 +64,11 @@ def draw_patient_sizes(rng: np.random.Generator, n_regions: int) -> list[int]:
     return counts
 
 
-def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
+def write_demo(root: Path, seed: int = 0, side_px: int = 320, cores: int = 1) -> None:
     """Writes the demo's 108 regions in the layout of BCSS: images/, masks/ and dataset.yaml.
 
-    The same seed gives the same pixels on the same kind of processor. The folder appears whole or not at all. A folder
-    that has a dataset.yaml already is left as it is.
+    The same seed gives the same pixels on the same kind of processor, on any number of cores. The folder appears whole
+    or not at all. A folder that has a dataset.yaml already is left as it is.
 
     Raises:
         DataError: If the path is a file, or a folder of something else.
@@ -77,7 +80,7 @@ def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as holder:
         folder = Path(holder) / root.name
         folder.mkdir()
-        _write_regions(folder, seed, side_px)
+        _write_regions(folder, seed, side_px, cores)
         try:
             os.rename(folder, root)
         except OSError as error:  # a file or a full folder is there
@@ -86,11 +89,12 @@ def write_demo(root: Path, seed: int = 0, side_px: int = 320) -> None:
                 raise DataError.at(root, what, "remove it, or name another folder") from error
 
 
-def _write_regions(folder: Path, seed: int, side_px: int) -> None:
+def _write_regions(folder: Path, seed: int, side_px: int, cores: int) -> None:
     for name in ("images", "masks"):
         (folder / name).mkdir()
     seeds = np.random.SeedSequence(seed)
     split: dict[str, Sequence[str]] = {}
+    calls: list[tuple[Any, ...]] = []
     patient = 0
     for part, n_regions in DEMO_COUNTS.items():
         rng = np.random.default_rng(seeds.spawn(1)[0])
@@ -101,10 +105,18 @@ def _write_regions(folder: Path, seed: int, side_px: int) -> None:
             stain = draw_stain(rng)
             for region, region_seed in enumerate(seeds.spawn(count), start=1):
                 name = f"demo-P{patient:02d}-R{region}.png"
-                image, mask = make_region(np.random.default_rng(region_seed), side_px, next(plan), stain)
-                Image.fromarray(image).save(folder / "images" / name, compress_level=1)
-                Image.fromarray(mask).save(folder / "masks" / name)
+                calls.append((folder, name, region_seed, side_px, next(plan), stain))
                 names.append(name)
         split[part] = names
+    for _ in follow(map_in_processes(_write_region, calls, cores), len(calls), "regions of the demo drawn"):
+        pass
     text = yaml.safe_dump({"name": "demo", "classes": DEMO_CLASSES, "split": split}, sort_keys=False)
     (folder / "dataset.yaml").write_text("# Synthetic tissue, made by trainables/demo/tissue.py\n" + text)
+
+
+def _write_region(
+    folder: Path, name: str, seed: np.random.SeedSequence, side_px: int, classes: frozenset[int], stain: Stain
+) -> None:
+    image, mask = make_region(np.random.default_rng(seed), side_px, classes, stain)
+    Image.fromarray(image).save(folder / "images" / name, compress_level=1)
+    Image.fromarray(mask).save(folder / "masks" / name)

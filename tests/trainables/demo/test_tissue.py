@@ -144,8 +144,8 @@ def few_regions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_regions")
 def test_the_same_seed_writes_the_same_files_and_a_complete_demo_is_left_as_it_is(tmp_path: Path) -> None:
-    for name in ("first", "again"):
-        write_demo(tmp_path / name, 4, side_px=128)
+    for name, cores in (("first", 1), ("again", 2)):
+        write_demo(tmp_path / name, 4, side_px=128, cores=cores)
     files = read_files(tmp_path / "first")
     assert files == read_files(tmp_path / "again") and len(files) == 2 * 12 + 1
     (tmp_path / "dataset.yaml").write_text("name: mine\n")
