@@ -7,6 +7,7 @@ Everything goes by the search's objective, on validation alone.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ def choose_on_validation(session: Session, ranked: Sequence[RankedTrial], zerosh
         return read_chosen(plan.folder, session.record)  # the search had come further
     finalists = _confirm(session, ranked, zeroshot)
     write_finalists(plan.folder, finalists, plan.protocol.id)
-    best = _measure_scales(session, choose_finalist(finalists))
+    best = _measure_scales(session, choose_finalist(finalists), zeroshot)
     compared = [best if each.trial_id == best.trial_id else each for each in finalists]
     scale = choose_scale(best.average_scores())
     _print_scales(session, best, scale)
@@ -123,27 +124,44 @@ def _describe(finalist: Finalist, bar: float, objective: Objective) -> str:
     )
 
 
-def _measure_scales(session: Session, finalist: Finalist) -> Finalist:
-    """Scores every seed's checkpoint at every scale, on the validation regions of its folds."""
+def _measure_scales(session: Session, finalist: Finalist, zeroshot: Scores) -> Finalist:
+    """Scores every seed's checkpoint at every scale, on the validation regions of its folds; at 0 it is zero-shot."""
     # Class prompts have no zero-shot end from which to be scaled.
     scales = (1.0,) if session.context.protocol.is_auto else SCALES
     which = "several scales of its update (0 is zero-shot)" if len(scales) > 1 else "scale 1"
     session.say(f"scoring the best configuration at {which} ...")
     folds, metric = session.context.list_folds(), session.plan.config.objective.metric
-    calls = [
-        (session.context, session.context.locate_fold(Path(run.checkpoint), index), fold.val, scales)
+    candidates = [
+        (session.context.locate_fold(Path(run.checkpoint), index), fold.val)
         for run in finalist.runs
         for index, fold in enumerate(folds)
     ]
-    found = iter(map_with_resources(session.resources, "scores of the scales", score_scales, calls))
+    found = iter(_score_candidates(session, "scores of the scales", candidates, [each for each in scales if each]))
+    alone = {scale: flatten_scores(zeroshot, "val") for scale in scales if not scale}
     runs = []
     for run in finalist.runs:
         parts = [next(found) for _ in folds]
         joined = {scale: flatten_scores(join_scores([part[scale] for part in parts]), "val") for scale in parts[0]}
+        joined = {**alone, **joined}
         by_scale = {scale: figures[DICE] for scale, figures in joined.items()}
         values = {} if metric == DICE else {scale: figures[metric] for scale, figures in joined.items()}
         runs.append(dataclasses.replace(run, by_scale=by_scale, value_by_scale=values))
     return dataclasses.replace(finalist, runs=tuple(runs))
+
+
+def _score_candidates(
+    session: Session, what: str, candidates: Sequence[tuple[Path, Sequence[str]]], scales: Sequence[float]
+) -> list[dict[float, Scores]]:
+    """Scores checkpoints, each on its own regions, at several scales, which are divided so that no slot is idle."""
+    n_parts = min(len(scales), math.ceil(2 * session.resources.concurrent / max(1, len(candidates))))
+    parts = [scales[start::n_parts] for start in range(n_parts)]
+    calls = [(session.context, folder, names, part) for folder, names in candidates for part in parts]
+    answers = iter(map_with_resources(session.resources, what, score_scales, calls))
+    found = []
+    for _ in candidates:
+        scores = {scale: each for _ in parts for scale, each in next(answers).items()}
+        found.append({scale: scores[scale] for scale in scales if scale in scores})
+    return found
 
 
 def _print_scales(session: Session, best: Finalist, scale: float) -> None:
@@ -218,9 +236,8 @@ def _score_soups(session: Session, alone: Contender, soups: Mapping[str, Sequenc
     folders = {kind: session.plan.folder / SOUPS_FOLDER / kind for kind in soups}
     for kind, members in soups.items():
         write_soup(folders[kind], [Path(each.run.checkpoint) for each in members])
-    scales = tuple(scale for scale in SCALES if scale)
-    calls = [(context, folders[kind], context.val, scales) for kind in soups]
-    scored = map_with_resources(session.resources, "scores of the soups", score_scales, calls)
+    scales = [scale for scale in SCALES if scale]
+    scored = _score_candidates(session, "scores of the soups", [(folders[kind], context.val) for kind in soups], scales)
     for (kind, members), found in zip(soups.items(), scored, strict=True):
         figures = {scale: flatten_scores(scores, "val") for scale, scores in found.items()}
         dice = {0.0: alone.by_scale[0.0], **{scale: each[DICE] for scale, each in figures.items()}}

@@ -269,3 +269,26 @@ def test_where_there_can_be_no_soup_the_reason_is_said(session: Session, screen:
     single = Chosen.from_finalist(best, 1.0, 1, "ab12cd34", session.plan.folder)
     (alone,) = confirmation.list_contenders(session, single, [best])
     assert alone.kind == "single" and "no soup of the trainings: what was trained cannot be" in screen.getvalue()
+
+
+@pytest.mark.parametrize(("concurrent", "n_calls"), [(1, 2), (2, 4), (4, 8), (64, 10)])
+def test_scales_are_divided_so_that_no_slot_is_idle(
+    session: Session, monkeypatch: pytest.MonkeyPatch, make_scores: Callable[..., Scores], concurrent: int, n_calls: int
+) -> None:
+    asked: list[Any] = []
+
+    def work(resources: object, what: str, function: Callable[..., Any], calls: Any) -> list[Any]:
+        asked.extend(calls)
+        return [{scale: make_scores(round(4 * scale)) for scale in each[3] if scale != 0.5} for each in calls]
+
+    monkeypatch.setattr(confirmation, "map_with_resources", work)
+    busy = dataclasses.replace(session, resources=TrialResources(1, 0.0, concurrent))
+    candidates = [(Path("a"), ["one"]), (Path("b"), ["two"])]
+    found = confirmation._score_candidates(busy, "scores", candidates, (0.25, 0.5, 0.75, 1.0, 1.25))
+    assert found == [{scale: make_scores(round(4 * scale)) for scale in (0.25, 0.75, 1.0, 1.25)}] * 2
+    assert [list(each) for each in found] == [[0.25, 0.75, 1.0, 1.25]] * 2
+    assert len(asked) == n_calls and all(each[3] for each in asked)
+    assert {(each[1], *each[2]) for each in asked} == {(Path("a"), "one"), (Path("b"), "two")}
+    for folder, _ in candidates:
+        scales = [scale for each in asked if each[1] == folder for scale in each[3]]
+        assert sorted(scales) == [0.25, 0.5, 0.75, 1.0, 1.25]
