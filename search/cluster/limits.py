@@ -36,7 +36,7 @@ def count_memory(cgroups: Path = _CGROUPS) -> int:
 
 
 def count_decoders() -> int:
-    """Returns in how many processes regions may be decoded: one a CPU, and one for each 2 GB of memory."""
+    """Returns in how many processes regions may be decoded or drawn: one a CPU, and one for each 2 GB of memory."""
     return min(count_cpus(), max(1, count_memory() // 2**31))
 
 

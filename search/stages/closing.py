@@ -80,15 +80,16 @@ def finish_tracking(session: Session, records: Sequence[Record]) -> None:
 
     waiting, deadline_s = deliver(), time.monotonic() + PATIENCE_S
     if waiting:
-        session.say(f"MLflow could not be reached: trying for {PATIENCE_S:.0f} s more ...")
+        session.say(f"{waiting} records wait for MLflow: trying until it has taken none for {PATIENCE_S:.0f} s ...")
     while waiting and time.monotonic() < deadline_s:
-        time.sleep(RETRY_S)
         before, waiting = waiting, deliver()
         if waiting < before:  # it is slow
             deadline_s = time.monotonic() + PATIENCE_S
+        elif waiting:
+            time.sleep(RETRY_S)
     if waiting:
         session.say(
-            f"MLflow could not be reached: {waiting} records wait in {folder}, files {OUTBOX_FILE} and {CLOSING_FILE}. "
+            f"{waiting} records wait for MLflow in {folder}, files {OUTBOX_FILE} and {CLOSING_FILE}. "
             "They are delivered by:"
         )
         session.say(f"  {describe_resume(folder)}")

@@ -137,12 +137,12 @@ def _measure_scales(session: Session, finalist: Finalist, zeroshot: Scores) -> F
         for index, fold in enumerate(folds)
     ]
     found = iter(_score_candidates(session, "scores of the scales", candidates, [each for each in scales if each]))
-    alone = {scale: flatten_scores(zeroshot, "val") for scale in scales if not scale}
+    at_zero = {0.0: flatten_scores(zeroshot, "val")} if 0.0 in scales else {}
     runs = []
     for run in finalist.runs:
         parts = [next(found) for _ in folds]
         joined = {scale: flatten_scores(join_scores([part[scale] for part in parts]), "val") for scale in parts[0]}
-        joined = {**alone, **joined}
+        joined = {**at_zero, **joined}
         by_scale = {scale: figures[DICE] for scale, figures in joined.items()}
         values = {} if metric == DICE else {scale: figures[metric] for scale, figures in joined.items()}
         runs.append(dataclasses.replace(run, by_scale=by_scale, value_by_scale=values))
@@ -153,7 +153,9 @@ def _score_candidates(
     session: Session, what: str, candidates: Sequence[tuple[Path, Sequence[str]]], scales: Sequence[float]
 ) -> list[dict[float, Scores]]:
     """Scores checkpoints, each on its own regions, at several scales, which are divided so that no slot is idle."""
-    n_parts = min(len(scales), math.ceil(2 * session.resources.concurrent / max(1, len(candidates))))
+    n_slots = session.resources.concurrent
+    # Twice as many parts as slots, as they do not end together.
+    n_parts = min(len(scales), math.ceil(2 * n_slots / max(1, len(candidates)))) if n_slots > 1 else 1
     parts = [scales[start::n_parts] for start in range(n_parts)]
     calls = [(session.context, folder, names, part) for folder, names in candidates for part in parts]
     answers = iter(map_with_resources(session.resources, what, score_scales, calls))

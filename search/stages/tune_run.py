@@ -136,9 +136,9 @@ class TuneRun:
         self.settle()
 
     def settle(self) -> None:
-        """Delivers what waits for MLflow; where it cannot be reached, says so."""
+        """Delivers what waits for MLflow; says what it has not taken."""
         if waiting := self.tracking.settle():
-            self.session.say(f"MLflow could not be reached: {waiting} records wait in {self.session.plan.folder}")
+            self.session.say(f"{waiting} records wait for MLflow in {self.session.plan.folder}")
 
     def _list_callbacks(self, keeps_pairs: bool) -> list[tune.Callback]:
         folder = str(self.session.plan.folder)

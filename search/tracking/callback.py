@@ -167,7 +167,7 @@ class TrackingCallback(Callback):
         left = self._end_all()
         if left:
             logger.warning(
-                "%d records did not reach MLflow and wait in %s; a resume delivers them",
+                "%d records wait for MLflow in %s; what comes later delivers them, or a resume",
                 left,
                 self.queue.runs.folder / OUTBOX_FILE,
             )

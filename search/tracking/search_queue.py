@@ -19,7 +19,7 @@ from search.tracking.trial_runs import SearchRuns, TrialRun
 OUTBOX_FILE = "mlflow_outbox.jsonl"
 CLOSING_FILE = "mlflow_closing.jsonl"
 
-PATIENCE_S = 5.0  # of one who waits for deliveries: what is left by then waits on
+WAIT_S = 5.0  # of one who waits for deliveries: what is left by then waits on
 
 T = TypeVar("T")
 
@@ -38,8 +38,8 @@ class _Courier:
         self._thread.submit(work)
 
     def wait_for(self, work: Callable[[], T]) -> T:
-        """Returns what some work returns; from now on, all work before it and itself have ``PATIENCE_S`` left."""
-        self._ends_s = time.monotonic() + PATIENCE_S
+        """Returns what some work returns; from now on, all work before it and itself have ``WAIT_S`` left."""
+        self._ends_s = time.monotonic() + WAIT_S
         future = self._thread.submit(work)
         wait([future])  # a Ctrl-C here leaves the end as it is: the thread must not keep the process from ending
         self._ends_s = math.inf
@@ -56,9 +56,9 @@ _COURIER = _Courier()
 class SearchQueue:
     """Delivers the records of a search and its trials, in order; in its ``runs`` what still waits is counted in.
 
-    A thread of its own delivers, so that no trial waits for MLflow. During an outage records wait on disk; a later one,
-    the search's end, or a resume delivers them. Its copies, such as Tune's, share files: only one is used at a time,
-    and :meth:`reread` takes over what another has written.
+    One thread, which all queues of the process share, delivers, so that no trial waits for MLflow. During an outage
+    records wait on disk; a later one, the search's end, or a resume delivers them. Its copies, such as Tune's, share
+    files: only one is used at a time, and :meth:`reread` takes over what another has written.
     """
 
     def __init__(self, tracker: Tracker, parent: str, folder: Path) -> None:

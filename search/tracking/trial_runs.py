@@ -24,7 +24,7 @@ class TrialRun:
     Attributes:
         run_id: MLflow's run id; None until MLflow could be reached.
         last_step: The last epoch; 0 before the first.
-        closed: Whether the trial has ended.
+        closed: Whether the run has been given its end, which a reopening takes back.
         counted: Whether the parent run counts it among the trials ended; stays so after a reopening.
     """
 

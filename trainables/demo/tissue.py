@@ -72,6 +72,7 @@ def write_demo(root: Path, seed: int = 0, side_px: int = 320, cores: int = 1) ->
 
     Raises:
         DataError: If the path is a file, or a folder of something else.
+        TrainablesError: If a process that draws was killed.
     """
     if (root / "dataset.yaml").exists():
         return

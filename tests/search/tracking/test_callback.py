@@ -266,7 +266,7 @@ def test_nobody_waits_long_for_a_store_that_is_slow(
         log_metrics(*args)
 
     monkeypatch.setattr(Tracker, "log_metrics", log_slowly)
-    monkeypatch.setattr("search.tracking.search_queue.PATIENCE_S", 0.0)
+    monkeypatch.setattr("search.tracking.search_queue.WAIT_S", 0.0)
     trial = make_trial()
     run_trial(callback, trial, range(1, 4))
     assert asked.wait(60)  # the first epoch is under way
