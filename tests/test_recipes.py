@@ -172,13 +172,15 @@ def test_a_search_that_fails_is_not_queued_again(slurm: dict[str, str], tmp_path
 SEE_NODES = """
 import sys
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from search.cluster.resources import list_nodes
 from search.cluster.start import start_ray
 
 start_ray(sys.argv[sys.argv.index("--address") + 1])
 nodes = list_nodes()
 where = ray.remote(lambda: ray.get_runtime_context().get_node_id())
-seen = ray.get([where.options(num_cpus=2).remote() for _ in range(6)])
+each = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes()]
+seen = ray.get([where.options(num_cpus=2, scheduling_strategy=one).remote() for one in each])
 print("nodes", len(nodes), "used", len(set(seen)), "cpus", sum(node["CPU"] for node in nodes))
 """
 
