@@ -87,7 +87,7 @@ def test_everything_arrives_once(
         store.rename(store.with_name("gone"))
         run_winner(session)
         finish_tracking(session, records)
-        assert f"{count_waiting(folder)} records wait in {folder}" in screen.getvalue()
+        assert f"{count_waiting(folder)} records wait for MLflow in {folder}" in screen.getvalue()
         assert f"--resume {folder}" in screen.getvalue()
         store.with_name("gone").rename(store)
     else:
